@@ -1,0 +1,80 @@
+//! Work that blocks: on a thread of its own, outside the workers.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::engine::context::{self, Context};
+use crate::engine::core::CoreRef;
+use crate::engine::limits::Permit;
+
+thread_local! {
+    /// Whether the blocking closure on this thread was given up.
+    static GIVEN_UP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// Whether the work that this is called from was cancelled, timed out, or is no longer needed.
+///
+/// A blocking closure can't be stopped from outside, so a long one should ask now and then and return
+/// early; what it returns is dropped. In async code it says whether the task will be dropped at its next
+/// await. Outside a task it's false.
+///
+/// ```
+/// let client = ensue::Client::new();
+/// let endless = client.submit_blocking(|| while !ensue::is_cancelled() {}, ());
+/// assert!(endless.cancel());
+/// ```
+pub fn is_cancelled() -> bool {
+    let blocking =
+        GIVEN_UP.with_borrow(|flag| flag.as_ref().map(|given_up| given_up.load(Ordering::Relaxed)));
+    blocking.unwrap_or_else(context::current_is_doomed)
+}
+
+/// Runs `code` where it may block, with `permit` until it returns, even if the future is dropped.
+///
+/// A seeded client has no threads: there it runs at once.
+pub(crate) async fn run<T: Send + 'static>(
+    core: CoreRef,
+    permit: Option<Permit>,
+    code: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if core.seeded.is_some() {
+        let _permit = permit;
+        return code();
+    }
+    let given_up = GiveUp(Arc::default());
+    let flag = given_up.0.clone();
+    let done = blocking::unblock(move || {
+        let _permit = permit;
+        if flag.load(Ordering::Relaxed) {
+            return None;
+        }
+        let before = GIVEN_UP.replace(Some(flag));
+        let result = catch_unwind(AssertUnwindSafe(|| Context::of_blocking(&core).enter(code)));
+        GIVEN_UP.set(before);
+        Some(result)
+    });
+    match ended(done).await {
+        Ok(value) => value,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// Tells the closure when the future is dropped.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// It's given up only when nobody awaits it any more.
+async fn ended<T>(done: impl Future<Output = Option<T>>) -> T {
+    match done.await {
+        Some(result) => result,
+        None => std::future::pending().await,
+    }
+}

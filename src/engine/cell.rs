@@ -1,0 +1,330 @@
+//! The cell of a task: one allocation for its header, its function and inputs, its future, and its
+//! value, the last three one after the other in the same place.
+
+use std::any::{TypeId, type_name};
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::task::{Context as Poller, Poll};
+
+use super::context;
+use super::core::Core;
+use super::count::Built;
+use super::edges::{Edge, Waits};
+use super::finish;
+use super::header::{Extras, Header, Run, Task, TaskRef, User, VTable};
+use super::release::quietly;
+use super::state::State;
+use super::typed::Typed;
+use super::waiters::{Outlook, Waiters};
+use crate::Error;
+
+/// How an attempt that the engine knows of ends.
+pub(crate) type Outcome<T, F, A> = Result<T, Failure<F, A>>;
+
+pub(crate) struct Failure<F, A> {
+    pub(crate) error: Error,
+    /// What it takes to try again.
+    pub(crate) again: Option<(F, A)>,
+}
+
+/// `F` is the function as it was submitted, `W` its inputs, and `S` makes of both the future.
+#[repr(C)]
+struct Cell<S, F, W: Waits, Fut, T> {
+    header: Header,
+    start: S,
+    stage: UnsafeCell<Stage<F, W, Fut, T>>,
+}
+
+enum Stage<F, W: Waits, Fut, T> {
+    /// Not called yet.
+    Waiting(F, W),
+    /// To be called again.
+    Again(F, W::Args),
+    Running(Fut),
+    Value(T),
+    Empty,
+}
+
+/// What a new task is besides its function and inputs.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) priority: i32,
+    /// Flags of the state word.
+    pub(crate) flags: u64,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+impl<S, F, W, Fut, T> Cell<S, F, W, Fut, T>
+where
+    S: Fn(F, W::Args) -> Fut,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>>,
+    T: 'static,
+{
+    const VTABLE: VTable = VTable {
+        run: Self::run,
+        clear: Self::clear,
+        keep_for_retry: Self::keep_for_retry,
+        edges: Self::edges,
+        value: Self::value,
+        take: Self::take,
+        dealloc: Self::dealloc,
+        type_id: TypeId::of::<T>,
+        type_name: type_name::<T>,
+        function: type_name::<F>,
+        value_needs_drop: mem::needs_drop::<T>(),
+    };
+
+    /// # Safety
+    ///
+    /// The header is that of such a cell, as for all functions here, and the caller owns the contents
+    /// for as long as it uses them.
+    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F, W, Fut, T> {
+        // SAFETY: a cell begins with its header.
+        unsafe { &mut *header.cast::<Self>().as_ref().stage.get() }
+    }
+
+    unsafe fn run(header: NonNull<Header>, poller: &mut Poller<'_>) -> Run {
+        // SAFETY: the caller owns the contents.
+        let (stage, cell) = unsafe { (Self::stage(header), header.cast::<Self>().as_ref()) };
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if !matches!(stage, Stage::Running(_)) {
+                let future = match mem::replace(stage, Stage::Empty) {
+                    Stage::Waiting(function, waits) => match waits.take() {
+                        Ok(args) => (cell.start)(function, args),
+                        Err(error) => return Poll::Ready(Err(Failure { error, again: None })),
+                    },
+                    Stage::Again(function, args) => (cell.start)(function, args),
+                    _ => unreachable!("a task that can be run waits or runs"),
+                };
+                *stage = Stage::Running(future);
+            }
+            match stage {
+                // SAFETY: from here on it stays in its place until it's dropped there.
+                Stage::Running(future) => unsafe { Pin::new_unchecked(future) }.poll(poller),
+                _ => unreachable!("a task that can be run waits or runs"),
+            }
+        }));
+        match polled {
+            Ok(Poll::Pending) => Run::Pending,
+            Ok(Poll::Ready(Ok(value))) => {
+                // SAFETY: the contents are ours.
+                unsafe { Self::clear(header) };
+                *stage = Stage::Value(value);
+                Run::Value
+            }
+            Ok(Poll::Ready(Err(Failure { error, again }))) => {
+                // SAFETY: the contents are ours.
+                unsafe { Self::clear(header) };
+                if let Some((function, args)) = again {
+                    *stage = Stage::Again(function, args);
+                }
+                Run::Failed(error)
+            }
+            Err(payload) => {
+                // SAFETY: the contents are ours.
+                unsafe { Self::clear(header) };
+                Run::Failed(Error::panicked(cell.header.key().clone(), payload))
+            }
+        }
+    }
+
+    unsafe fn clear(header: NonNull<Header>) {
+        // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be,
+        // and overwritten without dropping them again even if they panicked.
+        unsafe {
+            let stage: *mut Stage<F, W, Fut, T> = Self::stage(header);
+            if mem::needs_drop::<Stage<F, W, Fut, T>>() && !matches!(*stage, Stage::Empty) {
+                quietly(header.as_ref().core(), || ptr::drop_in_place(stage));
+            }
+            ptr::write(stage, Stage::Empty);
+        }
+    }
+
+    unsafe fn keep_for_retry(header: NonNull<Header>) -> bool {
+        // SAFETY: the caller owns the contents.
+        unsafe {
+            let keep = matches!(Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
+            if !keep {
+                Self::clear(header);
+            }
+            keep
+        }
+    }
+
+    unsafe fn edges(header: NonNull<Header>, visit: &mut dyn FnMut(&Edge)) {
+        // SAFETY: others may look at the edges too, so this is a shared reference.
+        let stage = unsafe { &*header.cast::<Self>().as_ref().stage.get() };
+        if let Stage::Waiting(_, waits) = stage {
+            waits.each(visit);
+        }
+    }
+
+    unsafe fn value(header: NonNull<Header>) -> NonNull<()> {
+        // SAFETY: others may read the value too, so this is a shared reference.
+        match unsafe { &*header.cast::<Self>().as_ref().stage.get() } {
+            Stage::Value(value) => NonNull::from(value).cast(),
+            _ => unreachable!("a task that has succeeded has a value until it's taken"),
+        }
+    }
+
+    unsafe fn take(header: NonNull<Header>, place: NonNull<()>) {
+        // SAFETY: the caller owns the contents, and the place is fit for a `T`.
+        unsafe {
+            match mem::replace(Self::stage(header), Stage::Empty) {
+                Stage::Value(value) => place.cast().write(value),
+                _ => unreachable!("a task that has succeeded has a value until it's taken"),
+            }
+        }
+    }
+
+    unsafe fn dealloc(header: NonNull<Header>) {
+        // SAFETY: it came from a box, and the caller is the last one to have it.
+        unsafe { drop(Box::from_raw(header.cast::<Self>().as_ptr())) };
+    }
+}
+
+/// Makes a task. Where it's ready to run, the caller puts it into a queue.
+pub(crate) fn create<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    start: S,
+    function: F,
+    waits: W,
+) -> (Typed<T>, Option<Task>)
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let inputs = waits.count();
+    let typed = allocate(core, setup, start, function, waits, inputs);
+    let ready = begin(core, typed.task().as_ptr(), inputs);
+    (typed, ready)
+}
+
+/// Makes a task in two steps, for one that others may find before the second: [`begin`].
+pub(crate) fn allocate<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    start: S,
+    function: F,
+    waits: W,
+    inputs: usize,
+) -> Typed<T>
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let Setup { priority, flags, extras } = setup;
+    let state = State::new(flags);
+    let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
+    let header = Header::new(state, Waiters::new(), vtable, core, priority, extras);
+    let stage = UnsafeCell::new(Stage::Waiting(function, waits));
+    let cell: Box<Cell<S, F, W, Fut, T>> = Box::new(Cell { header, start, stage });
+    let cell = Box::leak(cell);
+    if inputs > 0 {
+        cell.header.count.begin(inputs);
+    }
+    let header = NonNull::from(cell).cast::<Header>();
+    // SAFETY: a cell begins with its header, and was made with one user, of this type.
+    unsafe { Typed::new(User::from_raw(header)) }
+}
+
+/// Enters the task into the lists of its inputs, and returns it where it's ready to run.
+///
+/// The caller has a user of the task and calls this once.
+pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Option<Task> {
+    // SAFETY: the caller has a user; and the engine's reference is the caller's until the task is
+    // registered somewhere.
+    let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
+    if core.is_closed() {
+        core.refuse(&owned);
+    }
+    if inputs > 0 {
+        match register(core, task) {
+            Built::Ready => {}
+            Built::Waiting => {
+                mem::forget(owned);
+                return None;
+            }
+            Built::Doomed => {
+                mem::forget(owned);
+                // SAFETY: the hold came with being doomed, and whoever doomed it left this to us.
+                unsafe { finish::leave_inputs(task) };
+                return None;
+            }
+        }
+    }
+    Some(owned)
+}
+
+fn register(core: &Core, task: TaskRef<'_>) -> Built {
+    let header = task.as_ptr();
+    let priority = task.priority();
+    let mut finished = 0;
+    let mut foreign = false;
+    // SAFETY: the task stays in its waiting stage, in its place, while it's being built and then
+    // until its edges have been told or unlinked.
+    unsafe {
+        (task.vtable.edges)(header, &mut |edge| {
+            if edge.register(header) {
+                foreign |= !ptr::eq(edge.task().core(), core);
+                Core::raise(edge.task(), priority);
+                return;
+            }
+            finished += 1;
+            if edge.task().waiters.outlook() == Outlook::Failed {
+                if let Some(error) = edge.task().failure() {
+                    finish::doom(task, error);
+                }
+            }
+        });
+    }
+    if foreign {
+        // Closing this client would not find it through what it waits for.
+        core.started.insert(task, context::Awaited::default());
+        if core.is_closed() {
+            finish::doom(task, Error::closed(task.key().clone()));
+        }
+    }
+    task.count.built(finished)
+}
+
+/// Makes a task that has ended before it began.
+pub(crate) fn create_ended<T: Send + 'static>(core: &Core, value: Result<T, Error>) -> Typed<T> {
+    type Ended<T> = Cell<fn(PhantomData<T>, ()) -> Never<T>, PhantomData<T>, (), Never<T>, T>;
+    let (waiters, stage, failure) = match value {
+        Ok(value) => (Waiters::succeeded(), Stage::Value(value), None),
+        Err(error) => (Waiters::failed(), Stage::Empty, Some(error)),
+    };
+    let vtable = &Ended::<T>::VTABLE;
+    let mut header = Header::new(State::finished(), waiters, vtable, core, 0, None);
+    *header.failure.get_mut() = failure;
+    let start: fn(PhantomData<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
+    let cell: Box<Ended<T>> = Box::new(Cell { header, start, stage: UnsafeCell::new(stage) });
+    let header = NonNull::from(Box::leak(cell)).cast::<Header>();
+    // SAFETY: as in `allocate`.
+    unsafe { Typed::new(User::from_raw(header)) }
+}
+
+/// The future of a task that is never run.
+struct Never<T>(PhantomData<fn() -> T>);
+
+impl<T> Future for Never<T> {
+    type Output = Outcome<T, PhantomData<T>, ()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}

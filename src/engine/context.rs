@@ -1,0 +1,200 @@
+//! What this thread is doing for an engine.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+
+use super::core::{Core, CoreRef};
+use super::header::{Header, Task, TaskRef};
+use super::local::Local;
+use super::release;
+use crate::Key;
+use crate::error::{forget_if_it_panics, panic_text};
+
+/// One for each worker being polled, and for each blocking closure. They nest.
+pub(crate) struct Context<'a> {
+    core: &'a Core,
+    /// The queue of the worker being polled.
+    local: Option<&'a Local>,
+    /// The task whose code is running.
+    task: Cell<Option<NonNull<Header>>>,
+    /// What the task has begun to await in this poll.
+    awaited: RefCell<Awaited>,
+}
+
+/// What a task awaits.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    pub(crate) tasks: Vec<Task>,
+    /// Also others, that only they themselves know of.
+    pub(crate) more: bool,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Context<'static>> = const { Cell::new(ptr::null()) };
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn of_worker(core: &'a Core, local: &'a Local) -> Self {
+        Self { core, local: Some(local), task: Cell::new(None), awaited: RefCell::default() }
+    }
+
+    pub(crate) fn of_blocking(core: &'a Core) -> Self {
+        Self { core, local: None, task: Cell::new(None), awaited: RefCell::default() }
+    }
+
+    /// Runs `code` in this context.
+    pub(crate) fn enter<R>(&self, code: impl FnOnce() -> R) -> R {
+        struct Leave(*const Context<'static>);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _leave = Leave(CURRENT.replace(ptr::from_ref(self).cast()));
+        code()
+    }
+
+    /// Runs a poll of `task`; the code doesn't panic.
+    pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
+        self.task.set(Some(task.as_ref().as_ptr()));
+        let result = code();
+        self.task.set(None);
+        result
+    }
+
+    /// What the poll that has just ended awaits.
+    pub(crate) fn take_awaited(&self) -> Awaited {
+        let awaited = &mut *self.awaited.borrow_mut();
+        if awaited.tasks.is_empty() && !awaited.more {
+            return Awaited::default();
+        }
+        std::mem::take(awaited)
+    }
+}
+
+fn current<R>(look: impl FnOnce(&Context<'static>) -> R) -> Option<R> {
+    let context = CURRENT.get();
+    // SAFETY: a context is set only within `enter`, whose borrow outlives it.
+    unsafe { context.as_ref() }.map(look)
+}
+
+/// The engine that this thread is working for.
+pub(crate) fn current_core() -> Option<CoreRef> {
+    current(|context| context.core.to_ref())
+}
+
+/// The task whose code is running on this thread.
+pub(crate) fn current_task() -> Option<Task> {
+    // SAFETY: the task is set only within `with_task`, whose borrow outlives it.
+    current(|context| context.task.get().map(|task| unsafe { TaskRef::new(task) }.to_task()))
+        .flatten()
+}
+
+/// The key of the task whose code is running.
+pub(crate) fn current_key() -> Key {
+    current_task().map_or_else(|| "(no task)".into(), |task| task.key().clone())
+}
+
+/// The priority of the task whose code is running.
+pub(crate) fn current_priority() -> i32 {
+    current_task().map_or(0, |task| task.priority())
+}
+
+/// Whether the task whose code is running will be dropped at its next await.
+pub(crate) fn current_is_doomed() -> bool {
+    current_task().is_some_and(|task| task.waiters.is_doomed())
+}
+
+/// Ends the task whose code is running, because its client is closed.
+pub(crate) fn refuse_current() {
+    if let Some(task) = current_task() {
+        task.core().refuse(&task);
+    }
+}
+
+/// Whether blocking this thread would keep a worker from running tasks.
+pub(crate) fn on_worker() -> bool {
+    current(|context| context.local.is_some()).unwrap_or(false)
+}
+
+/// Whether this thread is polling a worker of this engine.
+pub(crate) fn on_worker_of(core: &Core) -> bool {
+    current(|context| context.local.is_some() && ptr::eq(context.core, core)).unwrap_or(false)
+}
+
+/// Notes that the current task awaits `task` in this poll.
+pub(crate) fn note_await(task: TaskRef<'_>) {
+    current(|context| {
+        let tasks = &mut context.awaited.borrow_mut().tasks;
+        if !tasks.iter().any(|other| other.as_ref().is(task)) {
+            tasks.push(task.to_task());
+        }
+    });
+}
+
+/// Notes that the current task awaits tasks that aren't listed.
+pub(crate) fn note_more_awaits() {
+    current(|context| context.awaited.borrow_mut().more = true);
+}
+
+/// Puts a task into a queue: this worker's, if it's one of the task's engine.
+pub(crate) fn schedule(task: Task) {
+    with_local(task, Core::schedule);
+}
+
+/// The same for a task that has just been made ready: it goes first.
+pub(crate) fn schedule_next(task: Task) {
+    with_local(task, Core::schedule_next);
+}
+
+/// Queues a new task, whose client the caller has.
+pub(crate) fn schedule_new(task: Task) {
+    let context = CURRENT.get();
+    // SAFETY: as in `current`; the client keeps the engine.
+    unsafe {
+        let core = NonNull::from(task.core());
+        match context.as_ref() {
+            Some(context) if ptr::eq(context.core, core.as_ptr()) => {
+                context.core.schedule(task, context.local);
+            }
+            _ => core.as_ref().schedule(task, None),
+        }
+    }
+}
+
+/// Queues new tasks, at once.
+pub(crate) fn schedule_all(core: &Core, tasks: Vec<Task>) {
+    let local = current(|context| ptr::eq(context.core, core).then_some(context.local).flatten());
+    core.schedule_all(tasks, local.flatten());
+}
+
+fn with_local(task: Task, schedule: impl FnOnce(&Core, Task, Option<&Local>)) {
+    let context = CURRENT.get();
+    // SAFETY: as in `current`.
+    match unsafe { context.as_ref() } {
+        Some(context) if ptr::eq(context.core, task.core()) => {
+            schedule(context.core, task, context.local);
+        }
+        // Once it's in the queue the task may end, and its engine go, before we're through.
+        _ => schedule(&task.core().to_ref(), task, None),
+    }
+}
+
+/// Runs foreign code that has nobody to panic to.
+pub(crate) fn foreign(code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+        stray(payload);
+    }
+}
+
+fn stray(payload: Box<dyn Any + Send>) {
+    match current_core() {
+        Some(core) => release::report_panic(&core, payload),
+        None => {
+            log::error!("ensue: a waker panicked: {}", panic_text(&*payload));
+            forget_if_it_panics(payload);
+        }
+    }
+}

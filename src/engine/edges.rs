@@ -1,0 +1,254 @@
+//! What a waiting task waits for: its inputs, as they lie in its cell.
+//!
+//! An edge is a user of the task it comes from and, while that task has not finished, an entry in its
+//! list of waiters. So registering an input allocates nothing.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::header::{Header, TaskRef, User};
+use super::typed::{Ref, Typed};
+use super::waiters::{Kind, Link};
+use crate::Error;
+
+/// An input that comes from another task.
+#[repr(C)]
+pub struct Edge {
+    link: Link,
+    from: User,
+}
+
+impl Edge {
+    fn new(from: User) -> Self {
+        Self { link: Link::new(Kind::Wait), from }
+    }
+
+    pub(crate) fn task(&self) -> TaskRef<'_> {
+        self.from.task()
+    }
+
+    /// Enters the list of the task it comes from; false where that has ended.
+    ///
+    /// # Safety
+    ///
+    /// The edge stays in place until it has been told or unlinked; `dependent` is the task that it
+    /// belongs to.
+    pub(crate) unsafe fn register(&self, dependent: NonNull<Header>) -> bool {
+        let Some(mut locked) = self.from.waiters.lock() else { return false };
+        self.link.set_kind(Kind::Edge(dependent));
+        // SAFETY: it's in no list, and the rest is the caller's promise.
+        unsafe { locked.push(&raw const self.link) };
+        true
+    }
+
+    /// Leaves the list; false where it's not in it any more.
+    pub(crate) fn unlink(&self) -> bool {
+        match self.from.waiters.lock() {
+            // SAFETY: if the link is in a list, it's that of the task it comes from.
+            Some(mut locked) => unsafe { locked.unlink(&raw const self.link) },
+            None => false,
+        }
+    }
+}
+
+/// The inputs of a task while it waits.
+///
+/// # Safety
+///
+/// `each` shows all edges, the same ones each time, at addresses that change only when the whole is
+/// moved; `count` says how many.
+pub unsafe trait Waits: 'static {
+    /// What the function is called with.
+    type Args: Send + 'static;
+
+    #[doc(hidden)]
+    fn count(&self) -> usize;
+    #[doc(hidden)]
+    fn each(&self, visit: &mut dyn FnMut(&Edge));
+    /// Once all have finished.
+    #[doc(hidden)]
+    fn take(self) -> Result<Self::Args, Error>;
+}
+
+/// A plain value.
+pub struct Plain<T>(pub(crate) T);
+
+// SAFETY: there are no edges.
+unsafe impl<T: Send + 'static> Waits for Plain<T> {
+    type Args = T;
+
+    fn count(&self) -> usize {
+        0
+    }
+    fn each(&self, _: &mut dyn FnMut(&Edge)) {}
+    fn take(self) -> Result<T, Error> {
+        Ok(self.0)
+    }
+}
+
+/// The value of another task, moved out where this is its last user, else cloned.
+pub struct ByValue<T>(Edge, PhantomData<fn() -> T>);
+
+impl<T> ByValue<T> {
+    pub(crate) fn new(from: Typed<T>) -> Self {
+        Self(Edge::new(from.into_user()), PhantomData)
+    }
+}
+
+// SAFETY: there's one edge, in place.
+unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
+    type Args = T;
+
+    fn count(&self) -> usize {
+        1
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        visit(&self.0);
+    }
+    fn take(self) -> Result<T, Error> {
+        // SAFETY: it was made from a task of this type.
+        unsafe { Typed::<T>::new(self.0.from) }.take_or_clone()
+    }
+}
+
+/// The value of another task, shared.
+pub struct ByRef<T>(Edge, PhantomData<fn() -> T>);
+
+impl<T> ByRef<T> {
+    pub(crate) fn new(from: Typed<T>) -> Self {
+        Self(Edge::new(from.into_user()), PhantomData)
+    }
+}
+
+// SAFETY: there's one edge, in place.
+unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
+    type Args = Ref<T>;
+
+    fn count(&self) -> usize {
+        1
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        visit(&self.0);
+    }
+    fn take(self) -> Result<Ref<T>, Error> {
+        // SAFETY: it was made from a task of this type.
+        unsafe { Typed::<T>::new(self.0.from) }.into_ref()
+    }
+}
+
+/// Many of a kind; the vector is never changed.
+pub struct Many<W>(pub(crate) Vec<W>);
+
+// SAFETY: all edges are in the vector's own memory.
+unsafe impl<W: Waits> Waits for Many<W> {
+    type Args = Vec<W::Args>;
+
+    fn count(&self) -> usize {
+        self.0.iter().map(W::count).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        self.0.iter().for_each(|waits| waits.each(visit));
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        self.0.into_iter().map(W::take).collect()
+    }
+}
+
+/// As many as an array has.
+pub struct Array<W, const N: usize>(pub(crate) [W; N]);
+
+// SAFETY: all edges are in place.
+unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
+    type Args = [W::Args; N];
+
+    fn count(&self) -> usize {
+        self.0.iter().map(W::count).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        self.0.iter().for_each(|waits| waits.each(visit));
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        let args: Vec<_> = self.0.into_iter().map(W::take).collect::<Result<_, _>>()?;
+        match args.try_into() {
+            Ok(array) => Ok(array),
+            Err(_) => unreachable!("an array has as many elements as it has"),
+        }
+    }
+}
+
+/// One or none.
+pub struct Maybe<W>(pub(crate) Option<W>);
+
+// SAFETY: the edges are in place.
+unsafe impl<W: Waits> Waits for Maybe<W> {
+    type Args = Option<W::Args>;
+
+    fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, W::count)
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        if let Some(waits) = &self.0 {
+            waits.each(visit);
+        }
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        self.0.map(W::take).transpose()
+    }
+}
+
+/// The values of a map, to be collected into a `C`.
+pub struct Pairs<K, W, C>(pub(crate) Vec<(K, W)>, pub(crate) PhantomData<fn() -> C>);
+
+// SAFETY: all edges are in the vector's own memory.
+unsafe impl<K, W, C> Waits for Pairs<K, W, C>
+where
+    K: 'static,
+    W: Waits,
+    C: FromIterator<(K, W::Args)> + Send + 'static,
+{
+    type Args = C;
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|(_, waits)| waits.count()).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        self.0.iter().for_each(|(_, waits)| waits.each(visit));
+    }
+    fn take(self) -> Result<C, Error> {
+        self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
+    }
+}
+
+macro_rules! tuple {
+    ($($W:ident $at:tt),*) => {
+        // SAFETY: all edges are in place.
+        unsafe impl<$($W: Waits),*> Waits for ($($W,)*) {
+            type Args = ($($W::Args,)*);
+
+            fn count(&self) -> usize {
+                0 $(+ self.$at.count())*
+            }
+            fn each(&self, _visit: &mut dyn FnMut(&Edge)) {
+                $(self.$at.each(_visit);)*
+            }
+            #[allow(clippy::unused_unit)] // for the empty tuple
+            fn take(self) -> Result<Self::Args, Error> {
+                Ok(($(self.$at.take()?,)*))
+            }
+        }
+    };
+}
+
+tuple!();
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);

@@ -1,0 +1,187 @@
+//! How tasks end: with a value, with an error, or before their time.
+//!
+//! *Completing* a task stores its outcome, closes its waiters word, lets go of it, and tells everyone
+//! who waited. Letting go comes first, so that a waiter usually finds itself alone with the value and
+//! can move it out.
+//!
+//! *Dooming* a task decides that it ends with an error, whatever it's doing: the error goes into the
+//! failure slot and the word says so. From there on the one who owns the task ends it: the caller,
+//! if the task waits or lies in a queue or is suspended; its worker after the poll, if it runs; its
+//! submitter, if it's not complete yet.
+
+use std::ptr::NonNull;
+
+use super::callback;
+use super::context;
+use super::count::Hold;
+use super::header::{Header, Task, TaskRef, User};
+use super::release::{self, Job, defer};
+use super::sink;
+use super::state::{ClaimToEnd, DETACHED, LISTED};
+use super::wait;
+use super::waiters::{Kind, Taken};
+use crate::{Error, ErrorKind};
+
+/// Ends a task whose contents the caller owns: with the value that is in place, or with an error.
+pub(crate) fn complete(task: Task, error: Option<Error>) {
+    let (list, error) = match error {
+        None => match task.waiters.close() {
+            Some(list) => (list, None),
+            None => {
+                // Doomed during the last poll: the value goes.
+                // SAFETY: the caller owns the contents.
+                unsafe { (task.vtable.clear)(task.as_ref().as_ptr()) };
+                close_failed(&task, None)
+            }
+        },
+        Some(error) => close_failed(&task, Some(error)),
+    };
+    if task.state.load() & LISTED != 0 {
+        task.core().started.remove(&task);
+    }
+    let for_callbacks = list.has(Kind::Callback).then(|| {
+        task.state.revive();
+        // SAFETY: the user just added.
+        unsafe { User::from_raw(task.as_ref().as_ptr()) }
+    });
+    if task.state.finish() {
+        // Its users keep it from here on; the reference went with the state.
+        let _ = task.into_raw();
+    } else {
+        if task.state.load() & DETACHED != 0 {
+            release::report_unobserved(&task);
+        }
+        defer(Job::Clear(task));
+    }
+    tell(list, error.as_ref(), for_callbacks);
+}
+
+/// Closes a task that has failed with `error`, or with what it was doomed with before.
+fn close_failed(task: &Task, error: Option<Error>) -> (Taken, Option<Error>) {
+    let Some(locked) = task.waiters.lock() else {
+        unreachable!("only the owner of a task closes it");
+    };
+    // SAFETY: the slot is ours while the word is locked.
+    let slot = unsafe { &mut *task.failure.get() };
+    if !locked.is_doomed() {
+        *slot = error;
+    }
+    let error = slot.clone();
+    (locked.close_failed(), error)
+}
+
+/// Tells everyone who waited. The task itself may be gone.
+fn tell(list: Taken, error: Option<&Error>, mut for_callbacks: Option<User>) {
+    // A callback may block: nothing may be left where only this worker finds it.
+    let may_keep_one = for_callbacks.is_none();
+    for link in list {
+        // SAFETY: an entry of a taken list stays in place until it's told, here and once; its kind
+        // says what it's the first field of.
+        unsafe {
+            match link.as_ref().kind() {
+                Kind::Edge(dependent) => {
+                    let dependent = TaskRef::new(dependent);
+                    if let Some(error) = error {
+                        doom(dependent, error.clone());
+                    }
+                    if dependent.count.release(1) {
+                        was_last(dependent.as_ptr(), may_keep_one);
+                    }
+                }
+                Kind::Wait => wait::fire(link),
+                Kind::Member => sink::deliver(link),
+                Kind::Callback => {
+                    if let Some(user) = &mut for_callbacks {
+                        callback::call(link, user);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A waiting task has nothing left to wait for: queues it, or ends it if it's doomed.
+///
+/// # Safety
+///
+/// The caller released the last hold.
+pub(crate) unsafe fn was_last(header: NonNull<Header>, may_keep_one: bool) {
+    // SAFETY: whoever releases the last hold gets the engine's reference.
+    let task = unsafe { Task::from_raw(header) };
+    if task.waiters.is_doomed() {
+        task.state.claim_waiting();
+        defer(Job::End(task));
+    } else if may_keep_one {
+        context::schedule_next(task);
+    } else {
+        context::schedule(task);
+    }
+}
+
+/// Decides that the task ends with `error`; false where its outcome, or its doom, was decided
+/// before.
+pub(crate) fn doom(task: TaskRef<'_>, error: Error) -> bool {
+    {
+        let Some(mut locked) = task.waiters.lock() else { return false };
+        if locked.is_doomed() {
+            return false;
+        }
+        // SAFETY: the slot is ours while the word is locked.
+        unsafe { *task.failure.get() = Some(error) };
+        locked.doom();
+    }
+    match task.count.hold() {
+        Hold::Building => {}
+        Hold::Held => {
+            // SAFETY: we have a hold, and nobody else dooms the task.
+            unsafe { leave_inputs(task) };
+        }
+        Hold::Ready => {
+            if let ClaimToEnd::Owned = task.state.claim_to_end() {
+                // SAFETY: the claim brings a reference of the engine's.
+                defer(Job::End(unsafe { Task::from_raw(task.as_ptr()) }));
+            }
+        }
+    }
+    true
+}
+
+/// Takes a doomed task out of the lists of all inputs that have not finished, and releases a hold.
+///
+/// # Safety
+///
+/// The caller has a hold, and is the only one to do this.
+pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
+    let mut released = 1;
+    // SAFETY: a task that is held stays in its waiting stage.
+    unsafe {
+        (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+            if edge.unlink() {
+                released += 1;
+            }
+        });
+    }
+    if task.count.release(released) {
+        // SAFETY: it was the last hold.
+        unsafe { was_last(task.as_ptr(), false) };
+    }
+}
+
+/// Ends a doomed task that the caller has claimed.
+pub(crate) fn end(task: Task) {
+    let header = task.as_ref().as_ptr();
+    let error = task.failure();
+    // SAFETY: a claimed task's contents are its owner's.
+    unsafe {
+        if error.as_ref().is_some_and(can_be_retried) {
+            (task.vtable.keep_for_retry)(header);
+        } else {
+            (task.vtable.clear)(header);
+        }
+    }
+    complete(task, error);
+}
+
+pub(crate) fn can_be_retried(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed)
+}

@@ -1,0 +1,48 @@
+//! The embedded engine: an executor whose unit is a task with dependencies and a result.
+//!
+//! A task is one allocation, its [`cell`], with a [`header`] that is the same for all: a [`state`]
+//! word, a [`count`] of what it still waits for, and the list of who waits for it ([`waiters`]). The
+//! entries of that list lie with those who wait: in the dependent's own cell ([`edges`]), with an
+//! awaiting handle ([`wait`]), with a stream of completions ([`sink`]).
+//!
+//! A ready task goes into a queue: the [`local`] one of the worker that made it ready, the [`injector`]
+//! for those from outside, [`urgent`] where its priority isn't zero, or that of a [`seeded`] client. A
+//! [`worker`] is a future that takes tasks from these; workers that find none are [`sleepers`].
+//! [`finish`] says how tasks end, [`release`] how they go, and [`core`] how a client closes.
+//!
+//! The engine knows nothing of clients, options and combinators; those use what is `pub(crate)` here,
+//! and all of it is safe to use.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod callback;
+pub(crate) mod cell;
+pub(crate) mod context;
+pub(crate) mod core;
+mod count;
+pub(crate) mod cycle;
+pub(crate) mod edges;
+pub(crate) mod finish;
+pub(crate) mod header;
+mod injector;
+pub(crate) mod limits;
+mod local;
+pub(crate) mod lock;
+pub(crate) mod park;
+mod purse;
+mod release;
+pub(crate) mod retry;
+mod seeded;
+pub(crate) mod sink;
+mod sleepers;
+mod started;
+pub(crate) mod state;
+pub(crate) mod store;
+pub(crate) mod threads;
+pub(crate) mod timer;
+pub(crate) mod typed;
+mod urgent;
+pub(crate) mod wait;
+mod waiters;
+mod waker;
+pub(crate) mod worker;

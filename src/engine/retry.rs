@@ -1,0 +1,86 @@
+//! Running failed tasks again, on request.
+//!
+//! A failed task keeps what can be run again: its function with its inputs if it never started, or
+//! with its arguments if it's fallible. To retry one that never started, the failed tasks it takes
+//! its inputs from have to run again too, and theirs.
+
+use std::collections::HashSet;
+
+use super::cell;
+use super::context;
+use super::finish::can_be_retried;
+use super::header::{Task, TaskRef};
+use super::lock::Lock;
+use super::state::DONE;
+use super::waiters::Outlook;
+
+/// One retry at a time, in the whole process: they're rare, and may overlap.
+static RETRYING: Lock<()> = Lock::new(());
+
+/// Makes a failed task, and the failed ones it stands on, run again. False, and nothing is changed,
+/// where it hasn't failed or one of them can't run again.
+pub(crate) fn retry(task: TaskRef<'_>) -> bool {
+    let ready = {
+        let _alone = RETRYING.lock();
+        let Some(tasks) = all_to_retry(task) else { return false };
+        let inputs: Vec<_> = tasks.iter().map(reopen).collect();
+        let begin = |(task, inputs): (&Task, usize)| {
+            cell::begin(task.core(), task.as_ref().as_ptr(), inputs)
+        };
+        tasks.iter().zip(inputs).filter_map(begin).collect::<Vec<_>>()
+    };
+    ready.into_iter().for_each(context::schedule);
+    true
+}
+
+/// The task and the failed ones it stands on; `None` where one of them can't run again.
+fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
+    let mut seen = HashSet::from([task.as_ptr()]);
+    let mut all = vec![task.to_task()];
+    let mut at = 0;
+    while at < all.len() {
+        let task = all[at].as_ref();
+        at += 1;
+        let error = task.failure().filter(|_| task.waiters.outlook() == Outlook::Failed)?;
+        if !can_be_retried(&error) {
+            return None;
+        }
+        while task.state.load() & DONE == 0 {
+            // Its last worker is at the last few instructions.
+            std::thread::yield_now();
+        }
+        // SAFETY: it has ended and has users: the caller's handle, or the inputs of tasks before it.
+        // So its contents are touched by retries only, and we're alone in that.
+        unsafe {
+            if !(task.vtable.keep_for_retry)(task.as_ptr()) {
+                return None;
+            }
+            (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+                let from = edge.task();
+                if from.waiters.outlook() == Outlook::Failed && seen.insert(from.as_ptr()) {
+                    all.push(from.to_task());
+                }
+            });
+        }
+    }
+    Some(all)
+}
+
+/// Makes a failed task one that is being built. Returns the number of its inputs.
+fn reopen(task: &Task) -> usize {
+    let mut inputs = 0;
+    // SAFETY: as in `all_to_retry`.
+    unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
+    if inputs > 0 {
+        task.count.begin(inputs);
+    }
+    task.state.rewind();
+    if let Some(mut failure) = task.waiters.lock_failed() {
+        // SAFETY: the slot is ours while the word is locked.
+        let error = unsafe { (*task.failure.get()).take() };
+        failure.reopen();
+        drop(failure);
+        drop(error);
+    }
+    inputs
+}

@@ -1,0 +1,365 @@
+//! A queue of tasks in the order in which they end, for `as_completed` and its relatives.
+//!
+//! Each added task gets a *member*, an entry in its list of waiters. A task that ends pushes its
+//! member onto the sink's list, so nothing is polled that isn't ready. One word is all they share:
+//! empty, the newest of a list of members, a waker, or gone. Who pushes onto a waker takes it along,
+//! so the sink is never touched after the push and may go at any time.
+//!
+//! A sink that goes takes its members out of the lists they're in. Some may just have been taken by
+//! their tasks; those find the word gone, and the last of them frees what is left.
+
+use std::cell::Cell;
+use std::collections::{HashSet, VecDeque};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::task::{Context as Poller, Poll, Waker};
+
+use super::context;
+use super::core::{Core, CoreRef};
+use super::cycle;
+use super::header::{Header, TaskRef, User};
+use super::lock::Lock;
+use super::wait::Awaiter;
+use super::waiters::{Kind, Link};
+use super::worker;
+use crate::Error;
+
+const EMPTY: usize = 0;
+/// The rest of the word is the address of a boxed waker.
+const WAKER: usize = 1;
+const GONE: usize = 2;
+
+/// Members are allocated so many at a time, at first.
+const FIRST_CHUNK: usize = 8;
+/// And at most so many.
+const LARGEST_CHUNK: usize = 1024;
+
+#[repr(C)]
+pub(crate) struct Member {
+    link: Link,
+    shared: Cell<*const Shared>,
+    /// The one that came before, in the shared list.
+    before: Cell<*const Member>,
+    /// For the sink only.
+    user: Cell<Option<User>>,
+    tag: Cell<usize>,
+}
+
+struct Shared {
+    word: AtomicUsize,
+    /// After the sink is gone: members that have yet to find that out.
+    orphans: AtomicIsize,
+    /// The members of a sink that is gone.
+    left: Lock<Vec<Chunk>>,
+    /// The task that waits for all members.
+    awaiter: Lock<Option<Awaiter>>,
+}
+
+type Chunk = Box<[Member]>;
+
+/// The owner's side.
+pub(crate) struct Sink {
+    shared: NonNull<Shared>,
+    chunks: Vec<Chunk>,
+    free: Vec<NonNull<Member>>,
+    /// Members that have not come out of the shared list.
+    pending: usize,
+    ready: VecDeque<(User, usize)>,
+    /// The priority that was last lent to all of them.
+    lent: Option<i32>,
+    /// The tasks that were added before they were first awaited together.
+    all: Option<HashSet<NonNull<Header>>>,
+    /// The engine that runs only when somebody waits.
+    seeded: Option<CoreRef>,
+}
+
+// SAFETY: members and the shared part are used from other threads in the ways said above; the rest
+// has one owner.
+unsafe impl Send for Sink {}
+// SAFETY: a shared reference only tells numbers.
+unsafe impl Sync for Sink {}
+
+impl Sink {
+    pub(crate) fn new() -> Self {
+        let shared = Box::new(Shared {
+            word: AtomicUsize::new(EMPTY),
+            orphans: AtomicIsize::new(0),
+            left: Lock::default(),
+            awaiter: Lock::default(),
+        });
+        Self {
+            shared: NonNull::from(Box::leak(shared)),
+            chunks: Vec::new(),
+            free: Vec::new(),
+            pending: 0,
+            ready: VecDeque::new(),
+            lent: None,
+            all: None,
+            seeded: None,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: it stays at least as long as the sink.
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// Members that have not been handed out.
+    pub(crate) fn len(&self) -> usize {
+        self.pending + self.ready.len()
+    }
+
+    /// Adds a task, whose turn comes when it has ended; at once if it has.
+    pub(crate) fn add(&mut self, user: User, tag: usize) {
+        let member = self.new_member();
+        // SAFETY: a free member is ours alone.
+        let member_ref = unsafe { member.as_ref() };
+        member_ref.tag.set(tag);
+        let waits = match user.waiters.lock() {
+            Some(mut locked) => {
+                // SAFETY: a member stays in its place until the sink and all who have taken it are
+                // done.
+                unsafe { locked.push(member.cast::<Link>().as_ptr()) };
+                true
+            }
+            None => false,
+        };
+        if waits {
+            if user.core().seeded.is_some() {
+                self.seeded = Some(user.core().to_ref());
+            }
+            // For this side only, so it may come after.
+            member_ref.user.set(Some(user));
+            self.pending += 1;
+            return;
+        }
+        self.free.push(member);
+        // Those that ended before this one come first.
+        self.collect();
+        self.ready.push_back((user, tag));
+    }
+
+    fn new_member(&mut self) -> NonNull<Member> {
+        if let Some(member) = self.free.pop() {
+            return member;
+        }
+        let size = (FIRST_CHUNK << self.chunks.len().min(16)).min(LARGEST_CHUNK);
+        let mut chunk: Chunk = (0..size)
+            .map(|_| Member {
+                link: Link::new(Kind::Member),
+                shared: Cell::new(self.shared.as_ptr()),
+                before: Cell::new(ptr::null()),
+                user: Cell::new(None),
+                tag: Cell::new(0),
+            })
+            .collect();
+        let first = chunk.as_mut_ptr();
+        self.chunks.push(chunk);
+        // SAFETY: within the chunk.
+        let member = |at| unsafe { NonNull::new_unchecked(first.add(at)) };
+        self.free.extend((1..size).rev().map(member));
+        member(0)
+    }
+
+    /// Moves what has ended from the shared list, oldest first.
+    fn collect(&mut self) {
+        let word = self.shared().word.load(Ordering::Relaxed);
+        if word == EMPTY {
+            return;
+        }
+        let word = self.shared().word.swap(EMPTY, Ordering::Acquire);
+        if word & WAKER != 0 {
+            // SAFETY: it was ours, and has been taken back.
+            drop(unsafe { take_waker(word) });
+            return;
+        }
+        let from = self.ready.len();
+        let mut member: *const Member = ptr::with_exposed_provenance(word);
+        while let Some(this) = NonNull::new(member.cast_mut()) {
+            // SAFETY: who pushed it is done with it, so it's ours alone again.
+            let this_ref = unsafe { this.as_ref() };
+            member = this_ref.before.get();
+            this_ref.link.reset();
+            if let Some(user) = this_ref.user.take() {
+                self.ready.push_back((user, this_ref.tag.get()));
+            }
+            self.pending -= 1;
+            self.free.push(this);
+        }
+        self.ready.make_contiguous()[from..].reverse();
+    }
+
+    /// The next one that has ended.
+    pub(crate) fn pop(&mut self) -> Option<(User, usize)> {
+        if self.ready.is_empty() {
+            self.collect();
+        }
+        self.ready.pop_front()
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        let word = self.shared().word.load(Ordering::Acquire);
+        !self.ready.is_empty() || (word != EMPTY && word & WAKER == 0)
+    }
+
+    /// The next one that has ended; `None` where none is left.
+    pub(crate) fn poll_pop(&mut self, poller: &mut Poller<'_>) -> Poll<Option<(User, usize)>> {
+        if let Some(popped) = self.pop() {
+            return Poll::Ready(Some(popped));
+        }
+        if self.pending == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some(core) = &self.seeded {
+            if worker::drive_seeded(core, poller.waker(), || self.has_ready()) {
+                return Poll::Ready(self.pop());
+            }
+        }
+        let waker = Box::into_raw(Box::new(poller.waker().clone()));
+        let word = waker.expose_provenance() | WAKER;
+        let set =
+            self.shared().word.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed);
+        if set.is_ok() {
+            return Poll::Pending;
+        }
+        // SAFETY: it was never shared.
+        drop(unsafe { Box::from_raw(waker) });
+        Poll::Ready(self.pop())
+    }
+
+    /// Says that the current task, if there's one, waits for all members until its next poll. An error
+    /// where that closes a ring.
+    pub(crate) fn await_all(&mut self) -> Option<Error> {
+        let awaiter = Awaiter::current()?;
+        let before = self.shared().awaiter.lock().replace(awaiter.again());
+        drop(before);
+        context::note_more_awaits();
+        let priority = awaiter.task.priority();
+        if self.lent != Some(priority) {
+            self.lent = Some(priority);
+            self.each_pending(|user| Core::raise(user.task(), priority));
+        }
+        let all = self.all.take().unwrap_or_else(|| {
+            let mut all = HashSet::new();
+            self.each_pending(|user| {
+                all.insert(user.task().as_ptr());
+            });
+            all
+        });
+        let is_awaited = |task: TaskRef<'_>| all.contains(&task.as_ptr());
+        let see_all = |see: &mut dyn FnMut(TaskRef<'_>)| self.each_pending(|user| see(user.task()));
+        let error = cycle::find(&awaiter, is_awaited, see_all);
+        self.all = Some(all);
+        error
+    }
+
+    /// The tasks that have not come out.
+    fn each_pending(&self, mut visit: impl FnMut(&User)) {
+        for member in self.chunks.iter().flatten() {
+            if let Some(user) = member.user.take() {
+                visit(&user);
+                member.user.set(Some(user));
+            }
+        }
+    }
+
+    /// Forgets all members.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let mut in_flight = self.pending;
+        let mut users = Vec::new();
+        for member in self.chunks.iter().flatten() {
+            let Some(user) = member.user.take() else { continue };
+            if let Some(mut locked) = user.waiters.lock() {
+                // SAFETY: if it's in a list, it's that of its task.
+                in_flight -= usize::from(unsafe { locked.unlink(&raw const member.link) });
+            }
+            users.push(user);
+        }
+        *self.shared().left.lock() = std::mem::take(&mut self.chunks);
+        let word = self.shared().word.swap(GONE, Ordering::AcqRel);
+        if word & WAKER != 0 {
+            // SAFETY: it was ours, and has been taken back.
+            context::foreign(|| drop(unsafe { take_waker(word) }));
+        } else {
+            let mut member: *const Member = ptr::with_exposed_provenance(word);
+            while !member.is_null() {
+                in_flight -= 1;
+                // SAFETY: the chunks are still there.
+                member = unsafe { (*member).before.get() };
+            }
+        }
+        let in_flight = in_flight as isize;
+        if self.shared().orphans.fetch_add(in_flight, Ordering::AcqRel) == -in_flight {
+            // SAFETY: no member is left to look.
+            unsafe { free(self.shared) };
+        }
+    }
+}
+
+/// # Safety
+///
+/// Nobody uses it any more.
+unsafe fn free(shared: NonNull<Shared>) {
+    // SAFETY: it came from a box.
+    drop(unsafe { Box::from_raw(shared.as_ptr()) });
+}
+
+/// # Safety
+///
+/// The word is that of a waker and was just taken out.
+unsafe fn take_waker(word: usize) -> Box<Waker> {
+    // SAFETY: `poll_pop` made it from a box.
+    unsafe { Box::from_raw(ptr::with_exposed_provenance_mut(word & !WAKER)) }
+}
+
+/// Pushes a member onto its sink.
+///
+/// # Safety
+///
+/// The link is that of a member in a taken list that hasn't been told.
+pub(crate) unsafe fn deliver(link: NonNull<Link>) {
+    let member = link.cast::<Member>();
+    // SAFETY: until the push, or until it finds the sink gone and says so, the member is ours, and the
+    // shared part stays.
+    unsafe {
+        let shared = NonNull::new_unchecked(member.as_ref().shared.get().cast_mut());
+        let word = &shared.as_ref().word;
+        let new = member.as_ptr().expose_provenance();
+        let mut now = word.load(Ordering::Acquire);
+        loop {
+            if now == GONE {
+                if shared.as_ref().orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    free(shared);
+                }
+                return;
+            }
+            let before = if now & WAKER == 0 { now } else { EMPTY };
+            member.as_ref().before.set(ptr::with_exposed_provenance(before));
+            match word.compare_exchange_weak(now, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
+        }
+        if now & WAKER != 0 {
+            let waker = take_waker(now);
+            context::foreign(|| waker.wake());
+        }
+    }
+}
+
+/// The task that waits for this member and its siblings.
+///
+/// # Safety
+///
+/// The link is that of a member in a list that is locked.
+pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
+    // SAFETY: a sink takes its members out of their lists before it goes.
+    let awaiter = unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() };
+    awaiter.as_ref().map(Awaiter::again)
+}

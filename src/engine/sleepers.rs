@@ -1,0 +1,124 @@
+//! Workers that found nothing to do, and how they're woken.
+//!
+//! One worker is woken at a time: while it's on its way, further tasks wake nobody. When it finds
+//! work and there is more, it wakes the next. So a burst of submissions costs few wakes, and all
+//! workers are up soon.
+//!
+//! No task is left lying while a worker sleeps: who queues a task then looks for sleepers, and who
+//! goes to sleep enters the list and then looks at the queues, with a sequentially consistent fence
+//! in between on both sides, so at least one of them sees the other.
+//!
+//! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
+//! doesn't count as being on its way.
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::task::Waker;
+
+use super::lock::Lock;
+
+/// Counts sleepers, and, times this, workers on their way.
+const ON_ITS_WAY: usize = 1 << 32;
+
+/// Not the number of any worker.
+const OUTSIDE: usize = usize::MAX;
+
+#[derive(Default)]
+pub(crate) struct Sleepers {
+    /// Changed under the lock only, except that a worker that arrives takes itself off.
+    counts: AtomicUsize,
+    list: Lock<Vec<Sleeper>>,
+}
+
+struct Sleeper {
+    worker: usize,
+    waker: Waker,
+    own: bool,
+}
+
+impl Sleepers {
+    /// After a task was queued.
+    pub(crate) fn wake_one(&self) {
+        fence(Ordering::SeqCst);
+        if self.may_wake() {
+            self.wake_next();
+        }
+    }
+
+    /// Somebody sleeps and nobody is on its way.
+    fn may_wake(&self) -> bool {
+        let counts = self.counts.load(Ordering::SeqCst);
+        counts != 0 && counts < ON_ITS_WAY
+    }
+
+    #[cold]
+    fn wake_next(&self) {
+        let mut list = self.list.lock();
+        if !self.may_wake() {
+            return;
+        }
+        let Some(sleeper) = list.pop() else { return };
+        self.left(&sleeper);
+        drop(list);
+        sleeper.waker.wake();
+    }
+
+    fn left(&self, sleeper: &Sleeper) {
+        let change = if sleeper.own { ON_ITS_WAY - 1 } else { usize::MAX };
+        self.counts.fetch_add(change, Ordering::SeqCst);
+    }
+
+    pub(crate) fn wake_all(&self) {
+        fence(Ordering::SeqCst);
+        let all = {
+            let mut list = self.list.lock();
+            for sleeper in &*list {
+                self.left(sleeper);
+            }
+            std::mem::take(&mut *list)
+        };
+        for sleeper in all {
+            sleeper.waker.wake();
+        }
+    }
+
+    /// A worker goes to sleep. It must look at the queues again after this.
+    pub(crate) fn enter(&self, worker: usize, own: bool, waker: Waker) {
+        let mut list = self.list.lock();
+        list.push(Sleeper { worker, waker, own });
+        self.counts.fetch_add(1, Ordering::SeqCst);
+        drop(list);
+        fence(Ordering::SeqCst);
+    }
+
+    /// One who awaits a task of a seeded client from outside is woken like a worker.
+    pub(crate) fn enter_outside(&self, waker: Waker) {
+        let known =
+            |sleeper: &Sleeper| sleeper.worker == OUTSIDE && sleeper.waker.will_wake(&waker);
+        if !self.list.lock().iter().any(known) {
+            self.enter(OUTSIDE, false, waker);
+        }
+    }
+
+    /// A sleeping worker is polled, or goes. True where it had been woken: then, if it's one of the
+    /// client's own, it has to say when it [arrives](Sleepers::arrive).
+    pub(crate) fn leave(&self, worker: usize) -> bool {
+        let mut list = self.list.lock();
+        let Some(at) = list.iter().position(|sleeper| sleeper.worker == worker) else {
+            return true;
+        };
+        let sleeper = list.swap_remove(at);
+        self.counts.fetch_sub(1, Ordering::SeqCst);
+        drop(list);
+        drop(sleeper);
+        false
+    }
+
+    /// A worker that was woken has found work, or goes to sleep again, or goes.
+    pub(crate) fn arrive(&self) {
+        self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
+    }
+
+    pub(crate) fn asleep(&self) -> usize {
+        self.counts.load(Ordering::SeqCst) % ON_ITS_WAY
+    }
+}

@@ -1,0 +1,104 @@
+//! The tasks that have started and not ended, so that closing and waiting for idleness can find them.
+//!
+//! A task enters when it is first suspended, so one that finishes in its first poll never does. A
+//! task that waits for one of another client enters too, since nothing of its own client leads to it.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use slab::Slab;
+
+use super::context::Awaited;
+use super::header::{Header, Task, TaskRef};
+use super::lock::Lock;
+use super::state::LISTED;
+
+/// More shards than cores would hardly help; the number must be a power of two.
+const SHARDS: usize = 16;
+
+pub(crate) struct Started {
+    shards: [Lock<Slab<Entry>>; SHARDS],
+    next: AtomicUsize,
+    len: AtomicUsize,
+}
+
+struct Entry {
+    task: NonNull<Header>,
+    awaited: Awaited,
+}
+
+// SAFETY: an entry is used under the lock only, where its task is still in memory.
+unsafe impl Send for Entry {}
+
+impl Started {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Lock::default()),
+            next: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::SeqCst)
+    }
+
+    /// Enters a task that the caller owns.
+    pub(crate) fn insert(&self, task: TaskRef<'_>, awaited: Awaited) {
+        // Tasks of one worker come one after the other, so this spreads them well enough.
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        self.len.fetch_add(1, Ordering::SeqCst);
+        let entry = Entry { task: task.as_ptr(), awaited };
+        let at = self.shards[shard].lock().insert(entry);
+        let slot =
+            u32::try_from(at * SHARDS + shard).expect("fewer than 268 million tasks started");
+        task.slot.store(slot, Ordering::Relaxed);
+        task.state.set(LISTED);
+    }
+
+    /// Notes what a listed task, which the caller owns, awaits now.
+    pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
+        let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
+        drop(before);
+    }
+
+    fn with<R>(&self, task: &Header, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let slot = task.slot.load(Ordering::Relaxed) as usize;
+        change(&mut self.shards[slot % SHARDS].lock()[slot / SHARDS])
+    }
+
+    /// Takes out a task that the caller owns.
+    pub(crate) fn remove(&self, task: &Task) {
+        let slot = task.slot.load(Ordering::Relaxed) as usize;
+        let entry = self.shards[slot % SHARDS].lock().remove(slot / SHARDS);
+        drop(entry);
+        if self.len.fetch_sub(1, Ordering::SeqCst) == 1 {
+            task.core().maybe_idle();
+        }
+    }
+
+    /// Adds what a started task awaits to `tasks`; false where it awaits others too.
+    pub(crate) fn awaited(&self, task: TaskRef<'_>, tasks: &mut Vec<Task>) -> bool {
+        let slot = task.slot.load(Ordering::Relaxed) as usize;
+        let shard = self.shards[slot % SHARDS].lock();
+        // The slot may be stale: the task may end at any time.
+        match shard.get(slot / SHARDS) {
+            Some(entry) if entry.task == task.as_ptr() => {
+                tasks.extend(entry.awaited.tasks.iter().map(|task| task.as_ref().to_task()));
+                !entry.awaited.more
+            }
+            _ => true,
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn list(&self) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for shard in &self.shards {
+            // SAFETY: a task leaves the list, under this lock, before the engine lets go of it.
+            let task = |entry: &Entry| unsafe { TaskRef::new(entry.task) }.to_task();
+            tasks.extend(shard.lock().iter().map(|(_, entry)| task(entry)));
+        }
+        tasks
+    }
+}

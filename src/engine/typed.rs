@@ -1,0 +1,219 @@
+//! A user of a task whose type of value is known, and the value shared.
+
+use std::any::TypeId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::header::{TaskRef, User};
+use super::state::TAKEN;
+use super::waiters::Outlook;
+use crate::Error;
+
+/// A user of a task with values of type `T`.
+pub struct Typed<T>(User, PhantomData<fn() -> T>);
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T> Typed<T> {
+    /// # Safety
+    ///
+    /// The task's values are of type `T`.
+    pub(crate) unsafe fn new(user: User) -> Self {
+        Self(user, PhantomData)
+    }
+
+    pub(crate) fn checked(user: User) -> Result<Self, User>
+    where
+        T: 'static,
+    {
+        if (user.vtable.type_id)() == TypeId::of::<T>() {
+            Ok(Self(user, PhantomData))
+        } else {
+            Err(user)
+        }
+    }
+
+    /// For one that was a `Typed<T>` before.
+    pub(crate) fn known(user: User) -> Self
+    where
+        T: 'static,
+    {
+        match Self::checked(user) {
+            Ok(typed) => typed,
+            Err(_) => unreachable!("it was of this type before"),
+        }
+    }
+
+    /// The value of an ended task that nobody else can have.
+    pub(crate) fn into_value(self) -> Result<T, Error> {
+        match self.available() {
+            Some(Ok(())) => self.take().ok_or_else(|| self.lost()),
+            Some(Err(error)) => Err(error),
+            None => Err(self.lost()),
+        }
+    }
+
+    pub(crate) fn user(&self) -> &User {
+        &self.0
+    }
+
+    pub(crate) fn into_user(self) -> User {
+        self.0
+    }
+
+    pub(crate) fn task(&self) -> TaskRef<'_> {
+        self.0.task()
+    }
+
+    /// Whether there's a value to be had; an error where the task has failed or the value is gone.
+    fn available(&self) -> Option<Result<(), Error>> {
+        match self.0.waiters.outlook() {
+            Outlook::Succeeded if self.0.state.load() & TAKEN != 0 => Some(Err(self.lost())),
+            Outlook::Succeeded => Some(Ok(())),
+            // A retry may come between.
+            Outlook::Failed => self.0.failure().map(Err),
+            Outlook::Open | Outlook::Doomed => None,
+        }
+    }
+
+    fn lost(&self) -> Error {
+        Error::lost(self.0.key().clone())
+    }
+
+    /// What became of an ended task, with its value cloned.
+    pub(crate) fn try_clone(&self) -> Option<Result<T, Error>>
+    where
+        T: Clone + Sync,
+    {
+        Some(self.available()?.map(|()| self.value().clone()))
+    }
+
+    /// What became of an ended task, with its value shared.
+    pub(crate) fn try_ref(&self) -> Option<Result<Ref<T>, Error>>
+    where
+        T: Sync,
+    {
+        Some(self.available()?.map(|()| Ref(self.clone())))
+    }
+
+    /// What became of an ended task, with its value moved out if this is the last user.
+    pub(crate) fn try_take_or_clone(&self) -> Option<Result<T, Error>>
+    where
+        T: Clone + Sync,
+    {
+        Some(self.available()?.map(|()| self.take().unwrap_or_else(|| self.value().clone())))
+    }
+
+    /// The same, for an input that is there.
+    pub(crate) fn take_or_clone(self) -> Result<T, Error>
+    where
+        T: Clone + Sync,
+    {
+        self.try_take_or_clone().unwrap_or_else(|| Err(self.lost()))
+    }
+
+    /// The value shared, for an input that is there.
+    pub(crate) fn into_ref(self) -> Result<Ref<T>, Error>
+    where
+        T: Sync,
+    {
+        match self.available() {
+            Some(Ok(())) => Ok(Ref(self)),
+            Some(Err(error)) => Err(error),
+            None => Err(self.lost()),
+        }
+    }
+
+    /// Moves the value out if this is the last user.
+    fn take(&self) -> Option<T> {
+        if !self.0.state.take() {
+            return None;
+        }
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the task has succeeded and its value is of type `T`; as the only user we've claimed
+        // it, so nobody else reads it or will.
+        unsafe {
+            let place = NonNull::from(&mut value).cast::<()>();
+            (self.0.vtable.take)(self.task().as_ptr(), place);
+            Some(value.assume_init())
+        }
+    }
+
+    /// The value of a task that has succeeded and whose value wasn't moved out.
+    fn value(&self) -> &T
+    where
+        T: Sync,
+    {
+        debug_assert!(self.0.waiters.outlook() == Outlook::Succeeded);
+        // SAFETY: the value is there and of type `T`. While there are two users nobody takes it, and
+        // if we are the only one, nobody else does; it's `Sync`, so others may read it too.
+        unsafe { (self.0.vtable.value)(self.task().as_ptr()).cast().as_ref() }
+    }
+}
+
+/// The value of a task, shared instead of copied.
+///
+/// It reads as a `&T` and keeps the value in memory. As the type of a function's argument it takes a
+/// handle without asking for `Clone`; see also [`Handle::get_ref`](crate::Handle::get_ref).
+///
+/// ```
+/// use ensue::{Client, Ref};
+///
+/// struct Big([u8; 1000]); // not `Clone`
+///
+/// let client = Client::new();
+/// let big = client.submit(async || Big([1; 1000]), ());
+/// let sum = client.submit(async |big: Ref<Big>| big.0.iter().map(|b| *b as u32).sum::<u32>(), &big);
+/// assert_eq!(sum.result().unwrap(), 1000);
+/// ```
+pub struct Ref<T>(Typed<T>);
+
+impl<T> Ref<T> {
+    /// Moves the value out, if this is all that holds it.
+    ///
+    /// # Errors
+    ///
+    /// Gives the `Ref` back where another handle, `Ref` or dependent task needs the value.
+    pub fn try_into_inner(self) -> Result<T, Self> {
+        self.0.take().ok_or(self)
+    }
+}
+
+impl<T: Sync> Deref for Ref<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.value()
+    }
+}
+
+impl<T> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Sync> AsRef<T> for Ref<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: fmt::Debug + Sync> fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display + Sync> fmt::Display for Ref<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,58 @@
+//! The queue of ready tasks whose priority isn't zero.
+//!
+//! Priority zero never comes here and costs one load a task: whether anything above it is queued.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::header::Task;
+use super::lock::Lock;
+
+const NOTHING: i64 = i64::MIN;
+
+pub(crate) struct Urgent {
+    levels: Lock<BTreeMap<i32, VecDeque<Task>>>,
+    /// The highest priority that is queued.
+    top: AtomicI64,
+}
+
+impl Urgent {
+    pub(crate) fn new() -> Self {
+        Self { levels: Lock::default(), top: AtomicI64::new(NOTHING) }
+    }
+
+    pub(crate) fn push(&self, priority: i32, task: Task) {
+        let mut levels = self.levels.lock();
+        levels.entry(priority).or_default().push_back(task);
+        self.note_top(&levels);
+    }
+
+    /// The oldest task of the highest priority, if that is above zero.
+    pub(crate) fn pop_above_zero(&self) -> Option<Task> {
+        if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
+    }
+
+    pub(crate) fn pop(&self) -> Option<Task> {
+        if self.is_empty() { None } else { self.pop_where(|_| true) }
+    }
+
+    fn pop_where(&self, wanted: impl Fn(i32) -> bool) -> Option<Task> {
+        let mut levels = self.levels.lock();
+        let mut level = levels.last_entry().filter(|level| wanted(*level.key()))?;
+        let task = level.get_mut().pop_front();
+        if level.get().is_empty() {
+            level.remove();
+        }
+        self.note_top(&levels);
+        task
+    }
+
+    fn note_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {
+        let top = levels.last_key_value().map_or(NOTHING, |(priority, _)| i64::from(*priority));
+        self.top.store(top, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.top.load(Ordering::SeqCst) == NOTHING
+    }
+}

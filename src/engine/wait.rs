@@ -1,0 +1,246 @@
+//! A handle that is being awaited: its entry in the task's list of waiters.
+//!
+//! The entry belongs to the handle, which may go at any time, and, once taken from the list, also to
+//! the one who tells it. The last of the two to be done with it frees it.
+
+use std::cell::UnsafeCell;
+use std::mem::{self, ManuallyDrop};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context as Poller, Poll, Waker};
+
+use super::context;
+use super::core::Core;
+use super::cycle;
+use super::header::Task;
+use super::release::quietly;
+use super::typed::Typed;
+use super::waiters::{Kind, Link};
+use super::worker;
+use crate::Error;
+
+const WAITING: u8 = 0;
+/// Told, by who took it from the list.
+const TOLD: u8 = 1;
+/// Given up by its handle.
+const GIVEN_UP: u8 = 2;
+
+#[repr(C)]
+pub(crate) struct WaitNode {
+    link: Link,
+    state: AtomicU8,
+    /// Guarded by the lock of the list, then by having taken the list.
+    what: UnsafeCell<Waiting>,
+}
+
+struct Waiting {
+    waker: Waker,
+    awaiter: Option<Awaiter>,
+}
+
+/// The task that awaits, and the poll in which it did.
+pub(crate) struct Awaiter {
+    pub(crate) task: Task,
+    pub(crate) poll: u32,
+}
+
+impl Awaiter {
+    /// The task whose code is running on this thread.
+    pub(crate) fn current() -> Option<Self> {
+        context::current_task().map(|task| {
+            let poll = task.polls.load(Ordering::Relaxed);
+            Self { task, poll }
+        })
+    }
+
+    pub(crate) fn again(&self) -> Self {
+        Self { task: self.task.as_ref().to_task(), poll: self.poll }
+    }
+
+    /// An await lasts until the task's next poll.
+    pub(crate) fn still_awaits(&self) -> bool {
+        self.task.polls.load(Ordering::Acquire) == self.poll
+    }
+}
+
+/// A user of a task that can be awaited: a handle's inside.
+pub(crate) struct Waitable<T> {
+    typed: ManuallyDrop<Typed<T>>,
+    node: Node,
+}
+
+/// Null, an entry of ours, or [`DELIVERED`].
+struct Node(*mut WaitNode);
+
+/// The handle has given out its result.
+const DELIVERED: *mut WaitNode = ptr::without_provenance_mut(1);
+
+// SAFETY: an entry is shared with who tells it, on any thread, in the ways said above.
+unsafe impl Send for Node {}
+// SAFETY: nothing is done with it through a shared reference.
+unsafe impl Sync for Node {}
+
+impl<T> Waitable<T> {
+    pub(crate) fn new(typed: Typed<T>) -> Self {
+        Self { typed: ManuallyDrop::new(typed), node: Node(ptr::null_mut()) }
+    }
+
+    pub(crate) fn typed(&self) -> &Typed<T> {
+        &self.typed
+    }
+
+    pub(crate) fn into_typed(self) -> Typed<T> {
+        let mut this = ManuallyDrop::new(self);
+        this.forget();
+        // SAFETY: it's taken once, since `this` isn't dropped.
+        unsafe { ManuallyDrop::take(&mut this.typed) }
+    }
+
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.node.0 == DELIVERED
+    }
+
+    pub(crate) fn set_delivered(&mut self) {
+        self.forget();
+        self.node.0 = DELIVERED;
+    }
+
+    /// Resolves when the task has ended; to an error where this await would close a ring.
+    pub(crate) fn poll_ended(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), Error>> {
+        if self.typed.task().waiters.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        let awaiter = Awaiter::current();
+        if !self.register(poller.waker(), awaiter.as_ref().map(Awaiter::again)) {
+            return Poll::Ready(Ok(()));
+        }
+        let task = self.typed.task();
+        if let Some(awaiter) = awaiter {
+            Core::raise(task, awaiter.task.priority());
+            context::note_await(task);
+            if let Some(error) = cycle::find(&awaiter, |other| other.is(task), |see| see(task)) {
+                self.forget();
+                return Poll::Ready(Err(error));
+            }
+        } else if task.core().seeded.is_some() {
+            let done = || task.waiters.is_closed();
+            if worker::drive_seeded(&task.core().to_ref(), poller.waker(), done) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Has the waker woken when the task ends. False where it has ended.
+    fn register(&mut self, waker: &Waker, awaiter: Option<Awaiter>) -> bool {
+        let mut new = Waiting { waker: waker.clone(), awaiter };
+        match self.refresh(&mut new) {
+            Refreshed::Yes => return true,
+            Refreshed::Ended => return false,
+            // There's none, or it was told in an earlier life of a task that was retried since.
+            Refreshed::Gone => self.forget(),
+        }
+        // A waker's code is foreign: it was cloned before locking.
+        let node = Box::into_raw(Box::new(WaitNode {
+            link: Link::new(Kind::Wait),
+            state: AtomicU8::new(WAITING),
+            what: UnsafeCell::new(new),
+        }));
+        match self.typed.task().waiters.lock() {
+            Some(mut locked) => {
+                // SAFETY: the entry is new and stays in place until both sides are done with it.
+                unsafe { locked.push(node.cast::<Link>()) };
+                self.node.0 = node;
+                true
+            }
+            None => {
+                // SAFETY: it was never shared.
+                drop(unsafe { Box::from_raw(node) });
+                false
+            }
+        }
+    }
+
+    /// Exchanges what is in the entry.
+    fn refresh(&mut self, new: &mut Waiting) -> Refreshed {
+        if self.node.0.is_null() || self.is_delivered() {
+            return Refreshed::Gone;
+        }
+        let task = self.typed.task();
+        let Some(_locked) = task.waiters.lock() else { return Refreshed::Ended };
+        // SAFETY: the entry is ours too until we give it up; the rest is guarded by the lock while
+        // it's linked.
+        unsafe {
+            if !(*self.node.0).link.is_linked() {
+                return Refreshed::Gone;
+            }
+            mem::swap(&mut *(*self.node.0).what.get(), new);
+        }
+        Refreshed::Yes
+    }
+
+    /// Gives up the entry.
+    fn forget(&mut self) {
+        let node = mem::replace(&mut self.node.0, ptr::null_mut());
+        if node.is_null() || node == DELIVERED {
+            return;
+        }
+        let task = self.typed.task();
+        // SAFETY: the entry is ours until the swap, and from then on if the other side was first.
+        unsafe {
+            let unlinked = match task.waiters.lock() {
+                Some(mut locked) => locked.unlink(node.cast::<Link>()),
+                None => false,
+            };
+            if unlinked || (*node).state.swap(GIVEN_UP, Ordering::AcqRel) == TOLD {
+                let node = Box::from_raw(node);
+                quietly(task.core(), || drop(node));
+            }
+        }
+    }
+}
+
+impl<T> Drop for Waitable<T> {
+    fn drop(&mut self) {
+        self.forget();
+        // SAFETY: it's dropped once.
+        unsafe { ManuallyDrop::drop(&mut self.typed) };
+    }
+}
+
+enum Refreshed {
+    Yes,
+    Ended,
+    Gone,
+}
+
+/// The task that awaits through this entry.
+///
+/// # Safety
+///
+/// The link is that of a `WaitNode` in a list that is locked.
+pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
+    // SAFETY: see above; a link is the first field of its node, and the lock guards the rest.
+    let awaiter = unsafe { (*link.cast::<WaitNode>().as_ref().what.get()).awaiter.as_ref() }?;
+    Some(awaiter.again())
+}
+
+/// Wakes the one who awaits.
+///
+/// # Safety
+///
+/// The link is that of a `WaitNode` in a taken list that hasn't been told.
+pub(crate) unsafe fn fire(link: NonNull<Link>) {
+    let node = link.cast::<WaitNode>();
+    // SAFETY: who tells the entry has all of it but for the state, until the swap.
+    unsafe {
+        let waiting = node.as_ref().what.get();
+        let waker = mem::replace(&mut (*waiting).waker, Waker::noop().clone());
+        let awaiter = (*waiting).awaiter.take();
+        if node.as_ref().state.swap(TOLD, Ordering::AcqRel) == GIVEN_UP {
+            drop(Box::from_raw(node.as_ptr()));
+        }
+        context::foreign(|| waker.wake());
+        drop(awaiter);
+    }
+}

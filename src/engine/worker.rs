@@ -1,0 +1,305 @@
+//! A worker: a future that runs tasks while it's polled.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as Poller, Poll, Waker};
+
+use super::context::{self, Context};
+use super::core::{Core, CoreRef};
+use super::finish;
+use super::header::{Run, Task};
+use super::local::{Local, Stealers};
+use super::release::{Job, defer};
+use super::state::{LISTED, Suspend};
+use super::waker;
+
+/// Tasks a worker runs before it lets its host run something else. At some tens of nanoseconds for
+/// the smallest tasks, that is a few microseconds.
+const BUDGET: u32 = 64;
+
+/// Tasks taken from the shared queue at a time.
+const BATCH: usize = 64;
+
+/// After so many tasks of its own a worker looks at the shared queue, so that nothing there waits for
+/// ever. tokio's number.
+const LOOK_OUTSIDE: u32 = 61;
+
+pub(crate) struct WorkerFuture {
+    core: CoreRef,
+    local: Local,
+    others: Vec<Stealers>,
+    others_version: usize,
+    id: usize,
+    /// On a thread of the client's.
+    own: bool,
+    mode: Mode,
+    ticks: Cell<u32>,
+    /// It was woken and hasn't said that it arrived.
+    on_its_way: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    New,
+    Awake,
+    Asleep,
+    Gone,
+}
+
+impl WorkerFuture {
+    pub(crate) fn new(core: CoreRef, own: bool) -> Self {
+        static IDS: AtomicUsize = AtomicUsize::new(0);
+        Self {
+            core,
+            local: Local::new(),
+            others: Vec::new(),
+            others_version: 0,
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            own,
+            mode: Mode::New,
+            ticks: Cell::new(0),
+            on_its_way: false,
+        }
+    }
+
+    fn wake_up(&mut self) {
+        match self.mode {
+            Mode::New => self.core.add_worker(self.id, self.own, self.local.stealers()),
+            Mode::Asleep => self.on_its_way |= self.core.sleepers.leave(self.id) && self.own,
+            Mode::Awake | Mode::Gone => {}
+        }
+        self.mode = Mode::Awake;
+    }
+
+    /// Says, once, that the wake has been used, and passes it on if there's more to do.
+    fn arrived(&mut self) {
+        if mem::take(&mut self.on_its_way) {
+            self.core.sleepers.arrive();
+            if self.core.has_queued() {
+                self.core.sleepers.wake_one();
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Task> {
+        let core = &*self.core;
+        if let Some(seeded) = &core.seeded {
+            return seeded.pop();
+        }
+        if let Some(task) = core.urgent.pop_above_zero() {
+            return Some(task);
+        }
+        if let Some(task) = self.local.pop_fresh() {
+            return Some(task);
+        }
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % LOOK_OUTSIDE == 0 {
+            self.refill();
+        }
+        if let Some(task) = self.local.pop() {
+            return Some(task);
+        }
+        self.refill();
+        if let Some(task) = self.local.pop() {
+            return Some(task);
+        }
+        self.steal().or_else(|| self.local.pop_fresh()).or_else(|| self.core.urgent.pop())
+    }
+
+    /// Moves a batch from the shared queue to the end of this worker's.
+    fn refill(&self) {
+        if self.core.injector.take(BATCH, |task| self.local.push(task)) || !self.local.is_empty() {
+            self.core.sleepers.wake_one();
+        }
+    }
+
+    fn steal(&mut self) -> Option<Task> {
+        let version = self.core.workers_version();
+        if version != self.others_version {
+            self.others = self.core.other_workers(self.id);
+            self.others_version = version;
+        }
+        if self.others.is_empty() {
+            return None;
+        }
+        let start = fastrand::usize(..self.others.len());
+        let (first, second) = self.others.split_at(start);
+        second.iter().chain(first).find_map(|other| self.local.steal_from(other))
+    }
+
+    /// Puts what is left in its queue where others find it.
+    fn hand_over(&mut self) {
+        let tasks: Vec<_> = self.local.drain().collect();
+        if !tasks.is_empty() {
+            self.core.schedule_all(tasks, None);
+        }
+    }
+
+    /// Whether this worker is one too many, or the engine is closed and has nothing left to do.
+    fn is_to_leave(&self, out_of_work: bool) -> bool {
+        if self.own {
+            self.core.threads.may_leave(&self.core, out_of_work)
+        } else {
+            out_of_work && self.core.may_leave()
+        }
+    }
+
+    fn leave(&mut self) -> Poll<()> {
+        self.mode = Mode::Gone;
+        self.core.remove_worker(self.id);
+        self.hand_over();
+        self.arrived();
+        Poll::Ready(())
+    }
+}
+
+impl Future for WorkerFuture {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.mode == Mode::Gone {
+            return Poll::Ready(());
+        }
+        this.wake_up();
+        // One step at a time, so that who drives a seeded client stops at the same point each time.
+        let budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
+        let mut ran = 0;
+        loop {
+            if this.is_to_leave(false) {
+                return this.leave();
+            }
+            if ran == budget {
+                if this.local.show_next() {
+                    this.core.sleepers.wake_one();
+                }
+                poller.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(task) = this.next() {
+                this.arrived();
+                run(&this.core, &this.local, task);
+                ran += 1;
+                continue;
+            }
+            if this.is_to_leave(true) {
+                return this.leave();
+            }
+            if this.core.seeded.as_ref().is_some_and(|seeded| seeded.clock.advance()) {
+                continue;
+            }
+            if mem::take(&mut this.on_its_way) {
+                this.core.sleepers.arrive();
+            }
+            this.core.sleepers.enter(this.id, this.own, poller.waker().clone());
+            this.mode = Mode::Asleep;
+            if this.core.has_queued() || this.is_to_leave(true) {
+                this.wake_up();
+                continue;
+            }
+            this.core.maybe_idle();
+            return Poll::Pending;
+        }
+    }
+}
+
+impl Drop for WorkerFuture {
+    fn drop(&mut self) {
+        match self.mode {
+            Mode::New | Mode::Gone => {}
+            Mode::Awake | Mode::Asleep => {
+                self.wake_up();
+                let _ = self.leave();
+            }
+        }
+        super::purse::empty(&self.core);
+    }
+}
+
+/// Runs tasks of a seeded client on behalf of one who awaits from outside, until that is `done` or
+/// nothing can be run; then the waker is woken when something can. Returns whether it's done.
+pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> bool) -> bool {
+    if context::on_worker() {
+        return false;
+    }
+    loop {
+        let mut worker = pin!(WorkerFuture::new(core.clone(), false));
+        let mut poller = Poller::from_waker(Waker::noop());
+        while !done() {
+            if worker.as_mut().poll(&mut poller).is_ready() || worker.mode == Mode::Asleep {
+                break;
+            }
+        }
+        if done() {
+            return true;
+        }
+        core.sleepers.enter_outside(waker.clone());
+        if !core.has_queued() {
+            return false;
+        }
+    }
+}
+
+/// Runs a task that came out of a queue, until it ends or is suspended.
+fn run(core: &Core, local: &Local, task: Task) {
+    let Some(before) = task.state.claim() else { return };
+    let context = Context::of_worker(core, local);
+    context.enter(|| {
+        if core.refuses(before) {
+            core.refuse(&task);
+        }
+        if task.waiters.is_doomed() {
+            defer(Job::End(task));
+            return;
+        }
+        poll(core, &context, task);
+    });
+}
+
+fn poll(core: &Core, context: &Context<'_>, task: Task) {
+    let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
+    task.polls.store(polls, Ordering::Release);
+    let header = task.as_ref().as_ptr();
+    let ran = {
+        let waker = waker::borrowed(&task);
+        let mut poller = Poller::from_waker(&waker);
+        // SAFETY: we've claimed the task, so its contents are ours.
+        context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut poller) })
+    };
+    match ran {
+        Run::Value => finish::complete(task, None),
+        Run::Failed(error) => finish::complete(task, Some(error)),
+        Run::Pending => suspend(core, context, task),
+    }
+}
+
+fn suspend(core: &Core, context: &Context<'_>, task: Task) {
+    let awaited = context.take_awaited();
+    let listed = task.state.load() & LISTED != 0;
+    if !listed {
+        core.started.insert(task.as_ref(), awaited);
+    } else {
+        core.started.set_awaited(&task, awaited);
+    }
+    if core.is_aborted() {
+        core.refuse(&task);
+    }
+    if task.waiters.is_doomed() {
+        defer(Job::End(task));
+        return;
+    }
+    match task.state.suspend() {
+        // The engine's reference stays with the task, for who wakes it.
+        Suspend::Suspended => mem::forget(task),
+        Suspend::Woken if !task.waiters.is_doomed() => context::schedule(task),
+        Suspend::Woken => {
+            if task.state.claim().is_some() {
+                defer(Job::End(task));
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The name of a task.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// The name of a task: `inc-17`, or what [`Options::key`](crate::Options::key) was given.
+///
+/// It reads as a `str`, is cheap to clone, and compares with text.
+///
+/// ```
+/// let client = ensue::Client::new();
+/// let x = client.task().key("answer").submit(async || 42u64, ());
+/// assert_eq!(x.key(), "answer");
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// The text of the key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Arc<str>> for Key {
+    fn from(text: Arc<str>) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
+    }
+}
+
+macro_rules! compares_with {
+    ($($other:ty => $text:expr),* $(,)?) => {$(
+        impl PartialEq<$other> for Key {
+            fn eq(&self, other: &$other) -> bool {
+                let text: for<'a> fn(&'a $other) -> &'a str = $text;
+                &*self.0 == text(other)
+            }
+        }
+        impl PartialEq<Key> for $other {
+            fn eq(&self, key: &Key) -> bool {
+                key == self
+            }
+        }
+    )*};
+}
+
+compares_with! {
+    str => |text| text,
+    &str => |text| text,
+    String => |text| text,
+    &Key => |key| key,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// What a task is called after its function: the last words of the type's path.
+///
+/// `tour::inc` is `inc`, `app::load::<u8>` is `load`, and a closure written in `app::main` is
+/// `main::closure`.
+pub(crate) fn short_name(type_name: &str) -> String {
+    let plain = match type_name.find('<') {
+        Some(at) if at > 0 => type_name[..at].trim_end_matches("::"),
+        _ => type_name,
+    };
+    let mut words = plain.rsplit("::");
+    let last = words.next().unwrap_or(plain);
+    if last.starts_with("{{") {
+        let within = words.find(|word| !word.starts_with("{{")).unwrap_or("task");
+        return format!("{within}::closure");
+    }
+    last.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+
+    #[test]
+    fn names_are_the_last_words_of_the_path() {
+        assert_eq!(short_name("tour::inc"), "inc");
+        assert_eq!(short_name("inc"), "inc");
+        assert_eq!(short_name("app::load<alloc::vec::Vec<u8>>"), "load");
+        assert_eq!(short_name("app::main::{{closure}}"), "main::closure");
+        assert_eq!(short_name("app::main::{{closure}}::{{closure}}"), "main::closure");
+        assert_eq!(
+            short_name("<u8 as app::Job>::run"),
+            "<u8 as app::Job>::run".rsplit("::").next().unwrap()
+        );
+    }
+}

@@ -1,0 +1,37 @@
+#![deny(unsafe_code)]
+mod as_completed;
+mod attempt;
+mod blocking;
+mod body;
+mod client;
+mod engine;
+mod error;
+mod function;
+mod gather;
+mod handle;
+mod input;
+mod key;
+mod map_stream;
+mod options;
+mod pure;
+mod retry;
+mod status;
+mod wait;
+
+pub use as_completed::{AsCompleted, WithResults, as_completed};
+pub use attempt::{Often, Once};
+pub use blocking::is_cancelled;
+pub use client::{Builder, Client, Worker};
+pub use engine::timer::{Sleep, sleep};
+pub use engine::typed::Ref;
+pub use error::{Error, ErrorKind, IntoFailure};
+pub use function::{BlockingFn, TaskFn};
+pub use gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::{AsHandle, GetRef, Handle};
+pub use input::{Input, Inputs};
+pub use key::Key;
+pub use map_stream::MapStream;
+pub use options::Options;
+pub use retry::Retry;
+pub use status::Status;
+pub use wait::{Wait, Waited, wait_all, wait_any};

@@ -1,0 +1,137 @@
+//! Waiting for tasks without taking their results.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::Handle;
+use crate::engine::sink::Sink;
+use crate::engine::timer::{Sleep, sleep};
+use crate::handle::AsHandle;
+
+/// Waits until all tasks have ended, whatever their outcome.
+///
+/// Takes anything that iterates over handles or references to them. With a
+/// [`timeout`](Wait::timeout) it says after that time what is done and what is pending.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// use std::time::Duration;
+/// use ensue::{Client, wait_all};
+///
+/// let client = Client::new();
+/// let quick = client.submit(async || (), ());
+/// let slow = client.submit(async || ensue::sleep(Duration::from_secs(600)).await, ());
+/// let waited = wait_all([&quick, &slow]).timeout(Duration::from_millis(50)).await;
+/// assert_eq!((waited.done, waited.pending), (vec![quick], vec![slow]));
+/// # });
+/// ```
+pub fn wait_all<I>(handles: I) -> Wait<<I::Item as AsHandle>::Value>
+where
+    I: IntoIterator,
+    I::Item: AsHandle,
+{
+    Wait::new(handles, usize::MAX)
+}
+
+/// Waits until at least one task has ended, whatever its outcome.
+///
+/// Takes anything that iterates over handles or references to them; without any it resolves at once.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// use std::time::Duration;
+/// use ensue::{Client, wait_any};
+///
+/// let client = Client::new();
+/// let quick = client.submit(async || (), ());
+/// let slow = client.submit(async || ensue::sleep(Duration::from_secs(600)).await, ());
+/// let waited = wait_any([&slow, &quick]).await;
+/// assert_eq!((waited.done, waited.pending), (vec![quick], vec![slow]));
+/// # });
+/// ```
+pub fn wait_any<I>(handles: I) -> Wait<<I::Item as AsHandle>::Value>
+where
+    I: IntoIterator,
+    I::Item: AsHandle,
+{
+    Wait::new(handles, 1)
+}
+
+/// What [`wait_all`] and [`wait_any`] resolve to: the handles, each part in the given order.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Waited<T> {
+    /// Those whose tasks have ended, in any way.
+    pub done: Vec<Handle<T>>,
+    /// The others.
+    pub pending: Vec<Handle<T>>,
+}
+
+/// The future of [`wait_all`] and [`wait_any`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Wait<T> {
+    handles: Vec<Handle<T>>,
+    sink: Sink,
+    /// How many are to end before it resolves.
+    missing: usize,
+    timeout: Option<Sleep>,
+}
+
+impl<T: 'static> Wait<T> {
+    fn new<I>(handles: I, at_least: usize) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsHandle<Value = T>,
+    {
+        let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
+        let mut sink = Sink::new();
+        for handle in &handles {
+            sink.add(handle.typed().user().clone(), 0);
+        }
+        let missing = at_least.min(handles.len());
+        Self { handles, sink, missing, timeout: None }
+    }
+
+    /// Resolves after `timeout` at the latest, counted from this call.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(sleep(timeout));
+        self
+    }
+}
+
+impl<T: 'static> Future for Wait<T> {
+    type Output = Waited<T>;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Waited<T>> {
+        let this = &mut *self;
+        while this.missing > 0 {
+            match this.sink.poll_pop(poller) {
+                Poll::Ready(Some(_)) => this.missing -= 1,
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    let late = this.timeout.as_mut();
+                    if late.is_some_and(|late| Pin::new(late).poll(poller).is_ready()) {
+                        break;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        this.sink.clear();
+        let handles = std::mem::take(&mut this.handles);
+        let (done, pending) = handles.into_iter().partition(Handle::is_finished);
+        Poll::Ready(Waited { done, pending })
+    }
+}
+
+impl<T> fmt::Debug for Wait<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("handles", &self.handles)
+            .field("missing", &self.missing)
+            .finish_non_exhaustive()
+    }
+}
