@@ -100,7 +100,7 @@ where
         let allowed = catch_unwind(AssertUnwindSafe(|| plan.retry.allows(failures, &error)));
         let error = match allowed {
             Ok(true) if !core.is_closed() => {
-                wait(&core, plan.retry.delay(failures, || core.random())).await;
+                wait(plan.retry.delay(failures, || core.random())).await;
                 continue;
             }
             Ok(_) => error,
@@ -123,12 +123,8 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     .await
 }
 
-async fn wait(core: &CoreRef, delay: Duration) {
+async fn wait(delay: Duration) {
     let _parking = Parking::current(Parked::Delay);
-    if core.is_closed() {
-        // Closing looks for parked tasks; it may have looked before this one was.
-        context::refuse_current();
-    }
     if delay.is_zero() {
         futures_lite::future::yield_now().await;
     } else {

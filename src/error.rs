@@ -247,10 +247,13 @@ pub trait IntoFailure<Marker>: Send + Sync + 'static {
 }
 
 #[doc(hidden)]
+#[derive(Debug)]
 pub struct ByError<E>(E);
 #[doc(hidden)]
+#[derive(Debug)]
 pub struct ByDeref<E>(E);
 #[doc(hidden)]
+#[derive(Debug)]
 pub struct ByText<E> {
     value: E,
     text: Text,

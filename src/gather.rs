@@ -122,7 +122,7 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
         loop {
             match std::task::ready!(this.poll_next(poller)) {
                 Next::One(typed, at) => {
-                    if let Some(error) = typed.user().failure() {
+                    if let Some(error) = typed.error() {
                         this.finish();
                         return Poll::Ready(Err(error));
                     }

@@ -74,7 +74,7 @@ impl<T> Handle<T> {
 
     /// The error of a task that has ended without a value; `None` if it hasn't ended or has one.
     pub fn error(&self) -> Option<Error> {
-        self.is_finished().then(|| self.typed().user().failure()).flatten()
+        self.typed().error()
     }
 
     /// Cancels the task, for every handle of it, and all that depends on it; what it depends on is

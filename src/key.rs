@@ -1,9 +1,13 @@
 //! The name of a task.
 
+use std::any::type_name;
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+
+use crate::attempt::Planned;
+use crate::body::Spawned;
 
 /// The name of a task: `inc-17`, or what [`Options::key`](crate::Options::key) was given.
 ///
@@ -108,6 +112,11 @@ impl fmt::Debug for Key {
 /// `tour::inc` is `inc`, `app::load::<u8>` is `load`, and a closure written in `app::main` is
 /// `main::closure`.
 pub(crate) fn short_name(type_name: &str) -> String {
+    for wrapper in [type_name_before::<Planned<()>>(), type_name_before::<Spawned<()>>()] {
+        if let Some(inner) = type_name.strip_prefix(wrapper) {
+            return short_name(inner.strip_suffix('>').unwrap_or(inner));
+        }
+    }
     let plain = match type_name.find('<') {
         Some(at) if at > 0 => type_name[..at].trim_end_matches("::"),
         _ => type_name,
@@ -121,9 +130,29 @@ pub(crate) fn short_name(type_name: &str) -> String {
     last.to_owned()
 }
 
+/// The name of our own wrapper `T` up to the type that it wraps.
+fn type_name_before<T>() -> &'static str {
+    type_name::<T>().trim_end_matches("()>")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::short_name;
+    use super::*;
+
+    fn inc() {}
+
+    #[test]
+    fn wrappers_do_not_show() {
+        fn planned<F>(_: F) -> &'static str {
+            type_name::<Planned<F>>()
+        }
+        fn spawned<F>(_: F) -> &'static str {
+            type_name::<Spawned<F>>()
+        }
+        assert_eq!(short_name(planned(inc)), "inc");
+        assert_eq!(short_name(spawned(async {})), "wrappers_do_not_show::closure");
+        assert_eq!(short_name(planned(Spawned(async {}))), "wrappers_do_not_show::closure");
+    }
 
     #[test]
     fn names_are_the_last_words_of_the_path() {
@@ -132,9 +161,6 @@ mod tests {
         assert_eq!(short_name("app::load<alloc::vec::Vec<u8>>"), "load");
         assert_eq!(short_name("app::main::{{closure}}"), "main::closure");
         assert_eq!(short_name("app::main::{{closure}}::{{closure}}"), "main::closure");
-        assert_eq!(
-            short_name("<u8 as app::Job>::run"),
-            "<u8 as app::Job>::run".rsplit("::").next().unwrap()
-        );
+        assert_eq!(short_name("<u8 as app::Job>::run"), "run");
     }
 }

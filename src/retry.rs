@@ -28,8 +28,10 @@ pub struct Retry {
     first: Duration,
     max: Duration,
     jitter: bool,
-    when: Option<Arc<dyn Fn(&Error) -> bool + Send + Sync>>,
+    when: Option<Predicate>,
 }
+
+type Predicate = Arc<dyn Fn(&Error) -> bool + Send + Sync>;
 
 impl Retry {
     /// Up to `n` further attempts after the first, at once and whatever the error.
@@ -66,7 +68,11 @@ impl Retry {
     pub(crate) fn delay(&self, failures: u32, random: impl FnOnce() -> f64) -> Duration {
         let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let delay = self.first.saturating_mul(factor).min(self.max);
-        if self.jitter { delay.mul_f64(random().clamp(0.0, 1.0)) } else { delay }
+        if !self.jitter {
+            return delay;
+        }
+        // The longest durations don't survive the way through a float.
+        Duration::try_from_secs_f64(delay.as_secs_f64() * random()).unwrap_or(delay)
     }
 }
 

@@ -14,9 +14,9 @@ use std::task::{Context as Poller, Poll};
 use super::context;
 use super::core::Core;
 use super::count::Built;
-use super::edges::{Edge, Waits};
+use super::edges::Waits;
 use super::finish;
-use super::header::{Extras, Header, Run, Task, TaskRef, User, VTable};
+use super::header::{Extras, Header, Run, SeeEdge, Task, TaskRef, User, VTable};
 use super::release::quietly;
 use super::state::State;
 use super::typed::Typed;
@@ -84,15 +84,17 @@ where
     ///
     /// The header is that of such a cell, as for all functions here, and the caller owns the contents
     /// for as long as it uses them.
-    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F, W, Fut, T> {
+    unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, W, Fut, T> {
         // SAFETY: a cell begins with its header.
-        unsafe { &mut *header.cast::<Self>().as_ref().stage.get() }
+        unsafe { header.cast::<Self>().as_ref().stage.get() }
     }
 
     unsafe fn run(header: NonNull<Header>, poller: &mut Poller<'_>) -> Run {
         // SAFETY: the caller owns the contents.
         let (stage, cell) = unsafe { (Self::stage(header), header.cast::<Self>().as_ref()) };
         let polled = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the contents are ours. A running future is pinned: it isn't moved.
+            let stage = unsafe { &mut *stage };
             if !matches!(stage, Stage::Running(_)) {
                 let future = match mem::replace(stage, Stage::Empty) {
                     Stage::Waiting(function, waits) => match waits.take() {
@@ -114,15 +116,19 @@ where
             Ok(Poll::Pending) => Run::Pending,
             Ok(Poll::Ready(Ok(value))) => {
                 // SAFETY: the contents are ours.
-                unsafe { Self::clear(header) };
-                *stage = Stage::Value(value);
+                unsafe {
+                    Self::clear(header);
+                    stage.write(Stage::Value(value));
+                }
                 Run::Value
             }
             Ok(Poll::Ready(Err(Failure { error, again }))) => {
                 // SAFETY: the contents are ours.
-                unsafe { Self::clear(header) };
-                if let Some((function, args)) = again {
-                    *stage = Stage::Again(function, args);
+                unsafe {
+                    Self::clear(header);
+                    if let Some((function, args)) = again {
+                        stage.write(Stage::Again(function, args));
+                    }
                 }
                 Run::Failed(error)
             }
@@ -138,7 +144,7 @@ where
         // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be,
         // and overwritten without dropping them again even if they panicked.
         unsafe {
-            let stage: *mut Stage<F, W, Fut, T> = Self::stage(header);
+            let stage = Self::stage(header);
             if mem::needs_drop::<Stage<F, W, Fut, T>>() && !matches!(*stage, Stage::Empty) {
                 quietly(header.as_ref().core(), || ptr::drop_in_place(stage));
             }
@@ -149,7 +155,7 @@ where
     unsafe fn keep_for_retry(header: NonNull<Header>) -> bool {
         // SAFETY: the caller owns the contents.
         unsafe {
-            let keep = matches!(Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
+            let keep = matches!(*Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
             if !keep {
                 Self::clear(header);
             }
@@ -157,17 +163,16 @@ where
         }
     }
 
-    unsafe fn edges(header: NonNull<Header>, visit: &mut dyn FnMut(&Edge)) {
+    unsafe fn edges(header: NonNull<Header>, visit: SeeEdge<'_>) {
         // SAFETY: others may look at the edges too, so this is a shared reference.
-        let stage = unsafe { &*header.cast::<Self>().as_ref().stage.get() };
-        if let Stage::Waiting(_, waits) = stage {
+        if let Stage::Waiting(_, waits) = unsafe { &*Self::stage(header) } {
             waits.each(visit);
         }
     }
 
     unsafe fn value(header: NonNull<Header>) -> NonNull<()> {
         // SAFETY: others may read the value too, so this is a shared reference.
-        match unsafe { &*header.cast::<Self>().as_ref().stage.get() } {
+        match unsafe { &*Self::stage(header) } {
             Stage::Value(value) => NonNull::from(value).cast(),
             _ => unreachable!("a task that has succeeded has a value until it's taken"),
         }
@@ -176,7 +181,7 @@ where
     unsafe fn take(header: NonNull<Header>, place: NonNull<()>) {
         // SAFETY: the caller owns the contents, and the place is fit for a `T`.
         unsafe {
-            match mem::replace(Self::stage(header), Stage::Empty) {
+            match Self::stage(header).replace(Stage::Empty) {
                 Stage::Value(value) => place.cast().write(value),
                 _ => unreachable!("a task that has succeeded has a value until it's taken"),
             }
@@ -252,10 +257,12 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
         core.refuse(&owned);
     }
     if inputs > 0 {
-        match register(core, task) {
+        let priority = task.priority();
+        match register(core, task, priority) {
             Built::Ready => {}
             Built::Waiting => {
                 mem::forget(owned);
+                Core::lend_again(task, priority);
                 return None;
             }
             Built::Doomed => {
@@ -269,9 +276,8 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
     Some(owned)
 }
 
-fn register(core: &Core, task: TaskRef<'_>) -> Built {
+fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     let header = task.as_ptr();
-    let priority = task.priority();
     let mut finished = 0;
     let mut foreign = false;
     // SAFETY: the task stays in its waiting stage, in its place, while it's being built and then
@@ -303,7 +309,7 @@ fn register(core: &Core, task: TaskRef<'_>) -> Built {
 
 /// Makes a task that has ended before it began.
 pub(crate) fn create_ended<T: Send + 'static>(core: &Core, value: Result<T, Error>) -> Typed<T> {
-    type Ended<T> = Cell<fn(PhantomData<T>, ()) -> Never<T>, PhantomData<T>, (), Never<T>, T>;
+    type Ended<T> = Cell<fn(ready<T>, ()) -> Never<T>, ready<T>, (), Never<T>, T>;
     let (waiters, stage, failure) = match value {
         Ok(value) => (Waiters::succeeded(), Stage::Value(value), None),
         Err(error) => (Waiters::failed(), Stage::Empty, Some(error)),
@@ -311,18 +317,24 @@ pub(crate) fn create_ended<T: Send + 'static>(core: &Core, value: Result<T, Erro
     let vtable = &Ended::<T>::VTABLE;
     let mut header = Header::new(State::finished(), waiters, vtable, core, 0, None);
     *header.failure.get_mut() = failure;
-    let start: fn(PhantomData<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
+    let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
     let cell: Box<Ended<T>> = Box::new(Cell { header, start, stage: UnsafeCell::new(stage) });
     let header = NonNull::from(Box::leak(cell)).cast::<Header>();
     // SAFETY: as in `allocate`.
     unsafe { Typed::new(User::from_raw(header)) }
 }
 
+/// In place of a function, whose name is that of the task.
+#[allow(non_camel_case_types, dead_code)] // it's never called
+struct ready<T> {
+    value: PhantomData<T>,
+}
+
 /// The future of a task that is never run.
 struct Never<T>(PhantomData<fn() -> T>);
 
 impl<T> Future for Never<T> {
-    type Output = Outcome<T, PhantomData<T>, ()>;
+    type Output = Outcome<T, ready<T>, ()>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<Self::Output> {
         Poll::Pending

@@ -31,6 +31,12 @@ pub(crate) struct Awaited {
     pub(crate) more: bool,
 }
 
+impl Awaited {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.tasks.is_empty() && !self.more
+    }
+}
+
 thread_local! {
     static CURRENT: Cell<*const Context<'static>> = const { Cell::new(ptr::null()) };
 }
@@ -67,10 +73,7 @@ impl<'a> Context<'a> {
     /// What the poll that has just ended awaits.
     pub(crate) fn take_awaited(&self) -> Awaited {
         let awaited = &mut *self.awaited.borrow_mut();
-        if awaited.tasks.is_empty() && !awaited.more {
-            return Awaited::default();
-        }
-        std::mem::take(awaited)
+        if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
     }
 }
 
@@ -107,13 +110,6 @@ pub(crate) fn current_is_doomed() -> bool {
     current_task().is_some_and(|task| task.waiters.is_doomed())
 }
 
-/// Ends the task whose code is running, because its client is closed.
-pub(crate) fn refuse_current() {
-    if let Some(task) = current_task() {
-        task.core().refuse(&task);
-    }
-}
-
 /// Whether blocking this thread would keep a worker from running tasks.
 pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
@@ -126,12 +122,7 @@ pub(crate) fn on_worker_of(core: &Core) -> bool {
 
 /// Notes that the current task awaits `task` in this poll.
 pub(crate) fn note_await(task: TaskRef<'_>) {
-    current(|context| {
-        let tasks = &mut context.awaited.borrow_mut().tasks;
-        if !tasks.iter().any(|other| other.as_ref().is(task)) {
-            tasks.push(task.to_task());
-        }
-    });
+    current(|context| context.awaited.borrow_mut().tasks.push(task.to_task()));
 }
 
 /// Notes that the current task awaits tasks that aren't listed.

@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
@@ -36,6 +37,7 @@ use super::threads::Threads;
 use super::urgent::Urgent;
 use super::worker;
 use crate::Error;
+use crate::error::forget_if_it_panics;
 
 const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
@@ -55,7 +57,8 @@ pub(crate) struct Core {
 
     pub(crate) name: Cow<'static, str>,
     numbers: AtomicU64,
-    unobserved: Unobserved,
+    /// There until the end.
+    unobserved: Option<Unobserved>,
 
     pub(crate) injector: Injector,
     pub(crate) urgent: Urgent,
@@ -130,7 +133,7 @@ impl CoreRef {
             closed: AtomicU8::new(OPEN),
             name,
             numbers: AtomicU64::new(1),
-            unobserved,
+            unobserved: Some(unobserved),
             injector: Injector::new(),
             urgent: Urgent::new(),
             seeded: seed.map(Seeded::new),
@@ -146,6 +149,16 @@ impl CoreRef {
             changed: Event::new(),
         });
         Self(NonNull::from(Box::leak(core)))
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Foreign code, on whichever thread this happens to be.
+        let hook = self.unobserved.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
+            forget_if_it_panics(payload);
+        }
     }
 }
 
@@ -190,12 +203,10 @@ impl Core {
     }
 
     pub(crate) fn unobserved(&self, error: &Error) {
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (self.unobserved)(error);
-        }));
-        if let Err(payload) = told {
+        let Some(hook) = &self.unobserved else { return };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
             log::error!("ensue: the hook for unobserved errors panicked on: {error}");
-            crate::error::forget_if_it_panics(payload);
+            forget_if_it_panics(payload);
         }
     }
 
@@ -282,36 +293,52 @@ impl Core {
         }
         let mut tasks = vec![task.to_task()];
         while let Some(task) = tasks.pop() {
-            if task.waiters.is_closed()
-                || task.priority.fetch_max(priority, Ordering::Relaxed) >= priority
+            if !task.waiters.is_closed()
+                && task.priority.fetch_max(priority, Ordering::Relaxed) < priority
             {
-                continue;
+                Self::apply_raise(task, &mut tasks);
             }
-            if task.count.hold_to_look() {
-                // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
-                unsafe {
-                    (task.vtable.edges)(task.as_ref().as_ptr(), &mut |edge| {
-                        tasks.push(edge.task().to_task());
-                    });
-                    if task.count.release(1) {
-                        finish::was_last(task.as_ref().as_ptr(), false);
-                    }
-                }
-                continue;
-            }
-            let state = task.state.load();
-            if state & QUEUED != 0 {
-                task.core().to_ref().schedule_again(task);
-            } else if state & RUNNING == 0 {
-                let listed = task.core().started.awaited(task.as_ref(), &mut tasks);
-                if !listed || state & PARKED != 0 {
-                    // It knows best what to make of it.
-                    if task.state.wake() {
-                        // SAFETY: waking a suspended task hands over the engine's reference.
-                        context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
-                    }
+        }
+    }
+
+    /// Does for a task whose priority was raised what follows from that; `tasks` get those it waits for.
+    fn apply_raise(task: Task, tasks: &mut Vec<Task>) {
+        if task.count.hold_to_look() {
+            // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
+            unsafe {
+                (task.vtable.edges)(task.as_ref().as_ptr(), &mut |edge| {
+                    tasks.push(edge.task().to_task());
+                });
+                if task.count.release(1) {
+                    finish::was_last(task.as_ref().as_ptr(), false);
                 }
             }
+            return;
+        }
+        if task.count.is_waiting() {
+            // Its submitter will see, when it's through.
+            return;
+        }
+        let state = task.state.load();
+        if state & QUEUED != 0 {
+            task.core().to_ref().schedule_again(task);
+        } else if state & RUNNING == 0 {
+            let all_known = task.core().started.awaited(task.as_ref(), tasks);
+            if (!all_known || state & PARKED != 0) && task.state.wake() {
+                // It knows best what to make of it.
+                // SAFETY: waking a suspended task hands over the engine's reference.
+                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+            }
+        }
+    }
+
+    /// Has what a new task waits for take its priority, where that was raised while it was built.
+    pub(crate) fn lend_again(task: TaskRef<'_>, lent: i32) {
+        let priority = task.priority();
+        if priority > lent {
+            let mut tasks = Vec::new();
+            Self::apply_raise(task.to_task(), &mut tasks);
+            tasks.iter().for_each(|task| Self::raise(task.as_ref(), priority));
         }
     }
 

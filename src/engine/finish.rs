@@ -17,7 +17,7 @@ use super::count::Hold;
 use super::header::{Header, Task, TaskRef, User};
 use super::release::{self, Job, defer};
 use super::sink;
-use super::state::{ClaimToEnd, DETACHED, LISTED};
+use super::state::{ClaimToEnd, DETACHED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
 use crate::{Error, ErrorKind};
@@ -36,10 +36,13 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         },
         Some(error) => close_failed(&task, Some(error)),
     };
+    if error.is_some() && list.has_dependents() {
+        task.state.set(OBSERVED);
+    }
     if task.state.load() & LISTED != 0 {
         task.core().started.remove(&task);
     }
-    let for_callbacks = list.has(Kind::Callback).then(|| {
+    let for_callbacks = list.has_callbacks().then(|| {
         task.state.revive();
         // SAFETY: the user just added.
         unsafe { User::from_raw(task.as_ref().as_ptr()) }

@@ -59,7 +59,7 @@ pub(crate) struct VTable {
     /// Drops what can't be run again.
     pub(crate) keep_for_retry: unsafe fn(NonNull<Header>) -> bool,
     /// Shows the inputs of a task that waits.
-    pub(crate) edges: unsafe fn(NonNull<Header>, &mut dyn FnMut(&Edge)),
+    pub(crate) edges: unsafe fn(NonNull<Header>, SeeEdge<'_>),
     /// Where the value is.
     pub(crate) value: unsafe fn(NonNull<Header>) -> NonNull<()>,
     /// Moves the value to a place that is fit for it.
@@ -74,6 +74,8 @@ pub(crate) struct VTable {
     /// Whether dropping the value does anything.
     pub(crate) value_needs_drop: bool,
 }
+
+pub(crate) type SeeEdge<'a> = &'a mut dyn FnMut(&Edge);
 
 /// How a poll ended.
 pub(crate) enum Run {

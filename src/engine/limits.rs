@@ -140,10 +140,10 @@ impl Future for Acquire {
             let book = &mut *this.core.limits.state.lock();
             let waiting = match this.place.take() {
                 // Served, since it's not waiting any more.
-                Some(place) => match book.waiting.remove(&place) {
-                    Some(waiting) => Some((Waiting { waker, ..waiting }, place.1)),
-                    None => None,
-                },
+                Some(place) => {
+                    let waiting = book.waiting.remove(&place);
+                    waiting.map(|waiting| (Waiting { waker, ..waiting }, place.1))
+                }
                 None => {
                     let needs = this.needs.clone().unwrap_or_default();
                     book.count += 1;

@@ -14,6 +14,8 @@
 //! and all of it is safe to use.
 
 #![allow(unsafe_code)]
+// What is `pub` here is so because it occurs in a public trait; none of it can be named from outside.
+#![allow(missing_debug_implementations)]
 
 pub(crate) mod callback;
 pub(crate) mod cell;

@@ -26,6 +26,10 @@ impl Parking {
         if let Some(task) = &task {
             task.make_extras().parked.store(why as u8, Ordering::Relaxed);
             task.state.set(PARKED);
+            if task.core().is_closed() {
+                // Closing looks for parked tasks, and may have looked before this one was.
+                task.core().refuse(task);
+            }
         }
         Self(task)
     }

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 use super::core::Core;
 use super::finish;
 use super::header::{Header, Task};
-use super::state::{DETACHED, DONE, KEYED, State, users};
+use super::state::{DETACHED, DONE, KEYED, OBSERVED, State, users};
 use super::waiters::Outlook;
 use crate::Error;
 use crate::error::{forget_if_it_panics, panic_text};
@@ -142,10 +142,11 @@ pub(crate) unsafe fn user(header: NonNull<Header>) {
 
 /// Tells the hook about the error of a detached task that nobody can see.
 pub(crate) fn report_unobserved(task: &Task) {
-    if let Some(error) = task.failure() {
-        if !error.is_cancelled() {
-            task.core().unobserved(&error);
-        }
+    if task.state.load() & OBSERVED != 0 {
+        return;
+    }
+    if let Some(error) = task.failure().filter(|error| !error.is_cancelled()) {
+        task.core().unobserved(&error);
     }
 }
 

@@ -11,8 +11,10 @@ use super::context;
 use super::finish::can_be_retried;
 use super::header::{Task, TaskRef};
 use super::lock::Lock;
+use super::release::quietly;
 use super::state::DONE;
 use super::waiters::Outlook;
+use crate::Error;
 
 /// One retry at a time, in the whole process: they're rare, and may overlap.
 static RETRYING: Lock<()> = Lock::new(());
@@ -20,16 +22,18 @@ static RETRYING: Lock<()> = Lock::new(());
 /// Makes a failed task, and the failed ones it stands on, run again. False, and nothing is changed,
 /// where it hasn't failed or one of them can't run again.
 pub(crate) fn retry(task: TaskRef<'_>) -> bool {
-    let ready = {
+    let (tasks, reopened) = {
         let _alone = RETRYING.lock();
         let Some(tasks) = all_to_retry(task) else { return false };
-        let inputs: Vec<_> = tasks.iter().map(reopen).collect();
-        let begin = |(task, inputs): (&Task, usize)| {
-            cell::begin(task.core(), task.as_ref().as_ptr(), inputs)
-        };
-        tasks.iter().zip(inputs).filter_map(begin).collect::<Vec<_>>()
+        let reopened: Vec<_> = tasks.iter().map(reopen).collect();
+        (tasks, reopened)
     };
-    ready.into_iter().for_each(context::schedule);
+    // Foreign code may run from here on: errors are dropped, and tasks may end at once.
+    for (task, (inputs, error)) in tasks.iter().zip(reopened) {
+        quietly(task.core(), || drop(error));
+        let ready = cell::begin(task.core(), task.as_ref().as_ptr(), inputs);
+        ready.into_iter().for_each(context::schedule);
+    }
     true
 }
 
@@ -66,8 +70,8 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
     Some(all)
 }
 
-/// Makes a failed task one that is being built. Returns the number of its inputs.
-fn reopen(task: &Task) -> usize {
+/// Makes a failed task one that is being built. Returns the number of its inputs, and its error.
+fn reopen(task: &Task) -> (usize, Option<Error>) {
     let mut inputs = 0;
     // SAFETY: as in `all_to_retry`.
     unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
@@ -75,12 +79,10 @@ fn reopen(task: &Task) -> usize {
         task.count.begin(inputs);
     }
     task.state.rewind();
-    if let Some(mut failure) = task.waiters.lock_failed() {
-        // SAFETY: the slot is ours while the word is locked.
-        let error = unsafe { (*task.failure.get()).take() };
+    let error = task.waiters.lock_failed().and_then(|mut failure| {
         failure.reopen();
-        drop(failure);
-        drop(error);
-    }
-    inputs
+        // SAFETY: the slot is ours while the word is locked.
+        unsafe { (*task.failure.get()).take() }
+    });
+    (inputs, error)
 }

@@ -11,7 +11,7 @@ use slab::Slab;
 use super::context::Awaited;
 use super::header::{Header, Task, TaskRef};
 use super::lock::Lock;
-use super::state::LISTED;
+use super::state::{AWAITS, LISTED};
 
 /// More shards than cores would hardly help; the number must be a power of two.
 const SHARDS: usize = 16;
@@ -48,16 +48,24 @@ impl Started {
         // Tasks of one worker come one after the other, so this spreads them well enough.
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         self.len.fetch_add(1, Ordering::SeqCst);
+        let awaited_nothing = awaited.is_nothing();
         let entry = Entry { task: task.as_ptr(), awaited };
         let at = self.shards[shard].lock().insert(entry);
         let slot =
             u32::try_from(at * SHARDS + shard).expect("fewer than 268 million tasks started");
         task.slot.store(slot, Ordering::Relaxed);
-        task.state.set(LISTED);
+        let awaits = if awaited_nothing { 0 } else { AWAITS };
+        task.state.set(LISTED | awaits);
     }
 
     /// Notes what a listed task, which the caller owns, awaits now.
     pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
+        let awaits = task.state.load() & AWAITS != 0;
+        match awaited.is_nothing() {
+            true if !awaits => return,
+            true => task.state.clear(AWAITS),
+            false => task.state.set(AWAITS),
+        };
         let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
         drop(before);
     }

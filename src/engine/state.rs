@@ -48,6 +48,12 @@ pub(crate) const PARKED: u64 = 1 << 7;
 /// The task is in its client's list of started tasks.
 pub(crate) const LISTED: u64 = 1 << 8;
 
+/// What the task awaits is noted in that list.
+pub(crate) const AWAITS: u64 = 1 << 9;
+
+/// Somebody has seen, or been told of, the task's error.
+pub(crate) const OBSERVED: u64 = 1 << 10;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
 pub(crate) const REF: u64 = 1 << 12;
 const REF_MASK: u64 = (USER - 1) & !(REF - 1);
@@ -176,7 +182,7 @@ impl State {
     /// Makes a failed task one that waits again. The caller is a user and the only one who rewinds.
     pub(crate) fn rewind(&self) {
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            Some((state & !(DONE | STARTED | LISTED | PARKED) | QUEUED) + REF)
+            Some((state & !(DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED) | QUEUED) + REF)
         });
     }
 

@@ -8,12 +8,12 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::header::{TaskRef, User};
-use super::state::TAKEN;
+use super::state::{OBSERVED, TAKEN};
 use super::waiters::Outlook;
 use crate::Error;
 
 /// A user of a task with values of type `T`.
-pub struct Typed<T>(User, PhantomData<fn() -> T>);
+pub(crate) struct Typed<T>(User, PhantomData<fn() -> T>);
 
 impl<T> Clone for Typed<T> {
     fn clone(&self) -> Self {
@@ -78,9 +78,18 @@ impl<T> Typed<T> {
             Outlook::Succeeded if self.0.state.load() & TAKEN != 0 => Some(Err(self.lost())),
             Outlook::Succeeded => Some(Ok(())),
             // A retry may come between.
-            Outlook::Failed => self.0.failure().map(Err),
+            Outlook::Failed => self.error().map(Err),
             Outlook::Open | Outlook::Doomed => None,
         }
+    }
+
+    /// The error of a task that has failed; it's seen by that.
+    pub(crate) fn error(&self) -> Option<Error> {
+        let error = self.0.waiters.is_closed().then(|| self.0.failure()).flatten()?;
+        if self.0.state.load() & OBSERVED == 0 {
+            self.0.state.set(OBSERVED);
+        }
+        Some(error)
     }
 
     fn lost(&self) -> Error {

@@ -174,7 +174,7 @@ impl<T> Waitable<T> {
             if !(*self.node.0).link.is_linked() {
                 return Refreshed::Gone;
             }
-            mem::swap(&mut *(*self.node.0).what.get(), new);
+            ptr::swap((*self.node.0).what.get(), new);
         }
         Refreshed::Yes
     }

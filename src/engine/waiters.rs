@@ -325,13 +325,20 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// Whether any entry is of this kind.
-    pub(crate) fn has(&self, kind: Kind) -> bool {
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.any(|kind| kind == Kind::Callback)
+    }
+
+    pub(crate) fn has_dependents(&self) -> bool {
+        self.any(|kind| matches!(kind, Kind::Edge(_)))
+    }
+
+    fn any(&self, wanted: impl Fn(Kind) -> bool) -> bool {
         let mut link = self.next;
         while !link.is_null() {
             // SAFETY: taken entries stay in place until they're told.
             unsafe {
-                if (*link).kind() == kind {
+                if wanted((*link).kind()) {
                     return true;
                 }
                 link = (*link).next.get();

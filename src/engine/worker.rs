@@ -150,8 +150,8 @@ impl WorkerFuture {
 
     fn leave(&mut self) -> Poll<()> {
         self.mode = Mode::Gone;
-        self.core.remove_worker(self.id);
         self.hand_over();
+        self.core.remove_worker(self.id);
         self.arrived();
         Poll::Ready(())
     }
