@@ -143,8 +143,10 @@ async fn under_timeout<T>(
         }
     };
     let Some(timeout) = timeout else { return caught.await };
+    // The time counts from here, though the attempt is polled first.
+    let late = sleep(timeout);
     let late = async {
-        sleep(timeout).await;
+        late.await;
         Err(Problem::TimedOut(timeout))
     };
     caught.or(late).await

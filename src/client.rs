@@ -272,7 +272,7 @@ impl Client {
 
     /// A handle of a value that is there already.
     pub fn ready<T: Send + 'static>(&self, value: T) -> Handle<T> {
-        Handle::new(cell::create_ended(&self.core, Ok(value)))
+        Handle::new(cell::create_ended(&self.core, None, Ok(value)))
     }
 
     /// The task that was given this key, while somebody needs it.
@@ -286,8 +286,9 @@ impl Client {
             Err(user) => {
                 let held = (user.vtable.type_name)();
                 let asked = std::any::type_name::<T>();
-                let error = Error::key_conflict(Key::from(key.as_ref()), held, asked);
-                cell::create_ended(&self.core, Err(error))
+                let key = Key::from(key.as_ref());
+                let error = Error::key_conflict(key.clone(), held, asked);
+                cell::create_ended(&self.core, Some(key), Err(error))
             }
         }))
     }

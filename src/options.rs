@@ -390,8 +390,9 @@ impl<R> Options<'_, R> {
         let limits = match core.limits.needs(&self.limits) {
             Ok(limits) => limits,
             Err(text) => {
-                let error = Error::limit(self.any_key::<F>(), text);
-                return (Handle::new(cell::create_ended(core, Err(error))), None);
+                let key = self.any_key::<F>();
+                let error = Error::limit(key.clone(), text);
+                return (Handle::new(cell::create_ended(core, Some(key), Err(error))), None);
             }
         };
         let Self { key, name, priority, retry, timeout, .. } = self;
@@ -456,8 +457,8 @@ where
             }
             Err(user) => {
                 let held = (user.vtable.type_name)();
-                let error = Error::key_conflict(key, held, type_name::<T>());
-                (Handle::new(cell::create_ended(core, Err(error))), None)
+                let error = Error::key_conflict(key.clone(), held, type_name::<T>());
+                (Handle::new(cell::create_ended(core, Some(key), Err(error))), None)
             }
         },
     }

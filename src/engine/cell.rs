@@ -21,7 +21,7 @@ use super::release::quietly;
 use super::state::State;
 use super::typed::Typed;
 use super::waiters::{Outlook, Waiters};
-use crate::Error;
+use crate::{Error, Key};
 
 /// How an attempt that the engine knows of ends.
 pub(crate) type Outcome<T, F, A> = Result<T, Failure<F, A>>;
@@ -259,7 +259,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
     if inputs > 0 {
         let priority = task.priority();
         match register(core, task, priority) {
-            Built::Ready => {}
+            Built::Ready => task.state.let_go(),
             Built::Waiting => {
                 mem::forget(owned);
                 Core::lend_again(task, priority);
@@ -308,14 +308,21 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
 }
 
 /// Makes a task that has ended before it began.
-pub(crate) fn create_ended<T: Send + 'static>(core: &Core, value: Result<T, Error>) -> Typed<T> {
+///
+/// If it has a key of its own it's not to be found by that.
+pub(crate) fn create_ended<T: Send + 'static>(
+    core: &Core,
+    key: Option<Key>,
+    value: Result<T, Error>,
+) -> Typed<T> {
     type Ended<T> = Cell<fn(ready<T>, ()) -> Never<T>, ready<T>, (), Never<T>, T>;
     let (waiters, stage, failure) = match value {
         Ok(value) => (Waiters::succeeded(), Stage::Value(value), None),
         Err(error) => (Waiters::failed(), Stage::Empty, Some(error)),
     };
     let vtable = &Ended::<T>::VTABLE;
-    let mut header = Header::new(State::finished(), waiters, vtable, core, 0, None);
+    let extras = key.map(|key| Box::new(Extras { key: key.into(), ..Extras::default() }));
+    let mut header = Header::new(State::finished(), waiters, vtable, core, 0, extras);
     *header.failure.get_mut() = failure;
     let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
     let cell: Box<Ended<T>> = Box::new(Cell { header, start, stage: UnsafeCell::new(stage) });

@@ -219,6 +219,11 @@ impl Core {
 
     /// Queues a task: at the end of the worker's own queue, or of the shared one.
     pub(crate) fn schedule(&self, task: Task, local: Option<&Local>) {
+        self.enqueue(task, local);
+        self.pushed();
+    }
+
+    fn enqueue(&self, task: Task, local: Option<&Local>) {
         let priority = task.priority();
         if let Some(seeded) = &self.seeded {
             seeded.push(priority, task);
@@ -229,7 +234,6 @@ impl Core {
         } else {
             self.injector.push(task);
         }
-        self.pushed();
     }
 
     /// Queues a task that a finished one has just made ready: it goes first.
@@ -352,6 +356,12 @@ impl Core {
     pub(crate) fn remove_worker(&self, id: usize) {
         self.workers.lock().retain(|worker| worker.id != id);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
+        if self.is_closed() {
+            if self.workers() == 0 {
+                self.refuse_started(|_| true);
+            }
+            self.changed.notify(usize::MAX);
+        }
         self.maybe_idle();
     }
 
@@ -401,14 +411,15 @@ impl Core {
         self.closed.fetch_max(if abort { ABORTED } else { CLOSING }, Ordering::SeqCst);
         self.sweep();
         let nobody_runs = abort || self.workers() == 0;
-        for task in self.started.list() {
-            let idle = task.state.load() & PARKED != 0 || task.count.is_waiting();
-            if nobody_runs || idle {
-                self.refuse(&task);
-            }
-        }
+        self.refuse_started(|task| {
+            nobody_runs || task.state.load() & PARKED != 0 || task.count.is_waiting()
+        });
         self.sleepers.wake_all();
         self.changed.notify(usize::MAX);
+    }
+
+    fn refuse_started(&self, which: impl Fn(&Task) -> bool) {
+        self.started.list().iter().filter(|task| which(task)).for_each(|task| self.refuse(task));
     }
 
     /// Whether a task that a worker is about to run, or has just run, is to end instead.
@@ -426,7 +437,7 @@ impl Core {
         }
     }
 
-    /// Ends the tasks in the queues that won't run any more.
+    /// Ends the tasks in the queues that won't run any more, and drops stale entries.
     fn sweep(&self) {
         let mut tasks = Vec::new();
         self.injector.take(usize::MAX, |task| tasks.push(task));
@@ -437,20 +448,17 @@ impl Core {
         }
         let mut others = Vec::new();
         for task in tasks {
-            if self.refuses(task.state.load()) {
+            let state = task.state.load();
+            if self.refuses(state) {
                 self.refuse(&task);
-            } else {
+            } else if state & QUEUED != 0 {
                 others.push(task);
             }
         }
-        if others.is_empty() {
-            return;
+        if !others.is_empty() {
+            others.into_iter().for_each(|task| self.enqueue(task, None));
+            self.sleepers.wake_one();
         }
-        match &self.seeded {
-            Some(seeded) => others.into_iter().for_each(|task| seeded.push(task.priority(), task)),
-            None => self.injector.push_all(others),
-        }
-        self.sleepers.wake_one();
     }
 
     /// No task is left but those that wait for just that.
@@ -468,15 +476,32 @@ impl Core {
     }
 
     fn is_idle(&self) -> bool {
-        self.is_done() && self.sleepers.asleep() >= self.workers() && !self.has_queued()
+        let workers = self.workers();
+        if workers == 0 {
+            // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
+            self.sweep();
+        }
+        self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
     }
 
-    /// Something happened after which the engine may be idle, or a worker may leave.
-    pub(crate) fn maybe_idle(&self) {
+    /// A started task has ended, or counts no more: workers may have to leave.
+    pub(crate) fn maybe_done(&self) {
         if self.is_closed() && self.is_done() {
             self.sleepers.wake_all();
             self.changed.notify(usize::MAX);
-        } else if self.changed.total_listeners() > 0 && self.is_idle() {
+        } else {
+            self.maybe_idle();
+        }
+    }
+
+    /// Whether anybody waits for this engine to be idle or closed.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.changed.total_listeners() > 0
+    }
+
+    /// Something happened after which the engine may be idle.
+    pub(crate) fn maybe_idle(&self) {
+        if self.is_watched() && self.is_idle() {
             self.idle_count.fetch_add(1, Ordering::SeqCst);
             self.changed.notify(usize::MAX);
         }
@@ -497,7 +522,7 @@ impl Exempt {
             core.started.insert(task.as_ref(), context::Awaited::default());
         }
         core.exempt.fetch_add(1, Ordering::SeqCst);
-        core.maybe_idle();
+        core.maybe_done();
         Self(Some(core.to_ref()))
     }
 }
@@ -506,7 +531,7 @@ impl Drop for Exempt {
     fn drop(&mut self) {
         if let Some(core) = &self.0 {
             core.exempt.fetch_sub(1, Ordering::SeqCst);
-            core.maybe_idle();
+            core.maybe_done();
         }
     }
 }

@@ -5,9 +5,9 @@
 //! that of two awaits that close a ring together at least one sees it.
 //!
 //! The awaiting task `a` awaits `b`. There is a ring if `b` waits, over any number of steps, for `a`.
-//! The search goes from `a` to those who wait for it and from `b` to those it waits for, a step here
-//! and a step there, and ends when either side has nowhere left to go. A task that nobody waits for,
-//! or that waits for a task that runs, costs one look.
+//! The search goes from `a` to those who wait for it and from `b` to those it waits for, always on the
+//! side that has looked at less so far, and ends when either side has nowhere left to go. A task that
+//! no other waits for, or that awaits one that waits for nothing, costs one look.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,47 +15,46 @@ use std::ptr::NonNull;
 
 use super::header::{Header, Task, TaskRef};
 use super::sink;
-use super::state::{LISTED, RUNNING};
+use super::state::{AWAITS, RUNNING};
 use super::wait::{self, Awaiter};
-use super::waiters::Kind;
+use super::waiters::{Kind, Link};
 use crate::Error;
 
-/// Going back alone for so many steps is cheaper than looking at all that is awaited.
-const ALONE: usize = 64;
-
-/// The error of an await that closes a ring. `is_awaited` tells the awaited tasks, and `awaited` shows
-/// them all.
+/// The error of an await that closes a ring. `is_awaited` tells the awaited tasks, of which there are
+/// `count`, and `awaited` shows them all.
 pub(crate) fn find(
     awaiter: &Awaiter,
+    count: usize,
     is_awaited: impl Fn(TaskRef<'_>) -> bool,
     awaited: impl FnOnce(&mut dyn FnMut(TaskRef<'_>)),
 ) -> Option<Error> {
     let from = awaiter.task.as_ref();
-    let mut behind = Search::default();
-    behind.start(from);
     if is_awaited(from) {
-        return Some(ring(&behind.path_from(from)));
+        return Some(ring(&[from.to_task()]));
     }
-    for _ in 0..ALONE {
-        match behind.step(&is_awaited, dependents) {
-            Step::Found(task) => return Some(ring(&behind.path_from(task.as_ref()))),
-            Step::End => return None,
-            Step::On => {}
-        }
+    if !has_dependents(from) {
+        return None;
     }
-    let mut ahead = Search::default();
-    awaited(&mut |task| ahead.start(task));
+    // What is awaited usually waits for nothing, so that side is first, unless there's much of it.
+    let mut behind = Search { seen: 2, ..Search::default() };
+    behind.start(from);
+    let mut ahead = Search { seen: count, ..Search::default() };
+    let mut awaited = Some(awaited);
     loop {
-        match ahead.step(|task| task.is(from), waited_for) {
-            Step::Found(task) => {
-                let mut path = ahead.path_from(task.as_ref());
+        let step = if ahead.seen < behind.seen && !ahead.is_at_a_loss() {
+            if let Some(awaited) = awaited.take() {
+                awaited(&mut |task| ahead.start(task));
+            }
+            ahead.step(|task| task.is(from), waited_for)
+        } else {
+            behind.step(&is_awaited, dependents)
+        };
+        match step {
+            Step::Found(task) if task.as_ref().is(from) => {
+                let mut path = ahead.path_from(from);
                 path.reverse();
                 return Some(ring(&path));
             }
-            Step::End => return None,
-            Step::On => {}
-        }
-        match behind.step(&is_awaited, dependents) {
             Step::Found(task) => return Some(ring(&behind.path_from(task.as_ref()))),
             Step::End => return None,
             Step::On => {}
@@ -81,6 +80,8 @@ struct Search {
     next: Vec<Task>,
     /// Some of the way is not known, so coming to an end says nothing.
     incomplete: bool,
+    /// How many tasks were looked at: what the search has cost.
+    seen: usize,
 }
 
 enum Step {
@@ -105,6 +106,7 @@ impl Search {
         };
         let mut found = Vec::new();
         self.incomplete |= !neighbours(task.as_ref(), &mut found);
+        self.seen += 1 + found.len();
         for neighbour in found {
             if let Entry::Vacant(entry) = self.from.entry(neighbour.as_ref().as_ptr()) {
                 entry.insert(Some(task.as_ref().to_task()));
@@ -115,6 +117,11 @@ impl Search {
             }
         }
         Step::On
+    }
+
+    /// Nowhere left to go, and that says nothing.
+    fn is_at_a_loss(&self) -> bool {
+        self.next.is_empty() && self.incomplete
     }
 
     /// From `task` back to the start.
@@ -131,23 +138,36 @@ impl Search {
 
 /// Who waits for the task. All of them are known.
 fn dependents(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
-    let Some(locked) = task.waiters.lock() else { return true };
-    locked.each(|link| {
-        // SAFETY: the list is locked, so its entries are in place, and a dependent in it too.
-        let awaiter = unsafe {
-            match link.as_ref().kind() {
-                Kind::Edge(dependent) => {
-                    found.push(TaskRef::new(dependent).to_task());
-                    None
-                }
-                Kind::Wait => wait::awaiter(link),
-                Kind::Member => sink::awaiter(link),
-                Kind::Callback => None,
-            }
-        };
-        found.extend(awaiter.filter(Awaiter::still_awaits).map(|awaiter| awaiter.task));
-    });
+    if let Some(locked) = task.waiters.lock() {
+        // SAFETY: the list is locked.
+        locked.each(|link| found.extend(unsafe { dependent(link) }));
+    }
     true
+}
+
+fn has_dependents(task: TaskRef<'_>) -> bool {
+    // SAFETY: the list is locked.
+    task.waiters
+        .lock()
+        .is_some_and(|locked| locked.any(|link| unsafe { dependent(link) }.is_some()))
+}
+
+/// The task behind an entry in a list of waiters.
+///
+/// # Safety
+///
+/// The list is locked, so that its entries are in place, and so are the dependents in it.
+unsafe fn dependent(link: NonNull<Link>) -> Option<Task> {
+    // SAFETY: as above, and the kind says what the entry is.
+    let awaiter = unsafe {
+        match link.as_ref().kind() {
+            Kind::Edge(dependent) => return Some(TaskRef::new(dependent).to_task()),
+            Kind::Wait => wait::awaiter(link),
+            Kind::Member => sink::awaiter(link),
+            Kind::Callback => None,
+        }
+    };
+    awaiter.filter(Awaiter::still_awaits).map(|awaiter| awaiter.task)
 }
 
 /// What the task waits for; false where that isn't all.
@@ -169,9 +189,10 @@ fn waited_for(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
         return false;
     }
     let state = task.state.load();
-    if state & RUNNING != 0 {
-        // What it has begun to await in this poll is not known yet.
-        return false;
+    if state & AWAITS == 0 {
+        // It may await something later in this poll, and will look itself then.
+        return true;
     }
-    state & LISTED == 0 || task.core().started.awaited(task, found)
+    // What it has begun to await in this poll is in no list of its own yet.
+    state & RUNNING == 0 && task.core().started.awaited(task, found)
 }

@@ -111,9 +111,12 @@ fn tell(list: Taken, error: Option<&Error>, mut for_callbacks: Option<User>) {
 pub(crate) unsafe fn was_last(header: NonNull<Header>, may_keep_one: bool) {
     // SAFETY: whoever releases the last hold gets the engine's reference.
     let task = unsafe { Task::from_raw(header) };
+    task.state.let_go();
     if task.waiters.is_doomed() {
-        task.state.claim_waiting();
-        defer(Job::End(task));
+        // If its priority was just raised, a worker may have been quicker.
+        if task.state.claim().is_some() {
+            defer(Job::End(task));
+        }
     } else if may_keep_one {
         context::schedule_next(task);
     } else {
@@ -182,7 +185,12 @@ pub(crate) fn end(task: Task) {
             (task.vtable.clear)(header);
         }
     }
+    // Ending a task that is in a queue may leave the engine idle, and no worker would notice.
+    let watched = task.core().is_watched().then(|| task.core().to_ref());
     complete(task, error);
+    if let Some(core) = watched {
+        core.maybe_idle();
+    }
 }
 
 pub(crate) fn can_be_retried(error: &Error) -> bool {

@@ -20,7 +20,7 @@ use crate::Error;
 static RETRYING: Lock<()> = Lock::new(());
 
 /// Makes a failed task, and the failed ones it stands on, run again. False, and nothing is changed,
-/// where it hasn't failed or one of them can't run again.
+/// where it hasn't failed, one of them can't run again, or the client is closed.
 pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     let (tasks, reopened) = {
         let _alone = RETRYING.lock();
@@ -46,7 +46,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
         let task = all[at].as_ref();
         at += 1;
         let error = task.failure().filter(|_| task.waiters.outlook() == Outlook::Failed)?;
-        if !can_be_retried(&error) {
+        if !can_be_retried(&error) || task.core().is_closed() {
             return None;
         }
         while task.state.load() & DONE == 0 {
@@ -78,7 +78,7 @@ fn reopen(task: &Task) -> (usize, Option<Error>) {
     if inputs > 0 {
         task.count.begin(inputs);
     }
-    task.state.rewind();
+    task.state.rewind(inputs > 0);
     let error = task.waiters.lock_failed().and_then(|mut failure| {
         failure.reopen();
         // SAFETY: the slot is ours while the word is locked.

@@ -137,6 +137,22 @@ impl Sink {
         // Those that ended before this one come first.
         self.collect();
         self.ready.push_back((user, tag));
+        if let Some(waker) = self.take_back_waker() {
+            // Whoever waits has something to take now.
+            context::foreign(|| waker.wake());
+        }
+    }
+
+    /// Takes the waker out of the word, if there's one.
+    fn take_back_waker(&self) -> Option<Box<Waker>> {
+        let word = self.shared().word.load(Ordering::Relaxed);
+        if word & WAKER == 0 {
+            return None;
+        }
+        let taken =
+            self.shared().word.compare_exchange(word, EMPTY, Ordering::Acquire, Ordering::Relaxed);
+        // SAFETY: it was taken out; if not, a member has taken it along.
+        taken.ok().map(|word| unsafe { take_waker(word) })
     }
 
     fn new_member(&mut self) -> NonNull<Member> {
@@ -164,15 +180,11 @@ impl Sink {
     /// Moves what has ended from the shared list, oldest first.
     fn collect(&mut self) {
         let word = self.shared().word.load(Ordering::Relaxed);
-        if word == EMPTY {
+        if word == EMPTY || word & WAKER != 0 {
             return;
         }
+        // A list of members stays one until we take it.
         let word = self.shared().word.swap(EMPTY, Ordering::Acquire);
-        if word & WAKER != 0 {
-            // SAFETY: it was ours, and has been taken back.
-            drop(unsafe { take_waker(word) });
-            return;
-        }
         let from = self.ready.len();
         let mut member: *const Member = ptr::with_exposed_provenance(word);
         while let Some(this) = NonNull::new(member.cast_mut()) {
@@ -216,6 +228,8 @@ impl Sink {
             }
         }
         let waker = Box::into_raw(Box::new(poller.waker().clone()));
+        let before = self.take_back_waker();
+        context::foreign(|| drop(before));
         let word = waker.expose_provenance() | WAKER;
         let set =
             self.shared().word.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed);
@@ -230,7 +244,7 @@ impl Sink {
     /// Says that the current task, if there's one, waits for all members until its next poll. An error
     /// where that closes a ring.
     pub(crate) fn await_all(&mut self) -> Option<Error> {
-        let awaiter = Awaiter::current()?;
+        let awaiter = Awaiter::begin()?;
         let before = self.shared().awaiter.lock().replace(awaiter.again());
         drop(before);
         context::note_more_awaits();
@@ -248,7 +262,7 @@ impl Sink {
         });
         let is_awaited = |task: TaskRef<'_>| all.contains(&task.as_ptr());
         let see_all = |see: &mut dyn FnMut(TaskRef<'_>)| self.each_pending(|user| see(user.task()));
-        let error = cycle::find(&awaiter, is_awaited, see_all);
+        let error = cycle::find(&awaiter, self.len(), is_awaited, see_all);
         self.all = Some(all);
         error
     }

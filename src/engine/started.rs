@@ -48,24 +48,25 @@ impl Started {
         // Tasks of one worker come one after the other, so this spreads them well enough.
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         self.len.fetch_add(1, Ordering::SeqCst);
-        let awaited_nothing = awaited.is_nothing();
+        if awaited.is_nothing() && task.state.load() & AWAITS != 0 {
+            task.state.clear(AWAITS);
+        }
         let entry = Entry { task: task.as_ptr(), awaited };
         let at = self.shards[shard].lock().insert(entry);
         let slot =
             u32::try_from(at * SHARDS + shard).expect("fewer than 268 million tasks started");
         task.slot.store(slot, Ordering::Relaxed);
-        let awaits = if awaited_nothing { 0 } else { AWAITS };
-        task.state.set(LISTED | awaits);
+        task.state.set(LISTED);
     }
 
     /// Notes what a listed task, which the caller owns, awaits now.
     pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
-        let awaits = task.state.load() & AWAITS != 0;
-        match awaited.is_nothing() {
-            true if !awaits => return,
-            true => task.state.clear(AWAITS),
-            false => task.state.set(AWAITS),
-        };
+        if awaited.is_nothing() {
+            if task.state.load() & AWAITS == 0 {
+                return;
+            }
+            task.state.clear(AWAITS);
+        }
         let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
         drop(before);
     }
@@ -80,8 +81,9 @@ impl Started {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let entry = self.shards[slot % SHARDS].lock().remove(slot / SHARDS);
         drop(entry);
-        if self.len.fetch_sub(1, Ordering::SeqCst) == 1 {
-            task.core().maybe_idle();
+        self.len.fetch_sub(1, Ordering::SeqCst);
+        if task.core().is_watched() || task.core().is_closed() {
+            task.core().maybe_done();
         }
     }
 

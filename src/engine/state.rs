@@ -5,7 +5,6 @@
 //! | waiting, counted in [`Count`](super::count::Count) | queued | the last input to finish | (`QUEUED` is set from birth) |
 //! | queued | running | the worker that pops it | [`State::claim`] |
 //! | queued, suspended | running | who ends it early | [`State::claim_to_end`] |
-//! | waiting | running | the one that released the last hold | [`State::claim_waiting`] |
 //! | running | suspended, queued | its worker, after a poll | [`State::suspend`] |
 //! | suspended | queued | a waker | [`State::wake`] |
 //! | running | done | its worker | [`State::finish`] |
@@ -48,11 +47,16 @@ pub(crate) const PARKED: u64 = 1 << 7;
 /// The task is in its client's list of started tasks.
 pub(crate) const LISTED: u64 = 1 << 8;
 
-/// What the task awaits is noted in that list.
+/// The task awaits another, or has done so in the poll before. Set before it enters the other's list of
+/// waiters.
 pub(crate) const AWAITS: u64 = 1 << 9;
 
 /// Somebody has seen, or been told of, the task's error.
 pub(crate) const OBSERVED: u64 = 1 << 10;
+
+/// The task waits for inputs once more, after a retry. Entries and wakers of its former life may still be
+/// about, and are to find nothing to claim. In its first life a waiting task has none.
+pub(crate) const HELD: u64 = 1 << 11;
 
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
 pub(crate) const REF: u64 = 1 << 12;
@@ -120,7 +124,7 @@ impl State {
     pub(crate) fn claim(&self) -> Option<u64> {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-                (state & (QUEUED | RUNNING | DONE) == QUEUED)
+                (state & (QUEUED | RUNNING | DONE | HELD) == QUEUED)
                     .then_some(state & !QUEUED | RUNNING | STARTED)
             })
             .ok()
@@ -147,10 +151,11 @@ impl State {
         }
     }
 
-    /// Claims a task that waited for inputs, for the caller that released its last hold.
-    pub(crate) fn claim_waiting(&self) {
-        let state = self.0.fetch_add(RUNNING - QUEUED, Ordering::AcqRel);
-        debug_assert!(state & (QUEUED | RUNNING | DONE) == QUEUED);
+    /// The task waits for nothing any more.
+    pub(crate) fn let_go(&self) {
+        if self.load() & HELD != 0 {
+            self.clear(HELD);
+        }
     }
 
     /// True where the caller is to put the task into a queue.
@@ -179,10 +184,15 @@ impl State {
         finished.is_ok_and(|before| users(before) > 0)
     }
 
-    /// Makes a failed task one that waits again. The caller is a user and the only one who rewinds.
-    pub(crate) fn rewind(&self) {
+    /// Makes a failed task one that waits again, for inputs if it's `held`. The caller is a user and the
+    /// only one who rewinds.
+    pub(crate) fn rewind(&self, held: bool) {
+        let held = if held { HELD } else { 0 };
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            Some((state & !(DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED) | QUEUED) + REF)
+            Some(
+                (state & !(DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED) | QUEUED | held)
+                    + REF,
+            )
         });
     }
 

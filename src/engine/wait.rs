@@ -14,6 +14,7 @@ use super::core::Core;
 use super::cycle;
 use super::header::Task;
 use super::release::quietly;
+use super::state::AWAITS;
 use super::typed::Typed;
 use super::waiters::{Kind, Link};
 use super::worker;
@@ -45,9 +46,12 @@ pub(crate) struct Awaiter {
 }
 
 impl Awaiter {
-    /// The task whose code is running on this thread.
-    pub(crate) fn current() -> Option<Self> {
+    /// The task whose code is running on this thread, which is about to await something.
+    pub(crate) fn begin() -> Option<Self> {
         context::current_task().map(|task| {
+            if task.state.load() & AWAITS == 0 {
+                task.state.set(AWAITS);
+            }
             let poll = task.polls.load(Ordering::Relaxed);
             Self { task, poll }
         })
@@ -110,7 +114,7 @@ impl<T> Waitable<T> {
         if self.typed.task().waiters.is_closed() {
             return Poll::Ready(Ok(()));
         }
-        let awaiter = Awaiter::current();
+        let awaiter = Awaiter::begin();
         if !self.register(poller.waker(), awaiter.as_ref().map(Awaiter::again)) {
             return Poll::Ready(Ok(()));
         }
@@ -118,7 +122,7 @@ impl<T> Waitable<T> {
         if let Some(awaiter) = awaiter {
             Core::raise(task, awaiter.task.priority());
             context::note_await(task);
-            if let Some(error) = cycle::find(&awaiter, |other| other.is(task), |see| see(task)) {
+            if let Some(error) = cycle::find(&awaiter, 1, |other| other.is(task), |see| see(task)) {
                 self.forget();
                 return Poll::Ready(Err(error));
             }

@@ -274,12 +274,23 @@ impl Locked<'_> {
 
     /// The entries, in order of arrival. They stay while the lock is held.
     pub(crate) fn each(&self, mut visit: impl FnMut(NonNull<Link>)) {
+        self.any(|link| {
+            visit(link);
+            false
+        });
+    }
+
+    /// Whether any entry is such.
+    pub(crate) fn any(&self, mut wanted: impl FnMut(NonNull<Link>) -> bool) -> bool {
         let mut next = NonNull::new(self.head().cast_mut());
         while let Some(link) = next {
-            visit(link);
+            if wanted(link) {
+                return true;
+            }
             // SAFETY: linked entries stay in place.
             next = NonNull::new(unsafe { link.as_ref().next.get() }.cast_mut());
         }
+        false
     }
 
     /// Closes a task that has failed, and takes the list. Every entry is marked, because a retry

@@ -152,7 +152,13 @@ impl WorkerFuture {
         self.mode = Mode::Gone;
         self.hand_over();
         self.core.remove_worker(self.id);
-        self.arrived();
+        if mem::take(&mut self.on_its_way) {
+            self.core.sleepers.arrive();
+        }
+        // It may have been woken for something that it leaves to others.
+        if self.core.has_queued() {
+            self.core.sleepers.wake_one();
+        }
         Poll::Ready(())
     }
 }
@@ -197,9 +203,13 @@ impl Future for WorkerFuture {
             }
             this.core.sleepers.enter(this.id, this.own, poller.waker().clone());
             this.mode = Mode::Asleep;
-            if this.core.has_queued() || this.is_to_leave(true) {
+            if this.core.has_queued() {
                 this.wake_up();
                 continue;
+            }
+            if this.is_to_leave(true) {
+                this.wake_up();
+                return this.leave();
             }
             this.core.maybe_idle();
             return Poll::Pending;
