@@ -1,0 +1,253 @@
+//! What programs need that run here or on a cluster alike: the trait of both engines.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hash};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::IntoFailure;
+use crate::function::TaskFn;
+use crate::input::{Input, Inputs};
+use crate::options::{Options, TaskOptions};
+use crate::{Client, Handle};
+
+/// A value that can travel between machines. Implemented for all that is fit for it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't travel between machines",
+    note = "a portable value is `Serialize + DeserializeOwned + Clone + Send + Sync + 'static`"
+)]
+pub trait Portable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Portable for T {}
+
+/// A function that can be called by its name: an `async fn`, which captures nothing and whose value is
+/// [`Portable`].
+pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
+
+impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
+
+/// An [`Input`] whose value is [`Portable`].
+pub trait PortableInput<T>: Input<T> {}
+
+/// [`Inputs`] whose values are [`Portable`].
+pub trait PortableInputs<A>: Inputs<A> {}
+
+/// The verbs that all engines have, so that a program written against `&impl Engine` runs on any.
+///
+/// Their bounds are the stricter ones of an engine that works across machines: named functions and serde
+/// values. Who only works here uses the verbs of [`Client`], which ask for less.
+///
+/// ```
+/// use ensue::{Client, Engine, Error};
+///
+/// async fn double(x: u64) -> u64 {
+///     2 * x
+/// }
+///
+/// async fn eight(engine: &impl Engine) -> Result<u64, Error> {
+///     let two = engine.submit(double, 1);
+///     let four = engine.submit(double, &two);
+///     engine.submit(double, four).await
+/// }
+///
+/// let client = Client::new();
+/// assert_eq!(futures_lite::future::block_on(eight(&client)).unwrap(), 8);
+/// ```
+pub trait Engine {
+    /// Submits a function with options; see [`Client::submit`].
+    fn submit_with<F, I, A>(
+        &self,
+        options: TaskOptions,
+        function: F,
+        inputs: I,
+    ) -> Handle<F::Output>
+    where
+        F: PortableFn<A>,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static;
+
+    /// Submits a function that returns a `Result` with options; see [`Client::try_submit`].
+    fn try_submit_with<F, I, A, T, E, M>(
+        &self,
+        options: TaskOptions,
+        function: F,
+        inputs: I,
+    ) -> Handle<T>
+    where
+        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static;
+
+    /// A handle of a value that is there already; see [`Client::ready`].
+    fn ready<T: Portable>(&self, value: T) -> Handle<T>;
+
+    /// Submits a function; see [`Client::submit`].
+    fn submit<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
+    where
+        F: PortableFn<A>,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+    {
+        self.submit_with(TaskOptions::new(), function, inputs)
+    }
+
+    /// Submits a function that returns a `Result`; see [`Client::try_submit`].
+    fn try_submit<F, I, A, T, E, M>(&self, function: F, inputs: I) -> Handle<T>
+    where
+        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.try_submit_with(TaskOptions::new(), function, inputs)
+    }
+
+    /// Submits a function once for each of the inputs; see [`Client::map`].
+    fn map<F, I, A>(
+        &self,
+        function: F,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Vec<Handle<F::Output>>
+    where
+        F: PortableFn<A>,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+    {
+        inputs.into_iter().map(|input| self.submit(function, input)).collect()
+    }
+
+    /// The same for a function that returns a `Result`; see [`Client::try_map`].
+    fn try_map<F, I, A, T, E, M>(
+        &self,
+        function: F,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Vec<Handle<T>>
+    where
+        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        inputs.into_iter().map(|input| self.try_submit(function, input)).collect()
+    }
+}
+
+impl Engine for Client {
+    fn submit_with<F, I, A>(
+        &self,
+        options: TaskOptions,
+        function: F,
+        inputs: I,
+    ) -> Handle<F::Output>
+    where
+        F: PortableFn<A>,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+    {
+        if options.has_retries() {
+            Options::<crate::Often>::with(self, options).submit(function, inputs)
+        } else {
+            Options::<crate::Once>::with(self, options).submit(function, inputs)
+        }
+    }
+
+    fn try_submit_with<F, I, A, T, E, M>(
+        &self,
+        options: TaskOptions,
+        function: F,
+        inputs: I,
+    ) -> Handle<T>
+    where
+        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        Options::<crate::Often>::with(self, options).try_submit(function, inputs)
+    }
+
+    fn ready<T: Portable>(&self, value: T) -> Handle<T> {
+        Client::ready(self, value)
+    }
+
+    fn map<F, I, A>(
+        &self,
+        function: F,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Vec<Handle<F::Output>>
+    where
+        F: PortableFn<A>,
+        I: PortableInputs<A>,
+        A: Clone + Send + 'static,
+    {
+        Client::map(self, function, inputs)
+    }
+}
+
+impl<T: Portable> PortableInput<T> for T {}
+
+/// Containers of handles, each with what it becomes.
+macro_rules! containers {
+    ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
+        $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {})*
+    };
+}
+
+containers! {
+    [] Handle<T> => T;
+    [] &Handle<T> => T;
+    [] Vec<Handle<T>> => Vec<T>;
+    [] Vec<&Handle<T>> => Vec<T>;
+    [] &Vec<Handle<T>> => Vec<T>;
+    [] &[Handle<T>] => Vec<T>;
+    [] Box<[Handle<T>]> => Vec<T>;
+    [const N: usize] [Handle<T>; N] => Vec<T>;
+    [const N: usize] [&Handle<T>; N] => Vec<T>;
+    [const N: usize] &[Handle<T>; N] => Vec<T>;
+    [const N: usize] [Handle<T>; N] => [T; N];
+    [const N: usize] [&Handle<T>; N] => [T; N];
+    [const N: usize] &[Handle<T>; N] => [T; N];
+    [] Vec<Vec<Handle<T>>> => Vec<Vec<T>>;
+    [] &Vec<Vec<Handle<T>>> => Vec<Vec<T>>;
+    [] Option<Handle<T>> => Option<T>;
+    [] Option<&Handle<T>> => Option<T>;
+    [] &Option<Handle<T>> => Option<T>;
+    [K: Portable + Ord] BTreeMap<K, Handle<T>> => BTreeMap<K, T>;
+    [K: Portable + Ord] &BTreeMap<K, Handle<T>> => BTreeMap<K, T>;
+    [K: Portable + Eq + Hash, S: BuildHasher + Default + Send + 'static]
+        HashMap<K, Handle<T>, S> => HashMap<K, T, S>;
+    [K: Portable + Eq + Hash, S: BuildHasher + Default + Send + 'static]
+        &HashMap<K, Handle<T>, S> => HashMap<K, T, S>;
+}
+
+impl PortableInputs<()> for () {}
+
+impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {}
+
+macro_rules! tuples {
+    ($($A:ident $X:ident),*) => {
+        impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {}
+    };
+}
+
+tuples!(A0 X0, A1 X1);
+tuples!(A0 X0, A1 X1, A2 X2);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9, A10 X10);
+tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9, A10 X10, A11 X11);

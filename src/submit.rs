@@ -1,0 +1,192 @@
+//! From a submission to a task.
+
+use std::any::type_name;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::attempt::{Plan, Planned};
+use crate::engine::cell::{self, Outcome, Setup};
+use crate::engine::context;
+use crate::engine::core::Core;
+use crate::engine::edges::Waits;
+use crate::engine::header::{Extras, Task};
+use crate::engine::state::KEYED;
+use crate::engine::store::Joined;
+use crate::engine::typed::Typed;
+use crate::options::TaskOptions;
+use crate::{Error, Handle, Key, Retry, key};
+
+/// Where a task is submitted, and how it's to be run.
+pub(crate) struct Submission<'c> {
+    pub(crate) core: &'c Core,
+    pub(crate) settings: TaskOptions,
+}
+
+impl Submission<'_> {
+    /// Submits a function that needs no plan unless the options do.
+    pub(crate) fn one<F, W, Fut1, Fut2, T>(
+        self,
+        plain: impl Fn(F, W::Args) -> Fut1 + Send + 'static,
+        planned: impl Fn(Planned<F>, W::Args) -> Fut2 + Send + 'static,
+        function: F,
+        waits: W,
+    ) -> Handle<T>
+    where
+        F: Send + 'static,
+        W: Waits,
+        Fut1: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+        Fut2: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (handle, ready) = self.create(plain, planned, function, waits);
+        ready.into_iter().for_each(context::schedule_new);
+        handle
+    }
+
+    pub(crate) fn one_planned<F, W, Fut, T>(
+        self,
+        start: impl Fn(Planned<F>, W::Args) -> Fut + Send + 'static,
+        function: F,
+        waits: W,
+    ) -> Handle<T>
+    where
+        F: Send + 'static,
+        W: Waits,
+        Fut: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (handle, ready) = self.create_planned(start, function, waits);
+        ready.into_iter().for_each(context::schedule_new);
+        handle
+    }
+
+    pub(crate) fn create<F, W, Fut1, Fut2, T>(
+        self,
+        plain: impl Fn(F, W::Args) -> Fut1 + Send + 'static,
+        planned: impl Fn(Planned<F>, W::Args) -> Fut2 + Send + 'static,
+        function: F,
+        waits: W,
+    ) -> (Handle<T>, Option<Task>)
+    where
+        F: Send + 'static,
+        W: Waits,
+        Fut1: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+        Fut2: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
+        T: Send + 'static,
+    {
+        if self.settings.needs_plan() {
+            return self.create_planned(planned, function, waits);
+        }
+        make(self.core, self.settings, plain, function, waits)
+    }
+
+    pub(crate) fn create_planned<F, W, Fut, T>(
+        self,
+        start: impl Fn(Planned<F>, W::Args) -> Fut + Send + 'static,
+        function: F,
+        waits: W,
+    ) -> (Handle<T>, Option<Task>)
+    where
+        F: Send + 'static,
+        W: Waits,
+        Fut: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let Self { core, mut settings } = self;
+        let limits = match core.limits.needs(&settings.limits) {
+            Ok(limits) => limits,
+            Err(text) => {
+                let key = settings.any_key::<F>(core);
+                let error = Error::limit(key.clone(), text);
+                return (Handle::new(cell::create_ended(core, Some(key), Err(error))), None);
+            }
+        };
+        let retry = settings.retry.take().unwrap_or_else(|| Retry::new(0));
+        let plan = Arc::new(Plan { retry, timeout: settings.timeout, limits });
+        make(core, settings, start, Planned { function, plan }, waits)
+    }
+}
+
+impl TaskOptions {
+    fn needs_plan(&self) -> bool {
+        self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
+    }
+
+    pub(crate) fn has_retries(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    pub(crate) fn name_of<F>(&self) -> Arc<str> {
+        self.name.clone().unwrap_or_else(|| key::short_name(type_name::<F>()).into())
+    }
+
+    /// The key, or one for the error of a task that is never made.
+    pub(crate) fn any_key<F>(&self, core: &Core) -> Key {
+        let new = || format!("{}-{}", self.name_of::<F>(), core.next_number()).into();
+        self.key.clone().unwrap_or_else(new)
+    }
+}
+
+/// The same options again and again, a key with another number each time.
+pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
+    let mut count = 0;
+    move || {
+        let mut settings = settings.clone();
+        if let Some(key) = &mut settings.key {
+            *key = format!("{key}-{count}").into();
+            count += 1;
+        }
+        settings
+    }
+}
+
+/// Makes the task, or joins the one that has its key.
+fn make<S, F, W, Fut, T>(
+    core: &Core,
+    settings: TaskOptions,
+    start: S,
+    function: F,
+    waits: W,
+) -> (Handle<T>, Option<Task>)
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let TaskOptions { key, name, priority, .. } = settings;
+    let Some(key) = key else {
+        let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+        let setup = Setup { priority, flags: 0, extras };
+        let (typed, ready) = cell::create(core, setup, start, function, waits);
+        return (Handle::new(typed), ready);
+    };
+    let inputs = waits.count();
+    let mut parts = Some((start, function, waits));
+    let joined = core.store.join_or_insert(&key, || {
+        let extras = Extras { name, key: key.clone().into(), ..Extras::default() };
+        let setup = Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) };
+        let Some((start, function, waits)) = parts.take() else {
+            unreachable!("a task is made once");
+        };
+        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, inputs).into_user()
+    });
+    match joined {
+        Joined::New(user) => {
+            let ready = cell::begin(core, user.task().as_ptr(), inputs);
+            (Handle::new(Typed::known(user)), ready)
+        }
+        Joined::Existing(user) => match Typed::checked(user) {
+            Ok(typed) => {
+                Core::raise(typed.task(), priority);
+                (Handle::new(typed), None)
+            }
+            Err(user) => {
+                let held = (user.vtable.type_name)();
+                let error = Error::key_conflict(key.clone(), held, type_name::<T>());
+                (Handle::new(cell::create_ended(core, Some(key), Err(error))), None)
+            }
+        },
+    }
+}
