@@ -418,8 +418,17 @@ impl Core {
         self.changed.notify(usize::MAX);
     }
 
+    /// Ends started tasks at their next await. One that is in a poll may have no further await, and is
+    /// looked at when it's put into a queue after that.
     fn refuse_started(&self, which: impl Fn(&Task) -> bool) {
-        self.started.list().iter().filter(|task| which(task)).for_each(|task| self.refuse(task));
+        for task in self.started.list().into_iter().filter(which) {
+            if task.state.load() & RUNNING == 0 {
+                self.refuse(&task);
+            } else if task.state.wake() {
+                // SAFETY: waking a suspended task hands over the engine's reference.
+                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+            }
+        }
     }
 
     /// Whether a task that a worker is about to run, or has just run, is to end instead.

@@ -145,7 +145,8 @@ pub(crate) fn report_unobserved(task: &Task) {
     if task.state.load() & OBSERVED != 0 {
         return;
     }
-    if let Some(error) = task.failure().filter(|error| !error.is_cancelled()) {
+    // That a task was cancelled, or its client closed, is no news to who did it.
+    if let Some(error) = task.failure().filter(finish::can_be_retried) {
         task.core().unobserved(&error);
     }
 }
