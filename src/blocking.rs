@@ -3,16 +3,18 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
 use crate::engine::limits::Permit;
 
 thread_local! {
-    /// Whether the blocking closure on this thread was given up.
-    static GIVEN_UP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+    /// Tells whether the blocking closure on this thread was given up.
+    static GIVEN_UP: RefCell<Option<Rc<dyn Fn() -> bool>>> = const { RefCell::new(None) };
 }
 
 /// Whether the work that this is called from was cancelled, timed out, or is no longer needed.
@@ -27,9 +29,8 @@ thread_local! {
 /// assert!(endless.cancel());
 /// ```
 pub fn is_cancelled() -> bool {
-    let blocking =
-        GIVEN_UP.with_borrow(|flag| flag.as_ref().map(|given_up| given_up.load(Ordering::Relaxed)));
-    blocking.unwrap_or_else(context::current_is_doomed)
+    let blocking = GIVEN_UP.with_borrow(Clone::clone);
+    blocking.map_or_else(context::current_is_doomed, |is_given_up| is_given_up())
 }
 
 /// Runs `code` where it may block, with `permit` until it returns, even if the future is dropped.
@@ -42,7 +43,10 @@ pub(crate) async fn run<T: Send + 'static>(
 ) -> T {
     if core.seeded.is_some() {
         let _permit = permit;
-        return code();
+        let is_given_up = context::current_doom();
+        return on_this_thread(&core, is_given_up, code).unwrap_or_else(|payload| {
+            resume_unwind(payload);
+        });
     }
     let given_up = GiveUp(Arc::default());
     let flag = given_up.0.clone();
@@ -51,15 +55,24 @@ pub(crate) async fn run<T: Send + 'static>(
         if flag.load(Ordering::Relaxed) {
             return None;
         }
-        let before = GIVEN_UP.replace(Some(flag));
-        let result = catch_unwind(AssertUnwindSafe(|| Context::of_blocking(&core).enter(code)));
-        GIVEN_UP.set(before);
-        Some(result)
+        Some(on_this_thread(&core, move || flag.load(Ordering::Relaxed), code))
     });
     match ended(done).await {
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
     }
+}
+
+/// Runs the closure in a context in which it may block.
+fn on_this_thread<T>(
+    core: &CoreRef,
+    is_given_up: impl Fn() -> bool + 'static,
+    code: impl FnOnce() -> T,
+) -> thread::Result<T> {
+    let before = GIVEN_UP.replace(Some(Rc::new(is_given_up)));
+    let result = catch_unwind(AssertUnwindSafe(|| Context::of_blocking(core).enter(code)));
+    GIVEN_UP.set(before);
+    result
 }
 
 /// Tells the closure when the future is dropped.

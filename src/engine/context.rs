@@ -107,7 +107,13 @@ pub(crate) fn current_priority() -> i32 {
 
 /// Whether the task whose code is running will be dropped at its next await.
 pub(crate) fn current_is_doomed() -> bool {
-    current_task().is_some_and(|task| task.waiters.is_doomed() || task.core().is_aborted())
+    current_doom()()
+}
+
+/// Tells the same later, from other code on this thread.
+pub(crate) fn current_doom() -> impl Fn() -> bool {
+    let task = current_task();
+    move || task.as_ref().is_some_and(|task| task.waiters.is_doomed() || task.core().is_aborted())
 }
 
 /// Whether blocking this thread would keep a worker from running tasks.
