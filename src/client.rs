@@ -22,6 +22,7 @@ use crate::error::IntoFailure;
 use crate::function::{BlockingFn, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
+use crate::observe::events::Events;
 use crate::options::Options;
 use crate::{Error, Handle, Key};
 
@@ -296,6 +297,28 @@ impl Client {
     /// How many tasks are held in memory, finished ones and others.
     pub fn held(&self) -> usize {
         self.core.held()
+    }
+
+    /// What happens to the client's tasks from now on, as a stream.
+    ///
+    /// While nobody listens it costs nothing.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use ensue::{Client, Status};
+    /// use futures_lite::StreamExt;
+    ///
+    /// let client = Client::new();
+    /// let events = client.events();
+    /// client.submit(async || (), ()).await?;
+    /// let seen: Vec<_> = events.take(3).map(|event| event.status).collect().await;
+    /// assert_eq!(seen, [Status::Ready, Status::Running, Status::Finished]);
+    /// # Ok::<_, ensue::Error>(()) }).unwrap();
+    /// ```
+    pub fn events(&self) -> Events {
+        let (events, listener) = Events::new();
+        self.core.hook.listen(listener);
+        events
     }
 
     /// Changes the number of the client's own worker threads, while work goes on.

@@ -17,11 +17,12 @@ use super::count::Built;
 use super::edges::Waits;
 use super::finish;
 use super::header::{Extras, Header, Run, SeeEdge, Task, TaskRef, User, VTable};
+use super::park;
 use super::release::quietly;
 use super::state::State;
 use super::typed::Typed;
 use super::waiters::{Outlook, Waiters};
-use crate::{Error, Key};
+use crate::{Error, Key, Status};
 
 /// How an attempt that the engine knows of ends.
 pub(crate) type Outcome<T, F, A> = Result<T, Failure<F, A>>;
@@ -257,6 +258,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
         core.refuse(&owned);
     }
     if inputs > 0 {
+        core.hook.tell(task, || Status::Waiting);
         let priority = task.priority();
         match register(core, task, priority) {
             Built::Ready => task.state.let_go(),
@@ -273,6 +275,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
             }
         }
     }
+    core.hook.tell(task, || Status::Ready);
     Some(owned)
 }
 
@@ -328,7 +331,9 @@ pub(crate) fn create_ended<T: Send + 'static>(
     let cell: Box<Ended<T>> = Box::new(Cell { header, start, stage: UnsafeCell::new(stage) });
     let header = NonNull::from(Box::leak(cell)).cast::<Header>();
     // SAFETY: as in `allocate`.
-    unsafe { Typed::new(User::from_raw(header)) }
+    let typed = unsafe { Typed::new(User::from_raw(header)) };
+    core.hook.tell(typed.task(), || park::status(typed.task()));
+    typed
 }
 
 /// In place of a function, whose name is that of the task.

@@ -23,6 +23,7 @@ use event_listener::Event;
 use super::context;
 use super::finish;
 use super::header::{Task, TaskRef};
+use super::hook::Hook;
 use super::injector::Injector;
 use super::limits::Limits;
 use super::local::{Local, Stealers};
@@ -72,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) started: Started,
     pub(crate) store: Store,
     pub(crate) limits: Limits,
+    pub(crate) hook: Hook,
 
     /// How often this engine was seen to be idle.
     idle_count: AtomicUsize,
@@ -144,6 +146,7 @@ impl CoreRef {
             started: Started::new(),
             store: Store::new(),
             limits,
+            hook: Hook::default(),
             idle_count: AtomicUsize::new(0),
             exempt: AtomicUsize::new(0),
             changed: Event::new(),

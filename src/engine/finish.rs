@@ -15,12 +15,13 @@ use super::callback;
 use super::context;
 use super::count::Hold;
 use super::header::{Header, Task, TaskRef, User};
+use super::park;
 use super::release::{self, Job, defer};
 use super::sink;
 use super::state::{ClaimToEnd, DETACHED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Status};
 
 /// Ends a task whose contents the caller owns: with the value that is in place, or with an error.
 pub(crate) fn complete(task: Task, error: Option<Error>) {
@@ -42,6 +43,7 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
     if task.state.load() & LISTED != 0 {
         task.core().started.remove(&task);
     }
+    task.core().hook.tell(task.as_ref(), || park::status(task.as_ref()));
     let for_callbacks = list.has_callbacks().then(|| {
         task.state.revive();
         // SAFETY: the user just added.
@@ -117,7 +119,10 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>, may_keep_one: bool) {
         if task.state.claim().is_some() {
             defer(Job::End(task));
         }
-    } else if may_keep_one {
+        return;
+    }
+    task.core().hook.tell(task.as_ref(), || Status::Ready);
+    if may_keep_one {
         context::schedule_next(task);
     } else {
         context::schedule(task);

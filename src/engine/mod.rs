@@ -26,6 +26,7 @@ pub(crate) mod cycle;
 pub(crate) mod edges;
 pub(crate) mod finish;
 pub(crate) mod header;
+pub(crate) mod hook;
 mod injector;
 pub(crate) mod limits;
 mod local;

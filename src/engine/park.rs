@@ -17,6 +17,15 @@ pub(crate) enum Parked {
     Delay = 1,
 }
 
+impl Parked {
+    fn status(self) -> Status {
+        match self {
+            Self::Limit => Status::Ready,
+            Self::Delay => Status::Delayed,
+        }
+    }
+}
+
 /// The current task is parked while this lives.
 pub(crate) struct Parking(Option<Task>);
 
@@ -26,6 +35,7 @@ impl Parking {
         if let Some(task) = &task {
             task.make_extras().parked.store(why as u8, Ordering::Relaxed);
             task.state.set(PARKED);
+            task.core().hook.tell(task.as_ref(), || why.status());
             if task.core().is_closed() {
                 // Closing looks for parked tasks, and may have looked before this one was.
                 task.core().refuse(task);
@@ -39,6 +49,9 @@ impl Drop for Parking {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.state.clear(PARKED);
+            if !task.waiters.is_doomed() {
+                task.core().hook.tell(task.as_ref(), || Status::Running);
+            }
         }
     }
 }
@@ -61,7 +74,8 @@ pub(crate) fn status(task: TaskRef<'_>) -> Status {
     let state = task.state.load();
     if state & PARKED != 0 && state & RUNNING == 0 {
         let why = task.extras().map_or(0, |extras| extras.parked.load(Ordering::Relaxed));
-        return if why == Parked::Delay as u8 { Status::Delayed } else { Status::Ready };
+        let delay = why == Parked::Delay as u8;
+        return if delay { Parked::Delay.status() } else { Parked::Limit.status() };
     }
     if state & (QUEUED | STARTED) == QUEUED { Status::Ready } else { Status::Running }
 }

@@ -13,8 +13,9 @@ use super::finish;
 use super::header::{Run, Task};
 use super::local::{Local, Stealers};
 use super::release::{Job, defer};
-use super::state::{LISTED, Suspend};
+use super::state::{LISTED, STARTED, Suspend};
 use super::waker;
+use crate::Status;
 
 /// Tasks a worker runs before it lets its host run something else. At some tens of nanoseconds for
 /// the smallest tasks, that is a few microseconds.
@@ -265,6 +266,9 @@ fn run(core: &Core, local: &Local, task: Task) {
         if task.waiters.is_doomed() {
             defer(Job::End(task));
             return;
+        }
+        if before & STARTED == 0 {
+            core.hook.tell(task.as_ref(), || Status::Running);
         }
         poll(core, &context, task);
     });

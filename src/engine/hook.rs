@@ -1,0 +1,40 @@
+//! What happens to tasks, told to whoever listens.
+//!
+//! While nobody does, a moment costs one relaxed load of a word that hardly ever changes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::header::TaskRef;
+use super::lock::Lock;
+use crate::Status;
+
+/// Is told of a task's new status, on the thread where it changes, and must be quick. It's dropped when it
+/// returns false.
+pub(crate) type Listener = Box<dyn FnMut(TaskRef<'_>, Status) -> bool + Send>;
+
+#[derive(Default)]
+pub(crate) struct Hook {
+    on: AtomicBool,
+    listeners: Lock<Vec<Listener>>,
+}
+
+impl Hook {
+    pub(crate) fn listen(&self, listener: Listener) {
+        let mut listeners = self.listeners.lock();
+        listeners.push(listener);
+        self.on.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tell(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) {
+        if self.on.load(Ordering::Relaxed) {
+            self.tell_all(task, status());
+        }
+    }
+
+    #[cold]
+    fn tell_all(&self, task: TaskRef<'_>, status: Status) {
+        let mut listeners = self.listeners.lock();
+        listeners.retain_mut(|listener| listener(task, status));
+        self.on.store(!listeners.is_empty(), Ordering::Relaxed);
+    }
+}

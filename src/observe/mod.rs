@@ -1,0 +1,3 @@
+//! Looking at a client from outside. The engine knows nothing of who looks.
+
+pub(crate) mod events;
