@@ -4,8 +4,8 @@
 //! cargo run --release --example wordcount -- PATH
 //! ```
 //!
-//! Files are read as blocking work, a few at a time, and whichever two counts are there first are
-//! merged. What can't be read is reported, and the rest goes on. Ctrl-C cancels all of it.
+//! Files are read as blocking work, and whichever two counts are there first are merged. What can't be
+//! read is reported, and the rest goes on. Ctrl-C cancels all of it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -36,12 +36,11 @@ fn walk(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The words of a file.
 fn count(path: PathBuf) -> Result<Counts, String> {
     let named = |error| format!("{}: {error}", path.display());
     let mut counts = Counts::new();
-    let file = BufReader::new(File::open(&path).map_err(named)?);
-    for line in file.lines().take_while(|_| !is_cancelled()) {
+    let lines = BufReader::new(File::open(&path).map_err(named)?).lines();
+    for line in lines.take_while(|_| !is_cancelled()) {
         let line = line.map_err(named)?.to_lowercase();
         for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             *counts.entry(word.to_owned()).or_default() += 1;
@@ -59,8 +58,8 @@ async fn merge(mut a: Counts, b: Counts) -> Counts {
 async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     let paths = client.try_submit_blocking(walk, folder).await?;
     println!("{} files", paths.len());
-    let read = |path| client.task().limit("files", 8).try_submit_blocking(count, path);
-    let (mut parts, mut one) = (as_completed(paths.into_iter().map(read)), None);
+    let part = |path| client.task().limit("files", 8).try_submit_blocking(count, path);
+    let (mut parts, mut one) = (as_completed(paths.into_iter().map(part)), None);
     while let Some(part) = parts.next().await {
         if let Some(error) = part.error() {
             eprintln!("skipped: {error}");
@@ -83,12 +82,12 @@ async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let folder = std::env::args_os().nth(1).map_or("src".into(), PathBuf::from);
+    let folder = std::env::args_os().nth(1).unwrap_or("src".into());
     let client = Client::builder().limit("files", 8).build();
     let ended = tokio::select! {
         biased;
         Ok(()) = tokio::signal::ctrl_c() => None,
-        result = run(&client, folder) => Some(result),
+        result = run(&client, folder.into()) => Some(result),
     };
     client.close().await;
     assert_eq!(client.held(), 0);
