@@ -265,7 +265,7 @@ async fn retry(client: &Client) -> Result<(), Error> {
     let backoff = Retry::new(8).backoff(Duration::from_millis(20), Duration::from_millis(200));
     let task = client.task().limit("connections", 1).retries(backoff);
     let connection = task.try_submit(connect, up_at);
-    while connection.status() != Status::Delayed {
+    while !matches!(connection.status(), Status::Delayed | Status::Finished) {
         sleep(Duration::from_millis(1)).await;
     }
     println!("after {}: {connection:?}", ms(started.elapsed()));
