@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -53,20 +54,21 @@ fn main() -> Result<(), Error> {
     println!("five asked for the answer, one computed it");
 
     // Blocking work can't be stopped from outside, but it can ask.
+    let (sender, receiver) = mpsc::channel();
     let patient = client.submit_blocking(
-        || {
-            let mut rounds = 0;
-            while !is_cancelled() {
+        move || {
+            let mut round = 0;
+            while !is_cancelled() && sender.send(round).is_ok() {
                 thread::sleep(Duration::from_millis(1));
-                rounds += 1;
+                round += 1;
             }
-            println!("cancelled in round {rounds}");
         },
         (),
     );
-    thread::sleep(Duration::from_millis(20));
+    assert_eq!(receiver.recv(), Ok(0));
     assert!(patient.cancel());
     assert!(patient.result().is_err_and(|error| error.is_cancelled()));
+    println!("cancelled after round {}", receiver.iter().last().unwrap_or(0));
 
     // Inside a task a blocking wait could wait for itself. It's refused, and the error says what to do.
     let slow = client.submit(async || ensue::sleep(Duration::from_millis(5)).await, ());
