@@ -1,0 +1,99 @@
+//! Counts the words in all files of a folder.
+//!
+//! ```text
+//! cargo run --release --example wordcount -- PATH
+//! ```
+//!
+//! Files are read as blocking work, and whichever two counts are there first are merged. What can't be
+//! read is reported, and the rest goes on. Ctrl-C cancels all of it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ensue::{Client, Error, as_completed, is_cancelled};
+use futures::StreamExt;
+
+type Counts = HashMap<String, u64>;
+
+/// All files in a folder and the folders in it.
+fn walk(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)?.take_while(|_| !is_cancelled()) {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            match walk(entry.path()) {
+                Ok(more) => files.extend(more),
+                Err(error) => eprintln!("skipped: {}: {error}", entry.path().display()),
+            }
+        // Neither pipes and the like, nor links to folders. What can't be told shows when it's read.
+        } else if fs::metadata(entry.path()).map_or(true, |meta| meta.is_file()) {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn count(path: PathBuf) -> Result<Counts, String> {
+    let named = |error| format!("{}: {error}", path.display());
+    let mut counts = Counts::new();
+    let lines = BufReader::new(File::open(&path).map_err(named)?).lines();
+    for line in lines.take_while(|_| !is_cancelled()) {
+        let line = line.map_err(named)?.to_lowercase();
+        for word in line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+            *counts.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+async fn merge(mut a: Counts, b: Counts) -> Counts {
+    b.into_iter().for_each(|(word, n)| *a.entry(word).or_default() += n);
+    a
+}
+
+/// Where this future is dropped, so are its handles, and all that is under way is cancelled.
+async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
+    let paths = client.try_submit_blocking(walk, folder).await?;
+    println!("{} files", paths.len());
+    let part = |path| client.task().limit("files", 8).try_submit_blocking(count, path);
+    let (mut parts, mut one) = (as_completed(paths.into_iter().map(part)), None);
+    while let Some(part) = parts.next().await {
+        if let Some(error) = part.error() {
+            eprintln!("skipped: {error}");
+        } else if let Some(other) = one.take() {
+            parts.add(client.submit(merge, (other, part)));
+        } else {
+            one = Some(part);
+        }
+        if io::stderr().is_terminal() {
+            eprint!("\r{:8} parts left\r", parts.len());
+        }
+    }
+    let counts = if let Some(all) = one { all.await? } else { Counts::new() };
+    println!("{} words, {} different ones", counts.values().sum::<u64>(), counts.len());
+    let mut top = Vec::from_iter(counts);
+    top.sort_by(|(a, n), (b, m)| m.cmp(n).then(a.cmp(b)));
+    top.iter().take(5).for_each(|(word, n)| println!("{n:8} {word}"));
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let folder = std::env::args_os().nth(1).unwrap_or("src".into());
+    let client = Client::builder().limit("files", 8).build();
+    let ended = tokio::select! {
+        biased;
+        Ok(()) = tokio::signal::ctrl_c() => None,
+        result = run(&client, folder.into()) => Some(result),
+    };
+    client.close().await;
+    match ended {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => eprintln!("wordcount: {error}"),
+        None => eprintln!("wordcount: interrupted"),
+    }
+    ExitCode::FAILURE
+}
