@@ -491,7 +491,10 @@ impl Core {
         let workers = self.workers();
         if workers == 0 {
             // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
-            self.sweep();
+            let is_queued = |task: &Task| task.state.load() & QUEUED != 0;
+            self.injector.retain(is_queued);
+            self.urgent.retain(is_queued);
+            self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
         }
         self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
     }

@@ -5,6 +5,7 @@
 //! rest for the next one; the lock is only for those who take. This is cheaper than a queue that can
 //! be taken from one by one, because the word that producers fight over is touched once a batch.
 
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -108,6 +109,37 @@ impl Injector {
         }
         self.has_rest.store(!rest.0.is_null(), Ordering::SeqCst);
         !rest.0.is_null()
+    }
+
+    /// Drops the tasks that aren't wanted and leaves the others as they are. It is at no time empty
+    /// meanwhile, unless it stays so.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
+        if self.is_empty() {
+            return;
+        }
+        let mut rest = self.rest.lock();
+        self.has_rest.store(true, Ordering::SeqCst);
+        let mut chains = [mem::replace(&mut rest.0, ptr::null_mut()), self.take_pushed()];
+        let mut last: *mut Header = ptr::null_mut();
+        for next in &mut chains {
+            while let Some(header) = ptr::NonNull::new(*next) {
+                // SAFETY: the chains owned their tasks; now we do.
+                let task = unsafe { Task::from_raw(header) };
+                *next = task.next.load(Ordering::Relaxed);
+                if !wanted(&task) {
+                    continue;
+                }
+                task.next.store(ptr::null_mut(), Ordering::Relaxed);
+                let header = task.into_raw().as_ptr();
+                match last.is_null() {
+                    true => rest.0 = header,
+                    // SAFETY: it's in the chain, which owns it.
+                    false => unsafe { (*last).next.store(header, Ordering::Relaxed) },
+                }
+                last = header;
+            }
+        }
+        self.has_rest.store(!rest.0.is_null(), Ordering::SeqCst);
     }
 
     /// Takes the pushed list and turns it round.

@@ -38,6 +38,14 @@ impl Seeded {
         Some(task)
     }
 
+    /// Drops the tasks that aren't wanted.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
+        self.ready.lock().levels.retain(|_, level| {
+            level.retain(&wanted);
+            !level.is_empty()
+        });
+    }
+
     pub(crate) fn random(&self) -> f64 {
         self.ready.lock().random.f64()
     }

@@ -47,6 +47,16 @@ impl Urgent {
         task
     }
 
+    /// Drops the tasks that aren't wanted.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
+        let mut levels = self.levels.lock();
+        levels.retain(|_, level| {
+            level.retain(&wanted);
+            !level.is_empty()
+        });
+        self.note_top(&levels);
+    }
+
     fn note_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {
         let top = levels.last_key_value().map_or(NOTHING, |(priority, _)| i64::from(*priority));
         self.top.store(top, Ordering::SeqCst);
