@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ensue::{Client, Error, Handle, Retry, Status, as_completed, gather_settled, sleep};
+use ensue::{
+    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled, sleep,
+};
 use futures::StreamExt;
 use futures::executor::block_on;
 
@@ -101,20 +103,48 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the tour asks of the place where it runs, besides the verbs that all engines have.
+trait Place: Engine {
+    fn workers(&self) -> usize;
+    fn scale(&self, workers: usize);
+    /// How many results are in memory.
+    fn held(&self) -> usize;
+}
+
+impl Place for Client {
+    fn workers(&self) -> usize {
+        self.workers()
+    }
+
+    fn scale(&self, workers: usize) {
+        self.scale(workers);
+    }
+
+    fn held(&self) -> usize {
+        self.held()
+    }
+}
+
 async fn tour() -> Result<(), Error> {
     let client = start();
     call_locally().await;
-    submit_one(&client).await?;
-    chain(&client).await?;
-    let graph = submit_many(&client).await?;
-    let sums = sum_as_a_tree(&client, &graph.zs).await?;
-    let zs = drop_old_handles(&client, graph, sums);
-    sum_as_they_arrive(&client, zs).await?;
-    fail(&client).await;
-    cancel(&client).await;
-    retry(&client).await?;
-    time_out(&client).await;
+    show(&client).await?;
     close(client).await;
+    Ok(())
+}
+
+/// The steps that are the same on every engine.
+async fn show(engine: &impl Place) -> Result<(), Error> {
+    submit_one(engine).await?;
+    chain(engine).await?;
+    let graph = submit_many(engine).await?;
+    let sums = sum_as_a_tree(engine, &graph.zs).await?;
+    let zs = drop_old_handles(engine, graph, sums);
+    sum_as_they_arrive(engine, zs).await?;
+    fail(engine).await;
+    cancel(engine).await;
+    retry(engine).await?;
+    time_out(engine).await;
     Ok(())
 }
 
@@ -131,10 +161,10 @@ async fn call_locally() {
     println!("inc(2).await = {} after {}", inc(2).await, ms(started.elapsed()));
 }
 
-async fn submit_one(client: &Client) -> Result<(), Error> {
+async fn submit_one(engine: &impl Engine) -> Result<(), Error> {
     step("Submit the same call: a handle comes back at once, and the work goes on elsewhere");
     let started = Instant::now();
-    let x = client.submit(inc, 2);
+    let x = engine.submit(inc, 2);
     let at_once = started.elapsed();
     println!("at once:  {x:?}, after {}", ms(at_once));
     let value = (&x).await?;
@@ -143,11 +173,11 @@ async fn submit_one(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-async fn chain(client: &Client) -> Result<(), Error> {
+async fn chain(engine: &impl Engine) -> Result<(), Error> {
     step("Feed handles into further work, without waiting for anything");
-    let x = client.submit(inc, 1);
-    let y = client.submit(double, &x);
-    let z = client.submit(add, (&x, &y));
+    let x = engine.submit(inc, 1);
+    let y = engine.submit(double, &x);
+    let z = engine.submit(add, (&x, &y));
     println!("x = {}: {}", x.key(), (&x).await?);
     println!("y = {}: {}", y.key(), (&y).await?);
     println!("z = {}: {}", z.key(), (&z).await?);
@@ -162,40 +192,43 @@ struct Graph {
     total: Handle<u64>,
 }
 
-async fn submit_many(client: &Client) -> Result<Graph, Error> {
+async fn submit_many(engine: &impl Place) -> Result<Graph, Error> {
     step("256 times inc, double and add, and the total; more workers join while it runs");
     let (mut xs, mut ys, mut zs) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..256 {
-        let x = client.submit(inc, i);
-        let y = client.submit(double, &x);
-        let z = client.submit(add, (&x, &y));
+        let x = engine.submit(inc, i);
+        let y = engine.submit(double, &x);
+        let z = engine.submit(add, (&x, &y));
         xs.push(x);
         ys.push(y);
         zs.push(z);
     }
-    let total = client.submit(total, &zs);
+    let total = engine.submit(total, &zs);
 
     let mut running = as_completed(xs.iter().chain(&ys).chain(&zs));
     let mut progress = Progress::new(running.len());
     while !running.is_empty() {
         running.next_batch().await;
         let finished = progress.of - running.len();
-        progress.show(finished, client.workers());
-        if finished >= 96 && client.workers() == 2 {
-            progress.note("client.scale(10)");
-            client.scale(10);
+        progress.show(finished, engine.workers());
+        if finished >= 96 && engine.workers() == 2 {
+            progress.note("engine.scale(10)");
+            engine.scale(10);
         }
     }
     println!("total = {}", (&total).await?);
     Ok(Graph { xs, ys, zs, total })
 }
 
-async fn sum_as_a_tree(client: &Client, zs: &[Handle<u64>]) -> Result<Vec<Handle<u64>>, Error> {
+async fn sum_as_a_tree(
+    engine: &impl Engine,
+    zs: &[Handle<u64>],
+) -> Result<Vec<Handle<u64>>, Error> {
     step("The same sum as a tree: neighbours are added, then the sums of neighbours, and so on");
     let mut sums = Vec::new();
     let mut level = zs.to_vec();
     while level.len() > 1 {
-        level = client.map(add, level.chunks(2).map(|pair| (&pair[0], &pair[1])));
+        level = engine.map(add, level.chunks(2).map(|pair| (&pair[0], &pair[1])));
         print!("{} ", level.len());
         sums.extend(level.iter().cloned());
     }
@@ -205,18 +238,18 @@ async fn sum_as_a_tree(client: &Client, zs: &[Handle<u64>]) -> Result<Vec<Handle
 }
 
 /// Keeps the handles that the next step needs.
-fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
+fn drop_old_handles(engine: &impl Place, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
     step("Drop the handles that are no longer needed, and their results go");
-    println!("before: the store holds {} results", client.held());
+    println!("before: the store holds {} results", engine.held());
     let Graph { xs, ys, zs, total } = graph;
     drop((xs, ys, total, sums));
-    println!("after:  the store holds {} results", client.held());
+    println!("after:  the store holds {} results", engine.held());
     zs
 }
 
-async fn sum_as_they_arrive(client: &Client, zs: Vec<Handle<u64>>) -> Result<(), Error> {
+async fn sum_as_they_arrive(engine: &impl Engine, zs: Vec<Handle<u64>>) -> Result<(), Error> {
     step("Let the graph grow: inc over the 256, and whichever two arrive first are added");
-    let mut arriving = as_completed(client.map(inc, zs));
+    let mut arriving = as_completed(engine.map(inc, zs));
     let mut additions = 0;
     // The handles are passed on by value, so each result is gone when it has been added.
     let sum = loop {
@@ -226,28 +259,28 @@ async fn sum_as_they_arrive(client: &Client, zs: Vec<Handle<u64>>) -> Result<(),
             println!("the first two to arrive: {} and {}", a.key(), b.key());
         }
         additions += 1;
-        arriving.add(client.task().priority(1).submit(add, (a, b)));
+        arriving.add(engine.submit_with(TaskOptions::new().priority(1), add, (a, b)));
     };
     println!("after {additions} additions one is left");
     println!("total = {sum}");
     Ok(())
 }
 
-async fn fail(client: &Client) {
+async fn fail(engine: &impl Engine) {
     step("A task fails: what depends on it doesn't run, and its error says where it began");
-    let x = client.try_submit(divide, (1, 0));
-    let y = client.submit(inc, &x);
-    let z = client.submit(double, &y);
+    let x = engine.try_submit(divide, (1, 0));
+    let y = engine.submit(inc, &x);
+    let z = engine.submit(double, &y);
     let handles = [x, y, z];
     for (handle, result) in handles.iter().zip(gather_settled(&handles).await) {
         println!("{:9} {}", handle.key(), outcome(result));
     }
 }
 
-async fn cancel(client: &Client) {
+async fn cancel(engine: &impl Engine) {
     step("Cancel a task: it is dropped where it awaits, and so is what depends on it");
-    let x = client.submit(nap, 3600);
-    let y = client.submit(inc, &x);
+    let x = engine.submit(nap, 3600);
+    let y = engine.submit(inc, &x);
     while x.status() != Status::Running {
         sleep(Duration::from_millis(1)).await;
     }
@@ -258,13 +291,13 @@ async fn cancel(client: &Client) {
     println!("y: {}", outcome(y.await));
 }
 
-async fn retry(client: &Client) -> Result<(), Error> {
+async fn retry(engine: &impl Engine) -> Result<(), Error> {
     step("Retry with backoff: while it waits, the task holds no worker and no limit");
     let started = Instant::now();
     let up_at = unix_ms() + 100;
     let backoff = Retry::new(8).backoff(Duration::from_millis(20), Duration::from_millis(200));
-    let task = client.task().limit("connections", 1).retries(backoff);
-    let connection = task.try_submit(connect, up_at);
+    let options = TaskOptions::new().limit("connections", 1).retries(backoff);
+    let connection = engine.try_submit_with(options, connect, up_at);
     while !matches!(connection.status(), Status::Delayed | Status::Finished) {
         sleep(Duration::from_millis(1)).await;
     }
@@ -274,9 +307,10 @@ async fn retry(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-async fn time_out(client: &Client) {
+async fn time_out(engine: &impl Engine) {
     step("Give a task a time limit");
-    let nap = client.task().timeout(Duration::from_millis(50)).submit(nap, 3600);
+    let options = TaskOptions::new().timeout(Duration::from_millis(50));
+    let nap = engine.submit_with(options, nap, 3600);
     println!("{}", outcome(nap.await));
 }
 
