@@ -8,7 +8,7 @@
 //! A ready task goes into a queue: the [`local`] one of the worker that made it ready, the [`injector`]
 //! for those from outside, [`urgent`] where its priority isn't zero, or that of a [`seeded`] client. A
 //! [`worker`] is a future that takes tasks from these; workers that find none are [`sleepers`].
-//! [`finish`] says how tasks end, [`release`] how they go, and [`core`] how a client closes.
+//! [`finish`] says how tasks end, [`release`] how they go, and [`closing`] how a client closes.
 //!
 //! The engine knows nothing of clients, options and combinators; those use what is `pub(crate)` here,
 //! and all of it is safe to use.
@@ -19,6 +19,7 @@
 
 pub(crate) mod callback;
 pub(crate) mod cell;
+mod closing;
 pub(crate) mod context;
 pub(crate) mod core;
 mod count;
@@ -32,6 +33,7 @@ pub(crate) mod limits;
 mod local;
 pub(crate) mod lock;
 pub(crate) mod park;
+mod priority;
 mod purse;
 mod release;
 pub(crate) mod retry;

@@ -46,13 +46,15 @@ impl Threads {
         while threads.alive() < wanted {
             let worker = WorkerFuture::new(core.clone(), true);
             let name = format!("{}-{}", core.name, spawned.count);
+            // Before the worker is there to ask whether it may leave.
+            threads.alive.fetch_add(1, Ordering::SeqCst);
             match thread::Builder::new().name(name).spawn(move || block_on(worker)) {
                 Ok(handle) => {
                     spawned.handles.push(handle);
                     spawned.count += 1;
-                    threads.alive.fetch_add(1, Ordering::SeqCst);
                 }
                 Err(error) => {
+                    threads.alive.fetch_sub(1, Ordering::SeqCst);
                     log::error!(
                         "ensue: no thread for worker {} of {wanted}: {error}",
                         threads.alive()
@@ -66,6 +68,11 @@ impl Threads {
         if too_many {
             core.sleepers.wake_all();
         }
+    }
+
+    /// Waits for a change of scale that has begun; none begins once the engine is closed.
+    pub(crate) fn settle(&self) {
+        drop(self.spawned.lock());
     }
 
     /// Whether the worker that asks is to leave: the others number one less from then on.

@@ -1,0 +1,265 @@
+//! How an engine closes, and when it's idle.
+//!
+//! # Closing
+//!
+//! 1. `closed` is set; from here on whoever queues a task that hasn't started ends it instead.
+//! 2. The queues are swept, and started tasks that wait between attempts are ended; on an abort, all
+//!    started tasks. What waits for any of them ends by that.
+//! 3. Workers go on until no started task is left, and leave.
+//!
+//! A task that is being submitted or woken meanwhile is seen by the sweep, or its pusher sees `closed`
+//! after the push and sweeps.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::Poll;
+
+use event_listener::Event;
+
+use super::context;
+use super::core::{Core, CoreRef};
+use super::finish;
+use super::header::Task;
+use super::purse;
+use super::state::{LISTED, PARKED, QUEUED, RUNNING, STARTED};
+use super::worker;
+use crate::Error;
+
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const ABORTED: u8 = 2;
+
+/// How far an engine is in its life, and who waits for that.
+pub(crate) struct Life {
+    clients: AtomicUsize,
+    closed: AtomicU8,
+    /// How often the engine was seen to be idle.
+    idle_count: AtomicUsize,
+    /// Tasks that wait for the engine to be idle or closed, and so don't count.
+    exempt: AtomicUsize,
+    pub(crate) changed: Event,
+}
+
+impl Life {
+    /// With one client.
+    pub(crate) fn new() -> Self {
+        Self {
+            clients: AtomicUsize::new(1),
+            closed: AtomicU8::new(OPEN),
+            idle_count: AtomicUsize::new(0),
+            exempt: AtomicUsize::new(0),
+            changed: Event::new(),
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.life.closed.load(Ordering::SeqCst) != OPEN
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.life.closed.load(Ordering::SeqCst) == ABORTED
+    }
+
+    pub(crate) fn add_client(&self) {
+        self.life.clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drop_client(&self) {
+        if self.life.clients.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.begin_close(true);
+        }
+        if self.is_closed() {
+            purse::empty(self);
+        }
+    }
+
+    pub(crate) fn begin_close(&self, abort: bool) {
+        self.life.closed.fetch_max(if abort { ABORTED } else { CLOSING }, Ordering::SeqCst);
+        self.threads.settle();
+        self.sweep();
+        let nobody_runs = abort || self.workers() == 0;
+        self.refuse_started(|task| {
+            nobody_runs || task.state.load() & PARKED != 0 || task.count.is_waiting()
+        });
+        self.sleepers.wake_all();
+        self.life.changed.notify(usize::MAX);
+    }
+
+    /// Ends started tasks at their next await. One that is in a poll may have no further await, and is
+    /// looked at when it's put into a queue after that.
+    pub(crate) fn refuse_started(&self, which: impl Fn(&Task) -> bool) {
+        for task in self.started.list().into_iter().filter(which) {
+            if task.state.load() & RUNNING == 0 {
+                self.refuse(&task);
+            } else if task.state.wake() {
+                // SAFETY: waking a suspended task hands over the engine's reference.
+                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+            }
+        }
+    }
+
+    /// Whether a task that a worker is about to run, or has just run, is to end instead.
+    pub(crate) fn refuses(&self, state_before: u64) -> bool {
+        match self.life.closed.load(Ordering::Relaxed) {
+            OPEN => false,
+            CLOSING => state_before & STARTED == 0,
+            _ => true,
+        }
+    }
+
+    pub(crate) fn refuse(&self, task: &Task) {
+        if !task.waiters.is_closed() {
+            finish::doom(task.as_ref(), Error::closed(task.key().clone()));
+        }
+    }
+
+    /// Ends the tasks in the queues that won't run any more, and drops stale entries.
+    pub(crate) fn sweep(&self) {
+        let mut tasks = Vec::new();
+        self.injector.take(usize::MAX, |task| tasks.push(task));
+        tasks.extend(std::iter::from_fn(|| self.urgent.pop()));
+        tasks.extend(self.seeded.iter().flat_map(|seeded| std::iter::from_fn(|| seeded.pop())));
+        for worker in &*self.workers.lock() {
+            tasks.extend(std::iter::from_fn(|| worker.queues.steal_one()));
+        }
+        let mut others = Vec::new();
+        for task in tasks {
+            let state = task.state.load();
+            if self.refuses(state) {
+                self.refuse(&task);
+            } else if state & QUEUED != 0 {
+                others.push(task);
+            }
+        }
+        if !others.is_empty() {
+            others.into_iter().for_each(|task| self.enqueue(task, None));
+            self.sleepers.wake_one();
+        }
+    }
+
+    /// No task is left but those that wait for just that.
+    fn is_done(&self) -> bool {
+        self.started.len() <= self.life.exempt.load(Ordering::SeqCst)
+    }
+
+    /// Whether a worker that found nothing to do is to leave.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.is_closed() && self.is_done()
+    }
+
+    pub(crate) fn exempt(&self) -> usize {
+        self.life.exempt.load(Ordering::SeqCst)
+    }
+
+    fn is_idle(&self) -> bool {
+        let workers = self.workers();
+        if workers == 0 {
+            // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
+            let is_queued = |task: &Task| task.state.load() & QUEUED != 0;
+            self.injector.retain(is_queued);
+            self.urgent.retain(is_queued);
+            self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
+        }
+        self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
+    }
+
+    /// A started task has ended, or counts no more: workers may have to leave.
+    pub(crate) fn maybe_done(&self) {
+        if self.is_closed() && self.is_done() {
+            self.sleepers.wake_all();
+            self.life.changed.notify(usize::MAX);
+        } else {
+            self.maybe_idle();
+        }
+    }
+
+    /// Whether anybody waits for this engine to be idle or closed.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.life.changed.total_listeners() > 0
+    }
+
+    /// Something happened after which the engine may be idle.
+    pub(crate) fn maybe_idle(&self) {
+        if self.is_watched() && self.is_idle() {
+            self.life.idle_count.fetch_add(1, Ordering::SeqCst);
+            self.life.changed.notify(usize::MAX);
+        }
+    }
+}
+
+/// Excepts the current task from those that are waited for, while it waits itself.
+struct Exempt(Option<CoreRef>);
+
+impl Exempt {
+    fn current(core: &Core) -> Self {
+        if !context::on_worker_of(core) {
+            return Self(None);
+        }
+        let Some(task) = context::current_task() else { return Self(None) };
+        if task.state.load() & LISTED == 0 {
+            // Else it would count as less than none.
+            core.started.insert(task.as_ref(), context::Awaited::default());
+        }
+        core.life.exempt.fetch_add(1, Ordering::SeqCst);
+        core.maybe_done();
+        Self(Some(core.to_ref()))
+    }
+}
+
+impl Drop for Exempt {
+    fn drop(&mut self) {
+        if let Some(core) = &self.0 {
+            core.life.exempt.fetch_sub(1, Ordering::SeqCst);
+            core.maybe_done();
+        }
+    }
+}
+
+impl CoreRef {
+    /// Resolves when the engine is idle, or was since the call.
+    pub(crate) async fn idle(self) {
+        let _exempt = Exempt::current(&self);
+        let before = self.life.idle_count.load(Ordering::SeqCst);
+        loop {
+            let listener = self.life.changed.listen();
+            if self.life.idle_count.load(Ordering::SeqCst) != before
+                || self.is_idle()
+                || (self.is_closed() && self.is_done())
+            {
+                return;
+            }
+            self.drive_if_seeded(|| self.is_idle()).await;
+            listener.await;
+        }
+    }
+
+    /// Closes, and resolves when no task is left and the client's own workers are gone, but for as
+    /// many as there are tasks that wait for this.
+    pub(crate) async fn close(self) {
+        let _exempt = Exempt::current(&self);
+        self.begin_close(false);
+        loop {
+            let listener = self.life.changed.listen();
+            if self.is_done() && self.threads.alive() <= self.exempt() {
+                break;
+            }
+            self.drive_if_seeded(|| self.is_done()).await;
+            listener.await;
+        }
+        self.threads.join(self.exempt() == 0);
+        purse::empty(&self);
+    }
+
+    /// Runs the tasks of a seeded client, which has no thread to do so.
+    async fn drive_if_seeded(&self, done: impl Fn() -> bool) {
+        if self.seeded.is_some() {
+            poll_fn(|poller| {
+                worker::drive_seeded(self, poller.waker(), &done);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Lending priority to what a task waits for.
+
+use std::sync::atomic::Ordering;
+
+use super::context;
+use super::core::Core;
+use super::finish;
+use super::header::{Task, TaskRef};
+use super::state::{PARKED, QUEUED, RUNNING};
+
+impl Core {
+    /// Raises the priority of a task, and of all that it waits for, to at least `priority`.
+    pub(crate) fn raise(task: TaskRef<'_>, priority: i32) {
+        if task.priority() >= priority {
+            return;
+        }
+        let mut tasks = vec![task.to_task()];
+        while let Some(task) = tasks.pop() {
+            if !task.waiters.is_closed()
+                && task.priority.fetch_max(priority, Ordering::Relaxed) < priority
+            {
+                Self::apply_raise(task, &mut tasks);
+            }
+        }
+    }
+
+    /// Does for a task whose priority was raised what follows from that; `tasks` get those it waits for.
+    fn apply_raise(task: Task, tasks: &mut Vec<Task>) {
+        if task.count.hold_to_look() {
+            // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
+            unsafe {
+                (task.vtable.edges)(task.as_ref().as_ptr(), &mut |edge| {
+                    tasks.push(edge.task().to_task());
+                });
+                if task.count.release(1) {
+                    finish::was_last(task.as_ref().as_ptr(), false);
+                }
+            }
+            return;
+        }
+        if task.count.is_waiting() {
+            // Its submitter will see, when it's through.
+            return;
+        }
+        let state = task.state.load();
+        if state & QUEUED != 0 {
+            task.core().to_ref().schedule_again(task);
+        } else if state & RUNNING == 0 {
+            let all_known = task.core().started.awaited(task.as_ref(), tasks);
+            if (!all_known || state & PARKED != 0) && task.state.wake() {
+                // It knows best what to make of it.
+                // SAFETY: waking a suspended task hands over the engine's reference.
+                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+            }
+        }
+    }
+
+    /// Has what a new task waits for take its priority, where that was raised while it was built.
+    pub(crate) fn lend_again(task: TaskRef<'_>, lent: i32) {
+        let priority = task.priority();
+        if priority > lent {
+            let mut tasks = Vec::new();
+            Self::apply_raise(task.to_task(), &mut tasks);
+            tasks.iter().for_each(|task| Self::raise(task.as_ref(), priority));
+        }
+    }
+
+    /// Queues a ready task a second time, where its raised priority says.
+    fn schedule_again(&self, task: Task) {
+        let priority = task.priority();
+        match &self.seeded {
+            Some(seeded) => seeded.push(priority, task),
+            None => self.urgent.push(priority, task),
+        }
+        self.pushed();
+    }
+}
