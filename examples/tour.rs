@@ -5,8 +5,8 @@
 //! cargo run --release --example tour -- --fast
 //! ```
 //!
-//! Each step says what it does and prints what came out. The functions sleep a random while, as in the
-//! notebook; `--fast` leaves that out.
+//! The functions sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the
+//! verbs of the `Engine` trait, except where they look at the workers and the store.
 
 use std::env;
 use std::fmt::Debug;
@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ensue::{Client, Error, Handle, Retry, Status, as_completed, gather_settled, sleep};
+use ensue::{
+    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled, sleep,
+};
 use futures::StreamExt;
 use futures::executor::block_on;
 
@@ -106,7 +108,8 @@ async fn tour() -> Result<(), Error> {
     call_locally().await;
     submit_one(&client).await?;
     chain(&client).await?;
-    let graph = submit_many(&client).await?;
+    let graph = submit_many(&client);
+    watch(&client, &graph).await?;
     let sums = sum_as_a_tree(&client, &graph.zs).await?;
     let zs = drop_old_handles(&client, graph, sums);
     sum_as_they_arrive(&client, zs).await?;
@@ -131,23 +134,21 @@ async fn call_locally() {
     println!("inc(2).await = {} after {}", inc(2).await, ms(started.elapsed()));
 }
 
-async fn submit_one(client: &Client) -> Result<(), Error> {
+async fn submit_one(engine: &impl Engine) -> Result<(), Error> {
     step("Submit the same call: a handle comes back at once, and the work goes on elsewhere");
-    let started = Instant::now();
-    let x = client.submit(inc, 2);
-    let at_once = started.elapsed();
-    println!("at once:  {x:?}, after {}", ms(at_once));
+    let x = engine.submit(inc, 2);
+    println!("at once:  {x:?}");
     let value = (&x).await?;
     println!("awaited:  {x:?}");
     println!("result:   {value}");
     Ok(())
 }
 
-async fn chain(client: &Client) -> Result<(), Error> {
+async fn chain(engine: &impl Engine) -> Result<(), Error> {
     step("Feed handles into further work, without waiting for anything");
-    let x = client.submit(inc, 1);
-    let y = client.submit(double, &x);
-    let z = client.submit(add, (&x, &y));
+    let x = engine.submit(inc, 1);
+    let y = engine.submit(double, &x);
+    let z = engine.submit(add, (&x, &y));
     println!("x = {}: {}", x.key(), (&x).await?);
     println!("y = {}: {}", y.key(), (&y).await?);
     println!("z = {}: {}", z.key(), (&z).await?);
@@ -162,20 +163,25 @@ struct Graph {
     total: Handle<u64>,
 }
 
-async fn submit_many(client: &Client) -> Result<Graph, Error> {
+fn submit_many(engine: &impl Engine) -> Graph {
     step("256 times inc, double and add, and the total; more workers join while it runs");
     let (mut xs, mut ys, mut zs) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..256 {
-        let x = client.submit(inc, i);
-        let y = client.submit(double, &x);
-        let z = client.submit(add, (&x, &y));
+        let x = engine.submit(inc, i);
+        let y = engine.submit(double, &x);
+        let z = engine.submit(add, (&x, &y));
         xs.push(x);
         ys.push(y);
         zs.push(z);
     }
-    let total = client.submit(total, &zs);
+    let total = engine.submit(total, &zs);
+    Graph { xs, ys, zs, total }
+}
 
-    let mut running = as_completed(xs.iter().chain(&ys).chain(&zs));
+/// Shows the progress of all this, and adds workers.
+async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
+    let Graph { xs, ys, zs, total } = graph;
+    let mut running = as_completed(xs.iter().chain(ys).chain(zs));
     let mut progress = Progress::new(running.len());
     while !running.is_empty() {
         running.next_batch().await;
@@ -186,16 +192,19 @@ async fn submit_many(client: &Client) -> Result<Graph, Error> {
             client.scale(10);
         }
     }
-    println!("total = {}", (&total).await?);
-    Ok(Graph { xs, ys, zs, total })
+    println!("total = {}", total.await?);
+    Ok(())
 }
 
-async fn sum_as_a_tree(client: &Client, zs: &[Handle<u64>]) -> Result<Vec<Handle<u64>>, Error> {
+async fn sum_as_a_tree(
+    engine: &impl Engine,
+    zs: &[Handle<u64>],
+) -> Result<Vec<Handle<u64>>, Error> {
     step("The same sum as a tree: neighbours are added, then the sums of neighbours, and so on");
     let mut sums = Vec::new();
     let mut level = zs.to_vec();
     while level.len() > 1 {
-        level = client.map(add, level.chunks(2).map(|pair| (&pair[0], &pair[1])));
+        level = engine.map(add, level.chunks(2).map(|pair| (&pair[0], &pair[1])));
         print!("{} ", level.len());
         sums.extend(level.iter().cloned());
     }
@@ -214,10 +223,11 @@ fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Ve
     zs
 }
 
-async fn sum_as_they_arrive(client: &Client, zs: Vec<Handle<u64>>) -> Result<(), Error> {
+async fn sum_as_they_arrive(engine: &impl Engine, zs: Vec<Handle<u64>>) -> Result<(), Error> {
     step("Let the graph grow: inc over the 256, and whichever two arrive first are added");
-    let mut arriving = as_completed(client.map(inc, zs));
+    let mut arriving = as_completed(engine.map(inc, zs));
     let mut additions = 0;
+    let first = TaskOptions::new().priority(1);
     // The handles are passed on by value, so each result is gone when it has been added.
     let sum = loop {
         let Some(a) = arriving.next().await else { unreachable!("one is always left") };
@@ -226,28 +236,28 @@ async fn sum_as_they_arrive(client: &Client, zs: Vec<Handle<u64>>) -> Result<(),
             println!("the first two to arrive: {} and {}", a.key(), b.key());
         }
         additions += 1;
-        arriving.add(client.task().priority(1).submit(add, (a, b)));
+        arriving.add(engine.submit_with(first.clone(), add, (a, b)));
     };
     println!("after {additions} additions one is left");
     println!("total = {sum}");
     Ok(())
 }
 
-async fn fail(client: &Client) {
+async fn fail(engine: &impl Engine) {
     step("A task fails: what depends on it doesn't run, and its error says where it began");
-    let x = client.try_submit(divide, (1, 0));
-    let y = client.submit(inc, &x);
-    let z = client.submit(double, &y);
+    let x = engine.try_submit(divide, (1, 0));
+    let y = engine.submit(inc, &x);
+    let z = engine.submit(double, &y);
     let handles = [x, y, z];
     for (handle, result) in handles.iter().zip(gather_settled(&handles).await) {
         println!("{:9} {}", handle.key(), outcome(result));
     }
 }
 
-async fn cancel(client: &Client) {
+async fn cancel(engine: &impl Engine) {
     step("Cancel a task: it is dropped where it awaits, and so is what depends on it");
-    let x = client.submit(nap, 3600);
-    let y = client.submit(inc, &x);
+    let x = engine.submit(nap, 3600);
+    let y = engine.submit(inc, &x);
     while x.status() != Status::Running {
         sleep(Duration::from_millis(1)).await;
     }
@@ -258,13 +268,13 @@ async fn cancel(client: &Client) {
     println!("y: {}", outcome(y.await));
 }
 
-async fn retry(client: &Client) -> Result<(), Error> {
+async fn retry(engine: &impl Engine) -> Result<(), Error> {
     step("Retry with backoff: while it waits, the task holds no worker and no limit");
     let started = Instant::now();
     let up_at = unix_ms() + 100;
     let backoff = Retry::new(8).backoff(Duration::from_millis(20), Duration::from_millis(200));
-    let task = client.task().limit("connections", 1).retries(backoff);
-    let connection = task.try_submit(connect, up_at);
+    let options = TaskOptions::new().limit("connections", 1).retries(backoff);
+    let connection = engine.try_submit_with(options, connect, up_at);
     while !matches!(connection.status(), Status::Delayed | Status::Finished) {
         sleep(Duration::from_millis(1)).await;
     }
@@ -274,10 +284,10 @@ async fn retry(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-async fn time_out(client: &Client) {
+async fn time_out(engine: &impl Engine) {
     step("Give a task a time limit");
-    let nap = client.task().timeout(Duration::from_millis(50)).submit(nap, 3600);
-    println!("{}", outcome(nap.await));
+    let options = TaskOptions::new().timeout(Duration::from_millis(50));
+    println!("{}", outcome(engine.submit_with(options, nap, 3600).await));
 }
 
 async fn close(client: Client) {
@@ -325,7 +335,6 @@ impl Progress {
             let bar = "#".repeat(eighths * 4);
             let end = if finished == self.of { "\n" } else { "" };
             print!("\r[{bar:<32}]{line:<36}{end}");
-            // Progress that can't be shown is no reason to stop.
             let _ = io::stdout().flush();
         } else if eighths > self.shown {
             println!("{line}");
