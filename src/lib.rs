@@ -55,8 +55,7 @@
 //! * **Workers** are futures: a client has threads that poll them, and [`worker`](Client::worker) gives more
 //!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
 //!   [`scale`](Client::scale) changes the number of threads while work goes on.
-//! * **Events**: [`events`](Client::events) tells what happens to tasks, and costs nothing while nobody
-//!   listens.
+//! * **Events**: [`events`](Client::events) tells what happens to tasks, without ever holding them up.
 //! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
 //!   each time: for tests.
 //!
