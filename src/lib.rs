@@ -16,7 +16,8 @@
 //!
 //! [`Client`] lists the verbs, [`Options`] what can be asked of a task, [`Handle`] what can be done with one,
 //! [`Input`] what a task may take. [`as_completed`], [`gather`], [`gather_settled`], [`wait_all`] and
-//! [`wait_any`] take many handles.
+//! [`wait_any`] take many handles. [`Engine`] has the verbs for programs that should be able to run
+//! elsewhere, too.
 //!
 //! # What it does
 //!
@@ -54,6 +55,7 @@
 //! * **Workers** are futures: a client has threads that poll them, and [`worker`](Client::worker) gives more
 //!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
 //!   [`scale`](Client::scale) changes the number of threads while work goes on.
+//! * **Events**: [`events`](Client::events) tells what happens to tasks, without ever holding them up.
 //! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
 //!   each time: for tests.
 //!
