@@ -103,28 +103,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the tour asks of the place where it runs, besides the verbs that all engines have.
-trait Place: Engine {
-    fn workers(&self) -> usize;
-    fn scale(&self, workers: usize);
-    /// How many results are in memory.
-    fn held(&self) -> usize;
-}
-
-impl Place for Client {
-    fn workers(&self) -> usize {
-        self.workers()
-    }
-
-    fn scale(&self, workers: usize) {
-        self.scale(workers);
-    }
-
-    fn held(&self) -> usize {
-        self.held()
-    }
-}
-
 async fn tour() -> Result<(), Error> {
     let client = start();
     call_locally().await;
@@ -140,21 +118,6 @@ async fn tour() -> Result<(), Error> {
     retry(&client).await?;
     time_out(&client).await;
     close(client).await;
-    Ok(())
-}
-
-/// The steps that are the same on every engine.
-async fn show(engine: &impl Place) -> Result<(), Error> {
-    submit_one(engine).await?;
-    chain(engine).await?;
-    let graph = submit_many(engine).await?;
-    let sums = sum_as_a_tree(engine, &graph.zs).await?;
-    let zs = drop_old_handles(engine, graph, sums);
-    sum_as_they_arrive(engine, zs).await?;
-    fail(engine).await;
-    cancel(engine).await;
-    retry(engine).await?;
-    time_out(engine).await;
     Ok(())
 }
 
@@ -223,10 +186,10 @@ async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
     while !running.is_empty() {
         running.next_batch().await;
         let finished = progress.of - running.len();
-        progress.show(finished, engine.workers());
-        if finished >= 96 && engine.workers() == 2 {
-            progress.note("engine.scale(10)");
-            engine.scale(10);
+        progress.show(finished, client.workers());
+        if finished >= 96 && client.workers() == 2 {
+            progress.note("client.scale(10)");
+            client.scale(10);
         }
     }
     println!("total = {}", total.await?);
@@ -251,12 +214,12 @@ async fn sum_as_a_tree(
 }
 
 /// Keeps the handles that the next step needs.
-fn drop_old_handles(engine: &impl Place, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
+fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
     step("Drop the handles that are no longer needed, and their results go");
-    println!("before: the store holds {} results", engine.held());
+    println!("before: the store holds {} results", client.held());
     let Graph { xs, ys, zs, total } = graph;
     drop((xs, ys, total, sums));
-    println!("after:  the store holds {} results", engine.held());
+    println!("after:  the store holds {} results", client.held());
     zs
 }
 
