@@ -79,7 +79,7 @@ impl Core {
         self.life.closed.fetch_max(if abort { ABORTED } else { CLOSING }, Ordering::SeqCst);
         self.threads.settle();
         self.sweep();
-        let nobody_runs = abort || self.workers() == 0;
+        let nobody_runs = abort || self.nobody_runs();
         self.refuse_started(|task| {
             nobody_runs || task.state.load() & PARKED != 0 || task.count.is_waiting()
         });

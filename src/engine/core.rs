@@ -262,7 +262,7 @@ impl Core {
         self.workers.lock().retain(|worker| worker.id != id);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
         if self.is_closed() {
-            if self.workers() == 0 {
+            if self.nobody_runs() {
                 self.refuse_started(|_| true);
             }
             self.life.changed.notify(usize::MAX);
@@ -285,6 +285,12 @@ impl Core {
         self.workers.lock().iter().filter(|worker| !worker.own).count()
     }
 
+    /// There are no workers, and no threads that are about to be ones.
+    pub(crate) fn nobody_runs(&self) -> bool {
+        self.driven() + self.threads.alive() == 0
+    }
+
+    /// Those that have been polled, and not left.
     pub(crate) fn workers(&self) -> usize {
         self.workers.lock().len()
     }
