@@ -151,7 +151,7 @@ fn leaves_nothing(what: &str, client: &Client, work: impl Fn(&Client)) {
     let mut after = 0;
     for _ in 0..1000 {
         after = bytes();
-        if after <= before + 64 * 1024 {
+        if after <= before + 200 * 1024 {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -247,17 +247,17 @@ fn clients_leave_nothing() {
     (0..50).for_each(come_and_go);
     std::thread::sleep(Duration::from_millis(50));
     let before = bytes();
-    (0..500).for_each(come_and_go);
-    // A leaked client is some kilobytes; so is the noise of a thread that is about to end.
+    (0..1000).for_each(come_and_go);
+    // A leaked client is more than a kilobyte; the queues' memory is reclaimed a while later, in bulk.
     let mut after = 0;
     for _ in 0..2000 {
         after = bytes();
-        if after <= before + 64 * 1024 {
+        if after <= before + 400 * 1024 {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("{before} bytes before and {after} after 500 clients");
+    panic!("{before} bytes before and {after} after 1000 clients");
 }
 
 #[test]
