@@ -240,8 +240,7 @@ fn wait_any_waits_for_one_and_parts_them_in_order() {
         assert!(poll_once(&mut waiting).is_pending());
         gate.open();
         let waited = block_on(waiting);
-        assert_eq!(waited.done, [quick.clone()]);
-        assert_eq!(waited.pending, slow);
+        assert_eq!((waited.done, &waited.pending), (vec![quick.clone()], &slow));
         // What had ended before counts too, and more than one may have.
         let other = client.submit(inc, 1);
         other.result().unwrap();
