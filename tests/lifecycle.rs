@@ -435,6 +435,7 @@ fn a_task_may_await_close() {
                 pass.pass().await;
                 1
             });
+            eventually("it has started", || other.status() == Status::Running);
             let inner = client.clone();
             let closer = client.spawn(async move {
                 inner.close().await;
