@@ -288,8 +288,9 @@ fn close_may_be_called_again_and_at_the_same_time() {
         let client = client_of(2);
         let gate = Gate::new();
         let pass = gate.clone();
-        let x = client.spawn(async move { pass.pass().await });
-        eventually("it runs", || x.status() == Status::Running);
+        let counts = Counts::new();
+        let x = client.spawn(counts.of(async move { pass.pass().await }));
+        eventually("it runs", || counts.polls.get() == 1);
         let closers: Vec<_> = (0..5)
             .map(|_| {
                 let client = client.clone();
@@ -431,11 +432,12 @@ fn a_task_may_await_close() {
             let client = client_of(workers);
             let gate = Gate::new();
             let pass = gate.clone();
-            let other = client.spawn(async move {
+            let counts = Counts::new();
+            let other = client.spawn(counts.of(async move {
                 pass.pass().await;
                 1
-            });
-            eventually("it has started", || other.status() == Status::Running);
+            }));
+            eventually("it has started", || counts.polls.get() == 1);
             let inner = client.clone();
             let closer = client.spawn(async move {
                 inner.close().await;

@@ -327,12 +327,13 @@ fn two_clients_with_a_dependent() -> (Client, Client, Gate, Handle<u64>, Handle<
     let (one, two) = (client_of(1), client_of(1));
     let gate = Gate::new();
     let pass = gate.clone();
-    let x = one.spawn(async move {
+    let counts = Counts::new();
+    let x = one.spawn(counts.of(async move {
         pass.pass().await;
         1u64
-    });
+    }));
     let y = two.submit(inc, &x);
-    eventually("the first runs", || x.status() == ensue::Status::Running);
+    eventually("the first runs", || counts.polls.get() == 1);
     (one, two, gate, x, y)
 }
 
