@@ -1,0 +1,272 @@
+//! Memory: one allocation a task, and nothing left behind (promises 9 and 20).
+//!
+//! All in one test, because the allocator counts for the whole process.
+
+mod support_b;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ensue::{Client, as_completed, gather};
+use futures::{StreamExt, stream};
+use support_b::{block_on, client_of, eventually, hold_worker, within};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn bytes() -> usize {
+    BYTES.load(Ordering::Relaxed)
+}
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+/// A million in a debug build, ten in a release.
+const MANY: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
+
+/// How many allocations each of `n` tasks takes.
+fn allocations_each(n: usize, work: impl FnOnce()) -> f64 {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    work();
+    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / n as f64
+}
+
+fn a_submit_allocates_once() {
+    const N: usize = 10_000;
+    let client = client_of(1);
+    let mut handles = Vec::with_capacity(2 * N);
+    let held = hold_worker(&client);
+    let x = client.ready(1u64);
+    // Once before, so that the queues have grown.
+    for round in 0..2 {
+        handles.clear();
+        let each = allocations_each(N, || {
+            handles.extend((0..N as u64).map(|n| client.submit(inc, n)));
+        });
+        assert!(round == 0 || each < 1.1, "{each} for a submit from outside");
+        let each = allocations_each(N, || {
+            handles.extend((0..N as u64).map(|_| client.submit(inc, &x)));
+        });
+        assert!(round == 0 || each < 1.1, "{each} for a submit with an input that is there");
+    }
+    handles.clear();
+    let mut chain = x.clone();
+    let each = allocations_each(N, || {
+        for _ in 0..N {
+            chain = client.submit(inc, &chain);
+        }
+    });
+    assert!(each < 1.1, "{each} for a submit with an input that is awaited");
+    let pairs = allocations_each(N, || {
+        handles.extend(
+            (0..N as u64)
+                .map(|n| client.submit(async |a: u64, b: u64, c: u64| a + b + c, (&chain, &x, n))),
+        );
+    });
+    assert!(pairs < 1.1, "{pairs} for a submit with two inputs");
+    drop((handles, chain));
+    held.let_go();
+    let x = client.spawn(async {
+        let client = Client::current().unwrap();
+        let mut each = 0.0;
+        let mut handles = Vec::with_capacity(N);
+        for _ in 0..2 {
+            handles.clear();
+            each = allocations_each(N, || {
+                handles.extend((0..N as u64).map(|n| client.submit(inc, n)));
+            });
+        }
+        each
+    });
+    let each = x.result().unwrap();
+    assert!(each < 1.1, "{each} for a submit from a task");
+}
+
+fn running_allocates_nothing() {
+    const N: usize = 10_000;
+    let client = client_of(1);
+    let held = hold_worker(&client);
+    let handles: Vec<_> = (0..N as u64).map(|n| client.submit(inc, n)).collect();
+    let done = handles[N - 1].clone();
+    let each = allocations_each(N, move || {
+        held.let_go();
+        done.result().unwrap();
+    });
+    assert!(each < 0.1, "{each} to run a task");
+    drop(handles);
+}
+
+fn a_held_task_is_small() {
+    const N: usize = 10_000;
+    let client = client_of(1);
+    let mut handles = Vec::with_capacity(N);
+    // The queues have grown before, and are empty again when we look.
+    for _ in 0..2 {
+        handles.clear();
+        block_on(client.idle());
+        eventually("nothing is left", || client.held() == 0);
+        let before = bytes();
+        handles.extend((0..N as u64).map(|n| client.submit(inc, n)));
+        block_on(client.idle());
+        let each = bytes().saturating_sub(before) / N;
+        assert!(each <= 160, "{each} bytes for a held task");
+    }
+}
+
+/// Runs `work` on a client, and again, and checks that the second time has left nothing.
+fn leaves_nothing(what: &str, client: &Client, work: impl Fn(&Client)) {
+    let settle = || {
+        block_on(client.idle());
+        eventually("no task is left", || client.held() == 0);
+    };
+    work(client);
+    settle();
+    let before = bytes();
+    work(client);
+    settle();
+    let mut after = 0;
+    for _ in 0..1000 {
+        after = bytes();
+        if after <= before + 200 * 1024 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{what}: {before} bytes before and {after} after");
+}
+
+fn tasks_leave_nothing() {
+    let client = Client::builder().workers(2).limit("one", 1).build();
+    leaves_nothing("a stream of tasks", &client, |client| {
+        let results = client.map_stream(stream::iter(0..MANY), 64, inc);
+        block_on(results.for_each(async |x| assert!(x.is_ok())));
+    });
+    leaves_nothing("waves of tasks", &client, |client| {
+        for _ in 0..100 {
+            block_on(gather(client.map(inc, 0..1000u64))).unwrap();
+        }
+    });
+    leaves_nothing("a completion stream that is fed", &client, |client| {
+        let mut running = as_completed(client.map(inc, 0..100u64));
+        for n in 0..100_000 {
+            let x = block_on(running.next()).unwrap();
+            running.add(client.submit(inc, x));
+            assert_eq!(running.len(), 100, "{n}");
+        }
+    });
+    leaves_nothing("a chain that is held by its end", &client, |client| {
+        let mut x = client.submit(inc, 0);
+        for _ in 0..100_000 {
+            x = client.submit(inc, x);
+        }
+        assert_eq!(x.result().unwrap(), 100_001);
+    });
+    leaves_nothing("tasks with all options, of all endings", &client, |client| {
+        for n in 0..2000u64 {
+            let options = client.task().key(format!("key-{n}")).limit("one", 1).retries(1);
+            let x = options.timeout(Duration::from_secs(60)).try_submit(
+                async |n: u64| {
+                    support_b::yield_now().await;
+                    if n % 2 == 0 { Err(format!("{n} is even")) } else { Ok(n) }
+                },
+                n,
+            );
+            let y = client.task().priority(n as i32 % 3).submit(inc, &x);
+            if n % 5 == 0 {
+                x.cancel();
+            }
+            assert_eq!(y.result().is_ok(), x.result().is_ok());
+            if n % 7 == 0 {
+                let _ = y.retry();
+            }
+            let _ = client.submit_pure(inc, n).result();
+        }
+    });
+    leaves_nothing("tasks that were dropped or cancelled while they ran", &client, |client| {
+        for n in 0..2000u64 {
+            let captured = Arc::new([n; 16]);
+            let x = client.spawn(async move {
+                std::future::pending::<()>().await;
+                captured[0]
+            });
+            let y = client.submit(inc, &x);
+            let waiting = as_completed([&x, &y]);
+            match n % 3 {
+                0 => drop(x),
+                1 => assert!(x.cancel()),
+                _ => drop(waiting),
+            }
+        }
+    });
+}
+
+fn clients_leave_nothing() {
+    let come_and_go = |n: u64| {
+        let client = Client::builder().workers(2).limit("one", 1).name("memory").build();
+        let xs = client.map(inc, 0..100u64);
+        let never = client.spawn(std::future::pending::<u64>());
+        let waiting = client.task().limit("one", 1).priority(1).submit(inc, &never);
+        client.task().key("k").submit(inc, 1).detach();
+        if n % 2 == 0 {
+            block_on(gather(&xs)).unwrap();
+        }
+        if n % 3 == 0 {
+            never.cancel();
+            block_on(client.close());
+        }
+        drop(client);
+        // Handles may outlive their client.
+        drop((xs, never, waiting));
+        let seeded = Client::builder().seed(n).build();
+        block_on(gather(seeded.map(inc, 0..100u64))).unwrap();
+    };
+    (0..50).for_each(come_and_go);
+    std::thread::sleep(Duration::from_millis(50));
+    let before = bytes();
+    (0..1000).for_each(come_and_go);
+    // A leaked client is more than a kilobyte; the queues' memory is reclaimed a while later, in bulk.
+    let mut after = 0;
+    for _ in 0..2000 {
+        after = bytes();
+        if after <= before + 400 * 1024 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{before} bytes before and {after} after 1000 clients");
+}
+
+#[test]
+fn memory() {
+    within(Duration::from_secs(300), || {
+        a_submit_allocates_once();
+        running_allocates_nothing();
+        a_held_task_is_small();
+        tasks_leave_nothing();
+        clients_leave_nothing();
+    });
+}

@@ -1,0 +1,469 @@
+//! Workers as futures on other runtimes, and several clients at once (promises 20 and 21).
+
+mod support_b;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ensue::{Client, ErrorKind, Handle, as_completed, gather};
+use futures::StreamExt;
+use futures::task::Poll;
+use support_b::{
+    Count, Counts, Gate, Wakes, block_on, bounded, client_of, drive, eventually, poll_once,
+    poll_with,
+};
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+async fn sum(xs: Vec<u64>) -> u64 {
+    xs.into_iter().sum()
+}
+
+#[test]
+fn on_a_tokio_runtime_with_threads() {
+    bounded(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = client_of(0);
+            let workers: Vec<_> = (0..2).map(|_| tokio::spawn(client.worker())).collect();
+            let xs = client.map(inc, 0..1000);
+            assert_eq!(client.submit(sum, &xs).await.unwrap(), 500_500);
+            // Its timers work within tasks.
+            let slept = client.submit(
+                async || {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    1
+                },
+                (),
+            );
+            assert_eq!(slept.await.unwrap(), 1);
+            client.close().await;
+            for worker in workers {
+                worker.await.unwrap();
+            }
+            assert_eq!(client.workers(), 0);
+        });
+    });
+}
+
+#[test]
+fn on_a_tokio_runtime_with_one_thread() {
+    bounded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = client_of(0);
+            let worker = tokio::spawn(client.worker());
+            let xs = client.map(inc, 0..1000);
+            assert_eq!(client.submit(sum, &xs).await.unwrap(), 500_500);
+            let tokios =
+                client.spawn(async { tokio::spawn(async { 7 }).await.expect("tokio's own task") });
+            assert_eq!(tokios.await.unwrap(), 7);
+            client.close().await;
+            worker.await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_busy_worker_lets_its_runtime_run_others() {
+    bounded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = client_of(0);
+            let _worker = tokio::spawn(client.worker());
+            let stop = Gate::new();
+            let end = stop.clone();
+            let busy = client.spawn(async move {
+                while !end.is_open() {
+                    support_b::yield_now().await;
+                }
+            });
+            // With a worker that never yields this would not be reached.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            stop.open();
+            busy.await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn on_smol() {
+    bounded(|| {
+        let executor = Arc::new(smol::Executor::new());
+        let client = client_of(0);
+        let workers: Vec<_> = (0..2).map(|_| executor.spawn(client.worker())).collect();
+        smol::block_on(executor.run(async {
+            let xs = client.map(inc, 0..1000);
+            assert_eq!(client.submit(sum, &xs).await.unwrap(), 500_500);
+            let timer = client.spawn(async {
+                smol::Timer::after(Duration::from_millis(5)).await;
+                1
+            });
+            assert_eq!(timer.await.unwrap(), 1);
+            client.close().await;
+            for worker in workers {
+                worker.await;
+            }
+        }));
+    });
+}
+
+#[test]
+fn on_a_thread_pool_beside_the_clients_own_threads() {
+    bounded(|| {
+        let client = client_of(1);
+        let drivers: Vec<_> = (0..3)
+            .map(|_| {
+                let worker = client.worker();
+                thread::spawn(move || block_on(worker))
+            })
+            .collect();
+        eventually("all are counted", || client.workers() == 4);
+        for _ in 0..50 {
+            let xs = client.map(inc, 0..1000);
+            assert_eq!(client.submit(sum, xs).result().unwrap(), 500_500);
+        }
+        block_on(client.close());
+        for driver in drivers {
+            driver.join().unwrap();
+        }
+        assert_eq!(client.workers(), 0);
+    });
+}
+
+#[test]
+fn a_worker_that_is_not_polled_is_not_counted() {
+    let client = client_of(0);
+    let mut worker = client.worker();
+    assert_eq!(client.workers(), 0);
+    assert!(poll_once(&mut worker).is_pending());
+    assert_eq!(client.workers(), 1);
+    drop(worker);
+    assert_eq!(client.workers(), 0);
+}
+
+#[test]
+fn a_worker_of_a_closed_client_resolves_and_stays_resolved() {
+    bounded(|| {
+        let client = client_of(0);
+        block_on(client.close());
+        let mut worker = client.worker();
+        assert!(poll_once(&mut worker).is_ready());
+        assert!(poll_once(&mut worker).is_ready());
+    });
+}
+
+#[test]
+fn a_worker_does_not_keep_the_client() {
+    bounded(|| {
+        let client = client_of(0);
+        let worker = client.worker();
+        let x = client.submit(async || std::future::pending::<()>().await, ());
+        let driver = thread::spawn(move || block_on(worker));
+        eventually("it's polled", || client.workers() == 1);
+        drop(client);
+        driver.join().unwrap();
+        assert_eq!(x.result().unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn a_worker_dropped_between_polls_loses_no_task() {
+    bounded(|| {
+        let client = client_of(0);
+        let ran = Count::new();
+        let run = ran.clone();
+        let xs = client.map(
+            async move |x: u64| {
+                support_b::yield_now().await;
+                run.add();
+                x
+            },
+            0..1000u64,
+        );
+        while xs.iter().any(|x| !x.is_finished()) {
+            let mut worker = client.worker();
+            let _ = poll_once(&mut worker);
+        }
+        assert_eq!(ran.get(), 1000);
+    });
+}
+
+#[test]
+fn each_task_runs_once_whoever_runs_it() {
+    bounded(|| {
+        let client = client_of(0);
+        let log = support_b::Log::new();
+        let entry = log.clone();
+        let xs = client.map(async move |x: u64| entry.add(x), 0..1000u64);
+        while xs.iter().any(|x| !x.is_finished()) {
+            let mut worker = client.worker();
+            let _ = poll_once(&mut worker);
+        }
+        let mut sorted = log.all();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
+    let client = client_of(0);
+    let wakes = [Wakes::new(), Wakes::new()];
+    let mut workers = [Some(client.worker()), Some(client.worker())];
+    for (worker, wakes) in workers.iter_mut().zip(&wakes) {
+        assert!(poll_with(worker.as_mut().unwrap(), wakes).is_pending());
+    }
+    let x = client.submit(inc, 1);
+    let woken = wakes.iter().position(|wakes| wakes.get() > 0).expect("one is woken");
+    let other = 1 - woken;
+    workers[woken] = None;
+    assert!(wakes[other].get() > 0, "the other one isn't told, and the task lies there");
+    let _ = poll_with(workers[other].as_mut().unwrap(), &wakes[other]);
+    assert!(x.is_finished());
+}
+
+#[test]
+fn closing_ends_what_no_worker_is_left_to_run() {
+    bounded(|| {
+        let client = client_of(0);
+        let x = client.submit(async || std::future::pending::<u64>().await, ());
+        let mut worker = client.worker();
+        assert!(poll_once(&mut worker).is_pending());
+        let mut close = Box::pin(client.close());
+        assert!(poll_once(&mut close).is_pending(), "a task has started");
+        drop(worker);
+        block_on(close);
+        assert_eq!(x.result().unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn a_worker_can_be_polled_within_a_task_of_another_client() {
+    bounded(|| {
+        let outer = client_of(1);
+        let inner = client_of(0);
+        let x = inner.submit(inc, 1);
+        let worker = inner.worker();
+        let result = outer.spawn(async move {
+            let mut worker = pin!(worker);
+            let mut x = x;
+            std::future::poll_fn(move |poller| {
+                let _ = worker.as_mut().poll(poller);
+                std::pin::Pin::new(&mut x).poll(poller)
+            })
+            .await
+        });
+        assert_eq!(result.result().unwrap().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_task_on_any_thread_sees_its_own_client() {
+    bounded(|| {
+        let (one, two) = (client_of(1), client_of(1));
+        assert!(Client::current().is_none());
+        let name = |client: &Client| {
+            client.submit(async || Client::current().map(|client| client.to_string()), ())
+        };
+        assert_eq!(name(&one).result().unwrap().unwrap(), one.to_string());
+        let three = Client::builder().workers(1).name("three").build();
+        assert!(name(&three).result().unwrap().unwrap().contains("three"));
+        assert_eq!(name(&two).result().unwrap().unwrap(), two.to_string());
+        drive(&client_of(0), async { assert!(Client::current().is_none()) });
+    });
+}
+
+// Two clients.
+
+#[test]
+fn tasks_take_inputs_from_another_client() {
+    bounded(|| {
+        let (one, two) = (client_of(1), client_of(1));
+        for _ in 0..200 {
+            let mut x = one.submit(inc, 0);
+            for n in 0..20 {
+                x = if n % 2 == 0 { two.submit(inc, x) } else { one.submit(inc, x) };
+            }
+            assert_eq!(x.result().unwrap(), 21);
+        }
+        eventually("nothing is left", || one.held() + two.held() == 0);
+    });
+}
+
+#[test]
+fn tasks_await_tasks_of_another_client() {
+    bounded(|| {
+        let (one, two) = (client_of(1), client_of(1));
+        let inner = two.clone();
+        let xs: Vec<_> = (0..100)
+            .map(|n| {
+                let two = inner.clone();
+                one.spawn(async move { two.submit(inc, n).await.unwrap() })
+            })
+            .collect();
+        drop(inner);
+        let total: u64 = block_on(gather(&xs)).unwrap().into_iter().sum();
+        assert_eq!(total, 5050);
+        let mut stream = as_completed(xs.iter().cloned().chain([two.submit(inc, 0)]));
+        let mut count = 0;
+        while let Some(x) = block_on(stream.next()) {
+            assert!(x.is_finished());
+            count += 1;
+        }
+        assert_eq!(count, 101);
+    });
+}
+
+fn two_clients_with_a_dependent() -> (Client, Client, Gate, Handle<u64>, Handle<u64>) {
+    let (one, two) = (client_of(1), client_of(1));
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let counts = Counts::new();
+    let x = one.spawn(counts.of(async move {
+        pass.pass().await;
+        1u64
+    }));
+    let y = two.submit(inc, &x);
+    eventually("the first runs", || counts.polls.get() == 1);
+    (one, two, gate, x, y)
+}
+
+#[test]
+fn closing_the_client_of_the_dependent_leaves_the_input() {
+    bounded(|| {
+        let (_one, two, gate, x, y) = two_clients_with_a_dependent();
+        block_on(two.close());
+        assert_eq!(y.result().unwrap_err().kind(), ErrorKind::Closed);
+        assert!(!x.is_finished());
+        gate.open();
+        assert_eq!(x.result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn closing_the_client_of_the_input_lets_it_run_and_the_dependent_too() {
+    bounded(|| {
+        let (one, _two, gate, x, y) = two_clients_with_a_dependent();
+        let mut close = Box::pin(one.close());
+        assert!(poll_once(&mut close).is_pending());
+        gate.open();
+        block_on(close);
+        assert_eq!(x.result().unwrap(), 1);
+        assert_eq!(y.result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_queued_input_of_a_closed_client_fails_its_dependent_elsewhere() {
+    bounded(|| {
+        let (one, two) = (client_of(0), client_of(1));
+        let x = one.submit(inc, 0);
+        let y = two.submit(inc, &x);
+        block_on(one.close());
+        let error = y.result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert_eq!(error.origin(), x.key());
+        assert_eq!(two.submit(inc, 1).result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn dropping_the_client_of_the_input_fails_its_dependent_elsewhere() {
+    bounded(|| {
+        let (one, two, _gate, x, y) = two_clients_with_a_dependent();
+        drop(one);
+        assert_eq!(y.result().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(x.result().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(two.submit(inc, 1).result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn dropping_the_client_of_the_dependent_leaves_the_input() {
+    bounded(|| {
+        let (_one, two, gate, x, y) = two_clients_with_a_dependent();
+        drop(two);
+        assert_eq!(y.result().unwrap_err().kind(), ErrorKind::Closed);
+        gate.open();
+        assert_eq!(x.result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_dependent_is_started_though_both_clients_are_polled_by_one_thread() {
+    bounded(|| {
+        let (one, two) = (client_of(0), client_of(0));
+        let x = one.submit(inc, 0);
+        let y = two.submit(inc, &x);
+        let z = one.submit(inc, &y);
+        let (mut first, mut second) = (one.worker(), two.worker());
+        let mut z = z;
+        let result = block_on(std::future::poll_fn(move |poller| {
+            let _ = std::pin::Pin::new(&mut first).poll(poller);
+            let _ = std::pin::Pin::new(&mut second).poll(poller);
+            match std::pin::Pin::new(&mut z).poll(poller) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => Poll::Pending,
+            }
+        }));
+        assert_eq!(result.unwrap(), 3);
+    });
+}
+
+#[test]
+fn two_clients_that_close_while_they_feed_each_other() {
+    bounded(|| {
+        for round in 0..100 {
+            let (one, two) = (client_of(1), client_of(1));
+            let mut xs = Vec::new();
+            for n in 0..20u64 {
+                let x = one.submit(inc, n);
+                let y = two.submit(inc, &x);
+                let z = one.submit(inc, &y);
+                xs.extend([x, y, z]);
+            }
+            let closing = {
+                let one = one.clone();
+                thread::spawn(move || block_on(one.close()))
+            };
+            if round % 2 == 0 {
+                block_on(two.close());
+            } else {
+                drop(two);
+            }
+            closing.join().unwrap();
+            for x in xs {
+                match x.result() {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_dropped_worker_drops_no_running_future() {
+    bounded(|| {
+        let client = client_of(0);
+        let counts = Counts::new();
+        let gate = Gate::new();
+        let x = client.spawn(counts.of(gate.pass()));
+        let mut worker = client.worker();
+        assert!(poll_once(&mut worker).is_pending());
+        drop(worker);
+        assert_eq!(counts.drops.get(), 0);
+        gate.open();
+        drive(&client, x).unwrap();
+        assert_eq!((counts.polls.get(), counts.drops.get()), (2, 1));
+    });
+}
