@@ -48,7 +48,7 @@ fn plain_values() {
         assert_eq!(client.submit(total, vec![1, 2, 3]).result().unwrap(), 6);
         let pair = client.submit(async |(a, b): (u8, char)| format!("{a}{b}"), (1, 'x'));
         assert_eq!(pair.result().unwrap(), "1x");
-        let option = client.submit(async |x: Option<u8>| x.is_none(), None);
+        let option = client.submit(async |x: Option<u8>| x.is_none(), None::<u8>);
         assert!(option.result().unwrap());
         let unit = client.submit(async |(): ()| 9, ());
         assert_eq!(unit.result().unwrap(), 9);
