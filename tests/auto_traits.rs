@@ -18,6 +18,8 @@ fn all<T: Send + Sync + Unpin + 'static>() {}
 /// `is!(T: Trait)` says whether a type has a trait, without which there is no telling that it hasn't.
 macro_rules! is {
     ($type:ty: $bound:path) => {{
+        // One of the two is used.
+        #[allow(dead_code)]
         trait Otherwise {
             fn is(&self) -> bool {
                 false
@@ -25,6 +27,7 @@ macro_rules! is {
         }
         impl<T: ?Sized> Otherwise for Check<T> {}
         struct Check<T: ?Sized>(PhantomData<T>);
+        #[allow(dead_code)]
         impl<T: ?Sized + $bound> Check<T> {
             fn is(&self) -> bool {
                 true

@@ -91,13 +91,6 @@ fn a_chain_of_a_million_is_cancelled_from_its_start() {
 fn a_chain_of_a_million_fails_from_its_start() {
     patiently(|| {
         let client = Client::builder().workers(1).build();
-        let first = client.try_submit(async |_: u64| Err::<u64, _>("bad"), &gated(&client).0);
-        let last = chain(&client, first.clone(), MILLION);
-        first.cancel();
-        last.result().unwrap_err();
-        drop((first, last));
-        all_freed(&client);
-
         let (before, gate) = gated(&client);
         let first = client.try_submit(async |_: u64| Err::<u64, _>("bad"), before);
         let last = chain(&client, first.clone(), MILLION);
@@ -168,7 +161,7 @@ fn a_list_of_a_million_values_that_hold_handles_is_dropped() {
         }
         block_on(wait_all([&last]));
         // The handles keep all of them.
-        eventually("they have all run", || block_on(client.idle()) == ());
+        block_on(client.idle());
         assert_eq!(client.held() as u64, MILLION + 1);
         drop(last);
         all_freed(&client);

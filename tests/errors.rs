@@ -422,12 +422,13 @@ where
 {
     let client = Client::builder().workers(1).build();
     let handle = client.try_submit(async move || result(), ());
-    let dependent = client.submit(async |_: T| unreachable!("its input failed"), &handle);
+    let dependent: Handle<()> =
+        client.submit(async |_: T| unreachable!("its input failed"), &handle);
     let error = handle.result().map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed);
     assert_eq!(*error.origin(), handle.key());
     assert_eq!(handle.status(), Status::Failed);
-    let passed_on: Error = dependent.result().map(|()| ()).unwrap_err();
+    let passed_on: Error = dependent.result().unwrap_err();
     assert_eq!(passed_on.to_string(), error.to_string());
     passed_on
 }

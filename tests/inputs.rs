@@ -168,11 +168,15 @@ fn options() {
         }
         let (client, [x, ..], [big, ..]) = setup();
         assert_eq!(client.submit(or_zero, Some(&x)).result().unwrap(), 1);
-        assert_eq!(client.submit(or_zero, &Some(x.clone())).result().unwrap(), 1);
+        let maybe = Some(x.clone());
+        assert_eq!(client.submit(or_zero, &maybe).result().unwrap(), 1);
+        assert_eq!(client.submit(or_zero, maybe).result().unwrap(), 1);
         assert_eq!(client.submit(or_zero, Some(x)).result().unwrap(), 1);
         assert_eq!(client.submit(or_zero, None::<Handle<u64>>).result().unwrap(), 0);
         assert_eq!(client.submit(or_zero_ref, Some(&big)).result().unwrap(), 10);
-        assert_eq!(client.submit(or_zero_ref, &Some(big.clone())).result().unwrap(), 10);
+        let maybe = Some(big.clone());
+        assert_eq!(client.submit(or_zero_ref, &maybe).result().unwrap(), 10);
+        assert_eq!(client.submit(or_zero_ref, maybe).result().unwrap(), 10);
         assert_eq!(client.submit(or_zero_ref, Some(big)).result().unwrap(), 10);
         assert_eq!(client.submit(or_zero_ref, None::<&Handle<Big>>).result().unwrap(), 0);
     });
