@@ -84,9 +84,10 @@ fn memory_returns_to_its_baseline() {
         for _ in 0..3 {
             round(&client);
         }
-        // They may differ in how large a table has grown, but not by as much as a byte for each task.
+        // A queue or a table may come to double once more, which is a few bytes for each of its places.
+        // Losing a task of one kind would be some 100 bytes for each of them, in each round.
         let grown = LIVE.load(SeqCst) - first;
-        assert!(grown < 200_000, "it has grown by {grown} bytes in three rounds");
+        assert!(grown < 4_000_000, "it has grown by {grown} bytes in three rounds");
         block_on(client.close());
         drop(client);
         eventually("the client is gone", || LIVE.load(SeqCst) - before < 100_000);
