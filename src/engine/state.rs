@@ -262,7 +262,7 @@ impl State {
 
     /// Whether the caller, a user of a finished task, is all that holds it.
     pub(crate) fn is_alone(state: u64) -> bool {
-        state & (DONE | KEYED) == DONE && users(state) == 1 && refs(state) == 1
+        state & (DONE | KEYED | DETACHED) == DONE && users(state) == 1 && refs(state) == 1
     }
 }
 

@@ -1,0 +1,518 @@
+//! Rings of tasks that wait for each other (promise 4).
+
+mod support_a;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use ensue::{
+    Client, Error, ErrorKind, Handle, as_completed, gather, gather_settled, wait_all, wait_any,
+};
+use futures::channel::oneshot;
+use futures::executor::block_on;
+use futures::future::{join, select};
+use futures::{FutureExt, StreamExt};
+use smol::future::yield_now;
+use support_a::*;
+
+/// What a task of a ring saw of the one it awaited: 0 from the one at the end, or the error.
+type Seen = Result<u64, Error>;
+
+fn flat(awaited: Result<Seen, Error>) -> Seen {
+    awaited.and_then(|seen| seen).map(|x| x + 1)
+}
+
+/// A task that is told later which one to await.
+fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
+    let (tell, told) = oneshot::channel::<Handle<Seen>>();
+    let task = async move || flat(told.await.unwrap().await);
+    (client.task().name(name).submit(task, ()), tell)
+}
+
+fn ring_error(handle: &Handle<Seen>) -> Error {
+    let error = handle.result().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cycle);
+    error
+}
+
+#[test]
+fn a_task_that_awaits_itself() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (me, tell) = awaits_later(&client, "me");
+        tell.send(me.clone()).unwrap();
+        let error = ring_error(&me);
+        assert_eq!(*error.origin(), me.key());
+        let ring = format!("{0} awaits {0}", me.key());
+        assert!(error.to_string().contains(&ring), "{error}");
+        // The others go on.
+        assert_eq!(client.submit(async || 1, ()).result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn itself_through_a_borrowed_handle_a_ref_or_its_key() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let borrowed = client.submit(
+            async move || {
+                let me = told.await.unwrap();
+                let first = flat((&me).await);
+                // It may try again, and is told again.
+                assert_eq!(flat((&me).await).unwrap_err().kind(), ErrorKind::Cycle);
+                first
+            },
+            (),
+        );
+        tell.send(borrowed.clone()).unwrap();
+        ring_error(&borrowed);
+
+        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let shared = client.submit(
+            async move || told.await.unwrap().get_ref().await.and_then(|seen| (*seen).clone()),
+            (),
+        );
+        tell.send(shared.clone()).unwrap();
+        ring_error(&shared);
+
+        let by_key = client
+            .task()
+            .key("me")
+            .submit(async || flat(Client::current().unwrap().get::<Seen>("me").unwrap().await), ());
+        ring_error(&by_key);
+    });
+}
+
+#[test]
+fn a_ring_of_two_and_of_three() {
+    bounded(|| {
+        for count in [2, 3, 10] {
+            let client = Client::builder().workers(1).build();
+            let (handles, tells): (Vec<_>, Vec<_>) =
+                (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
+            for (at, tell) in tells.into_iter().enumerate() {
+                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            }
+            // One is told of the ring; each other gets what the next one saw.
+            let seen: Vec<_> = handles.iter().map(|handle| handle.result().unwrap()).collect();
+            let error = seen[0].clone().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Cycle);
+            assert!(seen.iter().all(|seen| seen.as_ref().unwrap_err().origin() == error.origin()));
+            let text = error.to_string();
+            for at in 0..count {
+                let next =
+                    format!("{} awaits {}", handles[at].key(), handles[(at + 1) % count].key());
+                assert!(text.contains(&next), "{next} is not in {text}");
+            }
+            assert_eq!(client.submit(async || 1, ()).result().unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_ring_of_an_input_and_an_await() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (a, tell) = awaits_later(&client, "a");
+        let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
+        tell.send(b.clone()).unwrap();
+        let error = ring_error(&a);
+        let ring = format!("{0} awaits {1} awaits {0}", a.key(), b.key());
+        assert!(error.to_string().contains(&ring), "{error}");
+        assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+    });
+}
+
+#[test]
+fn a_ring_with_a_long_chain_of_inputs() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (a, tell) = awaits_later(&client, "a");
+        let mut last = a.clone();
+        for _ in 0..1000 {
+            last = client.submit(async |x: Seen| flat(Ok(x)), last);
+        }
+        tell.send(last.clone()).unwrap();
+        ring_error(&a);
+        assert_eq!(last.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+    });
+}
+
+#[test]
+fn a_ring_through_one_of_many_inputs() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let (a, tell) = awaits_later(&client, "a");
+        let other = client.spawn(gate.pass().map(|()| Ok(0)));
+        let b = client.submit(async |xs: Vec<Seen>| xs[1].clone(), vec![&other, &a, &other]);
+        tell.send(b.clone()).unwrap();
+        ring_error(&a);
+        gate.open();
+        assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+    });
+}
+
+#[test]
+fn a_ring_through_gather() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        // The one that gathers closes it.
+        let (tell, told) = oneshot::channel::<Vec<Handle<Seen>>>();
+        let a = client.task().name("a").submit(
+            async move || {
+                gather(told.await.unwrap()).await.and_then(|seen| flat(Ok(seen[0].clone())))
+            },
+            (),
+        );
+        let other = client.submit(async || Ok(0), ());
+        let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
+        tell.send(vec![other, b.clone()]).unwrap();
+        let error = ring_error(&a);
+        assert!(error.to_string().contains(&*b.key()), "{error}");
+
+        // The other one closes it.
+        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (going, is_going) = oneshot::channel();
+        let (c, tell_c) = awaits_later(&client, "c");
+        let d = client.task().name("d").submit(
+            async move || {
+                let others = vec![told.await.unwrap()];
+                let all = gather_settled(others);
+                going.send(()).unwrap();
+                flat(all.await.pop().unwrap())
+            },
+            (),
+        );
+        tell.send(c.clone()).unwrap();
+        block_on(is_going).unwrap();
+        tell_c.send(d.clone()).unwrap();
+        ring_error(&c);
+        assert_eq!(d.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+    });
+}
+
+#[test]
+fn a_ring_through_two_awaits_at_once() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let waits = client.spawn(gate.pass());
+        let a = client.submit(
+            async move || {
+                let b = told.await.unwrap();
+                let (_, seen) = join(waits, b).await;
+                flat(seen)
+            },
+            (),
+        );
+        let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
+        tell.send(b.clone()).unwrap();
+        gate.open();
+        ring_error(&a);
+        b.result().unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn a_ring_through_two_clients() {
+    bounded(|| {
+        let (first, second) =
+            (Client::builder().workers(1).build(), Client::builder().workers(1).build());
+        let (a, tell_a) = awaits_later(&first, "a");
+        let (b, tell_b) = awaits_later(&second, "b");
+        tell_a.send(b.clone()).unwrap();
+        tell_b.send(a.clone()).unwrap();
+        assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+        assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+
+        let (a, tell) = awaits_later(&first, "a");
+        let b = second.submit(async |a: Seen| flat(Ok(a)), &a);
+        tell.send(b.clone()).unwrap();
+        ring_error(&a);
+        b.result().unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn a_ring_under_a_seed() {
+    bounded(|| {
+        for seed in 0..50 {
+            let client = Client::builder().seed(seed).build();
+            let (a, tell_a) = awaits_later(&client, "a");
+            let (b, tell_b) = awaits_later(&client, "b");
+            tell_a.send(b.clone()).unwrap();
+            tell_b.send(a.clone()).unwrap();
+            assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+            assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+        }
+    });
+}
+
+#[test]
+fn a_cycle_passed_on_fails_the_task_and_can_be_read() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (tell, told) = oneshot::channel::<Handle<u64>>();
+        let told = told.shared();
+        let me = client.try_submit(async move || told.await.unwrap().await, ());
+        tell.send(me.clone()).unwrap();
+        let error = me.result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Cycle);
+        assert!(error.to_string().contains("ring"), "{error}");
+    });
+}
+
+// No ring: nobody must be told of one.
+
+#[test]
+fn diamonds_are_no_rings() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let base = client.spawn(gate.pass().map(|()| 1u64));
+        let middle: Vec<_> = (0..10)
+            .map(|_| {
+                let base = base.clone();
+                client.submit(async move || base.await.unwrap() + 1, ())
+            })
+            .collect();
+        let (left, right) = (middle.clone(), middle.clone());
+        let top = client.submit(async move || gather(left).await.unwrap().iter().sum::<u64>(), ());
+        let both = client.submit(
+            async move |base: u64| {
+                let mut sum = base;
+                for handle in right {
+                    sum += handle.await.unwrap();
+                }
+                sum
+            },
+            &base,
+        );
+        gate.open();
+        assert_eq!((top.result().unwrap(), both.result().unwrap()), (20, 21));
+    });
+}
+
+#[test]
+fn as_completed_and_wait_make_no_edge() {
+    bounded(|| {
+        // In the seeded client's time the timeouts strike only when nothing else can go on.
+        for seed in 0..20 {
+            let client = Client::builder().seed(seed).build();
+            let (tell, told) = oneshot::channel::<Handle<Seen>>();
+            let a = client.submit(
+                async move || {
+                    let b = told.await.unwrap();
+                    let any = wait_any([&b]).timeout(Duration::from_secs(1)).await;
+                    let all = wait_all([&b]).timeout(Duration::from_secs(1)).await;
+                    let mut stream = as_completed([&b]);
+                    let late = Box::pin(ensue::sleep(Duration::from_secs(1)));
+                    let next = select(stream.next(), late).await;
+                    assert!(matches!(next, futures::future::Either::Right(_)));
+                    assert_eq!((any.done.len(), all.done.len()), (0, 0));
+                    Ok(5)
+                },
+                (),
+            );
+            let (b, tell_b) = awaits_later(&client, "b");
+            tell.send(b.clone()).unwrap();
+            tell_b.send(a.clone()).unwrap();
+            assert_eq!(b.result().unwrap().unwrap(), 6);
+        }
+    });
+}
+
+#[test]
+fn an_edge_ends_with_the_next_poll() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (awaited, is_awaited) = oneshot::channel();
+        let gate = Gate::new();
+        let (waits, given_up) = (gate.pass(), Gate::new());
+        let signal = given_up.clone();
+        let last = Gate::new();
+        let ends = last.pass();
+        let a = client.submit(
+            async move || {
+                let mut b = told.await.unwrap();
+                awaited.send(()).unwrap();
+                // It awaits `b` until the gate opens, and then something else.
+                select(&mut b, Box::pin(waits)).await;
+                yield_now().await;
+                signal.open();
+                ends.await;
+                Ok(1)
+            },
+            (),
+        );
+        let (b, tell_b) = awaits_later(&client, "b");
+        tell.send(b.clone()).unwrap();
+        block_on(is_awaited).unwrap();
+        gate.open();
+        given_up.wait();
+        tell_b.send(a.clone()).unwrap();
+        // On one worker this one runs after `b` was woken.
+        client.submit(async || (), ()).result().unwrap();
+        last.open();
+        assert_eq!(b.result().unwrap().unwrap(), 2);
+        assert_eq!(a.result().unwrap().unwrap(), 1);
+    });
+}
+
+#[test]
+fn who_awaits_from_outside_is_in_no_ring() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (tell, told) = oneshot::channel::<u64>();
+        let x = client.submit(async move || told.await.unwrap(), ());
+        let mut waiting = x.clone();
+        assert!((&mut waiting).now_or_never().is_none());
+        let y = client.submit(async |x: u64| x + 1, &x);
+        assert!(y.clone().now_or_never().is_none());
+        tell.send(1).unwrap();
+        assert_eq!(block_on(waiting).unwrap(), 1);
+        assert_eq!(y.result().unwrap(), 2);
+    });
+}
+
+// The search must be no burden, and must never miss.
+
+#[test]
+fn an_await_is_cheap_also_where_many_depend_on_the_task() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let children = client.submit(
+            async || {
+                let client = Client::current().unwrap();
+                let mut sum = 0;
+                for x in 0..3000u64 {
+                    sum += client.submit(async |x: u64| x, x).await.unwrap();
+                }
+                sum
+            },
+            (),
+        );
+        // A search through all of these for each of those awaits would take minutes.
+        let dependents =
+            client.map(async |x: u64, y: u64| x + y, (0..20_000).map(|y| (&children, y)));
+        assert_eq!(children.result().unwrap(), 4_498_500);
+        assert_eq!(dependents[19_999].result().unwrap(), 4_518_499);
+    });
+}
+
+#[test]
+fn rings_closed_from_two_workers_at_once_are_always_seen() {
+    within(Duration::from_secs(60), || {
+        let client = Client::builder().workers(2).build();
+        for round in 0..3000 {
+            // Both spin until the other is there, so that the two awaits meet.
+            let there = Arc::new(AtomicUsize::new(0));
+            let task = |tell: oneshot::Receiver<Handle<Seen>>| {
+                let there = there.clone();
+                client.submit(
+                    async move || {
+                        let other = tell.await.unwrap();
+                        there.fetch_add(1, SeqCst);
+                        for _ in 0..10_000 {
+                            if there.load(SeqCst) == 2 {
+                                break;
+                            }
+                            std::hint::spin_loop();
+                        }
+                        flat(other.await)
+                    },
+                    (),
+                )
+            };
+            let (tell_a, told_a) = oneshot::channel();
+            let (tell_b, told_b) = oneshot::channel();
+            let (a, b) = (task(told_a), task(told_b));
+            tell_a.send(b.clone()).unwrap();
+            tell_b.send(a.clone()).unwrap();
+            for handle in [a, b] {
+                let error = handle.result().unwrap().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Cycle, "round {round}: {error}");
+            }
+        }
+        eventually("everything is freed", || client.held() == 0);
+    });
+}
+
+#[test]
+fn rings_of_many_closed_by_several_workers_are_always_seen() {
+    within(Duration::from_secs(60), || {
+        let client = Client::builder().workers(4).build();
+        for round in 0..500 {
+            let count = 2 + round % 5;
+            let (handles, tells): (Vec<_>, Vec<_>) =
+                (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
+            let gathers = round % 2 == 0;
+            let outside = gathers.then(|| {
+                let handles = handles.clone();
+                client.submit(async move || gather(handles).await, ())
+            });
+            for (at, tell) in tells.into_iter().enumerate() {
+                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            }
+            for handle in &handles {
+                assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+            }
+            if let Some(outside) = outside {
+                // It's in no ring, though it awaits one.
+                assert_eq!(outside.result().unwrap().unwrap().len(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn rings_of_gathers_closed_at_once_are_always_seen() {
+    within(Duration::from_secs(60), || {
+        let client = Client::builder().workers(2).build();
+        for _ in 0..1000 {
+            let task = |told: oneshot::Receiver<Handle<Seen>>, extra: Handle<Seen>| {
+                client.submit(
+                    async move || {
+                        let other = told.await.unwrap();
+                        gather([extra, other]).await.and_then(|seen| flat(Ok(seen[1].clone())))
+                    },
+                    (),
+                )
+            };
+            let extra = client.submit(async || Ok(0), ());
+            let (tell_a, told_a) = oneshot::channel();
+            let (tell_b, told_b) = oneshot::channel();
+            let (a, b) = (task(told_a, extra.clone()), task(told_b, extra));
+            tell_a.send(b.clone()).unwrap();
+            tell_b.send(a.clone()).unwrap();
+            for handle in [a, b] {
+                let error = handle.result().unwrap().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Cycle);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_input_edge_and_an_await_that_meet_are_always_seen() {
+    within(Duration::from_secs(60), || {
+        let client = Client::builder().workers(2).build();
+        for _ in 0..2000 {
+            let (a, tell) = awaits_later(&client, "a");
+            let (c, tell_c) = awaits_later(&client, "c");
+            // `b` waits for `a` and `a` for `c`, while `c` begins to await `b`.
+            let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
+            tell.send(c.clone()).unwrap();
+            tell_c.send(b.clone()).unwrap();
+            for handle in [a, b, c] {
+                assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
+            }
+        }
+    });
+}
