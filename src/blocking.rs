@@ -1,8 +1,9 @@
 //! Work that blocks: on a thread of its own, outside the workers.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::thread;
 
 use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
+use crate::engine::header::Task;
 use crate::engine::limits::Permit;
 
 thread_local! {
@@ -41,10 +43,11 @@ pub(crate) async fn run<T: Send + 'static>(
     permit: Option<Permit>,
     code: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    let task = context::current_task();
     if core.seeded.is_some() {
         let _permit = permit;
         let is_given_up = context::current_doom();
-        return on_this_thread(&core, is_given_up, code).unwrap_or_else(|payload| {
+        return on_this_thread(&core, task, is_given_up, code).unwrap_or_else(|payload| {
             resume_unwind(payload);
         });
     }
@@ -55,9 +58,15 @@ pub(crate) async fn run<T: Send + 'static>(
         if flag.load(Ordering::Relaxed) {
             return None;
         }
-        Some(on_this_thread(&core, move || flag.load(Ordering::Relaxed), code))
+        Some(on_this_thread(&core, task, move || flag.load(Ordering::Relaxed), code))
     });
-    match ended(done).await {
+    let mut done = pin!(ended(done));
+    let done = poll_fn(|poller| {
+        // The closure may block on handles.
+        context::note_more_awaits();
+        done.as_mut().poll(poller)
+    });
+    match done.await {
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
     }
@@ -66,11 +75,13 @@ pub(crate) async fn run<T: Send + 'static>(
 /// Runs the closure in a context in which it may block.
 fn on_this_thread<T>(
     core: &CoreRef,
+    task: Option<Task>,
     is_given_up: impl Fn() -> bool + 'static,
     code: impl FnOnce() -> T,
 ) -> thread::Result<T> {
     let before = GIVEN_UP.replace(Some(Rc::new(is_given_up)));
-    let result = catch_unwind(AssertUnwindSafe(|| Context::of_blocking(core).enter(code)));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| Context::of_blocking(core, task.as_ref()).enter(code)));
     GIVEN_UP.set(before);
     result
 }

@@ -516,3 +516,29 @@ fn an_input_edge_and_an_await_that_meet_are_always_seen() {
         }
     });
 }
+
+/// Blocking work that waits for a task waits on behalf of its own.
+#[test]
+fn blocking_work_that_waits_for_its_own_task_is_a_ring() {
+    for seed in [None, Some(1)] {
+        bounded(move || {
+            let builder = Client::builder().workers(1);
+            let client = match seed {
+                Some(seed) => builder.seed(seed).build(),
+                None => builder.build(),
+            };
+            let me = client.task().key("me").submit_blocking(
+                || {
+                    let client = Client::current().expect("blocking work has a client");
+                    let dependent = client.submit(
+                        async |kind: Option<ErrorKind>| kind,
+                        client.get::<Option<ErrorKind>>("me").expect("it runs"),
+                    );
+                    dependent.result().err().map(|error| error.kind())
+                },
+                (),
+            );
+            assert_eq!(me.result().expect("it goes on after the refusal"), Some(ErrorKind::Cycle));
+        });
+    }
+}

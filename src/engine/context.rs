@@ -9,6 +9,7 @@ use super::core::{Core, CoreRef};
 use super::header::{Header, Task, TaskRef};
 use super::local::Local;
 use super::release;
+use super::state::AWAITS;
 use crate::Key;
 use crate::error::{forget_if_it_panics, panic_text};
 
@@ -46,8 +47,10 @@ impl<'a> Context<'a> {
         Self { core, local: Some(local), task: Cell::new(None), awaited: RefCell::default() }
     }
 
-    pub(crate) fn of_blocking(core: &'a Core) -> Self {
-        Self { core, local: None, task: Cell::new(None), awaited: RefCell::default() }
+    /// For blocking work of `task`, which waits for it meanwhile.
+    pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
+        let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
+        Self { core, local: None, task, awaited: RefCell::default() }
     }
 
     /// Runs `code` in this context.
@@ -90,7 +93,8 @@ pub(crate) fn current_core() -> Option<CoreRef> {
 
 /// The task whose code is running on this thread.
 pub(crate) fn current_task() -> Option<Task> {
-    // SAFETY: the task is set only within `with_task`, whose borrow outlives it.
+    // SAFETY: the task is set only within `with_task`, or for the context's own life, by borrows that
+    // outlive that.
     current(|context| context.task.get().map(|task| unsafe { TaskRef::new(task) }.to_task()))
         .flatten()
 }
@@ -128,12 +132,24 @@ pub(crate) fn on_worker_of(core: &Core) -> bool {
 
 /// Notes that the current task awaits `task` in this poll.
 pub(crate) fn note_await(task: TaskRef<'_>) {
-    current(|context| context.awaited.borrow_mut().tasks.push(task.to_task()));
+    current(|context| {
+        // What blocking work waits for belongs to no poll.
+        if context.local.is_some() {
+            context.awaited.borrow_mut().tasks.push(task.to_task());
+        }
+    });
 }
 
-/// Notes that the current task awaits tasks that aren't listed.
+/// Notes that the current task awaits, or may come to await, tasks that aren't listed.
 pub(crate) fn note_more_awaits() {
-    current(|context| context.awaited.borrow_mut().more = true);
+    current(|context| {
+        context.awaited.borrow_mut().more = true;
+        if let Some(task) = current_task() {
+            if task.state.load() & AWAITS == 0 {
+                task.state.set(AWAITS);
+            }
+        }
+    });
 }
 
 /// Puts a task into a queue: this worker's, if it's one of the task's engine.

@@ -116,7 +116,7 @@ impl Search {
                 self.next.push(neighbour);
             }
         }
-        Step::On
+        if self.next.is_empty() && !self.incomplete { Step::End } else { Step::On }
     }
 
     /// Nowhere left to go, and that says nothing.

@@ -39,10 +39,11 @@ struct Waiting {
     awaiter: Option<Awaiter>,
 }
 
-/// The task that awaits, and the poll in which it did.
+/// The task that awaits.
 pub(crate) struct Awaiter {
     pub(crate) task: Task,
-    pub(crate) poll: u32,
+    /// The poll in which it did; `None` where its blocking work waits, on its own thread.
+    poll: Option<u32>,
 }
 
 impl Awaiter {
@@ -52,7 +53,7 @@ impl Awaiter {
             if task.state.load() & AWAITS == 0 {
                 task.state.set(AWAITS);
             }
-            let poll = task.polls.load(Ordering::Relaxed);
+            let poll = context::on_worker().then(|| task.polls.load(Ordering::Relaxed));
             Self { task, poll }
         })
     }
@@ -61,9 +62,9 @@ impl Awaiter {
         Self { task: self.task.as_ref().to_task(), poll: self.poll }
     }
 
-    /// An await lasts until the task's next poll.
+    /// An await lasts until the task's next poll, and a blocking one until it's over.
     pub(crate) fn still_awaits(&self) -> bool {
-        self.task.polls.load(Ordering::Acquire) == self.poll
+        self.poll.is_none_or(|poll| self.task.polls.load(Ordering::Acquire) == poll)
     }
 }
 
@@ -126,7 +127,8 @@ impl<T> Waitable<T> {
                 self.forget();
                 return Poll::Ready(Err(error));
             }
-        } else if task.core().seeded.is_some() {
+        }
+        if task.core().seeded.is_some() {
             let done = || task.waiters.is_closed();
             if worker::drive_seeded(&task.core().to_ref(), poller.waker(), done) {
                 return Poll::Ready(Ok(()));
