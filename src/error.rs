@@ -4,6 +4,7 @@ use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use crate::Key;
@@ -34,6 +35,17 @@ struct Inner {
     origin: Key,
     text: String,
     cause: Option<Box<dyn Cause>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Foreign code, dropped wherever the last one to know of the error happens to be.
+        if let Some(cause) = self.cause.take() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(cause))) {
+                forget_if_it_panics(payload);
+            }
+        }
+    }
 }
 
 /// What kind of thing went wrong; see [`Error::kind`].
@@ -218,7 +230,7 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 
 /// Drops a panic's payload, which may itself panic when dropped, and so on without end.
 pub(crate) fn forget_if_it_panics(payload: Box<dyn Any + Send>) {
-    if let Err(second) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload))) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
 }

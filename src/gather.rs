@@ -68,13 +68,13 @@ pub struct GatherSettled<T>(Settling<T>);
 /// Tasks that are settling, one after the other.
 struct Settling<T> {
     sink: Sink,
-    ended: Vec<Option<Typed<T>>>,
+    ended: Vec<Option<Result<Typed<T>, Error>>>,
     done: bool,
 }
 
 enum Next<T> {
-    /// This one has ended.
-    One(Typed<T>, usize),
+    /// This one has ended, with a value that stays or with an error.
+    One(Result<Typed<T>, Error>, usize),
     /// All have.
     All,
     /// Waiting would close a ring.
@@ -98,7 +98,18 @@ impl<T: 'static> Settling<T> {
 
     fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next<T>> {
         match self.sink.poll_pop(poller) {
-            Poll::Ready(Some((user, at))) => Poll::Ready(Next::One(Typed::known(user), at)),
+            Poll::Ready(Some((user, at))) => {
+                let typed = Typed::known(user);
+                if typed.has_succeeded() {
+                    return Poll::Ready(Next::One(Ok(typed), at));
+                }
+                if let Some(error) = typed.error() {
+                    return Poll::Ready(Next::One(Err(error), at));
+                }
+                // It had failed, and was retried meanwhile.
+                self.sink.add(typed.into_user(), at);
+                self.poll_next(poller)
+            }
             Poll::Ready(None) => Poll::Ready(Next::All),
             Poll::Pending => match self.sink.await_all() {
                 Some(error) => Poll::Ready(Next::Ring(error)),
@@ -107,7 +118,7 @@ impl<T: 'static> Settling<T> {
         }
     }
 
-    fn finish(&mut self) -> Vec<Typed<T>> {
+    fn finish(&mut self) -> Vec<Result<Typed<T>, Error>> {
         self.done = true;
         self.sink.clear();
         std::mem::take(&mut self.ended).into_iter().flatten().collect()
@@ -121,18 +132,12 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
         let this = &mut self.0;
         loop {
             match std::task::ready!(this.poll_next(poller)) {
-                Next::One(typed, at) => {
-                    if let Some(error) = typed.error() {
-                        this.finish();
-                        return Poll::Ready(Err(error));
-                    }
-                    this.ended[at] = Some(typed);
-                }
+                Next::One(Ok(typed), at) => this.ended[at] = Some(Ok(typed)),
                 Next::All => {
-                    let ended = this.finish();
-                    return Poll::Ready(ended.into_iter().map(Typed::take_or_clone).collect());
+                    let ended = this.finish().into_iter();
+                    return Poll::Ready(ended.map(|one| one?.take_or_clone()).collect());
                 }
-                Next::Ring(error) => {
+                Next::One(Err(error), _) | Next::Ring(error) => {
                     this.finish();
                     return Poll::Ready(Err(error));
                 }
@@ -148,10 +153,10 @@ impl<T: Clone + Send + Sync + 'static> Future for GatherSettled<T> {
         let this = &mut self.0;
         loop {
             match std::task::ready!(this.poll_next(poller)) {
-                Next::One(typed, at) => this.ended[at] = Some(typed),
+                Next::One(ended, at) => this.ended[at] = Some(ended),
                 Next::All => {
-                    let ended = this.finish();
-                    return Poll::Ready(ended.into_iter().map(Typed::take_or_clone).collect());
+                    let ended = this.finish().into_iter();
+                    return Poll::Ready(ended.map(|one| one?.take_or_clone()).collect());
                 }
                 Next::Ring(error) => {
                     let count = this.ended.len();

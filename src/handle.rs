@@ -11,7 +11,7 @@ use futures_lite::future::block_on;
 
 use crate::engine::typed::Typed;
 use crate::engine::wait::Waitable;
-use crate::engine::{callback, context, finish, park, retry, state};
+use crate::engine::{callback, context, finish, park, release, retry, state};
 use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task: await it for the result, feed it into further tasks, clone it, drop it.
@@ -130,9 +130,9 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// # Errors
     ///
     /// The task's error; or [`Blocking`](crate::ErrorKind::Blocking), at once, on a thread that is running
-    /// tasks, where it could wait for itself: await the handle there.
+    /// tasks, or is dropping a task's value, where it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
-        if context::on_worker() {
+        if context::on_worker() || release::is_under_way() {
             return Err(Error::blocking(self.key()));
         }
         block_on(self.clone())

@@ -287,17 +287,23 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     // until its edges have been told or unlinked.
     unsafe {
         (task.vtable.edges)(header, &mut |edge| {
-            if edge.register(header) {
-                foreign |= !ptr::eq(edge.task().core(), core);
-                Core::raise(edge.task(), priority);
-                return;
-            }
-            finished += 1;
-            if edge.task().waiters.outlook() == Outlook::Failed {
-                if let Some(error) = edge.task().failure() {
+            while !edge.register(header) {
+                let error = match edge.task().waiters.outlook() {
+                    Outlook::Succeeded => None,
+                    _ => match edge.task().failure() {
+                        Some(error) => Some(error),
+                        // It was retried meanwhile.
+                        None => continue,
+                    },
+                };
+                if let Some(error) = error {
                     finish::doom(task, error);
                 }
+                finished += 1;
+                return;
             }
+            foreign |= !ptr::eq(edge.task().core(), core);
+            Core::raise(edge.task(), priority);
         });
     }
     if foreign {

@@ -21,7 +21,8 @@ use super::core::{Core, CoreRef};
 use super::finish;
 use super::header::Task;
 use super::purse;
-use super::state::{LISTED, PARKED, QUEUED, RUNNING, STARTED};
+use super::release;
+use super::state::{DONE, LISTED, PARKED, QUEUED, RUNNING, STARTED};
 use super::worker;
 use crate::Error;
 
@@ -129,7 +130,7 @@ impl Core {
             let state = task.state.load();
             if self.refuses(state) {
                 self.refuse(&task);
-            } else if state & QUEUED != 0 {
+            } else if is_queued(&task) {
                 others.push(task);
             }
         }
@@ -157,10 +158,11 @@ impl Core {
         let workers = self.workers();
         if workers == 0 {
             // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
-            let is_queued = |task: &Task| task.state.load() & QUEUED != 0;
-            self.injector.retain(is_queued);
-            self.urgent.retain(is_queued);
-            self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
+            release::hold(|| {
+                self.injector.retain(is_queued);
+                self.urgent.retain(is_queued);
+                self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
+            });
         }
         self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
     }
@@ -189,8 +191,13 @@ impl Core {
     }
 }
 
+/// Whether an entry in a queue leads to a task that waits for its turn.
+fn is_queued(task: &Task) -> bool {
+    task.state.load() & (QUEUED | DONE) == QUEUED
+}
+
 /// Excepts the current task from those that are waited for, while it waits itself.
-struct Exempt(Option<CoreRef>);
+struct Exempt(Option<Task>);
 
 impl Exempt {
     fn current(core: &Core) -> Self {
@@ -202,17 +209,32 @@ impl Exempt {
             // Else it would count as less than none.
             core.started.insert(task.as_ref(), context::Awaited::default());
         }
-        core.life.exempt.fetch_add(1, Ordering::SeqCst);
+        // It may wait more than once at a time, and is one task all the same.
+        if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
+            core.life.exempt.fetch_add(1, Ordering::SeqCst);
+        }
         core.maybe_done();
-        Self(Some(core.to_ref()))
+        Self(Some(task))
     }
 }
 
 impl Drop for Exempt {
     fn drop(&mut self) {
-        if let Some(core) = &self.0 {
-            core.life.exempt.fetch_sub(1, Ordering::SeqCst);
-            core.maybe_done();
+        let Some(task) = &self.0 else { return };
+        let exempt = &task.make_extras().exempt;
+        let one_less = |n: u32| n.checked_sub(1);
+        if exempt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1) {
+            task.core().life.exempt.fetch_sub(1, Ordering::SeqCst);
+            task.core().maybe_done();
+        }
+    }
+}
+
+impl Core {
+    /// A task that has ended waits for nothing, even if the future in which it did lives on elsewhere.
+    pub(crate) fn end_exemption(&self, task: &Task) {
+        if task.extras().is_some_and(|extras| extras.exempt.swap(0, Ordering::SeqCst) > 0) {
+            self.life.exempt.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -240,15 +262,16 @@ impl CoreRef {
     pub(crate) async fn close(self) {
         let _exempt = Exempt::current(&self);
         self.begin_close(false);
-        loop {
+        let exempt = loop {
             let listener = self.life.changed.listen();
-            if self.is_done() && self.threads.alive() <= self.exempt() {
-                break;
+            let exempt = self.exempt();
+            if self.is_done() && self.threads.alive() <= exempt {
+                break exempt;
             }
             self.drive_if_seeded(|| self.is_done()).await;
             listener.await;
-        }
-        self.threads.join(self.exempt() == 0);
+        };
+        self.threads.join(exempt == 0);
         purse::empty(&self);
     }
 

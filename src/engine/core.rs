@@ -14,9 +14,11 @@ use super::limits::Limits;
 use super::local::{Local, Stealers};
 use super::lock::Lock;
 use super::purse::Held;
+use super::release::{Job, defer};
 use super::seeded::Seeded;
 use super::sleepers::Sleepers;
 use super::started::Started;
+use super::state::{AGAIN, STARTED};
 use super::store::Store;
 use super::threads::Threads;
 use super::urgent::Urgent;
@@ -152,7 +154,7 @@ impl Core {
         unsafe {
             if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::Release) == n {
                 fence(Ordering::Acquire);
-                drop(Box::from_raw(core.as_ptr()));
+                defer(Job::FreeCore(Box::from_raw(core.as_ptr())));
             }
         }
     }
@@ -190,15 +192,16 @@ impl Core {
 
     /// Queues a task: at the end of the worker's own queue, or of the shared one.
     pub(crate) fn schedule(&self, task: Task, local: Option<&Local>) {
+        let is_new = task.state.load() & STARTED == 0;
         self.enqueue(task, local);
-        self.pushed();
+        self.pushed(is_new);
     }
 
     pub(crate) fn enqueue(&self, task: Task, local: Option<&Local>) {
         let priority = task.priority();
         if let Some(seeded) = &self.seeded {
             seeded.push(priority, task);
-        } else if priority != 0 {
+        } else if priority != 0 || task.state.load() & AGAIN != 0 {
             self.urgent.push(priority, task);
         } else if let Some(local) = local {
             local.push(task);
@@ -211,8 +214,9 @@ impl Core {
     pub(crate) fn schedule_next(&self, task: Task, local: Option<&Local>) {
         match local {
             Some(local) if task.priority() == 0 && self.seeded.is_none() => {
+                // What has just been made ready hasn't started.
                 if local.push_next(task) {
-                    self.pushed();
+                    self.pushed(true);
                 }
             }
             _ => self.schedule(task, local),
@@ -221,10 +225,11 @@ impl Core {
 
     /// Queues new tasks, at once.
     pub(crate) fn schedule_all(&self, tasks: Vec<Task>, local: Option<&Local>) {
-        let plain = self.seeded.is_none() && tasks.iter().all(|task| task.priority() == 0);
+        let plain = self.seeded.is_none() && tasks.iter().all(Self::is_plain);
         if plain && local.is_none() {
+            let any_new = tasks.iter().any(|task| task.state.load() & STARTED == 0);
             self.injector.push_all(tasks);
-            self.pushed();
+            self.pushed(any_new);
         } else {
             for task in tasks {
                 self.schedule(task, local);
@@ -232,14 +237,21 @@ impl Core {
         }
     }
 
-    pub(crate) fn pushed(&self) {
+    /// Whether a task may go into the queue that links its tasks.
+    fn is_plain(task: &Task) -> bool {
+        task.priority() == 0 && task.state.load() & AGAIN == 0
+    }
+
+    /// After something was queued: new tasks among it, or only started ones.
+    pub(crate) fn pushed(&self, any_new: bool) {
         if self.seeded.is_some() {
             // Some that sleep may have lost interest.
             self.sleepers.wake_all();
         } else {
             self.sleepers.wake_one();
         }
-        if self.is_closed() {
+        // While closing, started tasks go on, as long as somebody runs them.
+        if self.is_closed() && (any_new || self.is_aborted() || self.nobody_runs()) {
             self.sweep();
         }
     }
@@ -264,6 +276,8 @@ impl Core {
         if self.is_closed() {
             if self.nobody_runs() {
                 self.refuse_started(|_| true);
+                // What is in the queues now has ended, and nobody will come to take it out.
+                self.sweep();
             }
             self.life.changed.notify(usize::MAX);
         }

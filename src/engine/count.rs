@@ -38,7 +38,7 @@ impl Count {
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
-        self.0.load(Ordering::Acquire) & (NUMBER | BUILDING) != 0
+        self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
     /// Before the first of `inputs` inputs is registered.
@@ -53,7 +53,7 @@ impl Count {
         let finished = finished as u32;
         let before = self
             .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
                 let hold = u32::from(count & DOOMED != 0);
                 Some((count & NUMBER) - finished + hold)
             })
@@ -68,7 +68,7 @@ impl Count {
     }
 
     pub(crate) fn hold(&self) -> Hold {
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+        let before = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             if count & BUILDING != 0 {
                 Some(count | DOOMED)
             } else if count & NUMBER != 0 {
@@ -87,7 +87,7 @@ impl Count {
     /// Takes a hold in order to look at the inputs only.
     pub(crate) fn hold_to_look(&self) -> bool {
         self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
                 (count & BUILDING == 0 && count & NUMBER != 0).then_some(count + 1)
             })
             .is_ok()

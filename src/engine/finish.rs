@@ -190,10 +190,15 @@ pub(crate) fn end(task: Task) {
             (task.vtable.clear)(header);
         }
     }
-    // Ending a task that is in a queue may leave the engine idle, and no worker would notice.
-    let watched = task.core().is_watched().then(|| task.core().to_ref());
+    // Ending a task that is in a queue may leave the engine idle, or something dead in a queue that nobody
+    // looks at any more, and no worker would notice.
+    let core = task.core();
+    let core = (core.is_watched() || core.is_closed()).then(|| core.to_ref());
     complete(task, error);
-    if let Some(core) = watched {
+    if let Some(core) = core {
+        if core.is_closed() && core.nobody_runs() {
+            core.sweep();
+        }
         core.maybe_idle();
     }
 }

@@ -91,6 +91,8 @@ pub(crate) struct Extras {
     pub(crate) key: OnceLock<Key>,
     /// What it's parked for: see [`Parked`].
     pub(crate) parked: AtomicU8,
+    /// How many waits for its client to be idle or closed it has under way.
+    pub(crate) exempt: AtomicU32,
 }
 
 impl Header {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::header::TaskRef;
 use super::lock::Lock;
+use super::release::hold;
 use crate::Status;
 
 /// Is told of a task's new status, on the thread where it changes, and must be quick. It's dropped when it
@@ -33,8 +34,11 @@ impl Hook {
 
     #[cold]
     fn tell_all(&self, task: TaskRef<'_>, status: Status) {
-        let mut listeners = self.listeners.lock();
-        listeners.retain_mut(|listener| listener(task, status));
-        self.on.store(!listeners.is_empty(), Ordering::Relaxed);
+        // Waking who listens may bring about more to tell: that has to wait for the lock.
+        hold(|| {
+            let mut listeners = self.listeners.lock();
+            listeners.retain_mut(|listener| listener(task, status));
+            self.on.store(!listeners.is_empty(), Ordering::Relaxed);
+        });
     }
 }

@@ -35,7 +35,7 @@ pub(crate) mod lock;
 pub(crate) mod park;
 mod priority;
 mod purse;
-mod release;
+pub(crate) mod release;
 pub(crate) mod retry;
 mod seeded;
 pub(crate) mod sink;

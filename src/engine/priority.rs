@@ -6,7 +6,7 @@ use super::context;
 use super::core::Core;
 use super::finish;
 use super::header::{Task, TaskRef};
-use super::state::{PARKED, QUEUED, RUNNING};
+use super::state::{AGAIN, PARKED, QUEUED, RUNNING};
 
 impl Core {
     /// Raises the priority of a task, and of all that it waits for, to at least `priority`.
@@ -17,7 +17,7 @@ impl Core {
         let mut tasks = vec![task.to_task()];
         while let Some(task) = tasks.pop() {
             if !task.waiters.is_closed()
-                && task.priority.fetch_max(priority, Ordering::Relaxed) < priority
+                && task.priority.fetch_max(priority, Ordering::SeqCst) < priority
             {
                 Self::apply_raise(task, &mut tasks);
             }
@@ -57,7 +57,9 @@ impl Core {
 
     /// Has what a new task waits for take its priority, where that was raised while it was built.
     pub(crate) fn lend_again(task: TaskRef<'_>, lent: i32) {
-        let priority = task.priority();
+        // Sequentially consistent, as is the count before: who raises it and sees it being built leaves the
+        // rest to us.
+        let priority = task.priority.load(Ordering::SeqCst);
         if priority > lent {
             let mut tasks = Vec::new();
             Self::apply_raise(task.to_task(), &mut tasks);
@@ -67,11 +69,12 @@ impl Core {
 
     /// Queues a ready task a second time, where its raised priority says.
     fn schedule_again(&self, task: Task) {
+        task.state.set(AGAIN);
         let priority = task.priority();
         match &self.seeded {
             Some(seeded) => seeded.push(priority, task),
             None => self.urgent.push(priority, task),
         }
-        self.pushed();
+        self.pushed(false);
     }
 }

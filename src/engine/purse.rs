@@ -41,27 +41,45 @@ thread_local! {
 
 impl Purse {
     /// Makes this a purse for `core`, which the caller has a reference to.
+    ///
+    /// Emptying it may free another engine and run foreign code, which may use this purse. So that comes
+    /// last, and the caller looks again.
     fn turn_to(&self, core: NonNull<Core>) {
-        self.empty();
+        let before = self.put_down();
         // SAFETY: the caller's reference keeps it.
         unsafe { core.as_ref() }.purses.lock().push(self.held.borrow().clone());
         self.core.set(core.as_ptr());
+        before.give_back();
     }
 
-    fn empty(&self) {
-        let Some(core) = NonNull::new(self.core.replace(ptr::null()).cast_mut()) else { return };
+    fn put_down(&self) -> Contents {
+        let Some(core) = NonNull::new(self.core.replace(ptr::null()).cast_mut()) else {
+            return Contents(None);
+        };
         let held = self.held.take();
-        // SAFETY: the one that was drawn for the purse itself keeps it until the end.
-        unsafe {
-            core.as_ref().purses.lock().retain(|other| !Arc::ptr_eq(other, &held));
-            Core::drop_refs(core, held.get());
+        // SAFETY: the one that was drawn for the purse itself keeps it.
+        let purses = unsafe { &core.as_ref().purses };
+        purses.lock().retain(|other| !Arc::ptr_eq(other, &held));
+        Contents(Some((core, held.get())))
+    }
+}
+
+/// What was in a purse.
+#[must_use]
+struct Contents(Option<(NonNull<Core>, usize)>);
+
+impl Contents {
+    fn give_back(self) {
+        if let Some((core, n)) = self.0 {
+            // SAFETY: they were the purse's.
+            unsafe { Core::drop_refs(core, n) };
         }
     }
 }
 
 impl Drop for Purse {
     fn drop(&mut self) {
-        self.empty();
+        self.put_down().give_back();
     }
 }
 
@@ -69,7 +87,7 @@ impl Drop for Purse {
 pub(crate) fn take(core: &Core) -> NonNull<Core> {
     let pointer = NonNull::from(core);
     let taken = PURSE.try_with(|purse| {
-        if purse.core.get() != pointer.as_ptr() {
+        while purse.core.get() != pointer.as_ptr() {
             purse.turn_to(pointer);
         }
         let held = &purse.held.borrow().0;
@@ -97,7 +115,7 @@ pub(crate) unsafe fn give(core: NonNull<Core>) {
     let given = PURSE.try_with(|purse| {
         // SAFETY: the caller's reference keeps it.
         let closed = unsafe { core.as_ref() }.is_closed();
-        if purse.core.get() != core.as_ptr() {
+        while purse.core.get() != core.as_ptr() {
             if closed {
                 return false;
             }
@@ -108,9 +126,10 @@ pub(crate) unsafe fn give(core: NonNull<Core>) {
         held.0.store(now, Ordering::Relaxed);
         if closed {
             drop(held);
-            purse.empty();
+            purse.put_down().give_back();
         } else if now > 2 * BULK {
             held.0.store(now - BULK, Ordering::Relaxed);
+            drop(held);
             // SAFETY: they are ours, and more are left.
             unsafe { Core::drop_refs(core, BULK) };
         }
@@ -126,7 +145,7 @@ pub(crate) unsafe fn give(core: NonNull<Core>) {
 pub(crate) fn empty(core: &Core) {
     let _ = PURSE.try_with(|purse| {
         if ptr::eq(purse.core.get(), core) {
-            purse.empty();
+            purse.put_down().give_back();
         }
     });
 }

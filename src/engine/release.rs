@@ -26,6 +26,8 @@ pub(crate) enum Job {
     Clear(Task),
     /// Free an ended task that the last user alone still held.
     Free(NonNull<Header>),
+    /// Free an engine, with the hook and whatever else is foreign in it.
+    FreeCore(Box<Core>),
 }
 
 thread_local! {
@@ -42,28 +44,42 @@ pub(crate) fn defer(job: Job) {
         unsafe { (*under_way).push_back(job) };
         return;
     }
+    hold(|| do_now(job));
+}
+
+/// Puts off what `code` brings about until it's done: for code that holds a lock.
+pub(crate) fn hold<R>(code: impl FnOnce() -> R) -> R {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
             JOBS.set(ptr::null_mut());
         }
     }
+    if is_under_way() {
+        return code();
+    }
     let mut jobs = VecDeque::new();
     let list = &raw mut jobs;
     JOBS.set(list);
     let _leave = Leave;
-    let mut next = Some(job);
-    while let Some(job) = next {
+    let result = code();
+    // SAFETY: no job is under way, so nobody else uses the list.
+    while let Some(job) = unsafe { (*list).pop_front() } {
         do_now(job);
-        // SAFETY: no job is under way, so nobody else uses the list.
-        next = unsafe { (*list).pop_front() };
     }
+    result
+}
+
+/// Whether this thread is at such work: whoever blocks it now may wait for what comes after.
+pub(crate) fn is_under_way() -> bool {
+    !JOBS.get().is_null()
 }
 
 fn do_now(job: Job) {
     match job {
         Job::End(task) => finish::end(task),
         Job::Clear(task) => clear(&task),
+        Job::FreeCore(core) => drop(core),
         Job::Free(header) => {
             // SAFETY: the last user was all that held the task, so its contents are ours.
             unsafe {

@@ -78,11 +78,15 @@ fn reopen(task: &Task) -> (usize, Option<Error>) {
     if inputs > 0 {
         task.count.begin(inputs);
     }
-    task.state.rewind(inputs > 0);
+    task.state.rewind();
     let error = task.waiters.lock_failed().and_then(|mut failure| {
         failure.reopen();
         // SAFETY: the slot is ours while the word is locked.
         unsafe { (*task.failure.get()).take() }
     });
+    if inputs == 0 {
+        // Not before the word is open: a stale entry would find a doomed task.
+        task.state.let_go();
+    }
     (inputs, error)
 }

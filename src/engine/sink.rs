@@ -160,7 +160,7 @@ impl Sink {
             return member;
         }
         let size = (FIRST_CHUNK << self.chunks.len().min(16)).min(LARGEST_CHUNK);
-        let mut chunk: Chunk = (0..size)
+        let chunk: Chunk = (0..size)
             .map(|_| Member {
                 link: Link::new(Kind::Member),
                 shared: Cell::new(self.shared.as_ptr()),
@@ -169,8 +169,11 @@ impl Sink {
                 tag: Cell::new(0),
             })
             .collect();
-        let first = chunk.as_mut_ptr();
+        // Where it stays from now on.
         self.chunks.push(chunk);
+        let Some(first) = self.chunks.last_mut().map(|chunk| chunk.as_mut_ptr()) else {
+            unreachable!("it was just pushed");
+        };
         // SAFETY: within the chunk.
         let member = |at| unsafe { NonNull::new_unchecked(first.add(at)) };
         self.free.extend((1..size).rev().map(member));
@@ -279,7 +282,12 @@ impl Sink {
 
     /// Forgets all members.
     pub(crate) fn clear(&mut self) {
+        let waker = self.take_back_waker();
         *self = Self::new();
+        if let Some(waker) = waker {
+            // Whoever waits is to see that nothing is left.
+            context::foreign(|| waker.wake());
+        }
     }
 }
 

@@ -14,10 +14,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
+use super::context;
 use super::lock::Lock;
 
 /// Counts sleepers, and, times this, workers on their way.
-const ON_ITS_WAY: usize = 1 << 32;
+const ON_ITS_WAY: usize = 1 << (usize::BITS / 2);
 
 /// Not the number of any worker.
 const OUTSIDE: usize = usize::MAX;
@@ -59,7 +60,7 @@ impl Sleepers {
         let Some(sleeper) = list.pop() else { return };
         self.left(&sleeper);
         drop(list);
-        sleeper.waker.wake();
+        context::foreign(|| sleeper.waker.wake());
     }
 
     fn left(&self, sleeper: &Sleeper) {
@@ -77,7 +78,7 @@ impl Sleepers {
             std::mem::take(&mut *list)
         };
         for sleeper in all {
-            sleeper.waker.wake();
+            context::foreign(|| sleeper.waker.wake());
         }
     }
 

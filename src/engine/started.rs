@@ -66,6 +66,9 @@ impl Started {
                 return;
             }
             task.state.clear(AWAITS);
+        } else if task.state.load() & AWAITS == 0 {
+            // It was listed in the middle of the poll, before its awaits were known.
+            task.state.set(AWAITS);
         }
         let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
         drop(before);
@@ -82,6 +85,7 @@ impl Started {
         let entry = self.shards[slot % SHARDS].lock().remove(slot / SHARDS);
         drop(entry);
         self.len.fetch_sub(1, Ordering::SeqCst);
+        task.core().end_exemption(task);
         if task.core().is_watched() || task.core().is_closed() {
             task.core().maybe_done();
         }

@@ -54,19 +54,25 @@ pub(crate) const AWAITS: u64 = 1 << 9;
 /// Somebody has seen, or been told of, the task's error.
 pub(crate) const OBSERVED: u64 = 1 << 10;
 
-/// The task waits for inputs once more, after a retry. Entries and wakers of its former life may still be
-/// about, and are to find nothing to claim. In its first life a waiting task has none.
+/// The task is being made to run once more, by a retry, or waits for inputs after that. Entries and wakers
+/// of its former life may still be about, and are to find nothing to claim. In its first life a waiting task
+/// has none.
 pub(crate) const HELD: u64 = 1 << 11;
 
+/// The task may have a second entry in the queues, since its priority was raised while it was queued. The
+/// queue that links its tasks holds none of these: a task can be linked only once. Set before that second
+/// entry is made, and never cleared.
+pub(crate) const AGAIN: u64 = 1 << 12;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
-pub(crate) const REF: u64 = 1 << 12;
+pub(crate) const REF: u64 = 1 << 14;
 const REF_MASK: u64 = (USER - 1) & !(REF - 1);
 
 /// One user: a handle, a `Ref`, or an input of another task.
-pub(crate) const USER: u64 = 1 << 38;
+pub(crate) const USER: u64 = 1 << 39;
 
 /// So many references or users are a leak in a loop; `Arc` draws the line at the same point.
-const TOO_MANY: u64 = 1 << 25;
+const TOO_MANY: u64 = 1 << 24;
 
 pub(crate) fn refs(state: u64) -> u64 {
     (state & REF_MASK) / REF
@@ -184,15 +190,12 @@ impl State {
         finished.is_ok_and(|before| users(before) > 0)
     }
 
-    /// Makes a failed task one that waits again, for inputs if it's `held`. The caller is a user and the
-    /// only one who rewinds.
-    pub(crate) fn rewind(&self, held: bool) {
-        let held = if held { HELD } else { 0 };
+    /// Makes a failed task one that waits again, and that is held until [`State::let_go`]. The caller is a
+    /// user and the only one who rewinds.
+    pub(crate) fn rewind(&self) {
+        const PAST: u64 = DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED;
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            Some(
-                (state & !(DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED) | QUEUED | held)
-                    + REF,
-            )
+            Some((state & !PAST | QUEUED | HELD) + REF)
         });
     }
 
@@ -230,6 +233,9 @@ impl State {
     pub(crate) fn try_add_user(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                if users(state) > TOO_MANY {
+                    too_many("handles of");
+                }
                 (users(state) > 0 && state & TAKEN == 0).then_some(state + USER)
             })
             .is_ok()

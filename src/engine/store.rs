@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::header::{Header, TaskRef, User};
 use super::lock::Lock;
+use super::release::hold;
 use super::state::users;
 use crate::Key;
 
@@ -60,6 +61,11 @@ impl Store {
     /// Joins the task of this key, unless it has failed or is about to; else enters the one that
     /// `make` makes, with the user it was made for.
     pub(crate) fn join_or_insert(&self, key: &Key, make: impl FnOnce() -> User) -> Joined {
+        // Making a task may be what frees another engine, and foreign code with it.
+        hold(|| self.join_or_insert_now(key, make))
+    }
+
+    fn join_or_insert_now(&self, key: &Key, make: impl FnOnce() -> User) -> Joined {
         let mut shard = self.shard(key).lock();
         if let Some(entry) = shard.get(&**key) {
             if !entry.task().waiters.is_doomed() {

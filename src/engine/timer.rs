@@ -190,16 +190,24 @@ impl State {
                 let (Some(deadline), Some(seeded)) = (*deadline, &core.seeded) else {
                     return false;
                 };
-                let waker = waker.clone();
-                let (now, timers) = &mut *seeded.clock.0.lock();
-                if *now >= deadline {
-                    return true;
+                let mut waker = Some(waker.clone());
+                let mut clock = seeded.clock.0.lock();
+                let (now, timers) = &mut *clock;
+                let over = *now >= deadline;
+                if !over {
+                    // Foreign code is dropped after the lock.
+                    waker = match number {
+                        Some(number) => waker
+                            .and_then(|waker| timers.entries.insert((deadline, *number), waker)),
+                        None => {
+                            *number = waker.map(|waker| timers.insert(deadline, waker));
+                            None
+                        }
+                    };
                 }
-                match number {
-                    Some(number) => drop(timers.entries.insert((deadline, *number), waker)),
-                    None => *number = Some(timers.insert(deadline, waker)),
-                }
-                false
+                drop(clock);
+                drop(waker);
+                over
             }
             Self::Real { deadline, number } => {
                 let Some(deadline) = *deadline else { return false };

@@ -92,6 +92,10 @@ impl<T> Typed<T> {
         Some(error)
     }
 
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.0.waiters.outlook() == Outlook::Succeeded
+    }
+
     fn lost(&self) -> Error {
         Error::lost(self.0.key().clone())
     }

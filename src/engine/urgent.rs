@@ -32,6 +32,11 @@ impl Urgent {
         if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
     }
 
+    /// The same from zero on: tasks of priority zero are here if that was raised.
+    pub(crate) fn pop_from_zero(&self) -> Option<Task> {
+        if self.top.load(Ordering::Relaxed) < 0 { None } else { self.pop_where(|top| top >= 0) }
+    }
+
     pub(crate) fn pop(&self) -> Option<Task> {
         if self.is_empty() { None } else { self.pop_where(|_| true) }
     }

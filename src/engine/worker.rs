@@ -13,7 +13,7 @@ use super::finish;
 use super::header::{Run, Task};
 use super::local::{Local, Stealers};
 use super::release::{Job, defer};
-use super::state::{LISTED, STARTED, Suspend};
+use super::state::{LISTED, PARKED, STARTED, Suspend};
 use super::waker;
 use crate::Status;
 
@@ -100,6 +100,9 @@ impl WorkerFuture {
         self.ticks.set(ticks);
         if ticks % LOOK_OUTSIDE == 0 {
             self.refill();
+            if let Some(task) = core.urgent.pop_from_zero() {
+                return Some(task);
+            }
         }
         if let Some(task) = self.local.pop() {
             return Some(task);
@@ -299,7 +302,8 @@ fn suspend(core: &Core, context: &Context<'_>, task: Task) {
     } else {
         core.started.set_awaited(&task, awaited);
     }
-    if core.is_aborted() {
+    // Closing looks at the tasks in the list, and may have looked before this one was there.
+    if core.is_aborted() || core.is_closed() && task.state.load() & PARKED != 0 {
         core.refuse(&task);
     }
     if task.waiters.is_doomed() {
