@@ -1,18 +1,19 @@
 //! Handles in order of completion (promise 19).
 
-mod support_b;
+mod support;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use ensue::{AsCompleted, Client, Handle, as_completed};
+use futures::executor::block_on;
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
-use support_b::{
-    Count, Counts, Gate, Log, Wakes, block_on, bounded, client_of, drive, eventually, poll_once,
-    poll_with,
-};
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Count, Counts, Log, Wakes, poll_with};
+use support::{bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -220,7 +221,7 @@ fn a_dropped_stream_leaves_the_tasks_to_their_other_handles() {
         let client = client_of(1);
         let (gate, kept) = gated(&client);
         let counts = Counts::new();
-        let given = client.spawn(counts.of(std::future::pending()));
+        let given = client.spawn(counts.future(std::future::pending()));
         eventually("it runs", || counts.polls.get() == 1);
         let stream = as_completed([kept.clone(), given]);
         drop(stream);
@@ -475,7 +476,7 @@ fn a_stress_of_adding_taking_and_cancelling() {
                         let x = if n % 3 == 0 {
                             client.submit(
                                 async |x: u64| {
-                                    support_b::yield_now().await;
+                                    yield_now().await;
                                     x
                                 },
                                 n,

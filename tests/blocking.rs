@@ -1,13 +1,16 @@
 //! Blocking: work that blocks, and blocking on results (promises 3 and 15).
 
-mod support_b;
+mod support;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, gather};
-use support_b::{Count, Gate, Log, block_on, bounded, client_of, drive, eventually};
+use futures::executor::block_on;
+use support::hold::Gate;
+use support::observe::{Count, Log};
+use support::{bounded, client_of, drive, eventually};
 
 async fn inc(x: u64) -> u64 {
     x + 1

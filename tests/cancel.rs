@@ -1,6 +1,6 @@
 //! Cancelling (promises 14 and 15).
 
-mod support_b;
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, wait_any};
 use futures::StreamExt;
-use support_b::{Count, Counts, Gate, Log, block_on, bounded, client_of, eventually, hold_worker};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counts, Log, OnDrop};
+use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -103,7 +107,7 @@ fn a_task_in_a_poll_is_dropped_at_its_next_await() {
                 in_poll.open();
                 gate.pass_blocking();
                 assert!(ensue::is_cancelled());
-                support_b::yield_now().await;
+                yield_now().await;
                 after.add();
             }
         });
@@ -151,7 +155,7 @@ fn a_suspended_task_is_dropped_at_once() {
     bounded(|| {
         let client = client_of(1);
         let counts = Counts::new();
-        let x = client.spawn(counts.of(std::future::pending::<u64>()));
+        let x = client.spawn(counts.future(std::future::pending::<u64>()));
         eventually("it's suspended", || counts.polls.get() == 1);
         let y = client.submit(inc, &x);
         eventually("the worker sleeps", || x.status() == Status::Running);
@@ -169,9 +173,9 @@ fn a_suspended_task_without_workers_is_dropped_by_who_cancels() {
     bounded(|| {
         let client = client_of(0);
         let counts = Counts::new();
-        let x = client.spawn(counts.of(std::future::pending::<u64>()));
+        let x = client.spawn(counts.future(std::future::pending::<u64>()));
         let mut worker = client.worker();
-        assert!(support_b::poll_once(&mut worker).is_pending());
+        assert!(poll_once(&mut worker).is_pending());
         assert_eq!(counts.polls.get(), 1);
         assert!(x.cancel());
         assert_eq!(counts.drops.get(), 1);
@@ -444,7 +448,7 @@ fn a_task_that_cancels_itself_stops_at_its_next_await() {
             assert!(!ensue::is_cancelled());
             assert!(mine.get().unwrap().cancel());
             assert!(ensue::is_cancelled());
-            support_b::yield_now().await;
+            yield_now().await;
             count.add();
             1u64
         });
@@ -567,11 +571,11 @@ fn the_outcome_is_what_cancel_said() {
             let value = drops.on_drop();
             let x = client.spawn(async move {
                 if round % 3 == 0 {
-                    support_b::yield_now().await;
+                    yield_now().await;
                 }
                 Arc::new(value)
             });
-            let y = client.submit(async |_: Arc<support_b::OnDrop>| 1, &x);
+            let y = client.submit(async |_: Arc<OnDrop>| 1, &x);
             let start = Arc::new(Barrier::new(2));
             let cancellers: Vec<_> = (0..2)
                 .map(|_| {

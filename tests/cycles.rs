@@ -1,6 +1,6 @@
 //! Rings of tasks that wait for each other (promise 4).
 
-mod support_a;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +14,8 @@ use futures::executor::block_on;
 use futures::future::{join, select};
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
-use support_a::*;
+use support::hold::Gate;
+use support::{bounded, eventually, within};
 
 /// What a task of a ring saw of the one it awaited: 0 from the one at the end, or the error.
 type Seen = Result<u64, Error>;
@@ -355,7 +356,7 @@ fn an_edge_ends_with_the_next_poll() {
         tell.send(b.clone()).unwrap();
         block_on(is_awaited).unwrap();
         gate.open();
-        given_up.wait();
+        given_up.pass_blocking();
         tell_b.send(a.clone()).unwrap();
         // On one worker this one runs after `b` was woken.
         client.submit(async || (), ()).result().unwrap();

@@ -3,7 +3,7 @@
 //! The bodies run on threads with the stack that any thread gets, which is gone after some ten thousand
 //! nested calls.
 
-mod support_a;
+mod support;
 
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -12,7 +12,10 @@ use std::time::Duration;
 use ensue::{Client, Handle, Ref, Status, as_completed, gather, wait_all};
 use futures::StreamExt;
 use futures::executor::block_on;
-use support_a::*;
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready, within};
 
 const MILLION: u64 = 1_000_000;
 const MANY: u64 = 100_000;
@@ -386,7 +389,7 @@ fn a_future_is_freed_when_it_finishes() {
         let captured = function.value(0);
         let handle = client.submit(
             async move |x: Counted| {
-                smol::future::yield_now().await;
+                yield_now().await;
                 { captured }.value + x.value
             },
             input.value(1),

@@ -1,6 +1,6 @@
 //! Errors and panics (promises 10 and 11).
 
-mod support_a;
+mod support;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,7 +16,10 @@ use ensue::{
 };
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
-use support_a::*;
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Count, Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -61,7 +64,7 @@ fn a_panic_keeps_its_message() {
         let number = client.submit(async || -> u64 { panic_any(5u8) }, ());
         let later = client.submit(
             async || -> u64 {
-                smol::future::yield_now().await;
+                yield_now().await;
                 panic!("after an await")
             },
             (),

@@ -1,6 +1,6 @@
 //! Waiting for many tasks at once: `gather`, `gather_settled`, `wait_all`, `wait_any` (promise 19).
 
-mod support_b;
+mod support;
 
 use std::sync::Arc;
 use std::thread;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use ensue::{Client, ErrorKind, Handle, Status, gather, gather_settled, wait_all, wait_any};
 use futures::FutureExt;
+use futures::executor::block_on;
 use futures::future::FusedFuture;
-use support_b::{
-    Count, Counts, Gate, Wakes, block_on, bounded, client_of, drive, eventually, poll_once,
-    poll_with,
-};
+use support::hold::Gate;
+use support::observe::{Count, Counts, Wakes, poll_with};
+use support::{bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -134,7 +134,7 @@ fn gather_that_fails_gives_up_what_only_it_held() {
     bounded(|| {
         let client = client_of(2);
         let counts = Counts::new();
-        let slow = client.spawn(counts.of(std::future::pending::<u64>()));
+        let slow = client.spawn(counts.future(std::future::pending::<u64>()));
         eventually("it runs", || counts.polls.get() == 1);
         let bad = client.try_submit(async || Err::<u64, _>("bad"), ());
         assert!(block_on(gather([slow, bad])).is_err());
@@ -147,7 +147,8 @@ fn a_dropped_gather_gives_up_what_only_it_held() {
     bounded(|| {
         let client = client_of(1);
         let counts = Counts::new();
-        let (x, kept) = (client.spawn(counts.of(std::future::pending::<u64>())), never(&client));
+        let (x, kept) =
+            (client.spawn(counts.future(std::future::pending::<u64>())), never(&client));
         eventually("it runs", || counts.polls.get() == 1);
         let mut all = gather([x, kept.clone()]);
         assert!(poll_once(&mut all).is_pending());

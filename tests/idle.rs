@@ -1,12 +1,16 @@
 //! Waiting until nothing is left to do, and doing nothing meanwhile (promises 1 and 20).
 
-mod support_b;
+mod support;
 
 use std::thread;
 use std::time::Duration;
 
 use ensue::Client;
-use support_b::{Count, Gate, block_on, bounded, client_of, eventually, hold_worker, poll_once};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::Count;
+use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -89,7 +93,7 @@ fn it_waits_for_what_tasks_submit() {
                     for _ in 0..100 {
                         let count = count.clone();
                         let child = async move || {
-                            support_b::yield_now().await;
+                            yield_now().await;
                             count.add();
                         };
                         client.submit(child, ()).detach();
@@ -113,7 +117,7 @@ fn a_task_may_await_it() {
             for _ in 0..10 {
                 let count = count.clone();
                 let child = async move || {
-                    support_b::yield_now().await;
+                    yield_now().await;
                     count.add();
                 };
                 inner.submit(child, ()).detach();
@@ -233,10 +237,10 @@ fn an_idle_client_uses_no_processor_time() {
         block_on(ensue::gather(xs)).unwrap();
         eventually("they're asleep", || held.status() == ensue::Status::Running);
         thread::sleep(Duration::from_millis(50));
-        let (threads, before) = support_b::threads_named("idle-cpu");
+        let (threads, before) = support::threads_named("idle-cpu");
         assert_eq!(threads, 8);
         thread::sleep(Duration::from_secs(3));
-        let (_, after) = support_b::threads_named("idle-cpu");
+        let (_, after) = support::threads_named("idle-cpu");
         // A tick is ten milliseconds; one may just have been begun.
         assert!(after - before <= 1, "{} ticks in 3 s", after - before);
     });

@@ -1,12 +1,13 @@
 //! What a task may take: every kind of input (promise 2).
 
-mod support_a;
+mod support;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use ensue::{Client, Handle, Ref};
-use support_a::*;
+use support::observe::{Counted, Counts};
+use support::{bounded, eventually, run_until_idle};
 
 /// Not `Clone`: only a `Ref` can share it.
 #[derive(Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! Keys (promises 5 and 6).
 
-mod support_a;
+mod support;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -9,7 +9,9 @@ use std::thread;
 
 use ensue::{Client, ErrorKind, Handle, Key, Status};
 use futures::executor::block_on;
-use support_a::*;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -334,7 +336,7 @@ fn a_conflict_drops_what_was_submitted() {
 fn every_verb_joins() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let busy = plug(&client);
+        let held = hold_worker(&client);
         let first = client.task().key("k").submit(inc, 1);
         let others = [
             client.task().key("k").try_submit(async || Ok::<_, String>(9u64), ()),
@@ -344,7 +346,7 @@ fn every_verb_joins() {
             client.task().key("k").spawn(async { 9u64 }),
             client.task().key("k").retries(2).submit(inc, 9),
         ];
-        drop(busy);
+        held.let_go();
         for other in others {
             assert_eq!(other, first);
             assert_eq!(other.result().unwrap(), 2);

@@ -1,6 +1,6 @@
 //! Closing a client and dropping it (promise 20).
 
-mod support_b;
+mod support;
 
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
@@ -10,10 +10,11 @@ use ensue::{
     Client, ErrorKind, Handle, Key, Retry, Status, as_completed, gather_settled, wait_all,
 };
 use futures::StreamExt;
-use support_b::{
-    Count, Counts, Gate, Log, block_on, bounded, client_of, drive, eventually, hold_worker,
-    poll_once,
-};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counts, Log, OnDrop};
+use support::{bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -69,12 +70,12 @@ struct States {
 fn in_all_states(client: &Client) -> States {
     let (gate, futures) = (Gate::new(), Counts::new());
     let pass = gate.clone();
-    let running = client.task().limit("one", 1).spawn(futures.of(async move {
+    let running = client.task().limit("one", 1).spawn(futures.future(async move {
         pass.pass().await;
-        support_b::yield_now().await;
+        yield_now().await;
         1
     }));
-    let pending = client.spawn(futures.of(std::future::pending::<u64>()));
+    let pending = client.spawn(futures.future(std::future::pending::<u64>()));
     let waiting = client.submit(inc, &pending);
     let hour = Duration::from_secs(3600);
     let options = client.task().retries(Retry::new(1).backoff(hour, hour));
@@ -179,7 +180,7 @@ fn dropping_the_last_client_waits_for_nothing() {
             let _captured = captured;
             enter.open();
             pass.pass_blocking();
-            support_b::yield_now().await;
+            yield_now().await;
             count.add();
         });
         in_poll.pass_blocking();
@@ -289,7 +290,7 @@ fn close_may_be_called_again_and_at_the_same_time() {
         let gate = Gate::new();
         let pass = gate.clone();
         let counts = Counts::new();
-        let x = client.spawn(counts.of(async move { pass.pass().await }));
+        let x = client.spawn(counts.future(async move { pass.pass().await }));
         eventually("it runs", || counts.polls.get() == 1);
         let closers: Vec<_> = (0..5)
             .map(|_| {
@@ -433,7 +434,7 @@ fn a_task_may_await_close() {
             let gate = Gate::new();
             let pass = gate.clone();
             let counts = Counts::new();
-            let other = client.spawn(counts.of(async move {
+            let other = client.spawn(counts.future(async move {
                 pass.pass().await;
                 1
             }));
@@ -464,8 +465,8 @@ fn two_tasks_may_await_close_at_once() {
                     let inner = client.clone();
                     client.spawn(async move {
                         // So that both have started when the first one closes.
-                        support_b::yield_now().await;
-                        support_b::yield_now().await;
+                        yield_now().await;
+                        yield_now().await;
                         inner.close().await;
                         n
                     })
@@ -564,7 +565,7 @@ fn the_last_client_may_be_dropped_inside_its_own_task() {
             pass.pass().await;
             drop(inner);
             assert!(ensue::is_cancelled());
-            support_b::yield_now().await;
+            yield_now().await;
             count.add();
         });
         eventually("it has started", || queued.status() == Status::Running);
@@ -669,16 +670,16 @@ fn no_thread_is_left() {
         for _ in 0..20 {
             let client = Client::builder().workers(4).name("left-closed").build();
             let xs = client.map(inc, 0..100u64);
-            eventually("they're named", || support_b::threads_named("left-closed-").0 == 4);
+            eventually("they're named", || support::threads_named("left-closed-").0 == 4);
             block_on(client.close());
             drop(xs);
-            eventually("the threads end", || support_b::threads_named("left-closed").0 == 0);
+            eventually("the threads end", || support::threads_named("left-closed").0 == 0);
         }
         for _ in 0..20 {
             let client = Client::builder().workers(4).name("left-dropped").build();
             let xs = client.map(inc, 0..100u64);
             drop(client);
-            eventually("the threads end", || support_b::threads_named("left-dropped").0 == 0);
+            eventually("the threads end", || support::threads_named("left-dropped").0 == 0);
             drop(xs);
         }
     });
@@ -696,14 +697,14 @@ fn no_future_and_no_value_is_left_after_a_drop_at_any_time() {
                 let value = drops.on_drop();
                 let x = client.spawn(async move {
                     for _ in 0..n % 4 {
-                        support_b::yield_now().await;
+                        yield_now().await;
                     }
                     if n % 5 == 0 {
                         std::future::pending::<()>().await;
                     }
                     Arc::new(value)
                 });
-                let y = client.submit(async |x: Arc<support_b::OnDrop>| x, &x);
+                let y = client.submit(async |x: Arc<OnDrop>| x, &x);
                 match n % 3 {
                     0 => x.detach(),
                     1 => y.detach(),
@@ -728,7 +729,7 @@ fn a_client_with_a_thousand_tasks_part_way_goes_quietly() {
             let xs: Vec<_> = (0..1000u64)
                 .map(|n| {
                     client.spawn(async move {
-                        support_b::yield_now().await;
+                        yield_now().await;
                         n
                     })
                 })

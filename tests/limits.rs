@@ -1,13 +1,17 @@
 //! Named limits (promise 17).
 
-mod support_b;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, gather, gather_settled, wait_all};
-use support_b::{Count, Gate, Log, block_on, bounded, eventually, hold_worker};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Log};
+use support::{bounded, eventually};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -58,7 +62,7 @@ fn never_more_than_the_limit_run() {
         let f = async move |n: u64| {
             let _inside = enter.enter(1);
             for _ in 0..n % 4 {
-                support_b::yield_now().await;
+                yield_now().await;
             }
         };
         let xs = client.task().limit("gpu", 1).map(f, 0..1000);
@@ -98,7 +102,7 @@ fn tasks_take_different_amounts() {
                 let (enter, size) = (meter.clone(), n % 10 + 1);
                 let f = async move || {
                     let _inside = enter.enter(size);
-                    support_b::yield_now().await;
+                    yield_now().await;
                 };
                 client.task().limit("memory", size).submit(f, ())
             })
@@ -176,7 +180,7 @@ fn each_attempt_takes_it_again() {
         let enter = meter.clone();
         let f = async move |n: u64| {
             let _inside = enter.enter(1);
-            support_b::yield_now().await;
+            yield_now().await;
             if n % 2 == 0 { Err("even") } else { Ok(n) }
         };
         let wait = Duration::from_micros(10);
@@ -266,7 +270,7 @@ fn several_limits_are_taken_together() {
             let (need_a, need_b) = (n % 3, (n / 3) % 4);
             let f = async move || {
                 let _inside = (meter_a.enter(need_a), meter_b.enter(need_b));
-                support_b::yield_now().await;
+                yield_now().await;
             };
             // In both orders: no two tasks may wait for each other.
             let options = client.task();
@@ -396,7 +400,7 @@ fn a_limit_is_held_across_awaits_and_freed_before_the_end_is_told() {
         for _ in 0..200 {
             let x = client.task().limit("one", 1).submit(
                 async || {
-                    support_b::yield_now().await;
+                    yield_now().await;
                     1
                 },
                 (),
@@ -416,7 +420,7 @@ fn cancelling_a_storm_of_waiting_tasks_leaves_the_limit_whole() {
             let enter = meter.clone();
             let f = async move |n: usize| {
                 let _inside = enter.enter(n % 3 + 1);
-                support_b::yield_now().await;
+                yield_now().await;
             };
             let submit = |n: usize| client.task().limit("three", n % 3 + 1).submit(f.clone(), n);
             let (kept, others): (Vec<_>, Vec<_>) =

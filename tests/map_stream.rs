@@ -1,17 +1,19 @@
 //! Streams of inputs (promise 18).
 
-mod support_b;
+mod support;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind};
+use futures::executor::block_on;
 use futures::stream::FusedStream;
 use futures::{Stream, StreamExt, stream};
-use support_b::{
-    Count, Counts, Gate, Log, Wakes, block_on, bounded, client_of, drive, eventually, within,
-};
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Count, Counts, Log, OnDrop, Wakes, poll_with};
+use support::{bounded, client_of, drive, eventually, poll_once, within};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -74,7 +76,7 @@ fn finished_results_that_were_not_taken_count() {
         let f = async move |x: u64| {
             run.add();
             see.add(run.get());
-            support_b::yield_now().await;
+            yield_now().await;
             run.sub();
             x
         };
@@ -106,7 +108,7 @@ fn all_of_the_limit_is_used() {
         };
         let mut results = client.map_stream(stream::iter(0..20), 6, f);
         let mut first = Box::pin(results.next());
-        assert!(support_b::poll_once(&mut first).is_pending());
+        assert!(poll_once(&mut first).is_pending());
         eventually("six have started", || started.get() == 6);
         client.submit(inc, 1).result().unwrap();
         assert_eq!(started.get(), 6);
@@ -155,11 +157,11 @@ fn dropping_it_cancels_what_is_in_flight() {
     bounded(|| {
         let client = client_of(2);
         let counts = Counts::new();
-        let of = counts.clone();
-        let f = move |_: u64| of.of(std::future::pending::<()>());
+        let futures = counts.clone();
+        let f = move |_: u64| futures.future(std::future::pending::<()>());
         let mut results = client.map_stream(stream::iter(0..100), 5, f);
         let mut first = Box::pin(results.next());
-        assert!(support_b::poll_once(&mut first).is_pending());
+        assert!(poll_once(&mut first).is_pending());
         eventually("they run", || counts.polls.get() == 5);
         drop(first);
         drop(results);
@@ -232,7 +234,7 @@ fn inputs_may_come_late() {
         let mut results = client.map_stream(inputs, 3, inc);
         let wakes = Wakes::new();
         let mut first = Box::pin(results.next());
-        assert!(support_b::poll_with(&mut first, &wakes).is_pending());
+        assert!(poll_with(&mut first, &wakes).is_pending());
         send.unbounded_send(1).unwrap();
         assert!(wakes.get() > 0, "an input wakes it");
         assert_eq!(block_on(first).unwrap().unwrap(), 2);
@@ -259,7 +261,7 @@ fn a_result_wakes_it_while_inputs_are_pending() {
         send.unbounded_send(1).unwrap();
         let wakes = Wakes::new();
         let mut first = Box::pin(results.next());
-        assert!(support_b::poll_with(&mut first, &wakes).is_pending());
+        assert!(poll_with(&mut first, &wakes).is_pending());
         let before = wakes.get();
         drive(&client, client.submit(inc, 1)).unwrap();
         eventually("it's woken", || wakes.get() > before);
@@ -292,7 +294,7 @@ fn options_hold_for_each_task() {
         let options = client.task().limit("one", 1).retries(1).key("part");
         let results = options.map_stream(stream::iter(0..10usize), 4, async move |x: usize| {
             assert_eq!(running.add(), 0, "the limit is one");
-            support_b::yield_now().await;
+            yield_now().await;
             running.sub();
             assert!(counts[x].add() == 1, "the second attempt succeeds");
             x
@@ -391,7 +393,7 @@ fn the_size_is_told() {
 
 #[test]
 fn the_inputs_are_dropped_when_they_end() {
-    struct Inputs(Option<support_b::OnDrop>);
+    struct Inputs(Option<OnDrop>);
     impl Stream for Inputs {
         type Item = u64;
         fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u64>> {

@@ -2,7 +2,7 @@
 //!
 //! All in one test, because the allocator counts for the whole process.
 
-mod support_b;
+mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ensue::{Client, as_completed, gather};
+use futures::executor::block_on;
 use futures::{StreamExt, stream};
-use support_b::{block_on, client_of, eventually, hold_worker, within};
+use smol::future::yield_now;
+use support::hold::hold_worker;
+use support::{client_of, eventually, within};
 
 struct Counting;
 
@@ -190,7 +193,7 @@ fn tasks_leave_nothing() {
             let options = client.task().key(format!("key-{n}")).limit("one", 1).retries(1);
             let x = options.timeout(Duration::from_secs(60)).try_submit(
                 async |n: u64| {
-                    support_b::yield_now().await;
+                    yield_now().await;
                     if n % 2 == 0 { Err(format!("{n} is even")) } else { Ok(n) }
                 },
                 n,

@@ -1,12 +1,16 @@
 //! Order (promise 16).
 
-mod support_b;
+mod support;
 
 use std::sync::mpsc;
 use std::thread;
 
 use ensue::{Client, Handle, gather, wait_all};
-use support_b::{Count, Gate, Log, block_on, bounded, client_of, eventually, hold_worker};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Log};
+use support::{bounded, client_of, eventually};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -300,7 +304,7 @@ fn loops_of_yields_starve_nobody() {
                 let stop = stop.clone();
                 client.spawn(async move {
                     while !stop.is_open() {
-                        support_b::yield_now().await;
+                        yield_now().await;
                     }
                 })
             })
@@ -350,7 +354,7 @@ fn a_woken_task_queues_behind_those_that_are_ready() {
         let yields = client.spawn(async move {
             for n in [100, 200, 300] {
                 entry.add(n);
-                support_b::yield_now().await;
+                yield_now().await;
             }
         });
         let others = client.map(note(&log), 0..5);
@@ -573,14 +577,14 @@ fn a_task_keeps_its_priority_when_it_is_woken() {
         let high = client.task().priority(1).spawn(async move {
             for n in 0..3 {
                 entry.add(n);
-                support_b::yield_now().await;
+                yield_now().await;
             }
         });
         let entry = log.clone();
         let low = client.task().priority(-1).spawn(async move {
             for n in 20..23 {
                 entry.add(n);
-                support_b::yield_now().await;
+                yield_now().await;
             }
         });
         let middle = client.map(note(&log), 10..13);
@@ -631,7 +635,7 @@ fn priorities_with_two_workers_and_many_threads_lose_nothing() {
                         let f = async move |x: u64| {
                             run.add();
                             if x % 3 == 0 {
-                                support_b::yield_now().await;
+                                yield_now().await;
                             }
                             x + 1
                         };

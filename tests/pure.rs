@@ -1,12 +1,12 @@
 //! Pure calls: equal calls, one execution (promise 5).
 
-mod support_a;
+mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use ensue::{Client, Handle, Ref, gather};
 use futures::executor::block_on;
-use support_a::*;
+use support::{bounded, run_until_idle};
 
 async fn inc(x: u64) -> u64 {
     x + 1

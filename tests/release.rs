@@ -1,6 +1,6 @@
 //! Dropping handles gives up work, and `detach` opts out (promise 8).
 
-mod support_a;
+mod support;
 
 use std::mem;
 use std::sync::mpsc;
@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use ensue::{Client, Error, ErrorKind, Handle, Ref, Status, as_completed, gather};
 use futures::FutureExt;
 use futures::executor::block_on;
-use support_a::*;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -52,7 +55,7 @@ fn a_thousand_queued_tasks_that_nobody_wants_never_start() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let calls = Count::new();
-        let busy = plug(&client);
+        let held = hold_worker(&client);
         let wanted = client.submit(inc, 1);
         let task = {
             let calls = calls.clone();
@@ -61,7 +64,7 @@ fn a_thousand_queued_tasks_that_nobody_wants_never_start() {
             }
         };
         drop(client.map(task, 0..1000));
-        drop(busy);
+        held.let_go();
         assert_eq!(wanted.result().unwrap(), 2);
         block_on(client.idle());
         assert_eq!(calls.get(), 0);
@@ -124,7 +127,7 @@ fn work_that_is_on_a_worker_ends_at_its_next_await_and_not_before() {
             started.send(()).unwrap();
             goes_on.recv().unwrap();
             reached.send("the await").unwrap();
-            smol::future::yield_now().await;
+            yield_now().await;
             reached.send("beyond").unwrap();
         }));
         is_started.recv().unwrap();
@@ -300,7 +303,7 @@ fn a_detached_task_runs_to_its_end() {
             let calls = calls.clone();
             client.submit(
                 async move |x: u64| {
-                    smol::future::yield_now().await;
+                    yield_now().await;
                     calls.add();
                     x
                 },
@@ -480,7 +483,7 @@ fn dropping_races_with_running() {
         for round in 0..3000 {
             let handle = client.submit(
                 async |x: Counted| {
-                    smol::future::yield_now().await;
+                    yield_now().await;
                     x
                 },
                 counts.value(round),

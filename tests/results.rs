@@ -1,6 +1,6 @@
 //! Handles and results (promise 7).
 
-mod support_a;
+mod support;
 
 use std::cell::Cell;
 use std::future::{Future, IntoFuture};
@@ -14,7 +14,9 @@ use ensue::{Client, ErrorKind, Handle, Ref, Status, gather};
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
-use support_a::*;
+use support::hold::Gate;
+use support::observe::{Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1

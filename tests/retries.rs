@@ -1,13 +1,16 @@
 //! Retries, by options and by hand (promise 12).
 
-mod support_b;
+mod support;
 
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, gather_settled};
 use futures::StreamExt;
+use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
-use support_b::{Count, Counts, Gate, Log, block_on, bounded, client_of, eventually};
+use support::hold::Gate;
+use support::observe::{Count, Counts, Log};
+use support::{bounded, client_of, eventually};
 
 async fn inc(x: usize) -> usize {
     x + 1
@@ -133,7 +136,7 @@ fn a_timeout_uses_an_attempt() {
         let attempts = Counts::new();
         let counts = attempts.clone();
         let options = client.task().timeout(Duration::from_secs(60)).retries(2);
-        let x = options.submit(move || counts.of(std::future::pending::<()>()), ());
+        let x = options.submit(move || counts.future(std::future::pending::<()>()), ());
         assert!(x.result().unwrap_err().is_timeout());
         assert_eq!(attempts.drops.get(), 3);
     });

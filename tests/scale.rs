@@ -1,13 +1,17 @@
 //! Changing the number of workers while work runs (promise 21).
 
-mod support_b;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ensue::{Client, gather};
-use support_b::{Count, Gate, block_on, bounded, client_of, eventually, hold_worker, poll_once};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::Count;
+use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -88,7 +92,7 @@ fn a_task_may_scale_its_own_client() {
             // What it has queued for its own worker must not go with it.
             let xs = inner.map(inc, 0..100u64);
             inner.scale(0);
-            support_b::yield_now().await;
+            yield_now().await;
             gather(xs).await.unwrap().into_iter().sum::<u64>()
         });
         eventually("it leaves", || client.workers() == 0);
@@ -141,7 +145,7 @@ fn nothing_is_lost_or_run_twice_while_it_goes_up_and_down() {
                 async move |x: u64| {
                     run.add();
                     if x % 3 == 0 {
-                        support_b::yield_now().await;
+                        yield_now().await;
                     }
                     inner.submit(inc, x).await.unwrap()
                 },
@@ -214,11 +218,11 @@ fn the_threads_go_with_the_workers() {
     bounded(|| {
         let client = Client::builder().workers(3).name("scale-thr").build();
         client.submit(inc, 1).result().unwrap();
-        eventually("three", || support_b::threads_named("scale-thr-").0 == 3);
+        eventually("three", || support::threads_named("scale-thr-").0 == 3);
         client.scale(1);
-        eventually("one", || support_b::threads_named("scale-thr-").0 == 1);
+        eventually("one", || support::threads_named("scale-thr-").0 == 1);
         client.scale(0);
-        eventually("none", || support_b::threads_named("scale-thr-").0 == 0);
+        eventually("none", || support::threads_named("scale-thr-").0 == 0);
     });
 }
 

@@ -1,12 +1,16 @@
 //! Seeded clients (promise 22).
 
-mod support_b;
+mod support;
 
 use std::time::{Duration, Instant};
 
 use ensue::{Client, ErrorKind, Retry, as_completed, gather, wait_any};
 use futures::StreamExt;
-use support_b::{Count, Gate, Log, block_on, bounded, drive};
+use futures::executor::block_on;
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Count, Log};
+use support::{bounded, drive};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -26,7 +30,7 @@ fn schedule(seed: u64) -> Vec<u64> {
         let log = log.clone();
         async move |n: u64| {
             log.add(n);
-            support_b::yield_now().await;
+            yield_now().await;
             log.add(n + 1000);
             ensue::sleep(Duration::from_secs(n % 7)).await;
             log.add(n + 2000);
@@ -39,7 +43,7 @@ fn schedule(seed: u64) -> Vec<u64> {
     let ys = client.task().retries(retry).limit("two", 1).try_map(
         async move |x: u64| {
             entry.add(x + 3000);
-            support_b::yield_now().await;
+            yield_now().await;
             if entry.len() % 3 == 0 { Err("no") } else { Ok(x) }
         },
         &xs,
@@ -133,7 +137,7 @@ fn it_has_no_threads_and_does_nothing_by_itself() {
         let x = client.submit(async move || run.add(), ());
         let y = client.submit(inc, 1);
         #[cfg(target_os = "linux")]
-        assert_eq!(support_b::threads_named("seeded-none").0, 0);
+        assert_eq!(support::threads_named("seeded-none").0, 0);
         assert_eq!(ran.get(), 0);
         x.result().unwrap();
         assert_eq!(ran.get(), 1);
@@ -184,7 +188,7 @@ fn the_clock_moves_only_when_nothing_is_ready() {
             let entry = log.clone();
             let busy = client.spawn(async move {
                 for _ in 0..1000 {
-                    support_b::yield_now().await;
+                    yield_now().await;
                 }
                 entry.add("worked");
             });
@@ -263,7 +267,7 @@ fn two_threads_may_wait_at_once() {
             let gate = Gate::new();
             let pass = gate.clone();
             let x = client.spawn(async move {
-                support_b::yield_now().await;
+                yield_now().await;
                 pass.pass().await;
                 1
             });

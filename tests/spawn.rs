@@ -1,13 +1,17 @@
 //! Futures as tasks, callbacks and the hook for errors that nobody sees (promises 8 and 10).
 
-mod support_b;
+mod support;
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ensue::{Client, Error, ErrorKind, Handle, Retry, Status};
+use futures::executor::block_on;
 use futures::task::{LocalFutureObj, Spawn, SpawnExt};
-use support_b::{Count, Counts, Gate, Log, block_on, bounded, client_of, eventually, hold_worker};
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counts, Log};
+use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -38,9 +42,9 @@ fn it_is_polled_as_often_as_it_is_woken_and_dropped_once() {
         let client = client_of(1);
         let counts = Counts::new();
         client
-            .spawn(counts.of(async {
+            .spawn(counts.future(async {
                 for _ in 0..3 {
-                    support_b::yield_now().await;
+                    yield_now().await;
                 }
             }))
             .result()
@@ -141,7 +145,7 @@ fn a_callback_is_called_when_the_client_closes() {
                 drop(client);
             } else {
                 let mut close = Box::pin(client.close());
-                assert!(support_b::poll_once(&mut close).is_pending());
+                assert!(poll_once(&mut close).is_pending());
             }
             drop(held);
             eventually("both are called", || log.len() == 2);
@@ -156,7 +160,7 @@ fn a_callback_is_no_interest_and_is_called_when_the_last_handle_goes() {
         let client = client_of(1);
         let log = Log::new();
         let counts = Counts::new();
-        let x = client.spawn(counts.of(std::future::pending::<u64>()));
+        let x = client.spawn(counts.future(std::future::pending::<u64>()));
         let entry = log.clone();
         x.on_done(move |x| entry.add(x.status()));
         eventually("it runs", || counts.polls.get() == 1);

@@ -1,6 +1,6 @@
 //! Submitting (promises 1 to 3).
 
-mod support_a;
+mod support;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,9 @@ use std::thread;
 use ensue::{Client, ErrorKind, Handle, Status, as_completed, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
-use support_a::*;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counted, Counts};
+use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -99,11 +101,11 @@ fn submitting_needs_no_worker() {
 fn submitting_does_not_wait_for_busy_workers() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let busy = plug(&client);
+        let held = hold_worker(&client);
         let handles = client.map(inc, 0..1000u64);
         let one = client.submit(inc, 1);
         assert!(!one.is_finished() && handles.iter().all(|handle| !handle.is_finished()));
-        drop(busy);
+        held.let_go();
         assert_eq!(one.result().unwrap(), 2);
         assert_eq!(client.submit(sum, handles).result().unwrap(), 500_500);
     });
@@ -259,10 +261,10 @@ fn the_callers_handle_may_go_while_the_input_runs_or_when_it_has_finished() {
         gate.open();
         assert_eq!(y.result().unwrap(), 2);
 
-        let busy = plug(&client);
+        let held = hold_worker(&client);
         let z = client.submit(inc, &y);
         drop(y);
-        drop(busy);
+        held.let_go();
         assert_eq!(z.result().unwrap(), 3);
     });
 }

@@ -1,11 +1,14 @@
 //! Timeouts (promise 13).
 
-mod support_b;
+mod support;
 
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Status};
-use support_b::{Count, Counts, Gate, Log, bounded, client_of, eventually};
+use smol::future::yield_now;
+use support::hold::{Gate, hold_worker};
+use support::observe::{Count, Counts, Log};
+use support::{bounded, client_of, eventually};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -18,7 +21,7 @@ fn a_late_task_fails_and_its_future_is_dropped() {
         let counts = Counts::new();
         let of = counts.clone();
         let options = client.task().timeout(Duration::from_millis(20));
-        let x = options.submit(move || of.of(std::future::pending::<u64>()), ());
+        let x = options.submit(move || of.future(std::future::pending::<u64>()), ());
         let error = x.result().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_timeout() && !error.is_cancelled() && !error.is_panic());
@@ -69,7 +72,7 @@ fn waiting_for_inputs_does_not_count() {
 fn waiting_for_a_worker_does_not_count() {
     bounded(|| {
         let client = client_of(1);
-        let held = support_b::hold_worker(&client);
+        let held = hold_worker(&client);
         let x = client.task().timeout(Duration::from_millis(1)).submit(inc, 1);
         std::thread::sleep(Duration::from_millis(20));
         held.let_go();
@@ -147,7 +150,7 @@ fn extreme_timeouts_are_fine() {
         let client = client_of(1);
         let x = client.task().timeout(Duration::MAX).submit(
             async || {
-                support_b::yield_now().await;
+                yield_now().await;
                 1
             },
             (),
@@ -157,8 +160,7 @@ fn extreme_timeouts_are_fine() {
         let zero = client.task().timeout(Duration::ZERO).submit(pending, ());
         assert!(zero.result().unwrap_err().is_timeout());
         let seeded = Client::builder().seed(1).build();
-        let x =
-            seeded.task().timeout(Duration::MAX).submit(async || support_b::yield_now().await, ());
+        let x = seeded.task().timeout(Duration::MAX).submit(async || yield_now().await, ());
         x.result().unwrap();
     });
 }

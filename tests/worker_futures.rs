@@ -1,6 +1,6 @@
 //! Workers as futures on other runtimes, and several clients at once (promises 20 and 21).
 
-mod support_b;
+mod support;
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, as_completed, gather};
 use futures::StreamExt;
+use futures::executor::block_on;
 use futures::task::Poll;
-use support_b::{
-    Count, Counts, Gate, Wakes, block_on, bounded, client_of, drive, eventually, poll_once,
-    poll_with,
-};
+use smol::future::yield_now;
+use support::hold::Gate;
+use support::observe::{Count, Counts, Log, Wakes, poll_with};
+use support::{bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -81,7 +82,7 @@ fn a_busy_worker_lets_its_runtime_run_others() {
             let end = stop.clone();
             let busy = client.spawn(async move {
                 while !end.is_open() {
-                    support_b::yield_now().await;
+                    yield_now().await;
                 }
             });
             // With a worker that never yields this would not be reached.
@@ -183,7 +184,7 @@ fn a_worker_dropped_between_polls_loses_no_task() {
         let run = ran.clone();
         let xs = client.map(
             async move |x: u64| {
-                support_b::yield_now().await;
+                yield_now().await;
                 run.add();
                 x
             },
@@ -201,7 +202,7 @@ fn a_worker_dropped_between_polls_loses_no_task() {
 fn each_task_runs_once_whoever_runs_it() {
     bounded(|| {
         let client = client_of(0);
-        let log = support_b::Log::new();
+        let log = Log::new();
         let entry = log.clone();
         let xs = client.map(async move |x: u64| entry.add(x), 0..1000u64);
         while xs.iter().any(|x| !x.is_finished()) {
@@ -328,7 +329,7 @@ fn two_clients_with_a_dependent() -> (Client, Client, Gate, Handle<u64>, Handle<
     let gate = Gate::new();
     let pass = gate.clone();
     let counts = Counts::new();
-    let x = one.spawn(counts.of(async move {
+    let x = one.spawn(counts.future(async move {
         pass.pass().await;
         1u64
     }));
@@ -457,7 +458,7 @@ fn a_dropped_worker_drops_no_running_future() {
         let client = client_of(0);
         let counts = Counts::new();
         let gate = Gate::new();
-        let x = client.spawn(counts.of(gate.pass()));
+        let x = client.spawn(counts.future(gate.pass()));
         let mut worker = client.worker();
         assert!(poll_once(&mut worker).is_pending());
         drop(worker);

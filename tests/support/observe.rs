@@ -1,0 +1,156 @@
+//! What counts and records: values, futures and wakers that tell what is done to them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A shared list of what happened, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Log<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T: Clone> Log<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn add(&self, entry: T) {
+        self.0.lock().unwrap().push(entry);
+    }
+
+    pub(crate) fn all(&self) -> Vec<T> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// A shared number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one and returns the number before.
+    pub(crate) fn add(&self) -> usize {
+        self.0.fetch_add(1, SeqCst)
+    }
+
+    /// Subtracts one and returns the number before.
+    pub(crate) fn sub(&self) -> usize {
+        self.0.fetch_sub(1, SeqCst)
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    /// Something that adds one when it's dropped.
+    pub(crate) fn on_drop(&self) -> OnDrop {
+        OnDrop(self.clone())
+    }
+}
+
+/// Adds one to a [`Count`] when it's dropped.
+pub(crate) struct OnDrop(Count);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// What is done to values and futures: how often they're polled, cloned and dropped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) polls: Count,
+    pub(crate) clones: Count,
+    pub(crate) drops: Count,
+    /// How many values there are now.
+    pub(crate) alive: Count,
+}
+
+impl Counts {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn value(&self, value: u64) -> Counted {
+        self.alive.add();
+        Counted { value, counts: self.clone() }
+    }
+
+    pub(crate) fn future<F>(&self, future: F) -> CountedFuture<F> {
+        let (future, polls) = (Box::pin(future), self.polls.clone());
+        CountedFuture { future, polls, _drop: self.drops.on_drop() }
+    }
+}
+
+/// A value that counts its clones and drops.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) value: u64,
+    pub(crate) counts: Counts,
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.counts.clones.add();
+        self.counts.value(self.value)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.counts.alive.sub();
+        self.counts.drops.add();
+    }
+}
+
+/// A future that counts its polls and its drop.
+pub(crate) struct CountedFuture<F> {
+    future: Pin<Box<F>>,
+    polls: Count,
+    _drop: OnDrop,
+}
+
+impl<F: Future> Future for CountedFuture<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<F::Output> {
+        self.polls.add();
+        self.future.as_mut().poll(poller)
+    }
+}
+
+/// Polls once, with a waker that counts.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+    let waker = Waker::from(wakes.clone());
+    Pin::new(future).poll(&mut Context::from_waker(&waker))
+}
+
+/// A waker that counts how often it was woken.
+#[derive(Default)]
+pub(crate) struct Wakes(Count);
+
+impl Wakes {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.get()
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.add();
+    }
+}
