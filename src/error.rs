@@ -37,13 +37,19 @@ struct Inner {
     cause: Option<Box<dyn Cause>>,
 }
 
+impl Inner {
+    /// Drops what the task returned, which is foreign code.
+    fn drop_cause(&mut self) -> Result<(), Box<dyn Any + Send>> {
+        let cause = self.cause.take();
+        catch_unwind(AssertUnwindSafe(|| drop(cause)))
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Foreign code, dropped wherever the last one to know of the error happens to be.
-        if let Some(cause) = self.cause.take() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(cause))) {
-                forget_if_it_panics(payload);
-            }
+        // This happens wherever the last one to know of the error is, a worker for example.
+        if let Err(payload) = self.drop_cause() {
+            forget_if_it_panics(payload);
         }
     }
 }
@@ -104,6 +110,11 @@ impl Error {
     /// Whether an attempt of the task took longer than its timeout.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::TimedOut
+    }
+
+    /// Drops the error. Gives what that panics with, if this is the last to know of it.
+    pub(crate) fn discard(self) -> Result<(), Box<dyn Any + Send>> {
+        Arc::into_inner(self.0).map_or(Ok(()), |mut inner| inner.drop_cause())
     }
 
     fn new(kind: ErrorKind, origin: Key, text: impl Into<String>) -> Self {

@@ -108,9 +108,10 @@ unsafe fn clear_failure(header: NonNull<Header>) {
     // SAFETY: what keeps the header in memory is the caller's; the slot has no other reader.
     unsafe {
         let header = header.as_ref();
-        let failure = (*header.failure.get()).take();
-        if failure.is_some() {
-            quietly(header.core(), || drop(failure));
+        if let Some(failure) = (*header.failure.get()).take() {
+            if let Err(payload) = failure.discard() {
+                report_panic(header.core(), payload);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::context;
 use super::finish::can_be_retried;
 use super::header::{Task, TaskRef};
 use super::lock::Lock;
-use super::release::quietly;
+use super::release::report_panic;
 use super::state::DONE;
 use super::waiters::Outlook;
 use crate::Error;
@@ -30,7 +30,9 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     };
     // Foreign code may run from here on: errors are dropped, and tasks may end at once.
     for (task, (inputs, error)) in tasks.iter().zip(reopened) {
-        quietly(task.core(), || drop(error));
+        if let Some(Err(payload)) = error.map(Error::discard) {
+            report_panic(task.core(), payload);
+        }
         let ready = cell::begin(task.core(), task.as_ref().as_ptr(), inputs);
         ready.into_iter().for_each(context::schedule);
     }
