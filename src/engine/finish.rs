@@ -49,6 +49,8 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         // SAFETY: the user just added.
         unsafe { User::from_raw(task.as_ref().as_ptr()) }
     });
+    // The last to know of an error drops it, and that is to be the task unless others have to be told.
+    let error = error.filter(|_| !list.is_empty());
     if task.state.finish() {
         // Its users keep it from here on; the reference went with the state.
         let _ = task.into_raw();

@@ -336,6 +336,10 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.is_null()
+    }
+
     pub(crate) fn has_callbacks(&self) -> bool {
         self.any(|kind| kind == Kind::Callback)
     }
