@@ -216,6 +216,27 @@ fn clear_forgets_all() {
 }
 
 #[test]
+fn clear_wakes_who_waits() {
+    bounded(|| {
+        let client = client_of(0);
+        let (_gate, x) = gated(&client);
+        let mut stream = as_completed([&x]);
+        let wakes = Wakes::new();
+        assert!(poll_with(&mut stream.next(), &wakes).is_pending());
+        stream.clear();
+        assert_eq!(wakes.get(), 1, "it's at its end");
+        assert!(poll_with(&mut stream.next(), &wakes).is_ready());
+        // What is added after it wakes too.
+        let y = client.submit(inc, 1);
+        stream.add(&y);
+        assert!(poll_with(&mut stream.next(), &wakes).is_pending());
+        drive(&client, y.clone()).unwrap();
+        assert_eq!(wakes.get(), 2);
+        assert_eq!(next(&mut stream).unwrap(), y);
+    });
+}
+
+#[test]
 fn a_dropped_stream_leaves_the_tasks_to_their_other_handles() {
     bounded(|| {
         let client = client_of(1);

@@ -219,6 +219,37 @@ fn a_ring_through_two_awaits_at_once() {
 }
 
 #[test]
+fn a_ring_through_an_await_beside_idle_or_close() {
+    bounded(|| {
+        for (close, first) in [(false, false), (false, true), (true, false), (true, true)] {
+            let client = Client::builder().workers(1).build();
+            let (b, tell) = awaits_later(&client, "b");
+            client.submit(async || (), ()).result().unwrap();
+            let (polled, is_polled) = oneshot::channel();
+            let (inner, awaited) = (client.clone(), b.clone());
+            let a = client.task().name("a").submit(
+                async move || {
+                    // All in its first poll.
+                    polled.send(()).unwrap();
+                    let ends = if close { inner.close().boxed() } else { inner.idle().boxed() };
+                    let seen = if first {
+                        join(ends, awaited).await.1
+                    } else {
+                        join(awaited, ends).await.0
+                    };
+                    flat(seen)
+                },
+                (),
+            );
+            block_on(is_polled).unwrap();
+            // The one worker gets to `b` after that poll.
+            tell.send(a.clone()).unwrap();
+            ring_error(&b);
+        }
+    });
+}
+
+#[test]
 fn a_ring_through_two_clients() {
     bounded(|| {
         let (first, second) =

@@ -744,3 +744,41 @@ fn failures_under_load_leave_everything_in_order() {
         eventually("everything is freed", || client.held() == 0);
     });
 }
+
+#[test]
+fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
+    #[derive(Debug)]
+    struct Failure(Count, #[allow(unused)] Bomb);
+    impl Drop for Failure {
+        fn drop(&mut self) {
+            self.0.add();
+        }
+    }
+    impl fmt::Display for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("failure")
+        }
+    }
+    impl StdError for Failure {}
+
+    bounded(|| {
+        let (client, told) = listening(1);
+        let drops = Count::new();
+        let count = drops.clone();
+        let fails = async move || Err::<u64, _>(Failure(count.clone(), Bomb));
+        client.try_submit(fails.clone(), ()).detach();
+        eventually("it's dropped", || drops.get() == 1);
+        let of_the_task = || told.lock().unwrap().iter().filter(|e| e.contains("failure")).count();
+        assert_eq!(of_the_task(), 1);
+        works(&client);
+        // Also where others, which fail with it, have it last.
+        let bad = client.try_submit(fails, ());
+        client.map(inc, [&bad, &bad, &bad]).into_iter().for_each(Handle::detach);
+        bad.detach();
+        eventually("it's dropped", || drops.get() == 2);
+        works(&client);
+        eventually("everything is freed", || client.held() == 0);
+        block_on(client.close());
+        assert_eq!(client.workers(), 0);
+    });
+}

@@ -12,7 +12,7 @@ use futures::executor::block_on;
 use futures::future::FusedFuture;
 use support::hold::Gate;
 use support::observe::{Count, Counts, Wakes, poll_with};
-use support::{bounded, client_of, drive, eventually, poll_once};
+use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -360,5 +360,29 @@ fn a_task_gathers_many_children_on_one_worker() {
             gather(client.map(inc, 0..20_000u64)).await.unwrap().len()
         });
         assert_eq!(x.result().unwrap(), 20_000);
+    });
+}
+
+#[test]
+fn what_is_retried_before_it_is_looked_at_is_waited_for_again() {
+    bounded(|| {
+        let client = client_of(0);
+        let attempts = Count::new();
+        let count = attempts.clone();
+        let flaky = async move || if count.add() == 0 { Err("not yet") } else { Ok(5u64) };
+        let x = client.try_submit(flaky, ());
+        let y = client.submit(inc, 1);
+        let mut all = gather([&x, &y]);
+        let mut settled = gather_settled([&x, &y]);
+        assert!(poll_once(&mut all).is_pending() && poll_once(&mut settled).is_pending());
+        run_until_idle(&client);
+        assert_eq!(x.status(), Status::Failed);
+        assert!(x.retry());
+        assert!(poll_once(&mut all).is_pending() && poll_once(&mut settled).is_pending());
+        run_until_idle(&client);
+        assert_eq!(block_on(all).unwrap(), [5, 2]);
+        let settled: Vec<_> = block_on(settled).into_iter().map(Result::unwrap).collect();
+        assert_eq!(settled, [5, 2]);
+        assert_eq!(attempts.get(), 2);
     });
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -145,6 +146,62 @@ fn two_tasks_may_await_it_at_once() {
         }
         assert!(x.is_finished());
     });
+}
+
+#[test]
+fn a_task_that_awaits_it_twice_at_once_counts_as_one() {
+    bounded(|| {
+        for workers in [1, 2] {
+            let client = client_of(workers);
+            let gate = Gate::new();
+            let other = client.spawn(gate.pass());
+            eventually("it has started", || other.status() == ensue::Status::Running);
+            client.submit(inc, 1).result().unwrap();
+            let (inner, open) = (client.clone(), gate.clone());
+            let waits = client.spawn(async move {
+                futures::join!(inner.idle(), inner.idle());
+                open.is_open()
+            });
+            // Time in which the workers fall asleep.
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waits.is_finished(), "another one runs");
+            gate.open();
+            assert!(waits.result().unwrap());
+        }
+    });
+}
+
+#[test]
+fn what_a_task_that_has_ended_began_to_await_exempts_no_other() {
+    let client = client_of(0);
+    let gate = Gate::new();
+    let other = client.spawn(gate.pass());
+    let (send, sent) = mpsc::channel();
+    let inner = client.clone();
+    let ends = client.spawn(async move {
+        yield_now().await;
+        let mut idle = Box::pin(inner.idle());
+        assert!(poll_once(&mut idle).is_pending());
+        // It goes on elsewhere.
+        send.send(idle).unwrap();
+    });
+    let mut worker = client.worker();
+    while !ends.is_finished() {
+        assert!(poll_once(&mut worker).is_pending());
+    }
+    let mut handed_on = sent.recv().unwrap();
+    for _ in 0..3 {
+        let _ = poll_once(&mut worker);
+    }
+    assert!(poll_once(&mut handed_on).is_pending(), "another one runs");
+    assert!(poll_once(&mut Box::pin(client.idle())).is_pending(), "another one runs");
+    gate.open();
+    while !other.is_finished() {
+        let _ = poll_once(&mut worker);
+    }
+    let _ = poll_once(&mut worker);
+    assert!(poll_once(&mut handed_on).is_ready());
+    assert!(poll_once(&mut Box::pin(client.idle())).is_ready());
 }
 
 #[test]

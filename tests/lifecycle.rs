@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ensue::{
     Client, ErrorKind, Handle, Key, Retry, Status, as_completed, gather_settled, wait_all,
@@ -14,7 +14,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log, OnDrop};
-use support::{bounded, client_of, drive, eventually, poll_once};
+use support::{bounded, client_of, drive, eventually, poll_once, within};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -368,6 +368,97 @@ fn submitting_after_close_gives_closed_handles() {
 }
 
 #[test]
+fn close_does_not_wait_for_the_next_attempt_of_a_parked_task() {
+    bounded(|| {
+        let client = client_of(1);
+        let hour = Duration::from_secs(3600);
+        let options = client.task().retries(Retry::new(1).backoff(hour, hour));
+        let attempts = Count::new();
+        let count = attempts.clone();
+        let fails = async move || {
+            count.add();
+            Err::<u64, _>("no")
+        };
+        let x = options.try_submit(fails, ());
+        let y = client.submit(inc, &x);
+        eventually("it's parked", || x.status() == Status::Delayed);
+        block_on(client.close());
+        assert_closed(&x);
+        assert_closed(&y);
+        assert_eq!(attempts.get(), 1);
+    });
+}
+
+#[test]
+fn close_does_not_wait_for_tasks_that_are_parked_meanwhile() {
+    bounded(|| {
+        for round in 0..500 {
+            let client = client_of(1);
+            let hour = Duration::from_secs(3600);
+            let options = client.task().retries(Retry::new(1).backoff(hour, hour));
+            let attempts = Count::new();
+            let count = attempts.clone();
+            let fails = async move || {
+                count.add();
+                Err::<u64, _>("no")
+            };
+            let x = options.try_submit(fails, ());
+            // From here on it takes the worker a moment to park it.
+            while attempts.get() == 0 {
+                std::hint::spin_loop();
+            }
+            for _ in 0..round % 100 {
+                std::hint::spin_loop();
+            }
+            block_on(client.close());
+            assert!(x.result().is_err());
+            assert_eq!(attempts.get(), 1);
+        }
+    });
+}
+
+#[test]
+fn started_work_goes_on_about_as_fast_while_closing() {
+    /// What it takes to run so many started tasks to their end.
+    fn time(tasks: usize, closing: bool) -> Duration {
+        let client = client_of(1);
+        let (gate, started) = (Gate::new(), Count::new());
+        let xs: Vec<_> = (0..tasks)
+            .map(|_| {
+                let (pass, start) = (gate.clone(), started.clone());
+                client.spawn(async move {
+                    start.add();
+                    pass.pass().await;
+                    for _ in 0..10 {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        eventually("all have started", || started.get() == tasks);
+        client.task().priority(-1).submit(inc, 1).result().unwrap();
+        let mut close = Box::pin(client.close());
+        if closing {
+            assert!(poll_once(&mut close).is_pending());
+        }
+        let start = Instant::now();
+        gate.open();
+        for x in &xs {
+            x.result().unwrap();
+        }
+        let time = start.elapsed();
+        block_on(close);
+        time
+    }
+    within(Duration::from_secs(60), || {
+        // Where each push looked at all queues, it took some hundred times as long.
+        let open = time(4000, false).max(Duration::from_millis(5));
+        let closing = time(4000, true);
+        assert!(closing < 20 * open, "{closing:?} while closing, else {open:?}");
+    });
+}
+
+#[test]
 fn submitting_while_closing_never_hangs() {
     bounded(|| {
         for _ in 0..100 {
@@ -481,6 +572,50 @@ fn two_tasks_may_await_close_at_once() {
             assert!(closers.iter().any(|closer| closer.result().is_ok()));
             block_on(client.close());
             assert_eq!(client.workers(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_task_that_awaits_close_more_than_once_leaves_the_others_to_their_end() {
+    bounded(|| {
+        for workers in [1, 2] {
+            for idle in [false, true] {
+                let client = client_of(workers);
+                let gate = Gate::new();
+                let pass = gate.clone();
+                let counts = Counts::new();
+                let other = client.spawn(counts.future(async move {
+                    pass.pass().await;
+                    1
+                }));
+                eventually("it has started", || counts.polls.get() == 1);
+                let (inner, open) = (client.clone(), gate.clone());
+                let closer = client.spawn(async move {
+                    let first = async {
+                        if idle {
+                            inner.idle().await;
+                        } else {
+                            inner.close().await;
+                        }
+                        open.is_open()
+                    };
+                    let second = async {
+                        inner.close().await;
+                        open.is_open()
+                    };
+                    futures::join!(first, second)
+                });
+                eventually("it closes", || client.submit(inc, 1).error().is_some());
+                // Time in which workers would leave.
+                thread::sleep(Duration::from_millis(20));
+                assert!(!other.is_finished() && !closer.is_finished());
+                gate.open();
+                assert_eq!(other.result().unwrap(), 1);
+                assert_eq!(closer.result().unwrap(), (true, true), "both waited for it");
+                block_on(client.close());
+                assert_eq!(client.workers(), 0);
+            }
         }
     });
 }

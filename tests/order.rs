@@ -5,12 +5,12 @@ mod support;
 use std::sync::mpsc;
 use std::thread;
 
-use ensue::{Client, Handle, gather, wait_all};
+use ensue::{Client, ErrorKind, Handle, gather, wait_all};
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Log};
-use support::{bounded, client_of, eventually};
+use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -703,5 +703,52 @@ fn a_worker_prefers_priority_to_depth() {
         // The whole chain has the priority of its end, which is above the other's.
         let order: Vec<_> = order.try_iter().collect();
         assert_eq!(order, (0..10).chain([100]).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_task_raised_to_zero_is_queued_once_while_closing() {
+    bounded(|| {
+        let client = client_of(0);
+        let low = client.task().priority(-1).spawn(async {
+            for _ in 0..1000 {
+                yield_now().await;
+            }
+            7
+        });
+        let mut worker = client.worker();
+        // It has started, and is in a queue again when the poll ends.
+        assert!(poll_once(&mut worker).is_pending());
+        // This puts it into another, while the first one has it too.
+        let dependent = client.submit(inc, &low);
+        let mut close = Box::pin(client.close());
+        assert!(poll_once(&mut close).is_pending());
+        block_on(worker);
+        block_on(close);
+        assert_eq!(low.result().unwrap(), 7);
+        assert_eq!(dependent.result().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(client.held(), 2);
+    });
+}
+
+#[test]
+fn a_task_raised_to_zero_is_not_starved_by_others_at_zero() {
+    bounded(|| {
+        let client = client_of(1);
+        let stop = Gate::new();
+        let loops: Vec<_> = (0..3)
+            .map(|_| {
+                let stop = stop.clone();
+                client.spawn(async move {
+                    while !stop.is_open() {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        let low = client.task().priority(-1).submit(inc, 0);
+        assert_eq!(client.submit(inc, &low).result().unwrap(), 2);
+        stop.open();
+        finish(loops);
     });
 }

@@ -8,9 +8,9 @@ use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, gather_settl
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
-use support::hold::Gate;
+use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log};
-use support::{bounded, client_of, eventually};
+use support::{bounded, client_of, eventually, within};
 
 async fn inc(x: usize) -> usize {
     x + 1
@@ -690,5 +690,42 @@ fn what_a_failed_task_keeps_goes_with_its_last_handle() {
         drop(x);
         eventually("the function is dropped", || drops.get() == 1);
         eventually("the task is gone", || client.held() == 0);
+    });
+}
+
+#[test]
+fn a_task_with_a_raised_priority_can_be_retried_while_workers_look_for_work() {
+    within(Duration::from_secs(60), || {
+        for _ in 0..30 {
+            let client = client_of(2);
+            let held = [hold_worker(&client), hold_worker(&client)];
+            let attempts = Count::new();
+            let count = attempts.clone();
+            let fails = async move || {
+                count.add();
+                Err::<usize, _>("always")
+            };
+            let x = client.try_submit(fails, ());
+            // Each of these raises it, and leaves an entry in a queue that the workers get to later.
+            let dependents: Vec<_> =
+                (1..3000).map(|p| client.task().priority(p).submit(inc, &x)).collect();
+            held.into_iter().for_each(|held| held.let_go());
+            let mut retries = 0;
+            for _ in 0..500 {
+                // Not `result()`: this is to come as soon as it can.
+                while !x.is_finished() {
+                    std::hint::spin_loop();
+                }
+                assert!(x.try_get().expect("it has ended").is_err());
+                retries += usize::from(x.retry());
+            }
+            assert_eq!(x.result().unwrap_err().kind(), ErrorKind::Failed);
+            assert_eq!(attempts.get(), retries + 1);
+            for dependent in &dependents {
+                assert_eq!(dependent.result().unwrap_err().origin(), x.key());
+            }
+            assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+            block_on(client.close());
+        }
     });
 }

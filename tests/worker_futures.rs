@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ensue::{Client, ErrorKind, Handle, as_completed, gather};
+use ensue::{Client, Error, ErrorKind, Handle, as_completed, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::task::Poll;
@@ -466,5 +466,44 @@ fn a_dropped_worker_drops_no_running_future() {
         gate.open();
         drive(&client, x).unwrap();
         assert_eq!((counts.polls.get(), counts.drops.get()), (2, 1));
+    });
+}
+
+#[test]
+fn clients_of_one_thread_end_once_though_a_hook_holds_handles_of_another() {
+    /// What is dropped with a client's hook.
+    fn ends_with(drops: &Count, handle: Option<Handle<u64>>) -> Client {
+        let held = (drops.on_drop(), handle);
+        let hook = move |_: &Error| {
+            let _ = &held;
+        };
+        Client::builder().workers(0).on_unobserved(hook).build()
+    }
+    bounded(|| {
+        let ends = [Count::new(), Count::new(), Count::new()];
+        let counts = ends.clone();
+        let ended = move || counts.each_ref().map(Count::get);
+        let [first_ends, second_ends, third_ends] = ends;
+        let seen = ended.clone();
+        let user = thread::spawn(move || {
+            let first = ends_with(&first_ends, None);
+            let second = ends_with(&second_ends, Some(first.ready(5)));
+            let third = ends_with(&third_ends, None);
+            // This thread was the last to use `second`, and others have done away with it since.
+            let x = second.ready(1u64);
+            thread::spawn(move || drop((second, x))).join().unwrap();
+            // So it ends here, and with its hook a handle of `first`'s.
+            let x = third.ready(2u64);
+            assert_eq!(seen(), [0, 1, 0]);
+            drop(first);
+            drop(third);
+            assert_eq!(seen()[2], 0, "a handle is left");
+            assert_eq!(x.try_get().unwrap().unwrap(), 2);
+            let last = x.clone();
+            thread::spawn(move || drop(last)).join().unwrap();
+            assert_eq!(x.result().unwrap(), 2);
+        });
+        user.join().unwrap();
+        eventually("each has ended", || ended() == [1, 1, 1]);
     });
 }
