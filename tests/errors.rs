@@ -770,6 +770,9 @@ fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
         eventually("it's dropped", || drops.get() == 1);
         let of_the_task = || told.lock().unwrap().iter().filter(|e| e.contains("failure")).count();
         assert_eq!(of_the_task(), 1);
+        eventually("the hook is told of the panic", || {
+            told.lock().unwrap().iter().any(|e| e.contains("a destructor's panic"))
+        });
         works(&client);
         // Also where others, which fail with it, have it last.
         let bad = client.try_submit(fails, ());
