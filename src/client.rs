@@ -295,6 +295,9 @@ impl Client {
     }
 
     /// How many tasks are held in memory, finished ones and others.
+    ///
+    /// It's exact while nothing happens. A task that was given up while it lay in a queue has dropped all it
+    /// held, and counts until a worker comes upon what is left of it.
     pub fn held(&self) -> usize {
         self.core.held()
     }
@@ -512,7 +515,8 @@ impl Builder {
     /// Its tasks run while someone outside blocks on or awaits one of its handles, or drives a
     /// [`worker`](Client::worker). Among ready tasks of equal priority it picks at random. Its clock moves on
     /// only when nothing is ready, straight to the next timer of [`sleep`](crate::sleep), a timeout or a
-    /// retry, so time costs no time. Blocking work runs on the spot.
+    /// retry, so time costs no time. Blocking work runs on the spot. Handles in a `HashMap` are looked at in its
+    /// order, which differs from run to run: give a `BTreeMap` where the schedule is to be the same.
     ///
     /// ```
     /// use std::time::Duration;

@@ -283,7 +283,8 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
-    /// As [`Client::map_stream`], with these options. With a key, the tasks' keys are that with a number.
+    /// As [`Client::map_stream`], with these options. With a key, the tasks' keys are that with a number; a result
+    /// that another handle of such a key still needs can't be moved out and is [`Lost`](crate::ErrorKind::Lost).
     pub fn map_stream<S, F, A>(
         self,
         inputs: S,
