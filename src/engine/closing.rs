@@ -23,6 +23,7 @@ use super::header::Task;
 use super::purse;
 use super::release;
 use super::state::{DONE, LISTED, PARKED, QUEUED, RUNNING, STARTED};
+use super::waker;
 use super::worker;
 use crate::Error;
 
@@ -94,9 +95,8 @@ impl Core {
         for task in self.started.list().into_iter().filter(which) {
             if task.state.load() & RUNNING == 0 {
                 self.refuse(&task);
-            } else if task.state.wake() {
-                // SAFETY: waking a suspended task hands over the engine's reference.
-                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+            } else {
+                waker::wake_task(task.as_ref());
             }
         }
     }

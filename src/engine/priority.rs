@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::context;
 use super::core::Core;
 use super::finish;
 use super::header::{Task, TaskRef};
 use super::state::{AGAIN, PARKED, QUEUED, RUNNING};
+use super::waker;
 
 impl Core {
     /// Raises the priority of a task, and of all that it waits for, to at least `priority`.
@@ -47,10 +47,9 @@ impl Core {
             task.core().to_ref().schedule_again(task);
         } else if state & RUNNING == 0 {
             let all_known = task.core().started.awaited(task.as_ref(), tasks);
-            if (!all_known || state & PARKED != 0) && task.state.wake() {
+            if !all_known || state & PARKED != 0 {
                 // It knows best what to make of it.
-                // SAFETY: waking a suspended task hands over the engine's reference.
-                context::schedule(unsafe { Task::from_raw(task.as_ref().as_ptr()) });
+                waker::wake_task(task.as_ref());
             }
         }
     }

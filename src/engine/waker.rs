@@ -40,11 +40,15 @@ unsafe fn wake(data: *const ()) {
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: the waker keeps the task; waking a suspended one hands over the engine's reference.
-    unsafe {
-        if TaskRef::new(header(data)).state.wake() {
-            context::schedule(Task::from_raw(header(data)));
-        }
+    // SAFETY: the waker keeps the task.
+    wake_task(unsafe { TaskRef::new(header(data)) });
+}
+
+/// Puts a suspended task into a queue, and has one that is in a poll put there after it.
+pub(crate) fn wake_task(task: TaskRef<'_>) {
+    if task.state.wake() {
+        // SAFETY: waking a suspended task hands over the engine's reference.
+        context::schedule(unsafe { Task::from_raw(task.as_ptr()) });
     }
 }
 
