@@ -15,6 +15,22 @@ use crate::{Handle, Ref};
 /// * Vectors, slices, arrays, options and maps of handles, and references to those: as a container of
 ///   values, or of `Ref`s.
 ///
+/// What comes from a handle may be the value or a `Ref`, so a closure has to say which it takes:
+///
+/// ```
+/// # let client = ensue::Client::new();
+/// # let x = client.submit(async || 1u64, ());
+/// let y = client.submit(async |x: u64| x + 1, &x);
+/// ```
+///
+/// Without the type, the compiler asks for it:
+///
+/// ```compile_fail,E0283
+/// # let client = ensue::Client::new();
+/// # let x = client.submit(async || 1u64, ());
+/// let y = client.submit(async |x| x + 1, &x);
+/// ```
+///
 /// You never implement it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input for an argument of type `{T}`",
