@@ -11,6 +11,7 @@ use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::attempt::{Again, Once};
+use crate::body::{self, Spawned};
 use crate::engine::cell;
 use crate::engine::context;
 use crate::engine::core::{Core, CoreRef};
@@ -24,6 +25,7 @@ use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::observe::events::Events;
 use crate::options::Options;
+use crate::submit;
 use crate::{Error, Handle, Key};
 
 /// Where work is submitted: an executor with a keyed store of results.
@@ -87,7 +89,7 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
-        self.task().submit(function, inputs)
+        submit::plain(&self.core, body::plain::<F, A>, function, inputs.into_waits())
     }
 
     /// Submits an async function that returns a `Result`: an `Err` is the task's error, of kind
@@ -268,7 +270,7 @@ impl Client {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        self.task().spawn(future)
+        submit::plain(&self.core, body::spawned, Spawned(future), ())
     }
 
     /// A handle of a value that is there already.

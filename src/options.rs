@@ -11,7 +11,7 @@ use futures_core::Stream;
 
 use crate::attempt::{Again, Often, Once};
 use crate::body::{self, Spawned};
-use crate::engine::context;
+use crate::engine::cell::{self, Setup};
 use crate::engine::header::Task;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, TaskFn};
@@ -257,6 +257,16 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
+        if self.settings.is_plain() {
+            let (core, priority) = (self.client.core(), self.settings.priority);
+            return submit::many(core, inputs, |input| {
+                let setup = Setup { priority, ..Setup::default() };
+                let waits = input.into_waits();
+                let (typed, ready) =
+                    cell::create(core, setup, body::plain::<F, A>, function.clone(), waits);
+                (Handle::new(typed), ready)
+            });
+        }
         self.many(inputs, |submission, input| {
             let (plain, planned) = (body::plain::<F, A>, body::planned::<R, F, A>);
             submission.create(plain, planned, function.clone(), input.into_waits())
@@ -314,16 +324,7 @@ impl<'c, R> Options<'c, R> {
     ) -> Vec<Handle<T>> {
         let core = self.client.core();
         let mut numbered = submit::numbered(self.settings);
-        let inputs = inputs.into_iter();
-        let mut handles = Vec::with_capacity(inputs.size_hint().0);
-        let mut ready = Vec::with_capacity(inputs.size_hint().0);
-        for input in inputs {
-            let (handle, task) = create(Submission { core, settings: numbered() }, input);
-            handles.push(handle);
-            ready.extend(task);
-        }
-        context::schedule_all(core, ready);
-        handles
+        submit::many(core, inputs, |input| create(Submission { core, settings: numbered() }, input))
     }
 }
 

@@ -16,6 +16,58 @@ use crate::engine::typed::Typed;
 use crate::options::TaskOptions;
 use crate::{Error, Handle, Key, Retry, key};
 
+/// So many new tasks are queued at a time: enough to share the cost, few enough that workers begin while
+/// the rest are still being made.
+const AT_ONCE: usize = 64;
+
+/// Submits a function without any options.
+pub(crate) fn plain<S, F, W, Fut, T>(core: &Core, start: S, function: F, waits: W) -> Handle<T>
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let (typed, ready) = cell::create(core, Setup::default(), start, function, waits);
+    if let Some(task) = ready {
+        context::schedule_new(task);
+    }
+    Handle::new(typed)
+}
+
+/// Submits what `create` makes of each of the inputs, some at a time.
+pub(crate) fn many<I, T>(
+    core: &Core,
+    inputs: impl IntoIterator<Item = I>,
+    mut create: impl FnMut(I) -> (Handle<T>, Option<Task>),
+) -> Vec<Handle<T>> {
+    let inputs = inputs.into_iter();
+    let mut handles = Vec::with_capacity(inputs.size_hint().0);
+    let mut ready = Bulk { core, tasks: Vec::with_capacity(AT_ONCE) };
+    for input in inputs {
+        let (handle, task) = create(input);
+        handles.push(handle);
+        ready.tasks.extend(task);
+        if ready.tasks.len() == AT_ONCE {
+            context::schedule_all(core, &mut ready.tasks);
+        }
+    }
+    handles
+}
+
+/// New tasks that are not queued yet; they are in the end, also where the iterator of inputs panics.
+struct Bulk<'c> {
+    core: &'c Core,
+    tasks: Vec<Task>,
+}
+
+impl Drop for Bulk<'_> {
+    fn drop(&mut self) {
+        context::schedule_all(self.core, &mut self.tasks);
+    }
+}
+
 /// Where a task is submitted, and how it's to be run.
 pub(crate) struct Submission<'c> {
     pub(crate) core: &'c Core,
@@ -108,6 +160,11 @@ impl Submission<'_> {
 }
 
 impl TaskOptions {
+    /// Whether there's nothing to it but a priority.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.key.is_none() && self.name.is_none() && !self.needs_plan()
+    }
+
     fn needs_plan(&self) -> bool {
         self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
     }

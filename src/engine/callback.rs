@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use super::header::{TaskRef, User};
 use super::release::quietly;
+use super::state::CALLBACKS;
 use super::typed::Typed;
 use super::waiters::{Kind, Link};
 
@@ -18,6 +19,7 @@ fn add(user: &User, code: Box<dyn FnOnce(&mut User) + Send>) {
     let task: TaskRef<'_> = user.task();
     if let Some(mut locked) = task.waiters.lock() {
         let callback = Box::into_raw(Box::new(Callback { link: Link::new(Kind::Callback), code }));
+        task.state.set(CALLBACKS);
         // SAFETY: it's new, and stays in place until it's called. A pointer to the whole is one to
         // its first field.
         unsafe { locked.push(callback.cast::<Link>()) };

@@ -17,6 +17,7 @@ use super::count::Built;
 use super::edges::Waits;
 use super::finish;
 use super::header::{Extras, Header, Run, SeeEdge, Task, TaskRef, User, VTable};
+use super::memory;
 use super::park;
 use super::release::quietly;
 use super::state::State;
@@ -190,8 +191,12 @@ where
     }
 
     unsafe fn dealloc(header: NonNull<Header>) {
-        // SAFETY: it came from a box, and the caller is the last one to have it.
-        unsafe { drop(Box::from_raw(header.cast::<Self>().as_ptr())) };
+        let cell = header.cast::<Self>();
+        // SAFETY: it was allocated as such, and the caller is the last one to have it.
+        unsafe {
+            ptr::drop_in_place(cell.as_ptr());
+            memory::free(cell);
+        }
     }
 }
 
@@ -237,14 +242,16 @@ where
     let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
     let header = Header::new(state, Waiters::new(), vtable, core, priority, extras);
     let stage = UnsafeCell::new(Stage::Waiting(function, waits));
-    let cell: Box<Cell<S, F, W, Fut, T>> = Box::new(Cell { header, start, stage });
-    let cell = Box::leak(cell);
     if inputs > 0 {
-        cell.header.count.begin(inputs);
+        header.count.begin(inputs);
     }
-    let header = NonNull::from(cell).cast::<Header>();
-    // SAFETY: a cell begins with its header, and was made with one user, of this type.
-    unsafe { Typed::new(User::from_raw(header)) }
+    let cell: NonNull<Cell<S, F, W, Fut, T>> = memory::allocate();
+    // SAFETY: the memory is fit for it. A cell begins with its header, and was made with one user, of
+    // this type.
+    unsafe {
+        cell.write(Cell { header, start, stage });
+        Typed::new(User::from_raw(cell.cast()))
+    }
 }
 
 /// Enters the task into the lists of its inputs, and returns it where it's ready to run.
@@ -334,10 +341,12 @@ pub(crate) fn create_ended<T: Send + 'static>(
     let mut header = Header::new(State::finished(), waiters, vtable, core, 0, extras);
     *header.failure.get_mut() = failure;
     let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
-    let cell: Box<Ended<T>> = Box::new(Cell { header, start, stage: UnsafeCell::new(stage) });
-    let header = NonNull::from(Box::leak(cell)).cast::<Header>();
+    let cell: NonNull<Ended<T>> = memory::allocate();
     // SAFETY: as in `allocate`.
-    let typed = unsafe { Typed::new(User::from_raw(header)) };
+    let typed = unsafe {
+        cell.write(Cell { header, start, stage: UnsafeCell::new(stage) });
+        Typed::new(User::from_raw(cell.cast()))
+    };
     core.hook.tell(typed.task(), || park::status(typed.task()));
     typed
 }

@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{Ordering, fence};
 
 use super::core::{Core, CoreRef};
 use super::header::{Header, Task, TaskRef};
@@ -157,9 +159,58 @@ pub(crate) fn schedule(task: Task) {
     with_local(task, Core::schedule);
 }
 
-/// The same for a task that has just been made ready: it goes first.
-pub(crate) fn schedule_next(task: Task) {
-    with_local(task, Core::schedule_next);
+/// So many tasks are queued before sleeping workers are told of them, at most.
+const ANNOUNCED_TOGETHER: u32 = 64;
+
+/// The tasks that a finishing one makes ready: they go first, before what was submitted, and are announced
+/// some at a time.
+pub(crate) struct MadeReady<'a> {
+    context: Option<&'a Context<'static>>,
+    /// Whether this worker may keep one where nobody else can take it: it's about to look for work.
+    pub(crate) may_keep_one: bool,
+    unannounced: u32,
+}
+
+pub(crate) fn make_ready(code: impl FnOnce(&mut MadeReady<'_>)) {
+    // SAFETY: as in `current`.
+    let context = unsafe { CURRENT.get().as_ref() };
+    let mut ready = MadeReady { context, may_keep_one: true, unannounced: 0 };
+    code(&mut ready);
+    ready.announce();
+}
+
+impl MadeReady<'_> {
+    pub(crate) fn push(&mut self, task: Task) {
+        let here = self.context.filter(|context| {
+            let core = context.core;
+            ptr::eq(core, task.core()) && task.priority() == 0 && core.seeded.is_none()
+        });
+        let Some(local) = here.and_then(|context| context.local) else {
+            return schedule(task);
+        };
+        if self.may_keep_one {
+            if let Err(task) = local.keep_next(task) {
+                local.push_fresh(task);
+                self.unannounced += 1;
+            }
+        } else {
+            local.push_fresh(task);
+            self.unannounced += 1;
+        }
+        if self.unannounced == ANNOUNCED_TOGETHER {
+            self.announce();
+        }
+    }
+
+    /// Wakes a worker for what was queued; also before foreign code, which may take its time.
+    pub(crate) fn announce(&mut self) {
+        if mem::take(&mut self.unannounced) > 0 {
+            // Before looking for sleepers.
+            fence(Ordering::SeqCst);
+            // What has just been made ready hasn't started.
+            self.context.into_iter().for_each(|context| context.core.pushed(true));
+        }
+    }
 }
 
 /// Queues a new task, whose client the caller has.
@@ -178,7 +229,7 @@ pub(crate) fn schedule_new(task: Task) {
 }
 
 /// Queues new tasks, at once.
-pub(crate) fn schedule_all(core: &Core, tasks: Vec<Task>) {
+pub(crate) fn schedule_all(core: &Core, tasks: &mut Vec<Task>) {
     let local = current(|context| ptr::eq(context.core, core).then_some(context.local).flatten());
     core.schedule_all(tasks, local.flatten());
 }

@@ -13,6 +13,7 @@ use super::injector::Injector;
 use super::limits::Limits;
 use super::local::{Local, Stealers};
 use super::lock::Lock;
+use super::memory;
 use super::purse::Held;
 use super::release::{Job, defer};
 use super::seeded::Seeded;
@@ -101,6 +102,7 @@ impl CoreRef {
         limits: Limits,
         unobserved: Unobserved,
     ) -> Self {
+        memory::engine_made();
         let core = Box::new(Core {
             refs: AtomicUsize::new(1),
             anchors: AtomicUsize::new(1),
@@ -132,6 +134,7 @@ impl Drop for Core {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
             forget_if_it_panics(payload);
         }
+        memory::engine_gone();
     }
 }
 
@@ -205,36 +208,30 @@ impl Core {
             self.urgent.push(priority, task);
         } else if let Some(local) = local {
             local.push(task);
+            // Before looking for sleepers.
+            fence(Ordering::SeqCst);
         } else {
             self.injector.push(task);
         }
     }
 
-    /// Queues a task that a finished one has just made ready: it goes first.
-    pub(crate) fn schedule_next(&self, task: Task, local: Option<&Local>) {
-        match local {
-            Some(local) if task.priority() == 0 && self.seeded.is_none() => {
-                // What has just been made ready hasn't started.
-                if local.push_next(task) {
-                    self.pushed(true);
-                }
-            }
-            _ => self.schedule(task, local),
+    /// Queues tasks, at once.
+    pub(crate) fn schedule_all(&self, tasks: &mut Vec<Task>, local: Option<&Local>) {
+        if tasks.is_empty() {
+            return;
         }
-    }
-
-    /// Queues new tasks, at once.
-    pub(crate) fn schedule_all(&self, tasks: Vec<Task>, local: Option<&Local>) {
+        let any_new = tasks.iter().any(|task| task.state.load() & STARTED == 0);
         let plain = self.seeded.is_none() && tasks.iter().all(Self::is_plain);
-        if plain && local.is_none() {
-            let any_new = tasks.iter().any(|task| task.state.load() & STARTED == 0);
-            self.injector.push_all(tasks);
-            self.pushed(any_new);
-        } else {
-            for task in tasks {
-                self.schedule(task, local);
+        match local {
+            None if plain => self.injector.push_all(tasks.drain(..)),
+            Some(local) if plain => {
+                tasks.drain(..).for_each(|task| local.push(task));
+                // As in `enqueue`.
+                fence(Ordering::SeqCst);
             }
+            _ => tasks.drain(..).for_each(|task| self.enqueue(task, local)),
         }
+        self.pushed(any_new);
     }
 
     /// Whether a task may go into the queue that links its tasks.

@@ -180,7 +180,8 @@ fn waited_for(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
         unsafe {
             (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
             if task.count.release(1) {
-                super::finish::was_last(task.as_ptr(), false);
+                let ready = super::finish::was_last(task.as_ptr());
+                ready.into_iter().for_each(super::context::schedule);
             }
         }
         return true;

@@ -12,13 +12,13 @@
 use std::ptr::NonNull;
 
 use super::callback;
-use super::context;
+use super::context::{self, MadeReady};
 use super::count::Hold;
 use super::header::{Header, Task, TaskRef, User};
 use super::park;
 use super::release::{self, Job, defer};
 use super::sink;
-use super::state::{ClaimToEnd, DETACHED, LISTED, OBSERVED};
+use super::state::{CALLBACKS, ClaimToEnd, DETACHED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
 use crate::{Error, ErrorKind, Status};
@@ -40,11 +40,12 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
     if error.is_some() && list.has_dependents() {
         task.state.set(OBSERVED);
     }
-    if task.state.load() & LISTED != 0 {
+    let state = task.state.load();
+    if state & LISTED != 0 {
         task.core().started.remove(&task);
     }
     task.core().hook.tell(task.as_ref(), || park::status(task.as_ref()));
-    let for_callbacks = list.has_callbacks().then(|| {
+    let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
         // SAFETY: the user just added.
         unsafe { User::from_raw(task.as_ref().as_ptr()) }
@@ -60,7 +61,9 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         }
         defer(Job::Clear(task));
     }
-    tell(list, error.as_ref(), for_callbacks);
+    if !list.is_empty() {
+        context::make_ready(|ready| tell(list, error.as_ref(), for_callbacks, ready));
+    }
 }
 
 /// Closes a task that has failed with `error`, or with what it was doomed with before.
@@ -78,9 +81,14 @@ fn close_failed(task: &Task, error: Option<Error>) -> (Taken, Option<Error>) {
 }
 
 /// Tells everyone who waited. The task itself may be gone.
-fn tell(list: Taken, error: Option<&Error>, mut for_callbacks: Option<User>) {
+fn tell(
+    list: Taken,
+    error: Option<&Error>,
+    mut for_callbacks: Option<User>,
+    ready: &mut MadeReady<'_>,
+) {
     // A callback may block: nothing may be left where only this worker finds it.
-    let may_keep_one = for_callbacks.is_none();
+    ready.may_keep_one = for_callbacks.is_none();
     for link in list {
         // SAFETY: an entry of a taken list stays in place until it's told, here and once; its kind
         // says what it's the first field of.
@@ -92,12 +100,19 @@ fn tell(list: Taken, error: Option<&Error>, mut for_callbacks: Option<User>) {
                         doom(dependent, error.clone());
                     }
                     if dependent.count.release(1) {
-                        was_last(dependent.as_ptr(), may_keep_one);
+                        was_last(dependent.as_ptr()).into_iter().for_each(|task| ready.push(task));
                     }
                 }
-                Kind::Wait => wait::fire(link),
-                Kind::Member => sink::deliver(link),
+                Kind::Wait => {
+                    ready.announce();
+                    wait::fire(link);
+                }
+                Kind::Member => {
+                    ready.announce();
+                    sink::deliver(link);
+                }
                 Kind::Callback => {
+                    ready.announce();
                     if let Some(user) = &mut for_callbacks {
                         callback::call(link, user);
                     }
@@ -107,12 +122,12 @@ fn tell(list: Taken, error: Option<&Error>, mut for_callbacks: Option<User>) {
     }
 }
 
-/// A waiting task has nothing left to wait for: queues it, or ends it if it's doomed.
+/// A waiting task has nothing left to wait for: returns it, to be queued, or ends it if it's doomed.
 ///
 /// # Safety
 ///
 /// The caller released the last hold.
-pub(crate) unsafe fn was_last(header: NonNull<Header>, may_keep_one: bool) {
+pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     // SAFETY: whoever releases the last hold gets the engine's reference.
     let task = unsafe { Task::from_raw(header) };
     task.state.let_go();
@@ -121,14 +136,10 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>, may_keep_one: bool) {
         if task.state.claim().is_some() {
             defer(Job::End(task));
         }
-        return;
+        return None;
     }
     task.core().hook.tell(task.as_ref(), || Status::Ready);
-    if may_keep_one {
-        context::schedule_next(task);
-    } else {
-        context::schedule(task);
-    }
+    Some(task)
 }
 
 /// Decides that the task ends with `error`; false where its outcome, or its doom, was decided
@@ -176,7 +187,7 @@ pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
     }
     if task.count.release(released) {
         // SAFETY: it was the last hold.
-        unsafe { was_last(task.as_ptr(), false) };
+        unsafe { was_last(task.as_ptr()) }.into_iter().for_each(context::schedule);
     }
 }
 

@@ -45,20 +45,22 @@ impl Local {
         self.queue.push(task);
     }
 
-    /// True where others can see it.
-    #[must_use]
-    pub(crate) fn push_next(&self, task: Task) -> bool {
+    /// Keeps a task for this worker alone, if there's none yet.
+    pub(crate) fn keep_next(&self, task: Task) -> Result<(), Task> {
         match self.next.take() {
             None => {
                 self.next.set(Some(task));
-                false
+                Ok(())
             }
             taken => {
                 self.next.set(taken);
-                self.fresh.push(task);
-                true
+                Err(task)
             }
         }
+    }
+
+    pub(crate) fn push_fresh(&self, task: Task) {
+        self.fresh.push(task);
     }
 
     /// A task that a finished one has made ready, unless there were too many of them in a row.

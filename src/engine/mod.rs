@@ -32,6 +32,7 @@ mod injector;
 pub(crate) mod limits;
 mod local;
 pub(crate) mod lock;
+mod memory;
 pub(crate) mod park;
 mod priority;
 mod purse;

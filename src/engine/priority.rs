@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::context;
 use super::core::Core;
 use super::finish;
 use super::header::{Task, TaskRef};
@@ -33,7 +34,8 @@ impl Core {
                     tasks.push(edge.task().to_task());
                 });
                 if task.count.release(1) {
-                    finish::was_last(task.as_ref().as_ptr(), false);
+                    let ready = finish::was_last(task.as_ref().as_ptr());
+                    ready.into_iter().for_each(context::schedule);
                 }
             }
             return;

@@ -5,8 +5,9 @@
 //! workers are up soon.
 //!
 //! No task is left lying while a worker sleeps: who queues a task then looks for sleepers, and who
-//! goes to sleep enters the list and then looks at the queues, with a sequentially consistent fence
-//! in between on both sides, so at least one of them sees the other.
+//! goes to sleep enters the list and then looks at the queues, both in a sequentially consistent order,
+//! so at least one of them sees the other. The shared queues are changed by operations that are part of that
+//! order; who has pushed into a worker's own queue, by plain stores, puts a fence in between.
 //!
 //! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
 //! doesn't count as being on its way.
@@ -39,7 +40,6 @@ struct Sleeper {
 impl Sleepers {
     /// After a task was queued.
     pub(crate) fn wake_one(&self) {
-        fence(Ordering::SeqCst);
         if self.may_wake() {
             self.wake_next();
         }

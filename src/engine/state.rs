@@ -64,6 +64,9 @@ pub(crate) const HELD: u64 = 1 << 11;
 /// entry is made, and never cleared.
 pub(crate) const AGAIN: u64 = 1 << 12;
 
+/// There are callbacks among its waiters. Set and read under the lock of the waiters word, or by who closed it.
+pub(crate) const CALLBACKS: u64 = 1 << 13;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
 pub(crate) const REF: u64 = 1 << 14;
 const REF_MASK: u64 = (USER - 1) & !(REF - 1);
@@ -193,7 +196,7 @@ impl State {
     /// Makes a failed task one that waits again, and that is held until [`State::let_go`]. The caller is a
     /// user and the only one who rewinds.
     pub(crate) fn rewind(&self) {
-        const PAST: u64 = DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED;
+        const PAST: u64 = DONE | STARTED | LISTED | PARKED | AWAITS | OBSERVED | CALLBACKS;
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             Some((state & !PAST | QUEUED | HELD) + REF)
         });
@@ -259,6 +262,12 @@ impl State {
 
     /// Claims the value for the caller, who is a user, if there is no other one.
     pub(crate) fn take(&self) -> bool {
+        let state = self.load();
+        if Self::is_alone(state) {
+            // Nobody else has the task, so nobody else changes the state.
+            self.0.store(state | TAKEN, Ordering::Relaxed);
+            return state & TAKEN == 0;
+        }
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
                 (users(state) == 1 && state & TAKEN == 0).then_some(state | TAKEN)

@@ -340,20 +340,12 @@ impl Taken {
         self.next.is_null()
     }
 
-    pub(crate) fn has_callbacks(&self) -> bool {
-        self.any(|kind| kind == Kind::Callback)
-    }
-
     pub(crate) fn has_dependents(&self) -> bool {
-        self.any(|kind| matches!(kind, Kind::Edge(_)))
-    }
-
-    fn any(&self, wanted: impl Fn(Kind) -> bool) -> bool {
         let mut link = self.next;
         while !link.is_null() {
             // SAFETY: taken entries stay in place until they're told.
             unsafe {
-                if wanted((*link).kind()) {
+                if matches!((*link).kind(), Kind::Edge(_)) {
                     return true;
                 }
                 link = (*link).next.get();

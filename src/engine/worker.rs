@@ -1,13 +1,13 @@
 //! A worker: a future that runs tasks while it's polled.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::{Context as Poller, Poll, Waker};
 
-use super::context::{self, Context};
+use super::context::{self, Awaited, Context};
 use super::core::{Core, CoreRef};
 use super::finish;
 use super::header::{Run, Task};
@@ -31,15 +31,22 @@ const LOOK_OUTSIDE: u32 = 61;
 pub(crate) struct WorkerFuture {
     core: CoreRef,
     local: Local,
-    others: Vec<Stealers>,
-    others_version: usize,
+    others: RefCell<Vec<Stealers>>,
+    others_version: Cell<usize>,
     id: usize,
     /// On a thread of the client's.
     own: bool,
     mode: Mode,
     ticks: Cell<u32>,
     /// It was woken and hasn't said that it arrived.
-    on_its_way: bool,
+    on_its_way: Cell<bool>,
+}
+
+/// Why a worker stops running tasks for now.
+enum Stop {
+    OutOfWork,
+    OutOfBudget,
+    Leave,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,28 +63,32 @@ impl WorkerFuture {
         Self {
             core,
             local: Local::new(),
-            others: Vec::new(),
-            others_version: 0,
+            others: RefCell::default(),
+            others_version: Cell::new(0),
             id: IDS.fetch_add(1, Ordering::Relaxed),
             own,
             mode: Mode::New,
             ticks: Cell::new(0),
-            on_its_way: false,
+            on_its_way: Cell::new(false),
         }
     }
 
     fn wake_up(&mut self) {
         match self.mode {
             Mode::New => self.core.add_worker(self.id, self.own, self.local.stealers()),
-            Mode::Asleep => self.on_its_way |= self.core.sleepers.leave(self.id) && self.own,
+            Mode::Asleep => {
+                if self.core.sleepers.leave(self.id) && self.own {
+                    self.on_its_way.set(true);
+                }
+            }
             Mode::Awake | Mode::Gone => {}
         }
         self.mode = Mode::Awake;
     }
 
     /// Says, once, that the wake has been used, and passes it on if there's more to do.
-    fn arrived(&mut self) {
-        if mem::take(&mut self.on_its_way) {
+    fn arrived(&self) {
+        if self.on_its_way.take() {
             self.core.sleepers.arrive();
             if self.core.has_queued() {
                 self.core.sleepers.wake_one();
@@ -85,7 +96,7 @@ impl WorkerFuture {
         }
     }
 
-    fn next(&mut self) -> Option<Task> {
+    fn next(&self) -> Option<Task> {
         let core = &*self.core;
         if let Some(seeded) = &core.seeded {
             return seeded.pop();
@@ -114,33 +125,52 @@ impl WorkerFuture {
         self.steal().or_else(|| self.local.pop_fresh()).or_else(|| self.core.urgent.pop())
     }
 
+    fn run_some(&self, budget: &mut u32) -> Stop {
+        let context = Context::of_worker(&self.core, &self.local);
+        context.enter(|| {
+            loop {
+                if self.is_to_leave(false) {
+                    return Stop::Leave;
+                }
+                if *budget == 0 {
+                    return Stop::OutOfBudget;
+                }
+                let Some(task) = self.next() else { return Stop::OutOfWork };
+                self.arrived();
+                run(&self.core, &context, task);
+                *budget -= 1;
+            }
+        })
+    }
+
     /// Moves a batch from the shared queue to the end of this worker's.
     fn refill(&self) {
         if self.core.injector.take(BATCH, |task| self.local.push(task)) || !self.local.is_empty() {
+            // Before looking for sleepers.
+            fence(Ordering::SeqCst);
             self.core.sleepers.wake_one();
         }
     }
 
-    fn steal(&mut self) -> Option<Task> {
+    fn steal(&self) -> Option<Task> {
         let version = self.core.workers_version();
-        if version != self.others_version {
-            self.others = self.core.other_workers(self.id);
-            self.others_version = version;
+        let others = &mut *self.others.borrow_mut();
+        if version != self.others_version.get() {
+            *others = self.core.other_workers(self.id);
+            self.others_version.set(version);
         }
-        if self.others.is_empty() {
+        if others.is_empty() {
             return None;
         }
-        let start = fastrand::usize(..self.others.len());
-        let (first, second) = self.others.split_at(start);
+        let start = fastrand::usize(..others.len());
+        let (first, second) = others.split_at(start);
         second.iter().chain(first).find_map(|other| self.local.steal_from(other))
     }
 
     /// Puts what is left in its queue where others find it.
     fn hand_over(&mut self) {
-        let tasks: Vec<_> = self.local.drain().collect();
-        if !tasks.is_empty() {
-            self.core.schedule_all(tasks, None);
-        }
+        let mut tasks: Vec<_> = self.local.drain().collect();
+        self.core.schedule_all(&mut tasks, None);
     }
 
     /// Whether this worker is one too many, or the engine is closed and has nothing left to do.
@@ -156,7 +186,7 @@ impl WorkerFuture {
         self.mode = Mode::Gone;
         self.hand_over();
         self.core.remove_worker(self.id);
-        if mem::take(&mut self.on_its_way) {
+        if self.on_its_way.take() {
             self.core.sleepers.arrive();
         }
         // It may have been woken for something that it leaves to others.
@@ -177,24 +207,19 @@ impl Future for WorkerFuture {
         }
         this.wake_up();
         // One step at a time, so that who drives a seeded client stops at the same point each time.
-        let budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
-        let mut ran = 0;
+        let mut budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
         loop {
-            if this.is_to_leave(false) {
-                return this.leave();
-            }
-            if ran == budget {
-                if this.local.show_next() {
-                    this.core.sleepers.wake_one();
+            match this.run_some(&mut budget) {
+                Stop::OutOfWork => {}
+                Stop::OutOfBudget => {
+                    if this.local.show_next() {
+                        fence(Ordering::SeqCst);
+                        this.core.sleepers.wake_one();
+                    }
+                    poller.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-                poller.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if let Some(task) = this.next() {
-                this.arrived();
-                run(&this.core, &this.local, task);
-                ran += 1;
-                continue;
+                Stop::Leave => return this.leave(),
             }
             if this.is_to_leave(true) {
                 return this.leave();
@@ -202,7 +227,7 @@ impl Future for WorkerFuture {
             if this.core.seeded.as_ref().is_some_and(|seeded| seeded.clock.advance()) {
                 continue;
             }
-            if mem::take(&mut this.on_its_way) {
+            if this.on_its_way.take() {
                 this.core.sleepers.arrive();
             }
             this.core.sleepers.enter(this.id, this.own, poller.waker().clone());
@@ -259,22 +284,19 @@ pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> boo
 }
 
 /// Runs a task that came out of a queue, until it ends or is suspended.
-fn run(core: &Core, local: &Local, task: Task) {
+fn run(core: &Core, context: &Context<'_>, task: Task) {
     let Some(before) = task.state.claim() else { return };
-    let context = Context::of_worker(core, local);
-    context.enter(|| {
-        if core.refuses(before) {
-            core.refuse(&task);
-        }
-        if task.waiters.is_doomed() {
-            defer(Job::End(task));
-            return;
-        }
-        if before & STARTED == 0 {
-            core.hook.tell(task.as_ref(), || Status::Running);
-        }
-        poll(core, &context, task);
-    });
+    if core.refuses(before) {
+        core.refuse(&task);
+    }
+    if task.waiters.is_doomed() {
+        defer(Job::End(task));
+        return;
+    }
+    if before & STARTED == 0 {
+        core.hook.tell(task.as_ref(), || Status::Running);
+    }
+    poll(core, context, task);
 }
 
 fn poll(core: &Core, context: &Context<'_>, task: Task) {
@@ -287,15 +309,15 @@ fn poll(core: &Core, context: &Context<'_>, task: Task) {
         // SAFETY: we've claimed the task, so its contents are ours.
         context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut poller) })
     };
+    let awaited = context.take_awaited();
     match ran {
         Run::Value => finish::complete(task, None),
         Run::Failed(error) => finish::complete(task, Some(error)),
-        Run::Pending => suspend(core, context, task),
+        Run::Pending => suspend(core, task, awaited),
     }
 }
 
-fn suspend(core: &Core, context: &Context<'_>, task: Task) {
-    let awaited = context.take_awaited();
+fn suspend(core: &Core, task: Task, awaited: Awaited) {
     let listed = task.state.load() & LISTED != 0;
     if !listed {
         core.started.insert(task.as_ref(), awaited);
