@@ -154,5 +154,5 @@ pub(crate) fn dagx_tree(executor: &Arc<Executor<'static>>, n: u64) -> u64 {
         level.extend(odd);
     }
     block_on(dag.run(|future| executor.spawn(future).detach())).expect("it doesn't panic");
-    dag.get(&level[0]).expect("the root")
+    dag.get(level[0]).expect("the root")
 }
