@@ -1,7 +1,7 @@
 //! Measuring a row: rounds in which the sides take turns, and processes in which there are rounds.
 
 use std::env;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::rows::{Row, Side};
@@ -52,7 +52,7 @@ pub(crate) fn in_processes(
         let mut child = Command::new(&own);
         child.args(["--child", &row.to_string(), "--tasks", &tasks.to_string()]);
         child.args(["--rounds", &count.to_string()]);
-        child.stderr(std::process::Stdio::inherit());
+        child.stderr(Stdio::inherit());
         let output = child.output().expect("this program can be run");
         assert!(output.status.success(), "row {row} failed with {tasks} tasks");
         String::from_utf8_lossy(&output.stdout).lines().map(Round::read).collect()

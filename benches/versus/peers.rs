@@ -3,6 +3,7 @@
 //! Its tasks await those they need, moved into them where one task needs them and `Shared` where several
 //! do.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use async_executor::Executor;
@@ -11,7 +12,6 @@ use futures::stream::FuturesUnordered;
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use moka::future::Cache;
-use std::sync::Arc;
 
 use crate::rows::WORKERS;
 use crate::tasks::{add, double, inc, items, keys, leaves, pairs, quarter, total};
