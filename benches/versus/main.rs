@@ -9,7 +9,11 @@
 //! A row is measured in three fresh processes, because both sides are faster in some processes than in
 //! others. In each, the two sides take turns for some rounds after one to warm up. A round that computes
 //! a wrong answer fails the bench, and so does a row that is over its bound.
+//!
+//! The last column says how much of all cores other programs had meanwhile. Contention costs the two sides
+//! differently, so a row counts only where that is near 0.
 
+mod load;
 mod measure;
 mod others;
 mod ours;
@@ -19,6 +23,7 @@ mod tasks;
 
 use std::process::ExitCode;
 
+use load::Load;
 use measure::{Measured, in_processes, print_rounds, rounds};
 use rows::{Row, all};
 
@@ -55,21 +60,27 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
+    let wanted = || rows.iter().enumerate().filter(|(_, row)| arguments.wants(row));
+    if wanted().next().is_none() {
+        eprintln!("versus: no row is called {}", arguments.rows.join(" or "));
+        return ExitCode::from(2);
+    }
     println!(
-        "| program | peer | tasks | ours, ns | peer, ns | ours / peer | min .. max | bound | |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|---|"
+        "| program | peer | tasks | ours, ns | peer, ns | ours / peer | min .. max | bound | | others |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|---|--:|"
     );
     let mut over = 0;
-    for (at, row) in rows.iter().enumerate().filter(|(_, row)| arguments.wants(row)) {
+    for (at, row) in wanted() {
         let given = arguments.tasks.map(|tasks| vec![tasks]);
         for tasks in given.unwrap_or_else(|| row.sizes.to_vec()) {
+            let load = Load::now();
             let measured = if arguments.once {
                 Measured::over(&[rounds(row, tasks, arguments.rounds)])
             } else {
                 Measured::over(&in_processes(PROCESSES, at, tasks, arguments.rounds))
             };
             over += usize::from(row.bound.is_some_and(|bound| measured.ratio > bound));
-            print(row, tasks, &measured);
+            print(row, tasks, &measured, load.and_then(|load| load.of_others_since()));
         }
     }
     if over > 0 {
@@ -79,15 +90,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn print(row: &Row, tasks: u64, measured: &Measured) {
+fn print(row: &Row, tasks: u64, measured: &Measured, others: Option<f64>) {
     let Measured { ours, peer, ratio, min, max } = measured;
     let (bound, verdict) = match row.bound {
         Some(bound) if *ratio <= bound => (format!("{bound:.2}"), "within"),
         Some(bound) => (format!("{bound:.2}"), "OVER"),
         None => (String::new(), ""),
     };
+    let others = others.map_or(String::new(), |part| format!("{:.0} %", part * 100.0));
     println!(
-        "| {} | {} | {tasks} | {ours:.0} | {peer:.0} | {ratio:.2} | {min:.2} .. {max:.2} | {bound} | {verdict} |",
+        "| {} | {} | {tasks} | {ours:.0} | {peer:.0} | {ratio:.2} | {min:.2} .. {max:.2} | {bound} | {verdict} | {others} |",
         row.name, row.peer
     );
 }
@@ -108,6 +120,9 @@ impl Arguments {
                 "--bench" => {}
                 _ => return Err(format!("unknown argument `{argument}`")),
             }
+        }
+        if arguments.tasks == Some(0) || arguments.rounds == 0 {
+            return Err("0 is too few".into());
         }
         Ok(arguments)
     }
