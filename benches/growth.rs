@@ -1,0 +1,224 @@
+//! How costs grow: with the number of tasks, of threads that submit and of workers; and what memory stays.
+//!
+//! ```text
+//! cargo bench --bench growth
+//! cargo bench --bench growth -- --most 6
+//! ```
+//!
+//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting bytes adds a
+//! few nanoseconds to each task.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::env;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+use ensue::{Client, gather, wait_all};
+use futures_lite::future::block_on;
+use futures_lite::{StreamExt, stream};
+
+/// How many are in flight while tasks are streamed.
+const IN_FLIGHT: usize = 1000;
+
+/// How many tasks there are where their number isn't what grows.
+const TASKS: u64 = 200_000;
+
+/// What is measured so often; the median counts.
+const ROUNDS: usize = 7;
+
+const NUMBERS: [usize; 5] = [1, 2, 4, 8, 16];
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+async fn add(x: u64, y: u64) -> u64 {
+    x + y
+}
+
+fn main() {
+    let most = most();
+    println!("With the number of tasks, {IN_FLIGHT} in flight, 2 workers:\n");
+    println!("| tasks | ns a task | most bytes in use | bytes in use afterwards |");
+    println!("|--:|--:|--:|--:|");
+    for tasks in (3..=most).map(|digits| 10u64.pow(digits)) {
+        streamed(tasks);
+    }
+
+    println!("\nOf a finished task that is held, with its handle and a `u64` as its result:\n");
+    println!("| tasks | bytes a task |\n|--:|--:|");
+    for tasks in [1000, 10_000, 100_000] {
+        held(tasks);
+    }
+
+    println!("\nWith the number of threads that submit, {TASKS} tasks, 2 workers:\n");
+    println!("| threads | ns a task |\n|--:|--:|");
+    for threads in NUMBERS {
+        let client = workers(2);
+        let ns = median_ns(|| submitted_by(&client, threads as u64));
+        println!("| {threads} | {ns:.0} |");
+    }
+
+    println!("\nWith the number of workers, {TASKS} tasks:\n");
+    println!("| workers | ns a task, independent | ns a task, a tree |\n|--:|--:|--:|");
+    for number in NUMBERS {
+        let client = workers(number);
+        let independent = median_ns(|| submitted_by(&client, 1));
+        let tree = median_ns(|| tree(&client));
+        println!("| {number} | {independent:.0} | {tree:.0} |");
+    }
+}
+
+/// The number of digits after the 1 of the most tasks.
+fn most() -> u32 {
+    let given: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match given.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => 7,
+        ["--most", digits] => digits.parse().expect("a number after --most"),
+        _ => panic!("unknown arguments {given:?}; usage: growth [--most DIGITS]"),
+    }
+}
+
+fn workers(number: usize) -> Client {
+    Client::builder().workers(number).build()
+}
+
+/// Results are taken and dropped as they come.
+fn streamed(tasks: u64) {
+    let before = bytes();
+    let client = workers(2);
+    let mut most = 0;
+    let started = Instant::now();
+    let sum = block_on(async {
+        let mut results = client.map_stream(stream::iter(0..tasks), IN_FLIGHT, inc);
+        let (mut sum, mut count) = (0, 0);
+        while let Some(x) = results.next().await {
+            sum += x.expect("no task fails");
+            count += 1;
+            if count % 500 == 0 {
+                most = most.max(bytes() - before);
+            }
+        }
+        sum
+    });
+    let took = started.elapsed();
+    assert_eq!(sum, sum_to(tasks));
+    block_on(client.idle());
+    let after = bytes() - before;
+    assert_eq!(client.held(), 0);
+    println!("| {tasks} | {:.0} | {most} | {after} |", took.as_nanos() as f64 / tasks as f64);
+}
+
+/// What is in use beyond that which was in use before, with the vector of the handles.
+fn held(tasks: u64) {
+    let client = workers(2);
+    let before = bytes();
+    let handles = client.map(inc, 0..tasks);
+    block_on(wait_all(&handles));
+    block_on(client.idle());
+    let each = (bytes() - before) as f64 / tasks as f64;
+    let values = block_on(gather(&handles)).expect("no task fails");
+    assert_eq!(values.into_iter().sum::<u64>(), sum_to(tasks));
+    println!("| {tasks} | {each:.0} |");
+}
+
+/// Independent tasks, each awaited by the thread that has submitted it.
+fn submitted_by(client: &Client, threads: u64) {
+    let share = TASKS / threads;
+    let submit = |first| {
+        let handles: Vec<_> = (first..first + share).map(|i| client.submit(inc, i)).collect();
+        block_on(async {
+            let mut sum = 0;
+            for handle in handles {
+                sum += handle.await.expect("no task fails");
+            }
+            sum
+        })
+    };
+    let sum: u64 = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..threads).map(|at| scope.spawn(move || submit(at * share))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("it doesn't panic")).sum()
+    });
+    assert_eq!(sum, sum_to(TASKS));
+}
+
+fn tree(client: &Client) {
+    let leaves = TASKS.div_ceil(2);
+    let mut level = client.map(inc, 0..leaves);
+    while level.len() > 1 {
+        let odd = if level.len() % 2 == 1 { level.pop() } else { None };
+        let mut left = level.into_iter();
+        let pairs = std::iter::from_fn(|| Some((left.next()?, left.next()?)));
+        level = client.map(add, pairs);
+        level.extend(odd);
+    }
+    let root = level.pop().expect("the root");
+    assert_eq!(block_on(root).expect("no task fails"), sum_to(leaves));
+}
+
+fn sum_to(n: u64) -> u64 {
+    n * (n + 1) / 2
+}
+
+fn median_ns(mut program: impl FnMut()) -> f64 {
+    program();
+    let mut each: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let started = Instant::now();
+            program();
+            started.elapsed().as_nanos() as f64 / TASKS as f64
+        })
+        .collect();
+    each.sort_by(f64::total_cmp);
+    each[ROUNDS / 2]
+}
+
+// Counting what is allocated.
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A counter for some threads each, so that counting keeps them apart no less than they were.
+static BYTES: [CachePadded<AtomicIsize>; 32] =
+    [const { CachePadded::new(AtomicIsize::new(0)) }; 32];
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static COUNTER: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn count(bytes: isize) {
+    let mut at = COUNTER.get();
+    if at == usize::MAX {
+        at = THREADS.fetch_add(1, Ordering::Relaxed) % BYTES.len();
+        COUNTER.set(at);
+    }
+    BYTES[at].fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// How many bytes are in use.
+fn bytes() -> isize {
+    BYTES.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+}
+
+// SAFETY: all is done by the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+}

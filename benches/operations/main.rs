@@ -1,0 +1,56 @@
+//! One operation at a time: what it costs on the thread that calls it, and what it allocates there.
+//!
+//! ```text
+//! cargo bench --bench operations
+//! cargo bench --bench operations -- keyed
+//! ```
+//!
+//! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The samples are of many calls, so that a worker
+//! that wakes up weighs little.
+
+mod endings;
+mod options;
+mod results;
+mod submitting;
+
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
+
+use divan::AllocProfiler;
+use ensue::{Client, Handle};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+static CLIENT: LazyLock<Client> =
+    LazyLock::new(|| Client::builder().workers(1).limit("many", usize::MAX).build());
+
+/// A task that never ends.
+static NEVER: LazyLock<Handle<u64>> = LazyLock::new(|| CLIENT.spawn(pending()));
+
+/// A task that has ended.
+static ENDED: LazyLock<Handle<u64>> = LazyLock::new(ended);
+
+fn main() {
+    divan::main();
+}
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+fn ended() -> Handle<u64> {
+    let handle = CLIENT.submit(inc, 1);
+    assert_eq!(handle.result().unwrap(), 2);
+    handle
+}
+
+/// The output of a future that has it at once.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it had to wait"),
+    }
+}

@@ -1,0 +1,138 @@
+//! This crate beside its peers: each row is one program, written for both, measured in turn.
+//!
+//! ```text
+//! cargo bench --bench versus
+//! cargo bench --bench versus -- --row notebook --tasks 5000
+//! cargo bench --bench versus -- --once --rounds 3
+//! ```
+//!
+//! A row is measured in three fresh processes, because both sides are faster in some processes than in
+//! others. In each, the two sides take turns for some rounds after one to warm up. A round that computes
+//! a wrong answer fails the bench, and so does a row that is over its bound.
+//!
+//! The last column says how much of all cores other programs had meanwhile. Contention costs the two sides
+//! differently, so a row counts only where that is near 0.
+
+mod load;
+mod measure;
+mod others;
+mod ours;
+mod peers;
+mod rows;
+mod tasks;
+
+use std::process::ExitCode;
+
+use load::Load;
+use measure::{Measured, in_processes, print_rounds, rounds};
+use rows::{Row, all};
+
+const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once]
+
+  --row NAME   only rows with this in their name or that of their peer; may be given again
+  --tasks N    this many tasks instead of a row's own sizes
+  --rounds N   rounds in each process (9)
+  --once       measure in this process only, not in three fresh ones";
+
+/// How many processes measure a row.
+const PROCESSES: usize = 3;
+
+struct Arguments {
+    rows: Vec<String>,
+    tasks: Option<u64>,
+    rounds: usize,
+    once: bool,
+    /// The row that this process measures for its parent.
+    child: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(wrong) => {
+            eprintln!("versus: {wrong}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let rows = all();
+    if let (Some(at), Some(tasks)) = (arguments.child, arguments.tasks) {
+        print_rounds(&rounds(&rows[at], tasks, arguments.rounds));
+        return ExitCode::SUCCESS;
+    }
+
+    let wanted = || rows.iter().enumerate().filter(|(_, row)| arguments.wants(row));
+    if wanted().next().is_none() {
+        eprintln!("versus: no row is called {}", arguments.rows.join(" or "));
+        return ExitCode::from(2);
+    }
+    println!(
+        "| program | peer | tasks | ours, ns | peer, ns | ours / peer | min .. max | bound | | others |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|---|--:|"
+    );
+    let mut over = 0;
+    for (at, row) in wanted() {
+        let given = arguments.tasks.map(|tasks| vec![tasks]);
+        for tasks in given.unwrap_or_else(|| row.sizes.to_vec()) {
+            let load = Load::now();
+            let measured = if arguments.once {
+                Measured::over(&[rounds(row, tasks, arguments.rounds)])
+            } else {
+                Measured::over(&in_processes(PROCESSES, at, tasks, arguments.rounds))
+            };
+            over += usize::from(row.bound.is_some_and(|bound| measured.ratio > bound));
+            print(row, tasks, &measured, load.and_then(|load| load.of_others_since()));
+        }
+    }
+    if over > 0 {
+        eprintln!("versus: {over} over the bound");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn print(row: &Row, tasks: u64, measured: &Measured, others: Option<f64>) {
+    let Measured { ours, peer, ratio, min, max } = measured;
+    let (bound, verdict) = match row.bound {
+        Some(bound) if *ratio <= bound => (format!("{bound:.2}"), "within"),
+        Some(bound) => (format!("{bound:.2}"), "OVER"),
+        None => (String::new(), ""),
+    };
+    let others = others.map_or(String::new(), |part| format!("{:.0} %", part * 100.0));
+    println!(
+        "| {} | {} | {tasks} | {ours:.0} | {peer:.0} | {ratio:.2} | {min:.2} .. {max:.2} | {bound} | {verdict} | {others} |",
+        row.name, row.peer
+    );
+}
+
+impl Arguments {
+    fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut arguments =
+            Self { rows: Vec::new(), tasks: None, rounds: 9, once: false, child: None };
+        while let Some(argument) = given.next() {
+            let mut value = || given.next().ok_or(format!("`{argument}` needs a value"));
+            match argument.as_str() {
+                "--row" => arguments.rows.push(value()?.to_lowercase()),
+                "--tasks" => arguments.tasks = Some(number(&value()?)?),
+                "--rounds" => arguments.rounds = number(&value()?)?,
+                "--once" => arguments.once = true,
+                "--child" => arguments.child = Some(number(&value()?)?),
+                // `cargo bench` says it to every bench.
+                "--bench" => {}
+                _ => return Err(format!("unknown argument `{argument}`")),
+            }
+        }
+        if arguments.tasks == Some(0) || arguments.rounds == 0 {
+            return Err("0 is too few".into());
+        }
+        Ok(arguments)
+    }
+
+    fn wants(&self, row: &Row) -> bool {
+        let name = format!("{} {}", row.name, row.peer).to_lowercase();
+        self.rows.is_empty() || self.rows.iter().any(|wanted| name.contains(wanted))
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
+}
