@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
 use crate::engine::sink::Sink;
-use crate::engine::typed::Typed;
 use crate::handle::AsHandle;
 use crate::{Error, Handle};
 
@@ -54,19 +52,18 @@ where
 /// another [`add`](AsCompleted::add). Dropping it leaves the tasks to their other handles.
 #[must_use = "streams do nothing unless polled"]
 pub struct AsCompleted<T> {
-    sink: Sink,
-    values: PhantomData<fn() -> T>,
+    sink: Sink<T>,
 }
 
 impl<T: 'static> AsCompleted<T> {
     /// An empty one, to be filled with [`add`](AsCompleted::add).
     pub fn new() -> Self {
-        Self { sink: Sink::new(), values: PhantomData }
+        Self { sink: Sink::new() }
     }
 
     /// Adds a handle. Works at any time, also after the stream has ended.
     pub fn add(&mut self, handle: impl AsHandle<Value = T>) {
-        self.sink.add(handle.into_handle().into_typed().into_user(), 0);
+        self.sink.add(handle.into_handle().into_typed(), 0);
     }
 
     /// How many handles are still to come out.
@@ -95,7 +92,7 @@ impl<T: 'static> AsCompleted<T> {
     /// All that have finished by now, which may be none.
     pub fn ready_batch(&mut self) -> Vec<Handle<T>> {
         let sink = &mut self.sink;
-        std::iter::from_fn(|| sink.pop()).map(|(user, _)| Handle::new(Typed::known(user))).collect()
+        std::iter::from_fn(|| sink.pop()).map(|(typed, _)| Handle::new(typed)).collect()
     }
 
     /// Forgets all handles.
@@ -110,7 +107,7 @@ impl<T: 'static> AsCompleted<T> {
 
     fn poll_pop(&mut self, poller: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
         let popped = self.sink.poll_pop(poller);
-        popped.map(|popped| popped.map(|(user, _)| Handle::new(Typed::known(user))))
+        popped.map(|popped| popped.map(|(typed, _)| Handle::new(typed)))
     }
 }
 

@@ -67,7 +67,7 @@ pub struct GatherSettled<T>(Settling<T>);
 
 /// Tasks that are settling, one after the other.
 struct Settling<T> {
-    sink: Sink,
+    sink: Sink<T>,
     ended: Vec<Option<Result<Typed<T>, Error>>>,
     done: bool,
 }
@@ -90,7 +90,7 @@ impl<T: 'static> Settling<T> {
         let mut sink = Sink::new();
         let mut count = 0;
         for handle in handles {
-            sink.add(handle.into_handle().into_typed().into_user(), count);
+            sink.add(handle.into_handle().into_typed(), count);
             count += 1;
         }
         Self { sink, ended: std::iter::repeat_with(|| None).take(count).collect(), done: false }
@@ -98,8 +98,7 @@ impl<T: 'static> Settling<T> {
 
     fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next<T>> {
         match self.sink.poll_pop(poller) {
-            Poll::Ready(Some((user, at))) => {
-                let typed = Typed::known(user);
+            Poll::Ready(Some((typed, at))) => {
                 if typed.has_succeeded() {
                     return Poll::Ready(Next::One(Ok(typed), at));
                 }
@@ -107,7 +106,7 @@ impl<T: 'static> Settling<T> {
                     return Poll::Ready(Next::One(Err(error), at));
                 }
                 // It had failed, and was retried meanwhile.
-                self.sink.add(typed.into_user(), at);
+                self.sink.add(typed, at);
                 self.poll_next(poller)
             }
             Poll::Ready(None) => Poll::Ready(Next::All),

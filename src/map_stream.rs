@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 
 use crate::engine::sink::Sink;
-use crate::engine::typed::Typed;
 use crate::{Error, Handle, Key};
 
 /// The results of tasks made from a stream of inputs, in the order in which they finish; made by
@@ -22,7 +21,7 @@ pub struct MapStream<S: Stream, T> {
     inputs: Option<Pin<Box<S>>>,
     submit: Submit<S, T>,
     limit: usize,
-    in_flight: Sink,
+    in_flight: Sink<T>,
     /// What a failure of the stream itself is said to come from.
     origin: Key,
     /// That failure, until it was given out.
@@ -52,7 +51,7 @@ impl<S: Stream, T> MapStream<S, T> {
             }));
             match polled {
                 Ok(Poll::Ready(Some(handle))) => {
-                    self.in_flight.add(handle.into_typed().into_user(), 0);
+                    self.in_flight.add(handle.into_typed(), 0);
                 }
                 Ok(Poll::Ready(None)) => self.inputs = None,
                 Ok(Poll::Pending) => return,
@@ -78,7 +77,7 @@ impl<S: Stream, T: Send + 'static> Stream for MapStream<S, T> {
         let this = &mut *self;
         this.fill(poller);
         match this.in_flight.poll_pop(poller) {
-            Poll::Ready(Some((user, _))) => Poll::Ready(Some(Typed::known(user).into_value())),
+            Poll::Ready(Some((typed, _))) => Poll::Ready(Some(typed.into_value())),
             Poll::Ready(None) => match this.failure.take() {
                 Some(error) => Poll::Ready(Some(Err(error))),
                 None if this.inputs.is_none() => Poll::Ready(None),

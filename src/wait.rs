@@ -74,7 +74,7 @@ pub struct Waited<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
-    sink: Sink,
+    sink: Sink<T>,
     /// How many are to end before it resolves.
     missing: usize,
     timeout: Option<Sleep>,
@@ -89,7 +89,7 @@ impl<T: 'static> Wait<T> {
         let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
         let mut sink = Sink::new();
         for handle in &handles {
-            sink.add(handle.typed().user().clone(), 0);
+            sink.add(handle.typed().clone(), 0);
         }
         let missing = at_least.min(handles.len());
         Self { handles, sink, missing, timeout: None }

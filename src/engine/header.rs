@@ -19,6 +19,7 @@ use std::task::Context;
 use super::core::Core;
 use super::count::Count;
 use super::edges::Edge;
+use super::injector::Place;
 use super::purse;
 use super::release;
 use super::state::State;
@@ -33,8 +34,8 @@ pub(crate) struct Header {
     pub(crate) vtable: &'static VTable,
     /// The client's engine, which this task keeps in memory (see [`purse`]).
     core: NonNull<Core>,
-    /// The next one in a queue that links its tasks.
-    pub(crate) next: AtomicPtr<Header>,
+    /// In the queue that links its tasks.
+    pub(crate) place: Place,
     pub(crate) count: Count,
     pub(crate) priority: AtomicI32,
     extras: AtomicPtr<Extras>,
@@ -109,7 +110,7 @@ impl Header {
             waiters,
             vtable,
             core: purse::take(core),
-            next: AtomicPtr::new(ptr::null_mut()),
+            place: Place::default(),
             count: Count::new(),
             priority: AtomicI32::new(priority),
             extras: AtomicPtr::new(extras.map_or(ptr::null_mut(), Box::into_raw)),

@@ -1,88 +1,111 @@
 //! The queue of tasks that come from outside the workers.
 //!
-//! Anyone pushes with one compare-and-swap on a linked list of the tasks themselves. A worker that
-//! is out of work takes the whole list, turns it into order of arrival, keeps a batch, and leaves the
-//! rest for the next one; the lock is only for those who take. This is cheaper than a queue that can
-//! be taken from one by one, because the word that producers fight over is touched once a batch.
+//! It links the tasks themselves, oldest first: who pushes exchanges the tail for the new task and then
+//! links the one before to it, which never fails and never waits (Vyukov's queue for many producers). Workers
+//! take a batch at a time, under a lock that only those who take share, and follow the links, so the memory of
+//! a task is first touched by the worker that is about to run it.
+//!
+//! Between the exchange and the link the queue is *broken*: it isn't empty, and yet its next task can't be
+//! reached. That lasts two instructions, or until a pusher that lost its processor there gets it back.
 
 use std::mem;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use super::header::{Header, Task};
 use super::lock::Lock;
+use super::prefetch::prefetch;
 
-pub(crate) struct Injector {
-    /// Newest first.
-    pushed: CachePadded<AtomicPtr<Header>>,
-    /// Oldest first; older than all in `pushed`.
-    rest: Lock<Chain>,
-    has_rest: AtomicBool,
+/// A task's place in the queue.
+#[derive(Default)]
+pub(crate) struct Place {
+    next: AtomicPtr<Place>,
 }
 
-struct Chain(*mut Header);
+pub(crate) struct Injector {
+    /// The newest place: that of a task, or the stub.
+    tail: CachePadded<AtomicPtr<Place>>,
+    front: CachePadded<Front>,
+    /// In the queue while no task is, and at times behind some.
+    stub: Box<Place>,
+}
 
-// SAFETY: a chain owns a reference to each of its tasks.
-unsafe impl Send for Chain {}
+struct Front {
+    taken: Lock<Taken>,
+    /// Whether there are tasks though the tail is the stub. Changed under the lock.
+    has_more: AtomicBool,
+}
+
+struct Taken {
+    /// The oldest place in the queue: that of a task, or the stub.
+    head: *mut Place,
+    /// Tasks that were taken and put back, older than all in the queue and linked like it.
+    kept: *mut Place,
+}
+
+// SAFETY: the queue owns a reference to each of its tasks.
+unsafe impl Send for Taken {}
+
+enum Popped {
+    Task(Task),
+    Empty,
+    Broken,
+}
 
 impl Injector {
     pub(crate) fn new() -> Self {
+        let stub = Box::<Place>::default();
+        let at = ptr::from_ref(&*stub).cast_mut();
+        let taken = Lock::new(Taken { head: at, kept: ptr::null_mut() });
         Self {
-            pushed: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            rest: Lock::new(Chain(ptr::null_mut())),
-            has_rest: AtomicBool::new(false),
+            tail: CachePadded::new(AtomicPtr::new(at)),
+            front: CachePadded::new(Front { taken, has_more: AtomicBool::new(false) }),
+            stub,
         }
     }
 
+    fn stub(&self) -> *mut Place {
+        ptr::from_ref(&*self.stub).cast_mut()
+    }
+
     pub(crate) fn push(&self, task: Task) {
-        let header = task.into_raw();
-        // SAFETY: the list owns the reference from here on.
-        unsafe { self.push_chain(header.as_ptr(), header.as_ptr()) };
+        let place = place_of(task);
+        // SAFETY: the queue owns the reference from here on.
+        unsafe { self.push_chain(place, place) };
     }
 
     /// Pushes all with one operation, the first one to come out first.
     pub(crate) fn push_all(&self, tasks: impl IntoIterator<Item = Task>) {
-        let mut newest = ptr::null_mut();
-        let mut oldest = ptr::null_mut::<Header>();
-        for task in tasks {
-            task.next.store(newest, Ordering::Relaxed);
-            newest = task.into_raw().as_ptr();
-            if oldest.is_null() {
-                oldest = newest;
-            }
-        }
-        if !newest.is_null() {
-            // SAFETY: they're linked, and the list owns their references from here on.
-            unsafe { self.push_chain(newest, oldest) };
-        }
+        let mut tasks = tasks.into_iter().map(place_of);
+        let Some(oldest) = tasks.next() else { return };
+        let newest = tasks.fold(oldest, |before, place| {
+            // SAFETY: it's still ours.
+            unsafe { (*before).next.store(place, Ordering::Relaxed) };
+            place
+        });
+        // SAFETY: they're linked, and the queue owns their references from here on.
+        unsafe { self.push_chain(oldest, newest) };
     }
 
     /// # Safety
     ///
-    /// The caller gives away a reference to each task from `newest` to `oldest`, linked in that
-    /// order.
-    unsafe fn push_chain(&self, newest: *mut Header, oldest: *mut Header) {
-        let mut head = self.pushed.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: it's still the caller's.
-            unsafe { (*oldest).next.store(head, Ordering::Relaxed) };
+    /// The caller gives away the places from `oldest` to `newest`, linked in that order.
+    unsafe fn push_chain(&self, oldest: *mut Place, newest: *mut Place) {
+        // SAFETY: it's still the caller's. And who takes doesn't go past a place before it's linked to the
+        // next, so the one before stays until we have done that.
+        unsafe {
+            (*newest).next.store(ptr::null_mut(), Ordering::Relaxed);
             // Sequentially consistent, so that the pusher then sees who sleeps (`Sleepers::wake_one`).
-            match self.pushed.compare_exchange_weak(
-                head,
-                newest,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
+            let before = self.tail.swap(newest, Ordering::SeqCst);
+            (*before).next.store(oldest, Ordering::Release);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pushed.load(Ordering::SeqCst).is_null() && !self.has_rest.load(Ordering::SeqCst)
+        self.tail.load(Ordering::SeqCst) == self.stub()
+            && !self.front.has_more.load(Ordering::SeqCst)
     }
 
     /// Hands out up to `limit` tasks, oldest first. True where some are left.
@@ -90,25 +113,65 @@ impl Injector {
         if self.is_empty() {
             return false;
         }
-        let mut rest = self.rest.lock();
-        let mut taken = 0;
-        while taken < limit {
-            if rest.0.is_null() {
-                rest.0 = self.take_pushed();
-                if rest.0.is_null() {
+        let mut taken = self.front.taken.lock();
+        for _ in 0..limit {
+            match self.pop(&mut taken) {
+                Popped::Task(task) => each(task),
+                Popped::Empty => break,
+                Popped::Broken => {
+                    std::thread::yield_now();
                     break;
                 }
             }
-            // SAFETY: the chain owns its tasks.
-            unsafe {
-                let task = Task::from_raw(ptr::NonNull::new_unchecked(rest.0));
-                rest.0 = task.next.load(Ordering::Relaxed);
-                each(task);
-            }
-            taken += 1;
         }
-        self.has_rest.store(!rest.0.is_null(), Ordering::SeqCst);
-        !rest.0.is_null()
+        self.note_more(&taken);
+        drop(taken);
+        !self.is_empty()
+    }
+
+    fn note_more(&self, taken: &Taken) {
+        let has_more = taken.head != self.stub() || !taken.kept.is_null();
+        if self.front.has_more.load(Ordering::Relaxed) != has_more {
+            self.front.has_more.store(has_more, Ordering::SeqCst);
+        }
+    }
+
+    fn pop(&self, taken: &mut Taken) -> Popped {
+        // SAFETY: the places from the head on are the queue's, and so are the kept ones; who has the lock may
+        // take them out, up to one that isn't linked to the next.
+        unsafe {
+            if !taken.kept.is_null() {
+                let place = taken.kept;
+                taken.kept = (*place).next.load(Ordering::Relaxed);
+                return Popped::Task(task_of(place));
+            }
+            if taken.head == self.stub() {
+                let next = (*taken.head).next.load(Ordering::Acquire);
+                if next.is_null() {
+                    let is_empty = self.tail.load(Ordering::SeqCst) == self.stub();
+                    return if is_empty { Popped::Empty } else { Popped::Broken };
+                }
+                taken.head = next;
+            }
+            let head = taken.head;
+            let mut next = (*head).next.load(Ordering::Acquire);
+            if next.is_null() {
+                if self.tail.load(Ordering::Acquire) != head {
+                    return Popped::Broken;
+                }
+                // It's the last one, and can go only when there's another place behind it.
+                self.front.has_more.store(true, Ordering::SeqCst);
+                self.push_chain(self.stub(), self.stub());
+                next = (*head).next.load(Ordering::Acquire);
+                if next.is_null() {
+                    return Popped::Broken;
+                }
+            }
+            taken.head = next;
+            // What comes behind the header will be needed too.
+            prefetch(head.wrapping_byte_add(64));
+            Popped::Task(task_of(head))
+        }
     }
 
     /// Drops the tasks that aren't wanted and leaves the others as they are. It is at no time empty
@@ -117,43 +180,41 @@ impl Injector {
         if self.is_empty() {
             return;
         }
-        let mut rest = self.rest.lock();
-        self.has_rest.store(true, Ordering::SeqCst);
-        let mut chains = [mem::replace(&mut rest.0, ptr::null_mut()), self.take_pushed()];
-        let mut last: *mut Header = ptr::null_mut();
-        for next in &mut chains {
-            while let Some(header) = ptr::NonNull::new(*next) {
-                // SAFETY: the chains owned their tasks; now we do.
-                let task = unsafe { Task::from_raw(header) };
-                *next = task.next.load(Ordering::Relaxed);
-                if !wanted(&task) {
-                    continue;
-                }
-                task.next.store(ptr::null_mut(), Ordering::Relaxed);
-                let header = task.into_raw().as_ptr();
-                match last.is_null() {
-                    true => rest.0 = header,
-                    // SAFETY: it's in the chain, which owns it.
-                    false => unsafe { (*last).next.store(header, Ordering::Relaxed) },
-                }
-                last = header;
+        let mut taken = self.front.taken.lock();
+        self.front.has_more.store(true, Ordering::SeqCst);
+        let mut kept = Vec::new();
+        loop {
+            match self.pop(&mut taken) {
+                Popped::Task(task) if wanted(&task) => kept.push(place_of(task)),
+                Popped::Task(task) => drop(task),
+                Popped::Empty => break,
+                Popped::Broken => std::thread::yield_now(),
             }
         }
-        self.has_rest.store(!rest.0.is_null(), Ordering::SeqCst);
-    }
-
-    /// Takes the pushed list and turns it round.
-    fn take_pushed(&self) -> *mut Header {
-        let mut newest = self.pushed.swap(ptr::null_mut(), Ordering::Acquire);
-        let mut oldest = ptr::null_mut();
-        while !newest.is_null() {
-            // SAFETY: the list owned its tasks; now we do.
-            let next = unsafe { &(*newest).next };
-            let older = next.swap(oldest, Ordering::Relaxed);
-            oldest = newest;
-            newest = older;
+        let mut next = ptr::null_mut();
+        for place in kept.into_iter().rev() {
+            // SAFETY: it's ours again.
+            unsafe { (*place).next.store(next, Ordering::Relaxed) };
+            next = place;
         }
-        oldest
+        taken.kept = next;
+        self.note_more(&taken);
+    }
+}
+
+fn place_of(task: Task) -> *mut Place {
+    // SAFETY: the header is there; the pointer is one to all of it.
+    unsafe { (&raw const (*task.into_raw().as_ptr()).place).cast_mut() }
+}
+
+/// # Safety
+///
+/// The place is that of a task whose reference the caller takes over.
+unsafe fn task_of(place: *mut Place) -> Task {
+    // SAFETY: a task's place is in its header.
+    unsafe {
+        let header = place.byte_sub(mem::offset_of!(Header, place)).cast::<Header>();
+        Task::from_raw(NonNull::new_unchecked(header))
     }
 }
 

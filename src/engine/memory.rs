@@ -19,6 +19,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::lock::Lock;
+use super::prefetch::prefetch;
 
 /// Sizes are multiples of this.
 const STEP: usize = 32;
@@ -84,6 +85,8 @@ impl Batch {
         // SAFETY: the batch owns its cells, and each one holds a link.
         self.first = unsafe { cell.as_ref().next };
         self.len -= 1;
+        // It was freed on another core, maybe, and is the next to be used.
+        prefetch(self.first);
         Some(cell.cast())
     }
 

@@ -34,6 +34,7 @@ mod local;
 pub(crate) mod lock;
 mod memory;
 pub(crate) mod park;
+mod prefetch;
 mod priority;
 mod purse;
 pub(crate) mod release;

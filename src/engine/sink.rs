@@ -9,7 +9,9 @@
 //! their tasks; those find the word gone, and the last of them frees what is left.
 
 use std::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
+use std::marker::PhantomData;
+use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::task::{Context as Poller, Poll, Waker};
@@ -19,6 +21,7 @@ use super::core::{Core, CoreRef};
 use super::cycle;
 use super::header::{Header, TaskRef, User};
 use super::lock::Lock;
+use super::typed::Typed;
 use super::wait::Awaiter;
 use super::waiters::{Kind, Link};
 use super::worker;
@@ -38,8 +41,8 @@ const LARGEST_CHUNK: usize = 1024;
 pub(crate) struct Member {
     link: Link,
     shared: Cell<*const Shared>,
-    /// The one that came before, in the shared list.
-    before: Cell<*const Member>,
+    /// In the shared list the one that came before, and in the sink's own the one that comes after.
+    next: Cell<*const Member>,
     /// For the sink only.
     user: Cell<Option<User>>,
     tag: Cell<usize>,
@@ -57,29 +60,68 @@ struct Shared {
 
 type Chunk = Box<[Member]>;
 
-/// The owner's side.
-pub(crate) struct Sink {
+/// The owner's side, for tasks with values of type `T`.
+pub(crate) struct Sink<T> {
     shared: NonNull<Shared>,
     chunks: Vec<Chunk>,
     free: Vec<NonNull<Member>>,
     /// Members that have not come out of the shared list.
     pending: usize,
-    ready: VecDeque<(User, usize)>,
+    ready: Ready,
     /// The priority that was last lent to all of them.
     lent: Option<i32>,
     /// The tasks that were added before they were first awaited together.
     all: Option<HashSet<NonNull<Header>>>,
     /// The engine that runs only when somebody waits.
     seeded: Option<CoreRef>,
+    values: PhantomData<fn() -> T>,
+}
+
+/// Members that have ended and are to be handed out, in order.
+struct Ready {
+    first: *const Member,
+    last: *const Member,
+    len: usize,
+}
+
+impl Ready {
+    const EMPTY: Self = Self { first: ptr::null(), last: ptr::null(), len: 0 };
+
+    /// # Safety
+    ///
+    /// The members from `first` to `last` are the sink's alone, linked, and so many.
+    unsafe fn append(&mut self, first: *const Member, last: *const Member, len: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            (*last).next.set(ptr::null());
+            match self.len {
+                0 => self.first = first,
+                _ => (*self.last).next.set(first),
+            }
+        }
+        self.last = last;
+        self.len += len;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Member>> {
+        if self.len == 0 {
+            return None;
+        }
+        let member = NonNull::new(self.first.cast_mut())?;
+        // SAFETY: it's the sink's alone.
+        self.first = unsafe { member.as_ref().next.get() };
+        self.len -= 1;
+        Some(member)
+    }
 }
 
 // SAFETY: members and the shared part are used from other threads in the ways said above; the rest
 // has one owner.
-unsafe impl Send for Sink {}
+unsafe impl<T> Send for Sink<T> {}
 // SAFETY: a shared reference only tells numbers.
-unsafe impl Sync for Sink {}
+unsafe impl<T> Sync for Sink<T> {}
 
-impl Sink {
+impl<T> Sink<T> {
     pub(crate) fn new() -> Self {
         let shared = Box::new(Shared {
             word: AtomicUsize::new(EMPTY),
@@ -92,10 +134,11 @@ impl Sink {
             chunks: Vec::new(),
             free: Vec::new(),
             pending: 0,
-            ready: VecDeque::new(),
+            ready: Ready::EMPTY,
             lent: None,
             all: None,
             seeded: None,
+            values: PhantomData,
         }
     }
 
@@ -106,11 +149,12 @@ impl Sink {
 
     /// Members that have not been handed out.
     pub(crate) fn len(&self) -> usize {
-        self.pending + self.ready.len()
+        self.pending + self.ready.len
     }
 
     /// Adds a task, whose turn comes when it has ended; at once if it has.
-    pub(crate) fn add(&mut self, user: User, tag: usize) {
+    pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
+        let user = typed.into_user();
         let member = self.new_member();
         // SAFETY: a free member is ours alone.
         let member_ref = unsafe { member.as_ref() };
@@ -133,10 +177,11 @@ impl Sink {
             self.pending += 1;
             return;
         }
-        self.free.push(member);
+        member_ref.user.set(Some(user));
         // Those that ended before this one come first.
         self.collect();
-        self.ready.push_back((user, tag));
+        // SAFETY: it's in no list.
+        unsafe { self.ready.append(member.as_ptr(), member.as_ptr(), 1) };
         if let Some(waker) = self.take_back_waker() {
             // Whoever waits has something to take now.
             context::foreign(|| waker.wake());
@@ -164,7 +209,7 @@ impl Sink {
             .map(|_| Member {
                 link: Link::new(Kind::Member),
                 shared: Cell::new(self.shared.as_ptr()),
-                before: Cell::new(ptr::null()),
+                next: Cell::new(ptr::null()),
                 user: Cell::new(None),
                 tag: Cell::new(0),
             })
@@ -188,37 +233,41 @@ impl Sink {
         }
         // A list of members stays one until we take it.
         let word = self.shared().word.swap(EMPTY, Ordering::Acquire);
-        let from = self.ready.len();
-        let mut member: *const Member = ptr::with_exposed_provenance(word);
-        while let Some(this) = NonNull::new(member.cast_mut()) {
+        let newest: *const Member = ptr::with_exposed_provenance(word);
+        let (mut member, mut oldest, mut len) = (newest, ptr::null(), 0);
+        while !member.is_null() {
             // SAFETY: who pushed it is done with it, so it's ours alone again.
-            let this_ref = unsafe { this.as_ref() };
-            member = this_ref.before.get();
-            this_ref.link.reset();
-            if let Some(user) = this_ref.user.take() {
-                self.ready.push_back((user, this_ref.tag.get()));
-            }
-            self.pending -= 1;
-            self.free.push(this);
+            let before = unsafe { (*member).next.replace(oldest) };
+            oldest = mem::replace(&mut member, before);
+            len += 1;
         }
-        self.ready.make_contiguous()[from..].reverse();
+        self.pending -= len;
+        // SAFETY: they're ours, and were just linked the other way round.
+        unsafe { self.ready.append(oldest, newest, len) };
     }
 
     /// The next one that has ended.
-    pub(crate) fn pop(&mut self) -> Option<(User, usize)> {
-        if self.ready.is_empty() {
+    pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
+        if self.ready.len == 0 {
             self.collect();
         }
-        self.ready.pop_front()
+        let member = self.ready.pop()?;
+        // SAFETY: it's ours alone.
+        let member_ref = unsafe { member.as_ref() };
+        member_ref.link.reset();
+        self.free.push(member);
+        let user = member_ref.user.take()?;
+        // SAFETY: only such users are added.
+        Some((unsafe { Typed::new(user) }, member_ref.tag.get()))
     }
 
     pub(crate) fn has_ready(&self) -> bool {
         let word = self.shared().word.load(Ordering::Acquire);
-        !self.ready.is_empty() || (word != EMPTY && word & WAKER == 0)
+        self.ready.len > 0 || (word != EMPTY && word & WAKER == 0)
     }
 
     /// The next one that has ended; `None` where none is left.
-    pub(crate) fn poll_pop(&mut self, poller: &mut Poller<'_>) -> Poll<Option<(User, usize)>> {
+    pub(crate) fn poll_pop(&mut self, poller: &mut Poller<'_>) -> Poll<Option<(Typed<T>, usize)>> {
         if let Some(popped) = self.pop() {
             return Poll::Ready(Some(popped));
         }
@@ -270,7 +319,7 @@ impl Sink {
         error
     }
 
-    /// The tasks that have not come out.
+    /// The tasks that have not been handed out.
     fn each_pending(&self, mut visit: impl FnMut(&User)) {
         for member in self.chunks.iter().flatten() {
             if let Some(user) = member.user.take() {
@@ -291,7 +340,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl<T> Drop for Sink<T> {
     fn drop(&mut self) {
         let mut in_flight = self.pending;
         let mut users = Vec::new();
@@ -313,7 +362,7 @@ impl Drop for Sink {
             while !member.is_null() {
                 in_flight -= 1;
                 // SAFETY: the chunks are still there.
-                member = unsafe { (*member).before.get() };
+                member = unsafe { (*member).next.get() };
             }
         }
         let in_flight = in_flight as isize;
@@ -362,7 +411,7 @@ pub(crate) unsafe fn deliver(link: NonNull<Link>) {
                 return;
             }
             let before = if now & WAKER == 0 { now } else { EMPTY };
-            member.as_ref().before.set(ptr::with_exposed_provenance(before));
+            member.as_ref().next.set(ptr::with_exposed_provenance(before));
             match word.compare_exchange_weak(now, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(other) => now = other,

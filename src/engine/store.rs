@@ -1,13 +1,14 @@
 //! The tasks that can be found by their keys.
 //!
 //! The store holds no interest in them: an entry is a pointer that goes, under the lock of its shard,
-//! before the last user does. Tasks without a key of their own never come here.
+//! before the last user does. Tasks without a key of their own never come here. The key itself stands in
+//! the task only, and is hashed once for an operation, outside the lock.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ptr::NonNull;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::header::{Header, TaskRef, User};
 use super::lock::Lock;
@@ -23,9 +24,13 @@ pub(crate) struct Store {
     hasher: RandomState,
 }
 
-type Shard = HashMap<Key, Entry, RandomState>;
+#[derive(Default)]
+struct Shard(HashTable<Entry>);
 
-struct Entry(NonNull<Header>);
+struct Entry {
+    task: NonNull<Header>,
+    hash: u64,
+}
 
 // SAFETY: an entry is used under the lock only, where its task has a user.
 unsafe impl Send for Entry {}
@@ -33,29 +38,43 @@ unsafe impl Send for Entry {}
 impl Entry {
     fn task(&self) -> TaskRef<'_> {
         // SAFETY: the last user takes the entry out, under the lock.
-        unsafe { TaskRef::new(self.0) }
+        unsafe { TaskRef::new(self.task) }
     }
 
     fn to_user(&self) -> Option<User> {
         // SAFETY: the user that was just added.
-        self.task().state.try_add_user().then(|| unsafe { User::from_raw(self.0) })
+        self.task().state.try_add_user().then(|| unsafe { User::from_raw(self.task) })
+    }
+}
+
+impl Shard {
+    fn find_mut(&mut self, hash: u64, key: &str) -> Option<&mut Entry> {
+        self.0.find_mut(hash, |entry| entry.hash == hash && **entry.task().key() == *key)
+    }
+
+    /// Takes out this very task, if it's there.
+    fn remove(&mut self, hash: u64, task: NonNull<Header>) {
+        if let Ok(entry) = self.0.find_entry(hash, |entry| entry.task == task) {
+            entry.remove();
+        }
     }
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
-        let hasher = RandomState::default();
-        let shards = std::array::from_fn(|_| Lock::new(Shard::with_hasher(hasher.clone())));
-        Self { shards, hasher }
+        let shards = std::array::from_fn(|_| Lock::default());
+        Self { shards, hasher: RandomState::default() }
     }
 
-    fn shard(&self, key: &str) -> &Lock<Shard> {
-        // The map uses the top and the bottom bits, so these are from between.
-        &self.shards[(self.hasher.hash_one(key) >> 32) as usize % SHARDS]
+    fn shard(&self, key: &str) -> (&Lock<Shard>, u64) {
+        let hash = self.hasher.hash_one(key);
+        // The table uses the top and the bottom bits, so these are from between.
+        (&self.shards[(hash >> 32) as usize % SHARDS], hash)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<User> {
-        self.shard(key).lock().get(key).and_then(Entry::to_user)
+        let (shard, hash) = self.shard(key);
+        shard.lock().find_mut(hash, key).and_then(|entry| entry.to_user())
     }
 
     /// Joins the task of this key, unless it has failed or is about to; else enters the one that
@@ -66,8 +85,10 @@ impl Store {
     }
 
     fn join_or_insert_now(&self, key: &Key, make: impl FnOnce() -> User) -> Joined {
-        let mut shard = self.shard(key).lock();
-        if let Some(entry) = shard.get(&**key) {
+        let (shard, hash) = self.shard(key);
+        let mut shard = shard.lock();
+        let found = shard.find_mut(hash, key);
+        if let Some(entry) = &found {
             if !entry.task().waiters.is_doomed() {
                 if let Some(user) = entry.to_user() {
                     return Joined::Existing(user);
@@ -75,29 +96,33 @@ impl Store {
             }
         }
         let user = make();
-        shard.insert(key.clone(), Entry(user.task().as_ptr()));
+        let new = Entry { task: user.task().as_ptr(), hash };
+        match found {
+            // What was there has failed: it's found no more.
+            Some(entry) => *entry = new,
+            None => {
+                shard.0.insert_unique(hash, new, |entry| entry.hash);
+            }
+        }
         Joined::New(user)
     }
 
     /// Takes out a task that was cancelled: its key is free again.
     pub(crate) fn forget(&self, task: TaskRef<'_>) {
-        let key = task.key();
-        let mut shard = self.shard(key).lock();
-        if shard.get(&**key).is_some_and(|entry| entry.0 == task.as_ptr()) {
-            shard.remove(&**key);
-        }
+        let (shard, hash) = self.shard(task.key());
+        shard.lock().remove(hash, task.as_ptr());
     }
 
     /// Gives up what may be the last user of a task, and takes the task out if it is. Returns the state
     /// before.
     pub(crate) fn forget_last(&self, header: NonNull<Header>) -> u64 {
-        // SAFETY: all users together keep the task, and the caller is one until `drop_user`; the key
-        // is cloned because the task may go after that.
-        let (key, state) = unsafe { (header.as_ref().key().clone(), &header.as_ref().state) };
-        let mut shard = self.shard(&key).lock();
+        // SAFETY: all users together keep the task, and the caller is one until `drop_user`.
+        let (task, state) = unsafe { (TaskRef::new(header), &header.as_ref().state) };
+        let (shard, hash) = self.shard(task.key());
+        let mut shard = shard.lock();
         let before = state.drop_user();
-        if users(before) == 1 && shard.get(&*key).is_some_and(|entry| entry.0 == header) {
-            shard.remove(&*key);
+        if users(before) == 1 {
+            shard.remove(hash, header);
         }
         before
     }

@@ -16,6 +16,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::header::Header;
+use super::prefetch::prefetch;
 
 const LOCK: usize = 1;
 const DOOMED: usize = 2;
@@ -363,6 +364,7 @@ impl Iterator for Taken {
         let link = NonNull::new(self.next.cast_mut())?;
         // SAFETY: this entry hasn't been told yet, so it's still in place.
         self.next = unsafe { link.as_ref().next.get() };
+        prefetch(self.next);
         Some(link)
     }
 }
