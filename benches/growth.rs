@@ -5,8 +5,8 @@
 //! cargo bench --bench growth -- --most 6
 //! ```
 //!
-//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting bytes adds
-//! a few nanoseconds to each task.
+//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting
+//! bytes adds a few nanoseconds to each task.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
