@@ -5,8 +5,8 @@
 //! cargo bench --bench operations -- keyed
 //! ```
 //!
-//! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The samples are of many calls, so that a worker
-//! that wakes up weighs little.
+//! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The
+//! samples are of many calls, so that a worker that wakes up weighs little.
 
 mod endings;
 mod options;

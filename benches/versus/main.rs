@@ -10,8 +10,9 @@
 //! others. In each, the two sides take turns for some rounds after one to warm up. A round that computes
 //! a wrong answer fails the bench, and so does a row that is over its bound.
 //!
-//! The last column says how much of all cores other programs had meanwhile. Contention costs the two sides
-//! differently, so a row counts only where that is near 0.
+//! The last column says how much of all cores other programs had meanwhile. That costs the two sides
+//! differently, so processes that were disturbed are measured again, and a row says little where it isn't
+//! near 0 all the same.
 
 mod load;
 mod measure;
@@ -23,8 +24,7 @@ mod tasks;
 
 use std::process::ExitCode;
 
-use load::Load;
-use measure::{Measured, in_processes, print_rounds, rounds};
+use measure::{Measured, in_processes, in_this_process};
 use rows::{Row, all};
 
 const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     };
     let rows = all();
     if let (Some(at), Some(tasks)) = (arguments.child, arguments.tasks) {
-        print_rounds(&rounds(&rows[at], tasks, arguments.rounds));
+        in_this_process(&rows[at], tasks, arguments.rounds).print();
         return ExitCode::SUCCESS;
     }
 
@@ -73,14 +73,13 @@ fn main() -> ExitCode {
     for (at, row) in wanted() {
         let given = arguments.tasks.map(|tasks| vec![tasks]);
         for tasks in given.unwrap_or_else(|| row.sizes.to_vec()) {
-            let load = Load::now();
             let measured = if arguments.once {
-                Measured::over(&[rounds(row, tasks, arguments.rounds)])
+                Measured::over(&[in_this_process(row, tasks, arguments.rounds)])
             } else {
                 Measured::over(&in_processes(PROCESSES, at, tasks, arguments.rounds))
             };
             over += usize::from(row.bound.is_some_and(|bound| measured.ratio > bound));
-            print(row, tasks, &measured, load.and_then(|load| load.of_others_since()));
+            print(row, tasks, &measured);
         }
     }
     if over > 0 {
@@ -90,8 +89,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn print(row: &Row, tasks: u64, measured: &Measured, others: Option<f64>) {
-    let Measured { ours, peer, ratio, min, max } = measured;
+fn print(row: &Row, tasks: u64, measured: &Measured) {
+    let Measured { ours, peer, ratio, min, max, others } = measured;
     let (bound, verdict) = match row.bound {
         Some(bound) if *ratio <= bound => (format!("{bound:.2}"), "within"),
         Some(bound) => (format!("{bound:.2}"), "OVER"),

@@ -4,20 +4,35 @@ use std::env;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::load::Load;
 use crate::rows::{Row, Side};
 
+/// A process in which others have more of the machine than this is measured again.
+const QUIET: f64 = 0.05;
+
+/// How many processes are started for each that is to count, at most.
+const TRIES: usize = 3;
+
 /// What one round cost each side, in nanoseconds a task.
-pub(crate) struct Round {
+struct Round {
     ours: f64,
     peer: f64,
 }
 
+/// What was measured in one process.
+pub(crate) struct Process {
+    rounds: Vec<Round>,
+    /// The part of the machine that others had meanwhile, where it's known.
+    others: Option<f64>,
+}
+
 /// Measures a row in this process.
-pub(crate) fn rounds(row: &Row, tasks: u64, count: usize) -> Vec<Round> {
+pub(crate) fn in_this_process(row: &Row, tasks: u64, rounds: usize) -> Process {
     let expected = (row.answer)(tasks);
     let (mut ours, mut peer) = ((row.ours)(), (row.theirs)());
     let mut ours = || ns_per_task(&mut ours, tasks, expected);
     let mut peer = || ns_per_task(&mut peer, tasks, expected);
+    let load = Load::now();
     ours();
     peer();
     let in_turn = |round| {
@@ -29,7 +44,8 @@ pub(crate) fn rounds(row: &Row, tasks: u64, count: usize) -> Vec<Round> {
             Round { ours: ours(), peer }
         }
     };
-    (0..count).map(in_turn).collect()
+    let rounds = (0..rounds).map(in_turn).collect();
+    Process { rounds, others: load.and_then(|load| load.of_others_since()) }
 }
 
 fn ns_per_task(side: &mut Side, tasks: u64, expected: u64) -> f64 {
@@ -40,30 +56,45 @@ fn ns_per_task(side: &mut Side, tasks: u64, expected: u64) -> f64 {
     took.as_nanos() as f64 / tasks as f64
 }
 
-/// Measures a row in fresh processes, one after the other.
-pub(crate) fn in_processes(
-    processes: usize,
-    row: usize,
-    tasks: u64,
-    count: usize,
-) -> Vec<Vec<Round>> {
-    let own = env::current_exe().expect("the path of this program");
-    let measure = |_| {
-        let mut child = Command::new(&own);
-        child.args(["--child", &row.to_string(), "--tasks", &tasks.to_string()]);
-        child.args(["--rounds", &count.to_string()]);
-        child.stderr(Stdio::inherit());
-        let output = child.output().expect("this program can be run");
-        assert!(output.status.success(), "row {row} failed with {tasks} tasks");
-        String::from_utf8_lossy(&output.stdout).lines().map(Round::read).collect()
-    };
-    (0..processes).map(measure).collect()
+/// Measures a row in fresh processes, one after the other, and gives those that were disturbed least.
+pub(crate) fn in_processes(count: usize, row: usize, tasks: u64, rounds: usize) -> Vec<Process> {
+    let mut processes: Vec<Process> = Vec::new();
+    let undisturbed = |process: &&Process| process.others() <= QUIET;
+    while processes.iter().filter(undisturbed).count() < count && processes.len() < count * TRIES {
+        processes.push(in_a_process(row, tasks, rounds));
+    }
+    processes.sort_by(|a, b| a.others().total_cmp(&b.others()));
+    processes.truncate(count);
+    processes
 }
 
-/// Prints the rounds for the parent.
-pub(crate) fn print_rounds(rounds: &[Round]) {
-    for Round { ours, peer } in rounds {
-        println!("{ours} {peer}");
+fn in_a_process(row: usize, tasks: u64, rounds: usize) -> Process {
+    let mut child = Command::new(env::current_exe().expect("the path of this program"));
+    child.args(["--child", &row.to_string(), "--tasks", &tasks.to_string()]);
+    child.args(["--rounds", &rounds.to_string()]);
+    child.stderr(Stdio::inherit());
+    let output = child.output().expect("this program can be run");
+    assert!(output.status.success(), "row {row} failed with {tasks} tasks");
+    Process::read(&String::from_utf8_lossy(&output.stdout))
+}
+
+impl Process {
+    fn others(&self) -> f64 {
+        self.others.unwrap_or(0.0)
+    }
+
+    /// Prints this for the parent: what others had, and then a line for each round.
+    pub(crate) fn print(&self) {
+        println!("{}", self.others.map_or(String::new(), |others| others.to_string()));
+        for Round { ours, peer } in &self.rounds {
+            println!("{ours} {peer}");
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        let mut lines = text.lines();
+        let others = lines.next().and_then(|others| others.parse().ok());
+        Self { rounds: lines.map(Round::read).collect(), others }
     }
 }
 
@@ -89,21 +120,23 @@ pub(crate) struct Measured {
     pub(crate) ratio: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// The most that others had of the machine.
+    pub(crate) others: Option<f64>,
 }
 
 impl Measured {
-    pub(crate) fn over(processes: &[Vec<Round>]) -> Self {
+    pub(crate) fn over(processes: &[Process]) -> Self {
         let median_of = |number: fn(&Round) -> f64| {
-            let each = processes.iter().map(|rounds| median(rounds.iter().map(number)));
-            median(each)
+            median(processes.iter().map(|process| median(process.rounds.iter().map(number))))
         };
-        let ratios = || processes.iter().flatten().map(Round::ratio);
+        let ratios = || processes.iter().flat_map(|process| &process.rounds).map(Round::ratio);
         Self {
             ours: median_of(|round| round.ours),
             peer: median_of(|round| round.peer),
             ratio: median_of(Round::ratio),
             min: ratios().fold(f64::INFINITY, f64::min),
             max: ratios().fold(0.0, f64::max),
+            others: processes.iter().filter_map(|process| process.others).reduce(f64::max),
         }
     }
 }
