@@ -25,6 +25,7 @@ use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::observe::events::Events;
 use crate::options::Options;
+use crate::pure;
 use crate::submit;
 use crate::{Error, Handle, Key};
 
@@ -177,7 +178,8 @@ impl Client {
                  part of its identity: pass it as an input instead"
             );
         }
-        self.task().submit_pure(function, inputs)
+        let digest = pure::digest::<F, A>(None, &inputs);
+        submit::pure(&self.core, digest, body::plain::<F, A>, function, inputs.into_waits())
     }
 
     /// Submits the function once for each of the inputs, which costs less than one by one.

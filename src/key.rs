@@ -103,6 +103,21 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The key of a pure call, of which there are only the name and the digest until somebody asks.
+pub(crate) fn derived(name: &str, digest: u128) -> Key {
+    format!("{name}-{digest:032x}").into()
+}
+
+/// The digest in a key that reads like one of a pure call.
+pub(crate) fn digest_in(key: &str) -> Option<u128> {
+    let (rest, digits) = key.as_bytes().split_last_chunk::<32>()?;
+    let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if rest.last() != Some(&b'-') || !digits.iter().all(is_digit) {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// What a task is called after its function: the last words of the type's path.
 ///
 /// `tour::inc` is `inc`, `app::load::<u8>` is `load`, and a closure written in `app::main` is
@@ -136,6 +151,26 @@ mod tests {
     use crate::body::Spawned;
 
     fn inc() {}
+
+    #[test]
+    fn a_digest_is_found_in_its_key() {
+        for digest in [0, 1, 0xfedc_ba98_7654_3210, u128::MAX] {
+            assert_eq!(digest_in(&derived("f", digest)), Some(digest));
+            assert_eq!(digest_in(&derived("", digest)), Some(digest));
+        }
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert!(digest_in(&format!("é-{digits}")).is_some());
+        for other in [
+            "",
+            "-",
+            digits,
+            "f-123",
+            &format!("f-{}", digits.to_uppercase()),
+            &format!("f_{digits}"),
+        ] {
+            assert_eq!(digest_in(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn wrappers_do_not_show() {

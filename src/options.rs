@@ -1,6 +1,5 @@
 //! Submitting with options.
 
-use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
@@ -50,6 +49,8 @@ pub struct Options<'c, R = Once> {
 #[must_use]
 pub struct TaskOptions {
     pub(crate) key: Option<Key>,
+    /// In place of a key: the digest of a pure call.
+    pub(crate) derived: Option<u128>,
     pub(crate) name: Option<std::sync::Arc<str>>,
     pub(crate) priority: i32,
     pub(crate) retry: Option<Retry>,
@@ -238,9 +239,8 @@ impl<'c, R> Options<'c, R> {
             );
         }
         if self.settings.key.is_none() {
-            let identity = (TypeId::of::<F>(), TypeId::of::<A>());
-            let name = self.settings.name_of::<F>();
-            self.settings.key = Some(pure::key(&name, identity, &inputs));
+            self.settings.derived =
+                Some(pure::digest::<F, A>(self.settings.name.as_deref(), &inputs));
         }
         self.submit(function, inputs)
     }

@@ -2,7 +2,7 @@
 
 use std::any::type_name;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::attempt::{Plan, Planned};
 use crate::engine::cell::{self, Outcome, Setup};
@@ -11,7 +11,7 @@ use crate::engine::core::Core;
 use crate::engine::edges::Waits;
 use crate::engine::header::{Extras, Task};
 use crate::engine::state::KEYED;
-use crate::engine::store::Joined;
+use crate::engine::store::{Joined, Wanted};
 use crate::engine::typed::Typed;
 use crate::options::TaskOptions;
 use crate::{Error, Handle, Key, Retry, key};
@@ -34,6 +34,29 @@ where
         context::schedule_new(task);
     }
     Handle::new(typed)
+}
+
+/// Submits a pure call without any options.
+pub(crate) fn pure<S, F, W, Fut, T>(
+    core: &Core,
+    digest: u128,
+    start: S,
+    function: F,
+    waits: W,
+) -> Handle<T>
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let named = Named { key: None, derived: Some(digest), name: None };
+    let (handle, ready) = join(core, named, 0, start, function, waits);
+    if let Some(task) = ready {
+        context::schedule_new(task);
+    }
+    handle
 }
 
 /// Submits what `create` makes of each of the inputs, some at a time.
@@ -162,7 +185,7 @@ impl Submission<'_> {
 impl TaskOptions {
     /// Whether there's nothing to it but a priority.
     pub(crate) fn is_plain(&self) -> bool {
-        self.key.is_none() && self.name.is_none() && !self.needs_plan()
+        self.key.is_none() && self.derived.is_none() && self.name.is_none() && !self.needs_plan()
     }
 
     fn needs_plan(&self) -> bool {
@@ -179,8 +202,11 @@ impl TaskOptions {
 
     /// The key, or one for the error of a task that is never made.
     pub(crate) fn any_key<F>(&self, core: &Core) -> Key {
-        let new = || format!("{}-{}", self.name_of::<F>(), core.next_number()).into();
-        self.key.clone().unwrap_or_else(new)
+        match (&self.key, self.derived) {
+            (Some(key), _) => key.clone(),
+            (None, Some(digest)) => key::derived(&self.name_of::<F>(), digest),
+            (None, None) => format!("{}-{}", self.name_of::<F>(), core.next_number()).into(),
+        }
     }
 }
 
@@ -212,21 +238,51 @@ where
     Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
     T: Send + 'static,
 {
-    let TaskOptions { key, name, priority, .. } = settings;
-    let Some(key) = key else {
-        let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
-        let setup = Setup { priority, flags: 0, extras };
-        let (typed, ready) = cell::create(core, setup, start, function, waits);
-        return (Handle::new(typed), ready);
+    let TaskOptions { key, derived, name, priority, .. } = settings;
+    if key.is_some() || derived.is_some() {
+        return join(core, Named { key, derived, name }, priority, start, function, waits);
+    }
+    let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+    let setup = Setup { priority, flags: 0, extras };
+    let (typed, ready) = cell::create(core, setup, start, function, waits);
+    (Handle::new(typed), ready)
+}
+
+/// What a task with a key of its own is called: by a key, or by a digest that stands for one.
+struct Named {
+    key: Option<Key>,
+    derived: Option<u128>,
+    name: Option<Arc<str>>,
+}
+
+/// Makes a task with a key of its own, or joins the one that has it.
+fn join<S, F, W, Fut, T>(
+    core: &Core,
+    named: Named,
+    priority: i32,
+    start: S,
+    function: F,
+    waits: W,
+) -> (Handle<T>, Option<Task>)
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let Named { key, derived, name } = &named;
+    let wanted = match (key, derived) {
+        (None, Some(digest)) => {
+            Wanted::Derived { digest: *digest, name: name.as_deref(), function: type_name::<F> }
+        }
+        (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
     };
     let inputs = waits.count();
-    let mut parts = Some((start, function, waits));
-    let joined = core.store.join_or_insert(&key, || {
-        let extras = Extras { name, key: key.clone().into(), ..Extras::default() };
+    let joined = core.store.join_or_insert(wanted, || {
+        let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
+        let extras = Extras { name: name.clone(), key, derived: *derived, ..Extras::default() };
         let setup = Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) };
-        let Some((start, function, waits)) = parts.take() else {
-            unreachable!("a task is made once");
-        };
         cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, inputs).into_user()
     });
     match joined {
@@ -241,6 +297,7 @@ where
             }
             Err(user) => {
                 let held = (user.vtable.type_name)();
+                let key = wanted.key();
                 let error = Error::key_conflict(key.clone(), held, type_name::<T>());
                 (Handle::new(cell::create_ended(core, Some(key), Err(error))), None)
             }

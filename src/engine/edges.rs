@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::header::{Header, TaskRef, User};
+use super::prefetch::prefetch;
 use super::typed::{Ref, Typed};
 use super::waiters::{Kind, Link};
 use crate::Error;
@@ -25,6 +26,10 @@ impl Edge {
 
     pub(crate) fn task(&self) -> TaskRef<'_> {
         self.from.task()
+    }
+
+    fn announce(&self) {
+        prefetch(self.from.task().as_ptr().as_ptr());
     }
 
     /// Enters the list of the task it comes from; false where that has ended.
@@ -68,6 +73,9 @@ pub unsafe trait Waits: 'static {
     /// Once all have finished.
     #[doc(hidden)]
     fn take(self) -> Result<Self::Args, Error>;
+    /// Says that the tasks they come from will be looked at in a moment.
+    #[doc(hidden)]
+    fn announce(&self) {}
 }
 
 /// A plain value.
@@ -109,6 +117,9 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         // SAFETY: it was made from a task of this type.
         unsafe { Typed::<T>::new(self.0.from) }.take_or_clone()
     }
+    fn announce(&self) {
+        self.0.announce();
+    }
 }
 
 /// The value of another task, shared.
@@ -134,7 +145,13 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
         // SAFETY: it was made from a task of this type.
         unsafe { Typed::<T>::new(self.0.from) }.into_ref()
     }
+    fn announce(&self) {
+        self.0.announce();
+    }
 }
+
+/// How many inputs ahead of the one at hand are announced: enough to hide the wait for memory.
+const AHEAD: usize = 8;
 
 /// Many of a kind; the vector is never changed.
 pub struct Many<W>(pub(crate) Vec<W>);
@@ -147,10 +164,20 @@ unsafe impl<W: Waits> Waits for Many<W> {
         self.0.iter().map(W::count).sum()
     }
     fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        self.0.iter().for_each(|waits| waits.each(visit));
+        let mut ahead = self.0.iter().skip(AHEAD);
+        for waits in &self.0 {
+            ahead.next().into_iter().for_each(W::announce);
+            waits.each(visit);
+        }
     }
     fn take(self) -> Result<Self::Args, Error> {
-        self.0.into_iter().map(W::take).collect()
+        let mut args = Vec::with_capacity(self.0.len());
+        let mut all = self.0.into_iter();
+        while let Some(waits) = all.next() {
+            all.as_slice().get(AHEAD).into_iter().for_each(W::announce);
+            args.push(waits.take()?);
+        }
+        Ok(args)
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) enum Run {
 pub(crate) struct Extras {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) key: OnceLock<Key>,
+    /// The digest that the key is made from, with the name, when somebody asks for it.
+    pub(crate) derived: Option<u128>,
     /// What it's parked for: see [`Parked`].
     pub(crate) parked: AtomicU8,
     /// How many waits for its client to be idle or closed it has under way.
@@ -163,9 +165,11 @@ impl Header {
     }
 
     pub(crate) fn key(&self) -> &Key {
-        self.make_extras()
-            .key
-            .get_or_init(|| format!("{}-{}", self.name(), self.core().next_number()).into())
+        let extras = self.make_extras();
+        extras.key.get_or_init(|| match extras.derived {
+            Some(digest) => key::derived(&self.name(), digest),
+            None => format!("{}-{}", self.name(), self.core().next_number()).into(),
+        })
     }
 
     /// The error of a task that has failed, or is doomed to.

@@ -2,7 +2,8 @@
 //!
 //! The store holds no interest in them: an entry is a pointer that goes, under the lock of its shard,
 //! before the last user does. Tasks without a key of their own never come here. The key itself stands in
-//! the task only, and is hashed once for an operation, outside the lock.
+//! the task only, and is hashed once for an operation, outside the lock. That of a pure call isn't even made
+//! for this: such tasks are found by the digest in it.
 
 use std::hash::BuildHasher;
 use std::ptr::NonNull;
@@ -10,11 +11,11 @@ use std::ptr::NonNull;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::header::{Header, TaskRef, User};
+use super::header::{Extras, Header, TaskRef, User};
 use super::lock::Lock;
 use super::release::hold;
 use super::state::users;
-use crate::Key;
+use crate::{Key, key};
 
 /// More shards than submitting threads would hardly help; the number must be a power of two.
 const SHARDS: usize = 16;
@@ -30,15 +31,75 @@ struct Shard(HashTable<Entry>);
 struct Entry {
     task: NonNull<Header>,
     hash: u64,
+    /// That of a pure call, which says all about its key; 0 for any other.
+    digest: u128,
 }
 
 // SAFETY: an entry is used under the lock only, where its task has a user.
 unsafe impl Send for Entry {}
 
+/// What a task is to be found by.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    Key(&'a str),
+    /// That of a pure call: the digest, of which the name is a part, and the name, which is the one that was
+    /// given to it or that of the function.
+    Derived {
+        digest: u128,
+        name: Option<&'a str>,
+        function: fn() -> &'static str,
+    },
+}
+
+impl<'a> Wanted<'a> {
+    /// What this task, which has a key of its own, is found by.
+    fn of(task: &'a Header) -> Self {
+        match task.extras() {
+            Some(Extras { derived: Some(digest), name, .. }) => Self::Derived {
+                digest: *digest,
+                name: name.as_deref(),
+                function: task.vtable.function,
+            },
+            _ => Self::Key(task.key()),
+        }
+    }
+
+    pub(crate) fn key(self) -> Key {
+        match self {
+            Self::Key(key) => key.into(),
+            Self::Derived { digest, name: Some(name), .. } => key::derived(name, digest),
+            Self::Derived { digest, function, .. } => {
+                key::derived(&key::short_name(function()), digest)
+            }
+        }
+    }
+
+    fn is_of(self, entry: &Entry) -> bool {
+        match self {
+            Self::Key(key) => **entry.task().key() == *key,
+            Self::Derived { digest, .. } if entry.digest == digest => true,
+            // The key that this one has by itself may have been given to another.
+            Self::Derived { .. } => entry.digest == 0 && *entry.task().key() == self.key(),
+        }
+    }
+
+    fn digest(self) -> u128 {
+        match self {
+            Self::Key(_) => 0,
+            Self::Derived { digest, .. } => digest,
+        }
+    }
+}
+
 impl Entry {
     fn task(&self) -> TaskRef<'_> {
         // SAFETY: the last user takes the entry out, under the lock.
         unsafe { TaskRef::new(self.task) }
+    }
+
+    /// A user for one who submits the same, unless the task has failed or is about to.
+    fn to_join(&self) -> Option<User> {
+        (!self.task().waiters.is_doomed()).then(|| self.to_user()).flatten()
     }
 
     fn to_user(&self) -> Option<User> {
@@ -48,8 +109,8 @@ impl Entry {
 }
 
 impl Shard {
-    fn find_mut(&mut self, hash: u64, key: &str) -> Option<&mut Entry> {
-        self.0.find_mut(hash, |entry| entry.hash == hash && **entry.task().key() == *key)
+    fn find_mut(&mut self, hash: u64, wanted: Wanted<'_>) -> Option<&mut Entry> {
+        self.0.find_mut(hash, |entry| entry.hash == hash && wanted.is_of(entry))
     }
 
     /// Takes out this very task, if it's there.
@@ -66,37 +127,48 @@ impl Store {
         Self { shards, hasher: RandomState::default() }
     }
 
-    fn shard(&self, key: &str) -> (&Lock<Shard>, u64) {
-        let hash = self.hasher.hash_one(key);
+    fn shard(&self, wanted: Wanted<'_>) -> (&Lock<Shard>, u64) {
+        let hash = match wanted {
+            Wanted::Derived { digest, .. } => self.hasher.hash_one(digest),
+            // What reads like the key of a pure call is to be found among those.
+            Wanted::Key(key) => match key::digest_in(key) {
+                Some(digest) => self.hasher.hash_one(digest),
+                None => self.hasher.hash_one(key),
+            },
+        };
         // The table uses the top and the bottom bits, so these are from between.
         (&self.shards[(hash >> 32) as usize % SHARDS], hash)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<User> {
-        let (shard, hash) = self.shard(key);
-        shard.lock().find_mut(hash, key).and_then(|entry| entry.to_user())
+        let wanted = Wanted::Key(key);
+        let (shard, hash) = self.shard(wanted);
+        shard.lock().find_mut(hash, wanted).and_then(|entry| entry.to_user())
     }
 
-    /// Joins the task of this key, unless it has failed or is about to; else enters the one that
-    /// `make` makes, with the user it was made for.
-    pub(crate) fn join_or_insert(&self, key: &Key, make: impl FnOnce() -> User) -> Joined {
+    /// Joins the task of this key, or enters the one that `make` makes, with the user it was made for.
+    pub(crate) fn join_or_insert(&self, wanted: Wanted<'_>, make: impl FnOnce() -> User) -> Joined {
+        let (shard, hash) = self.shard(wanted);
+        if let Some(user) = shard.lock().find_mut(hash, wanted).and_then(|entry| entry.to_join()) {
+            return Joined::Existing(user);
+        }
         // Making a task may be what frees another engine, and foreign code with it.
-        hold(|| self.join_or_insert_now(key, make))
+        hold(|| Self::join_or_insert_now(shard, hash, wanted, make))
     }
 
-    fn join_or_insert_now(&self, key: &Key, make: impl FnOnce() -> User) -> Joined {
-        let (shard, hash) = self.shard(key);
+    fn join_or_insert_now(
+        shard: &Lock<Shard>,
+        hash: u64,
+        wanted: Wanted<'_>,
+        make: impl FnOnce() -> User,
+    ) -> Joined {
         let mut shard = shard.lock();
-        let found = shard.find_mut(hash, key);
-        if let Some(entry) = &found {
-            if !entry.task().waiters.is_doomed() {
-                if let Some(user) = entry.to_user() {
-                    return Joined::Existing(user);
-                }
-            }
+        let found = shard.find_mut(hash, wanted);
+        if let Some(user) = found.as_ref().and_then(|entry| entry.to_join()) {
+            return Joined::Existing(user);
         }
         let user = make();
-        let new = Entry { task: user.task().as_ptr(), hash };
+        let new = Entry { task: user.task().as_ptr(), hash, digest: wanted.digest() };
         match found {
             // What was there has failed: it's found no more.
             Some(entry) => *entry = new,
@@ -109,7 +181,7 @@ impl Store {
 
     /// Takes out a task that was cancelled: its key is free again.
     pub(crate) fn forget(&self, task: TaskRef<'_>) {
-        let (shard, hash) = self.shard(task.key());
+        let (shard, hash) = self.shard(Wanted::of(task.get()));
         shard.lock().remove(hash, task.as_ptr());
     }
 
@@ -118,7 +190,7 @@ impl Store {
     pub(crate) fn forget_last(&self, header: NonNull<Header>) -> u64 {
         // SAFETY: all users together keep the task, and the caller is one until `drop_user`.
         let (task, state) = unsafe { (TaskRef::new(header), &header.as_ref().state) };
-        let (shard, hash) = self.shard(task.key());
+        let (shard, hash) = self.shard(Wanted::of(task.get()));
         let mut shard = shard.lock();
         let before = state.drop_user();
         if users(before) == 1 {
