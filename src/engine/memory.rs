@@ -5,9 +5,10 @@
 //! keeps two batches of free cells of each size, and hands over and gets whole batches through a list that
 //! all threads share: one short lock for [`BATCH`] tasks.
 //!
-//! What is kept is bounded: a thread has at most two batches of a size, which it frees when it ends, and
-//! the shared list at most [`SHARED_BYTES`] of a size, freed with the last engine of the process. Cells are
-//! allocated one by one, so every one of them can be given back to the allocator by itself.
+//! What is kept is bounded and goes back. A thread has at most two batches of a size, which it frees when it
+//! ends. The shared list has at most [`MOST`] of a size; of what is above [`FLOOR`], as much as nobody needed
+//! for half a second is freed, and all of it with the last engine of the process. Cells are allocated one by
+//! one, so every one of them can be given back to the allocator by itself.
 //!
 //! Under a sanitizer this would hide the very faults that it's there to find, so `--cfg ensue_no_recycling`
 //! turns it off.
@@ -16,10 +17,14 @@ use std::alloc::{self, Layout, handle_alloc_error};
 use std::cell::Cell;
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use super::lock::Lock;
 use super::prefetch::prefetch;
+use super::timer::{self, Sleep};
 
 /// Sizes are multiples of this.
 const STEP: usize = 32;
@@ -32,10 +37,14 @@ const ALIGN: usize = 16;
 
 /// Cells that change hands at a time.
 const BATCH: usize = 32;
-/// What the shared list keeps of each size, at most: about what a core's own cache holds. Far more makes
-/// some programs slower, since free cells come back in no order, and memory in no order that isn't in a cache
-/// is slower than new memory: with 32 MiB a tree of 400,000 tasks took 1.6 times as long.
-const SHARED_BYTES: usize = 1024 * 1024;
+/// What the shared list keeps of each size, at most. With 1 MiB some of the benchmarks of 200,000 tasks took
+/// up to 1.7 times as long; far more makes others slower, since free cells come back in no order, and memory
+/// in no order that isn't in a cache is slower than new memory.
+const MOST: usize = 8 * 1024 * 1024;
+/// What it keeps however long that isn't needed: less than a core's own cache has.
+const FLOOR: usize = 256 * 1024;
+/// How long more than the floor has to go unused before it's freed.
+const UNUSED: Duration = Duration::from_millis(500);
 
 const RECYCLES: bool = !cfg!(ensue_no_recycling);
 
@@ -124,7 +133,36 @@ thread_local! {
     };
 }
 
-static SHARED: [Lock<Vec<Batch>>; SIZES] = [const { Lock::new(Vec::new()) }; SIZES];
+static SHARED: [Lock<Shared>; SIZES] = [const { Lock::new(Shared::EMPTY) }; SIZES];
+
+/// Free cells of one size for all threads.
+struct Shared {
+    batches: Vec<Batch>,
+    /// The fewest there were since the decay looked last: nobody needed these.
+    unused: usize,
+}
+
+impl Shared {
+    const EMPTY: Self = Self { batches: Vec::new(), unused: 0 };
+
+    fn pop(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop();
+        self.unused = self.unused.min(self.batches.len());
+        batch
+    }
+
+    fn take_unused(&mut self, class: usize) -> Vec<Batch> {
+        let above = self.batches.len().saturating_sub(batches_in(FLOOR, class));
+        // The oldest ones are the coldest.
+        let unused = self.batches.drain(..self.unused.min(above)).collect();
+        self.unused = self.batches.len();
+        unused
+    }
+}
+
+const fn batches_in(bytes: usize, class: usize) -> usize {
+    bytes / (class_layout(class).size() * BATCH)
+}
 
 /// How many engines there are in this process.
 static ENGINES: AtomicUsize = AtomicUsize::new(0);
@@ -167,13 +205,65 @@ impl Kept {
 }
 
 fn share(batch: Batch, class: usize) {
-    let most = SHARED_BYTES / (class_layout(class).size() * BATCH);
     let mut shared = SHARED[class].lock();
-    if shared.len() < most {
-        shared.push(batch);
+    let len = shared.batches.len();
+    if len < batches_in(MOST, class) {
+        shared.batches.push(batch);
+        drop(shared);
+        if len >= batches_in(FLOOR, class) {
+            Decay::begin();
+        }
     } else {
         drop(shared);
         batch.give_back(class);
+    }
+}
+
+/// Frees what isn't needed, from time to time while there's more than the floor.
+struct Decay;
+
+/// Whether an alarm is set, or its work is being done.
+static DECAYS: AtomicBool = AtomicBool::new(false);
+static ALARM: Lock<Option<Sleep>> = Lock::new(None);
+
+impl Decay {
+    fn begin() {
+        if !DECAYS.load(Ordering::Relaxed) && !DECAYS.swap(true, Ordering::SeqCst) {
+            Self::set_alarm();
+        }
+    }
+
+    fn set_alarm() {
+        let alarm = timer::alarm(UNUSED, Waker::from(Arc::new(Self)));
+        // Where the system refuses a thread for it, the next one to share a batch tries again.
+        DECAYS.store(alarm.is_some(), Ordering::SeqCst);
+        let before = mem::replace(&mut *ALARM.lock(), alarm);
+        drop(before);
+    }
+
+    fn end() {
+        let alarm = ALARM.lock().take();
+        drop(alarm);
+        DECAYS.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Wake for Decay {
+    fn wake(self: Arc<Self>) {
+        let mut goes_on = false;
+        for (class, shared) in SHARED.iter().enumerate() {
+            let mut shared = shared.lock();
+            let unused = shared.take_unused(class);
+            goes_on |= shared.batches.len() > batches_in(FLOOR, class);
+            drop(shared);
+            unused.into_iter().for_each(|batch| batch.give_back(class));
+        }
+        if goes_on {
+            Self::set_alarm();
+        } else {
+            // Who goes above the floor just now doesn't begin; the next one to share a batch does.
+            DECAYS.store(false, Ordering::SeqCst);
+        }
     }
 }
 
@@ -234,9 +324,10 @@ pub(super) fn engine_gone() {
     if ENGINES.fetch_sub(1, Ordering::Relaxed) > 1 {
         return;
     }
+    Decay::end();
     let _ = CACHE.try_with(Cache::give_back);
     for (class, shared) in SHARED.iter().enumerate() {
-        let batches = mem::take(&mut *shared.lock());
-        batches.into_iter().for_each(|batch| batch.give_back(class));
+        let shared = mem::replace(&mut *shared.lock(), Shared::EMPTY);
+        shared.batches.into_iter().for_each(|batch| batch.give_back(class));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Poller, Poll, Waker};
@@ -60,7 +61,8 @@ impl RealClock {
         self.timers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&'static self, deadline: Instant, waker: Waker) -> u64 {
+    /// Fails where the system refuses the thread.
+    fn insert(&'static self, deadline: Instant, waker: Waker) -> io::Result<u64> {
         let mut state = self.lock();
         let (timers, running) = &mut *state;
         let number = timers.insert(deadline, waker);
@@ -70,13 +72,12 @@ impl RealClock {
             if let Err(error) = spawned {
                 *running = false;
                 timers.entries.remove(&(deadline, number));
-                drop(state);
-                panic!("no thread for timers: {error}");
+                return Err(error);
             }
         } else if timers.first() == Some(deadline) {
             self.changed.notify_one();
         }
-        number
+        Ok(number)
     }
 
     fn serve(&self) {
@@ -175,6 +176,13 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep { duration, state }
 }
 
+/// Wakes the waker in a while, unless it's dropped before. `None` where the system refuses the thread.
+pub(super) fn alarm(duration: Duration, waker: Waker) -> Option<Sleep> {
+    let deadline = Instant::now().checked_add(duration)?;
+    let number = REAL.insert(deadline, waker).ok()?;
+    Some(Sleep { duration, state: State::Real { deadline: Some(deadline), number: Some(number) } })
+}
+
 impl State {
     fn in_virtual_time(core: CoreRef, duration: Duration) -> Self {
         let deadline =
@@ -225,7 +233,10 @@ impl State {
                         drop(state);
                         drop(before);
                     }
-                    None => *number = Some(REAL.insert(deadline, waker)),
+                    None => match REAL.insert(deadline, waker) {
+                        Ok(new) => *number = Some(new),
+                        Err(error) => panic!("no thread for timers: {error}"),
+                    },
                 }
                 false
             }
