@@ -262,7 +262,7 @@ fn join<S, F, W, Fut, T>(
     priority: i32,
     start: S,
     function: F,
-    waits: W,
+    mut waits: W,
 ) -> (Handle<T>, Option<Task>)
 where
     S: Fn(F, W::Args) -> Fut + Send + 'static,
@@ -278,7 +278,7 @@ where
         }
         (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
     };
-    let inputs = waits.count();
+    let inputs = cell::inputs(core, &mut waits);
     let joined = core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let extras = Extras { name: name.clone(), key, derived: *derived, ..Extras::default() };

@@ -206,7 +206,7 @@ pub(crate) fn create<S, F, W, Fut, T>(
     setup: Setup,
     start: S,
     function: F,
-    waits: W,
+    mut waits: W,
 ) -> (Typed<T>, Option<Task>)
 where
     S: Fn(F, W::Args) -> Fut + Send + 'static,
@@ -215,10 +215,19 @@ where
     Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
     T: Send + 'static,
 {
-    let inputs = waits.count();
+    let inputs = inputs(core, &mut waits);
     let typed = allocate(core, setup, start, function, waits, inputs);
     let ready = begin(core, typed.task().as_ptr(), inputs);
     (typed, ready)
+}
+
+/// How many inputs are to be waited for.
+pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> usize {
+    // Who listens is to see all inputs.
+    if !core.hook.is_on() {
+        waits.settle();
+    }
+    waits.count()
 }
 
 /// Makes a task in two steps, for one that others may find before the second: [`begin`].

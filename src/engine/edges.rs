@@ -4,6 +4,8 @@
 //! list of waiters. So registering an input allocates nothing.
 
 use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use super::header::{Header, TaskRef, User};
@@ -73,6 +75,10 @@ pub unsafe trait Waits: 'static {
     /// Once all have finished.
     #[doc(hidden)]
     fn take(self) -> Result<Self::Args, Error>;
+    /// Gets what is there already and costs next to nothing to copy, before anything else is done: what is
+    /// left is to be waited for.
+    #[doc(hidden)]
+    fn settle(&mut self) {}
     /// Says that the tasks they come from will be looked at in a moment.
     #[doc(hidden)]
     fn announce(&self) {}
@@ -95,30 +101,64 @@ unsafe impl<T: Send + 'static> Waits for Plain<T> {
 }
 
 /// The value of another task, moved out where this is its last user, else cloned.
-pub struct ByValue<T>(Edge, PhantomData<fn() -> T>);
+pub enum ByValue<T> {
+    /// Of a task with values of this type.
+    Awaited(Edge),
+    /// It was there at once.
+    Value(T),
+}
 
 impl<T> ByValue<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {
-        Self(Edge::new(from.into_user()), PhantomData)
+        Self::Awaited(Edge::new(from.into_user()))
     }
+
+    /// Whether values are copied when the task is submitted, if they're there, instead of when it runs.
+    ///
+    /// It saves the worker the way to the other task, which all dependents of that may be on at the same
+    /// time. But a clone that takes time has no place in a submission, and clones that own memory would pile
+    /// up in the queue.
+    const SMALL: bool = !mem::needs_drop::<T>() && size_of::<T>() <= 16;
 }
 
-// SAFETY: there's one edge, in place.
+// SAFETY: there's one edge or none, in place.
 unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
     type Args = T;
 
     fn count(&self) -> usize {
-        1
+        usize::from(matches!(self, Self::Awaited(_)))
     }
     fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        visit(&self.0);
+        if let Self::Awaited(edge) = self {
+            visit(edge);
+        }
     }
     fn take(self) -> Result<T, Error> {
-        // SAFETY: it was made from a task of this type.
-        unsafe { Typed::<T>::new(self.0.from) }.take_or_clone()
+        match self {
+            // SAFETY: it was made from a task of this type.
+            Self::Awaited(edge) => unsafe { Typed::<T>::new(edge.from) }.take_or_clone(),
+            Self::Value(value) => Ok(value),
+        }
+    }
+    fn settle(&mut self) {
+        let Self::Awaited(edge) = self else { return };
+        if !Self::SMALL {
+            return;
+        }
+        // SAFETY: as in `take`.
+        let from = unsafe { Typed::<T>::of(&edge.from) };
+        if from.has_succeeded() {
+            // If a clone panics, let it do so where the task runs.
+            let value = catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone()));
+            if let Ok(Some(Ok(value))) = value {
+                *self = Self::Value(value);
+            }
+        }
     }
     fn announce(&self) {
-        self.0.announce();
+        if let Self::Awaited(edge) = self {
+            edge.announce();
+        }
     }
 }
 
@@ -179,6 +219,12 @@ unsafe impl<W: Waits> Waits for Many<W> {
         }
         Ok(args)
     }
+    fn settle(&mut self) {
+        for at in 0..self.0.len() {
+            self.0.get(at + AHEAD).into_iter().for_each(W::announce);
+            self.0[at].settle();
+        }
+    }
 }
 
 /// As many as an array has.
@@ -201,6 +247,9 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
             Err(_) => unreachable!("an array has as many elements as it has"),
         }
     }
+    fn settle(&mut self) {
+        self.0.iter_mut().for_each(W::settle);
+    }
 }
 
 /// One or none.
@@ -220,6 +269,9 @@ unsafe impl<W: Waits> Waits for Maybe<W> {
     }
     fn take(self) -> Result<Self::Args, Error> {
         self.0.map(W::take).transpose()
+    }
+    fn settle(&mut self) {
+        self.0.iter_mut().for_each(W::settle);
     }
 }
 
@@ -244,6 +296,9 @@ where
     fn take(self) -> Result<C, Error> {
         self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
     }
+    fn settle(&mut self) {
+        self.0.iter_mut().for_each(|(_, waits)| waits.settle());
+    }
 }
 
 macro_rules! tuple {
@@ -261,6 +316,9 @@ macro_rules! tuple {
             #[allow(clippy::unused_unit)] // for the empty tuple
             fn take(self) -> Result<Self::Args, Error> {
                 Ok(($(self.$at.take()?,)*))
+            }
+            fn settle(&mut self) {
+                $(self.$at.settle();)*
             }
         }
     };

@@ -26,8 +26,12 @@ impl Hook {
         self.on.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn tell(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) {
-        if self.on.load(Ordering::Relaxed) {
+        if self.is_on() {
             self.tell_all(task, status());
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::header::{TaskRef, User};
 use super::state::{OBSERVED, TAKEN};
@@ -13,6 +13,7 @@ use super::waiters::Outlook;
 use crate::Error;
 
 /// A user of a task with values of type `T`.
+#[repr(transparent)]
 pub(crate) struct Typed<T>(User, PhantomData<fn() -> T>);
 
 impl<T> Clone for Typed<T> {
@@ -27,6 +28,14 @@ impl<T> Typed<T> {
     /// The task's values are of type `T`.
     pub(crate) unsafe fn new(user: User) -> Self {
         Self(user, PhantomData)
+    }
+
+    /// # Safety
+    ///
+    /// As for `new`.
+    pub(crate) unsafe fn of(user: &User) -> &Self {
+        // SAFETY: it's the same in memory.
+        unsafe { &*ptr::from_ref(user).cast() }
     }
 
     pub(crate) fn checked(user: User) -> Result<Self, User>
