@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -59,17 +60,31 @@ where
 
 /// The future of [`gather`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Gather<T>(Settling<T>);
+pub struct Gather<T>(Settling<T, T>);
 
 /// The future of [`gather_settled`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct GatherSettled<T>(Settling<T>);
+pub struct GatherSettled<T>(Settling<T, Result<T, Error>>);
 
-/// Tasks that are settling, one after the other.
-struct Settling<T> {
+/// Tasks that are settling, one after the other, with what is made of each.
+struct Settling<T, V> {
+    /// Those that had no value at first.
     sink: Sink<T>,
-    ended: Vec<Option<Result<Typed<T>, Error>>>,
+    slots: Vec<Slot<T, V>>,
+    /// The slots before this one need no second look.
+    looked_at: usize,
     done: bool,
+}
+
+// Nothing in it is ever pinned.
+impl<T, V> Unpin for Settling<T, V> {}
+
+enum Slot<T, V> {
+    /// Its task is in the sink.
+    Empty,
+    /// Its task had a value when it came.
+    Ended(Typed<T>),
+    Filled(V),
 }
 
 enum Next<T> {
@@ -81,22 +96,34 @@ enum Next<T> {
     Ring(Error),
 }
 
-impl<T: 'static> Settling<T> {
+impl<T: 'static, V> Settling<T, V> {
     fn new<I>(handles: I) -> Self
     where
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
     {
         let mut sink = Sink::new();
-        let mut count = 0;
+        let mut slots = Vec::new();
         for handle in handles {
-            sink.add(handle.into_handle().into_typed(), count);
-            count += 1;
+            let typed = handle.into_handle().into_typed();
+            slots.push(if typed.has_succeeded() {
+                Slot::Ended(typed)
+            } else {
+                sink.add(typed, slots.len());
+                Slot::Empty
+            });
         }
-        Self { sink, ended: std::iter::repeat_with(|| None).take(count).collect(), done: false }
+        Self { sink, slots, looked_at: 0, done: false }
     }
 
     fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next<T>> {
+        while let Some(slot) = self.slots.get_mut(self.looked_at) {
+            self.looked_at += 1;
+            match mem::replace(slot, Slot::Empty) {
+                Slot::Ended(typed) => return Poll::Ready(Next::One(Ok(typed), self.looked_at - 1)),
+                other => *slot = other,
+            }
+        }
         match self.sink.poll_pop(poller) {
             Poll::Ready(Some((typed, at))) => {
                 if typed.has_succeeded() {
@@ -117,10 +144,17 @@ impl<T: 'static> Settling<T> {
         }
     }
 
-    fn finish(&mut self) -> Vec<Result<Typed<T>, Error>> {
+    fn fill(&mut self, at: usize, value: V) {
+        self.slots[at] = Slot::Filled(value);
+    }
+
+    fn finish(&mut self) -> impl Iterator<Item = V> {
         self.done = true;
         self.sink.clear();
-        std::mem::take(&mut self.ended).into_iter().flatten().collect()
+        mem::take(&mut self.slots).into_iter().filter_map(|slot| match slot {
+            Slot::Filled(value) => Some(value),
+            _ => None,
+        })
     }
 }
 
@@ -130,17 +164,19 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
     fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.0;
         loop {
-            match std::task::ready!(this.poll_next(poller)) {
-                Next::One(Ok(typed), at) => this.ended[at] = Some(Ok(typed)),
-                Next::All => {
-                    let ended = this.finish().into_iter();
-                    return Poll::Ready(ended.map(|one| one?.take_or_clone()).collect());
-                }
-                Next::One(Err(error), _) | Next::Ring(error) => {
-                    this.finish();
-                    return Poll::Ready(Err(error));
-                }
-            }
+            let error = match std::task::ready!(this.poll_next(poller)) {
+                Next::One(ended, at) => match ended.and_then(Typed::take_or_clone) {
+                    Ok(value) => {
+                        this.fill(at, value);
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Next::All => return Poll::Ready(Ok(this.finish().collect())),
+                Next::Ring(error) => error,
+            };
+            drop(this.finish());
+            return Poll::Ready(Err(error));
         }
     }
 }
@@ -152,14 +188,11 @@ impl<T: Clone + Send + Sync + 'static> Future for GatherSettled<T> {
         let this = &mut self.0;
         loop {
             match std::task::ready!(this.poll_next(poller)) {
-                Next::One(ended, at) => this.ended[at] = Some(ended),
-                Next::All => {
-                    let ended = this.finish().into_iter();
-                    return Poll::Ready(ended.map(|one| one?.take_or_clone()).collect());
-                }
+                Next::One(ended, at) => this.fill(at, ended.and_then(Typed::take_or_clone)),
+                Next::All => return Poll::Ready(this.finish().collect()),
                 Next::Ring(error) => {
-                    let count = this.ended.len();
-                    this.finish();
+                    let count = this.slots.len();
+                    drop(this.finish());
                     return Poll::Ready(vec![Err(error); count]);
                 }
             }
