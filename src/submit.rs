@@ -16,8 +16,8 @@ use crate::engine::typed::Typed;
 use crate::options::TaskOptions;
 use crate::{Error, Handle, Key, Retry, key};
 
-/// So many new tasks are queued at a time: enough to share the cost, few enough that workers begin while
-/// the rest are still being made.
+/// So many new tasks of a `map` are queued at a time, at most: enough to share the cost, few enough that
+/// workers begin while the rest are still being made.
 const AT_ONCE: usize = 64;
 
 /// Submits a function without any options.
@@ -68,12 +68,15 @@ pub(crate) fn many<I, T>(
     let inputs = inputs.into_iter();
     let mut handles = Vec::with_capacity(inputs.size_hint().0);
     let mut ready = Bulk { core, tasks: Vec::with_capacity(AT_ONCE) };
+    // The first ones don't wait for many others: the inputs may be slow to come.
+    let mut at_once = 1;
     for input in inputs {
         let (handle, task) = create(input);
         handles.push(handle);
         ready.tasks.extend(task);
-        if ready.tasks.len() == AT_ONCE {
+        if ready.tasks.len() >= at_once {
             context::schedule_all(core, &mut ready.tasks);
+            at_once = (2 * at_once).min(AT_ONCE);
         }
     }
     handles

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use ensue::{Client, Handle, Ref};
 use support::observe::{Counted, Counts};
@@ -384,5 +385,69 @@ fn a_task_may_take_the_value_out_of_its_last_ref() {
         run_until_idle(&client);
         let value = futures::executor::block_on(y).unwrap().unwrap();
         assert_eq!((value.value, counts.clones.get(), counts.drops.get()), (7, 0, 0));
+    });
+}
+
+/// How often each of these was cloned; small, and without a destructor.
+static CLONES: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug)]
+struct Small(u64);
+
+impl Clone for Small {
+    fn clone(&self) -> Self {
+        assert!(self.0 < 100, "a clone of {} panics", self.0);
+        CLONES.fetch_add(1, SeqCst);
+        Self(self.0)
+    }
+}
+
+async fn twice(x: Small, y: Small) -> u64 {
+    x.0 + y.0
+}
+
+#[test]
+fn a_small_value_that_is_there_is_cloned_once_for_each_task() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let x = client.ready(Small(1));
+        let y = client.submit(async || Small(2), ());
+        let before = CLONES.load(SeqCst);
+        let sums: Vec<_> = (0..10).map(|_| client.submit(twice, (&x, &y))).collect();
+        run_until_idle(&client);
+        assert!(sums.iter().all(|sum| sum.result().unwrap() == 3));
+        assert_eq!(CLONES.load(SeqCst) - before, 20);
+        // Where nobody else needs it, it's moved.
+        let z = client.submit(twice, (x, y));
+        run_until_idle(&client);
+        assert_eq!(z.result().unwrap(), 3);
+        assert_eq!(CLONES.load(SeqCst) - before, 20);
+    });
+}
+
+#[test]
+fn a_clone_that_panics_is_the_tasks_error_and_not_the_submitters() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let bad = client.ready(Small(100));
+        let sum = client.submit(twice, (&bad, &bad));
+        assert!(!sum.is_finished());
+        run_until_idle(&client);
+        let error = sum.result().unwrap_err();
+        assert!(error.is_panic() && error.to_string().contains("a clone of 100 panics"), "{error}");
+    });
+}
+
+#[test]
+fn a_large_value_is_cloned_where_the_task_runs() {
+    bounded(|| {
+        let counts = Counts::new();
+        let client = Client::builder().workers(0).build();
+        let x = client.ready(counts.value(1));
+        let uses: Vec<_> = (0..10).map(|_| client.submit(async |_: Counted| (), &x)).collect();
+        assert_eq!(counts.clones.get(), 0, "nothing is cloned while it lies in the queue");
+        run_until_idle(&client);
+        assert_eq!(counts.clones.get(), 10);
+        drop(uses);
     });
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use ensue::{Client, Handle, Ref, gather};
+use ensue::{Client, ErrorKind, Handle, Ref, gather};
 use futures::executor::block_on;
 use support::{bounded, run_until_idle};
 
@@ -194,5 +194,69 @@ fn values_and_references_of_a_handle_are_the_same_input() {
             *x
         }
         assert_ne!(client.submit_pure(read, &x).key(), a.key());
+    });
+}
+
+#[test]
+fn a_pure_call_is_found_by_the_text_of_its_key() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        // The text is asked for before the other one comes, and only after it.
+        for asked_before in [true, false] {
+            let pure = client.submit_pure(inc, 1);
+            let other = Client::builder().workers(0).build().submit_pure(inc, 1).key();
+            if asked_before {
+                assert_eq!(pure.key(), other);
+            }
+            assert_eq!(client.get::<u64>(&other).as_ref(), Some(&pure));
+            assert_eq!(client.task().key(&other).submit(dec, 9), pure);
+            assert_eq!(client.submit_pure(inc, 1), pure);
+            drop(pure);
+            assert!(client.get::<u64>(&other).is_none());
+            // And the other way round: the key was given to another task first.
+            let given = client.task().key(&other).submit(dec, 9);
+            assert_eq!(client.submit_pure(inc, 1), given);
+            assert_eq!(client.get::<u64>(&other).as_ref(), Some(&given));
+            // The same digest under another name is another key.
+            let renamed = other.replace("inc-", "cni-");
+            assert!(client.get::<u64>(&renamed).is_none());
+            assert_ne!(client.task().key(renamed).submit(dec, 9), given);
+        }
+    });
+}
+
+#[test]
+fn a_conflict_names_the_key_of_a_pure_call() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let pure = client.submit_pure(inc, 1);
+        let text = client.task().key(pure.key()).submit(async || "text", ());
+        let error = text.error().unwrap();
+        assert!(
+            error.kind() == ErrorKind::KeyConflict
+                && error.to_string().contains(pure.key().as_str()),
+            "{error}"
+        );
+        let key = client.submit_pure(dec, 1).key();
+        let other = client.task().key(key).submit(async || "text", ());
+        let error = client.submit_pure(dec, 1).error().unwrap();
+        assert!(
+            error.kind() == ErrorKind::KeyConflict && error.to_string().contains("dec-"),
+            "{error}"
+        );
+        drop(other);
+    });
+}
+
+#[test]
+fn a_name_that_is_given_is_part_of_the_call() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let plain = client.submit_pure(inc, 1);
+        let named = client.task().name("n").submit_pure(inc, 1);
+        assert_ne!(plain, named);
+        assert_eq!(client.task().name("n").submit_pure(inc, 1), named);
+        assert_ne!(client.task().name("m").submit_pure(inc, 1), named);
+        assert_eq!(client.get::<u64>(named.key()), Some(named));
     });
 }
