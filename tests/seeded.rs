@@ -10,7 +10,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::{Count, Log};
-use support::{bounded, drive};
+use support::{bounded, drive, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -390,5 +390,39 @@ fn random_graphs_give_the_same_sums_for_all_seeds() {
         for seed in 1..50 {
             assert_eq!(sum(&seeded(seed)), expected);
         }
+    });
+}
+
+#[test]
+fn closing_beside_a_worker_rests_while_a_task_hangs() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let mut worker = client.worker();
+        let x = client.spawn(std::future::pending::<()>());
+        assert!(poll_once(&mut worker).is_pending());
+        let mut close = Box::pin(client.close());
+        assert!(poll_once(&mut close).is_pending());
+        let mut idle = Box::pin(client.idle());
+        assert!(poll_once(&mut idle).is_pending());
+        drop(x);
+        assert!(poll_once(&mut close).is_ready());
+        assert!(poll_once(&mut idle).is_ready());
+    });
+}
+
+#[test]
+fn who_waits_for_idleness_runs_what_is_woken_from_outside() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        let x = client.spawn(async move { receiver.await.unwrap() + 1 });
+        assert!(poll_once(&mut Box::pin(client.idle())).is_pending());
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            sender.send(1).unwrap();
+        });
+        block_on(client.idle());
+        assert!(x.is_finished());
+        thread.join().unwrap();
     });
 }

@@ -10,11 +10,12 @@
 //! A task that is being submitted or woken meanwhile is seen by the sweep, or its pusher sees `closed`
 //! after the push and sweeps.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Poll;
 
-use event_listener::Event;
+use event_listener::{Event, EventListener};
 
 use super::context;
 use super::core::{Core, CoreRef};
@@ -252,8 +253,7 @@ impl CoreRef {
             {
                 return;
             }
-            self.drive_if_seeded(|| self.is_idle()).await;
-            listener.await;
+            self.changed_or_driven(listener, || self.is_idle()).await;
         }
     }
 
@@ -268,21 +268,20 @@ impl CoreRef {
             if self.is_done() && self.threads.alive() <= exempt {
                 break exempt;
             }
-            self.drive_if_seeded(|| self.is_done()).await;
-            listener.await;
+            self.changed_or_driven(listener, || self.is_done()).await;
         };
         self.threads.join(exempt == 0);
         purse::empty(&self);
     }
 
-    /// Runs the tasks of a seeded client, which has no thread to do so.
-    async fn drive_if_seeded(&self, done: impl Fn() -> bool) {
-        if self.seeded.is_some() {
-            poll_fn(|poller| {
-                worker::drive_seeded(self, poller.waker(), &done);
-                Poll::Ready(())
-            })
-            .await;
-        }
+    /// Waits for a change; meanwhile runs the tasks of a seeded client, which has no thread to do so.
+    async fn changed_or_driven(&self, mut listener: EventListener, done: impl Fn() -> bool) {
+        poll_fn(|poller| {
+            if self.seeded.is_some() && worker::drive_seeded(self, poller.waker(), &done) {
+                return Poll::Ready(());
+            }
+            Pin::new(&mut listener).poll(poller)
+        })
+        .await;
     }
 }

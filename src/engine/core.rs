@@ -267,7 +267,7 @@ impl Core {
         self.workers_version.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn remove_worker(&self, id: usize) {
+    pub(crate) fn remove_worker(&self, id: usize, own: bool) {
         self.workers.lock().retain(|worker| worker.id != id);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
         if self.is_closed() {
@@ -276,7 +276,10 @@ impl Core {
                 // What is in the queues now has ended, and nobody will come to take it out.
                 self.sweep();
             }
-            self.life.changed.notify(usize::MAX);
+            if own {
+                // Who closes waits for the client's own threads only.
+                self.life.changed.notify(usize::MAX);
+            }
         }
         self.maybe_idle();
     }

@@ -185,7 +185,7 @@ impl WorkerFuture {
     fn leave(&mut self) -> Poll<()> {
         self.mode = Mode::Gone;
         self.hand_over();
-        self.core.remove_worker(self.id);
+        self.core.remove_worker(self.id, self.own);
         if self.on_its_way.take() {
             self.core.sleepers.arrive();
         }
