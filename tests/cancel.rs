@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, wait_any};
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, Log, OnDrop};
+use support::observe::{Count, Counted, Counts, Log, OnDrop};
 use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
@@ -652,5 +652,25 @@ fn cancelling_both_ends_of_graphs_at_once_loses_nobody() {
             }
         }
         eventually("nothing is left", || client.held() == 0);
+    });
+}
+
+#[test]
+fn a_task_cancelled_as_it_fails_keeps_nothing() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let counts = Counts::new();
+        let place = Arc::new(Mutex::new(None::<Handle<()>>));
+        let inside = place.clone();
+        let x = client.try_submit(
+            async move |_argument: Counted| {
+                inside.lock().unwrap().take().unwrap().cancel();
+                Err::<(), _>("no")
+            },
+            counts.value(1),
+        );
+        *place.lock().unwrap() = Some(x.clone());
+        assert!(x.result().unwrap_err().is_cancelled());
+        assert_eq!(counts.alive.get(), 0);
     });
 }

@@ -900,3 +900,26 @@ fn clients_come_and_go() {
         }
     });
 }
+
+#[test]
+fn a_task_that_drops_the_last_client_and_returns_keeps_its_value() {
+    bounded(|| {
+        for raised in [false, true] {
+            let client = Client::builder().seed(1).build();
+            let place = Arc::new(Mutex::new(None::<Client>));
+            let inside = place.clone();
+            let x = client
+                .task()
+                .key("k")
+                .submit(async move || drop(inside.lock().unwrap().take()), ());
+            if raised {
+                // It's queued a second time, and the first entry is stale.
+                client.task().key("k").priority(1).submit(async || (), ()).detach();
+            }
+            let mut worker = client.worker();
+            *place.lock().unwrap() = Some(client);
+            let _ = poll_once(&mut worker);
+            assert!(x.result().is_ok(), "raised: {raised}");
+        }
+    });
+}

@@ -23,7 +23,7 @@ use super::finish;
 use super::header::Task;
 use super::purse;
 use super::release;
-use super::state::{DONE, LISTED, PARKED, QUEUED, RUNNING, STARTED};
+use super::state::{DONE, HELD, LISTED, PARKED, QUEUED, RUNNING, STARTED};
 use super::waker;
 use super::worker;
 use crate::Error;
@@ -128,10 +128,12 @@ impl Core {
         }
         let mut others = Vec::new();
         for task in tasks {
-            let state = task.state.load();
-            if self.refuses(state) {
+            if !is_queued(&task) {
+                continue;
+            }
+            if self.refuses(task.state.load()) {
                 self.refuse(&task);
-            } else if is_queued(&task) {
+            } else {
                 others.push(task);
             }
         }
@@ -194,7 +196,7 @@ impl Core {
 
 /// Whether an entry in a queue leads to a task that waits for its turn.
 fn is_queued(task: &Task) -> bool {
-    task.state.load() & (QUEUED | DONE) == QUEUED
+    task.state.load() & (QUEUED | RUNNING | DONE | HELD) == QUEUED
 }
 
 /// Excepts the current task from those that are waited for, while it waits itself.

@@ -37,8 +37,15 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         },
         Some(error) => close_failed(&task, Some(error)),
     };
-    if error.is_some() && list.has_dependents() {
-        task.state.set(OBSERVED);
+    if let Some(error) = &error {
+        if list.has_dependents() {
+            task.state.set(OBSERVED);
+        }
+        if !can_be_retried(error) {
+            // What was kept to be run again, if it was cancelled in the poll in which it failed.
+            // SAFETY: the caller owns the contents.
+            unsafe { (task.vtable.clear)(task.as_ref().as_ptr()) };
+        }
     }
     let state = task.state.load();
     if state & LISTED != 0 {
