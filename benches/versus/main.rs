@@ -27,12 +27,13 @@ use std::process::ExitCode;
 use measure::{Measured, in_processes, in_this_process};
 use rows::{Row, all};
 
-const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once]
+const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once] [--check]
 
   --row NAME   only rows with this in their name or that of their peer; may be given again
   --tasks N    this many tasks instead of a row's own sizes
   --rounds N   rounds in each process (9)
-  --once       measure in this process only, not in three fresh ones";
+  --once       measure in this process only, not in three fresh ones
+  --check      one round of 1000 tasks a row, for its answers only";
 
 /// How many processes measure a row.
 const PROCESSES: usize = 3;
@@ -42,6 +43,7 @@ struct Arguments {
     tasks: Option<u64>,
     rounds: usize,
     once: bool,
+    check: bool,
     /// The row that this process measures for its parent.
     child: Option<usize>,
 }
@@ -64,6 +66,13 @@ fn main() -> ExitCode {
     if wanted().next().is_none() {
         eprintln!("versus: no row is called {}", arguments.rows.join(" or "));
         return ExitCode::from(2);
+    }
+    if arguments.check {
+        for (_, row) in wanted() {
+            in_this_process(row, 1000, 1);
+            println!("right: {}, beside {}", row.name, row.peer);
+        }
+        return ExitCode::SUCCESS;
     }
     println!(
         "| program | peer | tasks | ours, ns | peer, ns | ours / peer | min .. max | bound | | others |\n\
@@ -105,8 +114,14 @@ fn print(row: &Row, tasks: u64, measured: &Measured) {
 
 impl Arguments {
     fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut arguments =
-            Self { rows: Vec::new(), tasks: None, rounds: 9, once: false, child: None };
+        let mut arguments = Self {
+            rows: Vec::new(),
+            tasks: None,
+            rounds: 9,
+            once: false,
+            check: false,
+            child: None,
+        };
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or(format!("`{argument}` needs a value"));
             match argument.as_str() {
@@ -114,6 +129,7 @@ impl Arguments {
                 "--tasks" => arguments.tasks = Some(number(&value()?)?),
                 "--rounds" => arguments.rounds = number(&value()?)?,
                 "--once" => arguments.once = true,
+                "--check" => arguments.check = true,
                 "--child" => arguments.child = Some(number(&value()?)?),
                 // `cargo bench` says it to every bench.
                 "--bench" => {}
