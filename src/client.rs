@@ -178,11 +178,15 @@ impl Client {
                  part of its identity: pass it as an input instead"
             );
         }
-        let digest = pure::digest::<F, A>(None, &inputs);
+        let digest = pure::digest::<F, I, A>(None, &inputs);
         submit::pure(&self.core, digest, body::plain::<F, A>, function, inputs.into_waits())
     }
 
     /// Submits the function once for each of the inputs, which costs less than one by one.
+    ///
+    /// Of inputs that know how many they are, such as those of a range or a vector, some tasks at a time are
+    /// queued together; of others each task is queued before the next input is asked for. For inputs that
+    /// wait for the tasks made of earlier ones, take [`map_stream`](Client::map_stream).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

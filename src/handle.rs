@@ -222,10 +222,13 @@ impl<T> PartialEq for Handle<T> {
 
 impl<T> Eq for Handle<T> {}
 
-/// By key.
+/// By key, and where that was made by the client, which numbers its tasks, by client.
 impl<T> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.typed().user().key().hash(hasher);
+        let task = self.typed().task();
+        task.key().hash(hasher);
+        let is_numbered = task.state.load() & state::KEYED == 0;
+        is_numbered.then(|| task.core().id).hash(hasher);
     }
 }
 

@@ -240,7 +240,7 @@ impl<'c, R> Options<'c, R> {
         }
         if self.settings.key.is_none() {
             self.settings.derived =
-                Some(pure::digest::<F, A>(self.settings.name.as_deref(), &inputs));
+                Some(pure::digest::<F, I, A>(self.settings.name.as_deref(), &inputs));
         }
         self.submit(function, inputs)
     }

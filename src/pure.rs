@@ -3,10 +3,16 @@
 use std::any::TypeId;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// 128 bits of the function, the types, the name if one is given, and the inputs, handles by their keys.
-pub(crate) fn digest<F: 'static, A: 'static>(name: Option<&str>, inputs: &impl Hash) -> u128 {
+use crate::input::Inputs;
+
+/// 128 bits of the function, the name if one is given, and the inputs with their types, handles by their keys.
+pub(crate) fn digest<F: 'static, I, A>(name: Option<&str>, inputs: &I) -> u128
+where
+    I: Inputs<A> + Hash,
+{
     let mut hasher = DefaultHasher::new();
-    (TypeId::of::<F>(), TypeId::of::<A>()).hash(&mut hasher);
+    // A value and a handle may hash alike, and give the function the same type.
+    (TypeId::of::<F>(), TypeId::of::<I::Waits>()).hash(&mut hasher);
     if let Some(name) = name {
         name.hash(&mut hasher);
     }

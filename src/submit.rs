@@ -68,7 +68,8 @@ pub(crate) fn many<I, T>(
     let inputs = inputs.into_iter();
     let mut handles = Vec::with_capacity(inputs.size_hint().0);
     let mut ready = Bulk { core, tasks: Vec::with_capacity(AT_ONCE) };
-    // The first ones don't wait for many others: the inputs may be slow to come.
+    // Inputs that nobody can count come from somewhere, and may take their time or wait for these very tasks.
+    let counted = inputs.size_hint().1 == Some(inputs.size_hint().0);
     let mut at_once = 1;
     for input in inputs {
         let (handle, task) = create(input);
@@ -76,7 +77,9 @@ pub(crate) fn many<I, T>(
         ready.tasks.extend(task);
         if ready.tasks.len() >= at_once {
             context::schedule_all(core, &mut ready.tasks);
-            at_once = (2 * at_once).min(AT_ONCE);
+            if counted {
+                at_once = (2 * at_once).min(AT_ONCE);
+            }
         }
     }
     handles

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use ensue::{
-    Client, Error, ErrorKind, Handle, as_completed, gather, gather_settled, wait_all, wait_any,
+    Client, Error, ErrorKind, Handle, Status, as_completed, gather, gather_settled, wait_all,
+    wait_any,
 };
 use futures::channel::oneshot;
 use futures::executor::block_on;
@@ -15,7 +16,7 @@ use futures::future::{join, select};
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
 use support::hold::Gate;
-use support::{bounded, eventually, within};
+use support::{bounded, client_of, eventually, within};
 
 /// What a task of a ring saw of the one it awaited: 0 from the one at the end, or the error.
 type Seen = Result<u64, Error>;
@@ -573,4 +574,46 @@ fn blocking_work_that_waits_for_its_own_task_is_a_ring() {
             assert_eq!(me.result().expect("it goes on after the refusal"), Some(ErrorKind::Cycle));
         });
     }
+}
+
+#[test]
+fn what_gather_is_through_with_is_in_no_ring() {
+    bounded(|| {
+        let client = client_of(1);
+        let gates = [(); 3].map(|()| Gate::new());
+        let task = |gate: &Gate, x: Result<u64, &'static str>| {
+            let gate = gate.clone();
+            client.try_submit(
+                async move || {
+                    gate.pass().await;
+                    x
+                },
+                (),
+            )
+        };
+        let members = vec![
+            task(&gates[0], Err("no")),
+            task(&gates[1], Ok(2)),
+            task(&gates[1], Ok(3)),
+            task(&gates[2], Ok(4)),
+        ];
+        let gathers = client.spawn(async move { gather_settled(members).await.len() });
+        eventually("it waits", || gathers.status() == Status::Running);
+        std::thread::sleep(Duration::from_millis(20));
+        // One is through, and its memory is used again: for tasks that depend on the one that gathers.
+        gates[0].open();
+        std::thread::sleep(Duration::from_millis(20));
+        let (inner, on) = (client.clone(), gathers.clone());
+        let dependents = client.submit(
+            async move || {
+                (0..200).map(|_| inner.submit(async |n: usize| n, &on)).collect::<Vec<_>>()
+            },
+            (),
+        );
+        let dependents = block_on(dependents.get_ref()).unwrap();
+        gates[2].open();
+        std::thread::sleep(Duration::from_millis(20));
+        gates[1].open();
+        assert!(dependents.iter().all(|n| n.result().unwrap() == 4));
+    });
 }

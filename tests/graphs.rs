@@ -12,7 +12,7 @@ use futures::executor::block_on;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use smol::future::yield_now;
-use support::bounded;
+use support::{bounded, eventually};
 
 /// What a task does with the values of earlier ones; an index counts among those.
 #[derive(Clone, Debug)]
@@ -72,44 +72,40 @@ fn nodes() -> impl Strategy<Value = Vec<Node>> {
     prop::collection::vec(node, 0..40)
 }
 
+/// Both values, or all whose error it may be.
+fn both(a: Outcome, b: Outcome) -> Result<(u64, u64), BTreeSet<usize>> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(mut a), Err(b)) => {
+            a.extend(b);
+            Err(a)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
 /// What each node comes to, the plain way. The first one is a value, so that there's always one before.
 fn evaluate(nodes: &[Node]) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = vec![Ok(1)];
     for node in nodes {
         let of = |index: &Index| outcomes[index.index(outcomes.len())].clone();
-        let both = |a: &Index, b: &Index| match (of(a), of(b)) {
-            (Ok(a), Ok(b)) => Ok((a, b)),
-            (Err(mut a), Err(b)) => {
-                a.extend(b);
-                Err(a)
-            }
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
+        let two = |a: &Index, b: &Index| both(of(a), of(b)).map(|(a, b)| mix(a, b));
         let failed = || Err(BTreeSet::from([outcomes.len()]));
         let outcome = match node {
             Node::Value(x) | Node::Ready(x) => Ok(*x),
-            Node::Add(a, b) | Node::Slow(a, b, _) => both(a, b).map(|(a, b)| mix(a, b)),
-            Node::Sum(all) => all.iter().fold(Ok(0), |sum, one| match (sum, of(one)) {
-                (Ok(sum), Ok(x)) => Ok(mix(sum, x)),
-                (Err(mut sum), Err(error)) => {
-                    sum.extend(error);
-                    Err(sum)
+            Node::Add(a, b) | Node::Slow(a, b, _) => two(a, b),
+            Node::Sum(all) => {
+                let mut sum = Ok(0);
+                for one in all {
+                    sum = both(sum, of(one)).map(|(sum, x)| mix(sum, x));
                 }
-                (Err(error), _) | (_, Err(error)) => Err(error),
-            }),
+                sum
+            }
             Node::Shapes(a, b, c) => {
-                let c = c.as_ref().map_or(Ok(0), of);
-                match (both(a, b), c) {
-                    (Ok((a, b)), Ok(c)) => Ok(mix(mix(a, b), c)),
-                    (Err(mut ab), Err(c)) => {
-                        ab.extend(c);
-                        Err(ab)
-                    }
-                    (Err(error), _) | (_, Err(error)) => Err(error),
-                }
+                both(two(a, b), c.as_ref().map_or(Ok(0), of)).map(|(ab, c)| mix(ab, c))
             }
             // An await that fails is the task's own business: here it panics.
-            Node::Awaits(a, b) => both(a, b).map(|(a, b)| mix(a, b)).or_else(|_| failed()),
+            Node::Awaits(a, b) => two(a, b).or_else(|_| failed()),
             Node::Children(a, n) => {
                 of(a).map(|a| (0..u64::from(*n)).fold(a, |sum, n| sum ^ mix(a, n)))
             }
@@ -248,7 +244,12 @@ fn agrees(
 /// So many cases, or as many times that as the environment says.
 fn cases(cases: u32) -> ProptestConfig {
     let times = std::env::var("ENSUE_STRESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    ProptestConfig { cases: cases * times, max_shrink_time: 20_000, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: cases * times,
+        max_shrink_time: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn all_graphs(config: ProptestConfig, client: impl Fn(u64) -> Client) {
@@ -259,7 +260,8 @@ fn all_graphs(config: ProptestConfig, client: impl Fn(u64) -> Client) {
             check(&client, &nodes, &kept)?;
             block_on(client.idle());
             block_on(client.close());
-            prop_assert_eq!(client.held(), 0);
+            // The thread of the timers may be about to let go of a task that it has woken.
+            eventually("nothing is left", || client.held() == 0);
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

@@ -451,3 +451,26 @@ fn a_large_value_is_cloned_where_the_task_runs() {
         drop(uses);
     });
 }
+
+#[test]
+fn a_clone_that_panics_with_what_panics_when_dropped_fails_its_task() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("the payload too");
+        }
+    }
+    struct Value;
+    impl Clone for Value {
+        fn clone(&self) -> Self {
+            std::panic::panic_any(Bad)
+        }
+    }
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let value = client.ready(Value);
+        assert!(client.submit(async |_: Value| (), &value).result().unwrap_err().is_panic());
+        let all = client.map(async |_: Value| (), [&value, &value]);
+        assert!(all.iter().all(|x| x.result().unwrap_err().is_panic()));
+    });
+}

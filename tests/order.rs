@@ -2,15 +2,16 @@
 
 mod support;
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use ensue::{Client, ErrorKind, Handle, gather, wait_all};
+use ensue::{Client, ErrorKind, Handle, Status, gather, wait_all};
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Log};
-use support::{bounded, client_of, eventually, poll_once};
+use support::{bounded, client_of, eventually, poll_once, within};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -750,5 +751,34 @@ fn a_task_raised_to_zero_is_not_starved_by_others_at_zero() {
         assert_eq!(client.submit(inc, &low).result().unwrap(), 2);
         stop.open();
         finish(loops);
+    });
+}
+
+#[test]
+fn what_a_worker_keeps_for_itself_does_not_wait_for_an_urgent_task() {
+    within(Duration::from_secs(60), || {
+        for _ in 0..10 {
+            let client = client_of(2);
+            let gate = Gate::new();
+            let inner = gate.clone();
+            let first = client.spawn(async move { inner.pass().await });
+            let plain = client.submit(async |()| (), &first);
+            let urgent = client.task().priority(1).submit(
+                async |()| {
+                    std::thread::sleep(Duration::from_millis(200));
+                    Instant::now()
+                },
+                &first,
+            );
+            let seen = Arc::new(Mutex::new(None));
+            let at = seen.clone();
+            plain.on_done(move |_| *at.lock().unwrap() = Some(Instant::now()));
+            eventually("both workers sleep", || first.status() == Status::Running);
+            std::thread::sleep(Duration::from_millis(5));
+            gate.open();
+            let end = urgent.result().unwrap();
+            plain.result().unwrap();
+            assert!(seen.lock().unwrap().unwrap() < end, "it waited for the urgent one to end");
+        }
     });
 }

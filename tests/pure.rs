@@ -260,3 +260,32 @@ fn a_name_that_is_given_is_part_of_the_call() {
         assert_eq!(client.get::<u64>(named.key()), Some(named));
     });
 }
+
+#[test]
+fn a_value_is_not_the_handle_whose_key_reads_like_it() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let same = async |text: String| text;
+        let report = client.task().key("report").submit(async || "content".to_owned(), ());
+        let of_text = client.submit_pure(same, "report".to_owned());
+        let of_report = client.submit_pure(same, &report);
+        run_until_idle(&client);
+        assert_eq!(of_text.result().unwrap(), "report");
+        assert_eq!(of_report.result().unwrap(), "content");
+    });
+}
+
+#[test]
+fn handles_of_the_same_number_are_other_inputs() {
+    bounded(|| {
+        let clients = [(); 3].map(|()| Client::builder().workers(0).build());
+        let [client, one, two] = &clients;
+        let (a, b) = (one.submit(inc, 1), two.submit(inc, 2));
+        assert_eq!(a.key(), b.key());
+        let c = client.task().key(a.key()).submit(inc, 3);
+        let all = [&a, &b, &c].map(|x| client.submit_pure(dec, x));
+        clients.iter().rev().for_each(run_until_idle);
+        clients.iter().for_each(run_until_idle);
+        assert_eq!(all.map(|x| x.result().unwrap()), [1, 2, 3]);
+    });
+}

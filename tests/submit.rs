@@ -4,7 +4,7 @@ mod support;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use ensue::{Client, ErrorKind, Handle, Status, as_completed, gather};
@@ -489,5 +489,23 @@ fn spawned_futures_and_futures_of_other_crates_are_tasks_too() {
         assert_eq!(block_on(receive).unwrap(), 5);
         let remote = SpawnExt::spawn_with_handle(&client, async { 6 }).unwrap();
         assert_eq!(block_on(remote), 6);
+    });
+}
+
+#[test]
+fn inputs_of_a_map_may_come_from_its_tasks() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        sender.send(0u64).unwrap();
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let on = async move |x: u64| {
+            let mut sender = sender.lock().unwrap();
+            match (x, &*sender) {
+                (0..100, Some(sender)) => sender.send(x + 1).unwrap(),
+                _ => *sender = None,
+            }
+        };
+        assert_eq!(client.map(on, receiver).len(), 101);
     });
 }

@@ -202,8 +202,15 @@ impl MadeReady<'_> {
         }
     }
 
-    /// Wakes a worker for what was queued; also before foreign code, which may take its time.
-    pub(crate) fn announce(&mut self) {
+    /// Before foreign code, which may take its time: leaves nothing where only this worker finds it.
+    pub(crate) fn show_all(&mut self) {
+        let shown = self.context.and_then(|context| context.local).is_some_and(Local::show_next);
+        self.unannounced += u32::from(shown);
+        self.announce();
+    }
+
+    /// Wakes a worker for what was queued.
+    fn announce(&mut self) {
         if mem::take(&mut self.unannounced) > 0 {
             // Before looking for sleepers.
             fence(Ordering::SeqCst);

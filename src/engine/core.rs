@@ -29,6 +29,8 @@ use crate::error::forget_if_it_panics;
 /// What is told of errors that nobody can see.
 pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;
 
+static ENGINES: AtomicUsize = AtomicUsize::new(0);
+
 pub(crate) struct Core {
     /// Tasks, purses, clients and workers; see [`purse`].
     refs: AtomicUsize,
@@ -38,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) life: Life,
 
     pub(crate) name: Cow<'static, str>,
+    /// Another one for each engine of the process.
+    pub(crate) id: usize,
     numbers: AtomicU64,
     /// There until the end.
     unobserved: Option<Unobserved>,
@@ -109,6 +113,7 @@ impl CoreRef {
             purses: Lock::default(),
             life: Life::new(),
             name,
+            id: ENGINES.fetch_add(1, Ordering::Relaxed),
             numbers: AtomicU64::new(1),
             unobserved: Some(unobserved),
             injector: Injector::new(),

@@ -13,6 +13,7 @@ use super::prefetch::prefetch;
 use super::typed::{Ref, Typed};
 use super::waiters::{Kind, Link};
 use crate::Error;
+use crate::error::forget_if_it_panics;
 
 /// An input that comes from another task.
 #[repr(C)]
@@ -149,9 +150,10 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         let from = unsafe { Typed::<T>::of(&edge.from) };
         if from.has_succeeded() {
             // If a clone panics, let it do so where the task runs.
-            let value = catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone()));
-            if let Ok(Some(Ok(value))) = value {
-                *self = Self::Value(value);
+            match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
+                Ok(Some(Ok(value))) => *self = Self::Value(value),
+                Ok(_) => {}
+                Err(payload) => forget_if_it_panics(payload),
             }
         }
     }

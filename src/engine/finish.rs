@@ -111,15 +111,15 @@ fn tell(
                     }
                 }
                 Kind::Wait => {
-                    ready.announce();
+                    ready.show_all();
                     wait::fire(link);
                 }
                 Kind::Member => {
-                    ready.announce();
+                    ready.show_all();
                     sink::deliver(link);
                 }
                 Kind::Callback => {
-                    ready.announce();
+                    ready.show_all();
                     if let Some(user) = &mut for_callbacks {
                         callback::call(link, user);
                     }

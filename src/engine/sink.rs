@@ -70,7 +70,7 @@ pub(crate) struct Sink<T> {
     ready: Ready,
     /// The priority that was last lent to all of them.
     lent: Option<i32>,
-    /// The tasks that were added before they were first awaited together.
+    /// The tasks that were added before they were first awaited together, and are still here.
     all: Option<HashSet<NonNull<Header>>>,
     /// The engine that runs only when somebody waits.
     seeded: Option<CoreRef>,
@@ -257,6 +257,10 @@ impl<T> Sink<T> {
         member_ref.link.reset();
         self.free.push(member);
         let user = member_ref.user.take()?;
+        if let Some(all) = &mut self.all {
+            // Its address may soon be that of another task.
+            all.remove(&user.task().as_ptr());
+        }
         // SAFETY: only such users are added.
         Some((unsafe { Typed::new(user) }, member_ref.tag.get()))
     }

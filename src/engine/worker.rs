@@ -97,6 +97,16 @@ impl WorkerFuture {
     }
 
     fn next(&self) -> Option<Task> {
+        let task = self.pick();
+        // What only this worker can reach is not to wait while it runs another.
+        if task.is_some() && self.local.show_next() {
+            fence(Ordering::SeqCst);
+            self.core.sleepers.wake_one();
+        }
+        task
+    }
+
+    fn pick(&self) -> Option<Task> {
         let core = &*self.core;
         if let Some(seeded) = &core.seeded {
             return seeded.pop();
