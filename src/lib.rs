@@ -54,7 +54,8 @@
 //!   workers. [`result`](Handle::result) blocks on a handle, but not inside a task, where it refuses.
 //! * **Workers** are futures: a client has threads that poll them, and [`worker`](Client::worker) gives more
 //!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
-//!   [`scale`](Client::scale) changes the number of threads while work goes on.
+//!   [`scale`](Client::scale) changes the number of threads while work goes on. One more thread, for the whole
+//!   process, serves timers and gives back memory; it comes when there's need for it and goes soon after.
 //! * **Events**: [`events`](Client::events) tells what happens to tasks, without ever holding them up.
 //! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
 //!   each time: for tests.

@@ -581,21 +581,18 @@ fn what_gather_is_through_with_is_in_no_ring() {
     bounded(|| {
         let client = client_of(1);
         let gates = [(); 3].map(|()| Gate::new());
-        let task = |gate: &Gate, x: Result<u64, &'static str>| {
+        let task = |gate: &Gate, x: Option<u64>| {
             let gate = gate.clone();
-            client.try_submit(
-                async move || {
-                    gate.pass().await;
-                    x
-                },
-                (),
-            )
+            client.spawn(async move {
+                gate.pass().await;
+                x.unwrap()
+            })
         };
         let members = vec![
-            task(&gates[0], Err("no")),
-            task(&gates[1], Ok(2)),
-            task(&gates[1], Ok(3)),
-            task(&gates[2], Ok(4)),
+            task(&gates[0], None),
+            task(&gates[1], Some(2)),
+            task(&gates[1], Some(3)),
+            task(&gates[2], Some(4)),
         ];
         let gathers = client.spawn(async move { gather_settled(members).await.len() });
         eventually("it waits", || gathers.status() == Status::Running);
@@ -606,7 +603,18 @@ fn what_gather_is_through_with_is_in_no_ring() {
         let (inner, on) = (client.clone(), gathers.clone());
         let dependents = client.submit(
             async move || {
-                (0..200).map(|_| inner.submit(async |n: usize| n, &on)).collect::<Vec<_>>()
+                fn use_again<const N: usize>(client: &Client, on: &Handle<usize>) -> Handle<usize> {
+                    client.submit(async |n: usize, _: [u64; N]| n, (on, [0; N]))
+                }
+                let sizes = [
+                    use_again::<1>,
+                    use_again::<5>,
+                    use_again::<9>,
+                    use_again::<13>,
+                    use_again::<17>,
+                ];
+                let all = sizes.iter().flat_map(|submit| [(); 50].map(|()| submit(&inner, &on)));
+                all.collect::<Vec<_>>()
             },
             (),
         );

@@ -120,7 +120,10 @@ impl Core {
     /// Ends the tasks in the queues that won't run any more, and drops stale entries.
     pub(crate) fn sweep(&self) {
         let mut tasks = Vec::new();
-        self.injector.take(usize::MAX, |task| tasks.push(task));
+        while !self.injector.is_empty() {
+            // More than once only if a pusher was interrupted.
+            self.injector.take(usize::MAX, |task| tasks.push(task));
+        }
         tasks.extend(std::iter::from_fn(|| self.urgent.pop()));
         tasks.extend(self.seeded.iter().flat_map(|seeded| std::iter::from_fn(|| seeded.pop())));
         for worker in &*self.workers.lock() {

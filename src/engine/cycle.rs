@@ -75,8 +75,9 @@ fn ring(path: &[Task]) -> Error {
 
 #[derive(Default)]
 struct Search {
-    /// How each task was come upon.
-    from: HashMap<NonNull<Header>, Option<Task>>,
+    /// The tasks that were come upon, and how. They're kept: another task could get the address of one that
+    /// goes.
+    from: HashMap<NonNull<Header>, (Task, Option<Task>)>,
     next: Vec<Task>,
     /// Some of the way is not known, so coming to an end says nothing.
     incomplete: bool,
@@ -92,7 +93,7 @@ enum Step {
 
 impl Search {
     fn start(&mut self, task: TaskRef<'_>) {
-        self.from.insert(task.as_ptr(), None);
+        self.from.insert(task.as_ptr(), (task.to_task(), None));
         self.next.push(task.to_task());
     }
 
@@ -109,7 +110,8 @@ impl Search {
         self.seen += 1 + found.len();
         for neighbour in found {
             if let Entry::Vacant(entry) = self.from.entry(neighbour.as_ref().as_ptr()) {
-                entry.insert(Some(task.as_ref().to_task()));
+                let kept = neighbour.as_ref().to_task();
+                entry.insert((kept, Some(task.as_ref().to_task())));
                 if is_goal(neighbour.as_ref()) {
                     return Step::Found(neighbour);
                 }
@@ -128,7 +130,7 @@ impl Search {
     fn path_from(&self, task: TaskRef<'_>) -> Vec<Task> {
         let mut path = vec![task.to_task()];
         let mut at = task.as_ptr();
-        while let Some(Some(before)) = self.from.get(&at) {
+        while let Some((_, Some(before))) = self.from.get(&at) {
             path.push(before.as_ref().to_task());
             at = before.as_ref().as_ptr();
         }

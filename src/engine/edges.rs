@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 
 use super::header::{Header, TaskRef, User};
 use super::prefetch::prefetch;
+use super::state::KEYED;
 use super::typed::{Ref, Typed};
 use super::waiters::{Kind, Link};
 use crate::Error;
@@ -148,7 +149,8 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         }
         // SAFETY: as in `take`.
         let from = unsafe { Typed::<T>::of(&edge.from) };
-        if from.has_succeeded() {
+        // A key is to be found while a dependent needs the value.
+        if from.has_succeeded() && edge.from.state.load() & KEYED == 0 {
             // If a clone panics, let it do so where the task runs.
             match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
                 Ok(Some(Ok(value))) => *self = Self::Value(value),

@@ -29,8 +29,13 @@ pub(crate) struct Injector {
     tail: CachePadded<AtomicPtr<Place>>,
     front: CachePadded<Front>,
     /// In the queue while no task is, and at times behind some.
-    stub: Box<Place>,
+    stub: NonNull<Place>,
 }
+
+// SAFETY: the stub is used like the places of tasks: its link is atomic.
+unsafe impl Send for Injector {}
+// SAFETY: as above.
+unsafe impl Sync for Injector {}
 
 struct Front {
     taken: Lock<Taken>,
@@ -56,18 +61,17 @@ enum Popped {
 
 impl Injector {
     pub(crate) fn new() -> Self {
-        let stub = Box::<Place>::default();
-        let at = ptr::from_ref(&*stub).cast_mut();
-        let taken = Lock::new(Taken { head: at, kept: ptr::null_mut() });
+        let stub = NonNull::from(Box::leak(Box::<Place>::default()));
+        let taken = Lock::new(Taken { head: stub.as_ptr(), kept: ptr::null_mut() });
         Self {
-            tail: CachePadded::new(AtomicPtr::new(at)),
+            tail: CachePadded::new(AtomicPtr::new(stub.as_ptr())),
             front: CachePadded::new(Front { taken, has_more: AtomicBool::new(false) }),
             stub,
         }
     }
 
     fn stub(&self) -> *mut Place {
-        ptr::from_ref(&*self.stub).cast_mut()
+        self.stub.as_ptr()
     }
 
     pub(crate) fn push(&self, task: Task) {
@@ -108,15 +112,19 @@ impl Injector {
             && !self.front.has_more.load(Ordering::SeqCst)
     }
 
-    /// Hands out up to `limit` tasks, oldest first. True where some are left.
+    /// Hands out up to `limit` tasks, oldest first. True where it did and some are left.
     pub(crate) fn take(&self, limit: usize, mut each: impl FnMut(Task)) -> bool {
         if self.is_empty() {
             return false;
         }
         let mut taken = self.front.taken.lock();
+        let mut any = false;
         for _ in 0..limit {
             match self.pop(&mut taken) {
-                Popped::Task(task) => each(task),
+                Popped::Task(task) => {
+                    any = true;
+                    each(task);
+                }
                 Popped::Empty => break,
                 Popped::Broken => {
                     std::thread::yield_now();
@@ -126,7 +134,7 @@ impl Injector {
         }
         self.note_more(&taken);
         drop(taken);
-        !self.is_empty()
+        any && !self.is_empty()
     }
 
     fn note_more(&self, taken: &Taken) {
@@ -220,6 +228,10 @@ unsafe fn task_of(place: *mut Place) -> Task {
 
 impl Drop for Injector {
     fn drop(&mut self) {
-        while self.take(usize::MAX, drop) {}
+        while !self.is_empty() {
+            self.take(usize::MAX, drop);
+        }
+        // SAFETY: `new` made it from a box, and nobody uses the queue any more.
+        drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
     }
 }

@@ -45,6 +45,9 @@ const MOST: usize = 8 * 1024 * 1024;
 const FLOOR: usize = 256 * 1024;
 /// How long more than the floor has to go unused before it's freed.
 const UNUSED: Duration = Duration::from_millis(500);
+/// So many batches are freed at a time, and more a little later: the thread of the timers has other things to do.
+const AT_ONCE: usize = 128;
+const A_LITTLE: Duration = Duration::from_millis(5);
 
 const RECYCLES: bool = !cfg!(ensue_no_recycling);
 
@@ -151,12 +154,14 @@ impl Shared {
         batch
     }
 
+    /// What nobody needed, or a part of it.
     fn take_unused(&mut self, class: usize) -> Vec<Batch> {
         let above = self.batches.len().saturating_sub(batches_in(FLOOR, class));
+        let unused = self.unused.min(above);
         // The oldest ones are the coldest.
-        let unused = self.batches.drain(..self.unused.min(above)).collect();
-        self.unused = self.batches.len();
-        unused
+        let part = self.batches.drain(..unused.min(AT_ONCE)).collect();
+        self.unused = if unused > AT_ONCE { unused - AT_ONCE } else { self.batches.len() };
+        part
     }
 }
 
@@ -229,12 +234,12 @@ static ALARM: Lock<Option<Sleep>> = Lock::new(None);
 impl Decay {
     fn begin() {
         if !DECAYS.load(Ordering::Relaxed) && !DECAYS.swap(true, Ordering::SeqCst) {
-            Self::set_alarm();
+            Self::set_alarm(UNUSED);
         }
     }
 
-    fn set_alarm() {
-        let alarm = timer::alarm(UNUSED, Waker::from(Arc::new(Self)));
+    fn set_alarm(after: Duration) {
+        let alarm = timer::alarm(after, Waker::from(Arc::new(Self)));
         // Where the system refuses a thread for it, the next one to share a batch tries again.
         DECAYS.store(alarm.is_some(), Ordering::SeqCst);
         let before = mem::replace(&mut *ALARM.lock(), alarm);
@@ -250,16 +255,19 @@ impl Decay {
 
 impl Wake for Decay {
     fn wake(self: Arc<Self>) {
-        let mut goes_on = false;
+        let (mut goes_on, mut after) = (false, UNUSED);
         for (class, shared) in SHARED.iter().enumerate() {
             let mut shared = shared.lock();
             let unused = shared.take_unused(class);
             goes_on |= shared.batches.len() > batches_in(FLOOR, class);
             drop(shared);
+            if unused.len() == AT_ONCE {
+                after = A_LITTLE;
+            }
             unused.into_iter().for_each(|batch| batch.give_back(class));
         }
         if goes_on {
-            Self::set_alarm();
+            Self::set_alarm(after);
         } else {
             // Who goes above the floor just now doesn't begin; the next one to share a batch does.
             DECAYS.store(false, Ordering::SeqCst);

@@ -155,6 +155,7 @@ impl<T> Sink<T> {
     /// Adds a task, whose turn comes when it has ended; at once if it has.
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
         let user = typed.into_user();
+        self.lent = None;
         let member = self.new_member();
         // SAFETY: a free member is ours alone.
         let member_ref = unsafe { member.as_ref() };

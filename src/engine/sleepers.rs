@@ -117,6 +117,8 @@ impl Sleepers {
     /// A worker that was woken has found work, or goes to sleep again, or goes.
     pub(crate) fn arrive(&self) {
         self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
+        // As in `enter`: it looks at the queues after this.
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn asleep(&self) -> usize {

@@ -174,7 +174,13 @@ impl WorkerFuture {
         }
         let start = fastrand::usize(..others.len());
         let (first, second) = others.split_at(start);
-        second.iter().chain(first).find_map(|other| self.local.steal_from(other))
+        let task = second.iter().chain(first).find_map(|other| self.local.steal_from(other))?;
+        if !self.local.is_empty() {
+            // One who goes to sleep may have looked here before, and there after these were moved.
+            fence(Ordering::SeqCst);
+            self.core.sleepers.wake_one();
+        }
+        Some(task)
     }
 
     /// Puts what is left in its queue where others find it.
