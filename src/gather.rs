@@ -71,6 +71,8 @@ struct Settling<T, V> {
     /// Those that had no value at first.
     sink: Sink<T>,
     slots: Vec<Slot<T, V>>,
+    /// Those whose errors are in the slots, for somebody to see in the end.
+    failed: Vec<Typed<T>>,
     /// The slots before this one need no second look.
     looked_at: usize,
     done: bool,
@@ -113,7 +115,7 @@ impl<T: 'static, V> Settling<T, V> {
                 Slot::Empty
             });
         }
-        Self { sink, slots, looked_at: 0, done: false }
+        Self { sink, slots, failed: Vec::new(), looked_at: 0, done: false }
     }
 
     fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next<T>> {
@@ -129,7 +131,8 @@ impl<T: 'static, V> Settling<T, V> {
                 if typed.has_succeeded() {
                     return Poll::Ready(Next::One(Ok(typed), at));
                 }
-                if let Some(error) = typed.error() {
+                if let Some(error) = typed.unseen_error() {
+                    self.failed.push(typed);
                     return Poll::Ready(Next::One(Err(error), at));
                 }
                 // It had failed, and was retried meanwhile.
@@ -151,6 +154,10 @@ impl<T: 'static, V> Settling<T, V> {
     fn finish(&mut self) -> impl Iterator<Item = V> {
         self.done = true;
         self.sink.clear();
+        self.failed
+            .drain(..)
+            .filter(|typed| !typed.has_succeeded())
+            .for_each(|typed| typed.set_seen());
         mem::take(&mut self.slots).into_iter().filter_map(|slot| match slot {
             Slot::Filled(value) => Some(value),
             _ => None,

@@ -2,8 +2,8 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ensue::{
@@ -623,5 +623,36 @@ fn what_gather_is_through_with_is_in_no_ring() {
         std::thread::sleep(Duration::from_millis(20));
         gates[1].open();
         assert!(dependents.iter().all(|n| n.result().unwrap() == 4));
+    });
+}
+
+#[test]
+fn only_the_await_that_closes_a_ring_is_refused() {
+    bounded(|| {
+        for gathers in [false, true] {
+            let client = Client::builder().seed(1).build();
+            let place = Arc::new(Mutex::new(None::<Handle<bool>>));
+            let of_a = place.clone();
+            let b = client.spawn(async move {
+                ensue::sleep(Duration::from_secs(1)).await;
+                let a = of_a.lock().unwrap().clone().unwrap();
+                let refused = match gathers {
+                    true => gather([a]).await.unwrap_err(),
+                    false => a.await.unwrap_err(),
+                };
+                assert_eq!(refused.kind(), ErrorKind::Cycle);
+                ensue::sleep(Duration::from_secs(10)).await;
+                7
+            });
+            let a = client.spawn(async move {
+                // It polls both again, after the other one was refused.
+                let nap = ensue::sleep(Duration::from_secs(5));
+                join(b, nap).await.0.ok() == Some(7)
+            });
+            // With this the search has somewhere to begin.
+            let _dependent = client.submit(async |x: bool| x, &a);
+            *place.lock().unwrap() = Some(a.clone());
+            assert!(a.result().unwrap(), "by gather: {gathers}");
+        }
     });
 }

@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::{Count, Counted, Counts};
-use support::{bounded, eventually, run_until_idle, run_what_is_ready};
+use support::{bounded, eventually, poll_once, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -783,5 +783,30 @@ fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
         eventually("everything is freed", || client.held() == 0);
         block_on(client.close());
         assert_eq!(client.workers(), 0);
+    });
+}
+
+#[test]
+fn an_error_that_a_given_up_gather_saw_is_still_reported() {
+    bounded(|| {
+        let told = Count::new();
+        let count = told.clone();
+        let client = Client::builder().seed(1).on_unobserved(move |_| drop(count.add())).build();
+        for is_seen in [false, true] {
+            let x = client.try_submit(async || Err::<(), _>("no"), ());
+            let gate = Gate::new();
+            let inner = gate.clone();
+            let late = client.spawn(async move { inner.pass().await });
+            let mut both = gather_settled([&x, &late]);
+            assert!(poll_once(&mut both).is_pending());
+            if is_seen {
+                gate.open();
+                assert!(block_on(both)[0].is_err());
+            } else {
+                drop(both);
+            }
+            x.detach();
+            assert_eq!(told.get(), 1, "seen: {is_seen}");
+        }
     });
 }

@@ -782,3 +782,44 @@ fn what_a_worker_keeps_for_itself_does_not_wait_for_an_urgent_task() {
         }
     });
 }
+
+#[test]
+fn what_one_task_makes_ready_starts_in_order_of_submission() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Beside {
+        Nothing,
+        Handle,
+        Urgent,
+    }
+    bounded(|| {
+        for beside in [Beside::Nothing, Beside::Handle, Beside::Urgent] {
+            let client = client_of(1);
+            let held = hold_worker(&client);
+            // So many that for one of them the worker lets others run just then.
+            let logs: Vec<_> = (0..100).map(|_| Log::new()).collect();
+            let mut waiting = Vec::new();
+            for log in &logs {
+                let first = client.submit(async || 1, ());
+                for (n, priority) in [(0, 0), (1, 0), (2, 0), (3, 0), (100, 1)] {
+                    if priority == 0 || beside == Beside::Urgent {
+                        let log = log.clone();
+                        let task = client.task().priority(priority);
+                        task.submit(async move |_: i32| log.add(n), &first).detach();
+                    }
+                }
+                if beside == Beside::Handle {
+                    waiting.push(first);
+                    assert!(waiting.last_mut().is_some_and(|first| poll_once(first).is_pending()));
+                } else {
+                    first.detach();
+                }
+            }
+            held.let_go();
+            block_on(client.idle());
+            for log in logs {
+                let order: Vec<_> = log.all().into_iter().filter(|n| *n < 4).collect();
+                assert_eq!(order, [0, 1, 2, 3], "{beside:?}");
+            }
+        }
+    });
+}

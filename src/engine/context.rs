@@ -142,6 +142,16 @@ pub(crate) fn note_await(task: TaskRef<'_>) {
     });
 }
 
+/// Takes back the last note, of an await that was refused.
+pub(crate) fn take_back_await() {
+    current(|context| {
+        if context.local.is_some() {
+            let refused = context.awaited.borrow_mut().tasks.pop();
+            drop(refused);
+        }
+    });
+}
+
 /// Notes that the current task awaits, or may come to await, tasks that aren't listed.
 pub(crate) fn note_more_awaits() {
     current(|context| {
@@ -188,16 +198,18 @@ impl MadeReady<'_> {
         let Some(local) = here.and_then(|context| context.local) else {
             return schedule(task);
         };
-        if self.may_keep_one {
-            if let Err(task) = local.keep_next(task) {
-                local.push_fresh(task);
-                self.unannounced += 1;
-            }
-        } else {
-            local.push_fresh(task);
-            self.unannounced += 1;
-        }
-        if self.unannounced == ANNOUNCED_TOGETHER {
+        let task = match self.may_keep_one {
+            true => match local.keep_next(task) {
+                Ok(()) => return,
+                Err(task) => task,
+            },
+            false => task,
+        };
+        // One is kept where it's the only one: else the eldest would come last if it were shown later.
+        self.may_keep_one = false;
+        self.unannounced += u32::from(local.show_next()) + 1;
+        local.push_fresh(task);
+        if self.unannounced >= ANNOUNCED_TOGETHER {
             self.announce();
         }
     }

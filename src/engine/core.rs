@@ -160,8 +160,7 @@ impl Core {
     pub(crate) unsafe fn drop_refs(core: NonNull<Self>, n: usize) {
         // SAFETY: the caller's references keep it until here; who drops the last one frees it.
         unsafe {
-            if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::Release) == n {
-                fence(Ordering::Acquire);
+            if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::AcqRel) == n {
                 defer(Job::FreeCore(Box::from_raw(core.as_ptr())));
             }
         }

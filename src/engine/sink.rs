@@ -321,6 +321,10 @@ impl<T> Sink<T> {
         let see_all = |see: &mut dyn FnMut(TaskRef<'_>)| self.each_pending(|user| see(user.task()));
         let error = cycle::find(&awaiter, self.len(), is_awaited, see_all);
         self.all = Some(all);
+        if error.is_some() {
+            let refused = self.shared().awaiter.lock().take();
+            drop(refused);
+        }
         error
     }
 

@@ -94,11 +94,21 @@ impl<T> Typed<T> {
 
     /// The error of a task that has failed; it's seen by that.
     pub(crate) fn error(&self) -> Option<Error> {
-        let error = self.0.waiters.is_closed().then(|| self.0.failure()).flatten()?;
+        let error = self.unseen_error()?;
+        self.set_seen();
+        Some(error)
+    }
+
+    /// The error of a task that has failed, for one who may yet show it to nobody.
+    pub(crate) fn unseen_error(&self) -> Option<Error> {
+        self.0.waiters.is_closed().then(|| self.0.failure()).flatten()
+    }
+
+    /// Somebody was shown the error.
+    pub(crate) fn set_seen(&self) {
         if self.0.state.load() & OBSERVED == 0 {
             self.0.state.set(OBSERVED);
         }
-        Some(error)
     }
 
     pub(crate) fn has_succeeded(&self) -> bool {

@@ -125,6 +125,7 @@ impl<T> Waitable<T> {
             context::note_await(task);
             if let Some(error) = cycle::find(&awaiter, 1, |other| other.is(task), |see| see(task)) {
                 self.forget();
+                context::take_back_await();
                 return Poll::Ready(Err(error));
             }
         }
