@@ -533,6 +533,37 @@ impl Builder {
     /// let day = client.submit(async || ensue::sleep(Duration::from_secs(86_400)).await, ());
     /// day.result().unwrap(); // at once
     /// ```
+    ///
+    /// So a test can look for a race in your own code among many schedules, and then run the very schedule
+    /// that shows it again and again, in a debugger or as a test that stays:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use ensue::{Client, gather};
+    /// use futures_lite::future::{block_on, yield_now};
+    ///
+    /// /// Adds one, and is wrong: another may add between its reading and its writing.
+    /// async fn add_one(counter: Arc<Mutex<u32>>) {
+    ///     let read = *counter.lock().unwrap();
+    ///     yield_now().await; // a request, in real life
+    ///     *counter.lock().unwrap() = read + 1;
+    /// }
+    ///
+    /// /// What two of them come to, in the schedule of this seed.
+    /// fn two_of_them(seed: u64) -> u32 {
+    ///     let client = Client::builder().seed(seed).build();
+    ///     let counter = Arc::new(Mutex::new(0));
+    ///     let both = client.map(add_one, [counter.clone(), counter.clone()]);
+    ///     block_on(gather(both)).unwrap();
+    ///     *counter.lock().unwrap()
+    /// }
+    ///
+    /// let outcomes: Vec<_> = (0..50).map(two_of_them).collect();
+    /// assert!(outcomes.contains(&2), "it often goes well");
+    /// let seed = outcomes.iter().position(|sum| *sum == 1).expect("some schedule shows the race");
+    /// assert!((0..10).all(|_| two_of_them(seed as u64) == 1), "and does so each time");
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
