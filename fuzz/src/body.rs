@@ -10,7 +10,7 @@ use ensue::{Client, ErrorKind, Sleep};
 
 use super::model::{Id, Outcome, Phase, Why};
 use super::ops;
-use super::script::{Action, End};
+use super::script::{Action, End, Op};
 use super::stream::Stream;
 use super::values::{Args, Code, Failure, Value};
 use super::waiting::Waiting;
@@ -67,6 +67,7 @@ impl<A: Args> Running<A> {
 
     fn poll(&mut self, poller: &mut Context<'_>, blocking: bool) -> Poll<Result<Value, Failure>> {
         let id = self.id;
+        let before = self.at;
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if self.begun {
                 note(|| format!("  t{id} goes on"));
@@ -88,7 +89,7 @@ impl<A: Args> Running<A> {
                 Poll::Ready(value)
             }
             Ok(Err(why)) => {
-                model(|model| model.suspend(id, why));
+                model(|model| model.suspend(id, why, self.at > before));
                 Poll::Pending
             }
             Err(payload) => {
@@ -118,8 +119,18 @@ impl<A: Args> Running<A> {
             }
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
-            if !blocking || matches!(action, Action::Do(_)) {
+            let is_fit = match action {
+                Action::Do(Op::DropClient) => !blocking,
+                Action::Do(_) => true,
+                _ => !blocking,
+            };
+            if is_fit {
                 self.current = self.begin(action, poller);
+            }
+            // A task that is closed in its last poll may keep its value, or not.
+            if matches!(action, Action::Do(Op::DropClient)) && !blocking {
+                poller.waker().wake_by_ref();
+                self.current = Some(Current::Yielded);
             }
             if let Some(Current::Yielded) = self.current {
                 return Err(Why::Yielded);

@@ -95,6 +95,8 @@ pub(crate) struct Task {
     started: bool,
     /// It could be run again.
     kept: bool,
+    /// It was cancelled as it failed. *Free*: whether it then keeps what it would take to run it again.
+    loose: bool,
     pub(crate) failures: u32,
     pub(crate) runs: u32,
     holds_limits: bool,
@@ -128,8 +130,12 @@ pub(crate) struct Model {
     now: u64,
     /// Moves on with everything that is done from outside and with every poll of a task.
     pub(crate) instant: u64,
+    /// What was suspended just now, and whether it did anything before.
+    last: Option<(Id, bool)>,
     capacity: [usize; 2],
     used: [usize; 2],
+    /// Something is polled from outside that may let go of what has failed meanwhile.
+    pub(crate) lenient: bool,
     pub(crate) failure: Option<String>,
 }
 
@@ -161,8 +167,10 @@ impl Model {
             worker: false,
             now: 0,
             instant: 0,
+            last: None,
             capacity,
             used: [0, 0],
+            lenient: false,
             failure: None,
         }
     }
@@ -170,6 +178,7 @@ impl Model {
     pub(crate) fn expect(&mut self, right: bool, what: impl FnOnce() -> String) {
         if !right && self.failure.is_none() {
             self.failure = Some(what());
+            if std::env::var_os("SOAK_TRACE").is_some() { eprintln!("!!! {:?}", self.failure); }
         }
     }
 
@@ -203,6 +212,7 @@ impl Model {
         match task.phase {
             Phase::Waiting | Phase::Ready | Phase::Delayed(_) => Some(true),
             Phase::Ended(Outcome::Error(..)) if task.kept && self.users(id) > 0 => Some(true),
+            Phase::Ended(_) if task.loose => None,
             Phase::Ended(_) => Some(false),
             _ => None,
         }
@@ -231,6 +241,7 @@ impl Model {
             taken: false,
             started: false,
             kept: true,
+            loose: false,
             failures: 0,
             runs: 0,
             holds_limits: false,
@@ -324,14 +335,17 @@ impl Model {
                 }
             }
         }
-        for id in all {
+        for id in all.iter().copied() {
             let task = &mut self.tasks[id];
             task.phase = if task.started { Phase::Ready } else { Phase::Waiting };
             task.started = false;
             task.failures = 0;
             task.retried = true;
-            let priority = self.tasks[id].ceiling;
-            self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
+        }
+        // From the retried task on, each lends to those before it.
+        for at in 0..all.len() {
+            let priority = self.tasks[all[at]].ceiling;
+            self.waits_for(all[at]).into_iter().for_each(|input| self.lend(input, priority));
         }
         self.settle();
         true
@@ -470,6 +484,7 @@ impl Model {
         if let Phase::Delayed(Some(due)) = phase {
             self.clock_to(due, id);
         }
+        self.last = None;
         self.check_order(id);
         let needs = self.tasks[id].plan.limits;
         for at in 0..2 {
@@ -525,7 +540,8 @@ impl Model {
     }
 
     /// The poll ends without an outcome.
-    pub(crate) fn suspend(&mut self, id: Id, why: Why) {
+    pub(crate) fn suspend(&mut self, id: Id, why: Why, progress: bool) {
+        self.last = Some((id, progress));
         let priority = self.tasks[id].ceiling;
         self.tasks[id].phase = Phase::Suspended(why);
         self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
@@ -683,13 +699,20 @@ impl Model {
         match (&self.tasks[id].phase, outcome) {
             (Phase::Running, Some(outcome)) => self.conclude(id, outcome),
             (Phase::Ended(_), _) => {}
-            (Phase::Suspended(_), _) => match self.tasks[id].deadline {
-                _ if self.is_closed() && !self.worker => self.refuse(true),
-                Some(deadline) => {
+            // An attempt whose time is over is polled once more just before, for nothing.
+            (Phase::Suspended(_), _) => match (self.tasks[id].deadline, self.last) {
+                (Some(deadline), Some((last, progress)))
+                    if last == id && (!progress || deadline <= self.now) =>
+                {
                     self.clock_to(deadline, id);
                     self.conclude(id, Outcome::Error(ErrorKind::TimedOut, Some(id)));
                 }
-                None => self.expect(false, || format!("t{id} was dropped though it's needed")),
+                _ if self.is_closed() && !self.worker => self.refuse(true),
+                _ if self.lenient => {
+                    self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
+                    self.settle();
+                }
+                _ => self.expect(false, || format!("t{id} was dropped though it's needed")),
             },
             (phase, _) => {
                 let phase = phase.clone();
@@ -713,8 +736,24 @@ impl Model {
                 return;
             }
         }
-        let outcome = task.doomed.unwrap_or(outcome);
-        self.end(id, outcome);
+        self.end_attempts(id, outcome);
+    }
+
+    /// The last attempt is over.
+    fn end_attempts(&mut self, id: Id, outcome: Outcome) {
+        let task = &mut self.tasks[id];
+        let failed = outcome != Outcome::Value;
+        let Some(doomed) = task.doomed else {
+            self.end(id, outcome);
+            return self.settle();
+        };
+        let args = task.args.clone();
+        let loose = failed && task.plan.again;
+        self.end(id, doomed);
+        if loose {
+            self.tasks[id].args = args;
+            self.tasks[id].loose = true;
+        }
         self.settle();
     }
 
@@ -729,11 +768,12 @@ impl Model {
         };
         let delay = task.plan.retry.map_or(0, |retry| u64::from(retry.delay));
         match task.doomed {
-            Some(doomed) => self.end(id, doomed),
+            // It's ended as it begins to wait.
+            Some(doomed) if again && !closed => self.end(id, doomed),
             None if again && !closed => {
                 task.phase = Phase::Delayed((delay > 0).then_some(now + delay));
             }
-            None => self.end(id, outcome),
+            _ => return self.end_attempts(id, outcome),
         }
         self.settle();
     }

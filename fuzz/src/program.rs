@@ -86,6 +86,9 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
         }
     }
     program.tear_down(script.teardown);
+    // Tasks may have put some there.
+    (0..SLOTS).for_each(|slot| tracked::put(slot, None));
+    (0..STREAMS).for_each(|at| drop(take_stream(at)));
     let world = world::leave();
     world.map_or((None, Vec::new()), |mut world| (world.model.failure.take(), world.take_trace()))
 }
@@ -120,9 +123,8 @@ impl Program {
                     drop(self.awaiters.remove(at));
                 }
             }
-            // On a closed client with another worker, `idle` and `close` go round in circles.
-            Op::Idle if self.worker.is_some() && model(|model| model.is_closed()) => {}
-            Op::Close if self.worker.is_some() => {
+            // With another worker, `close`, and `idle` of a closed client, go round in circles.
+            Op::Idle | Op::Close if self.worker.is_some() => {
                 self.drop_worker();
                 self.run(op);
             }
@@ -273,20 +275,27 @@ impl Program {
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         self.awaiters.clear();
         if !going_well {
+            (0..STREAMS).for_each(|at| drop(take_stream(at)));
             let client = with(|world| world.client.take());
             drop((client, self.worker.take()));
             return;
         }
         self.check();
         self.drive();
-        // What was detached may hang.
-        let ended = model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
+        (0..SLOTS).for_each(|slot| tracked::put(slot, None));
+        (0..STREAMS).for_each(|at| drop(take_stream(at)));
+        self.drive();
+        // What was detached may hang, or leave handles to others.
+        let empty = with(|world| world.slots.iter().all(Option::is_none));
+        let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
             let held = client.held();
             expect(!ended || held == 0, || format!("{held} tasks are held at the end"));
         });
         ops::run(&Op::DropClient, false);
         self.drop_worker();
+        (0..SLOTS).for_each(|slot| tracked::put(slot, None));
+        (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.check();
         with(|world| {
             let alive = world.alive.clone();

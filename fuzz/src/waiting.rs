@@ -18,9 +18,11 @@ use super::world::{check_error, check_outcome, expect, model};
 
 pub(crate) struct Waiting {
     inner: Inner,
-    /// The model counts a handle for each.
     pub(crate) ids: Vec<Id>,
+    /// Those for which the model counts a handle.
+    held: Vec<Id>,
     until: Option<u64>,
+    begun: u64,
 }
 
 enum Inner {
@@ -66,7 +68,9 @@ impl Waiting {
                 (ids, inner)
             }
         };
-        Some(Self { inner, ids, until })
+        let begun = model(|model| model.instant);
+        let held = ids.clone();
+        Some(Self { inner, ids, held, until, begun })
     }
 
     pub(crate) fn why(&self) -> Why {
@@ -82,6 +86,8 @@ impl Waiting {
 
     /// Polls, in a task or from outside, and checks what comes out. `true` when it's done.
     pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
+        self.release_failed();
+        model(|model| model.lenient = inside.is_none() && matches!(self.inner, Inner::Settled(_)));
         // What it is held against is what is so after the poll, in which tasks may have run.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
@@ -97,15 +103,18 @@ impl Waiting {
             Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(poller) {
                 Poll::Ready(waited) => {
                     let done = waited.done.len();
-                    drop(waited);
                     settle_from_outside(inside);
                     self.check_waited(done, inside);
+                    self.release();
+                    drop(waited);
                     return true;
                 }
                 Poll::Pending => Poll::Pending,
             },
         };
         settle_from_outside(inside);
+        model(|model| model.lenient = false);
+        self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {
             let ready = self.is_ready();
@@ -123,6 +132,26 @@ impl Waiting {
         }
         self.check_results(results);
         true
+    }
+
+    /// `gather_settled` lets go of those that it has seen fail.
+    fn release_failed(&mut self) {
+        if matches!(self.inner, Inner::Settled(_)) {
+            self.held.retain(|id| {
+                model(|model| {
+                    let failed = matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)));
+                    if failed {
+                        model.release(*id);
+                    }
+                    !failed
+                })
+            });
+        }
+    }
+
+    fn release(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        model(|model| held.iter().for_each(|id| model.release(*id)));
     }
 
     /// That this very await closes a ring; a task it awaits may have failed of another.
@@ -183,13 +212,17 @@ impl Waiting {
     }
 
     fn check_results(&self, results: Vec<Result<Value, Error>>) {
-        let own = |id: Id| self.ids.iter().filter(|other| **other == id).count();
+        let own = |id: Id| self.held.iter().filter(|other| **other == id).count();
         if let (Inner::Gather(_), [Err(error)]) = (&self.inner, &results[..]) {
             return self.check_gathered(error);
         }
         let count = results.len();
         expect(count == self.ids.len(), || format!("{:?} gave {count} results", self.why()));
         for (id, result) in self.ids.iter().zip(results) {
+            // *Free*: what had failed when it was looked at may have been retried since.
+            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[*id].retried) {
+                continue;
+            }
             check_outcome(*id, result, own(*id));
         }
     }
@@ -212,8 +245,10 @@ impl Waiting {
             match first {
                 Some(first) => {
                     let mut at_once = failed.into_iter().filter(|id| {
-                        // Which came first can't be told after a retry.
-                        model.ended_at(*id) == first || model.tasks[*id].retried
+                        // Those that had failed before are looked at in the order of the handles, and
+                        // which came first can't be told after a retry.
+                        let at = model.ended_at(*id);
+                        at == first || at <= self.begun || model.tasks[*id].retried
                     });
                     at_once.find(fits)
                 }
@@ -241,6 +276,6 @@ impl Value {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        model(|model| self.ids.iter().for_each(|id| model.release(*id)));
+        self.release();
     }
 }
