@@ -546,6 +546,10 @@ impl Model {
         self.tasks[id].phase = Phase::Suspended(why);
         self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
         let aborted = self.life == Life::Aborted;
+        if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
+            // The attempt is over at once, and the rest follows from that.
+            return;
+        }
         if let Some(outcome) = self.tasks[id].doomed {
             self.end(id, outcome);
         } else if aborted {

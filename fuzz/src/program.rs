@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,8 +128,10 @@ impl Program {
                 self.drop_worker();
                 self.run(op);
             }
-            Op::Idle => with_client(false, |client| {
-                let mut idle = pin!(client.idle());
+            Op::Idle => {
+                let mut idle = None;
+                with_client(false, |client| idle = Some(Box::pin(client.idle())));
+                let Some(mut idle) = idle else { return };
                 let polled = idle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 model(|model| {
                     model.nobody_runs();
@@ -138,9 +140,11 @@ impl Program {
                         format!("`idle` is {polled:?} where it's {busy} that something runs")
                     });
                 });
-            }),
-            Op::Close => with_client(false, |client| {
-                let mut close = pin!(client.close());
+            }
+            Op::Close => {
+                let mut close = None;
+                with_client(false, |client| close = Some(Box::pin(client.close())));
+                let Some(mut close) = close else { return };
                 model(|model| model.close(false, false));
                 let polled = close.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 model(|model| {
@@ -150,7 +154,7 @@ impl Program {
                         format!("`close` is {polled:?} where it's {busy} that something runs")
                     });
                 });
-            }),
+            }
             op => ops::run(op, false),
         }
     }

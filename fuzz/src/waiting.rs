@@ -87,7 +87,8 @@ impl Waiting {
     /// Polls, in a task or from outside, and checks what comes out. `true` when it's done.
     pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
         self.release_failed();
-        model(|model| model.lenient = inside.is_none() && matches!(self.inner, Inner::Settled(_)));
+        let lets_go = matches!(self.inner, Inner::Settled(_) | Inner::Gather(_));
+        model(|model| model.lenient = inside.is_none() && lets_go);
         // What it is held against is what is so after the poll, in which tasks may have run.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
@@ -134,13 +135,21 @@ impl Waiting {
         true
     }
 
-    /// `gather_settled` lets go of those that it has seen fail.
+    /// `gather_settled` lets go of those that it has seen fail, and `gather` of all where one has failed.
     fn release_failed(&mut self) {
+        let failed = |id: &Id| {
+            model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))))
+        };
+        if matches!(self.inner, Inner::Gather(_)) && self.ids.iter().any(failed) {
+            self.release();
+        }
         if matches!(self.inner, Inner::Settled(_)) {
             self.held.retain(|id| {
                 model(|model| {
                     let failed = matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)));
                     if failed {
+                        // *Free*: whether an error counts as seen that was given to one who gave up.
+                        model.tasks[*id].observed = true;
                         model.release(*id);
                     }
                     !failed
