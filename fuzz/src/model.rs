@@ -197,6 +197,19 @@ impl Model {
         self.tasks[id].handles + edges.sum::<usize>()
     }
 
+    /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
+    /// taken its inputs.
+    pub(crate) fn sure_users(&self, id: Id) -> usize {
+        let waiting = self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
+        let inputs = waiting.flat_map(|task| &task.inputs);
+        self.users(id) - inputs.filter(|input| **input == id).count()
+    }
+
+    /// Whether it isn't known if the task with this key is still there.
+    pub(crate) fn is_vague(&self, key: u8) -> bool {
+        self.keys.get(&key).is_some_and(|id| self.sure_users(*id) == 0)
+    }
+
     fn is_needed(&self, id: Id) -> bool {
         self.tasks[id].detached || self.users(id) > 0
     }
@@ -703,6 +716,9 @@ impl Model {
         match (&self.tasks[id].phase, outcome) {
             (Phase::Running, Some(outcome)) => self.conclude(id, outcome),
             (Phase::Ended(_), _) => {}
+            (_, None) if self.lenient && !matches!(self.tasks[id].phase, Phase::Suspended(_)) => {
+                self.abandon(id);
+            }
             // An attempt whose time is over is polled once more just before, for nothing.
             (Phase::Suspended(_), _) => match (self.tasks[id].deadline, self.last) {
                 (Some(deadline), Some((last, progress)))
@@ -712,16 +728,41 @@ impl Model {
                     self.conclude(id, Outcome::Error(ErrorKind::TimedOut, Some(id)));
                 }
                 _ if self.is_closed() && !self.worker => self.refuse(true),
-                _ if self.lenient => {
-                    self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
-                    self.settle();
-                }
+                _ if self.lenient => self.abandon(id),
                 _ => self.expect(false, || format!("t{id} was dropped though it's needed")),
             },
             (phase, _) => {
                 let phase = phase.clone();
                 self.expect(false, || format!("t{id} was dropped while {phase:?}"));
             }
+        }
+    }
+
+    fn abandon(&mut self, id: Id) {
+        self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
+        self.settle();
+    }
+
+    /// The last copy of the function is dropped: the task is about to start, or has ended.
+    pub(crate) fn lose_code(&mut self, id: Id, clone_panicked: bool) {
+        let phase = self.tasks[id].phase.clone();
+        let lost = self.lost_input(id);
+        match phase {
+            Phase::Ready if clone_panicked => {
+                self.end_unstarted(id, Outcome::Error(ErrorKind::Panicked, Some(id)));
+            }
+            Phase::Ready if lost.is_some() => {
+                self.end_unstarted(id, Outcome::Error(ErrorKind::Lost, lost));
+            }
+            Phase::Waiting | Phase::Ready | Phase::Delayed(_) if self.is_closed() && !self.worker => {
+                self.refuse(true);
+            }
+            Phase::Waiting | Phase::Ready | Phase::Delayed(_) => {
+                let lenient = self.lenient;
+                self.expect(lenient, || format!("t{id} was dropped while {phase:?}"));
+                self.abandon(id);
+            }
+            _ => {}
         }
     }
 
@@ -789,7 +830,7 @@ impl Model {
     }
 
     /// It ended before the function could be called: an input's value was lost, or cloning panicked.
-    pub(crate) fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
+    fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
         self.check_order(id);
         self.tasks[id].kept = false;
         self.tasks[id].started = true;
@@ -797,7 +838,7 @@ impl Model {
         self.settle();
     }
 
-    pub(crate) fn lost_input(&self, id: Id) -> Option<Id> {
+    fn lost_input(&self, id: Id) -> Option<Id> {
         self.tasks[id].inputs.iter().copied().find(|input| self.tasks[*input].taken)
     }
 

@@ -136,6 +136,9 @@ fn peek(tracked: &Tracked) {
 
 /// By the right type and by a wrong one.
 fn get(client: &Client, key: u8, into: usize) {
+    if model(|model| model.is_vague(key)) {
+        return;
+    }
     let name = format!("k{key}");
     let known = model(|model| model.get(key));
     let found = client.get::<Value>(&name);

@@ -95,6 +95,9 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     }
     let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
     let plan = submit.plan(ids.clone());
+    if plan.key.is_some_and(|key| model(|model| model.is_vague(key))) {
+        return;
+    }
     if submit.verb == Verb::Map {
         return map(client, submit, plan);
     }

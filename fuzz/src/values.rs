@@ -77,16 +77,11 @@ impl Drop for Code {
         let Some(id) = self.id else { return };
         with(|world| {
             world.alive(id).codes -= 1;
-            if world.alive(id).codes > 0 || world.model.tasks[id].phase != Phase::Ready {
-                return;
-            }
-            // It was about to be called.
-            if std::mem::take(&mut world.clone_panicked) {
-                let panicked = Outcome::Error(ErrorKind::Panicked, Some(id));
-                world.model.end_unstarted(id, panicked);
-            } else if let Some(input) = world.model.lost_input(id) {
-                let lost = Outcome::Error(ErrorKind::Lost, Some(input));
-                world.model.end_unstarted(id, lost);
+            if world.alive(id).codes == 0 {
+                // It may be a clone of an input's value for this very task that panicked.
+                let ready = world.model.tasks[id].phase == Phase::Ready;
+                let clone_panicked = ready && std::mem::take(&mut world.clone_panicked);
+                world.model.lose_code(id, clone_panicked);
             }
         });
     }
@@ -128,7 +123,7 @@ impl Args for Vec<Value> {
             for (of, original) in &of {
                 // The others are copies that are kept for another attempt.
                 if *original && !model.tasks[id].plan.again {
-                    let others = model.users(*of);
+                    let others = model.sure_users(*of);
                     model.expect(others == 0, || {
                         format!("t{id} was given the value of t{of} itself, which {others} need")
                     });

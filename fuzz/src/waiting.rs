@@ -88,7 +88,12 @@ impl Waiting {
     pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
         self.release_failed();
         let lets_go = matches!(self.inner, Inner::Settled(_) | Inner::Gather(_));
-        model(|model| model.lenient = inside.is_none() && lets_go);
+        let lenient = inside.is_none() && lets_go;
+        let before = model(|model| {
+            let before = model.lenient;
+            model.lenient |= lenient;
+            before
+        });
         // What it is held against is what is so after the poll, in which tasks may have run.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
@@ -104,6 +109,7 @@ impl Waiting {
             Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(poller) {
                 Poll::Ready(waited) => {
                     let done = waited.done.len();
+                    model(|model| model.lenient = before);
                     settle_from_outside(inside);
                     self.check_waited(done, inside);
                     self.release();
@@ -114,7 +120,7 @@ impl Waiting {
             },
         };
         settle_from_outside(inside);
-        model(|model| model.lenient = false);
+        model(|model| model.lenient = before);
         self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {

@@ -2,6 +2,7 @@
 //! thread-local, since a seeded client has no threads.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
@@ -40,7 +41,8 @@ pub(crate) struct Alive {
 }
 
 thread_local! {
-    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+    /// Where it's left by a panic, it's forgotten: what is in it looks at it as it goes.
+    static WORLD: RefCell<Option<ManuallyDrop<World>>> = const { RefCell::new(None) };
 }
 
 impl World {
@@ -72,11 +74,11 @@ impl World {
 }
 
 pub(crate) fn enter(world: World) {
-    WORLD.with_borrow_mut(|place| *place = Some(world));
+    WORLD.with_borrow_mut(|place| *place = Some(ManuallyDrop::new(world)));
 }
 
 pub(crate) fn leave() -> Option<World> {
-    WORLD.with_borrow_mut(Option::take)
+    WORLD.with_borrow_mut(Option::take).map(ManuallyDrop::into_inner)
 }
 
 /// What this thread runs, for a panic's report.
@@ -151,7 +153,7 @@ pub(crate) fn check_outcome(
                 let right = of == id && outcome == Some(Outcome::Value) && !model.tasks[id].taken;
                 model.expect(right, || format!("t{id} gave the value of t{of}, not {outcome:?}"));
                 if original {
-                    let others = model.users(id) - own;
+                    let others = model.sure_users(id).saturating_sub(own);
                     model.expect(others == 0, || {
                         format!("the value of t{id} was moved out though {others} others need it")
                     });
