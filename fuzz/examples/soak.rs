@@ -5,6 +5,7 @@ fn main() {
     let run = match &*args[1] {
         "schedule" => ensue_fuzz::schedule,
         "as_completed" => ensue_fuzz::as_completed,
+        "inputs" => ensue_fuzz::inputs,
         "keys" => ensue_fuzz::keys,
         _ => ensue_fuzz::panics,
     };

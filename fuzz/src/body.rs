@@ -1,6 +1,6 @@
 //! The future of a task: it does what its script says, and tells the model.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -26,6 +26,28 @@ pub(crate) struct Running<A> {
     outcome: Option<Outcome>,
 }
 
+pub(crate) struct Plain<A>(Running<A>);
+pub(crate) struct Fallible<A>(Running<A>);
+
+impl<A: Args> Future for Plain<A> {
+    type Output = Value;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Value> {
+        self.0.poll(poller, false).map(|result| match result {
+            Ok(value) => value,
+            Err(_) => unreachable!("its errors are panics"),
+        })
+    }
+}
+
+impl<A: Args> Future for Fallible<A> {
+    type Output = Result<Value, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(poller, false)
+    }
+}
+
 /// The action that is under way.
 enum Current {
     Yielded,
@@ -45,16 +67,12 @@ impl<A: Args> Running<A> {
     }
 
     /// As a task that fails by panics only.
-    pub(crate) async fn plain(self) -> Value {
-        match self.fallible().await {
-            Ok(value) => value,
-            Err(_) => unreachable!("its errors are panics"),
-        }
+    pub(crate) fn plain(self) -> Plain<A> {
+        Plain(self)
     }
 
-    pub(crate) async fn fallible(self) -> Result<Value, Failure> {
-        let mut running = self;
-        poll_fn(|poller| running.poll(poller, false)).await
+    pub(crate) fn fallible(self) -> Fallible<A> {
+        Fallible(self)
     }
 
     /// As blocking work: without the awaits.
@@ -109,7 +127,6 @@ impl<A: Args> Running<A> {
         let script = with(|world| world.script.clone());
         let body = &script.bodies[self.code.body % script.bodies.len()];
         loop {
-            fuse("poll of a future");
             if let Some(current) = &mut self.current {
                 current.poll(self.id, poller)?;
                 if let Some(Current::Stream(slot, stream)) = self.current.take() {
@@ -117,10 +134,14 @@ impl<A: Args> Running<A> {
                     drop(before);
                 }
             }
+            // Not before it's seen whether time has passed.
+            fuse("poll of a future");
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
             let is_fit = match action {
-                Action::Do(Op::DropClient) => !blocking,
+                Action::Do(Op::DropClient) => {
+                    !blocking && model(|model| model.tasks[self.id].plan.timeout.is_none())
+                }
                 Action::Do(_) => true,
                 _ => !blocking,
             };
@@ -128,7 +149,7 @@ impl<A: Args> Running<A> {
                 self.current = self.begin(action, poller);
             }
             // A task that is closed in its last poll may keep its value, or not.
-            if matches!(action, Action::Do(Op::DropClient)) && !blocking {
+            if matches!(action, Action::Do(Op::DropClient)) && is_fit {
                 poller.waker().wake_by_ref();
                 self.current = Some(Current::Yielded);
             }
@@ -231,17 +252,27 @@ impl Current {
 
 impl<A> Drop for Running<A> {
     fn drop(&mut self) {
+        let id = self.id;
+        let is_done = self.outcome.is_some();
+        if !is_done {
+            self.outcome = model(|model| model.is_over(id));
+        }
         // What it holds goes before the task is done.
         self.current = None;
         self.args = None;
-        let id = self.id;
         note(|| format!("  the future of t{id} goes"));
         // *Free*: whether a panic of the destructor, at the end of an attempt, is the attempt's own.
         let ended = model(|model| model.tasks[id].outcome().is_some());
-        let bomb = !std::thread::panicking() && (self.outcome.is_some() || ended) && is_due();
+        let bomb = self.begun
+            && !std::thread::panicking()
+            && (is_done || ended)
+            && is_due();
         let planned = model(|model| model.tasks[id].plan.planned);
-        if bomb && planned && self.outcome.is_some() {
+        if bomb && planned && is_done {
             self.outcome = Some(Outcome::Error(ErrorKind::Panicked, Some(id)));
+            // A value that was to be returned isn't dropped where a destructor panics meanwhile:
+            // https://github.com/rust-lang/rust/issues/47949
+            with(|world| world.alive(id).leaked = true);
         }
         with(|world| world.alive(id).bodies -= 1);
         model(|model| model.stop(id, self.outcome));

@@ -11,6 +11,7 @@
 #![allow(unreachable_pub)] // it's a module there
 
 mod body;
+mod inputs;
 mod model;
 mod ops;
 mod program;
@@ -48,6 +49,12 @@ pub fn panics(data: &[u8]) {
     run(data, Profile::Panics);
 }
 
+/// Containers of handles as inputs.
+pub fn inputs(data: &[u8]) {
+    print_script_of_panics();
+    inputs::run(data);
+}
+
 fn run(data: &[u8], profile: Profile) {
     print_script_of_panics();
     let Ok(script) = Script::decode(data, profile) else { return };
@@ -70,7 +77,7 @@ fn print_script_of_panics() {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if let Some(script) = world::script() {
-                eprintln!("a panic in the run of {script:#?}");
+                eprintln!("a panic in the run of {script}");
             }
             before(info);
         }));

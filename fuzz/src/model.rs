@@ -555,14 +555,14 @@ impl Model {
     /// The poll ends without an outcome.
     pub(crate) fn suspend(&mut self, id: Id, why: Why, progress: bool) {
         self.last = Some((id, progress));
+        if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
+            // The attempt is over at once.
+            return;
+        }
         let priority = self.tasks[id].ceiling;
         self.tasks[id].phase = Phase::Suspended(why);
         self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
         let aborted = self.life == Life::Aborted;
-        if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
-            // The attempt is over at once, and the rest follows from that.
-            return;
-        }
         if let Some(outcome) = self.tasks[id].doomed {
             self.end(id, outcome);
         } else if aborted {
@@ -711,6 +711,24 @@ impl Model {
 
     // The ends of attempts
 
+    /// The body of an attempt is about to be dropped: whether that's because its time is over. Then it was
+    /// polled once more just before, for nothing.
+    pub(crate) fn is_over(&mut self, id: Id) -> Option<Outcome> {
+        let task = &self.tasks[id];
+        let (deadline, (last, progress)) = (task.deadline?, self.last?);
+        let fits = match task.phase {
+            Phase::Suspended(_) => !progress,
+            Phase::Running => deadline <= self.now,
+            _ => false,
+        };
+        if last != id || !fits {
+            return None;
+        }
+        self.clock_to(deadline, id);
+        self.tasks[id].phase = Phase::Running;
+        Some(Outcome::Error(ErrorKind::TimedOut, Some(id)))
+    }
+
     /// The body of an attempt was dropped, after this outcome or without any.
     pub(crate) fn stop(&mut self, id: Id, outcome: Option<Outcome>) {
         match (&self.tasks[id].phase, outcome) {
@@ -719,18 +737,12 @@ impl Model {
             (_, None) if self.lenient && !matches!(self.tasks[id].phase, Phase::Suspended(_)) => {
                 self.abandon(id);
             }
-            // An attempt whose time is over is polled once more just before, for nothing.
-            (Phase::Suspended(_), _) => match (self.tasks[id].deadline, self.last) {
-                (Some(deadline), Some((last, progress)))
-                    if last == id && (!progress || deadline <= self.now) =>
-                {
-                    self.clock_to(deadline, id);
-                    self.conclude(id, Outcome::Error(ErrorKind::TimedOut, Some(id)));
-                }
-                _ if self.is_closed() && !self.worker => self.refuse(true),
-                _ if self.lenient => self.abandon(id),
-                _ => self.expect(false, || format!("t{id} was dropped though it's needed")),
-            },
+            (Phase::Suspended(_), _) if self.is_closed() && !self.worker => self.refuse(true),
+            (Phase::Suspended(_), _) => {
+                let lenient = self.lenient;
+                self.expect(lenient, || format!("t{id} was dropped though it's needed"));
+                self.abandon(id);
+            }
             (phase, _) => {
                 let phase = phase.clone();
                 self.expect(false, || format!("t{id} was dropped while {phase:?}"));
@@ -748,7 +760,10 @@ impl Model {
         let phase = self.tasks[id].phase.clone();
         let lost = self.lost_input(id);
         match phase {
-            Phase::Ready if clone_panicked => {
+            Phase::Ready | Phase::Delayed(_) if clone_panicked => {
+                if let Phase::Delayed(Some(due)) = phase {
+                    self.clock_to(due, id);
+                }
                 self.end_unstarted(id, Outcome::Error(ErrorKind::Panicked, Some(id)));
             }
             Phase::Ready if lost.is_some() => {

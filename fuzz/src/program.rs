@@ -155,7 +155,7 @@ impl Program {
                     });
                 });
             }
-            op => ops::run(op, false),
+            op => own_panics(|| ops::run(op, false)).unwrap_or(()),
         }
     }
 
@@ -215,22 +215,11 @@ impl Program {
         let waker = Waker::from(awaiter.wakes.clone());
         let before = awaiter.wakes.get();
         let waiting = &mut awaiter.waiting;
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            waiting.poll(&mut Context::from_waker(&waker), None)
-        }));
+        let polled =
+            own_panics(|| waiting.poll(&mut Context::from_waker(&waker), None));
         awaiter.seen = Some(before);
-        match polled {
-            Ok(false) => {}
-            Ok(true) => drop(self.awaiters.remove(at)),
-            Err(payload) => {
-                // A clone for the awaiter is its own.
-                let own = with(|world| std::mem::take(&mut world.clone_panicked));
-                if !own || !payload.is::<Bomb>() {
-                    resume_unwind(payload);
-                }
-                model(Model::nobody_runs);
-                drop(self.awaiters.remove(at));
-            }
+        if polled != Some(false) {
+            drop(self.awaiters.remove(at));
         }
     }
 
@@ -304,11 +293,30 @@ impl Program {
         with(|world| {
             let alive = world.alive.clone();
             for (id, alive) in alive.into_iter().enumerate() {
-                let gone = alive.codes + alive.bodies + alive.values == 0;
+                let values = if alive.leaked { 0 } else { alive.values };
+                let gone = alive.codes + alive.bodies + values == 0;
                 world.model.expect(gone, || format!("t{id} has left {alive:?}"));
             }
             check_unobserved(world);
         });
+    }
+}
+
+/// Runs code from outside that may clone a value for itself: `None` where that panicked.
+fn own_panics<R>(code: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            let own = with(|world| std::mem::take(&mut world.clone_panicked));
+            if !own || !payload.is::<Bomb>() {
+                resume_unwind(payload);
+            }
+            model(|model| {
+                model.lenient = false;
+                model.nobody_runs();
+            });
+            None
+        }
     }
 }
 
@@ -334,7 +342,7 @@ fn check_alive(world: &mut World) {
         let code = model.keeps_code(id).is_none_or(|keeps| keeps == (alive.codes > 0));
         model.expect(code, || format!("t{id} is {phase:?} and has {} functions", alive.codes));
         let ended = matches!(phase, Phase::Ended(_));
-        let value = model.may_live(id) && ended || alive.values == 0;
+        let value = model.may_live(id) && ended || alive.values == 0 || alive.leaked;
         model.expect(value, || format!("t{id} is {phase:?} and has {} values", alive.values));
         model.expect(alive.callbacks == due, || {
             format!("{} callbacks of t{id} were called, not {due}", alive.callbacks)

@@ -79,8 +79,8 @@ impl Drop for Code {
             world.alive(id).codes -= 1;
             if world.alive(id).codes == 0 {
                 // It may be a clone of an input's value for this very task that panicked.
-                let ready = world.model.tasks[id].phase == Phase::Ready;
-                let clone_panicked = ready && std::mem::take(&mut world.clone_panicked);
+                let due = matches!(world.model.tasks[id].phase, Phase::Ready | Phase::Delayed(_));
+                let clone_panicked = due && std::mem::take(&mut world.clone_panicked);
                 world.model.lose_code(id, clone_panicked);
             }
         });
@@ -106,7 +106,7 @@ impl Drop for Failure {
 }
 
 /// The arguments of a task.
-pub(crate) trait Args: Clone + Send + 'static {
+pub(crate) trait Args: Clone + Send + Unpin + 'static {
     /// Checks them against what the task was given.
     fn check(self, id: Id);
 }

@@ -2,6 +2,7 @@
 //! thread-local, since a seeded client has no threads.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -38,9 +39,13 @@ pub(crate) struct Alive {
     pub(crate) bodies: usize,
     pub(crate) values: usize,
     pub(crate) callbacks: usize,
+    /// A value may have been lost.
+    pub(crate) leaked: bool,
 }
 
 thread_local! {
+    static PLAIN: RefCell<Option<Rc<dyn Debug>>> = const { RefCell::new(None) };
+
     /// Where it's left by a panic, it's forgotten: what is in it looks at it as it goes.
     static WORLD: RefCell<Option<ManuallyDrop<World>>> = const { RefCell::new(None) };
 }
@@ -82,11 +87,19 @@ pub(crate) fn leave() -> Option<World> {
 }
 
 /// What this thread runs, for a panic's report.
-pub(crate) fn script() -> Option<Rc<Script>> {
+pub(crate) fn script() -> Option<String> {
     let world = WORLD.try_with(|world| {
-        world.try_borrow().ok()?.as_ref().map(|world| world.script.clone())
+        world.try_borrow().ok()?.as_ref().map(|world| format!("{:#?}", world.script))
     });
-    world.ok().flatten()
+    let plain = PLAIN.try_with(|plain| plain.borrow().as_ref().map(|plan| format!("{plan:#?}")));
+    world.ok().flatten().or(plain.ok().flatten())
+}
+
+/// Runs what has no world, with this to print.
+pub(crate) fn print_when_panicking(plan: Rc<dyn Debug>, code: impl FnOnce()) {
+    PLAIN.set(Some(plan));
+    code();
+    PLAIN.set(None);
 }
 
 /// Looks at the world. Nothing of the engine's is called or dropped meanwhile.
