@@ -186,8 +186,7 @@ impl<A: Args> Running<A> {
 
     fn end(&self, end: End) -> Result<Value, Failure> {
         let id = self.id;
-        let (runs, fallible) =
-            model(|model| (model.tasks[id].runs, model.tasks[id].plan.fallible));
+        let (runs, fallible) = model(|model| (model.tasks[id].runs, model.tasks[id].plan.fallible));
         let failed = match end {
             End::Value => false,
             End::Error => true,
@@ -220,7 +219,11 @@ impl Current {
                 })
             }
             Self::Wait(waiting) => {
-                if waiting.poll(poller, Some(id)) { Ok(()) } else { Err(waiting.why()) }
+                if waiting.poll(poller, Some(id)) {
+                    Ok(())
+                } else {
+                    Err(waiting.why())
+                }
             }
             Self::Stream(_, stream) => {
                 if stream.poll(poller, true).is_ready() {
@@ -237,8 +240,7 @@ impl Current {
                 model(|model| {
                     let busy = (0..model.tasks.len()).find(|other| {
                         let phase = &model.tasks[*other].phase;
-                        *other != id
-                            && matches!(phase, Phase::Suspended(why) if *why != Why::Close)
+                        *other != id && matches!(phase, Phase::Suspended(why) if *why != Why::Close)
                     });
                     model.expect(busy.is_none(), || {
                         format!("`close` resolved in t{id} while t{busy:?} was running")
@@ -263,10 +265,7 @@ impl<A> Drop for Running<A> {
         note(|| format!("  the future of t{id} goes"));
         // *Free*: whether a panic of the destructor, at the end of an attempt, is the attempt's own.
         let ended = model(|model| model.tasks[id].outcome().is_some());
-        let bomb = self.begun
-            && !std::thread::panicking()
-            && (is_done || ended)
-            && is_due();
+        let bomb = self.begun && !std::thread::panicking() && (is_done || ended) && is_due();
         let planned = model(|model| model.tasks[id].plan.planned);
         if bomb && planned && is_done {
             self.outcome = Some(Outcome::Error(ErrorKind::Panicked, Some(id)));

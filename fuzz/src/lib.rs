@@ -13,6 +13,9 @@
 mod body;
 mod inputs;
 mod model;
+mod model_looks;
+mod model_running;
+mod model_waits;
 mod ops;
 mod program;
 mod script;
@@ -59,7 +62,7 @@ fn run(data: &[u8], profile: Profile) {
     print_script_of_panics();
     let Ok(script) = Script::decode(data, profile) else { return };
     let script = Rc::new(script);
-    let (failure, _) = program::run(&script, std::env::var_os("SOAK_TRACE").is_some());
+    let (failure, _) = program::run(&script, false);
     if let Some(failure) = failure {
         let (again, trace) = program::run(&script, true);
         world::leave();

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use ensue::{ErrorKind, Status};
+use ensue::ErrorKind;
 
-use super::script::{Again, When};
+use super::script::Again;
 
 pub(crate) type Id = usize;
 
@@ -86,28 +86,28 @@ pub(crate) struct Task {
     pub(crate) handles: usize,
     pub(crate) detached: bool,
     /// Whose values it has yet to take.
-    inputs: Vec<Id>,
+    pub(crate) inputs: Vec<Id>,
     /// Whose values it has taken and keeps for another attempt.
-    args: Vec<Id>,
+    pub(crate) args: Vec<Id>,
     /// The value was moved out.
     pub(crate) taken: bool,
     /// Its function was called, in this life of the task.
-    started: bool,
+    pub(crate) started: bool,
     /// It could be run again.
-    kept: bool,
+    pub(crate) kept: bool,
     /// It was cancelled as it failed. *Free*: whether it then keeps what it would take to run it again.
-    loose: bool,
+    pub(crate) loose: bool,
     pub(crate) failures: u32,
     pub(crate) runs: u32,
-    holds_limits: bool,
-    deadline: Option<u64>,
+    pub(crate) holds_limits: bool,
+    pub(crate) deadline: Option<u64>,
     /// The highest priority that it ever had or was lent. *Free*: when what was lent goes again.
-    ceiling: i32,
+    pub(crate) ceiling: i32,
     /// What it has begun to await in its last poll.
-    noted: Vec<Id>,
+    pub(crate) noted: Vec<Id>,
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
-    ended_at: u64,
+    pub(crate) ended_at: u64,
     pub(crate) retried: bool,
     pub(crate) observed: bool,
 }
@@ -123,17 +123,17 @@ pub(crate) struct Model {
     pub(crate) tasks: Vec<Task>,
     pub(crate) names: Vec<String>,
     pub(crate) streams: Vec<StreamModel>,
-    keys: HashMap<u8, Id>,
+    pub(crate) keys: HashMap<u8, Id>,
     pub(crate) life: Life,
     /// A worker has been polled and has not left.
     pub(crate) worker: bool,
-    now: u64,
+    pub(crate) now: u64,
     /// Moves on with everything that is done from outside and with every poll of a task.
     pub(crate) instant: u64,
     /// What was suspended just now, and whether it did anything before.
-    last: Option<(Id, bool)>,
-    capacity: [usize; 2],
-    used: [usize; 2],
+    pub(crate) last: Option<(Id, bool)>,
+    pub(crate) capacity: [usize; 2],
+    pub(crate) used: [usize; 2],
     /// Something is polled from outside that may let go of what has failed meanwhile.
     pub(crate) lenient: bool,
     pub(crate) failure: Option<String>,
@@ -147,11 +147,11 @@ impl Task {
         }
     }
 
-    fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         matches!(self.phase, Phase::Ended(Outcome::Error(..)))
     }
 
-    fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         self.plan.limits != [0, 0]
     }
 }
@@ -178,7 +178,6 @@ impl Model {
     pub(crate) fn expect(&mut self, right: bool, what: impl FnOnce() -> String) {
         if !right && self.failure.is_none() {
             self.failure = Some(what());
-            if std::env::var_os("SOAK_TRACE").is_some() { eprintln!("!!! {:?}", self.failure); }
         }
     }
 
@@ -191,16 +190,18 @@ impl Model {
     /// Handles and whatever else has a claim on the task's value.
     pub(crate) fn users(&self, id: Id) -> usize {
         let count = |ids: &[Id]| ids.iter().filter(|other| **other == id).count();
-        let edges = self.tasks.iter().map(|task| {
-            count(&task.inputs) + if task.plan.by_ref { count(&task.args) } else { 0 }
-        });
+        let edges = self
+            .tasks
+            .iter()
+            .map(|task| count(&task.inputs) + if task.plan.by_ref { count(&task.args) } else { 0 });
         self.tasks[id].handles + edges.sum::<usize>()
     }
 
     /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
     /// taken its inputs.
     pub(crate) fn sure_users(&self, id: Id) -> usize {
-        let waiting = self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
+        let waiting =
+            self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
         let inputs = waiting.flat_map(|task| &task.inputs);
         self.users(id) - inputs.filter(|input| **input == id).count()
     }
@@ -210,7 +211,7 @@ impl Model {
         self.keys.get(&key).is_some_and(|id| self.sure_users(*id) == 0)
     }
 
-    fn is_needed(&self, id: Id) -> bool {
+    pub(crate) fn is_needed(&self, id: Id) -> bool {
         self.tasks[id].detached || self.users(id) > 0
     }
 
@@ -324,7 +325,7 @@ impl Model {
         true
     }
 
-    fn forget_key(&mut self, id: Id) {
+    pub(crate) fn forget_key(&mut self, id: Id) {
         self.keys.retain(|_, other| *other != id);
     }
 
@@ -366,7 +367,7 @@ impl Model {
 
     // Ending
 
-    fn end(&mut self, id: Id, outcome: Outcome) {
+    pub(crate) fn end(&mut self, id: Id, outcome: Outcome) {
         self.free_limits(id);
         self.instant_of_end(id);
         let task = &mut self.tasks[id];
@@ -387,15 +388,18 @@ impl Model {
         task.deadline = None;
         task.noted.clear();
         task.callbacks_due += std::mem::take(&mut task.callbacks);
-        let told = self.tasks.iter().any(|other| {
-            other.outcome().is_none() && other.inputs.contains(&id)
-        });
+        let told =
+            self.tasks.iter().any(|other| other.outcome().is_none() && other.inputs.contains(&id));
         self.tasks[id].observed |= told;
     }
 
-    fn instant_of_end(&mut self, id: Id) {
+    pub(crate) fn instant_of_end(&mut self, id: Id) {
         self.tasks[id].ended_at = self.instant;
-        for (_, at) in self.streams.iter_mut().flat_map(|stream| &mut stream.members).filter(|member| member.0 == id)
+        for (_, at) in self
+            .streams
+            .iter_mut()
+            .flat_map(|stream| &mut stream.members)
+            .filter(|member| member.0 == id)
         {
             at.get_or_insert(self.instant);
         }
@@ -415,7 +419,7 @@ impl Model {
         }
     }
 
-    fn settle_one(&mut self, id: Id) -> bool {
+    pub(crate) fn settle_one(&mut self, id: Id) -> bool {
         let abandoned = Outcome::Error(ErrorKind::Cancelled, None);
         let needed = self.is_needed(id);
         let used = self.users(id) > 0;
@@ -474,7 +478,7 @@ impl Model {
         }
     }
 
-    fn refuse(&mut self, started: bool) {
+    pub(crate) fn refuse(&mut self, started: bool) {
         for id in 0..self.tasks.len() {
             match self.tasks[id].phase {
                 Phase::Suspended(_) if !started => {}
@@ -485,439 +489,5 @@ impl Model {
             }
         }
         self.settle();
-    }
-
-    // What tasks see
-
-    /// The function is called: the inputs are taken.
-    pub(crate) fn start(&mut self, id: Id) {
-        let task = &self.tasks[id];
-        let (phase, due) = (task.phase.clone(), matches!(task.phase, Phase::Ready | Phase::Delayed(_)));
-        self.expect(due, || format!("t{id} was started while {phase:?}"));
-        if let Phase::Delayed(Some(due)) = phase {
-            self.clock_to(due, id);
-        }
-        self.last = None;
-        self.check_order(id);
-        let needs = self.tasks[id].plan.limits;
-        for at in 0..2 {
-            self.used[at] += needs[at];
-            let fits = self.used[at] <= self.capacity[at];
-            self.expect(fits, || format!("t{id} exceeds limit {at}"));
-        }
-        let now = self.now;
-        let task = &mut self.tasks[id];
-        task.holds_limits = true;
-        task.deadline = task.plan.timeout.map(|timeout| now + timeout);
-        task.phase = Phase::Running;
-        task.noted.clear();
-        task.runs += 1;
-        if !task.started {
-            task.started = true;
-            // On a retry they were taken before.
-            if task.args.is_empty() {
-                task.args = std::mem::take(&mut task.inputs);
-            }
-            if !task.plan.again {
-                task.args.clear();
-            }
-        }
-        self.instant += 1;
-        self.settle();
-    }
-
-    /// It's polled again.
-    pub(crate) fn resume(&mut self, id: Id) {
-        let phase = self.tasks[id].phase.clone();
-        let suspended = matches!(phase, Phase::Suspended(_));
-        self.expect(suspended, || format!("t{id} was polled while {phase:?}"));
-        self.check_order(id);
-        let task = &mut self.tasks[id];
-        task.phase = Phase::Running;
-        task.noted.clear();
-        self.instant += 1;
-    }
-
-    /// *Free*: which of the ready tasks of the highest priority.
-    fn check_order(&mut self, id: Id) {
-        let own = self.tasks[id].ceiling;
-        let lent = self.lent();
-        let before = (0..self.tasks.len())
-            .find(|other| *other != id && lent[*other] > own && self.is_runnable(*other));
-        if let Some(other) = before {
-            let by = lent[other];
-            self.expect(false, || {
-                format!("t{id} of priority {own} at most ran before t{other} of {by} at least")
-            });
-        }
-    }
-
-    /// The poll ends without an outcome.
-    pub(crate) fn suspend(&mut self, id: Id, why: Why, progress: bool) {
-        self.last = Some((id, progress));
-        if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
-            // The attempt is over at once.
-            return;
-        }
-        let priority = self.tasks[id].ceiling;
-        self.tasks[id].phase = Phase::Suspended(why);
-        self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
-        let aborted = self.life == Life::Aborted;
-        if let Some(outcome) = self.tasks[id].doomed {
-            self.end(id, outcome);
-        } else if aborted {
-            self.end(id, Outcome::Error(ErrorKind::Closed, None));
-        }
-        self.settle();
-    }
-
-    /// It begins to await these: whether that closes a ring. *Free*, so `None`: where an await of an
-    /// earlier await's poll would close it.
-    pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) -> Option<bool> {
-        let priority = self.tasks[id].ceiling;
-        for other in others {
-            if self.tasks[*other].outcome().is_none() {
-                self.tasks[id].noted.push(*other);
-                self.lend(*other, priority);
-            }
-        }
-        let surely = self.reaches(others, id, false);
-        let maybe = self.reaches(others, id, true);
-        if surely == maybe { Some(surely) } else { None }
-    }
-
-    fn reaches(&self, from: &[Id], to: Id, noted: bool) -> bool {
-        let mut seen: Vec<Id> = from.to_vec();
-        seen.retain(|id| self.tasks[*id].outcome().is_none());
-        let mut at = 0;
-        while at < seen.len() {
-            let id = seen[at];
-            at += 1;
-            if id == to {
-                return true;
-            }
-            let more = if noted { &self.tasks[id].noted[..] } else { &[] };
-            for next in self.waits_for(id).iter().chain(more) {
-                if !seen.contains(next) && self.tasks[*next].outcome().is_none() {
-                    seen.push(*next);
-                }
-            }
-        }
-        false
-    }
-
-    /// What the task waits for as far as priorities and rings go: `as_completed` and `wait_*` don't count.
-    fn waits_for(&self, id: Id) -> Vec<Id> {
-        let task = &self.tasks[id];
-        let mut ids = match &task.phase {
-            Phase::Waiting => task.inputs.clone(),
-            Phase::Suspended(Why::One(one)) => vec![*one],
-            Phase::Suspended(Why::Gather(ids) | Why::Settled(ids)) => ids.clone(),
-            _ => Vec::new(),
-        };
-        ids.retain(|id| self.tasks[*id].outcome().is_none());
-        ids
-    }
-
-    /// Raises the ceiling of a task and of what it waits for.
-    fn lend(&mut self, id: Id, priority: i32) {
-        if self.tasks[id].outcome().is_some() || self.tasks[id].ceiling >= priority {
-            return;
-        }
-        self.tasks[id].ceiling = priority;
-        let mut others = self.waits_for(id);
-        others.extend(&self.tasks[id].noted);
-        others.into_iter().for_each(|other| self.lend(other, priority));
-    }
-
-    /// The priority of each task, with what is lent to it now.
-    fn lent(&self) -> Vec<i32> {
-        let mut lent: Vec<_> = self.tasks.iter().map(|task| task.plan.priority).collect();
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for id in 0..lent.len() {
-                for other in self.waits_for(id) {
-                    if lent[other] < lent[id] {
-                        lent[other] = lent[id];
-                        changed = true;
-                    }
-                }
-            }
-        }
-        lent
-    }
-
-    /// Whether the task is surely in a queue. One that needs a limit may have to wait for its turn.
-    pub(crate) fn is_runnable(&self, id: Id) -> bool {
-        let task = &self.tasks[id];
-        let ended = |id: &Id| self.tasks[*id].outcome().is_some();
-        match &task.phase {
-            Phase::Ready | Phase::Delayed(None) => !task.is_limited(),
-            Phase::Suspended(why) => match why {
-                Why::Yielded => true,
-                Why::One(one) => ended(one),
-                Why::Gather(ids) => {
-                    ids.iter().any(|id| self.tasks[*id].has_failed()) || ids.iter().all(ended)
-                }
-                Why::Settled(ids) | Why::All(ids) => ids.iter().all(ended),
-                Why::Any(ids, _) => ids.iter().any(ended),
-                Why::Stream(stream) => {
-                    self.streams[*stream].members.iter().any(|(_, at)| at.is_some())
-                }
-                Why::Sleeps(_) | Why::Hangs | Why::Close => false,
-            },
-            _ => false,
-        }
-    }
-
-    // Time
-
-    /// The clock is seen to have moved: only if nothing was ready, and to the first timer.
-    pub(crate) fn clock_to(&mut self, to: u64, by: Id) {
-        if to <= self.now {
-            return;
-        }
-        let runnable = (0..self.tasks.len()).find(|id| *id != by && self.is_runnable(*id));
-        if let Some(other) = runnable {
-            self.expect(false, || format!("the clock moved for t{by} while t{other} was ready"));
-        }
-        let first = self.timers().into_iter().min_by_key(|(at, _)| *at);
-        if let Some((first, other)) = first {
-            self.expect(to <= first, || {
-                format!("the clock moved to {to} for t{by} past {first}, when t{other} was due")
-            });
-        }
-        self.now = to;
-    }
-
-    pub(crate) fn timers(&self) -> Vec<(u64, Id)> {
-        let mut timers = Vec::new();
-        for (id, task) in self.tasks.iter().enumerate() {
-            match task.phase {
-                Phase::Suspended(Why::Sleeps(at) | Why::Any(_, Some(at))) => timers.push((at, id)),
-                // It may be over, and the task wait for its limit.
-                Phase::Delayed(Some(at)) if !task.is_limited() => timers.push((at, id)),
-                _ => {}
-            }
-            timers.extend(task.deadline.map(|at| (at, id)));
-        }
-        timers
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.now
-    }
-
-    // The ends of attempts
-
-    /// The body of an attempt is about to be dropped: whether that's because its time is over. Then it was
-    /// polled once more just before, for nothing.
-    pub(crate) fn is_over(&mut self, id: Id) -> Option<Outcome> {
-        let task = &self.tasks[id];
-        let (deadline, (last, progress)) = (task.deadline?, self.last?);
-        let fits = match task.phase {
-            Phase::Suspended(_) => !progress,
-            Phase::Running => deadline <= self.now,
-            _ => false,
-        };
-        if last != id || !fits {
-            return None;
-        }
-        self.clock_to(deadline, id);
-        self.tasks[id].phase = Phase::Running;
-        Some(Outcome::Error(ErrorKind::TimedOut, Some(id)))
-    }
-
-    /// The body of an attempt was dropped, after this outcome or without any.
-    pub(crate) fn stop(&mut self, id: Id, outcome: Option<Outcome>) {
-        match (&self.tasks[id].phase, outcome) {
-            (Phase::Running, Some(outcome)) => self.conclude(id, outcome),
-            (Phase::Ended(_), _) => {}
-            (_, None) if self.lenient && !matches!(self.tasks[id].phase, Phase::Suspended(_)) => {
-                self.abandon(id);
-            }
-            (Phase::Suspended(_), _) if self.is_closed() && !self.worker => self.refuse(true),
-            (Phase::Suspended(_), _) => {
-                let lenient = self.lenient;
-                self.expect(lenient, || format!("t{id} was dropped though it's needed"));
-                self.abandon(id);
-            }
-            (phase, _) => {
-                let phase = phase.clone();
-                self.expect(false, || format!("t{id} was dropped while {phase:?}"));
-            }
-        }
-    }
-
-    fn abandon(&mut self, id: Id) {
-        self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
-        self.settle();
-    }
-
-    /// The last copy of the function is dropped: the task is about to start, or has ended.
-    pub(crate) fn lose_code(&mut self, id: Id, clone_panicked: bool) {
-        let phase = self.tasks[id].phase.clone();
-        let lost = self.lost_input(id);
-        match phase {
-            Phase::Ready | Phase::Delayed(_) if clone_panicked => {
-                if let Phase::Delayed(Some(due)) = phase {
-                    self.clock_to(due, id);
-                }
-                self.end_unstarted(id, Outcome::Error(ErrorKind::Panicked, Some(id)));
-            }
-            Phase::Ready if lost.is_some() => {
-                self.end_unstarted(id, Outcome::Error(ErrorKind::Lost, lost));
-            }
-            Phase::Waiting | Phase::Ready | Phase::Delayed(_) if self.is_closed() && !self.worker => {
-                self.refuse(true);
-            }
-            Phase::Waiting | Phase::Ready | Phase::Delayed(_) => {
-                let lenient = self.lenient;
-                self.expect(lenient, || format!("t{id} was dropped while {phase:?}"));
-                self.abandon(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn conclude(&mut self, id: Id, outcome: Outcome) {
-        self.free_limits(id);
-        let task = &mut self.tasks[id];
-        task.deadline = None;
-        task.noted.clear();
-        if let (Outcome::Error(..), Some(retry)) = (outcome, task.plan.retry) {
-            if task.failures < retry.budget {
-                task.failures += 1;
-                task.phase = Phase::Deciding(outcome);
-                if retry.when == When::Always {
-                    self.decide(id, true);
-                }
-                return;
-            }
-        }
-        self.end_attempts(id, outcome);
-    }
-
-    /// The last attempt is over.
-    fn end_attempts(&mut self, id: Id, outcome: Outcome) {
-        let task = &mut self.tasks[id];
-        let failed = outcome != Outcome::Value;
-        let Some(doomed) = task.doomed else {
-            self.end(id, outcome);
-            return self.settle();
-        };
-        let args = task.args.clone();
-        let loose = failed && task.plan.again;
-        self.end(id, doomed);
-        if loose {
-            self.tasks[id].args = args;
-            self.tasks[id].loose = true;
-        }
-        self.settle();
-    }
-
-    /// Whether the task is to be tried again.
-    pub(crate) fn decide(&mut self, id: Id, again: bool) {
-        let closed = self.is_closed();
-        let now = self.now;
-        let task = &mut self.tasks[id];
-        let Phase::Deciding(outcome) = task.phase else {
-            let phase = task.phase.clone();
-            return self.expect(false, || format!("the predicate of t{id} was asked while {phase:?}"));
-        };
-        let delay = task.plan.retry.map_or(0, |retry| u64::from(retry.delay));
-        match task.doomed {
-            // It's ended as it begins to wait.
-            Some(doomed) if again && !closed => self.end(id, doomed),
-            None if again && !closed => {
-                task.phase = Phase::Delayed((delay > 0).then_some(now + delay));
-            }
-            _ => return self.end_attempts(id, outcome),
-        }
-        self.settle();
-    }
-
-    /// The predicate has panicked.
-    pub(crate) fn decide_badly(&mut self, id: Id) {
-        self.tasks[id].phase = Phase::Deciding(Outcome::Error(ErrorKind::Panicked, Some(id)));
-        self.decide(id, false);
-    }
-
-    /// It ended before the function could be called: an input's value was lost, or cloning panicked.
-    fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
-        self.check_order(id);
-        self.tasks[id].kept = false;
-        self.tasks[id].started = true;
-        self.end(id, outcome);
-        self.settle();
-    }
-
-    fn lost_input(&self, id: Id) -> Option<Id> {
-        self.tasks[id].inputs.iter().copied().find(|input| self.tasks[*input].taken)
-    }
-
-    fn free_limits(&mut self, id: Id) {
-        let task = &mut self.tasks[id];
-        if std::mem::take(&mut task.holds_limits) {
-            for at in 0..2 {
-                self.used[at] -= task.plan.limits[at];
-            }
-        }
-    }
-
-    // Looking
-
-    /// *Free*: what a task between attempts says, and how far one that awaits a limit is.
-    pub(crate) fn check_status(&mut self, id: Id, status: Status) {
-        let phase = self.tasks[id].phase.clone();
-        let right = match phase {
-            Phase::Waiting => status == Status::Waiting,
-            Phase::Ready => status == Status::Ready,
-            Phase::Running | Phase::Suspended(_) | Phase::Deciding(_) => status == Status::Running,
-            Phase::Delayed(_) => {
-                matches!(status, Status::Delayed | Status::Ready | Status::Running)
-            }
-            Phase::Ended(Outcome::Value) => status == Status::Finished,
-            Phase::Ended(Outcome::Error(ErrorKind::Cancelled | ErrorKind::Closed, _)) => {
-                status == Status::Cancelled
-            }
-            Phase::Ended(Outcome::Error(..)) => status == Status::Failed,
-        };
-        self.expect(right, || format!("t{id} is {phase:?}, and says `{status}`"));
-    }
-
-    pub(crate) fn ended_at(&self, id: Id) -> u64 {
-        self.tasks[id].ended_at
-    }
-
-    /// Whether anything is left to run or running, apart from tasks that wait for just that.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.tasks.iter().any(|task| match task.phase {
-            Phase::Ready | Phase::Running | Phase::Delayed(_) | Phase::Deciding(_) => true,
-            Phase::Suspended(ref why) => *why != Why::Close,
-            _ => false,
-        })
-    }
-
-    /// With nothing ready and no timer left, what has not ended must have a reason.
-    pub(crate) fn check_stuck(&mut self) {
-        for id in 0..self.tasks.len() {
-            let task = &self.tasks[id];
-            let stuck = match &task.phase {
-                Phase::Ended(_) | Phase::Waiting => true,
-                Phase::Suspended(Why::Close) => self.is_busy(),
-                Phase::Suspended(_) => !self.is_runnable(id),
-                // Somebody has what it needs, or is before it.
-                Phase::Ready | Phase::Delayed(None) => task.is_limited() && self.used != [0, 0],
-                Phase::Delayed(Some(at)) => task.is_limited() && *at <= self.now && self.used != [0, 0],
-                Phase::Running | Phase::Deciding(_) => false,
-            };
-            let phase = task.phase.clone();
-            self.expect(stuck, || format!("nothing runs any more, and t{id} is {phase:?}"));
-        }
-        if let Some((at, id)) = self.timers().first().copied() {
-            self.expect(false, || format!("nothing runs any more, and t{id} has a timer at {at}"));
-        }
     }
 }

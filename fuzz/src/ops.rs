@@ -148,12 +148,14 @@ fn get(client: &Client, key: u8, into: usize) {
         model(|model: &mut Model| model.add_handle(id));
         let tracked = Tracked::new(id, handle);
         let wrong = client.get::<u8>(&name).and_then(|handle| handle.error());
-        let is_conflict = wrong.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
+        let is_conflict =
+            wrong.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
         expect(is_conflict, || format!("`get` of {name} with another type: {wrong:?}"));
         if model(|model| model.joinable(key)).is_some() {
             let other = client.task().key(&*name).submit(async || 1u8, ());
             let error = other.error();
-            let is_conflict = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
+            let is_conflict =
+                error.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
             expect(is_conflict, || format!("{name} submitted with another type: {error:?}"));
         }
         tracked::put(into, Some(tracked));

@@ -215,8 +215,7 @@ impl Program {
         let waker = Waker::from(awaiter.wakes.clone());
         let before = awaiter.wakes.get();
         let waiting = &mut awaiter.waiting;
-        let polled =
-            own_panics(|| waiting.poll(&mut Context::from_waker(&waker), None));
+        let polled = own_panics(|| waiting.poll(&mut Context::from_waker(&waker), None));
         awaiter.seen = Some(before);
         if polled != Some(false) {
             drop(self.awaiters.remove(at));

@@ -105,7 +105,8 @@ impl Stream {
                     && (status == ensue::Status::Finished)
                         == (model.tasks[id].outcome() == Some(super::model::Outcome::Value))
             };
-            let at = members.iter().position(|(id, at)| *at == first && first.is_some() && fits(*id));
+            let at =
+                members.iter().position(|(id, at)| *at == first && first.is_some() && fits(*id));
             match at {
                 Some(at) => Some(model.streams[number].members.remove(at).0),
                 None => {

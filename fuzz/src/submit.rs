@@ -51,7 +51,8 @@ fn pure(Pure(_, code): Pure) -> Plain<()> {
 impl Submit {
     /// What there is to it with this verb.
     fn plan(&self, inputs: Vec<Id>) -> Plan {
-        let (verb, options) = (self.verb, !matches!(self.verb, Verb::Submit | Verb::Map | Verb::Pure));
+        let (verb, options) =
+            (self.verb, !matches!(self.verb, Verb::Submit | Verb::Map | Verb::Pure));
         let fallible = matches!(verb, Verb::Try | Verb::TryBlocking);
         let mut retry = self.retry.filter(|_| options && verb != Verb::Spawn);
         let limits = if options { self.limits } else { [0, 0] };
@@ -86,7 +87,8 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map | Verb::Pure);
     let mut inputs = Vec::new();
     if takes_inputs {
-        let take = |slot: &usize| if submit.moved { tracked::take(*slot) } else { tracked::copy(*slot) };
+        let take =
+            |slot: &usize| if submit.moved { tracked::take(*slot) } else { tracked::copy(*slot) };
         inputs = submit.inputs.iter().filter_map(take).collect::<Vec<_>>();
     }
     let count = if submit.verb == Verb::Map { 2 } else { 1 };
@@ -104,7 +106,8 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     let (id, joined) = model(|model| model.submit(plan.clone()));
     let code = Code::new((!joined).then_some(id), submit.body);
     // The model counts them as inputs now, unless they're dropped with a joiner's function.
-    let inputs: Vec<_> = inputs.into_iter().map(Tracked::into_counted).map(|(_, handle)| handle).collect();
+    let inputs: Vec<_> =
+        inputs.into_iter().map(Tracked::into_counted).map(|(_, handle)| handle).collect();
     model(|model| ids.into_iter().for_each(|id| model.release(id)));
     let handle = if submit.by_ref {
         with_args::<Vec<Ref<Value>>>(client, submit, &plan, id, code, inputs)

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ensue::{
-    Error, ErrorKind, Gather, GatherSettled, GetRef, Handle, Wait, gather, gather_settled, wait_all,
-    wait_any,
+    Error, ErrorKind, Gather, GatherSettled, GetRef, Handle, Wait, gather, gather_settled,
+    wait_all, wait_any,
 };
 
 use super::model::{Id, Model, Outcome, Why};
@@ -41,7 +41,8 @@ impl Waiting {
         let (ids, inner) = match how {
             How::Own | How::Borrow | How::Ref => {
                 let slot = *slots.first()?;
-                let tracked = if how == How::Own { tracked::take(slot) } else { tracked::copy(slot) };
+                let tracked =
+                    if how == How::Own { tracked::take(slot) } else { tracked::copy(slot) };
                 let (id, handle) = tracked?.into_counted();
                 let inner = if how == How::Ref {
                     let by_ref = handle.get_ref();
@@ -143,9 +144,8 @@ impl Waiting {
 
     /// `gather_settled` lets go of those that it has seen fail, and `gather` of all where one has failed.
     fn release_failed(&mut self) {
-        let failed = |id: &Id| {
-            model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))))
-        };
+        let failed =
+            |id: &Id| model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
         if matches!(self.inner, Inner::Gather(_)) && self.ids.iter().any(failed) {
             self.release();
         }
@@ -172,8 +172,7 @@ impl Waiting {
     /// That this very await closes a ring; a task it awaits may have failed of another.
     fn is_ring(&self, error: &Error, inside: Option<Id>) -> bool {
         inside.is_some_and(|id| {
-            error.kind() == ErrorKind::Cycle
-                && model(|model| model.names[id] == **error.origin())
+            error.kind() == ErrorKind::Cycle && model(|model| model.names[id] == **error.origin())
         })
     }
 
@@ -192,15 +191,12 @@ impl Waiting {
         model(|model| match self.inner {
             Inner::One(_) | Inner::Ref(_) => ended(model, self.ids[0]),
             Inner::Gather(_) => {
-                let failed = |id: &Id| {
-                    matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)))
-                };
+                let failed =
+                    |id: &Id| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)));
                 self.ids.iter().any(failed) || self.ids.iter().all(|id| ended(model, *id))
             }
             Inner::Settled(_) | Inner::All(_) => self.ids.iter().all(|id| ended(model, *id)),
-            Inner::Any(_) => {
-                self.ids.is_empty() || self.ids.iter().any(|id| ended(model, *id))
-            }
+            Inner::Any(_) => self.ids.is_empty() || self.ids.iter().any(|id| ended(model, *id)),
         })
     }
 
@@ -245,9 +241,11 @@ impl Waiting {
     /// *Free*: which of those that failed at the same instant is reported.
     fn check_gathered(&self, error: &Error) {
         let candidate = model(|model| {
-            let failed = self.ids.iter().copied().filter(|id| {
-                matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)))
-            });
+            let failed = self
+                .ids
+                .iter()
+                .copied()
+                .filter(|id| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
             let failed: Vec<_> = failed.collect();
             let first = failed.iter().map(|id| model.ended_at(*id)).min();
             let fits = |id: &Id| match model.tasks[*id].outcome() {

@@ -118,9 +118,7 @@ pub(crate) fn expect(right: bool, what: impl FnOnce() -> String) {
 pub(crate) fn note(what: impl FnOnce() -> String) {
     with(|world| {
         if let Some(trace) = &mut world.trace {
-            let what = what();
-            if std::env::var_os("SOAK_TRACE").is_some() { eprintln!("{what}"); }
-            trace.push(what);
+            trace.push(what());
         }
     });
 }
