@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How many pseudo-random scripts each target runs.
-const SCRIPTS: u64 = 3000;
+const SCRIPTS: u64 = 2000;
 /// Less where this time is over.
-const MOST: Duration = Duration::from_secs(8);
+const MOST: Duration = Duration::from_secs(4);
 
 /// Runs a target with its corpus and with pseudo-random bytes, on a thread of its own.
 fn replay(name: &str, target: fn(&[u8])) {

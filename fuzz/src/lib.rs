@@ -5,7 +5,8 @@
 //! should happen; what is looked at after each step is checked against it. A run that fails prints the
 //! script with its seed, and what happened step by step.
 //!
-//! The library needs neither nightly nor a fuzzer, and is part of the crate's tests: see
+//! `cargo +nightly fuzz run schedule` runs a target. The library needs neither nightly nor a fuzzer, and is
+//! part of the crate's tests: see
 //! `tests/fuzz_corpus.rs`.
 
 #![allow(unreachable_pub)] // it's a module there
