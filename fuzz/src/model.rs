@@ -357,9 +357,9 @@ impl Model {
             task.retried = true;
         }
         // From the retried task on, each lends to those before it.
-        for at in 0..all.len() {
-            let priority = self.tasks[all[at]].ceiling;
-            self.waits_for(all[at]).into_iter().for_each(|input| self.lend(input, priority));
+        for id in all {
+            let priority = self.tasks[id].ceiling;
+            self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
         }
         self.settle();
         true

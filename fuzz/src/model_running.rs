@@ -18,8 +18,8 @@ impl Model {
         self.last = None;
         self.check_order(id);
         let needs = self.tasks[id].plan.limits;
-        for at in 0..2 {
-            self.used[at] += needs[at];
+        for (at, need) in needs.into_iter().enumerate() {
+            self.used[at] += need;
             let fits = self.used[at] <= self.capacity[at];
             self.expect(fits, || format!("t{id} exceeds limit {at}"));
         }

@@ -100,7 +100,7 @@ impl Waiting {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
             Inner::Ref(by_ref) => {
                 let polled = Pin::new(by_ref).poll(poller);
-                polled.map(|result| vec![result.map(|value| Value::new(value.of).as_copy())])
+                polled.map(|result| vec![result.map(|value| Value::new(value.of).into_copy())])
             }
             Inner::Gather(all) => Pin::new(all).poll(poller).map(|result| match result {
                 Ok(values) => values.into_iter().map(Ok).collect(),
@@ -281,7 +281,7 @@ fn settle_from_outside(inside: Option<Id>) {
 }
 
 impl Value {
-    fn as_copy(mut self) -> Self {
+    fn into_copy(mut self) -> Self {
         self.original = false;
         self
     }
