@@ -104,7 +104,9 @@ impl Program {
                 let mut stream = take_stream(*at);
                 if let Some(stream) = &mut stream {
                     let poller = &mut Context::from_waker(Waker::noop());
-                    if stream.poll(poller, false).is_pending() {
+                    // As for other awaits, of a closed client.
+                    if stream.poll(poller, false).is_pending() && !model(|model| model.is_closed())
+                    {
                         stream.check_pending();
                     }
                 }
@@ -123,6 +125,8 @@ impl Program {
                     drop(self.awaiters.remove(at));
                 }
             }
+            // So does `idle` where a task closes the client meanwhile.
+            Op::Idle if with(|world| world.script.closes_inside()) => {}
             // With another worker, `close`, and `idle` of a closed client, go round in circles.
             Op::Idle | Op::Close if self.worker.is_some() => {
                 self.drop_worker();
