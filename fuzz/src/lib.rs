@@ -1,0 +1,89 @@
+//! What the fuzz targets run: scripts of operations on a seeded client, held against a naive model.
+//!
+//! A target decodes the fuzzer's bytes into a [`script`], of which a [`program`] runs the operations one by
+//! one, from outside and in the [`body`] of each task. All of them are told to the [`model`], which says what
+//! should happen; what is looked at after each step is checked against it. A run that fails prints the
+//! script with its seed, and what happened step by step.
+//!
+//! `cargo +nightly fuzz run schedule` runs a target. The library needs neither nightly nor a fuzzer, and is
+//! part of the crate's tests: see
+//! `tests/fuzz_corpus.rs`.
+
+#![allow(unreachable_pub)] // it's a module there
+
+mod body;
+mod inputs;
+mod model;
+mod model_looks;
+mod model_running;
+mod model_waits;
+mod ops;
+mod program;
+mod script;
+mod stream;
+mod submit;
+mod tracked;
+mod values;
+mod waiting;
+mod world;
+
+use std::panic;
+use std::rc::Rc;
+use std::sync::Once;
+
+use script::{Profile, Script};
+
+/// Tasks of all kinds, from inside and outside.
+pub fn schedule(data: &[u8]) {
+    run(data, Profile::Schedule);
+}
+
+/// The same with more of `as_completed`.
+pub fn as_completed(data: &[u8]) {
+    run(data, Profile::Streams);
+}
+
+/// The same with more keys.
+pub fn keys(data: &[u8]) {
+    run(data, Profile::Keys);
+}
+
+/// The same with a panic at any poll, drop, clone, callback, predicate, hook or waker.
+pub fn panics(data: &[u8]) {
+    run(data, Profile::Panics);
+}
+
+/// Containers of handles as inputs.
+pub fn inputs(data: &[u8]) {
+    print_script_of_panics();
+    inputs::run(data);
+}
+
+fn run(data: &[u8], profile: Profile) {
+    print_script_of_panics();
+    let Ok(script) = Script::decode(data, profile) else { return };
+    let script = Rc::new(script);
+    let (failure, _) = program::run(&script, false);
+    if let Some(failure) = failure {
+        let (again, trace) = program::run(&script, true);
+        world::leave();
+        panic!(
+            "{failure}\nagain: {again:?}\n{script:#?}\nwhat happened:\n{}\n{failure}",
+            trace.join("\n")
+        );
+    }
+}
+
+/// A panic that isn't of the model's finding, in the engine for example, is printed with the script, too.
+fn print_script_of_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if let Some(script) = world::script() {
+                eprintln!("a panic in the run of {script}");
+            }
+            before(info);
+        }));
+    });
+}

@@ -1,0 +1,493 @@
+//! What should happen: a naive model, without queues or reference counts, that looks at everything each
+//! time. It's told of each operation, and of what the instrumented tasks see, and says what is wrong.
+//!
+//! Where the contract leaves a choice it follows the engine's, and checks that it was one. Those are marked
+//! as *free*.
+
+use std::collections::HashMap;
+
+use ensue::ErrorKind;
+
+use super::script::Again;
+
+pub(crate) type Id = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Value,
+    /// *Free*: where the origin is `None`.
+    Error(ErrorKind, Option<Id>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// For its inputs.
+    Waiting,
+    /// For a worker, or for a limit.
+    Ready,
+    /// In a poll.
+    Running,
+    /// Between two polls of an attempt.
+    Suspended(Why),
+    /// For the next attempt; `None` if that's due.
+    Delayed(Option<u64>),
+    /// An attempt has failed, and the predicate is about to be asked.
+    Deciding(Outcome),
+    Ended(Outcome),
+}
+
+/// Why a task was suspended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Yielded,
+    Sleeps(u64),
+    Hangs,
+    One(Id),
+    /// All of them, or the first to fail.
+    Gather(Vec<Id>),
+    Settled(Vec<Id>),
+    /// One at least, or until a time.
+    Any(Vec<Id>, Option<u64>),
+    All(Vec<Id>),
+    Stream(usize),
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Life {
+    Open,
+    Closing,
+    Aborted,
+}
+
+/// What a task was submitted with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) inputs: Vec<Id>,
+    pub(crate) by_ref: bool,
+    pub(crate) key: Option<u8>,
+    pub(crate) priority: i32,
+    /// It can be run again once it has started.
+    pub(crate) again: bool,
+    pub(crate) retry: Option<Again>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) limits: [usize; 2],
+    pub(crate) fallible: bool,
+    /// It runs under the engine's own future, not alone.
+    pub(crate) planned: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) plan: Plan,
+    pub(crate) phase: Phase,
+    /// Decided while it's in a poll.
+    pub(crate) doomed: Option<Outcome>,
+    pub(crate) handles: usize,
+    pub(crate) detached: bool,
+    /// Whose values it has yet to take.
+    pub(crate) inputs: Vec<Id>,
+    /// Whose values it has taken and keeps for another attempt.
+    pub(crate) args: Vec<Id>,
+    /// The value was moved out.
+    pub(crate) taken: bool,
+    /// Its function was called, in this life of the task.
+    pub(crate) started: bool,
+    /// It could be run again.
+    pub(crate) kept: bool,
+    /// It was cancelled as it failed. *Free*: whether it then keeps what it would take to run it again.
+    pub(crate) loose: bool,
+    pub(crate) failures: u32,
+    pub(crate) runs: u32,
+    pub(crate) holds_limits: bool,
+    pub(crate) deadline: Option<u64>,
+    /// The highest priority that it ever had or was lent. *Free*: when what was lent goes again.
+    pub(crate) ceiling: i32,
+    /// What it has begun to await in its last poll.
+    pub(crate) noted: Vec<Id>,
+    pub(crate) callbacks: usize,
+    pub(crate) callbacks_due: usize,
+    pub(crate) ended_at: u64,
+    pub(crate) retried: bool,
+    pub(crate) observed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StreamModel {
+    /// The task, and when it was there to be taken.
+    pub(crate) members: Vec<(Id, Option<u64>)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) names: Vec<String>,
+    pub(crate) streams: Vec<StreamModel>,
+    pub(crate) keys: HashMap<u8, Id>,
+    pub(crate) life: Life,
+    /// A worker has been polled and has not left.
+    pub(crate) worker: bool,
+    pub(crate) now: u64,
+    /// Moves on with everything that is done from outside and with every poll of a task.
+    pub(crate) instant: u64,
+    /// What was suspended just now, and whether it did anything before.
+    pub(crate) last: Option<(Id, bool)>,
+    pub(crate) capacity: [usize; 2],
+    pub(crate) used: [usize; 2],
+    /// Something is polled from outside that may let go of what has failed meanwhile.
+    pub(crate) lenient: bool,
+    pub(crate) failure: Option<String>,
+}
+
+impl Task {
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Ended(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.phase, Phase::Ended(Outcome::Error(..)))
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.plan.limits != [0, 0]
+    }
+}
+
+impl Model {
+    pub(crate) fn new(capacity: [usize; 2]) -> Self {
+        Self {
+            tasks: Vec::new(),
+            names: Vec::new(),
+            streams: Vec::new(),
+            keys: HashMap::new(),
+            life: Life::Open,
+            worker: false,
+            now: 0,
+            instant: 0,
+            last: None,
+            capacity,
+            used: [0, 0],
+            lenient: false,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn expect(&mut self, right: bool, what: impl FnOnce() -> String) {
+        if !right && self.failure.is_none() {
+            self.failure = Some(what());
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.life != Life::Open
+    }
+
+    // Who needs a task
+
+    /// Handles and whatever else has a claim on the task's value.
+    pub(crate) fn users(&self, id: Id) -> usize {
+        let count = |ids: &[Id]| ids.iter().filter(|other| **other == id).count();
+        let edges = self
+            .tasks
+            .iter()
+            .map(|task| count(&task.inputs) + if task.plan.by_ref { count(&task.args) } else { 0 });
+        self.tasks[id].handles + edges.sum::<usize>()
+    }
+
+    /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
+    /// taken its inputs.
+    pub(crate) fn sure_users(&self, id: Id) -> usize {
+        let waiting =
+            self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
+        let inputs = waiting.flat_map(|task| &task.inputs);
+        self.users(id) - inputs.filter(|input| **input == id).count()
+    }
+
+    /// Whether it isn't known if the task with this key is still there.
+    pub(crate) fn is_vague(&self, key: u8) -> bool {
+        self.keys.get(&key).is_some_and(|id| self.sure_users(*id) == 0)
+    }
+
+    pub(crate) fn is_needed(&self, id: Id) -> bool {
+        self.tasks[id].detached || self.users(id) > 0
+    }
+
+    /// Whether the value, or copies of it, may be in memory.
+    pub(crate) fn may_live(&self, id: Id) -> bool {
+        self.users(id) > 0 || self.tasks.iter().any(|task| task.args.contains(&id))
+    }
+
+    /// Whether the task's function, or a copy, is to be in memory: `None` is *free*, during an attempt.
+    pub(crate) fn keeps_code(&self, id: Id) -> Option<bool> {
+        let task = &self.tasks[id];
+        match task.phase {
+            Phase::Waiting | Phase::Ready | Phase::Delayed(_) => Some(true),
+            Phase::Ended(Outcome::Error(..)) if task.kept && self.users(id) > 0 => Some(true),
+            Phase::Ended(_) if task.loose => None,
+            Phase::Ended(_) => Some(false),
+            _ => None,
+        }
+    }
+
+    // Submitting and letting go
+
+    pub(crate) fn submit(&mut self, plan: Plan) -> (Id, bool) {
+        let unmet = (0..2).any(|at| plan.limits[at] > self.capacity[at]);
+        if let (Some(key), false) = (plan.key, unmet) {
+            if let Some(id) = self.joinable(key) {
+                self.tasks[id].handles += 1;
+                self.tasks[id].plan.priority = self.tasks[id].plan.priority.max(plan.priority);
+                self.lend(id, plan.priority);
+                return (id, true);
+            }
+        }
+        let id = self.tasks.len();
+        self.tasks.push(Task {
+            phase: Phase::Waiting,
+            doomed: None,
+            handles: 1,
+            detached: false,
+            inputs: plan.inputs.clone(),
+            args: Vec::new(),
+            taken: false,
+            started: false,
+            kept: true,
+            loose: false,
+            failures: 0,
+            runs: 0,
+            holds_limits: false,
+            deadline: None,
+            ceiling: plan.priority,
+            noted: Vec::new(),
+            callbacks: 0,
+            callbacks_due: 0,
+            ended_at: 0,
+            retried: false,
+            observed: false,
+            plan,
+        });
+        if unmet {
+            self.tasks[id].kept = false;
+            self.end(id, Outcome::Error(ErrorKind::Limit, Some(id)));
+        } else {
+            if let Some(key) = self.tasks[id].plan.key {
+                self.keys.insert(key, id);
+            }
+            let priority = self.tasks[id].plan.priority;
+            self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
+            if self.is_closed() {
+                self.end(id, Outcome::Error(ErrorKind::Closed, None));
+            }
+        }
+        self.settle();
+        (id, false)
+    }
+
+    /// The task that a submission with this key joins.
+    pub(crate) fn joinable(&self, key: u8) -> Option<Id> {
+        let id = *self.keys.get(&key)?;
+        (!self.tasks[id].has_failed() && self.tasks[id].doomed.is_none()).then_some(id)
+    }
+
+    pub(crate) fn get(&self, key: u8) -> Option<Id> {
+        self.keys.get(&key).copied()
+    }
+
+    pub(crate) fn add_handle(&mut self, id: Id) {
+        self.tasks[id].handles += 1;
+    }
+
+    pub(crate) fn release(&mut self, id: Id) {
+        self.tasks[id].handles -= 1;
+        self.settle();
+    }
+
+    pub(crate) fn detach(&mut self, id: Id) {
+        self.tasks[id].detached = true;
+    }
+
+    /// Returns what `cancel` is to return.
+    pub(crate) fn cancel(&mut self, id: Id) -> bool {
+        let outcome = Outcome::Error(ErrorKind::Cancelled, Some(id));
+        let task = &mut self.tasks[id];
+        if task.outcome().is_some() || task.doomed.is_some() {
+            return false;
+        }
+        match task.phase {
+            Phase::Running | Phase::Deciding(_) => task.doomed = Some(outcome),
+            _ => self.end(id, outcome),
+        }
+        self.forget_key(id);
+        self.settle();
+        true
+    }
+
+    pub(crate) fn forget_key(&mut self, id: Id) {
+        self.keys.retain(|_, other| *other != id);
+    }
+
+    /// Returns what `retry` is to return.
+    pub(crate) fn retry(&mut self, id: Id) -> bool {
+        let mut all = vec![id];
+        let mut at = 0;
+        while at < all.len() {
+            let task = &self.tasks[all[at]];
+            at += 1;
+            let Some(Outcome::Error(kind, _)) = task.outcome() else { return false };
+            let for_good = matches!(kind, ErrorKind::Cancelled | ErrorKind::Closed);
+            if for_good || self.is_closed() || !task.kept {
+                return false;
+            }
+            let failed = task.inputs.iter().copied().filter(|id| self.tasks[*id].has_failed());
+            let failed: Vec<_> = failed.filter(|id| !all.contains(id)).collect();
+            for id in failed {
+                if !all.contains(&id) {
+                    all.push(id);
+                }
+            }
+        }
+        for id in all.iter().copied() {
+            let task = &mut self.tasks[id];
+            task.phase = if task.started { Phase::Ready } else { Phase::Waiting };
+            task.started = false;
+            task.failures = 0;
+            task.retried = true;
+        }
+        // From the retried task on, each lends to those before it.
+        for id in all {
+            let priority = self.tasks[id].ceiling;
+            self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
+        }
+        self.settle();
+        true
+    }
+
+    // Ending
+
+    pub(crate) fn end(&mut self, id: Id, outcome: Outcome) {
+        self.free_limits(id);
+        self.instant_of_end(id);
+        let task = &mut self.tasks[id];
+        let kind = match outcome {
+            Outcome::Value => None,
+            Outcome::Error(kind, _) => Some(kind),
+        };
+        // What was cancelled or closed can't be retried.
+        let lost = matches!(kind, None | Some(ErrorKind::Cancelled | ErrorKind::Closed));
+        let again = task.plan.again || !task.started;
+        task.kept &= !lost && again;
+        if !task.kept {
+            task.inputs.clear();
+            task.args.clear();
+        }
+        task.phase = Phase::Ended(outcome);
+        task.doomed = None;
+        task.deadline = None;
+        task.noted.clear();
+        task.callbacks_due += std::mem::take(&mut task.callbacks);
+        let told =
+            self.tasks.iter().any(|other| other.outcome().is_none() && other.inputs.contains(&id));
+        self.tasks[id].observed |= told;
+    }
+
+    pub(crate) fn instant_of_end(&mut self, id: Id) {
+        self.tasks[id].ended_at = self.instant;
+        for (_, at) in self
+            .streams
+            .iter_mut()
+            .flat_map(|stream| &mut stream.members)
+            .filter(|member| member.0 == id)
+        {
+            at.get_or_insert(self.instant);
+        }
+    }
+
+    /// Lets follow what follows, until nothing does.
+    pub(crate) fn settle(&mut self) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for id in 0..self.tasks.len() {
+                if self.users(id) == 0 {
+                    self.forget_key(id);
+                }
+                changed |= self.settle_one(id);
+            }
+        }
+    }
+
+    pub(crate) fn settle_one(&mut self, id: Id) -> bool {
+        let abandoned = Outcome::Error(ErrorKind::Cancelled, None);
+        let needed = self.is_needed(id);
+        let used = self.users(id) > 0;
+        let inputs: Vec<_> =
+            self.tasks[id].inputs.iter().map(|input| self.tasks[*input].outcome()).collect();
+        let closed = self.is_closed();
+        let task = &mut self.tasks[id];
+        match task.phase {
+            Phase::Ended(_) => {
+                if used || task.inputs.is_empty() && task.args.is_empty() {
+                    return false;
+                }
+                task.inputs.clear();
+                task.args.clear();
+            }
+            Phase::Running | Phase::Deciding(_) => {
+                if needed || task.doomed.is_some() {
+                    return false;
+                }
+                task.doomed = Some(abandoned);
+            }
+            _ if !needed => self.end(id, abandoned),
+            Phase::Waiting => {
+                let failed = inputs.iter().flatten().find(|outcome| **outcome != Outcome::Value);
+                if let Some(failed) = failed {
+                    self.end(id, *failed);
+                } else if inputs.iter().all(Option::is_some) {
+                    task.phase = Phase::Ready;
+                } else {
+                    return false;
+                }
+            }
+            Phase::Ready if closed => self.end(id, Outcome::Error(ErrorKind::Closed, None)),
+            _ => return false,
+        }
+        true
+    }
+
+    // Closing
+
+    /// `close` begins, or the client is dropped. *Free*: which of the closed tasks is named as origin.
+    pub(crate) fn close(&mut self, abort: bool, inside: bool) {
+        if abort {
+            self.life = Life::Aborted;
+        } else if self.life == Life::Open {
+            self.life = Life::Closing;
+        }
+        let nobody = abort || !(self.worker || inside);
+        self.refuse(nobody);
+    }
+
+    /// Where no worker is left, started tasks don't go on after `close`.
+    pub(crate) fn nobody_runs(&mut self) {
+        if self.is_closed() && !self.worker {
+            self.refuse(true);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, started: bool) {
+        for id in 0..self.tasks.len() {
+            match self.tasks[id].phase {
+                Phase::Suspended(_) if !started => {}
+                Phase::Ready | Phase::Delayed(_) | Phase::Suspended(_) => {
+                    self.end(id, Outcome::Error(ErrorKind::Closed, None));
+                }
+                _ => {}
+            }
+        }
+        self.settle();
+    }
+}

@@ -1,0 +1,236 @@
+//! The model of a task that runs: what its instrumented code sees, and how its attempts end.
+
+use ensue::ErrorKind;
+
+use super::model::{Id, Life, Model, Outcome, Phase, Why};
+use super::script::When;
+
+impl Model {
+    /// The function is called: the inputs are taken.
+    pub(crate) fn start(&mut self, id: Id) {
+        let task = &self.tasks[id];
+        let (phase, due) =
+            (task.phase.clone(), matches!(task.phase, Phase::Ready | Phase::Delayed(_)));
+        self.expect(due, || format!("t{id} was started while {phase:?}"));
+        if let Phase::Delayed(Some(due)) = phase {
+            self.clock_to(due, id);
+        }
+        self.last = None;
+        self.check_order(id);
+        let needs = self.tasks[id].plan.limits;
+        for (at, need) in needs.into_iter().enumerate() {
+            self.used[at] += need;
+            let fits = self.used[at] <= self.capacity[at];
+            self.expect(fits, || format!("t{id} exceeds limit {at}"));
+        }
+        let now = self.now;
+        let task = &mut self.tasks[id];
+        task.holds_limits = true;
+        task.deadline = task.plan.timeout.map(|timeout| now + timeout);
+        task.phase = Phase::Running;
+        task.noted.clear();
+        task.runs += 1;
+        if !task.started {
+            task.started = true;
+            // On a retry they were taken before.
+            if task.args.is_empty() {
+                task.args = std::mem::take(&mut task.inputs);
+            }
+            if !task.plan.again {
+                task.args.clear();
+            }
+        }
+        self.instant += 1;
+        self.settle();
+    }
+
+    /// It's polled again.
+    pub(crate) fn resume(&mut self, id: Id) {
+        let phase = self.tasks[id].phase.clone();
+        let suspended = matches!(phase, Phase::Suspended(_));
+        self.expect(suspended, || format!("t{id} was polled while {phase:?}"));
+        self.check_order(id);
+        let task = &mut self.tasks[id];
+        task.phase = Phase::Running;
+        task.noted.clear();
+        self.instant += 1;
+    }
+
+    /// The poll ends without an outcome.
+    pub(crate) fn suspend(&mut self, id: Id, why: Why, progress: bool) {
+        self.last = Some((id, progress));
+        if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
+            // The attempt is over at once.
+            return;
+        }
+        let priority = self.tasks[id].ceiling;
+        self.tasks[id].phase = Phase::Suspended(why);
+        self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
+        let aborted = self.life == Life::Aborted;
+        if let Some(outcome) = self.tasks[id].doomed {
+            self.end(id, outcome);
+        } else if aborted {
+            self.end(id, Outcome::Error(ErrorKind::Closed, None));
+        }
+        self.settle();
+    }
+
+    /// The body of an attempt is about to be dropped: whether that's because its time is over. Then it was
+    /// polled once more just before, for nothing.
+    pub(crate) fn is_over(&mut self, id: Id) -> Option<Outcome> {
+        let task = &self.tasks[id];
+        let (deadline, (last, progress)) = (task.deadline?, self.last?);
+        let fits = match task.phase {
+            // It may go on in that poll, where it now awaits in a ring.
+            Phase::Suspended(_) => !progress || !self.is_closed() || self.worker,
+            Phase::Running => deadline <= self.now,
+            _ => false,
+        };
+        if last != id || !fits {
+            return None;
+        }
+        self.clock_to(deadline, id);
+        self.tasks[id].phase = Phase::Running;
+        Some(Outcome::Error(ErrorKind::TimedOut, Some(id)))
+    }
+
+    /// The body of an attempt was dropped, after this outcome or without any.
+    pub(crate) fn stop(&mut self, id: Id, outcome: Option<Outcome>) {
+        match (&self.tasks[id].phase, outcome) {
+            (Phase::Running, Some(outcome)) => self.conclude(id, outcome),
+            (Phase::Ended(_), _) => {}
+            (_, None) if self.lenient && !matches!(self.tasks[id].phase, Phase::Suspended(_)) => {
+                self.abandon(id);
+            }
+            (Phase::Suspended(_), _) if self.is_closed() && !self.worker => self.refuse(true),
+            (Phase::Suspended(_), _) => {
+                let lenient = self.lenient;
+                self.expect(lenient, || format!("t{id} was dropped though it's needed"));
+                self.abandon(id);
+            }
+            (phase, _) => {
+                let phase = phase.clone();
+                self.expect(false, || format!("t{id} was dropped while {phase:?}"));
+            }
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, id: Id) {
+        self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
+        self.settle();
+    }
+
+    /// The last copy of the function is dropped: the task is about to start, or has ended.
+    pub(crate) fn lose_code(&mut self, id: Id, clone_panicked: bool) {
+        let phase = self.tasks[id].phase.clone();
+        let lost = self.lost_input(id);
+        match phase {
+            Phase::Ready | Phase::Delayed(_) if clone_panicked => {
+                if let Phase::Delayed(Some(due)) = phase {
+                    self.clock_to(due, id);
+                }
+                self.end_unstarted(id, Outcome::Error(ErrorKind::Panicked, Some(id)));
+            }
+            Phase::Ready if lost.is_some() => {
+                self.end_unstarted(id, Outcome::Error(ErrorKind::Lost, lost));
+            }
+            Phase::Waiting | Phase::Ready | Phase::Delayed(_)
+                if self.is_closed() && !self.worker =>
+            {
+                self.refuse(true);
+            }
+            Phase::Waiting | Phase::Ready | Phase::Delayed(_) => {
+                let lenient = self.lenient;
+                self.expect(lenient, || format!("t{id} was dropped while {phase:?}"));
+                self.abandon(id);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn conclude(&mut self, id: Id, outcome: Outcome) {
+        self.free_limits(id);
+        let task = &mut self.tasks[id];
+        task.deadline = None;
+        task.noted.clear();
+        if let (Outcome::Error(..), Some(retry)) = (outcome, task.plan.retry) {
+            if task.failures < retry.budget {
+                task.failures += 1;
+                task.phase = Phase::Deciding(outcome);
+                if retry.when == When::Always {
+                    self.decide(id, true);
+                }
+                return;
+            }
+        }
+        self.end_attempts(id, outcome);
+    }
+
+    /// The last attempt is over.
+    pub(crate) fn end_attempts(&mut self, id: Id, outcome: Outcome) {
+        let task = &mut self.tasks[id];
+        let failed = outcome != Outcome::Value;
+        let Some(doomed) = task.doomed else {
+            self.end(id, outcome);
+            return self.settle();
+        };
+        let args = task.args.clone();
+        let loose = failed && task.plan.again;
+        self.end(id, doomed);
+        if loose {
+            self.tasks[id].args = args;
+            self.tasks[id].loose = true;
+        }
+        self.settle();
+    }
+
+    /// Whether the task is to be tried again.
+    pub(crate) fn decide(&mut self, id: Id, again: bool) {
+        let closed = self.is_closed();
+        let now = self.now;
+        let task = &mut self.tasks[id];
+        let Phase::Deciding(outcome) = task.phase else {
+            let phase = task.phase.clone();
+            return self
+                .expect(false, || format!("the predicate of t{id} was asked while {phase:?}"));
+        };
+        let delay = task.plan.retry.map_or(0, |retry| u64::from(retry.delay));
+        match task.doomed {
+            // It's ended as it begins to wait.
+            Some(doomed) if again && !closed => self.end(id, doomed),
+            None if again && !closed => {
+                task.phase = Phase::Delayed((delay > 0).then_some(now + delay));
+            }
+            _ => return self.end_attempts(id, outcome),
+        }
+        self.settle();
+    }
+
+    /// The predicate has panicked.
+    pub(crate) fn decide_badly(&mut self, id: Id) {
+        self.tasks[id].phase = Phase::Deciding(Outcome::Error(ErrorKind::Panicked, Some(id)));
+        self.decide(id, false);
+    }
+
+    /// It ended before the function could be called: an input's value was lost, or cloning panicked.
+    pub(crate) fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
+        self.check_order(id);
+        self.tasks[id].kept = false;
+        self.tasks[id].started = true;
+        self.end(id, outcome);
+        self.settle();
+    }
+
+    pub(crate) fn lost_input(&self, id: Id) -> Option<Id> {
+        self.tasks[id].inputs.iter().copied().find(|input| self.tasks[*input].taken)
+    }
+
+    pub(crate) fn free_limits(&mut self, id: Id) {
+        let task = &mut self.tasks[id];
+        if std::mem::take(&mut task.holds_limits) {
+            for at in 0..2 {
+                self.used[at] -= task.plan.limits[at];
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The operations that tasks may do as well as who is outside.
+
+use ensue::{Client, ErrorKind, Handle};
+
+use super::model::{Model, Outcome};
+use super::script::Op;
+use super::stream::Stream;
+use super::submit;
+use super::tracked::{self, Tracked};
+use super::values::Value;
+use super::world::{check_outcome, expect, fuse, model, with};
+
+pub(crate) fn run(op: &Op, inside: bool) {
+    match op {
+        Op::Submit(submit) => with_client(inside, |client| submit::submit(client, submit)),
+        Op::Clone(from, into) => {
+            if let Some(tracked) = tracked::copy(*from) {
+                tracked::put(*into, Some(tracked.clone()));
+            }
+        }
+        Op::Drop(slot) => tracked::put(*slot, None),
+        Op::Cancel(slot) => each(*slot, |tracked| {
+            // The model is asked first: what the engine drops looks at it.
+            let right = model(|model| model.cancel(tracked.id));
+            let cancelled = tracked.handle().cancel();
+            expect(cancelled == right, || format!("`cancel` of t{} gave {cancelled}", tracked.id));
+        }),
+        Op::Retry(slot) => each(*slot, |tracked| {
+            let right = model(|model| model.retry(tracked.id));
+            let retried = tracked.handle().retry();
+            expect(retried == right, || format!("`retry` of t{} gave {retried}", tracked.id));
+        }),
+        Op::Detach(slot) => {
+            if let Some(tracked) = tracked::take(*slot) {
+                model(|model| model.detach(tracked.id));
+                let (id, handle) = tracked.into_counted();
+                model(|model| model.release(id));
+                handle.detach();
+            }
+        }
+        Op::OnDone(slot) => each(*slot, on_done),
+        Op::Peek(slot) => each(*slot, peek),
+        Op::Get(key, into) => with_client(inside, |client| get(client, *key, *into)),
+        Op::StreamAdd(slot, at) => {
+            if let Some(tracked) = tracked::copy(*slot) {
+                let mut stream = take_stream(*at).unwrap_or_else(Stream::new);
+                stream.add(tracked);
+                put_stream(*at, Some(stream));
+            }
+        }
+        Op::StreamClear(at) => {
+            let mut stream = take_stream(*at);
+            stream.iter_mut().for_each(Stream::clear);
+            put_stream(*at, stream);
+        }
+        Op::StreamBatch(at) => {
+            let mut stream = take_stream(*at);
+            stream.iter_mut().for_each(Stream::batch);
+            put_stream(*at, stream);
+        }
+        Op::StreamDrop(at) => drop(take_stream(*at)),
+        Op::Scale(workers) => with_client(inside, |client| {
+            let before = client.workers();
+            client.scale((*workers).into());
+            expect(client.workers() == before, || "a seeded client was scaled".into());
+        }),
+        Op::DropClient => {
+            if let Some(client) = with(|world| world.client.take()) {
+                model(|model| model.close(true, inside));
+                drop(client);
+            }
+        }
+        _ => unreachable!("it's done outside"),
+    }
+}
+
+pub(crate) fn with_client(inside: bool, code: impl FnOnce(&Client)) {
+    let client = if inside { Client::current() } else { with(|world| world.client.clone()) };
+    if let Some(client) = client {
+        code(&client);
+    }
+}
+
+pub(crate) fn take_stream(at: usize) -> Option<Stream> {
+    with(|world| world.streams[at].take())
+}
+
+pub(crate) fn put_stream(at: usize, stream: Option<Stream>) {
+    let before = with(|world| std::mem::replace(&mut world.streams[at], stream));
+    drop(before);
+}
+
+fn each(slot: usize, code: impl FnOnce(&Tracked)) {
+    if let Some(tracked) = tracked::copy(slot) {
+        code(&tracked);
+    }
+}
+
+fn on_done(tracked: &Tracked) {
+    let id = tracked.id;
+    model(|model| {
+        let task = &mut model.tasks[id];
+        let counter = match task.outcome() {
+            Some(_) => &mut task.callbacks_due,
+            None => &mut task.callbacks,
+        };
+        *counter += 1;
+    });
+    tracked.handle().on_done(move |handle: &Handle<Value>| {
+        let finished = handle.is_finished();
+        expect(finished, || format!("a callback of t{id} was called early"));
+        with(|world| world.alive(id).callbacks += 1);
+        fuse("callback");
+    });
+}
+
+fn peek(tracked: &Tracked) {
+    let (id, handle) = (tracked.id, tracked.handle());
+    let (status, finished, result) = (handle.status(), handle.is_finished(), handle.try_get());
+    let error = handle.error();
+    model(|model| {
+        model.check_status(id, status);
+        let outcome = model.tasks[id].outcome();
+        let has_error = matches!(outcome, Some(Outcome::Error(..)));
+        let right = finished == outcome.is_some()
+            && result.is_some() == finished
+            && error.is_some() == has_error;
+        model.expect(right, || {
+            format!("t{id} is {outcome:?}: `is_finished` {finished}, `try_get` {result:?}, `error` {error:?}")
+        });
+    });
+    if let Some(result) = result {
+        check_outcome(id, result, 0);
+    }
+}
+
+/// By the right type and by a wrong one.
+fn get(client: &Client, key: u8, into: usize) {
+    if model(|model| model.is_vague(key)) {
+        return;
+    }
+    let name = format!("k{key}");
+    let known = model(|model| model.get(key));
+    let found = client.get::<Value>(&name);
+    let right = found.is_some() == known.is_some();
+    expect(right, || format!("`get` of {name} is {found:?}, not t{known:?}"));
+    if let (Some(handle), Some(id)) = (found, known) {
+        model(|model: &mut Model| model.add_handle(id));
+        let tracked = Tracked::new(id, handle);
+        let wrong = client.get::<u8>(&name).and_then(|handle| handle.error());
+        let is_conflict =
+            wrong.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
+        expect(is_conflict, || format!("`get` of {name} with another type: {wrong:?}"));
+        if model(|model| model.joinable(key)).is_some() {
+            let other = client.task().key(&*name).submit(async || 1u8, ());
+            let error = other.error();
+            let is_conflict =
+                error.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
+            expect(is_conflict, || format!("{name} submitted with another type: {error:?}"));
+        }
+        tracked::put(into, Some(tracked));
+    }
+}

@@ -1,0 +1,317 @@
+//! What a run does, decoded from the fuzzer's bytes. Its `Debug` is what a failing run prints.
+
+use arbitrary::{Result, Unstructured};
+
+/// How many handles a program has room for. Those inside tasks use the same ones.
+pub(crate) const SLOTS: usize = 8;
+pub(crate) const STREAMS: usize = 2;
+const OPS: usize = 60;
+
+/// What a target is about: it decides how often each operation comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Schedule,
+    Streams,
+    Keys,
+    Panics,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    /// How much there is of each limit.
+    pub(crate) limits: [usize; 2],
+    pub(crate) bodies: Vec<Body>,
+    pub(crate) ops: Vec<Op>,
+    /// At which of the places where foreign code runs it panics, counted from the start.
+    pub(crate) bombs: Vec<u16>,
+    /// What is dropped first at the end.
+    pub(crate) teardown: u8,
+}
+
+/// What the code of a task does.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Value,
+    Error,
+    Panic,
+    /// An error, until the task has run so often.
+    ErrorUntil(u8),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Yield,
+    /// In virtual seconds.
+    Sleep(u8),
+    /// Never goes on by itself.
+    Hang,
+    Await(Vec<usize>, How),
+    Stream(usize),
+    Close,
+    Do(Op),
+}
+
+/// How a handle is awaited, or several are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// `h.await`
+    Own,
+    /// `(&h).await`
+    Borrow,
+    Ref,
+    Gather,
+    Settled,
+    Any,
+    All,
+    /// `wait_any` with a timeout of so many seconds; only inside tasks, where time is virtual.
+    AnyFor(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Submit,
+    /// `submit` by way of options.
+    Task,
+    Try,
+    Spawn,
+    Map,
+    Blocking,
+    TryBlocking,
+    /// `submit_pure`
+    Pure,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Submit {
+    pub(crate) into: usize,
+    pub(crate) body: usize,
+    pub(crate) verb: Verb,
+    pub(crate) inputs: Vec<usize>,
+    /// The inputs arrive as `Ref`s.
+    pub(crate) by_ref: bool,
+    /// The handles are given away.
+    pub(crate) moved: bool,
+    pub(crate) key: Option<u8>,
+    pub(crate) priority: i32,
+    pub(crate) retry: Option<Again>,
+    /// In virtual seconds.
+    pub(crate) timeout: Option<u8>,
+    pub(crate) limits: [usize; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Again {
+    pub(crate) budget: u32,
+    /// In virtual seconds, each time.
+    pub(crate) delay: u8,
+    pub(crate) when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    Failed,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Submit(Submit),
+    Clone(usize, usize),
+    Drop(usize),
+    Cancel(usize),
+    Retry(usize),
+    Detach(usize),
+    OnDone(usize),
+    Peek(usize),
+    /// `client.get` of this key.
+    Get(u8, usize),
+    StreamAdd(usize, usize),
+    StreamClear(usize),
+    StreamBatch(usize),
+    StreamDrop(usize),
+    Scale(u8),
+    DropClient,
+    /// The rest is done from outside only.
+    Step(u8),
+    /// Until nothing is ready and no timer is left.
+    Drive,
+    DropWorker,
+    StreamPoll(usize),
+    /// Begins to await.
+    Await(Vec<usize>, How),
+    Poll(u8),
+    GiveUp(u8),
+    Idle,
+    Close,
+}
+
+impl Script {
+    pub(crate) fn decode(data: &[u8], profile: Profile) -> Result<Self> {
+        let u = &mut Unstructured::new(data);
+        let seed = u.arbitrary::<u16>()?.into();
+        let limits = [u.int_in_range(1..=2)?, u.int_in_range(1..=3)?];
+        let teardown = u.arbitrary()?;
+        let mut bombs = Vec::new();
+        if profile == Profile::Panics {
+            for _ in 0..u.int_in_range(1..=3)? {
+                bombs.push(u.int_in_range(0..=60)?);
+            }
+        }
+        let count = u.int_in_range(1..=6)?;
+        let bodies = (0..count).map(|_| Body::decode(u, profile)).collect::<Result<_>>()?;
+        let mut ops = Vec::new();
+        while !u.is_empty() && ops.len() < OPS {
+            ops.push(Op::outside(u, profile)?);
+        }
+        Ok(Self { seed, limits, bodies, ops, bombs, teardown })
+    }
+}
+
+impl Script {
+    /// Whether a task may close the client.
+    pub(crate) fn closes_inside(&self) -> bool {
+        let closes = |action: &Action| matches!(action, Action::Close | Action::Do(Op::DropClient));
+        self.bodies.iter().any(|body| body.actions.iter().any(closes))
+    }
+}
+
+impl Body {
+    fn decode(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let mut actions = Vec::new();
+        for _ in 0..u.int_in_range(0..=5)? {
+            actions.push(match u.int_in_range(0..=15)? {
+                0..=3 => Action::Yield,
+                4..=5 => Action::Sleep(u.int_in_range(0..=4)?),
+                6 => Action::Hang,
+                7..=10 => Action::Await(slots(u)?, how(u, true)?),
+                11 if u.ratio(1, 4)? => Action::Close,
+                11 => Action::Stream(stream(u)?),
+                _ => Action::Do(Op::anywhere(u, profile)?),
+            });
+        }
+        let end = match u.int_in_range(0..=7)? {
+            0..=3 => End::Value,
+            4 => End::Error,
+            5 => End::Panic,
+            _ => End::ErrorUntil(u.int_in_range(2..=4)?),
+        };
+        Ok(Self { actions, end })
+    }
+}
+
+fn slot(u: &mut Unstructured<'_>) -> Result<usize> {
+    u.int_in_range(0..=SLOTS - 1)
+}
+
+fn stream(u: &mut Unstructured<'_>) -> Result<usize> {
+    u.int_in_range(0..=STREAMS - 1)
+}
+
+fn slots(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
+    (0..u.int_in_range(0..=3)?).map(|_| slot(u)).collect()
+}
+
+fn how(u: &mut Unstructured<'_>, inside: bool) -> Result<How> {
+    Ok(match u.int_in_range(0..=if inside { 9 } else { 8 })? {
+        0 | 1 => How::Own,
+        2 | 3 => How::Borrow,
+        4 => How::Ref,
+        5 => How::Gather,
+        6 => How::Settled,
+        7 => How::Any,
+        8 => How::All,
+        _ => How::AnyFor(u.int_in_range(0..=3)?),
+    })
+}
+
+impl Submit {
+    fn decode(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let keys = if profile == Profile::Keys { 3 } else { 12 };
+        let bodies = u.int_in_range(0..=5)?;
+        let flags: u8 = u.arbitrary()?;
+        let retry = match flags & 7 {
+            0 | 1 => Some(Again {
+                budget: u.int_in_range(0..=2)?,
+                delay: u.int_in_range(0..=2)?,
+                when: *u.choose(&[When::Always, When::Always, When::Failed, When::Never])?,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            into: slot(u)?,
+            body: bodies,
+            verb: *u.choose(&[
+                Verb::Submit,
+                Verb::Task,
+                Verb::Task,
+                Verb::Try,
+                Verb::Try,
+                Verb::Spawn,
+                Verb::Map,
+                Verb::Blocking,
+                Verb::TryBlocking,
+                Verb::Pure,
+            ])?,
+            inputs: slots(u)?,
+            by_ref: flags & 8 != 0,
+            moved: flags & 16 != 0,
+            key: Some(u.int_in_range(0..=keys)?).filter(|key| *key < 3),
+            priority: *u.choose(&[0, 0, 0, 0, 1, 2, -1, -2, i32::MAX, i32::MIN])?,
+            retry,
+            timeout: if flags & 96 == 96 { Some(u.int_in_range(0..=4)?) } else { None },
+            limits: if flags & 128 != 0 {
+                [u.int_in_range(0..=2)?, u.int_in_range(0..=2)?]
+            } else {
+                [0, 0]
+            },
+        })
+    }
+}
+
+impl Op {
+    /// What tasks may do, too.
+    fn anywhere(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let most = if profile == Profile::Streams { 39 } else { 31 };
+        Ok(match u.int_in_range(0..=most)? {
+            0..=12 => Self::Submit(Submit::decode(u, profile)?),
+            13..=14 => Self::Clone(slot(u)?, slot(u)?),
+            15..=17 => Self::Drop(slot(u)?),
+            18..=19 => Self::Cancel(slot(u)?),
+            20..=21 => Self::Retry(slot(u)?),
+            22 => Self::Detach(slot(u)?),
+            23 => Self::OnDone(slot(u)?),
+            24 => Self::Peek(slot(u)?),
+            25 => Self::Get(u.int_in_range(0..=2)?, slot(u)?),
+            26 if u.ratio(1, 8)? => Self::DropClient,
+            26 => Self::Scale(u.int_in_range(0..=2)?),
+            27 => Self::StreamClear(stream(u)?),
+            28 => Self::StreamDrop(stream(u)?),
+            29 => Self::StreamBatch(stream(u)?),
+            _ => Self::StreamAdd(slot(u)?, stream(u)?),
+        })
+    }
+
+    fn outside(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        Ok(match u.int_in_range(0..=31)? {
+            0..=14 => Self::anywhere(u, profile)?,
+            15..=19 => Self::Step(u.int_in_range(1..=4)?),
+            20 => Self::Drive,
+            21 if u.ratio(1, 2)? => Self::DropWorker,
+            21..=23 => Self::StreamPoll(stream(u)?),
+            24..=26 => Self::Await(slots(u)?, how(u, false)?),
+            27..=28 => Self::Poll(u.arbitrary()?),
+            29 => Self::GiveUp(u.arbitrary()?),
+            30 => Self::Idle,
+            _ if u.ratio(1, 4)? => Self::Close,
+            _ => Self::Step(8),
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! The submitting verbs.
+
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use ensue::{Client, ErrorKind, Handle, Ref, Retry};
+
+use super::body::{Plain, Running};
+use super::model::{Id, Plan};
+use super::script::{Again, Submit, Verb, When};
+use super::tracked::{self, Tracked};
+use super::values::{Code, Value};
+use super::world::{MOST_TASKS, fuse_then, model};
+
+/// Keys from here on are those of pure calls.
+pub(crate) const PURE: u8 = 8;
+
+/// The input of a pure call: what it's told apart by is not the code.
+struct Pure(u8, Code);
+
+impl Hash for Pure {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
+
+macro_rules! finish {
+    ($verb:expr, $options:expr, $code:ident, $inputs:ident) => {
+        match $verb {
+            Verb::Try => {
+                $options.try_submit(move |args: A| Running::new($code, args).fallible(), $inputs)
+            }
+            Verb::Blocking => {
+                let block = move |args: A| match Running::new($code, args).block() {
+                    Ok(value) => value,
+                    Err(_) => unreachable!("its errors are panics"),
+                };
+                $options.submit_blocking(block, $inputs)
+            }
+            Verb::TryBlocking => $options
+                .try_submit_blocking(move |args: A| Running::new($code, args).block(), $inputs),
+            _ => $options.submit(move |args: A| Running::new($code, args).plain(), $inputs),
+        }
+    };
+}
+
+fn pure(Pure(_, code): Pure) -> Plain<()> {
+    Running::new(code, ()).plain()
+}
+
+impl Submit {
+    /// What there is to it with this verb.
+    fn plan(&self, inputs: Vec<Id>) -> Plan {
+        let (verb, options) =
+            (self.verb, !matches!(self.verb, Verb::Submit | Verb::Map | Verb::Pure));
+        let fallible = matches!(verb, Verb::Try | Verb::TryBlocking);
+        let mut retry = self.retry.filter(|_| options && verb != Verb::Spawn);
+        let limits = if options { self.limits } else { [0, 0] };
+        if let (Some(retry), true) = (&mut retry, limits != [0, 0]) {
+            // When such a task's delay is over can't be seen from outside.
+            retry.delay = 0;
+        }
+        Plan {
+            inputs,
+            by_ref: self.by_ref,
+            key: match verb {
+                Verb::Pure => Some(PURE + self.key.unwrap_or(0)),
+                _ => self.key.filter(|_| options && verb != Verb::Spawn),
+            },
+            priority: if options { self.priority } else { 0 },
+            again: fallible || retry.is_some(),
+            retry,
+            timeout: self.timeout.filter(|_| options).map(u64::from),
+            limits,
+            fallible,
+            planned: fallible
+                || retry.is_some()
+                || limits != [0, 0]
+                || options && self.timeout.is_some()
+                || verb == Verb::Blocking,
+        }
+    }
+}
+
+/// Submits it, and puts the handle into its slot.
+pub(crate) fn submit(client: &Client, submit: &Submit) {
+    let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map | Verb::Pure);
+    let mut inputs = Vec::new();
+    if takes_inputs {
+        let take =
+            |slot: &usize| if submit.moved { tracked::take(*slot) } else { tracked::copy(*slot) };
+        inputs = submit.inputs.iter().filter_map(take).collect::<Vec<_>>();
+    }
+    let count = if submit.verb == Verb::Map { 2 } else { 1 };
+    if model(|model| model.tasks.len()) + count > MOST_TASKS {
+        return;
+    }
+    let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
+    let plan = submit.plan(ids.clone());
+    if plan.key.is_some_and(|key| model(|model| model.is_vague(key))) {
+        return;
+    }
+    if submit.verb == Verb::Map {
+        return map(client, submit, plan);
+    }
+    let (id, joined) = model(|model| model.submit(plan.clone()));
+    let code = Code::new((!joined).then_some(id), submit.body);
+    // The model counts them as inputs now, unless they're dropped with a joiner's function.
+    let inputs: Vec<_> =
+        inputs.into_iter().map(Tracked::into_counted).map(|(_, handle)| handle).collect();
+    model(|model| ids.into_iter().for_each(|id| model.release(id)));
+    let handle = if submit.by_ref {
+        with_args::<Vec<Ref<Value>>>(client, submit, &plan, id, code, inputs)
+    } else {
+        with_args::<Vec<Value>>(client, submit, &plan, id, code, inputs)
+    };
+    adopt(submit.into, id, handle);
+}
+
+fn map(client: &Client, submit: &Submit, plan: Plan) {
+    let ids = [(); 2].map(|()| model(|model| model.submit(plan.clone()).0));
+    let codes = ids.map(|id| Code::new(Some(id), submit.body));
+    let handles = client.map(|code: Code| Running::new(code, ()).plain(), codes);
+    for (at, (id, handle)) in ids.into_iter().zip(handles).enumerate() {
+        adopt((submit.into + at) % super::script::SLOTS, id, handle);
+    }
+}
+
+fn adopt(slot: usize, id: Id, handle: Handle<Value>) {
+    let name = handle.key().to_string();
+    model(|model| {
+        if model.names.len() <= id {
+            model.names.resize(id + 1, String::new());
+        }
+        let known = &mut model.names[id];
+        let right = known.is_empty() || *known == name;
+        known.clone_from(&name);
+        model.expect(right, || format!("t{id} is called `{name}`"));
+    });
+    tracked::put(slot, Some(Tracked::new(id, handle)));
+}
+
+fn with_args<A>(
+    client: &Client,
+    submit: &Submit,
+    plan: &Plan,
+    id: Id,
+    code: Code,
+    inputs: Vec<Handle<Value>>,
+) -> Handle<Value>
+where
+    A: super::values::Args,
+    Vec<Handle<Value>>: ensue::Input<A>,
+{
+    let mut options = client.task().priority(plan.priority).name(format!("t{id}"));
+    if let Some(key) = plan.key {
+        options = options.key(format!("k{key}"));
+    }
+    if let Some(timeout) = plan.timeout {
+        options = options.timeout(Duration::from_secs(timeout));
+    }
+    for (name, n) in ["a", "b"].into_iter().zip(plan.limits) {
+        if plan.limits != [0, 0] {
+            options = options.limit(name, n);
+        }
+    }
+    match submit.verb {
+        Verb::Submit => client.submit(move |args: A| Running::new(code, args).plain(), inputs),
+        Verb::Spawn => options.spawn(Running::new(code, ()).plain()),
+        Verb::Map => unreachable!("it makes several"),
+        Verb::Pure => client.submit_pure(pure, Pure(plan.key.unwrap_or(0), code)),
+        verb => match plan.retry {
+            Some(retry) => finish!(verb, options.retries(retries(id, retry)), code, inputs),
+            None => finish!(verb, options, code, inputs),
+        },
+    }
+}
+
+fn retries(id: Id, retry: Again) -> Retry {
+    let delay = Duration::from_secs(retry.delay.into());
+    let retries = Retry::new(retry.budget).backoff(delay, delay);
+    if retry.when == When::Always {
+        return retries;
+    }
+    retries.when(move |error| {
+        fuse_then("predicate", || model(|model| model.decide_badly(id)));
+        let again = retry.when == When::Failed && error.kind() == ErrorKind::Failed;
+        model(|model| model.decide(id, again));
+        again
+    })
+}

@@ -1,0 +1,62 @@
+//! The fuzz targets without a fuzzer: their corpus, and pseudo-random bytes.
+
+#[path = "../fuzz/src/lib.rs"]
+mod harness;
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How many pseudo-random scripts each target runs.
+const SCRIPTS: u64 = 2000;
+/// Less where this time is over.
+const MOST: Duration = Duration::from_secs(4);
+
+/// Runs a target with its corpus and with pseudo-random bytes, on a thread of its own.
+fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    support::within(Duration::from_secs(60), move || {
+        for file in files {
+            target(&fs::read(&file).unwrap());
+        }
+        let start = Instant::now();
+        for seed in 0..SCRIPTS {
+            if start.elapsed() > MOST {
+                break;
+            }
+            let mut random = fastrand::Rng::with_seed(seed);
+            let len = random.usize(20..600);
+            target(&std::iter::repeat_with(|| random.u8(..)).take(len).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn schedule() {
+    replay("schedule", harness::schedule);
+}
+
+#[test]
+fn as_completed() {
+    replay("as_completed", harness::as_completed);
+}
+
+#[test]
+fn keys() {
+    replay("keys", harness::keys);
+}
+
+#[test]
+fn panics() {
+    replay("panics", harness::panics);
+}
+
+#[test]
+fn inputs() {
+    replay("inputs", harness::inputs);
+}
