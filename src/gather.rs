@@ -180,7 +180,10 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
                     Err(error) => error,
                 },
                 Next::All => return Poll::Ready(Ok(this.finish().collect())),
-                Next::Ring(error) => error,
+                Next::Ring(error) => {
+                    this.failed.clear();
+                    error
+                }
             };
             drop(this.finish());
             return Poll::Ready(Err(error));
@@ -199,6 +202,7 @@ impl<T: Clone + Send + Sync + 'static> Future for GatherSettled<T> {
                 Next::All => return Poll::Ready(this.finish().collect()),
                 Next::Ring(error) => {
                     let count = this.slots.len();
+                    this.failed.clear();
                     drop(this.finish());
                     return Poll::Ready(vec![Err(error); count]);
                 }

@@ -791,7 +791,7 @@ fn an_error_that_a_given_up_gather_saw_is_still_reported() {
     bounded(|| {
         let told = Count::new();
         let count = told.clone();
-        let client = Client::builder().seed(1).on_unobserved(move |_| drop(count.add())).build();
+        let client = Client::builder().seed(1).on_unobserved(move |_| _ = count.add()).build();
         for is_seen in [false, true] {
             let x = client.try_submit(async || Err::<(), _>("no"), ());
             let gate = Gate::new();
@@ -808,5 +808,29 @@ fn an_error_that_a_given_up_gather_saw_is_still_reported() {
             x.detach();
             assert_eq!(told.get(), 1, "seen: {is_seen}");
         }
+    });
+}
+
+#[test]
+fn an_error_that_a_gather_in_a_ring_saw_is_still_reported() {
+    bounded(|| {
+        let told = Count::new();
+        let count = told.clone();
+        let client = Client::builder().seed(1).on_unobserved(move |_| _ = count.add()).build();
+        let x = client.try_submit(async || Err::<(), _>("no"), ());
+        let place = Arc::new(Mutex::new(None::<Handle<()>>));
+        let (of_ring, of_x) = (place.clone(), x.clone());
+        let ring = client.spawn(async move {
+            while !of_x.is_finished() {
+                yield_now().await;
+            }
+            let this = of_ring.lock().unwrap().take().unwrap();
+            let both = gather_settled([of_x, this]).await;
+            assert!(both.iter().all(|one| one.as_ref().unwrap_err().kind() == ErrorKind::Cycle));
+        });
+        *place.lock().unwrap() = Some(ring.clone());
+        ring.result().unwrap();
+        x.detach();
+        assert_eq!(told.get(), 1);
     });
 }

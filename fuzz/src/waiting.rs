@@ -21,6 +21,8 @@ pub(crate) struct Waiting {
     pub(crate) ids: Vec<Id>,
     /// Those for which the model counts a handle.
     held: Vec<Id>,
+    /// Those among them whose values `gather` has taken.
+    taken: Vec<Id>,
     until: Option<u64>,
     begun: u64,
 }
@@ -71,7 +73,7 @@ impl Waiting {
         };
         let begun = model(|model| model.instant);
         let held = ids.clone();
-        Some(Self { inner, ids, held, until, begun })
+        Some(Self { inner, ids, held, taken: Vec::new(), until, begun })
     }
 
     pub(crate) fn why(&self) -> Why {
@@ -125,6 +127,7 @@ impl Waiting {
         self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {
+            self.release_taken();
             // *Free*: it's enough to be woken, where the worker's leaving has closed what was awaited.
             let left = inside.is_none() && model(|model| model.is_closed());
             let ready = self.is_ready() && !left;
@@ -144,29 +147,33 @@ impl Waiting {
         true
     }
 
-    /// `gather_settled` lets go of those that it has seen fail, and `gather` of all where one has failed.
+    /// `gather` lets go of all where one has failed.
     fn release_failed(&mut self) {
         let failed =
             |id: &Id| model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
         if matches!(self.inner, Inner::Gather(_)) && self.ids.iter().any(failed) {
             self.release();
         }
-        if matches!(self.inner, Inner::Settled(_)) {
-            self.held.retain(|id| {
-                model(|model| {
-                    let failed = matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..)));
-                    if failed {
-                        // *Free*: whether an error counts as seen that was given to one who gave up.
-                        model.tasks[*id].observed = true;
-                        model.release(*id);
-                    }
-                    !failed
-                })
-            });
+    }
+
+    /// `gather` and `gather_settled` have the values of those that had ended by the last poll.
+    fn release_taken(&mut self) {
+        if matches!(self.inner, Inner::Gather(_) | Inner::Settled(_)) {
+            self.forget_taken();
+            let has_value =
+                |id: &Id| model(|model| model.tasks[*id].outcome() == Some(Outcome::Value));
+            self.taken = self.held.iter().copied().filter(has_value).collect();
+            model(|model| self.taken.iter().for_each(|id| model.tasks[*id].gathered += 1));
         }
     }
 
+    fn forget_taken(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        model(|model| taken.iter().for_each(|id| model.tasks[*id].gathered -= 1));
+    }
+
     fn release(&mut self) {
+        self.forget_taken();
         let held = std::mem::take(&mut self.held);
         model(|model| held.iter().for_each(|id| model.release(*id)));
     }
