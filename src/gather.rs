@@ -60,45 +60,37 @@ where
 
 /// The future of [`gather`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Gather<T>(Settling<T, T>);
+pub struct Gather<T>(Settling<T>);
 
 /// The future of [`gather_settled`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct GatherSettled<T>(Settling<T, Result<T, Error>>);
+pub struct GatherSettled<T>(Settling<T>);
 
-/// Tasks that are settling, one after the other, with what is made of each.
-struct Settling<T, V> {
-    /// Those that had no value at first.
+/// Tasks that are settling, one after the other.
+struct Settling<T> {
     sink: Sink<T>,
-    slots: Vec<Slot<T, V>>,
-    /// Those whose errors are in the slots, for somebody to see in the end.
-    failed: Vec<Typed<T>>,
-    /// The slots before this one need no second look.
-    looked_at: usize,
+    slots: Vec<Slot<T>>,
     done: bool,
 }
 
-// Nothing in it is ever pinned.
-impl<T, V> Unpin for Settling<T, V> {}
-
-enum Slot<T, V> {
+enum Slot<T> {
     /// Its task is in the sink.
     Empty,
-    /// Its task had a value when it came.
     Ended(Typed<T>),
-    Filled(V),
+    /// Nobody has seen the error so far.
+    Failed(Typed<T>, Error),
 }
 
-enum Next<T> {
-    /// This one has ended, with a value that stays or with an error.
-    One(Result<Typed<T>, Error>, usize),
-    /// All have.
+enum Next {
+    /// The one in this slot has failed.
+    Failed(usize),
+    /// All have ended.
     All,
     /// Waiting would close a ring.
     Ring(Error),
 }
 
-impl<T: 'static, V> Settling<T, V> {
+impl<T: 'static> Settling<T> {
     fn new<I>(handles: I) -> Self
     where
         I: IntoIterator,
@@ -115,53 +107,51 @@ impl<T: 'static, V> Settling<T, V> {
                 Slot::Empty
             });
         }
-        Self { sink, slots, failed: Vec::new(), looked_at: 0, done: false }
+        Self { sink, slots, done: false }
     }
 
-    fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next<T>> {
-        while let Some(slot) = self.slots.get_mut(self.looked_at) {
-            self.looked_at += 1;
-            match mem::replace(slot, Slot::Empty) {
-                Slot::Ended(typed) => return Poll::Ready(Next::One(Ok(typed), self.looked_at - 1)),
-                other => *slot = other,
+    fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            match self.sink.poll_pop(poller) {
+                Poll::Ready(Some((typed, at))) => {
+                    if typed.has_succeeded() {
+                        self.slots[at] = Slot::Ended(typed);
+                    } else if let Some(error) = typed.unseen_error() {
+                        self.slots[at] = Slot::Failed(typed, error);
+                        return Poll::Ready(Next::Failed(at));
+                    } else {
+                        // It had failed, and was retried meanwhile.
+                        self.sink.add(typed, at);
+                    }
+                }
+                Poll::Ready(None) => return Poll::Ready(Next::All),
+                Poll::Pending => {
+                    let error = self.sink.await_all();
+                    return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Ring(error)));
+                }
             }
         }
-        match self.sink.poll_pop(poller) {
-            Poll::Ready(Some((typed, at))) => {
-                if typed.has_succeeded() {
-                    return Poll::Ready(Next::One(Ok(typed), at));
-                }
-                if let Some(error) = typed.unseen_error() {
-                    self.failed.push(typed);
-                    return Poll::Ready(Next::One(Err(error), at));
-                }
-                // It had failed, and was retried meanwhile.
-                self.sink.add(typed, at);
-                self.poll_next(poller)
-            }
-            Poll::Ready(None) => Poll::Ready(Next::All),
-            Poll::Pending => match self.sink.await_all() {
-                Some(error) => Poll::Ready(Next::Ring(error)),
-                None => Poll::Pending,
-            },
-        }
     }
 
-    fn fill(&mut self, at: usize, value: V) {
-        self.slots[at] = Slot::Filled(value);
-    }
-
-    fn finish(&mut self) -> impl Iterator<Item = V> {
+    /// Lets go of all tasks, and returns what was in the slots.
+    fn finish(&mut self) -> Vec<Slot<T>> {
         self.done = true;
         self.sink.clear();
-        self.failed
-            .drain(..)
-            .filter(|typed| !typed.has_succeeded())
-            .for_each(|typed| typed.set_seen());
-        mem::take(&mut self.slots).into_iter().filter_map(|slot| match slot {
-            Slot::Filled(value) => Some(value),
-            _ => None,
-        })
+        mem::take(&mut self.slots)
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Slot<T> {
+    /// What became of the task, for somebody to see.
+    fn outcome(self) -> Option<Result<T, Error>> {
+        match self {
+            Self::Empty => None,
+            Self::Ended(typed) => Some(typed.take_or_clone()),
+            Self::Failed(typed, error) => {
+                typed.set_seen();
+                Some(Err(error))
+            }
+        }
     }
 }
 
@@ -170,24 +160,13 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
 
     fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.0;
-        loop {
-            let error = match std::task::ready!(this.poll_next(poller)) {
-                Next::One(ended, at) => match ended.and_then(Typed::take_or_clone) {
-                    Ok(value) => {
-                        this.fill(at, value);
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-                Next::All => return Poll::Ready(Ok(this.finish().collect())),
-                Next::Ring(error) => {
-                    this.failed.clear();
-                    error
-                }
-            };
-            drop(this.finish());
-            return Poll::Ready(Err(error));
-        }
+        let next = std::task::ready!(this.poll_next(poller));
+        let mut slots = this.finish();
+        Poll::Ready(match next {
+            Next::All => slots.into_iter().filter_map(Slot::outcome).collect(),
+            Next::Failed(at) => slots.swap_remove(at).outcome().into_iter().collect(),
+            Next::Ring(error) => Err(error),
+        })
     }
 }
 
@@ -198,14 +177,13 @@ impl<T: Clone + Send + Sync + 'static> Future for GatherSettled<T> {
         let this = &mut self.0;
         loop {
             match std::task::ready!(this.poll_next(poller)) {
-                Next::One(ended, at) => this.fill(at, ended.and_then(Typed::take_or_clone)),
-                Next::All => return Poll::Ready(this.finish().collect()),
-                Next::Ring(error) => {
-                    let count = this.slots.len();
-                    this.failed.clear();
-                    drop(this.finish());
-                    return Poll::Ready(vec![Err(error); count]);
+                Next::Failed(_) => {}
+                Next::All => {
+                    return Poll::Ready(
+                        this.finish().into_iter().filter_map(Slot::outcome).collect(),
+                    );
                 }
+                Next::Ring(error) => return Poll::Ready(vec![Err(error); this.finish().len()]),
             }
         }
     }

@@ -110,8 +110,6 @@ pub(crate) struct Task {
     pub(crate) ended_at: u64,
     pub(crate) retried: bool,
     pub(crate) observed: bool,
-    /// How many of its handles are with a `gather` that has taken the value.
-    pub(crate) gathered: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -200,12 +198,12 @@ impl Model {
     }
 
     /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
-    /// taken its inputs, and whether a `gather` that has taken the value has let go of the handle.
+    /// taken its inputs.
     pub(crate) fn sure_users(&self, id: Id) -> usize {
         let waiting =
             self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
         let inputs = waiting.flat_map(|task| &task.inputs);
-        self.users(id) - inputs.filter(|input| **input == id).count() - self.tasks[id].gathered
+        self.users(id) - inputs.filter(|input| **input == id).count()
     }
 
     /// Whether it isn't known if the task with this key is still there.
@@ -269,7 +267,6 @@ impl Model {
             ended_at: 0,
             retried: false,
             observed: false,
-            gathered: 0,
             plan,
         });
         if unmet {

@@ -21,8 +21,6 @@ pub(crate) struct Waiting {
     pub(crate) ids: Vec<Id>,
     /// Those for which the model counts a handle.
     held: Vec<Id>,
-    /// Those among them whose values `gather` has taken.
-    taken: Vec<Id>,
     until: Option<u64>,
     begun: u64,
 }
@@ -73,7 +71,7 @@ impl Waiting {
         };
         let begun = model(|model| model.instant);
         let held = ids.clone();
-        Some(Self { inner, ids, held, taken: Vec::new(), until, begun })
+        Some(Self { inner, ids, held, until, begun })
     }
 
     pub(crate) fn why(&self) -> Why {
@@ -127,7 +125,6 @@ impl Waiting {
         self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {
-            self.release_taken();
             // *Free*: it's enough to be woken, where the worker's leaving has closed what was awaited.
             let left = inside.is_none() && model(|model| model.is_closed());
             let ready = self.is_ready() && !left;
@@ -156,24 +153,7 @@ impl Waiting {
         }
     }
 
-    /// `gather` and `gather_settled` have the values of those that had ended by the last poll.
-    fn release_taken(&mut self) {
-        if matches!(self.inner, Inner::Gather(_) | Inner::Settled(_)) {
-            self.forget_taken();
-            let has_value =
-                |id: &Id| model(|model| model.tasks[*id].outcome() == Some(Outcome::Value));
-            self.taken = self.held.iter().copied().filter(has_value).collect();
-            model(|model| self.taken.iter().for_each(|id| model.tasks[*id].gathered += 1));
-        }
-    }
-
-    fn forget_taken(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
-        model(|model| taken.iter().for_each(|id| model.tasks[*id].gathered -= 1));
-    }
-
     fn release(&mut self) {
-        self.forget_taken();
         let held = std::mem::take(&mut self.held);
         model(|model| held.iter().for_each(|id| model.release(*id)));
     }
