@@ -12,11 +12,11 @@
 //! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
 //! doesn't count as being on its way.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
 use super::context;
 use super::lock::Lock;
+use super::sync::{AtomicUsize, Ordering, fence};
 
 /// Counts sleepers, and, times this, workers on their way.
 const ON_ITS_WAY: usize = 1 << (usize::BITS / 2);

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Poller, Poll, Waker};
 
 use super::context::{self, Awaited, Context};
@@ -14,6 +14,7 @@ use super::header::{Run, Task};
 use super::local::{Local, Stealers};
 use super::release::{Job, defer};
 use super::state::{LISTED, PARKED, STARTED, Suspend};
+use super::sync::fence;
 use super::waker;
 use crate::Status;
 
