@@ -2,7 +2,7 @@
 
 mod wake;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;

@@ -8,13 +8,14 @@
 //! The order of `SeqCst` accesses is that of fences beside them. Bounds: at most two workers and three tasks,
 //! two interruptions.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Context as Poller, Waker};
 
 use loom::thread::{self, JoinHandle};
 
-use super::{Gate, Model, SEQ_CST, block_on, new_core, new_task};
+use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task};
 use crate::engine::cell::Setup;
 use crate::engine::context;
 use crate::engine::core::CoreRef;
@@ -23,7 +24,13 @@ use crate::engine::typed::Typed;
 use crate::engine::worker::WorkerFuture;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "wake: from outside", orders: SEQ_CST, interruptions: None, run: outside },
+    Model { name: "wake: from outside", orders: SEQ_CST, interruptions: Some(5), run: outside },
+    Model { name: "wake: urgent", orders: SEQ_CST, interruptions: Some(5), run: urgent },
+    Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(4), run: local },
+    Model { name: "wake: made ready", orders: WEAK, interruptions: Some(4), run: made_ready },
+    Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(3), run: passed_on },
+    Model { name: "wake: a worker to wait for", orders: SEQ_CST, interruptions: Some(3), run: foreign },
+    Model { name: "wake: a worker that goes", orders: SEQ_CST, interruptions: Some(3), run: goes },
 ];
 
 /// Counts tasks down; the last one closes the engine.
@@ -76,4 +83,106 @@ fn outside() {
         user
     });
     end(core, workers);
+}
+
+/// The same by way of the queue for priorities, once.
+fn urgent() {
+    let core = new_core();
+    let left = Left::new(2);
+    let workers = [worker(&core, true)];
+    let _users = [1, 0].map(|priority| {
+        let (user, task) = task(&core, &left, || ());
+        task.priority.store(priority, Ordering::Relaxed);
+        context::schedule_new(task);
+        user
+    });
+    end(core, workers);
+}
+
+/// A task puts another into the queue of its worker, and keeps the worker busy until that has run.
+fn local() {
+    let core = new_core();
+    let left = Left::new(2);
+    let ran = Gate::new();
+    let (second_user, second) = task(&core, &left, {
+        let ran = ran.clone();
+        move || ran.open()
+    });
+    let (first_user, first) = task(&core, &left, move || {
+        context::schedule(second);
+        ran.pass();
+    });
+    core.injector.push(first);
+    let workers = [worker(&core, true), worker(&core, true)];
+    end(core, workers);
+    drop((first_user, second_user));
+}
+
+/// A task makes two others ready by ending; the first one keeps their worker busy until the second has run.
+fn made_ready() {
+    let core = new_core();
+    let left = Left::new(2);
+    let ran = Gate::new();
+    let (third_user, third) = task(&core, &left, {
+        let ran = ran.clone();
+        move || ran.open()
+    });
+    let (second_user, second) = task(&core, &left, move || ran.pass());
+    let (first_user, first) = new_task(&core, Setup::default(), async move {
+        context::make_ready(|ready| {
+            ready.push(second);
+            ready.push(third);
+        });
+    });
+    core.injector.push(first);
+    let workers = [worker(&core, true), worker(&core, true)];
+    end(core, workers);
+    drop((first_user, second_user, third_user));
+}
+
+/// Two tasks from outside, the first of which waits for the second, which is thus for the other worker. Only
+/// one wake is made at a time, so the first worker has to make the next.
+fn passed_on() {
+    wait_for_each_other(true);
+}
+
+/// The same with one worker that the client doesn't run itself.
+fn foreign() {
+    wait_for_each_other(false);
+}
+
+fn wait_for_each_other(own: bool) {
+    let core = new_core();
+    let left = Left::new(2);
+    let ran = Gate::new();
+    let workers = [worker(&core, own), worker(&core, true)];
+    let (first_user, first) = task(&core, &left, {
+        let ran = ran.clone();
+        move || ran.pass()
+    });
+    let (second_user, second) = task(&core, &left, move || ran.open());
+    context::schedule_new(first);
+    context::schedule_new(second);
+    end(core, workers);
+    drop((first_user, second_user));
+}
+
+/// A worker is dropped by its host, at any time, with whatever it was woken for and whatever it had taken.
+fn goes() {
+    let core = new_core();
+    let left = Left::new(2);
+    let workers = [worker(&core, true)];
+    let going = thread::spawn({
+        let core = core.clone();
+        move || {
+            let mut going = Box::pin(WorkerFuture::new(core, true));
+            let _ = going.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
+        }
+    });
+    let _users = [(), ()].map(|()| {
+        let (user, task) = task(&core, &left, || ());
+        context::schedule_new(task);
+        user
+    });
+    end(core, workers.into_iter().chain([going]));
 }
