@@ -114,9 +114,11 @@ impl Sleepers {
         false
     }
 
-    /// A worker that was woken has found work, or goes to sleep again, or goes.
+    /// A worker that was woken has found work, or goes to sleep again, or goes. It must look at the queues after
+    /// this: who pushed before may have left the next wake to it.
     pub(crate) fn arrive(&self) {
         self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn asleep(&self) -> usize {

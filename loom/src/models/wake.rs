@@ -17,17 +17,19 @@ use loom::thread::{self, JoinHandle};
 
 use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task};
 use crate::engine::cell::Setup;
-use crate::engine::context;
+use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
 use crate::engine::header::Task;
+use crate::engine::local::Local;
 use crate::engine::typed::Typed;
 use crate::engine::worker::WorkerFuture;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "wake: from outside", orders: SEQ_CST, interruptions: Some(5), run: outside },
     Model { name: "wake: urgent", orders: SEQ_CST, interruptions: Some(5), run: urgent },
-    Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(4), run: local },
-    Model { name: "wake: made ready", orders: WEAK, interruptions: Some(4), run: made_ready },
+    Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(3), run: local },
+    Model { name: "wake: made ready", orders: WEAK, interruptions: Some(3), run: made_ready },
+    Model { name: "wake: arrived", orders: WEAK, interruptions: None, run: arrived },
     Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(3), run: passed_on },
     Model { name: "wake: a worker to wait for", orders: SEQ_CST, interruptions: Some(3), run: foreign },
     Model { name: "wake: a worker that goes", orders: SEQ_CST, interruptions: Some(3), run: goes },
@@ -138,6 +140,36 @@ fn made_ready() {
     let workers = [worker(&core, true), worker(&core, true)];
     end(core, workers);
     drop((first_user, second_user, third_user));
+}
+
+/// A worker that is on its way arrives while another pushes into its own queue: a third one is woken, be it by
+/// the one that pushes or by the one that arrives.
+fn arrived() {
+    let core = new_core();
+    let gates = [Gate::new(), Gate::new()];
+    for (worker, gate) in gates.iter().enumerate() {
+        core.sleepers.enter(worker, true, Waker::from(gate.clone()));
+    }
+    core.sleepers.wake_one();
+    gates[1].pass();
+    assert!(core.sleepers.leave(1));
+    let pusher = thread::spawn({
+        let core = core.clone();
+        move || {
+            let local = Local::new();
+            core.add_worker(2, true, local.stealers());
+            let (user, task) = new_task(&core, Setup::default(), async {});
+            Context::of_worker(&core, &local).enter(|| context::schedule(task));
+            gates[0].pass();
+            drop((local.pop(), user));
+        }
+    });
+    // As `WorkerFuture::arrived` does.
+    core.sleepers.arrive();
+    if core.has_queued() {
+        core.sleepers.wake_one();
+    }
+    pusher.join().unwrap();
 }
 
 /// Two tasks from outside, the first of which waits for the second, which is thus for the other worker. Only
