@@ -285,7 +285,7 @@ pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> boo
 }
 
 /// Runs a task that came out of a queue, until it ends or is suspended.
-fn run(core: &Core, context: &Context<'_>, task: Task) {
+pub(crate) fn run(core: &Core, context: &Context<'_>, task: Task) {
     let Some(before) = task.state.claim() else { return };
     if core.refuses(before) {
         core.refuse(&task);

@@ -1,5 +1,7 @@
 //! The models, and what they have in common.
 
+mod injector;
+mod state;
 mod wake;
 
 use std::future::Future;
@@ -45,7 +47,7 @@ pub(crate) fn run(wanted: &[String]) {
     let is_wanted = |model: &Model| {
         wanted.is_empty() || wanted.iter().any(|name| model.name.starts_with(&**name))
     };
-    for model in [wake::MODELS].into_iter().flatten().filter(|model| is_wanted(model)) {
+    for model in [injector::MODELS, state::MODELS, wake::MODELS].into_iter().flatten().filter(|model| is_wanted(model)) {
         for &order in model.orders {
             let start = Instant::now();
             let executions = model.check(order);
