@@ -1,7 +1,11 @@
 //! The models, and what they have in common.
 
+mod count;
 mod injector;
+mod sink;
 mod state;
+mod store;
+mod waiters;
 mod wake;
 
 use std::future::Future;
@@ -14,11 +18,16 @@ use std::time::Instant;
 
 use loom::sync::{Condvar, Mutex};
 
+use crate::Error;
 use crate::engine::cell::{self, Setup};
+use crate::engine::context::Context;
 use crate::engine::core::CoreRef;
-use crate::engine::header::Task;
+use crate::engine::finish;
+use crate::engine::header::{Task, TaskRef};
 use crate::engine::limits::Limits;
+use crate::engine::local::Local;
 use crate::engine::typed::Typed;
+use crate::engine::worker;
 use crate::sync::{Order, set_order};
 
 /// A claim, run through all orders of events within its bounds.
@@ -47,7 +56,16 @@ pub(crate) fn run(wanted: &[String]) {
     let is_wanted = |model: &Model| {
         wanted.is_empty() || wanted.iter().any(|name| model.name.starts_with(&**name))
     };
-    for model in [injector::MODELS, state::MODELS, wake::MODELS].into_iter().flatten().filter(|model| is_wanted(model)) {
+    let all = [
+        wake::MODELS,
+        injector::MODELS,
+        state::MODELS,
+        waiters::MODELS,
+        count::MODELS,
+        sink::MODELS,
+        store::MODELS,
+    ];
+    for model in all.into_iter().flatten().filter(|model| is_wanted(model)) {
         for &order in model.orders {
             let start = Instant::now();
             let executions = model.check(order);
@@ -86,6 +104,28 @@ fn new_task<T: Send + 'static>(
 ) -> (Typed<T>, Task) {
     let (user, task) = cell::create(core, setup, async |code, ()| Ok(code.await), code, ());
     (user, task.expect("it waits for nothing"))
+}
+
+/// Runs what is in the queues, as a worker does.
+fn work(core: &CoreRef) {
+    let local = Local::new();
+    let context = Context::of_worker(core, &local);
+    context.enter(|| {
+        loop {
+            core.injector.take(1, |task| local.push(task));
+            let Some(task) = local.pop() else { break };
+            worker::run(core, &context, task);
+        }
+    });
+}
+
+fn cancel() -> Error {
+    Error::cancelled("model".into())
+}
+
+/// Cancels a task, which is queued or has ended.
+fn fail(task: TaskRef<'_>) {
+    finish::doom(task, cancel());
 }
 
 /// A place to wait in, until somebody says so.

@@ -10,16 +10,11 @@ use std::task::Poll;
 
 use loom::thread;
 
-use super::{Model, WEAK, new_core, new_task};
-use crate::Error;
+use super::{Model, WEAK, cancel, new_core, new_task, work};
 use crate::engine::cell::Setup;
-use crate::engine::context::Context;
-use crate::engine::core::CoreRef;
 use crate::engine::finish;
-use crate::engine::local::Local;
 use crate::engine::state::DETACHED;
 use crate::engine::waiters::Outlook;
-use crate::engine::worker;
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
@@ -46,23 +41,6 @@ impl Contents {
     fn touch(&self) -> usize {
         self.0.replace(self.0.get() + 1)
     }
-}
-
-/// Runs what is in the queues, as a worker does.
-fn work(core: &CoreRef) {
-    let local = Local::new();
-    let context = Context::of_worker(core, &local);
-    context.enter(|| {
-        loop {
-            core.injector.take(1, |task| local.push(task));
-            let Some(task) = local.pop() else { break };
-            worker::run(core, &context, task);
-        }
-    });
-}
-
-fn cancel() -> Error {
-    Error::cancelled("model".into())
 }
 
 /// A queued task is run and cancelled.

@@ -1,0 +1,119 @@
+//! The queue of ended tasks: each member comes out once, whoever waits is woken, and a sink may go at any time:
+//! what it shares with its members is freed once, by the last to look at it.
+//!
+//! Bounds: two members, two tasks that end on threads of their own, one sink.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context as Poller, Waker};
+
+use loom::thread::{self, JoinHandle};
+
+use super::{Model, WEAK, block_on, new_core, new_task, work};
+use crate::engine::cell::Setup;
+use crate::engine::core::CoreRef;
+use crate::engine::sink::Sink;
+use crate::engine::typed::Typed;
+
+pub(super) const MODELS: &[Model] = &[
+    Model { name: "sink: delivered", orders: WEAK, interruptions: Some(3), run: delivered },
+    Model { name: "sink: added", orders: WEAK, interruptions: Some(4), run: added },
+    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(3), run: dropped },
+    Model { name: "sink: dropped while waiting", orders: WEAK, interruptions: Some(3), run: dropped_waiting },
+];
+
+fn ending(core: &CoreRef) -> (Typed<()>, JoinHandle<()>) {
+    let (user, task) = new_task(core, Setup::default(), async {});
+    core.injector.push(task);
+    let core = core.clone();
+    (user, thread::spawn(move || work(&core)))
+}
+
+fn drain(sink: &mut Sink<()>) -> Vec<usize> {
+    let mut tags = Vec::new();
+    while let Some((_, tag)) = block_on(poll_fn(|poller| sink.poll_pop(poller))) {
+        tags.push(tag);
+    }
+    tags.sort();
+    tags
+}
+
+/// Two tasks end while the sink is waited for.
+fn delivered() {
+    let core = new_core();
+    let mut sink = Sink::new();
+    let ((one, first), (two, second)) = (ending(&core), ending(&core));
+    sink.add(one, 1);
+    sink.add(two, 2);
+    assert_eq!(drain(&mut sink), [1, 2]);
+    first.join().unwrap();
+    second.join().unwrap();
+}
+
+/// A task is added, ended or not, while another one has set a waker and ends.
+fn added() {
+    let core = new_core();
+    let mut sink = Sink::new();
+    let (one, first) = ending(&core);
+    sink.add(one, 1);
+    let (two, task) = new_task(&core, Setup::default(), async {});
+    core.injector.push(task);
+    let second = thread::spawn({
+        let core = core.clone();
+        move || work(&core)
+    });
+    let mut tags = Vec::new();
+    let mut two = Some(two);
+    while tags.len() < 2 {
+        let popped = block_on(poll_fn(|poller| {
+            let poll = sink.poll_pop(poller);
+            match two.take() {
+                Some(two) if poll.is_pending() => {
+                    sink.add(two, 2);
+                    sink.poll_pop(poller)
+                }
+                other => {
+                    two = other;
+                    poll
+                }
+            }
+        }));
+        match popped {
+            Some((_, tag)) => tags.push(tag),
+            None => sink.add(two.take().unwrap(), 2),
+        }
+    }
+    tags.sort();
+    assert_eq!(tags, [1, 2]);
+    first.join().unwrap();
+    second.join().unwrap();
+}
+
+/// The sink goes while its members end.
+fn dropped() {
+    let core = new_core();
+    let mut sink = Sink::new();
+    let ((one, first), (two, second)) = (ending(&core), ending(&core));
+    sink.add(one, 1);
+    sink.add(two, 2);
+    drop(sink);
+    first.join().unwrap();
+    second.join().unwrap();
+    work(&core);
+}
+
+/// The same, and there's a waker in it.
+fn dropped_waiting() {
+    let core = new_core();
+    let mut sink = Sink::new();
+    let ((one, first), (two, second)) = (ending(&core), ending(&core));
+    sink.add(one, 1);
+    sink.add(two, 2);
+    let poll = pin!(poll_fn(|poller| sink.poll_pop(poller)));
+    let popped = poll.poll(&mut Poller::from_waker(Waker::noop()));
+    drop(sink);
+    drop(popped);
+    first.join().unwrap();
+    second.join().unwrap();
+    work(&core);
+}
