@@ -17,6 +17,7 @@ use std::task::{Context as Poller, Poll, Wake, Waker};
 use std::time::Instant;
 
 use loom::sync::{Condvar, Mutex};
+use loom::thread::{self, JoinHandle};
 
 use crate::Error;
 use crate::engine::cell::{self, Setup};
@@ -106,17 +107,30 @@ fn new_task<T: Send + 'static>(
     (user, task.expect("it waits for nothing"))
 }
 
-/// Runs what is in the queues, as a worker does.
+/// Runs what is in the queue, as a worker does.
 fn work(core: &CoreRef) {
+    let mut tasks = Vec::new();
+    while core.injector.take(4, |task| tasks.push(task)) {}
+    tasks.into_iter().for_each(|task| run_task(core, task));
+}
+
+/// Runs a task as a worker does, and what that makes ready.
+fn run_task(core: &CoreRef, task: Task) {
     let local = Local::new();
     let context = Context::of_worker(core, &local);
     context.enter(|| {
-        loop {
-            core.injector.take(1, |task| local.push(task));
-            let Some(task) = local.pop() else { break };
+        let mut next = Some(task);
+        while let Some(task) = next {
             worker::run(core, &context, task);
+            next = local.pop_fresh().or_else(|| local.pop());
         }
     });
+}
+
+/// Does so on a thread.
+fn spawn_task(core: &CoreRef, task: Task) -> JoinHandle<()> {
+    let core = core.clone();
+    thread::spawn(move || run_task(&core, task))
 }
 
 fn cancel() -> Error {

@@ -7,26 +7,29 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context as Poller, Waker};
 
-use loom::thread::{self, JoinHandle};
+use loom::thread::JoinHandle;
 
-use super::{Model, WEAK, block_on, new_core, new_task, work};
+use super::{Model, WEAK, block_on, new_core, new_task, spawn_task};
 use crate::engine::cell::Setup;
 use crate::engine::core::CoreRef;
 use crate::engine::sink::Sink;
 use crate::engine::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "sink: delivered", orders: WEAK, interruptions: Some(3), run: delivered },
-    Model { name: "sink: added", orders: WEAK, interruptions: Some(4), run: added },
-    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(3), run: dropped },
-    Model { name: "sink: dropped while waiting", orders: WEAK, interruptions: Some(3), run: dropped_waiting },
+    Model { name: "sink: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
+    Model { name: "sink: added", orders: WEAK, interruptions: Some(2), run: added },
+    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(2), run: dropped },
+    Model {
+        name: "sink: dropped while waiting",
+        orders: WEAK,
+        interruptions: Some(2),
+        run: dropped_waiting,
+    },
 ];
 
 fn ending(core: &CoreRef) -> (Typed<()>, JoinHandle<()>) {
     let (user, task) = new_task(core, Setup::default(), async {});
-    core.injector.push(task);
-    let core = core.clone();
-    (user, thread::spawn(move || work(&core)))
+    (user, spawn_task(core, task))
 }
 
 fn drain(sink: &mut Sink<()>) -> Vec<usize> {
@@ -56,12 +59,7 @@ fn added() {
     let mut sink = Sink::new();
     let (one, first) = ending(&core);
     sink.add(one, 1);
-    let (two, task) = new_task(&core, Setup::default(), async {});
-    core.injector.push(task);
-    let second = thread::spawn({
-        let core = core.clone();
-        move || work(&core)
-    });
+    let (two, second) = ending(&core);
     let mut tags = Vec::new();
     let mut two = Some(two);
     while tags.len() < 2 {
@@ -99,7 +97,6 @@ fn dropped() {
     drop(sink);
     first.join().unwrap();
     second.join().unwrap();
-    work(&core);
 }
 
 /// The same, and there's a waker in it.
@@ -115,5 +112,4 @@ fn dropped_waiting() {
     drop(popped);
     first.join().unwrap();
     second.join().unwrap();
-    work(&core);
 }

@@ -19,7 +19,12 @@ use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "state: run or ended", orders: WEAK, interruptions: None, run: run_or_ended },
-    Model { name: "state: woken or ended", orders: WEAK, interruptions: Some(4), run: woken_or_ended },
+    Model {
+        name: "state: woken or ended",
+        orders: WEAK,
+        interruptions: Some(4),
+        run: woken_or_ended,
+    },
     Model { name: "state: last users", orders: WEAK, interruptions: Some(5), run: last_users },
     Model { name: "state: detached", orders: WEAK, interruptions: Some(5), run: detached },
     Model { name: "state: value taken", orders: WEAK, interruptions: Some(4), run: taken },

@@ -11,18 +11,33 @@ use std::task::{Context as Poller, Poll, Waker};
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Model, WEAK, block_on, fail, new_core, new_task, work};
+use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task};
 use crate::engine::cell::Setup;
 use crate::engine::wait::Waitable;
 use crate::engine::waiters::{Kind, Link, Waiters};
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "waiters: closed", orders: WEAK, interruptions: None, run: || list(false) },
-    Model { name: "waiters: closed after doom", orders: WEAK, interruptions: None, run: || list(true) },
-    Model { name: "waiters: awaited", orders: WEAK, interruptions: Some(5), run: || awaited(false) },
-    Model { name: "waiters: awaited, failing", orders: WEAK, interruptions: Some(5), run: || awaited(true) },
-    Model { name: "waiters: given up", orders: WEAK, interruptions: Some(5), run: given_up },
+    Model { name: "waiters: closed", orders: WEAK, interruptions: Some(2), run: || list(false) },
+    Model {
+        name: "waiters: closed after doom",
+        orders: WEAK,
+        interruptions: None,
+        run: || list(true),
+    },
+    Model {
+        name: "waiters: awaited",
+        orders: WEAK,
+        interruptions: Some(5),
+        run: || awaited(false),
+    },
+    Model {
+        name: "waiters: awaited, failing",
+        orders: WEAK,
+        interruptions: Some(5),
+        run: || awaited(true),
+    },
+    Model { name: "waiters: given up", orders: WEAK, interruptions: Some(3), run: given_up },
 ];
 
 struct List {
@@ -43,23 +58,28 @@ unsafe impl Send for List {}
 unsafe impl Sync for List {}
 
 impl List {
-    /// Enters, and, unless it's to stay, takes itself out again. True where it was entered and left there.
-    fn enter(&self, at: usize, stays: bool) -> bool {
-        let entry = &self.entries[at];
-        let link = (&raw const *entry).cast::<Link>();
+    /// False where it's too late.
+    fn enter(&self, at: usize) -> bool {
         let Some(mut locked) = self.waiters.lock() else { return false };
         // SAFETY: it's in no list, and stays as long as this one.
-        unsafe { locked.push(link) };
-        drop(locked);
-        if stays {
-            return true;
-        }
-        // SAFETY: it's in this list, if in any.
-        if self.waiters.lock().is_some_and(|mut locked| unsafe { locked.unlink(link) }) {
-            entry.told.set(entry.told.get() + 1);
-            return false;
-        }
+        unsafe { locked.push((&raw const self.entries[at]).cast()) };
         true
+    }
+
+    /// False where it's told instead.
+    fn leave(&self, at: usize) -> bool {
+        let link = (&raw const self.entries[at]).cast::<Link>();
+        // SAFETY: it's in this list, if in any.
+        let left = self.waiters.lock().is_some_and(|mut locked| unsafe { locked.unlink(link) });
+        if left {
+            let told = &self.entries[at].told;
+            told.set(told.get() + 1);
+        }
+        left
+    }
+
+    fn is_closed(&self) -> bool {
+        self.waiters.is_closed()
     }
 
     fn close(&self, doomed: bool) {
@@ -79,18 +99,20 @@ impl List {
     }
 }
 
-/// One enters and stays, another enters and leaves, while the task ends.
+/// One entry is there and leaves, or, where the task fails, stays, and another enters and leaves while it ends.
 fn list(doomed: bool) {
     let entries = [0, 1].map(|_| Entry { link: Link::new(Kind::Wait), told: Cell::new(0) });
     let list = Arc::new(List { waiters: Waiters::new(), entries });
+    assert!(list.enter(0));
     let (one, two) = (list.clone(), list.clone());
-    let one = thread::spawn(move || one.enter(0, true));
-    let two = thread::spawn(move || two.enter(1, false));
+    let leaving =
+        (!doomed).then(|| thread::spawn(move || assert!(one.leave(0) || one.is_closed())));
+    let entering = thread::spawn(move || two.enter(1) && (two.leave(1) || two.is_closed()));
     list.close(doomed);
-    let (one, two) = (one.join().unwrap(), two.join().unwrap());
-    assert_eq!(list.entries[0].told.get(), usize::from(one));
-    assert!(!two || list.entries[1].told.get() == 1);
-    assert!(list.entries[1].told.get() <= 1);
+    leaving.into_iter().for_each(|thread| thread.join().unwrap());
+    let entered = entering.join().unwrap();
+    assert_eq!(list.entries[0].told.get(), 1);
+    assert_eq!(list.entries[1].told.get(), usize::from(entered));
     assert!(list.waiters.lock().is_none());
 }
 
@@ -98,7 +120,6 @@ fn list(doomed: bool) {
 fn awaited(fails: bool) {
     let core = new_core();
     let (user, task) = new_task(&core, Setup::default(), async { 7 });
-    core.injector.push(task);
     let other = user.clone();
     let ender = thread::spawn({
         let core = core.clone();
@@ -107,7 +128,7 @@ fn awaited(fails: bool) {
                 fail(other.task());
             }
             drop(other);
-            work(&core);
+            run_task(&core, task);
         }
     });
     let mut handle = Waitable::new(user);
@@ -122,11 +143,7 @@ fn awaited(fails: bool) {
 fn given_up() {
     let core = new_core();
     let (user, task) = new_task(&core, Setup::default(), async { 7 });
-    core.injector.push(task);
-    let ender = thread::spawn({
-        let core = core.clone();
-        move || work(&core)
-    });
+    let ender = spawn_task(&core, task);
     let mut handle = Waitable::new(user);
     for _ in 0..2 {
         let mut poller = Poller::from_waker(Waker::noop());
@@ -137,5 +154,4 @@ fn given_up() {
     }
     drop(handle);
     ender.join().unwrap();
-    work(&core);
 }

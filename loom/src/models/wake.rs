@@ -30,9 +30,14 @@ pub(super) const MODELS: &[Model] = &[
     Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(3), run: local },
     Model { name: "wake: made ready", orders: WEAK, interruptions: Some(3), run: made_ready },
     Model { name: "wake: arrived", orders: WEAK, interruptions: None, run: arrived },
-    Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(3), run: passed_on },
-    Model { name: "wake: a worker to wait for", orders: SEQ_CST, interruptions: Some(3), run: foreign },
-    Model { name: "wake: a worker that goes", orders: SEQ_CST, interruptions: Some(3), run: goes },
+    Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(2), run: passed_on },
+    Model {
+        name: "wake: a worker to wait for",
+        orders: SEQ_CST,
+        interruptions: Some(2),
+        run: foreign,
+    },
+    Model { name: "wake: a worker that goes", orders: SEQ_CST, interruptions: Some(2), run: goes },
 ];
 
 /// Counts tasks down; the last one closes the engine.
@@ -56,7 +61,11 @@ fn worker(core: &CoreRef, own: bool) -> JoinHandle<()> {
 }
 
 /// A task that does something and counts itself.
-fn task(core: &CoreRef, left: &Arc<Left>, code: impl FnOnce() + Send + 'static) -> (Typed<()>, Task) {
+fn task(
+    core: &CoreRef,
+    left: &Arc<Left>,
+    code: impl FnOnce() + Send + 'static,
+) -> (Typed<()>, Task) {
     let left = left.clone();
     new_task(core, Setup::default(), async move {
         code();
