@@ -18,6 +18,7 @@ pub(super) const MODELS: &[Model] = &[
     Model { name: "injector: order", orders: WEAK, interruptions: Some(4), run: order },
     Model { name: "injector: two takers", orders: WEAK, interruptions: Some(3), run: takers },
     Model { name: "injector: not empty", orders: WEAK, interruptions: None, run: not_empty },
+    Model { name: "injector: last one", orders: WEAK, interruptions: None, run: last_one },
     Model { name: "injector: retain", orders: WEAK, interruptions: Some(4), run: retain },
 ];
 
@@ -68,20 +69,23 @@ fn is_in_order(taken: &[usize], first: usize, second: usize) -> bool {
     at(first) < at(second)
 }
 
-/// One pusher has two tasks, another a chain of two, and one takes.
+/// One pusher makes two tasks, another has a chain of two, and one takes.
 fn order() {
     let mut tasks = Tasks::new(4);
-    let [a, b, c, d] = tasks.give([0, 1, 2, 3]);
+    let [c, d] = tasks.give([2, 3]);
     let (one, two) = (tasks.core.clone(), tasks.core.clone());
-    let threads = [
-        thread::spawn(move || {
-            one.injector.push(a);
-            one.injector.push(b);
-        }),
-        thread::spawn(move || two.injector.push_all([c, d])),
-    ];
+    let one = thread::spawn(move || {
+        [0, 1].map(|number| {
+            let (user, task) = new_task(&one, Setup::default(), async {});
+            task.slot.store(number, Ordering::Relaxed);
+            one.injector.push(task);
+            user
+        })
+    });
+    let two = thread::spawn(move || two.injector.push_all([c, d]));
     let mut taken = take(&tasks.core.injector, 3, 4);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let _users = one.join().unwrap();
+    two.join().unwrap();
     assert!(is_in_order(&taken, 0, 1) && is_in_order(&taken, 2, 3), "{taken:?}");
     taken.sort();
     assert_eq!(taken, [0, 1, 2, 3]);
@@ -129,6 +133,21 @@ fn not_empty() {
     assert!(!tasks.core.injector.is_empty());
     assert_eq!(take(&tasks.core.injector, 1, 1), [2]);
     assert!(tasks.core.injector.is_empty());
+}
+
+/// The only task is taken while another comes, which doesn't go unseen.
+fn last_one() {
+    let mut tasks = Tasks::new(2);
+    let [a, b] = tasks.give([0, 1]);
+    tasks.core.injector.push(a);
+    let pusher = tasks.core.clone();
+    let pusher = thread::spawn(move || {
+        pusher.injector.push(b);
+        assert!(!pusher.injector.is_empty());
+    });
+    assert_eq!(take(&tasks.core.injector, 1, 1), [0]);
+    pusher.join().unwrap();
+    assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
 }
 
 /// One of three is dropped while a fourth comes; the others stay, and don't go unseen meanwhile.

@@ -18,7 +18,13 @@ use crate::engine::typed::Typed;
 pub(super) const MODELS: &[Model] = &[
     Model { name: "sink: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
     Model { name: "sink: added", orders: WEAK, interruptions: Some(2), run: added },
-    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(2), run: dropped },
+    Model { name: "sink: dropped", orders: WEAK, interruptions: None, run: dropped },
+    Model {
+        name: "sink: dropped with two",
+        orders: WEAK,
+        interruptions: Some(1),
+        run: dropped_two,
+    },
     Model {
         name: "sink: dropped while waiting",
         orders: WEAK,
@@ -68,7 +74,7 @@ fn added() {
             match two.take() {
                 Some(two) if poll.is_pending() => {
                     sink.add(two, 2);
-                    sink.poll_pop(poller)
+                    poll
                 }
                 other => {
                     two = other;
@@ -87,8 +93,18 @@ fn added() {
     second.join().unwrap();
 }
 
-/// The sink goes while its members end.
+/// The sink goes while its member ends.
 fn dropped() {
+    let core = new_core();
+    let mut sink = Sink::new();
+    let (one, first) = ending(&core);
+    sink.add(one, 1);
+    drop(sink);
+    first.join().unwrap();
+}
+
+/// The sink goes while both of its members end.
+fn dropped_two() {
     let core = new_core();
     let mut sink = Sink::new();
     let ((one, first), (two, second)) = (ending(&core), ending(&core));
@@ -99,17 +115,15 @@ fn dropped() {
     second.join().unwrap();
 }
 
-/// The same, and there's a waker in it.
+/// The sink goes with a waker in it while its member ends.
 fn dropped_waiting() {
     let core = new_core();
     let mut sink = Sink::new();
-    let ((one, first), (two, second)) = (ending(&core), ending(&core));
+    let (one, first) = ending(&core);
     sink.add(one, 1);
-    sink.add(two, 2);
     let poll = pin!(poll_fn(|poller| sink.poll_pop(poller)));
     let popped = poll.poll(&mut Poller::from_waker(Waker::noop()));
     drop(sink);
     drop(popped);
     first.join().unwrap();
-    second.join().unwrap();
 }

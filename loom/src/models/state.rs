@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use loom::thread;
 
-use super::{Model, WEAK, cancel, new_core, new_task, work};
+use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
 use crate::engine::cell::Setup;
 use crate::engine::finish;
 use crate::engine::state::DETACHED;
@@ -25,6 +25,7 @@ pub(super) const MODELS: &[Model] = &[
         interruptions: Some(4),
         run: woken_or_ended,
     },
+    Model { name: "state: two entries", orders: WEAK, interruptions: Some(5), run: two_entries },
     Model { name: "state: last users", orders: WEAK, interruptions: Some(5), run: last_users },
     Model { name: "state: detached", orders: WEAK, interruptions: Some(5), run: detached },
     Model { name: "state: value taken", orders: WEAK, interruptions: Some(4), run: taken },
@@ -74,6 +75,7 @@ fn woken_or_ended() {
         poll_fn(move |poller| {
             if contents.touch() == 0 {
                 wakers.send(poller.waker().clone()).unwrap();
+                contents.touch();
                 return Poll::Pending;
             }
             Poll::Ready(())
@@ -92,6 +94,27 @@ fn woken_or_ended() {
         Ok(()) => assert!(!cancelled),
         Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
     }
+}
+
+/// A task is in the queues twice, and wakes itself when it's first polled.
+fn two_entries() {
+    let core = new_core();
+    let contents = Contents::new();
+    let (user, task) = new_task(&core, Setup::default(), {
+        poll_fn(move |poller| {
+            if contents.touch() == 0 {
+                poller.waker().wake_by_ref();
+                contents.touch();
+                return Poll::Pending;
+            }
+            Poll::Ready(contents.touch())
+        })
+    });
+    let other = spawn_task(&core, task.as_ref().to_task());
+    run_task(&core, task);
+    other.join().unwrap();
+    work(&core);
+    assert_eq!(user.into_value().unwrap(), 3);
 }
 
 /// Two users go while the task is run.
@@ -127,18 +150,21 @@ fn detached() {
     looker.join().unwrap();
 }
 
-/// The value of a task is read by one user and then moved out by the other, as soon as it's alone.
+/// The value of a task is read by one user and then moved out by the other, as soon as it's alone, while a
+/// waker goes.
 fn taken() {
     let core = new_core();
     let contents = Contents::new();
     let (user, task) = new_task(&core, Setup::default(), async move { contents });
-    core.injector.push(task);
+    let waker = task.as_ref().to_task();
     let other = user.clone();
-    let reader = thread::spawn(move || match other.try_ref() {
-        Some(value) => value.unwrap().0.get(),
-        None => 0,
+    let reader = thread::spawn(move || {
+        let seen = other.try_ref().map(|value| value.unwrap().0.get());
+        drop(other);
+        drop(waker);
+        seen
     });
-    work(&core);
+    run_task(&core, task);
     let value = user.try_ref().expect("it has ended").unwrap();
     drop(user);
     if let Ok(contents) = value.try_into_inner() {

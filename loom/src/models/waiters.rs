@@ -78,15 +78,13 @@ impl List {
         left
     }
 
-    fn is_closed(&self) -> bool {
-        self.waiters.is_closed()
-    }
-
     fn close(&self, doomed: bool) {
         let taken = if doomed {
             self.waiters.lock().unwrap().doom();
             assert!(self.waiters.close().is_none());
-            self.waiters.lock().unwrap().close_failed()
+            let taken = self.waiters.lock().unwrap().close_failed();
+            self.waiters.lock_failed().unwrap().reopen();
+            taken
         } else {
             self.waiters.close().unwrap()
         };
@@ -99,21 +97,27 @@ impl List {
     }
 }
 
-/// One entry is there and leaves, or, where the task fails, stays, and another enters and leaves while it ends.
+/// One entry is there and leaves, and another enters and leaves, while the task ends; where it fails, it's made
+/// to wait again before they're told.
 fn list(doomed: bool) {
     let entries = [0, 1].map(|_| Entry { link: Link::new(Kind::Wait), told: Cell::new(0) });
     let list = Arc::new(List { waiters: Waiters::new(), entries });
     assert!(list.enter(0));
     let (one, two) = (list.clone(), list.clone());
-    let leaving =
-        (!doomed).then(|| thread::spawn(move || assert!(one.leave(0) || one.is_closed())));
-    let entering = thread::spawn(move || two.enter(1) && (two.leave(1) || two.is_closed()));
+    let leaving = thread::spawn(move || one.leave(0));
+    let entering = thread::spawn(move || {
+        let entered = two.enter(1);
+        if entered {
+            two.leave(1);
+        }
+        entered
+    });
     list.close(doomed);
-    leaving.into_iter().for_each(|thread| thread.join().unwrap());
+    leaving.join().unwrap();
     let entered = entering.join().unwrap();
     assert_eq!(list.entries[0].told.get(), 1);
     assert_eq!(list.entries[1].told.get(), usize::from(entered));
-    assert!(list.waiters.lock().is_none());
+    assert_eq!(list.waiters.lock().is_none(), !doomed);
 }
 
 /// A handle is awaited while its task ends: with a value, or with an error.

@@ -96,12 +96,12 @@ fn outside() {
     end(core, workers);
 }
 
-/// The same by way of the queue for priorities, once.
+/// The same, and the last one by way of the queue for priorities.
 fn urgent() {
     let core = new_core();
     let left = Left::new(2);
     let workers = [worker(&core, true)];
-    let _users = [1, 0].map(|priority| {
+    let _users = [0, 1].map(|priority| {
         let (user, task) = task(&core, &left, || ());
         task.priority.store(priority, Ordering::Relaxed);
         context::schedule_new(task);
