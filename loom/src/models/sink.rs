@@ -18,7 +18,7 @@ use crate::engine::typed::Typed;
 pub(super) const MODELS: &[Model] = &[
     Model { name: "sink: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
     Model { name: "sink: added", orders: WEAK, interruptions: Some(2), run: added },
-    Model { name: "sink: dropped", orders: WEAK, interruptions: None, run: dropped },
+    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(4), run: dropped },
     Model {
         name: "sink: dropped with two",
         orders: WEAK,

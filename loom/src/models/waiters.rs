@@ -14,16 +14,16 @@ use loom::thread;
 use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task};
 use crate::engine::cell::Setup;
 use crate::engine::wait::Waitable;
-use crate::engine::waiters::{Kind, Link, Waiters};
+use crate::engine::waiters::{Kind, Link, Taken, Waiters};
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "waiters: closed", orders: WEAK, interruptions: Some(2), run: || list(false) },
+    Model { name: "waiters: closed", orders: WEAK, interruptions: Some(2), run: closed },
     Model {
         name: "waiters: closed after doom",
         orders: WEAK,
         interruptions: None,
-        run: || list(true),
+        run: closed_after_doom,
     },
     Model {
         name: "waiters: awaited",
@@ -58,6 +58,11 @@ unsafe impl Send for List {}
 unsafe impl Sync for List {}
 
 impl List {
+    fn new() -> Arc<Self> {
+        let entry = |_| Entry { link: Link::new(Kind::Wait), told: Cell::new(0) };
+        Arc::new(Self { waiters: Waiters::new(), entries: [0, 1].map(entry) })
+    }
+
     /// False where it's too late.
     fn enter(&self, at: usize) -> bool {
         let Some(mut locked) = self.waiters.lock() else { return false };
@@ -78,16 +83,7 @@ impl List {
         left
     }
 
-    fn close(&self, doomed: bool) {
-        let taken = if doomed {
-            self.waiters.lock().unwrap().doom();
-            assert!(self.waiters.close().is_none());
-            let taken = self.waiters.lock().unwrap().close_failed();
-            self.waiters.lock_failed().unwrap().reopen();
-            taken
-        } else {
-            self.waiters.close().unwrap()
-        };
+    fn tell(&self, taken: Taken) {
         for link in taken {
             let entry: NonNull<Entry> = link.cast();
             // SAFETY: entries stay as long as the list.
@@ -95,13 +91,15 @@ impl List {
             told.set(told.get() + 1);
         }
     }
+
+    fn told(&self) -> [usize; 2] {
+        [self.entries[0].told.get(), self.entries[1].told.get()]
+    }
 }
 
-/// One entry is there and leaves, and another enters and leaves, while the task ends; where it fails, it's made
-/// to wait again before they're told.
-fn list(doomed: bool) {
-    let entries = [0, 1].map(|_| Entry { link: Link::new(Kind::Wait), told: Cell::new(0) });
-    let list = Arc::new(List { waiters: Waiters::new(), entries });
+/// One entry is there and leaves, and another enters and leaves, while the task ends.
+fn closed() {
+    let list = List::new();
     assert!(list.enter(0));
     let (one, two) = (list.clone(), list.clone());
     let leaving = thread::spawn(move || one.leave(0));
@@ -112,12 +110,27 @@ fn list(doomed: bool) {
         }
         entered
     });
-    list.close(doomed);
+    list.tell(list.waiters.close().unwrap());
     leaving.join().unwrap();
     let entered = entering.join().unwrap();
-    assert_eq!(list.entries[0].told.get(), 1);
-    assert_eq!(list.entries[1].told.get(), usize::from(entered));
-    assert_eq!(list.waiters.lock().is_none(), !doomed);
+    assert_eq!(list.told(), [1, usize::from(entered)]);
+    assert!(list.waiters.lock().is_none());
+}
+
+/// Two entries are there and one leaves, while the task fails and is made to wait again before they're told.
+fn closed_after_doom() {
+    let list = List::new();
+    assert!(list.enter(0) && list.enter(1));
+    let leaving = list.clone();
+    let leaving = thread::spawn(move || leaving.leave(0));
+    list.waiters.lock().unwrap().doom();
+    assert!(list.waiters.close().is_none());
+    let taken = list.waiters.lock().unwrap().close_failed();
+    list.waiters.lock_failed().unwrap().reopen();
+    list.tell(taken);
+    leaving.join().unwrap();
+    assert_eq!(list.told(), [1, 1]);
+    assert!(list.waiters.lock().is_some());
 }
 
 /// A handle is awaited while its task ends: with a value, or with an error.
