@@ -66,7 +66,7 @@ fn run_or_ended() {
     work(&core);
 }
 
-/// A suspended task is woken by one and cancelled by another while a worker looks for it.
+/// A suspended task is woken, and run, by one and cancelled by another while a worker looks for it.
 fn woken_or_ended() {
     let core = new_core();
     let contents = Contents::new();
@@ -82,7 +82,13 @@ fn woken_or_ended() {
         })
     });
     core.injector.push(task);
-    let waker = thread::spawn(move || woken.recv().unwrap().wake());
+    let waker = thread::spawn({
+        let core = core.clone();
+        move || {
+            woken.recv().unwrap().wake();
+            work(&core);
+        }
+    });
     let other = user.clone();
     work(&core);
     let canceller = thread::spawn(move || finish::doom(other.task(), cancel()));

@@ -32,6 +32,11 @@ fn new(core: &CoreRef) -> (User, Task) {
 
 /// Joins or makes a task, and has a new one queued.
 fn submit(core: &CoreRef) -> User {
+    join_or_make(core).0
+}
+
+/// Says also whether it's a new one.
+fn join_or_make(core: &CoreRef) -> (User, bool) {
     let mut made = None;
     let joined = core.store.join_or_insert(Wanted::Key(KEY), || {
         let (user, task) = new(core);
@@ -40,7 +45,8 @@ fn submit(core: &CoreRef) -> User {
     });
     made.into_iter().for_each(|task| core.injector.push(task));
     match joined {
-        Joined::Existing(user) | Joined::New(user) => user,
+        Joined::Existing(user) => (user, false),
+        Joined::New(user) => (user, true),
     }
 }
 
@@ -91,11 +97,10 @@ fn cancelled() {
             drop(user);
         }
     });
-    let user = submit(&core);
-    let again = core.store.get(KEY);
+    let (user, is_new) = join_or_make(&core);
     canceller.join().unwrap();
+    assert_eq!(core.store.get(KEY).is_some(), is_new);
     work(&core);
-    drop(again);
     drop(user);
     assert!(core.store.get(KEY).is_none());
 }
