@@ -5,13 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{Ordering, fence};
 
 use super::core::{Core, CoreRef};
 use super::header::{Header, Task, TaskRef};
 use super::local::Local;
 use super::release;
 use super::state::AWAITS;
+use super::sync::{Ordering, fence, thread_local};
 use crate::Key;
 use crate::error::{forget_if_it_panics, panic_text};
 

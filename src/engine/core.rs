@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::closing::Life;
 use super::header::Task;
@@ -21,6 +20,7 @@ use super::sleepers::Sleepers;
 use super::started::Started;
 use super::state::{AGAIN, STARTED};
 use super::store::Store;
+use super::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 use super::threads::Threads;
 use super::urgent::Urgent;
 use crate::Error;

@@ -4,7 +4,7 @@
 //! the inputs of a waiting task takes a hold, and the task stays as it is until the hold is
 //! released. The one who brings the count to zero owns the task.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use super::sync::{AtomicU32, Ordering};
 
 /// Its submitter is still registering the inputs.
 const BUILDING: u32 = 1 << 31;

@@ -7,7 +7,6 @@
 //!   so do the outcome and the work.
 
 use std::any::TypeId;
-use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
@@ -23,6 +22,7 @@ use super::injector::Place;
 use super::purse;
 use super::release;
 use super::state::State;
+use super::sync::UnsafeCell;
 use super::waiters::{Outlook, Waiters};
 use crate::{Error, Key, key};
 

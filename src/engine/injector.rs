@@ -10,13 +10,13 @@
 
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use super::header::{Header, Task};
 use super::lock::Lock;
 use super::prefetch::prefetch;
+use super::sync::{AtomicBool, AtomicPtr, Ordering, yield_now};
 
 /// A task's place in the queue.
 #[derive(Default)]
@@ -127,7 +127,7 @@ impl Injector {
                 }
                 Popped::Empty => break,
                 Popped::Broken => {
-                    std::thread::yield_now();
+                    yield_now();
                     break;
                 }
             }
@@ -196,7 +196,7 @@ impl Injector {
                 Popped::Task(task) if wanted(&task) => kept.push(place_of(task)),
                 Popped::Task(task) => drop(task),
                 Popped::Empty => break,
-                Popped::Broken => std::thread::yield_now(),
+                Popped::Broken => yield_now(),
             }
         }
         let mut next = ptr::null_mut();

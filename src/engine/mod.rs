@@ -45,6 +45,7 @@ mod sleepers;
 mod started;
 pub(crate) mod state;
 pub(crate) mod store;
+mod sync;
 pub(crate) mod threads;
 pub(crate) mod timer;
 pub(crate) mod typed;

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::finish;
 use super::header::{Header, Task};
 use super::state::{DETACHED, DONE, KEYED, OBSERVED, State, users};
+use super::sync::thread_local;
 use super::waiters::Outlook;
 use crate::Error;
 use crate::error::{forget_if_it_panics, panic_text};

@@ -8,12 +8,10 @@
 //! A sink that goes takes its members out of the lists they're in. Some may just have been taken by
 //! their tasks; those find the word gone, and the last of them frees what is left.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::task::{Context as Poller, Poll, Waker};
 
 use super::context;
@@ -21,6 +19,7 @@ use super::core::{Core, CoreRef};
 use super::cycle;
 use super::header::{Header, TaskRef, User};
 use super::lock::Lock;
+use super::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
 use super::typed::Typed;
 use super::wait::Awaiter;
 use super::waiters::{Kind, Link};

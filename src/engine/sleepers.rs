@@ -12,11 +12,11 @@
 //! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
 //! doesn't count as being on its way.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
 use super::context;
 use super::lock::Lock;
+use super::sync::{AtomicUsize, Ordering, fence};
 
 /// Counts sleepers, and, times this, workers on their way.
 const ON_ITS_WAY: usize = 1 << (usize::BITS / 2);
@@ -114,10 +114,10 @@ impl Sleepers {
         false
     }
 
-    /// A worker that was woken has found work, or goes to sleep again, or goes.
+    /// A worker that was woken has found work, or goes to sleep again, or goes. It must look at the queues after
+    /// this: who pushed before may have left the next wake to it.
     pub(crate) fn arrive(&self) {
         self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
-        // As in `enter`: it looks at the queues after this.
         fence(Ordering::SeqCst);
     }
 

@@ -12,7 +12,7 @@
 //!
 //! Whoever sets `RUNNING` owns the contents of the task until it clears it again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering};
 
 /// The task may be claimed for running. It's in a queue, or about to be put there: by its
 /// submitter, by the last input it waits for, by the waker that set this, or, while `RUNNING` is

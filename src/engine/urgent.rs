@@ -3,10 +3,10 @@
 //! Priority zero never comes here and costs one load a task: whether anything above it is queued.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::header::Task;
 use super::lock::Lock;
+use super::sync::{AtomicI64, Ordering};
 
 const NOTHING: i64 = i64::MIN;
 

@@ -3,10 +3,8 @@
 //! The entry belongs to the handle, which may go at any time, and, once taken from the list, also to
 //! the one who tells it. The last of the two to be done with it frees it.
 
-use std::cell::UnsafeCell;
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context as Poller, Poll, Waker};
 
 use super::context;
@@ -15,6 +13,7 @@ use super::cycle;
 use super::header::Task;
 use super::release::quietly;
 use super::state::AWAITS;
+use super::sync::{AtomicU8, Ordering, UnsafeCell};
 use super::typed::Typed;
 use super::waiters::{Kind, Link};
 use super::worker;

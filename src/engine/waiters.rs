@@ -10,13 +10,11 @@
 //! `prev` is the last one. An entry is linked just when its `prev` isn't null, except that a list
 //! taken by success is left as it is: such a task never opens again, so nobody looks.
 
-use std::cell::Cell;
-use std::hint;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::header::Header;
 use super::prefetch::prefetch;
+use super::sync::{AtomicUsize, Cell, Ordering, spin_loop, yield_now};
 
 const LOCK: usize = 1;
 const DOOMED: usize = 2;
@@ -194,9 +192,9 @@ fn wait_a_little(spins: &mut u32) {
     *spins += 1;
     if *spins % 64 == 0 {
         // Whoever holds the lock may have lost its processor.
-        std::thread::yield_now();
+        yield_now();
     } else {
-        hint::spin_loop();
+        spin_loop();
     }
 }
 

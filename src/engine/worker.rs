@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Poller, Poll, Waker};
 
 use super::context::{self, Awaited, Context};
@@ -14,6 +14,7 @@ use super::header::{Run, Task};
 use super::local::{Local, Stealers};
 use super::release::{Job, defer};
 use super::state::{LISTED, PARKED, STARTED, Suspend};
+use super::sync::fence;
 use super::waker;
 use crate::Status;
 
@@ -300,7 +301,7 @@ pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> boo
 }
 
 /// Runs a task that came out of a queue, until it ends or is suspended.
-fn run(core: &Core, context: &Context<'_>, task: Task) {
+pub(crate) fn run(core: &Core, context: &Context<'_>, task: Task) {
     let Some(before) = task.state.claim() else { return };
     if core.refuses(before) {
         core.refuse(&task);

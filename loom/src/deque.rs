@@ -1,0 +1,105 @@
+//! What stands for crossbeam's deque: a queue that one thread pushes into, and any may take from.
+//!
+//! As there, what is pushed is published by a store with `Release`, and whether there's anything is seen by
+//! loads with `Acquire`; who pushes or looks brings the fences. A slot is used once.
+
+use loom::sync::Arc;
+
+use crate::sync::{AtomicUsize, Cell, Ordering};
+
+const SLOTS: usize = 4;
+
+struct Slots<T> {
+    front: AtomicUsize,
+    back: AtomicUsize,
+    slots: [Cell<Option<T>>; SLOTS],
+}
+
+// SAFETY: a slot is for its pusher, then for the one who has counted the front past it.
+unsafe impl<T: Send> Sync for Slots<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Slots<T> {}
+
+impl<T> Slots<T> {
+    fn is_empty(&self) -> bool {
+        let front = self.front.load(Ordering::Acquire);
+        front >= self.back.load(Ordering::Acquire)
+    }
+
+    fn take(&self) -> Steal<T> {
+        let front = self.front.load(Ordering::Acquire);
+        if front >= self.back.load(Ordering::Acquire) {
+            return Steal::Empty;
+        }
+        let next = front + 1;
+        match self.front.compare_exchange(front, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => self.slots[front].take().map_or(Steal::Retry, Steal::Success),
+            Err(_) => Steal::Retry,
+        }
+    }
+}
+
+pub enum Steal<T> {
+    Empty,
+    Success(T),
+    Retry,
+}
+
+pub struct Worker<T>(Arc<Slots<T>>);
+
+pub struct Stealer<T>(Arc<Slots<T>>);
+
+impl<T> Clone for Stealer<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Worker<T> {
+    pub fn new_fifo() -> Self {
+        Self(Arc::new(Slots {
+            front: AtomicUsize::new(0),
+            back: AtomicUsize::new(0),
+            slots: std::array::from_fn(|_| Cell::new(None)),
+        }))
+    }
+
+    pub fn stealer(&self) -> Stealer<T> {
+        Stealer(self.0.clone())
+    }
+
+    pub fn push(&self, value: T) {
+        let back = self.0.back.load(Ordering::Relaxed);
+        self.0.slots[back].set(Some(value));
+        self.0.back.store(back + 1, Ordering::Release);
+    }
+
+    pub fn pop(&self) -> Option<T> {
+        loop {
+            match self.0.take() {
+                Steal::Success(value) => return Some(value),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Stealer<T> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn steal(&self) -> Steal<T> {
+        self.0.take()
+    }
+
+    /// Takes one, which is a batch too.
+    pub fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
+        self.0.take()
+    }
+}

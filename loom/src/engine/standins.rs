@@ -1,0 +1,110 @@
+//! Stand-ins that do next to nothing.
+
+pub(crate) mod limits {
+    pub(crate) struct Limits;
+}
+
+/// The engine outlives its tasks here, so none has a reference of its own.
+pub(crate) mod purse {
+    use std::ptr::NonNull;
+
+    use crate::engine::core::Core;
+
+    pub(crate) struct Held;
+
+    impl Held {
+        pub(crate) fn get(&self) -> usize {
+            0
+        }
+    }
+
+    pub(crate) fn take(core: &Core) -> NonNull<Core> {
+        NonNull::from(core)
+    }
+
+    /// # Safety
+    ///
+    /// None is needed.
+    pub(crate) unsafe fn give(_: NonNull<Core>) {}
+
+    pub(crate) fn empty(_: &Core) {}
+}
+
+/// No engine is seeded here.
+pub(crate) mod seeded {
+    use crate::engine::header::Task;
+
+    pub(crate) struct Seeded {
+        pub(crate) clock: Clock,
+    }
+
+    pub(crate) struct Clock;
+
+    impl Clock {
+        pub(crate) fn advance(&self) -> bool {
+            false
+        }
+    }
+
+    impl Seeded {
+        pub(crate) fn new(_: u64) -> Self {
+            Self { clock: Clock }
+        }
+
+        pub(crate) fn push(&self, _: i32, _: Task) {
+            unreachable!("no engine is seeded here");
+        }
+
+        pub(crate) fn pop(&self) -> Option<Task> {
+            None
+        }
+
+        pub(crate) fn random(&self) -> f64 {
+            0.0
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            true
+        }
+    }
+}
+
+/// A table behind locks, of which no protocol needs anything.
+pub(crate) mod started {
+    use crate::engine::context::Awaited;
+    use crate::engine::header::{Task, TaskRef};
+
+    pub(crate) struct Started;
+
+    impl Started {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
+        pub(crate) fn insert(&self, _: TaskRef<'_>, _: Awaited) {}
+        pub(crate) fn set_awaited(&self, _: &Task, _: Awaited) {}
+        pub(crate) fn remove(&self, _: &Task) {}
+
+        pub(crate) fn awaited(&self, _: TaskRef<'_>, _: &mut Vec<Task>) -> bool {
+            true
+        }
+    }
+}
+
+/// The models have threads of their own.
+pub(crate) mod threads {
+    use crate::engine::core::Core;
+
+    #[derive(Default)]
+    pub(crate) struct Threads;
+
+    impl Threads {
+        pub(crate) fn alive(&self) -> usize {
+            1
+        }
+
+        pub(crate) fn may_leave(&self, core: &Core, out_of_work: bool) -> bool {
+            out_of_work && core.may_leave()
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a task waits for: of all who take from the count, exactly one finds that it's the last and gets the
+//! task, be it an input that ends, the submitter, or who dooms it.
+//!
+//! The tasks are real; a count that is brought to zero twice or never is a task that is run twice or never, or
+//! freed twice or never. Bounds: two inputs, three threads.
+
+use loom::thread;
+
+use super::{Model, WEAK, cancel, fail, new_core, new_task, run_task, spawn_task, work};
+use crate::engine::cell::{self, Setup};
+use crate::engine::core::CoreRef;
+use crate::engine::edges::ByValue;
+use crate::engine::finish;
+use crate::engine::header::Task;
+use crate::engine::typed::Typed;
+
+pub(super) const MODELS: &[Model] = &[
+    Model { name: "count: built", orders: WEAK, interruptions: Some(2), run: built },
+    Model {
+        name: "count: doomed while built",
+        orders: WEAK,
+        interruptions: Some(3),
+        run: doomed_while_built,
+    },
+    Model { name: "count: doomed", orders: WEAK, interruptions: Some(2), run: doomed },
+    Model { name: "count: an input fails", orders: WEAK, interruptions: Some(2), run: input_fails },
+    Model { name: "count: looked at", orders: WEAK, interruptions: Some(4), run: looked_at },
+];
+
+type Inputs = (ByValue<Text>, ByValue<Text>);
+
+/// Too large to be copied when the task is made.
+type Text = String;
+
+fn input(core: &CoreRef) -> (Typed<Text>, Task) {
+    new_task(core, Setup::default(), async { "1".to_owned() })
+}
+
+fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
+    (ByValue::new(one.clone()), ByValue::new(two.clone()))
+}
+
+async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
+    Ok(one.len() + two.len())
+}
+
+fn allocate(core: &CoreRef, inputs: Inputs) -> Typed<usize> {
+    cell::allocate(core, Setup::default(), add, (), inputs, 2)
+}
+
+fn begin(core: &CoreRef, task: &Typed<usize>) {
+    if let Some(task) = cell::begin(core, task.task().as_ptr(), 2) {
+        core.injector.push(task);
+    }
+}
+
+/// A task is made while its inputs end, one on each of two threads.
+fn built() {
+    let core = new_core();
+    let ((one, a), (two, b)) = (input(&core), input(&core));
+    let workers = [spawn_task(&core, a), spawn_task(&core, b)];
+    let sum = allocate(&core, inputs(&one, &two));
+    begin(&core, &sum);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    work(&core);
+    assert_eq!(sum.into_value().unwrap(), 2);
+}
+
+/// A task is cancelled while it's made, and one of its inputs ends.
+fn doomed_while_built() {
+    let core = new_core();
+    let ((one, a), (two, b)) = (input(&core), input(&core));
+    let sum = allocate(&core, inputs(&one, &two));
+    let other = sum.clone();
+    let worker = spawn_task(&core, a);
+    let canceller = thread::spawn(move || assert!(finish::doom(other.task(), cancel())));
+    begin(&core, &sum);
+    worker.join().unwrap();
+    canceller.join().unwrap();
+    run_task(&core, b);
+    work(&core);
+    assert!(sum.into_value().unwrap_err().is_cancelled());
+}
+
+/// A waiting task is cancelled while its inputs end.
+fn doomed() {
+    let core = new_core();
+    let ((one, a), (two, b)) = (input(&core), input(&core));
+    let sum = allocate(&core, inputs(&one, &two));
+    begin(&core, &sum);
+    let workers = [spawn_task(&core, a), spawn_task(&core, b)];
+    let cancelled = finish::doom(sum.task(), cancel());
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    work(&core);
+    match sum.into_value() {
+        Ok(sum) => assert!(sum == 2 && !cancelled),
+        Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
+    }
+}
+
+/// One input of a task that is made fails while the other ends.
+fn input_fails() {
+    let core = new_core();
+    let ((one, a), (two, b)) = (input(&core), input(&core));
+    let worker = spawn_task(&core, a);
+    let other = two.clone();
+    let failing = thread::spawn(move || fail(other.task()));
+    let sum = allocate(&core, inputs(&one, &two));
+    begin(&core, &sum);
+    worker.join().unwrap();
+    failing.join().unwrap();
+    run_task(&core, b);
+    work(&core);
+    assert!(sum.into_value().unwrap_err().is_cancelled());
+}
+
+/// Somebody looks at the inputs of a waiting task while they end.
+fn looked_at() {
+    let core = new_core();
+    let ((one, a), (two, b)) = (input(&core), input(&core));
+    let sum = allocate(&core, inputs(&one, &two));
+    begin(&core, &sum);
+    let workers = [spawn_task(&core, a), spawn_task(&core, b)];
+    if sum.task().count.hold_to_look() {
+        assert!(!sum.task().waiters.is_closed());
+        if sum.task().count.release(1) {
+            // SAFETY: this was the last hold.
+            let ready = unsafe { finish::was_last(sum.task().as_ptr()) };
+            ready.into_iter().for_each(|task| core.injector.push(task));
+        }
+    }
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    work(&core);
+    assert_eq!(sum.into_value().unwrap(), 2);
+}

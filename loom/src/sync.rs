@@ -1,0 +1,303 @@
+//! What stands for the engine's `sync` module here: the same names, made of loom's types.
+//!
+//! Loom takes an access with `SeqCst` for one with `AcqRel`, and knows the one order of all of them only for
+//! fences. So, where a model [asks for it](Order), each such access has a fence beside it: on the side before
+//! it in one pass, and on the side after it in another. Two such accesses of a thread have a fence between
+//! them in both passes, as they should; one such access and a weaker one have it in one of the passes at
+//! most, so that code which relies on that fails in the other.
+//!
+//! What is dropped is taken for written to at that moment, so an access that could come after is found.
+
+use std::cell;
+use std::sync::atomic::AtomicU8 as Plain;
+
+pub(crate) use loom::hint::spin_loop;
+pub(crate) use loom::sync::atomic::{Ordering, fence};
+pub(crate) use loom::thread::yield_now;
+
+/// How accesses with `SeqCst` are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// For `AcqRel`, as loom does.
+    Weak,
+    /// With a fence before each.
+    Before,
+    /// With a fence after each.
+    After,
+}
+
+static ORDER: Plain = Plain::new(Order::Weak as u8);
+
+pub(crate) fn set_order(order: Order) {
+    ORDER.store(order as u8, Ordering::SeqCst);
+}
+
+fn ordered<R>(ordering: Ordering, access: impl FnOnce() -> R) -> R {
+    let fence_if = |order: Order| {
+        if ordering == Ordering::SeqCst && ORDER.load(Ordering::Relaxed) == order as u8 {
+            fence(Ordering::SeqCst);
+        }
+    };
+    fence_if(Order::Before);
+    let result = access();
+    fence_if(Order::After);
+    result
+}
+
+macro_rules! atomic {
+    ($name:ident $(<$T:ident>)?, $value:ty, $drop:expr) => {
+        pub(crate) struct $name$(<$T>)?(loom::sync::atomic::$name$(<$T>)?);
+
+        #[allow(dead_code)]
+        impl$(<$T>)? $name$(<$T>)? {
+            #[track_caller]
+            pub(crate) fn new(value: $value) -> Self {
+                Self(loom::sync::atomic::$name::new(value))
+            }
+
+            #[track_caller]
+            pub(crate) fn load(&self, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.load(ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn store(&self, value: $value, ordering: Ordering) {
+                ordered(ordering, || self.0.store(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.swap(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                ordered(success, || self.0.compare_exchange(current, new, success, failure))
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.compare_exchange(current, new, success, failure)
+            }
+        }
+
+        impl$(<$T>)? Drop for $name$(<$T>)? {
+            fn drop(&mut self) {
+                if !std::thread::panicking() {
+                    let drop: fn(&mut loom::sync::atomic::$name$(<$T>)?) = $drop;
+                    drop(&mut self.0);
+                }
+            }
+        }
+    };
+}
+
+macro_rules! integer {
+    ($($name:ident, $value:ty;)*) => {$(
+        atomic!($name, $value, |atomic| atomic.with_mut(|_| ()));
+
+        #[allow(dead_code)]
+        impl $name {
+            #[track_caller]
+            pub(crate) fn fetch_add(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.fetch_add(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_sub(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.fetch_sub(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_or(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.fetch_or(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_and(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.fetch_and(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_max(&self, value: $value, ordering: Ordering) -> $value {
+                ordered(ordering, || self.0.fetch_max(value, ordering))
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                mut change: impl FnMut($value) -> Option<$value>,
+            ) -> Result<$value, $value> {
+                let mut now = self.load(fetch);
+                while let Some(new) = change(now) {
+                    match self.compare_exchange(now, new, set, fetch) {
+                        Ok(before) => return Ok(before),
+                        Err(other) => now = other,
+                    }
+                }
+                Err(now)
+            }
+        }
+    )*};
+}
+
+integer! {
+    AtomicU8, u8;
+    AtomicU32, u32;
+    AtomicU64, u64;
+    AtomicI64, i64;
+    AtomicUsize, usize;
+    AtomicIsize, isize;
+}
+// SAFETY: a read that isn't atomic, where loom offers no write to a bool that is none.
+atomic!(AtomicBool, bool, |atomic| _ = unsafe { atomic.unsync_load() });
+atomic!(AtomicPtr<T>, *mut T, |atomic| atomic.with_mut(|_| ()));
+
+impl<T> Default for AtomicPtr<T> {
+    fn default() -> Self {
+        Self::new(std::ptr::null_mut())
+    }
+}
+
+impl Default for AtomicUsize {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+/// Says when something is read or written without being atomic.
+#[derive(Default)]
+struct Track(loom::cell::Cell<()>);
+
+impl Track {
+    #[track_caller]
+    fn read(&self) {
+        self.0.get();
+    }
+
+    #[track_caller]
+    fn write(&self) {
+        self.0.set(());
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.write();
+        }
+    }
+}
+
+pub(crate) struct Cell<T> {
+    track: Track,
+    value: cell::Cell<T>,
+}
+
+#[allow(dead_code)]
+impl<T> Cell<T> {
+    #[track_caller]
+    pub(crate) fn new(value: T) -> Self {
+        Self { track: Track::default(), value: cell::Cell::new(value) }
+    }
+
+    #[track_caller]
+    pub(crate) fn set(&self, value: T) {
+        self.track.write();
+        self.value.set(value);
+    }
+
+    #[track_caller]
+    pub(crate) fn replace(&self, value: T) -> T {
+        self.track.write();
+        self.value.replace(value)
+    }
+
+    #[track_caller]
+    pub(crate) fn take(&self) -> T
+    where
+        T: Default,
+    {
+        self.replace(T::default())
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        self.track.read();
+        self.value.get()
+    }
+}
+
+/// Whoever asks for the contents is to have them alone.
+pub(crate) struct UnsafeCell<T> {
+    track: Track,
+    value: cell::UnsafeCell<T>,
+}
+
+impl<T> UnsafeCell<T> {
+    #[track_caller]
+    pub(crate) fn new(value: T) -> Self {
+        Self { track: Track::default(), value: cell::UnsafeCell::new(value) }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self) -> *mut T {
+        self.track.write();
+        self.value.get()
+    }
+
+    #[track_caller]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.track.write();
+        self.value.get_mut()
+    }
+}
+
+/// A cell for each of the model's threads.
+pub(crate) struct Local<T: 'static>(pub(crate) &'static loom::thread::LocalKey<cell::Cell<T>>);
+
+impl<T> Local<T> {
+    pub(crate) fn set(&self, value: T) {
+        self.0.with(|cell| cell.set(value));
+    }
+
+    pub(crate) fn replace(&self, value: T) -> T {
+        self.0.with(|cell| cell.replace(value))
+    }
+
+    pub(crate) fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        self.0.with(cell::Cell::get)
+    }
+}
+
+macro_rules! local {
+    ($(#[$attr:meta])* static $name:ident: Cell<$T:ty> = const { $value:expr };) => {
+        $(#[$attr])*
+        static $name: crate::sync::Local<$T> = {
+            loom::thread_local! { static KEY: std::cell::Cell<$T> = $value; }
+            crate::sync::Local(&KEY)
+        };
+    };
+}
+pub(crate) use local as thread_local;
