@@ -29,7 +29,8 @@ use crate::error::forget_if_it_panics;
 /// What is told of errors that nobody can see.
 pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;
 
-static ENGINES: AtomicUsize = AtomicUsize::new(0);
+/// Not of any protocol, so not one of `sync`.
+static ENGINES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 pub(crate) struct Core {
     /// Tasks, purses, clients and workers; see [`purse`].
