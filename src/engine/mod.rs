@@ -8,7 +8,8 @@
 //! A ready task goes into a queue: the [`local`] one of the worker that made it ready, the [`injector`]
 //! for those from outside, [`urgent`] where its priority isn't zero, or that of a [`seeded`] client. A
 //! [`worker`] is a future that takes tasks from these; workers that find none are [`sleepers`].
-//! [`finish`] says how tasks end, [`release`] how they go, and [`closing`] how a client closes.
+//! [`finish`] says how tasks end, [`release`] how they go, [`memory`] where their cells come from and go to, and
+//! [`closing`] how a client closes. `README.md` beside this file has the whole, with arguments and figures.
 //!
 //! The engine knows nothing of clients, options and combinators; those use what is `pub(crate)` here,
 //! and all of it is safe to use.
