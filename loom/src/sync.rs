@@ -6,7 +6,8 @@
 //! them in both passes, as they should; one such access and a weaker one have it in one of the passes at
 //! most, so that code which relies on that fails in the other.
 //!
-//! What is dropped is taken for written to at that moment, so an access that could come after is found.
+//! What is dropped is taken for written to at that moment, so an access that could come after is found; and so
+//! is an atomic that is never dropped.
 
 use std::cell;
 use std::sync::atomic::AtomicU8 as Plain;
@@ -47,13 +48,13 @@ fn ordered<R>(ordering: Ordering, access: impl FnOnce() -> R) -> R {
 
 macro_rules! atomic {
     ($name:ident $(<$T:ident>)?, $value:ty, $drop:expr) => {
-        pub(crate) struct $name$(<$T>)?(loom::sync::atomic::$name$(<$T>)?);
+        pub(crate) struct $name$(<$T>)?(loom::sync::atomic::$name$(<$T>)?, loom::alloc::Track<()>);
 
         #[allow(dead_code)]
         impl$(<$T>)? $name$(<$T>)? {
             #[track_caller]
             pub(crate) fn new(value: $value) -> Self {
-                Self(loom::sync::atomic::$name::new(value))
+                Self(loom::sync::atomic::$name::new(value), loom::alloc::Track::new(()))
             }
 
             #[track_caller]
