@@ -246,7 +246,8 @@ pub(crate) unsafe fn fire(link: NonNull<Link>) {
         if node.as_ref().state.swap(TOLD, Ordering::AcqRel) == GIVEN_UP {
             drop(Box::from_raw(node.as_ptr()));
         }
-        context::foreign(|| waker.wake());
+        // Before who awaits can go on: then nothing of it is left here.
         drop(awaiter);
+        context::foreign(|| waker.wake());
     }
 }

@@ -32,10 +32,16 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: the caller gives the waker away.
+    // SAFETY: the caller gives the waker away, whose reference keeps the task until it's dropped; waking a
+    // suspended task hands over the engine's.
     unsafe {
-        wake_by_ref(data);
-        drop_waker(data);
+        let own = Task::from_raw(header(data));
+        if own.state.wake() {
+            let task = Task::from_raw(header(data));
+            // Before the task can run: when it has ended, nothing of it is left here.
+            drop(own);
+            context::schedule(task);
+        }
     }
 }
 
