@@ -30,10 +30,7 @@ where
     T: Send + 'static,
 {
     let (typed, ready) = cell::create(core, Setup::default(), start, function, waits);
-    if let Some(task) = ready {
-        context::schedule_new(task);
-    }
-    Handle::new(typed)
+    queued((Handle::new(typed), ready))
 }
 
 /// Submits a pure call without any options.
@@ -52,7 +49,11 @@ where
     T: Send + 'static,
 {
     let named = Named { key: None, derived: Some(digest), name: None };
-    let (handle, ready) = join(core, named, 0, start, function, waits);
+    queued(join(core, named, 0, start, function, waits))
+}
+
+/// Queues a new task that is ready.
+fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     if let Some(task) = ready {
         context::schedule_new(task);
     }
@@ -119,9 +120,7 @@ impl Submission<'_> {
         Fut2: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
         T: Send + 'static,
     {
-        let (handle, ready) = self.create(plain, planned, function, waits);
-        ready.into_iter().for_each(context::schedule_new);
-        handle
+        queued(self.create(plain, planned, function, waits))
     }
 
     pub(crate) fn one_planned<F, W, Fut, T>(
@@ -136,9 +135,7 @@ impl Submission<'_> {
         Fut: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
         T: Send + 'static,
     {
-        let (handle, ready) = self.create_planned(start, function, waits);
-        ready.into_iter().for_each(context::schedule_new);
-        handle
+        queued(self.create_planned(start, function, waits))
     }
 
     pub(crate) fn create<F, W, Fut1, Fut2, T>(

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ptr::NonNull;
 
+use super::finish;
 use super::header::{Header, Task, TaskRef};
 use super::sink;
 use super::state::{AWAITS, RUNNING};
@@ -177,15 +178,7 @@ fn waited_for(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     if task.waiters.is_closed() {
         return true;
     }
-    if task.count.hold_to_look() {
-        // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
-        unsafe {
-            (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
-            if task.count.release(1) {
-                let ready = super::finish::was_last(task.as_ptr());
-                ready.into_iter().for_each(super::context::schedule);
-            }
-        }
+    if finish::look_at_inputs(task, found) {
         return true;
     }
     if task.count.is_waiting() {

@@ -198,6 +198,22 @@ pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
     }
 }
 
+/// Adds the tasks that a waiting one takes its inputs from to `found`; false where it doesn't wait, or is
+/// still being built.
+pub(crate) fn look_at_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+    if !task.count.hold_to_look() {
+        return false;
+    }
+    // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
+    unsafe {
+        (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
+        if task.count.release(1) {
+            was_last(task.as_ptr()).into_iter().for_each(context::schedule);
+        }
+    }
+    true
+}
+
 /// Ends a doomed task that the caller has claimed.
 pub(crate) fn end(task: Task) {
     let header = task.as_ref().as_ptr();

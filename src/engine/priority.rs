@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::context;
 use super::core::Core;
 use super::finish;
 use super::header::{Task, TaskRef};
@@ -27,17 +26,7 @@ impl Core {
 
     /// Does for a task whose priority was raised what follows from that; `tasks` get those it waits for.
     fn apply_raise(task: Task, tasks: &mut Vec<Task>) {
-        if task.count.hold_to_look() {
-            // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
-            unsafe {
-                (task.vtable.edges)(task.as_ref().as_ptr(), &mut |edge| {
-                    tasks.push(edge.task().to_task());
-                });
-                if task.count.release(1) {
-                    let ready = finish::was_last(task.as_ref().as_ptr());
-                    ready.into_iter().for_each(context::schedule);
-                }
-            }
+        if finish::look_at_inputs(task.as_ref(), tasks) {
             return;
         }
         if task.count.is_waiting() {

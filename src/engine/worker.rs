@@ -101,8 +101,7 @@ impl WorkerFuture {
         let task = self.pick();
         // What only this worker can reach is not to wait while it runs another.
         if task.is_some() && self.local.show_next() {
-            fence(Ordering::SeqCst);
-            self.core.sleepers.wake_one();
+            self.wake_another();
         }
         task
     }
@@ -157,10 +156,15 @@ impl WorkerFuture {
     /// Moves a batch from the shared queue to the end of this worker's.
     fn refill(&self) {
         if self.core.injector.take(BATCH, |task| self.local.push(task)) || !self.local.is_empty() {
-            // Before looking for sleepers.
-            fence(Ordering::SeqCst);
-            self.core.sleepers.wake_one();
+            self.wake_another();
         }
+    }
+
+    /// Wakes a worker for what lies in this one's queue.
+    fn wake_another(&self) {
+        // It was pushed by plain stores: see `Sleepers`.
+        fence(Ordering::SeqCst);
+        self.core.sleepers.wake_one();
     }
 
     fn steal(&self) -> Option<Task> {
@@ -178,8 +182,7 @@ impl WorkerFuture {
         let task = second.iter().chain(first).find_map(|other| self.local.steal_from(other))?;
         if !self.local.is_empty() {
             // One who goes to sleep may have looked here before, and there after these were moved.
-            fence(Ordering::SeqCst);
-            self.core.sleepers.wake_one();
+            self.wake_another();
         }
         Some(task)
     }
@@ -230,8 +233,7 @@ impl Future for WorkerFuture {
                 Stop::OutOfWork => {}
                 Stop::OutOfBudget => {
                     if this.local.show_next() {
-                        fence(Ordering::SeqCst);
-                        this.core.sleepers.wake_one();
+                        this.wake_another();
                     }
                     poller.waker().wake_by_ref();
                     return Poll::Pending;
