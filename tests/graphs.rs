@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ensue::{Client, Error, ErrorKind, Handle, Ref, as_completed, gather, gather_settled};
 use futures::StreamExt;
@@ -12,7 +13,7 @@ use futures::executor::block_on;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use smol::future::yield_now;
-use support::{bounded, eventually};
+use support::{eventually, within};
 
 /// What a task does with the values of earlier ones; an index counts among those.
 #[derive(Clone, Debug)]
@@ -241,18 +242,19 @@ fn agrees(
     Ok(())
 }
 
-/// So many cases, or as many times that as the environment says.
-fn cases(cases: u32) -> ProptestConfig {
+/// Checks so many graphs, or as many times that as the environment says.
+fn all_graphs(cases: u32, client: impl Fn(u64) -> Client + Send + 'static) {
     let times = std::env::var("ENSUE_STRESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    ProptestConfig {
+    let config = ProptestConfig {
         cases: cases * times,
         max_shrink_time: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
-    }
+    };
+    within(Duration::from_secs(60) * times, move || check_all(config, client));
 }
 
-fn all_graphs(config: ProptestConfig, client: impl Fn(u64) -> Client) {
+fn check_all(config: ProptestConfig, client: impl Fn(u64) -> Client) {
     let graphs = (nodes(), prop::collection::vec(any::<bool>(), 1..8), any::<u64>());
     proptest::test_runner::TestRunner::new(config)
         .run(&graphs, |(nodes, kept, seed)| {
@@ -269,16 +271,12 @@ fn all_graphs(config: ProptestConfig, client: impl Fn(u64) -> Client) {
 
 #[test]
 fn any_graph_seeded() {
-    bounded(|| {
-        all_graphs(cases(1000), |seed| Client::builder().seed(seed).limit("one", 1).build());
-    });
+    all_graphs(3000, |seed| Client::builder().seed(seed).limit("one", 1).build());
 }
 
 #[test]
 fn any_graph_on_some_workers() {
-    bounded(|| {
-        all_graphs(cases(400), |seed| {
-            Client::builder().workers(1 + seed as usize % 4).limit("one", 1).build()
-        });
+    all_graphs(2000, |seed| {
+        Client::builder().workers(1 + seed as usize % 4).limit("one", 1).build()
     });
 }

@@ -178,7 +178,9 @@ fn free_memory_goes_back() {
     work();
     // What is kept for the next tasks saves most of their allocations...
     let each = allocations_each(N as usize, work);
-    assert!(each < 1.0, "{each} for a task of the second wave");
+    if !cfg!(ensue_no_recycling) {
+        assert!(each < 1.0, "{each} for a task of the second wave");
+    }
     // ... and goes in two steps: a part of it while the client is there, all of it with the client.
     bytes_come_down_to(before + 2 * 1024 * 1024, "an idle client");
     drop(client);
