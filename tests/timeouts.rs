@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use ensue::{Client, ErrorKind, Status};
-use smol::future::yield_now;
+use ensue::{Client, ErrorKind, Status, sleep};
+use smol::future::{or, yield_now};
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log};
 use support::{bounded, client_of, eventually};
@@ -213,5 +213,30 @@ fn a_panic_while_a_late_future_is_dropped_is_not_the_end_of_the_worker() {
         );
         assert!(x.result().is_err());
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_timer_that_is_given_up_holds_nothing() {
+    async fn gives_up() -> u64 {
+        let hour = async {
+            sleep(Duration::from_secs(3600)).await;
+            0
+        };
+        let soon = async {
+            yield_now().await;
+            1
+        };
+        or(hour, soon).await
+    }
+    bounded(|| {
+        for client in [Client::builder().seed(1).build(), client_of(1)] {
+            // Its own timers, and that of a timeout.
+            let plain = client.submit(gives_up, ());
+            let limited = client.task().timeout(Duration::from_secs(3600)).submit(gives_up, ());
+            assert_eq!((plain.result().unwrap(), limited.result().unwrap()), (1, 1));
+            drop((plain, limited));
+            eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
+        }
     });
 }
