@@ -80,6 +80,8 @@ mod attempt;
 mod blocking;
 mod body;
 mod client;
+#[cfg(feature = "dask")]
+pub mod dask;
 mod engine;
 mod error;
 mod function;
