@@ -1,4 +1,5 @@
 //! The same verbs on a stock Dask cluster.
 
-#[doc(hidden)] // for the crate's own tests and fuzzing, which play the other side; may change at any time
+#[doc(hidden)]
+// for the crate's own tests and fuzzing, which play the other side; may change at any time
 pub mod wire;

@@ -55,7 +55,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { release, method, wants, refuses } => {
-                write!(f, "the scheduler (Dask {release}) is one that this version can't talk to:")?;
+                write!(
+                    f,
+                    "the scheduler (Dask {release}) is one that this version can't talk to:"
+                )?;
                 write!(f, " its `{method}`")?;
                 if !wants.is_empty() {
                     write!(f, " needs {}", list(wants))?;
@@ -295,7 +298,8 @@ impl<'a> Parameters<'a> {
 
     fn check(&self, method: &str, sent: &[&str], release: &str) -> Result<(), Refusal> {
         let owned = |name: &&str| (*name).to_owned();
-        let wants: Vec<_> = self.needed.iter().filter(|name| !sent.contains(name)).map(owned).collect();
+        let wants: Vec<_> =
+            self.needed.iter().filter(|name| !sent.contains(name)).map(owned).collect();
         let refused = |name: &&&str| !self.takes_any && !self.knows(name);
         let refuses: Vec<_> = sent.iter().filter(refused).map(owned).collect();
         if wants.is_empty() && refuses.is_empty() {

@@ -179,7 +179,9 @@ impl Reader {
             return Err(WireError::malformed("a message without frames"));
         }
         if count.saturating_mul(8).saturating_add(8) > block {
-            return Err(WireError::malformed("the lengths of frames are more than the first block"));
+            return Err(WireError::malformed(
+                "the lengths of frames are more than the first block",
+            ));
         }
         let count = count.try_into().map_err(|_| WireError::malformed("too many frames"))?;
         Ok(Stage::Lengths { block, count })

@@ -48,7 +48,9 @@ impl TryFrom<&Value> for WireKey {
 
     fn try_from(value: &Value) -> Result<Self, WireError> {
         if !is_key(value) {
-            return Err(WireError::malformed("a key that is neither text, number, bytes nor tuple"));
+            return Err(WireError::malformed(
+                "a key that is neither text, number, bytes nor tuple",
+            ));
         }
         let mut packer = Packer::new();
         value.pack(&mut packer);

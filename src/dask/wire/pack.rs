@@ -1,8 +1,8 @@
 //! Writing messages.
 
 use bytes::Bytes;
-use rmp::encode as rmp;
 use rmp::buffer::ByteBuf;
+use rmp::encode as rmp;
 
 use super::frame::Outgoing;
 use super::serialized::{Pickled, Serialized};

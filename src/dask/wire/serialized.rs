@@ -132,10 +132,8 @@ impl Pickled {
     /// Of a pickle without buffers.
     pub fn new(pickle: &[u8]) -> Self {
         let mut packer = Packer::new();
-        packer.fields(&[
-            ("pickled-obj", &Bytes::copy_from_slice(pickle)),
-            ("num-sub-frames", &0u64),
-        ]);
+        packer
+            .fields(&[("pickled-obj", &Bytes::copy_from_slice(pickle)), ("num-sub-frames", &0u64)]);
         Self { header: packer.into_msgpack().into(), frames: Vec::new() }
     }
 
@@ -197,7 +195,8 @@ impl<'a> Logical<'a> {
         let mut cut = Vec::new();
         let mut shown = 0;
         for (count, offset) in counts.into_iter().zip(offsets) {
-            let end = offset.checked_add(count).filter(|end| *end <= parts.len()).ok_or_else(wrong)?;
+            let end =
+                offset.checked_add(count).filter(|end| *end <= parts.len()).ok_or_else(wrong)?;
             shown += count;
             WireError::check("shown parts", shown as u64, parts.len() as u64)?;
             cut.push(offset..end);
@@ -211,11 +210,7 @@ impl<'a> Logical<'a> {
 
     /// The parts of a frame.
     fn get(&self, at: usize) -> &'a [Bytes] {
-        if self.cut.is_empty() {
-            &self.parts[at..=at]
-        } else {
-            &self.parts[self.cut[at].clone()]
-        }
+        if self.cut.is_empty() { &self.parts[at..=at] } else { &self.parts[self.cut[at].clone()] }
     }
 
     /// A frame in one piece, copied only if it was cut.
@@ -258,9 +253,10 @@ fn content(
             };
             Content::Plain(unpack::plain_shared(&joined)?)
         }
-        Some("pickle") if !frames.is_empty() => {
-            Content::Pickle(whole(frames.start), (frames.start + 1..frames.end).map(whole).collect())
-        }
+        Some("pickle") if !frames.is_empty() => Content::Pickle(
+            whole(frames.start),
+            (frames.start + 1..frames.end).map(whole).collect(),
+        ),
         Some("error") => {
             let text = frames.map(|at| String::from_utf8_lossy(&whole(at)).into_owned());
             Content::Error(text.collect())

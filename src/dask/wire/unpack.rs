@@ -130,7 +130,8 @@ impl Unpacker<'_> {
 
     fn text(&mut self, len: usize) -> Result<Value, WireError> {
         let text = self.left.get(..len).ok_or_else(ended)?;
-        let text = std::str::from_utf8(text).map_err(|_| WireError::malformed("text not in UTF-8"))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| WireError::malformed("text not in UTF-8"))?;
         let text = text.to_owned();
         self.left.advance(len);
         Ok(Value::Str(text))
@@ -141,9 +142,8 @@ impl Unpacker<'_> {
     }
 
     fn map(&mut self, len: usize, depth: u32) -> Result<Value, WireError> {
-        let entries = self.items(len, |unpacker| {
-            Ok((unpacker.value(depth + 1)?, unpacker.value(depth + 1)?))
-        })?;
+        let entries = self
+            .items(len, |unpacker| Ok((unpacker.value(depth + 1)?, unpacker.value(depth + 1)?)))?;
         self.meaning(Map(entries))
     }
 
@@ -171,7 +171,8 @@ impl Unpacker<'_> {
 
     /// What a map stands for, mostly itself.
     fn meaning(&mut self, mut map: Map) -> Result<Value, WireError> {
-        let Some(mark) = map.named().map(|(name, _)| name).find(|name| name.starts_with("__")) else {
+        let Some(mark) = map.named().map(|(name, _)| name).find(|name| name.starts_with("__"))
+        else {
             return Ok(Value::Map(map));
         };
         match mark {

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::dask::wire::capabilities::Forms;
+use crate::dask::wire::WireKey;
 use crate::dask::wire::call::EMPTY;
+use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::pack::{Batch, Named, Pack};
 use crate::dask::wire::pickle;
 use crate::dask::wire::serialized::{BYTES_CLASS, Serialized};
-use crate::dask::wire::WireKey;
 
 /// When something began and ended, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]

@@ -22,20 +22,31 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// For results. After the answer comes [`is_delivered`], and before that nothing is.
-    GetData { keys: Vec<WireKey>, who: Option<String> },
+    GetData {
+        keys: Vec<WireKey>,
+        who: Option<String>,
+    },
     /// To hold these results.
-    UpdateData { data: Vec<(WireKey, Value)> },
+    UpdateData {
+        data: Vec<(WireKey, Value)>,
+    },
     /// To get these results from others.
-    Gather { who_has: WhoHas },
+    Gather {
+        who_has: WhoHas,
+    },
     /// To drop these.
-    FreeKeys { keys: Vec<WireKey> },
+    FreeKeys {
+        keys: Vec<WireKey>,
+    },
     /// What it has.
     Keys,
     Identity,
     Versions,
     Ping,
     /// To leave.
-    Terminate { reason: String },
+    Terminate {
+        reason: String,
+    },
     /// To run a Python function, which it can't.
     Run,
     /// Something that only a worker in Python has, and whoever asks can do without: the answer that does no
