@@ -1,5 +1,12 @@
 """Holds `golden.txt` against the Dask that this Python has: it must read every message, and have a method that
-takes it. With `write PATH`, writes what Dask itself would send, for the Rust side to read."""
+takes it. Runs in the project's folder.
+
+    python tests/dask/golden.py
+
+Writes what Dask itself sends to `written.txt`, which the Rust tests read (like this, so that no paths are in it):
+
+    python -c "exec(compile(open('tests/dask/golden.py').read(), 'golden.py', 'exec'))" write
+"""
 
 import ast
 import inspect
@@ -13,7 +20,7 @@ from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.scheduler import Scheduler
 from distributed.worker import Worker
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path("tests/dask")
 NEW = "expr_ser" in inspect.signature(Scheduler.update_graph).parameters
 RELEASE = tuple(int(part) for part in distributed.__version__.split(".")[:3])
 
@@ -204,8 +211,8 @@ def line(frame):
     return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in bytes(frame))
 
 
-def write(path):
-    with open(path, "w") as file:
+def write():
+    with open(HERE / "written.txt", "w") as file:
         for name, message in samples():
             file.write(f"{name}\n")
             for frame in dumps(message):
@@ -225,7 +232,7 @@ def write(path):
 
 
 if sys.argv[1:2] == ["write"]:
-    write(sys.argv[2])
+    write()
 else:
     count = 0
     for name, frames in golden().items():

@@ -240,7 +240,7 @@ fn content(
     let whole = |at| logical.whole(at);
     Ok(match header.text("serializer") {
         Some("dask") => match header.take_text("type").unwrap_or_default().as_str() {
-            "bytes" | "builtins.bytes" | "builtins.bytearray" | "builtins.memoryview" => {
+            "bytes" | "bytearray" | "memoryview" => {
                 let parts = frames.flat_map(|at| logical.get(at).iter().cloned());
                 Content::Bytes(parts.filter(|part| !part.is_empty()).collect())
             }
@@ -258,8 +258,8 @@ fn content(
             (frames.start + 1..frames.end).map(whole).collect(),
         ),
         Some("error") => {
-            let text = frames.map(|at| String::from_utf8_lossy(&whole(at)).into_owned());
-            Content::Error(text.collect())
+            let text: Vec<_> = frames.map(whole).collect();
+            Content::Error(String::from_utf8_lossy(&text.join(&b'\n')).into_owned())
         }
         other => Content::Other(other.unwrap_or_default().to_owned()),
     })

@@ -1,0 +1,535 @@
+//! The protocol of a Dask cluster: what Dask itself wrote is read, what is written is read back, and no bytes
+//! make it panic or take memory that they don't pay for.
+
+#![cfg(feature = "dask")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::{Buf, Bytes};
+use ensue::dask::wire::capabilities::{self, Forms, Refusal, Version, by_release};
+use ensue::dask::wire::client::Event;
+use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
+use ensue::dask::wire::graph::GraphForm;
+use ensue::dask::wire::pack::{Batch, Pack, Packer};
+use ensue::dask::wire::pickle::{self, Node, Pickler};
+use ensue::dask::wire::serialized::{Content, Kind, Pickled, Serialized};
+use ensue::dask::wire::value::{Map, Member, Value};
+use ensue::dask::wire::worker::order::{Order, Priority};
+use ensue::dask::wire::worker::register::{Beat, Registered};
+use ensue::dask::wire::worker::serve::{Ask, Request, is_delivered};
+use ensue::dask::wire::{WireError, call, failure, handshake, unpack};
+use proptest::prelude::*;
+
+/// What Dask wrote, by name; see `tests/dask/golden.py`.
+fn written() -> BTreeMap<String, Vec<Bytes>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dask/written.txt");
+    let mut messages: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
+    let mut name = String::new();
+    for line in fs::read_to_string(path).unwrap().lines() {
+        match line.strip_prefix("  ") {
+            Some(frame) => messages.get_mut(&name).unwrap().push(unescape(frame)),
+            None => {
+                name = line.to_owned();
+                messages.insert(name.clone(), Vec::new());
+            }
+        }
+    }
+    messages
+}
+
+fn unescape(line: &str) -> Bytes {
+    let mut parts = line.split("\\x");
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    bytes.into()
+}
+
+fn read(name: &str) -> Map {
+    match unpack::message(&written()[name]).unwrap() {
+        Value::Map(map) => map,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+fn object(name: &str) -> Content {
+    let mut map = read(name);
+    let data = map.take("data");
+    let value = data.as_map().unwrap_or(&map).get("k").unwrap().clone();
+    match value {
+        Value::Serialized(object) => object.content().unwrap(),
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+fn bytes(text: &'static str) -> Content {
+    Content::Bytes(vec![text.into()])
+}
+
+#[test]
+fn what_dask_says_of_exceptions_is_read() {
+    let text = |name: &str| {
+        let exception =
+            failure::exception(read(&format!("exception {name}")).get("exception").unwrap());
+        (exception.to_string(), exception.cause.map(|cause| cause.to_string()))
+    };
+    let alone = |text: &str| (text.to_owned(), None);
+    assert_eq!(text("division"), alone("ZeroDivisionError: division by zero"));
+    assert_eq!(
+        text("cause"),
+        ("ValueError: ('a', 1)".to_owned(), Some("KeyError: 'k'".to_owned()))
+    );
+    assert_eq!(text("os"), alone("FileNotFoundError: [Errno 2] No such file or directory"));
+    assert_eq!(text("key"), alone("KeyError: 'k'"));
+    assert_eq!(text("nothing"), alone("RuntimeError"));
+    assert_eq!(
+        text("mixed"),
+        alone(
+            "ValueError: ([1, (2.5, None)], {'k': b'\\x00'}, {3}, <number of 26 bytes>, <ValueError>)"
+        )
+    );
+    assert_eq!(text("own"), alone("Busted: text"));
+}
+
+#[test]
+fn objects_of_dask_are_read() {
+    assert_eq!(object("object bytes"), bytes("payload"));
+    assert_eq!(object("object bytearray"), bytes("payload"));
+    assert!(
+        matches!(object("object int"), Content::Pickle(pickle, _) if &pickle[..] == b"\x80\x05K\x05.")
+    );
+    let Content::Items(Kind::List, items) = object("object list") else { panic!() };
+    assert_eq!((items.len(), &items[1]), (3, &bytes("two")));
+    let Content::Entries(entries) = object("object dict") else { panic!() };
+    assert_eq!(entries[0], ("a".into(), bytes("x")));
+    assert_eq!(entries[1].0, Value::Array(vec!["t".into(), 1.into()]));
+    assert_eq!(object("object set"), Content::Items(Kind::Set, vec![bytes("one")]));
+    assert!(matches!(object("object complex"), Content::Pickle(..)));
+}
+
+#[test]
+fn objects_in_forms_we_asked_for_are_read() {
+    assert_eq!(object("msgpack int"), Content::Plain(5.into()));
+    let items = vec![Content::Plain(1.into()), bytes("two")];
+    assert_eq!(object("msgpack list"), Content::Items(Kind::List, items));
+    let complex = "Could not serialize object of type complex".to_owned();
+    assert_eq!(object("msgpack complex"), Content::Error(complex));
+}
+
+#[test]
+fn parts_of_frames_are_joined() {
+    let Content::Items(Kind::List, items) = object("split") else { panic!() };
+    let parts = ["0123", "4567", "89"].map(Bytes::from).to_vec();
+    assert_eq!(items[0], Content::Bytes(parts));
+    assert_eq!(items[1], Content::Pickle(Bytes::from_static(b"\x80\x05K\x07."), vec![]));
+    assert_eq!(items[2], bytes("ab"));
+}
+
+#[test]
+fn what_is_compressed_stays_closed_and_goes_on_as_it_came() {
+    let Value::Serialized(object) = read("compressed").take("k") else { panic!() };
+    assert_eq!(object.content(), Err(WireError::Compressed("zlib".to_owned())));
+    let mut packer = Packer::new();
+    packer.map(1);
+    packer.str("k");
+    object.pack(&mut packer);
+    assert_eq!(frames(&packer.finish()), written()["compressed"]);
+}
+
+#[test]
+fn keys_enumerations_and_pickles_of_dask_are_read() {
+    let map = read("keys");
+    let who_has = call::who_has_reply(map.get("who_has").unwrap().clone()).unwrap();
+    let names: Vec<_> = who_has.iter().map(|(key, _)| key.to_string()).collect();
+    assert_eq!(names, ["s", "3", "('t', 1, b'b', 0.5)"]);
+    assert_eq!(who_has[2].1, ["a", "b"]);
+    assert!(matches!(map.get("n"), Some(Value::Set(items)) if items.len() == 2));
+    let mut map = read("pickled");
+    assert_eq!(map.text("status"), Some("paused"));
+    let Value::Pickled(pickled) = map.take("run_spec") else { panic!() };
+    assert!(pickle::read(&pickled.pickle().unwrap()).is_ok());
+}
+
+fn map(fields: &[(&str, Value)]) -> Map {
+    Map(fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
+}
+
+fn texts(items: &[&str]) -> Value {
+    Value::Array(items.iter().map(|item| (*item).into()).collect())
+}
+
+#[test]
+fn orders_are_read_and_may_have_more_than_we_know() {
+    let rust = map(&[
+        ("fn", "app::inc".into()),
+        ("args", Value::Bin("x".into())),
+        ("deps", texts(&["a", "b", "a"])),
+    ]);
+    let order = map(&[
+        ("op", "compute-task".into()),
+        ("key", "s".into()),
+        ("run_id", 7.into()),
+        ("priority", Value::Array(vec![0.into(), Value::Float(-1.0), 3.into()])),
+        ("stimulus_id", "compute-1".into()),
+        ("who_has", Value::Map(map(&[("a", texts(&["tcp://a:1"]))]))),
+        ("nbytes", Value::Map(map(&[("a", 17.into())]))),
+        ("run_spec", Value::Pickled(Box::new(Pickled::new(b"N.")))),
+        ("resource_restrictions", Value::Map(map(&[("rust", 1.into())]))),
+        ("actor", Value::Bool(false)),
+        ("annotations", Value::Map(map(&[("rust", Value::Map(rust)), ("span", "x".into())]))),
+        ("span_id", Value::Nil),
+        ("new", "thing".into()),
+    ]);
+    let Order::Compute(compute) = Order::read(order).unwrap() else { panic!() };
+    assert_eq!((compute.key.as_str(), compute.run), (Some("s"), 7));
+    assert_eq!((&*compute.stimulus, compute.resources[0].1), ("compute-1", 1.0));
+    assert_eq!(compute.who_has, [("a".into(), vec!["tcp://a:1".to_owned()])]);
+    assert_eq!(compute.sizes, [("a".into(), 17)]);
+    let rust = compute.rust.unwrap();
+    assert_eq!((&*rust.function, &rust.args[..], rust.inputs.len()), ("app::inc", &b"x"[..], 3));
+    assert!(compute.priority < Priority(vec![0.0, -1.0, 4.0]));
+    assert!(compute.priority > Priority(vec![0.0, -1.0]));
+
+    let free =
+        map(&[("op", "free-keys".into()), ("keys", texts(&["a"])), ("stimulus_id", "s".into())]);
+    let expected = Order::Free { keys: vec!["a".into()], stimulus: "s".to_owned() };
+    assert_eq!(Order::read(free), Ok(expected));
+    let steal =
+        map(&[("op", "steal-request".into()), ("key", "a".into()), ("stimulus_id", "s".into())]);
+    assert_eq!(Order::read(steal), Ok(Order::Steal { key: "a".into(), stimulus: "s".to_owned() }));
+    let other = map(&[("op", "dance".into())]);
+    assert_eq!(Order::read(other), Ok(Order::Other("dance".to_owned())));
+    assert!(Order::read(map(&[("op", "steal-request".into())])).is_err());
+}
+
+#[test]
+fn events_are_read() {
+    let event = |fields: &[(&str, Value)]| Event::read(map(fields)).unwrap();
+    assert_eq!(
+        event(&[("op", "stream-start".into()), ("warning", "old".into()), ("error", "".into())]),
+        Event::Started { warning: "old".to_owned() }
+    );
+    assert_eq!(
+        event(&[("op", "key-in-memory".into()), ("key", 3.into()), ("type", Value::Nil)]),
+        Event::InMemory { key: Value::Int(3).key().unwrap(), workers: vec![] }
+    );
+    assert_eq!(
+        event(&[("op", "cancelled-keys".into()), ("keys", texts(&["a"]))]),
+        Event::Cancelled { keys: vec!["a".into()], reason: None }
+    );
+    let Event::Erred { key, exception, .. } =
+        event(&[("op", "task-erred".into()), ("key", "a".into()), ("exception", "text".into())])
+    else {
+        panic!()
+    };
+    assert_eq!((key.as_str(), failure::exception(&exception).text), (Some("a"), "text".to_owned()));
+    assert_eq!(event(&[("op", "stream-closed".into())]), Event::Closed);
+}
+
+#[test]
+fn replies_are_read() {
+    let said = |fields: &[(&str, Value)]| Value::Map(map(fields));
+    let failed = said(&[("status", "uncaught-error".into()), ("exception_text", "no".into())]);
+    assert_eq!(
+        call::data_reply(failed).unwrap_err().to_string(),
+        "the call failed on the other side: no"
+    );
+    assert_eq!(call::reply(Value::Nil), Err(call::CallError::Nothing));
+    let data = said(&[("k", Value::Nil)]);
+    let data = call::data_reply(said(&[("status", "OK".into()), ("data", data)]));
+    assert_eq!(data, Ok(call::Data::Here(vec![("k".into(), Value::Nil)])));
+    assert_eq!(call::data_reply(said(&[("status", "busy".into())])), Ok(call::Data::Busy));
+    let missing = said(&[("status", "error".into()), ("keys", texts(&["a"]))]);
+    assert_eq!(call::data_reply(missing), Ok(call::Data::Missing(vec!["a".into()])));
+    let joined = said(&[
+        ("status", "OK".into()),
+        ("heartbeat-interval", Value::Float(0.5)),
+        ("time", Value::Float(1.0)),
+        ("worker-plugins", Value::Nil),
+    ]);
+    let expected = Registered::Joined { heartbeat: 0.5, warning: String::new() };
+    assert_eq!(Registered::read(joined.clone()), Ok(expected));
+    assert_eq!(Beat::read(joined), Ok(Beat::Again(0.5)));
+    assert_eq!(Beat::read(said(&[("status", "missing".into())])), Ok(Beat::Unknown));
+    let refused = said(&[("status", "error".into()), ("message", "name taken".into())]);
+    assert_eq!(Registered::read(refused), Ok(Registered::Refused("name taken".to_owned())));
+    let versions = map(&[("packages", said(&[("distributed", "2026.8.0".into())]))]);
+    assert_eq!(call::release(&versions), Some("2026.8.0"));
+}
+
+#[test]
+fn calls_to_a_worker_are_read() {
+    let call = |fields: &[(&str, Value)]| Request::read(Value::Map(map(fields))).unwrap();
+    let request = call(&[("op", "get_data".into()), ("keys", texts(&["a"])), ("who", Value::Nil)]);
+    assert_eq!(request.ask, Ask::GetData { keys: vec!["a".into()], who: None });
+    assert!(request.reply && !request.close);
+    let request = call(&[("op", "terminate".into()), ("reply", Value::Bool(false))]);
+    assert!(!request.reply && matches!(request.ask, Ask::Terminate { .. }));
+    assert!(matches!(call(&[("op", "actor_execute".into())]).ask, Ask::Other(..)));
+    assert!(is_delivered(&unpack::message(&frames(&call::delivered())).unwrap()));
+    assert!(Request::read("identity".into()).is_err());
+}
+
+#[test]
+fn handshakes_are_read() {
+    let ours = unpack::message(&frames(&handshake::ours())).unwrap();
+    let expected = handshake::Handshake { pickle: 5, compression: None };
+    assert_eq!(handshake::theirs(ours), Ok(expected));
+    assert!(handshake::theirs(Value::Map(Map::default())).is_err());
+}
+
+const NEWEST: &str = "\
+update_graph:self,client,expr_ser,keys,span_metadata,internal_priority,submitting_task,actors?,code?
+stimulus_cancel:self,keys,client,force,reason,msg
+handle_long_running:self,key,worker,run_id,compute_duration,stimulus_id
+handle_task_finished:self,key,worker,stimulus_id,msg?*
+add_client:self,comm,client,versions";
+
+fn ask(text: &str) -> Result<Forms, Refusal> {
+    let reply = map(&[("status", "OK".into()), ("result", text.into())]);
+    capabilities::forms(Value::Map(reply), "2099.1.0")
+}
+
+#[test]
+fn forms_are_chosen_by_what_the_scheduler_says() {
+    let newest = by_release("2026.8.0").unwrap();
+    assert_eq!(ask(NEWEST), Ok(newest));
+    let older = NEWEST.replace("expr_ser", "graph_header,graph_frames").replace(",reason,msg", "");
+    let older = older.replace("run_id,", "").replace("force", "force?");
+    assert_eq!(ask(&older), by_release("2024.12.1"));
+}
+
+#[test]
+fn what_a_scheduler_wants_and_we_do_not_know_is_refused() {
+    let refusal = ask(&NEWEST.replace("comm,client", "comm,client,token")).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "the scheduler (Dask 2099.1.0) is one that this version can't talk to: its `add_client` needs `token`"
+    );
+    let refusal = ask(&NEWEST.replace("span_metadata,", "")).unwrap_err();
+    assert!(refusal.to_string().ends_with("its `update_graph` doesn't take `span_metadata`"));
+    // What it can do without is no matter.
+    assert!(ask(&NEWEST.replace("comm,client", "comm,client,token?")).is_ok());
+}
+
+#[test]
+fn where_the_scheduler_may_not_be_asked_its_release_tells() {
+    let forms = |reply, release| capabilities::forms(reply, release);
+    let blocked = map(&[("status", "uncaught-error".into()), ("exception_text", "blocked".into())]);
+    let expected =
+        Forms { graph: GraphForm::Header, cancel_has_reason: true, long_running_has_run: true };
+    assert_eq!(forms(Value::Map(blocked.clone()), "2025.3.1"), Ok(expected));
+    assert_eq!(forms(Value::Nil, "2025.3.1"), Ok(expected));
+    let old = forms(Value::Map(blocked), "2024.8.2").unwrap_err();
+    assert_eq!(old.to_string(), "the scheduler is Dask 2024.8.2, and it takes 2024.11.0 or later");
+    assert!(forms(Value::Nil, "unknown").is_err());
+    assert_eq!(Version::parse("2026.8.0+3.gabc"), Some(Version(2026, 8, 0)));
+}
+
+fn frames(message: &Outgoing) -> Vec<Bytes> {
+    let mut reader = Reader::new(Limits::default());
+    reader.feed(&message.to_vec());
+    reader.next().unwrap().expect("it's whole")
+}
+
+/// Bytes that say they are a message of so many bytes and frames.
+fn forged(block: u64, count: u64, lengths: &[u64]) -> Vec<u8> {
+    [block, count].iter().chain(lengths).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_forged_length_costs_nothing() {
+    let mut reader = Reader::new(Limits::default());
+    reader.feed(&forged(1 << 39, 2, &[1, 1 << 38]));
+    reader.feed(&[0xc0; 1000]);
+    assert!(matches!(reader.next(), Err(WireError::Malformed(_))));
+    let mut reader = Reader::new(Limits::default());
+    reader.feed(&forged(24 + (1 << 38) + 1, 2, &[1, 1 << 38]));
+    for _ in 0..100 {
+        assert_eq!(reader.next(), Ok(None));
+        let space = reader.space().len();
+        assert!(space <= 2 << 20, "{space}");
+        reader.filled(10);
+    }
+}
+
+#[test]
+fn frames_that_do_not_fit_are_refused() {
+    let next = |bytes: &[u8]| {
+        let mut reader = Reader::new(Limits { message: 1000, frames: 10, head: 100 });
+        reader.feed(bytes);
+        reader.next()
+    };
+    assert!(matches!(next(&forged(1001, 1, &[])), Err(WireError::TooMuch { .. })));
+    assert!(matches!(next(&forged(200, 11, &[])), Err(WireError::TooMuch { .. })));
+    assert!(matches!(next(&forged(200, 1, &[101])), Err(WireError::TooMuch { .. })));
+    assert!(matches!(next(&forged(32, 2, &[8, u64::MAX])), Err(WireError::TooMuch { .. })));
+    assert!(matches!(next(&forged(8, 0, &[])), Err(WireError::Malformed(_))));
+    assert!(matches!(next(&forged(15, 1, &[])), Err(WireError::Malformed(_))));
+    assert!(matches!(next(&forged(20, 1, &[5])), Err(WireError::Malformed(_))));
+    assert_eq!(next(&forged(16, 1, &[0])), Ok(Some(vec![Bytes::new()])));
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let deep = |open: &[u8]| Bytes::from(open.repeat(1 << 16));
+    for open in [&b"\x91"[..], b"\x81\xc0", b"\xdd\0\0\0\x01", b"\xdf\xff\xff\xff\xff"] {
+        assert!(unpack::message(&[deep(open)]).is_err());
+    }
+    let mut pickled = b"\x80\x04".to_vec();
+    pickled.extend(b"(".repeat(1 << 16));
+    pickled.extend(b"t".repeat(1 << 16));
+    pickled.push(b'.');
+    assert!(pickle::read(&pickled.into()).is_ok());
+}
+
+#[test]
+fn a_frame_is_not_given_twice() {
+    let object = |at: u8| [&b"\x81\xae__Serialized__"[..], &[at]].concat();
+    let head = [&b"\x92"[..], &object(1), &object(1)].concat();
+    let header = Bytes::from_static(b"\x81\xaenum-sub-frames\x01");
+    let frames = [Bytes::from(head), header, Bytes::new()];
+    assert!(matches!(unpack::message(&frames), Err(WireError::TooMuch { .. })));
+    for at in [0, 2, 3, 0xff] {
+        assert!(unpack::message(&[object(at).into(), frames[1].clone()]).is_err());
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Nil),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        (i64::MAX as u64 + 1..).prop_map(Value::Uint),
+        (-1e9..1e9).prop_map(Value::Float),
+        "[a-zé_]{0,40}".prop_map(Value::Str),
+        payload().prop_map(Value::Bin),
+        payload().prop_map(|bytes| Value::Serialized(Box::new(Serialized::bytes(bytes)))),
+        payload().prop_map(|bytes| Value::Pickled(Box::new(Pickled::new(&bytes)))),
+        (any::<i8>(), payload()).prop_map(|(kind, bytes)| Value::Ext(kind, bytes)),
+        "[a-z]{1,9}".prop_map(|name| Value::Enum(Box::new(Member {
+            name,
+            module: "distributed.core".to_owned(),
+            class: "Status".to_owned(),
+        }))),
+    ];
+    leaf.prop_recursive(5, 64, 8, |inner| {
+        let items = prop::collection::vec(inner.clone(), 0..20);
+        let entries = prop::collection::vec(("[a-z]{0,9}".prop_map(Value::Str), inner), 0..8);
+        prop_oneof![
+            items.clone().prop_map(Value::Array),
+            items.prop_map(Value::Set),
+            entries.prop_map(|entries| Value::Map(Map(entries))),
+        ]
+    })
+}
+
+fn payload() -> impl Strategy<Value = Bytes> {
+    let any = prop::collection::vec(any::<u8>(), 0..400).prop_map(Bytes::from);
+    prop_oneof![8 => any, 1 => (60_000..200_000usize).prop_map(|len| vec![7; len].into())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_is_written_is_read(value in value(), cuts in prop::collection::vec(1..70_000usize, 1..20)) {
+        let mut packer = Packer::new();
+        value.pack(&mut packer);
+        let (message, bytes) = (packer.finish(), ());
+        let sent = [message.to_vec(), message.to_vec()].concat();
+        let mut reader = Reader::new(Limits::default());
+        let (mut at, mut read) = (0, 0);
+        for cut in cuts.iter().cycle() {
+            if at == sent.len() {
+                break;
+            }
+            let end = sent.len().min(at + cut);
+            reader.feed(&sent[at..end]);
+            at = end;
+            while let Some(frames) = reader.next().unwrap() {
+                prop_assert_eq!(&unpack::message(&frames).unwrap(), &value);
+                read += 1;
+            }
+        }
+        prop_assert_eq!((read, bytes), (2, ()));
+        prop_assert!(reader.is_between_messages());
+    }
+
+    #[test]
+    fn a_message_can_be_written_in_pieces(
+        frames in prop::collection::vec(payload(), 1..9),
+        steps in prop::collection::vec(1..5000usize, 1..9),
+    ) {
+        let mut message = Outgoing::new(frames.clone());
+        let whole = message.to_vec();
+        let mut sent = Vec::new();
+        for step in steps.iter().cycle() {
+            if !message.has_remaining() {
+                break;
+            }
+            let first: Vec<u8> = message.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            let count = (*step).min(first.len());
+            sent.extend_from_slice(&first[..count]);
+            message.advance(count);
+        }
+        prop_assert_eq!(&sent, &whole);
+        let mut reader = Reader::new(Limits::default());
+        reader.feed(&whole);
+        prop_assert_eq!(reader.next(), Ok(Some(frames)));
+    }
+
+    #[test]
+    fn frames_may_come_after_the_first_block(
+        frames in prop::collection::vec(payload(), 1..9),
+        bundled in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = Outgoing::new(frames.clone()).to_vec();
+        let bundled = bundled.index(frames.len());
+        let block = 8 + 8 * frames.len() + frames[..bundled].iter().map(Bytes::len).sum::<usize>();
+        bytes[..8].copy_from_slice(&(block as u64).to_le_bytes());
+        let mut reader = Reader::new(Limits::default());
+        reader.feed(&bytes);
+        prop_assert_eq!(reader.next(), Ok(Some(frames)));
+    }
+
+    #[test]
+    fn batches_are_read_as_operations(names in prop::collection::vec("[a-z]{1,9}", 0..40)) {
+        let mut batch = Batch::new();
+        let payload = Serialized::bytes(Bytes::from_static(b"x"));
+        names.iter().for_each(|name| batch.push(&[("op", name), ("data", &payload)]));
+        prop_assert_eq!(batch.len(), names.len());
+        let read = unpack::operations(&frames(&batch.finish())).unwrap();
+        let ops: Vec<_> = read.iter().map(|map| map.text("op").unwrap().to_owned()).collect();
+        prop_assert_eq!(ops, names);
+    }
+
+    #[test]
+    fn numbers_and_text_in_pickles_are_read(int in any::<i128>(), shift in 0..127u32, text in "\\PC{0,300}") {
+        let mut pickler = Pickler::new();
+        pickler.tuple(|to| {
+            to.int(int >> shift);
+            to.str(&text);
+            to.bytes(text.as_bytes());
+        });
+        let objects = pickle::read(&pickler.finish().into()).unwrap();
+        let items: Vec<_> = objects.items(objects.root()).iter().map(|id| objects.get(*id)).collect();
+        let bytes = Bytes::from(text.clone());
+        prop_assert_eq!(items, [&Node::Int(int >> shift), &Node::Str(text), &Node::Bytes(bytes)]);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut reader = Reader::new(Limits::default());
+        reader.feed(&bytes);
+        while let Ok(Some(frames)) = reader.next() {
+            let _ = unpack::message(&frames);
+        }
+        let _ = unpack::plain(&bytes);
+        let _ = pickle::exception(&bytes.into());
+    }
+}
