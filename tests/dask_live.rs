@@ -1,0 +1,562 @@
+//! The protocol against stock schedulers and workers, of each release that `ENSUE_DASK` has an environment of:
+//! folders with `bin/dask`, separated by colons. Without any there's nothing to test.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io::{IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes};
+use ensue::dask::wire::capabilities::{self, Forms, by_release};
+use ensue::dask::wire::client::{self, Event};
+use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
+use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
+use ensue::dask::wire::pack::Batch;
+use ensue::dask::wire::serialized::{Content, Serialized};
+use ensue::dask::wire::value::{Map, Value};
+use ensue::dask::wire::worker::order::{Compute, Order};
+use ensue::dask::wire::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
+use ensue::dask::wire::worker::report::{self, Run, Span, Stolen};
+use ensue::dask::wire::worker::serve::{self, Ask, Request};
+use ensue::dask::wire::{WireKey, call, failure, handshake, unpack};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    let environments = std::env::var("ENSUE_DASK").unwrap_or_default();
+    for folder in environments.split(':').filter(|folder| !folder.is_empty()) {
+        print!("Dask in {folder} ... ");
+        let release = talk(Path::new(folder));
+        println!("{release} ok");
+    }
+}
+
+fn talk(environment: &Path) -> String {
+    let cluster = Cluster::start(environment);
+    let mut calls = Comm::connect(&cluster.address);
+    let versions = call::map_reply(calls.call(call::versions())).unwrap();
+    let release = call::release(&versions).unwrap().to_owned();
+    let forms = capabilities::forms(calls.call(capabilities::question()), &release).unwrap();
+    assert_eq!(Ok(forms), by_release(&release));
+
+    let store = Store::default();
+    let mut worker = Worker::join(&cluster.address, &versions, &store);
+    let mut client = Client::join(&cluster.address, &versions, forms);
+
+    compute(&mut client, &mut worker, &mut calls);
+    fail_and_try_again(&mut client, &mut worker, &mut calls);
+    cancel(&mut client, &mut worker);
+    scatter(&mut client, &mut worker, &mut calls);
+    let _python = cluster.stock_worker(&mut calls);
+    mix(&mut client, &mut worker, &mut calls);
+    steal(&mut client, &mut worker);
+
+    worker.stream.batch(report::close);
+    client.stream.batch(client::close);
+    let log = cluster.stop();
+    assert!(!log.contains("Traceback"), "{log}");
+    release
+}
+
+const OURS: Annotations<'static> = Annotations {
+    resources: &[("rust", 1.0)],
+    priority: Some(1),
+    retries: Some(1),
+    workers: &[],
+    allow_other_workers: false,
+};
+
+/// Two tasks of ours, one of which needs the other, by way of all that has their results.
+fn compute(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
+    let mut graph = Graph::new();
+    let rust = |args, inputs| Call::Rust { function: "inc", args, inputs };
+    graph.add("inc-1", &rust(b"one", &[]), &OURS);
+    graph.add("add-1", &rust(b"two", &["inc-1", "inc-1"]), &OURS);
+    client.submit(&graph, &["inc-1", "add-1"], None);
+
+    let first = worker.compute("inc-1");
+    assert_eq!(first.resources, [("rust".to_owned(), 1.0)]);
+    let rust = first.rust.as_ref().unwrap();
+    assert_eq!((&*rust.function, &rust.args[..], &rust.inputs[..]), ("inc", &b"one"[..], &[][..]));
+    worker.finish(&first, b"result one");
+    client.in_memory("inc-1");
+    let second = worker.compute("add-1");
+    assert_eq!(second.rust.as_ref().unwrap().inputs, ["inc-1".into(), "inc-1".into()]);
+    assert_eq!(second.who_has, [("inc-1".into(), vec![worker.address.clone()])]);
+    assert_eq!(second.sizes, [("inc-1".into(), 10)]);
+    worker.finish(&second, b"result two");
+    client.in_memory("add-1");
+
+    let who_has = call::who_has_reply(calls.call(call::who_has(&["add-1"]))).unwrap();
+    assert_eq!(who_has, [("add-1".into(), vec![worker.address.clone()])]);
+    assert_eq!(fetch(&worker.address, "add-1"), Content::Bytes(vec!["result two".into()]));
+    let gathered = call::data_reply(calls.call(call::gather(&["add-1"], &call::FORMS))).unwrap();
+    let call::Data::Here(data) = gathered else { panic!("{gathered:?}") };
+    assert_eq!(content(&data[0].1), Content::Bytes(vec!["result two".into()]));
+
+    client.stream.batch(|to| client::releases_keys(to, &["add-1", "inc-1"]));
+    worker.freed(&["add-1", "inc-1"]);
+}
+
+fn fail_and_try_again(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
+    let mut graph = Graph::new();
+    graph.add("bad-1", &Call::Rust { function: "bad", args: b"", inputs: &[] }, &OURS);
+    client.submit(&graph, &["bad-1"], None);
+    for _ in 0..2 {
+        let task = worker.compute("bad-1");
+        worker.fail(&task, "it's broken");
+    }
+    assert_eq!(client.erred("bad-1"), "RuntimeError: it's broken");
+    calls.call(call::retry("client", &["bad-1"]));
+    let task = worker.compute("bad-1");
+    worker.finish(&task, b"");
+    client.in_memory("bad-1");
+}
+
+fn cancel(client: &mut Client, worker: &mut Worker) {
+    let mut graph = Graph::new();
+    graph.add("slow-1", &Call::Rust { function: "slow", args: b"", inputs: &[] }, &OURS);
+    client.submit(&graph, &["slow-1"], Some(&["slow-1"]));
+    let task = worker.compute("slow-1");
+    let forms = client.forms;
+    worker.stream.batch(|to| report::long_running(to, &forms, &run(&task), 0.5));
+    client.stream.batch(|to| client::cancel_keys(to, &forms, &["slow-1"], false, "a test"));
+    client.wait("cancelled", |event| match event {
+        Event::Cancelled { keys, .. } if keys == ["slow-1".into()] => Some(()),
+        _ => None,
+    });
+    worker.freed(&["slow-1"]);
+}
+
+fn scatter(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
+    let data = [(WireKey::from("data-1"), Serialized::bytes("scattered".into()))];
+    calls.call(call::scatter("client", &data, None));
+    client.in_memory("data-1");
+    assert_eq!(fetch(&worker.address, "data-1"), Content::Bytes(vec!["scattered".into()]));
+}
+
+/// Functions in Python, on results of ours.
+fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
+    let python = Annotations { workers: &["python"], ..Annotations::default() };
+    let call = |module, name, args| Call::Python { module, name, args };
+    let mut graph = Graph::new();
+    let list = [Arg::List(vec![Arg::Result("data-1"), Arg::Tuple(vec![Arg::Int(1)])])];
+    let join = [Arg::Bytes(b"+"), Arg::List(vec![Arg::Result("data-1"), Arg::Bytes(b"x")])];
+    graph.add("len-1", &call("builtins", "len", &[Arg::Result("data-1")]), &python);
+    graph.add("list-1", &call("builtins", "len", &list), &python);
+    graph.add("join-1", &call("builtins", "bytes.join", &join), &python);
+    graph.add("div-1", &call("operator", "truediv", &[Arg::Int(1), Arg::Int(0)]), &python);
+    graph.add("ours-1", &Call::Rust { function: "f", args: b"", inputs: &["join-1"] }, &OURS);
+    client.submit(&graph, &["len-1", "list-1", "join-1", "div-1", "ours-1"], None);
+    client.all_in_memory(
+        &["len-1", "list-1", "join-1"],
+        "div-1",
+        "ZeroDivisionError: division by zero",
+    );
+
+    let who_has = call::who_has_reply(calls.call(call::who_has(&["len-1"]))).unwrap();
+    let address = &who_has[0].1[0];
+    assert_eq!(fetch(address, "len-1"), Content::Plain(9.into()));
+    assert_eq!(fetch(address, "list-1"), Content::Plain(2.into()));
+    assert_eq!(fetch(address, "join-1"), Content::Bytes(vec!["scattered+x".into()]));
+
+    let task = worker.compute("ours-1");
+    let (key, addresses) = &task.who_has[0];
+    assert_eq!((key.as_str(), &addresses[0]), (Some("join-1"), address));
+    worker.stream.batch(|to| report::refresh_who_has(to, &["join-1".into()], "refresh"));
+    worker.wait("who has it", |order| match order {
+        Order::WhoHas { who_has, .. } => Some(assert_eq!(who_has[0].1, [address.as_str()])),
+        _ => None,
+    });
+    worker.store.lock().unwrap().insert("join-1".into(), Serialized::bytes("scattered+x".into()));
+    worker.stream.batch(|to| report::has(to, &["join-1".into()], &task.stimulus));
+    worker.stream.batch(|to| report::released(to, &"join-1".into(), &task.stimulus));
+    worker.finish(&task, b"last");
+    client.in_memory("ours-1");
+}
+
+/// Being paused, and an answer that nobody waits for, are no mistakes.
+fn steal(client: &mut Client, worker: &mut Worker) {
+    worker.stream.batch(|to| {
+        report::status(to, "paused", "pause");
+        report::status(to, "running", "go on");
+        report::stolen(to, &"nobody's".into(), Stolen::Unknown, "steal");
+        report::keep_alive(to);
+    });
+    client.stream.batch(client::heartbeat);
+    client.stream.batch(|to| client::report_key(to, &"ours-1"));
+    client.in_memory("ours-1");
+    client.stream.batch(|to| client::desires_keys(to, &["ours-1"]));
+}
+
+fn fetch(address: &str, key: &str) -> Content {
+    let mut comm = Comm::connect(address);
+    let data = call::data_reply(comm.call(call::get_data(&[key], None, &call::FORMS))).unwrap();
+    comm.send(call::delivered());
+    let call::Data::Here(data) = data else { panic!("{data:?}") };
+    assert_eq!(data[0].0.as_str(), Some(key));
+    content(&data[0].1)
+}
+
+fn content(value: &Value) -> Content {
+    match value {
+        Value::Serialized(object) => object.content().unwrap(),
+        Value::Bin(bytes) => Content::Bytes(vec![bytes.clone()]),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn run(task: &Compute) -> Run<'_> {
+    Run { key: &task.key, run: task.run, stimulus: &task.stimulus }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+struct Client {
+    stream: Comm,
+    forms: Forms,
+}
+
+impl Client {
+    fn join(scheduler: &str, versions: &Map, forms: Forms) -> Self {
+        let mut stream = Comm::connect(scheduler);
+        stream.send(client::register("client", versions));
+        let mut client = Self { stream, forms };
+        client.wait("the stream", |event| match event {
+            Event::Started { warning } => Some(assert_eq!(warning, "")),
+            _ => None,
+        });
+        client
+    }
+
+    fn submit(&mut self, graph: &Graph, keys: &[&str], order: Option<&[&str]>) {
+        let form = self.forms.graph;
+        self.stream.batch(|to| UpdateGraph { graph, form, keys, order }.push(to));
+    }
+
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+        self.stream.wait(what, |operation| wanted(Event::read(operation).unwrap()))
+    }
+
+    fn in_memory(&mut self, name: &str) {
+        self.wait(name, |event| match event {
+            Event::InMemory { ref key, .. } => (key.as_str() == Some(name)).then_some(()),
+            Event::Erred { .. } | Event::Lost { .. } | Event::Cancelled { .. } | Event::Closed => {
+                panic!("{event:?} instead of {name}")
+            }
+            _ => None,
+        });
+    }
+
+    fn erred(&mut self, name: &str) -> String {
+        self.wait(name, |event| match event {
+            Event::Erred { key, exception, .. } if key.as_str() == Some(name) => {
+                Some(failure::exception(&exception).to_string())
+            }
+            _ => None,
+        })
+    }
+
+    fn all_in_memory(&mut self, names: &[&str], bad: &str, text: &str) {
+        let mut left = [names, &[bad]].concat();
+        self.wait("all", |event| {
+            let done = match event {
+                Event::InMemory { key, .. } => key,
+                Event::Erred { key, exception, .. } => {
+                    assert_eq!(failure::exception(&exception).to_string(), text);
+                    assert_eq!(key.as_str(), Some(bad));
+                    key
+                }
+                _ => return None,
+            };
+            left.retain(|name| done.as_str() != Some(name));
+            left.is_empty().then_some(())
+        });
+    }
+}
+
+type Store = Arc<Mutex<HashMap<WireKey, Serialized>>>;
+
+struct Worker {
+    stream: Comm,
+    address: String,
+    store: Store,
+}
+
+impl Worker {
+    fn join(scheduler: &str, versions: &Map, store: &Store) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let served = store.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let store = served.clone();
+                thread::spawn(move || serve(Comm::new(stream.unwrap()), &store));
+            }
+        });
+        let mut stream = Comm::connect(scheduler);
+        let metrics = Metrics { bandwidth: 1e8, ..Metrics::default() };
+        let registration = Registration {
+            address: &address,
+            name: "ours",
+            server_id: "Worker-ours",
+            threads: 2,
+            memory_limit: Some(1 << 30),
+            resources: &[("rust", 2.0)],
+            directory: "/tmp",
+            versions,
+            pid: std::process::id().into(),
+            now: now(),
+            metrics: &metrics,
+        };
+        let joined = Registered::read(stream.call(registration.message())).unwrap();
+        let Registered::Joined { heartbeat: seconds, warning } = joined else {
+            panic!("{joined:?}")
+        };
+        assert!(seconds > 0.0 && warning.is_empty(), "{seconds} {warning}");
+        let mut other = Comm::connect(scheduler);
+        let taken = Registration { address: "tcp://127.0.0.1:1", ..registration };
+        let refused = Registered::read(other.call(taken.message())).unwrap();
+        assert!(matches!(&refused, Registered::Refused(text) if text.contains("name taken")));
+        let mut calls = Comm::connect(scheduler);
+        let executing = [("nothing".into(), 0.5)];
+        let metrics = Metrics { bandwidth_from: &[("tcp://127.0.0.1:1", (1e8, 2))], ..metrics };
+        let beat = Beat::read(calls.call(heartbeat(&address, now(), &metrics, &executing)));
+        assert!(matches!(beat, Ok(Beat::Again(_))), "{beat:?}");
+        let beat = Beat::read(calls.call(heartbeat("tcp://127.0.0.1:1", now(), &metrics, &[])));
+        assert_eq!(beat, Ok(Beat::Unknown));
+        Self { stream, address, store: store.clone() }
+    }
+
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Order) -> Option<T>) -> T {
+        self.stream.wait(what, |operation| wanted(Order::read(operation).unwrap()))
+    }
+
+    fn compute(&mut self, name: &str) -> Compute {
+        self.wait(name, |order| match order {
+            Order::Compute(task) => Some(*task),
+            _ => None,
+        })
+    }
+
+    fn freed(&mut self, names: &[&str]) {
+        let mut left = names.to_vec();
+        self.wait("free-keys", |order| {
+            if let Order::Free { keys, .. } = order {
+                left.retain(|name| !keys.contains(&(*name).into()));
+            }
+            left.is_empty().then_some(())
+        });
+    }
+
+    fn finish(&mut self, task: &Compute, result: &'static [u8]) {
+        let result = Bytes::from_static(result);
+        let size = result.len() as u64;
+        self.store.lock().unwrap().insert(task.key.clone(), Serialized::bytes(result));
+        let took = Span { start: now() - 0.1, stop: now() };
+        self.stream.batch(|to| report::finished(to, &run(task), size, took));
+    }
+
+    fn fail(&mut self, task: &Compute, text: &str) {
+        let took = Span { start: now() - 0.1, stop: now() };
+        self.stream.batch(|to| report::erred(to, &run(task), text, took));
+    }
+}
+
+/// Answers one who has connected to our worker.
+fn serve(mut comm: Comm, store: &Store) {
+    comm.send(handshake::ours());
+    handshake::theirs(comm.receive().unwrap()).unwrap();
+    while let Some(message) = comm.receive() {
+        if serve::is_delivered(&message) {
+            continue;
+        }
+        let request = Request::read(message).unwrap();
+        let reply = match request.ask {
+            Ask::GetData { keys, .. } => {
+                let store = store.lock().unwrap();
+                let data: Vec<_> = keys
+                    .iter()
+                    .filter_map(|key| Some((key.clone(), store.get(key)?.clone())))
+                    .collect();
+                serve::data(&data)
+            }
+            Ask::UpdateData { data } => {
+                let sizes: Vec<_> = data.iter().map(|(key, _)| (key.clone(), 9)).collect();
+                for (key, value) in data {
+                    let Value::Serialized(object) = value else { panic!("{value:?}") };
+                    store.lock().unwrap().insert(key, *object);
+                }
+                serve::updated(&sizes)
+            }
+            Ask::Ping => serve::pong(),
+            Ask::Harmless(kind) => serve::harmless(kind),
+            _ => serve::unknown(),
+        };
+        if request.reply {
+            comm.send(reply);
+        }
+    }
+}
+
+struct Comm {
+    stream: TcpStream,
+    reader: Reader,
+    operations: VecDeque<Map>,
+}
+
+impl Comm {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, reader: Reader::new(Limits::default()), operations: VecDeque::new() }
+    }
+
+    fn connect(address: &str) -> Self {
+        let mut comm = Self::new(TcpStream::connect(address.trim_start_matches("tcp://")).unwrap());
+        comm.send(handshake::ours());
+        let theirs = handshake::theirs(comm.receive().unwrap()).unwrap();
+        assert_eq!((theirs.pickle, theirs.compression), (5, None));
+        comm
+    }
+
+    fn send(&mut self, mut message: Outgoing) {
+        while message.has_remaining() {
+            let slices: Vec<IoSlice<'_>> = message.slices();
+            let written = self.stream.write_vectored(&slices).unwrap();
+            message.advance(written);
+        }
+    }
+
+    fn batch(&mut self, write: impl FnOnce(&mut Batch)) {
+        let mut batch = Batch::new();
+        write(&mut batch);
+        self.send(batch.finish());
+    }
+
+    fn frames(&mut self) -> Option<Vec<Bytes>> {
+        loop {
+            if let Some(frames) = self.reader.next().unwrap() {
+                return Some(frames);
+            }
+            match self.stream.read(self.reader.space()) {
+                Ok(0) => return None,
+                Ok(bytes) => self.reader.filled(bytes),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Option<Value> {
+        Some(unpack::message(&self.frames()?).unwrap())
+    }
+
+    fn call(&mut self, message: Outgoing) -> Value {
+        self.send(message);
+        self.receive().expect("an answer")
+    }
+
+    /// The first operation of the stream that is wanted.
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Map) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = self.operations.pop_front().map(&mut wanted) {
+                if let Some(found) = found {
+                    return found;
+                }
+                continue;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what}");
+            let frames = self.frames().unwrap_or_else(|| panic!("the stream ended before {what}"));
+            self.operations.extend(unpack::operations(&frames).unwrap());
+        }
+    }
+}
+
+/// A scheduler of its own, which ends with this.
+struct Cluster {
+    address: String,
+    environment: PathBuf,
+    log: PathBuf,
+    process: Process,
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Cluster {
+    fn start(environment: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = std::env::temp_dir().join(format!("ensue-dask-{port}.log"));
+        let port = port.to_string();
+        let arguments = ["scheduler", "--host", "127.0.0.1", "--port", &port, "--no-dashboard"];
+        let process = run_dask(environment, &arguments, &log);
+        let address = format!("tcp://127.0.0.1:{port}");
+        let start = Instant::now();
+        while TcpStream::connect(&address[6..]).is_err() {
+            assert!(start.elapsed() < PATIENCE, "{}", fs::read_to_string(&log).unwrap());
+            thread::sleep(Duration::from_millis(100));
+        }
+        Self { address, environment: environment.to_owned(), log, process }
+    }
+
+    /// Waits for it: the name of a worker that isn't there yet is taken for that of a host, which may be ours.
+    fn stock_worker(&self, calls: &mut Comm) -> Process {
+        let arguments = [
+            "worker",
+            &self.address,
+            "--no-nanny",
+            "--name",
+            "python",
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+        ];
+        let process = run_dask(&self.environment, &arguments, &self.log.with_extension("worker"));
+        let start = Instant::now();
+        loop {
+            let identity = call::map_reply(calls.call(call::identity())).unwrap();
+            let workers = identity.get("workers").and_then(Value::as_map).unwrap();
+            let mut names = workers.named().filter_map(|(_, worker)| worker.as_map()?.text("id"));
+            if names.any(|name| name == "python") {
+                return process;
+            }
+            assert!(start.elapsed() < PATIENCE, "no stock worker");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What it wrote.
+    fn stop(self) -> String {
+        drop(self.process);
+        let log = fs::read_to_string(&self.log).unwrap();
+        let _ = fs::remove_file(&self.log);
+        let _ = fs::remove_file(self.log.with_extension("worker"));
+        log
+    }
+}
+
+fn run_dask(environment: &Path, arguments: &[&str], log: &Path) -> Process {
+    let file = fs::File::create(log).unwrap();
+    let child = Command::new(environment.join("bin/dask"))
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", "True")
+        .stdout(Stdio::null())
+        .stderr(file)
+        .spawn();
+    Process(child.expect("`bin/dask` in the environment"))
+}
