@@ -10,7 +10,7 @@ use ensue::{Client, ErrorKind, Sleep};
 
 use super::model::{Id, Outcome, Phase, Why};
 use super::ops;
-use super::script::{Action, End, Op};
+use super::script::{Action, End};
 use super::stream::Stream;
 use super::values::{Args, Code, Failure, Value};
 use super::waiting::Waiting;
@@ -138,20 +138,8 @@ impl<A: Args> Running<A> {
             fuse("poll of a future");
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
-            let is_fit = match action {
-                Action::Do(Op::DropClient) => {
-                    !blocking && model(|model| model.tasks[self.id].plan.timeout.is_none())
-                }
-                Action::Do(_) => true,
-                _ => !blocking,
-            };
-            if is_fit {
+            if !blocking || matches!(action, Action::Do(_)) {
                 self.current = self.begin(action, poller);
-            }
-            // A task that is closed in its last poll may keep its value, or not.
-            if matches!(action, Action::Do(Op::DropClient)) && is_fit {
-                poller.waker().wake_by_ref();
-                self.current = Some(Current::Yielded);
             }
             if let Some(Current::Yielded) = self.current {
                 return Err(Why::Yielded);

@@ -95,8 +95,6 @@ pub(crate) struct Task {
     pub(crate) started: bool,
     /// It could be run again.
     pub(crate) kept: bool,
-    /// It was cancelled as it failed. *Free*: whether it then keeps what it would take to run it again.
-    pub(crate) loose: bool,
     pub(crate) failures: u32,
     pub(crate) runs: u32,
     pub(crate) holds_limits: bool,
@@ -134,8 +132,11 @@ pub(crate) struct Model {
     pub(crate) last: Option<(Id, bool)>,
     pub(crate) capacity: [usize; 2],
     pub(crate) used: [usize; 2],
-    /// Something is polled from outside that may let go of what has failed meanwhile.
+    /// An await is polled that may let go of tasks before the model is told.
     pub(crate) lenient: bool,
+    /// What was given up meanwhile.
+    pub(crate) abandoned: Vec<Id>,
+    pub(crate) retries: usize,
     pub(crate) failure: Option<String>,
 }
 
@@ -171,6 +172,8 @@ impl Model {
             capacity,
             used: [0, 0],
             lenient: false,
+            abandoned: Vec::new(),
+            retries: 0,
             failure: None,
         }
     }
@@ -226,7 +229,6 @@ impl Model {
         match task.phase {
             Phase::Waiting | Phase::Ready | Phase::Delayed(_) => Some(true),
             Phase::Ended(Outcome::Error(..)) if task.kept && self.users(id) > 0 => Some(true),
-            Phase::Ended(_) if task.loose => None,
             Phase::Ended(_) => Some(false),
             _ => None,
         }
@@ -255,7 +257,6 @@ impl Model {
             taken: false,
             started: false,
             kept: true,
-            loose: false,
             failures: 0,
             runs: 0,
             holds_limits: false,
@@ -331,6 +332,7 @@ impl Model {
 
     /// Returns what `retry` is to return.
     pub(crate) fn retry(&mut self, id: Id) -> bool {
+        self.retries += 1;
         let mut all = vec![id];
         let mut at = 0;
         while at < all.len() {

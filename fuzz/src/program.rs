@@ -125,13 +125,6 @@ impl Program {
                     drop(self.awaiters.remove(at));
                 }
             }
-            // So does `idle` where a task closes the client meanwhile.
-            Op::Idle if with(|world| world.script.closes_inside()) => {}
-            // With another worker, `close`, and `idle` of a closed client, go round in circles.
-            Op::Idle | Op::Close if self.worker.is_some() => {
-                self.drop_worker();
-                self.run(op);
-            }
             Op::Idle => {
                 let mut idle = None;
                 with_client(false, |client| idle = Some(Box::pin(client.idle())));
@@ -316,6 +309,7 @@ fn own_panics<R>(code: impl FnOnce() -> R) -> Option<R> {
             }
             model(|model| {
                 model.lenient = false;
+                model.abandoned.clear();
                 model.nobody_runs();
             });
             None

@@ -175,14 +175,6 @@ impl Script {
     }
 }
 
-impl Script {
-    /// Whether a task may close the client.
-    pub(crate) fn closes_inside(&self) -> bool {
-        let closes = |action: &Action| matches!(action, Action::Close | Action::Do(Op::DropClient));
-        self.bodies.iter().any(|body| body.actions.iter().any(closes))
-    }
-}
-
 impl Body {
     fn decode(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         let mut actions = Vec::new();

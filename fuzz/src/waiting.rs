@@ -87,14 +87,19 @@ impl Waiting {
 
     /// Polls, in a task or from outside, and checks what comes out. `true` when it's done.
     pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
-        self.release_failed();
-        let lets_go = matches!(self.inner, Inner::Settled(_) | Inner::Gather(_));
-        let lenient = inside.is_none() && lets_go;
-        let before = model(|model| {
-            let before = model.lenient;
-            model.lenient |= lenient;
-            before
+        // What was given up meanwhile was needed by nobody but those that this let go of.
+        let (before, abandoned) =
+            model(|model| (std::mem::replace(&mut model.lenient, true), model.abandoned.len()));
+        let done = self.poll_leniently(poller, inside);
+        model(|model| {
+            model.lenient = before;
+            model.check_abandoned(abandoned);
         });
+        done
+    }
+
+    fn poll_leniently(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
+        self.release_failed();
         // What it is held against is what is so after the poll, in which tasks may have run.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
@@ -110,7 +115,6 @@ impl Waiting {
             Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(poller) {
                 Poll::Ready(waited) => {
                     let done = waited.done.len();
-                    model(|model| model.lenient = before);
                     settle_from_outside(inside);
                     self.check_waited(done, inside);
                     self.release();
@@ -121,7 +125,6 @@ impl Waiting {
             },
         };
         settle_from_outside(inside);
-        model(|model| model.lenient = before);
         self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {
@@ -129,15 +132,16 @@ impl Waiting {
             let left = inside.is_none() && model(|model| model.is_closed());
             let ready = self.is_ready() && !left;
             expect(!ready, || format!("an await of {:?} is pending", self.why()));
-            expect(ring != Some(true), || format!("an await of {:?} hangs in a ring", self.why()));
+            expect(!ring, || format!("an await of {:?} hangs in a ring", self.why()));
             return false;
         };
         let is_cycle = |result: &Result<Value, Error>| {
             result.as_ref().is_err_and(|error| self.is_ring(error, inside))
         };
         if results.iter().any(is_cycle) {
-            let right = ring != Some(false) && !self.is_ready();
+            let right = ring && !self.is_ready();
             expect(right, || format!("an await of {:?} is no ring", self.why()));
+            self.release();
             return true;
         }
         self.check_results(results);
@@ -165,12 +169,12 @@ impl Waiting {
         })
     }
 
-    fn ring(&self, inside: Option<Id>) -> Option<bool> {
+    fn ring(&self, inside: Option<Id>) -> bool {
         match (inside, &self.inner) {
             (Some(id), Inner::One(_) | Inner::Ref(_) | Inner::Gather(_) | Inner::Settled(_)) => {
                 model(|model| model.awaits(id, &self.ids))
             }
-            _ => Some(false),
+            _ => false,
         }
     }
 
@@ -211,19 +215,26 @@ impl Waiting {
         });
     }
 
-    fn check_results(&self, results: Vec<Result<Value, Error>>) {
-        let own = |id: Id| self.held.iter().filter(|other| **other == id).count();
+    fn check_results(&mut self, results: Vec<Result<Value, Error>>) {
         if let (Inner::Gather(_), [Err(error)]) = (&self.inner, &results[..]) {
             return self.check_gathered(error);
         }
         let count = results.len();
         expect(count == self.ids.len(), || format!("{:?} gave {count} results", self.why()));
-        for (id, result) in self.ids.iter().zip(results) {
-            // *Free*: what had failed when it was looked at may have been retried since.
-            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[*id].retried) {
+        let one_by_one = matches!(self.inner, Inner::Gather(_) | Inner::Settled(_));
+        for (id, result) in self.ids.clone().into_iter().zip(results) {
+            // Each handle goes as its result is taken.
+            if one_by_one && !self.held.is_empty() {
+                let id = self.held.remove(0);
+                model(|model| model.release(id));
+            }
+            // *Free*: what had failed when it was looked at may have been retried since, and then counts
+            // as seen.
+            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[id].retried) {
+                model(|model| model.tasks[id].observed = true);
                 continue;
             }
-            check_outcome(*id, result, own(*id));
+            check_outcome(id, result, usize::from(!one_by_one));
         }
     }
 

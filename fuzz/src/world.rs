@@ -30,6 +30,8 @@ pub(crate) struct World {
     /// The panic of a clone, until it's known whom it hits.
     pub(crate) clone_panicked: bool,
     trace: Option<Vec<String>>,
+    /// What happens is printed as it does.
+    live: bool,
 }
 
 /// How much of a task there is in memory.
@@ -63,6 +65,7 @@ impl World {
             points: 0,
             clone_panicked: false,
             trace: trace.then(Vec::new),
+            live: std::env::var_os("FUZZ_TRACE").is_some(),
         }
     }
 
@@ -117,7 +120,9 @@ pub(crate) fn expect(right: bool, what: impl FnOnce() -> String) {
 
 pub(crate) fn note(what: impl FnOnce() -> String) {
     with(|world| {
-        if let Some(trace) = &mut world.trace {
+        if world.live {
+            eprintln!("{}", what());
+        } else if let Some(trace) = &mut world.trace {
             trace.push(what());
         }
     });
