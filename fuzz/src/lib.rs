@@ -13,7 +13,9 @@
 
 mod body;
 mod inputs;
+mod listening;
 mod model;
+mod model_ends;
 mod model_looks;
 mod model_running;
 mod model_waits;

@@ -29,6 +29,16 @@ impl Model {
         self.reaches(others, id)
     }
 
+    /// It has given up what it had begun to await.
+    pub(crate) fn forget_awaits(&mut self, id: Id, others: &[Id]) {
+        for other in others {
+            let noted = &mut self.tasks[id].noted;
+            if let Some(at) = noted.iter().rposition(|noted| noted == other) {
+                noted.remove(at);
+            }
+        }
+    }
+
     pub(crate) fn reaches(&self, from: &[Id], to: Id) -> bool {
         let mut seen: Vec<Id> = from.to_vec();
         seen.retain(|id| self.tasks[*id].outcome().is_none());

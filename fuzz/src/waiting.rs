@@ -148,6 +148,12 @@ impl Waiting {
         true
     }
 
+    /// The task that has begun to await doesn't go on with it.
+    pub(crate) fn give_up(self, by: Id) {
+        let ids = self.ids.clone();
+        model(|model| model.forget_awaits(by, &ids));
+    }
+
     /// `gather` lets go of all where one has failed.
     fn release_failed(&mut self) {
         let failed =
@@ -165,7 +171,7 @@ impl Waiting {
     /// That this very await closes a ring; a task it awaits may have failed of another.
     fn is_ring(&self, error: &Error, inside: Option<Id>) -> bool {
         inside.is_some_and(|id| {
-            error.kind() == ErrorKind::Cycle && model(|model| model.names[id] == **error.origin())
+            error.kind() == ErrorKind::Cycle && model(|model| model.is_called(id, error.origin()))
         })
     }
 
@@ -205,7 +211,7 @@ impl Waiting {
                 return;
             }
             let ended = ids.iter().filter(|id| model.tasks[**id].outcome().is_some()).count();
-            let retried = ids.iter().any(|id| model.tasks[*id].retried);
+            let retried = ids.iter().any(|id| model.tasks[*id].retried > 0);
             let enough = match why {
                 Why::All(_) => ended == ids.len(),
                 _ => ended > 0 || ids.is_empty(),
@@ -230,7 +236,7 @@ impl Waiting {
             }
             // *Free*: what had failed when it was looked at may have been retried since, and then counts
             // as seen.
-            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[id].retried) {
+            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[id].retried > 0) {
                 model(|model| model.tasks[id].observed = true);
                 continue;
             }
@@ -248,20 +254,15 @@ impl Waiting {
                 .filter(|id| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
             let failed: Vec<_> = failed.collect();
             let first = failed.iter().map(|id| model.ended_at(*id)).min();
-            let fits = |id: &Id| match model.tasks[*id].outcome() {
-                Some(Outcome::Error(kind, origin)) => {
-                    kind == error.kind()
-                        && origin.is_none_or(|id| model.names[id] == **error.origin())
-                }
-                _ => false,
-            };
+            let fits =
+                |id: &Id| model.tasks[*id].outcome().is_some_and(|ended| model.fits(ended, error));
             match first {
                 Some(first) => {
                     let mut at_once = failed.into_iter().filter(|id| {
                         // Those that had failed before are looked at in the order of the handles, and
                         // which came first can't be told after a retry.
                         let at = model.ended_at(*id);
-                        at == first || at <= self.begun || model.tasks[*id].retried
+                        at == first || at <= self.begun || model.tasks[*id].retried > 0
                     });
                     at_once.find(fits)
                 }
