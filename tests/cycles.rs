@@ -664,3 +664,33 @@ fn only_the_await_that_closes_a_ring_is_refused() {
         }
     });
 }
+
+#[test]
+fn an_await_that_was_given_up_closes_no_ring() {
+    bounded(|| {
+        for polled_twice in [false, true] {
+            let client = Client::builder().seed(1).build();
+            let place = Arc::new(Mutex::new(None::<Handle<bool>>));
+            let of_a = place.clone();
+            let b = client.spawn(async move {
+                ensue::sleep(Duration::from_secs(1)).await;
+                let mut a = of_a.lock().unwrap().clone().unwrap();
+                if polled_twice {
+                    assert!(futures::poll!(&mut a).is_pending());
+                }
+                select(a, ensue::sleep(Duration::from_secs(1))).await;
+                // It waits for nothing but this, from the same poll on.
+                ensue::sleep(Duration::from_secs(10)).await;
+                7
+            });
+            let a = client.spawn(async move {
+                ensue::sleep(Duration::from_secs(5)).await;
+                b.await.ok() == Some(7)
+            });
+            // With this the search has somewhere to begin.
+            let _dependent = client.submit(async |x: bool| x, &a);
+            *place.lock().unwrap() = Some(a.clone());
+            assert!(a.result().unwrap());
+        }
+    });
+}

@@ -923,3 +923,17 @@ fn a_task_that_drops_the_last_client_and_returns_keeps_its_value() {
         }
     });
 }
+
+#[test]
+fn what_comes_after_closing_is_told_of_as_cancelled_and_no_more() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        block_on(client.close());
+        let events = client.events();
+        let late = client.submit(async || 1, ());
+        assert_eq!(late.result().unwrap_err().kind(), ErrorKind::Closed);
+        drop((late, client));
+        let told: Vec<_> = block_on(events.map(|event| event.status).collect());
+        assert_eq!(told, [Status::Cancelled]);
+    });
+}

@@ -3,7 +3,7 @@
 //! A target decodes the fuzzer's bytes into a [`script`], of which a [`program`] runs the operations one by
 //! one, from outside and in the [`body`] of each task. All of them are told to the [`model`], which says what
 //! should happen; what is looked at after each step is checked against it. A run that fails prints the
-//! script with its seed, and what happened step by step.
+//! script with its seed, and what happened step by step; one that hangs does with `FUZZ_TRACE=1`.
 //!
 //! `cargo +nightly fuzz run schedule` runs a target. The library needs neither nightly nor a fuzzer, and is
 //! part of the crate's tests: see
@@ -13,7 +13,9 @@
 
 mod body;
 mod inputs;
+mod listening;
 mod model;
+mod model_ends;
 mod model_looks;
 mod model_running;
 mod model_waits;

@@ -291,7 +291,10 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
             }
         }
     }
-    core.hook.tell(task, || Status::Ready);
+    // Of a closed client it has ended.
+    if !task.waiters.is_closed() {
+        core.hook.tell(task, || Status::Ready);
+    }
     Some(owned)
 }
 

@@ -142,14 +142,17 @@ pub(crate) fn note_await(task: TaskRef<'_>) {
     });
 }
 
-/// Takes back the last note, of an await that was refused.
-pub(crate) fn take_back_await() {
-    current(|context| {
-        if context.local.is_some() {
-            let refused = context.awaited.borrow_mut().tasks.pop();
-            drop(refused);
+/// Takes back a note of `awaiter`, if that's the current task, whose await was refused or given up.
+pub(crate) fn take_back_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
+    let noted = current(|context| {
+        if context.local.is_none() || context.task.get() != Some(awaiter.as_ptr()) {
+            return None;
         }
+        let tasks = &mut context.awaited.borrow_mut().tasks;
+        let at = tasks.iter().rposition(|other| other.as_ref().is(task))?;
+        Some(tasks.swap_remove(at))
     });
+    drop(noted);
 }
 
 /// Notes that the current task awaits, or may come to await, tasks that aren't listed.
