@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use ensue::{
@@ -474,6 +474,32 @@ fn rings_closed_from_two_workers_at_once_are_always_seen() {
             }
         }
         eventually("everything is freed", || client.held() == 0);
+    });
+}
+
+#[test]
+fn a_ring_is_seen_while_the_other_task_is_still_in_its_poll() {
+    bounded(|| {
+        let client = Client::builder().workers(2).build();
+        let (awaits, it_awaits) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let (tell_a, told_a) = oneshot::channel::<Handle<Seen>>();
+        let a = client.spawn(async move {
+            let mut other = told_a.await.unwrap();
+            // Begins to await the other, and then stays in this poll.
+            let begun = (&mut other).now_or_never();
+            awaits.send(begun.is_none()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            flat(other.await)
+        });
+        let (b, tell_b) = awaits_later(&client, "b");
+        tell_a.send(b.clone()).unwrap();
+        assert!(it_awaits.recv().unwrap());
+        tell_b.send(a.clone()).unwrap();
+        ring_error(&b);
+        go.send(()).unwrap();
+        ring_error(&a);
     });
 }
 

@@ -14,7 +14,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log, OnDrop};
-use support::{bounded, client_of, drive, eventually, poll_once, within};
+use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle, within};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -882,6 +882,21 @@ fn a_client_with_a_thousand_tasks_part_way_goes_quietly() {
             }
         }
         assert_eq!(log.all(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn nothing_of_a_client_stays_with_a_thread_that_used_it() {
+    bounded(|| {
+        let captured = Arc::new(());
+        let hook = captured.clone();
+        let client =
+            Client::builder().workers(0).on_unobserved(move |_| drop(hook.clone())).build();
+        let x = client.submit(inc, 1);
+        run_until_idle(&client);
+        assert_eq!(x.result().unwrap(), 2);
+        drop((x, client));
+        assert_eq!(Arc::strong_count(&captured), 1);
     });
 }
 
