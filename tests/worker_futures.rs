@@ -264,6 +264,28 @@ fn a_worker_takes_tasks_from_one_that_came_later() {
     });
 }
 
+#[test]
+fn another_worker_is_woken_for_what_one_takes_along() {
+    bounded(|| {
+        let client = client_of(0);
+        let mut workers: Vec<_> = (0..8).map(|_| (client.worker(), Wakes::new())).collect();
+        for (worker, wakes) in &mut workers {
+            assert!(poll_with(worker, wakes).is_pending());
+        }
+        let wakes: Vec<_> = workers.iter().map(|(_, wakes)| wakes.clone()).collect();
+        let woken = move || wakes.iter().map(|wakes| wakes.get()).sum::<usize>();
+        let log = Log::new();
+        let (entry, seen) = (log.clone(), woken.clone());
+        let xs = client.map(async move |_: u64| entry.add(seen()), 0..3u64);
+        let before = woken();
+        // This one takes them all.
+        let (worker, wakes) = workers.iter_mut().find(|(_, wakes)| wakes.get() > 0).unwrap();
+        let _ = poll_with(worker, wakes);
+        assert!(xs.iter().all(Handle::is_finished));
+        assert!(log.all().iter().all(|woken| *woken > before), "{before}, {:?}", log.all());
+    });
+}
+
 /// Two workers; one of them runs a task, `x`, while the other sleeps.
 struct Pair {
     workers: [Mutex<Worker>; 2],
