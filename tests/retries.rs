@@ -626,6 +626,23 @@ fn a_handle_that_awaited_the_first_end_is_woken_by_the_second() {
 }
 
 #[test]
+fn an_error_that_nobody_sees_is_reported_though_one_before_a_retry_was_seen() {
+    bounded(|| {
+        let told = Count::new();
+        let tell = told.clone();
+        let client = Client::builder().workers(0).on_unobserved(move |_| _ = tell.add()).build();
+        let x = client.try_submit(flaky(&Count::new(), 2), ());
+        run_until_idle(&client);
+        assert!(x.error().is_some());
+        assert!(x.retry());
+        run_until_idle(&client);
+        assert_eq!(x.status(), Status::Failed);
+        x.detach();
+        assert_eq!(told.get(), 1);
+    });
+}
+
+#[test]
 fn of_many_who_retry_at_once_one_does() {
     bounded(|| {
         let client = client_of(2);

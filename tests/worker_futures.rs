@@ -16,7 +16,7 @@ use futures::task::{Context, Poll, Waker};
 use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::{Count, Counts, Log, Wakes, poll_with};
-use support::{bounded, client_of, drive, eventually, poll_once};
+use support::{bounded, client_of, drive, eventually, poll_once, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -426,6 +426,19 @@ fn a_task_on_any_thread_sees_its_own_client() {
 }
 
 // Two clients.
+
+#[test]
+fn what_a_task_submits_to_another_client_runs_there() {
+    bounded(|| {
+        let (first, second) = (client_of(0), client_of(0));
+        let other = second.clone();
+        let x = first.spawn(async move { other.submit(inc, 1) });
+        let y = drive(&first, x).unwrap();
+        run_what_is_ready(&first);
+        assert!(!y.is_finished());
+        assert_eq!(drive(&second, y).unwrap(), 2);
+    });
+}
 
 #[test]
 fn tasks_take_inputs_from_another_client() {
