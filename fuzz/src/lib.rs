@@ -12,6 +12,7 @@
 #![allow(unreachable_pub)] // it's a module there
 
 mod body;
+mod clients;
 mod inputs;
 mod listening;
 mod model;
@@ -59,6 +60,12 @@ pub fn panics(data: &[u8]) {
 pub fn inputs(data: &[u8]) {
     print_script_of_panics();
     inputs::run(data);
+}
+
+/// Two clients that take each other's values.
+pub fn clients(data: &[u8]) {
+    print_script_of_panics();
+    clients::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {

@@ -217,6 +217,16 @@ impl Model {
         self.tasks[id].handles + edges.sum::<usize>()
     }
 
+    /// The same of all tasks.
+    pub(crate) fn all_users(&self) -> Vec<usize> {
+        let mut users: Vec<_> = self.tasks.iter().map(|task| task.handles).collect();
+        for task in &self.tasks {
+            let args = if task.plan.by_ref { &task.args[..] } else { &[] };
+            task.inputs.iter().chain(args).for_each(|id| users[*id] += 1);
+        }
+        users
+    }
+
     /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
     /// taken its inputs.
     pub(crate) fn sure_users(&self, id: Id) -> usize {

@@ -96,24 +96,31 @@ impl Model {
         let mut changed = true;
         while changed {
             changed = false;
-            for id in 0..self.tasks.len() {
-                if self.users(id) == 0 {
+            // Counted once, since it's what a run's time goes to: they only become fewer, and then it's all
+            // looked at again.
+            let users = self.all_users();
+            for (id, users) in users.into_iter().enumerate() {
+                if users == 0 {
                     self.forget_key(id);
                     self.tasks[id].given_up = true;
                 }
-                changed |= self.settle_one(id);
+                changed |= self.settle_one(id, users);
             }
         }
     }
 
-    pub(crate) fn settle_one(&mut self, id: Id) -> bool {
+    pub(crate) fn settle_one(&mut self, id: Id, users: usize) -> bool {
         let abandoned = Outcome::Error(ErrorKind::Cancelled, None);
-        let needed = self.is_needed(id);
-        let used = self.users(id) > 0;
-        let inputs: Vec<_> =
-            self.tasks[id].inputs.iter().map(|input| self.tasks[*input].outcome()).collect();
+        let used = users > 0;
         let closed = self.is_closed();
+        let inputs: Vec<_> = match &self.tasks[id] {
+            task if task.phase == Phase::Waiting => {
+                task.inputs.iter().map(|input| self.tasks[*input].outcome()).collect()
+            }
+            _ => Vec::new(),
+        };
         let task = &mut self.tasks[id];
+        let needed = used || task.detached;
         match task.phase {
             Phase::Ended(_) => {
                 if used || task.inputs.is_empty() && task.args.is_empty() {

@@ -113,7 +113,7 @@ impl Stream {
         };
         settle(inside);
         match polled {
-            Poll::Ready(Next::One(handle, result)) => self.popped(handle, result),
+            Poll::Ready(Next::One(handle, result)) => drop(self.popped(handle, result)),
             Poll::Ready(Next::Result(result)) => self.mapped(result),
             Poll::Ready(Next::End) => self.check_ended(),
             Poll::Pending => {
@@ -149,7 +149,8 @@ impl Stream {
     }
 
     fn popped_all(&mut self, batch: Vec<Handle<Value>>) {
-        batch.into_iter().for_each(|handle| self.popped(handle, None));
+        // They're dropped last: that may make others ready.
+        let _popped: Vec<_> = batch.into_iter().map(|handle| self.popped(handle, None)).collect();
         self.check();
         let number = self.number;
         let left = model(|model| model.streams[number].members.iter().any(|(_, at)| at.is_some()));
@@ -184,7 +185,11 @@ impl Stream {
     }
 
     /// *Free*: the order of those that ended at the same instant, and with results of those that were retried.
-    fn popped(&mut self, handle: Handle<Value>, result: Option<Result<Value, Error>>) {
+    fn popped(
+        &mut self,
+        handle: Handle<Value>,
+        result: Option<Result<Value, Error>>,
+    ) -> Option<Tracked> {
         let (key, status) = (handle.key(), handle.status());
         let number = self.number;
         let any_order = result.is_some();
@@ -208,13 +213,11 @@ impl Stream {
             }
             at.map(|at| model.streams[number].members.remove(at).0)
         });
-        if let Some(id) = id {
-            let tracked = Tracked::new(id, handle);
-            if let Some(result) = result {
-                check_outcome(id, result, 1);
-            }
-            drop(tracked);
+        let tracked = Tracked::new(id?, handle);
+        if let Some(result) = result {
+            check_outcome(tracked.id, result, 1);
         }
+        Some(tracked)
     }
 
     /// A result of `map_stream`, which needs no name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ensue::{Client, ErrorKind, Handle, Ref, Retry};
 
 use super::body::{Plain, Running};
-use super::model::{Id, Plan};
+use super::model::{Id, Outcome, Plan};
 use super::script::{Again, Submit, Verb, When};
 use super::tracked::{self, Tracked};
 use super::values::{Args, Code, Value};
@@ -66,7 +66,10 @@ impl Submit {
             // Equal handles, to be taken in the same way, make for equal calls.
             Verb::Pure => {
                 let names = model(|model| {
-                    inputs.iter().map(|id| model.names[*id].clone()).collect::<Vec<_>>()
+                    // One that was refused has its key as a mere name.
+                    let refused = |id: Id| matches!(model.tasks[id].outcome(), Some(Outcome::Error(ErrorKind::Limit, of)) if of == Some(id));
+                    let name = |id: &Id| (model.names[*id].clone(), refused(*id));
+                    inputs.iter().map(name).collect::<Vec<_>>()
                 });
                 Some(format!("pure {} {} {names:?}", self.pure(), self.by_ref))
             }

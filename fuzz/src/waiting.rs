@@ -14,7 +14,7 @@ use super::model::{Id, Model, Outcome, Why};
 use super::script::How;
 use super::tracked::{self, Tracked};
 use super::values::Value;
-use super::world::{check_error, check_outcome, expect, model};
+use super::world::{check_outcome, expect, model};
 
 pub(crate) struct Waiting {
     inner: Inner,
@@ -246,7 +246,7 @@ impl Waiting {
 
     /// *Free*: which of those that failed at the same instant is reported.
     fn check_gathered(&self, error: &Error) {
-        let candidate = model(|model| {
+        let candidates = model(|model| {
             let failed = self
                 .ids
                 .iter()
@@ -258,19 +258,21 @@ impl Waiting {
                 |id: &Id| model.tasks[*id].outcome().is_some_and(|ended| model.fits(ended, error));
             match first {
                 Some(first) => {
-                    let mut at_once = failed.into_iter().filter(|id| {
+                    let at_once = failed.into_iter().filter(|id| {
                         // Those that had failed before are looked at in the order of the handles, and
                         // which came first can't be told after a retry.
                         let at = model.ended_at(*id);
                         at == first || at <= self.begun || model.tasks[*id].retried > 0
                     });
-                    at_once.find(fits)
+                    at_once.filter(fits).collect::<Vec<_>>()
                 }
-                None => self.ids.iter().copied().find(|id| model.tasks[*id].taken),
+                None if error.kind() != ErrorKind::Lost => Vec::new(),
+                None => self.ids.iter().copied().filter(|id| model.tasks[*id].taken).collect(),
             }
         });
-        expect(candidate.is_some(), || format!("{:?} gave {error:?}", self.why()));
-        candidate.into_iter().for_each(|id| check_error(id, error));
+        expect(!candidates.is_empty(), || format!("{:?} gave {error:?}", self.why()));
+        // It was one of them.
+        candidates.into_iter().for_each(|id| model(|model| model.tasks[id].observed = true));
     }
 }
 

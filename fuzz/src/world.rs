@@ -16,7 +16,7 @@ use super::stream::Stream;
 use super::tracked::Tracked;
 
 /// More tasks than this aren't submitted: scripts may submit in circles.
-pub(crate) const MOST_TASKS: usize = 40;
+pub(crate) const MOST_TASKS: usize = 24;
 
 pub(crate) type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
 
