@@ -72,9 +72,9 @@ impl Link {
 
     pub(crate) fn kind(&self) -> Kind {
         match self.owner.get().addr() {
-            WAIT => Kind::Wait,
             MEMBER => Kind::Member,
             CALLBACK => Kind::Callback,
+            // `WAIT` is null.
             _ => NonNull::new(self.owner.get()).map_or(Kind::Wait, Kind::Edge),
         }
     }
