@@ -366,3 +366,15 @@ impl Iterator for Taken {
         Some(link)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spins_are_counted() {
+        let mut spins = 0;
+        (0..200).for_each(|_| wait_a_little(&mut spins));
+        assert_eq!(spins, 200);
+    }
+}
