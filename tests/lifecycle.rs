@@ -943,6 +943,7 @@ fn close_waits_for_the_last_thing_that_a_thread_does() {
         let slow = Slow(ended.clone());
         let x = client.spawn(async move { SLOW.set(Some(slow)) });
         x.result().unwrap();
+        client.scale(2);
         block_on(client.close());
         assert_eq!(ended.get(), 1);
     });

@@ -378,7 +378,8 @@ fn nor_do_those_that_a_dependent_shows() {
         x.detach();
         held.let_go();
         assert!(dependent.result().is_err());
-        block_on(client.idle());
+        drop(dependent);
+        eventually("they're gone", || client.held() == 0);
         assert_eq!(told.all(), []);
     });
 }

@@ -286,6 +286,45 @@ fn another_worker_is_woken_for_what_one_takes_along() {
     });
 }
 
+#[test]
+fn another_worker_is_woken_for_what_one_steals() {
+    bounded(|| {
+        let client = client_of(0);
+        let wakes: Vec<_> = (0..8).map(|_| Wakes::new()).collect();
+        let seen = wakes.clone();
+        let woken = move || seen.iter().map(|wakes| wakes.get()).sum::<usize>();
+        let (busy, is_busy) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let (wait, inner, look) = (Mutex::new(wait), client.clone(), woken.clone());
+        let task = client.spawn(async move {
+            let wait = wait.lock().unwrap();
+            busy.send(Vec::new()).unwrap();
+            wait.recv().unwrap();
+            // Into the queue of its own worker, which it keeps.
+            busy.send(inner.map(async move |_: u64| look(), 0..8u64)).unwrap();
+            wait.recv().unwrap();
+        });
+        let worker = client.worker();
+        let driver = thread::spawn(move || block_on(worker));
+        is_busy.recv().unwrap();
+        let mut workers: Vec<_> = (0..8).map(|_| client.worker()).collect();
+        for (worker, wakes) in workers.iter_mut().zip(&wakes) {
+            assert!(poll_with(worker, wakes).is_pending());
+        }
+        go.send(()).unwrap();
+        let xs = is_busy.recv().unwrap();
+        let before = woken();
+        let thief = wakes.iter().position(|wakes| wakes.get() > 0).expect("one is woken");
+        let _ = poll_with(&mut workers[thief], &wakes[thief]);
+        let stolen: Vec<_> = xs.iter().filter_map(Handle::try_get).map(Result::unwrap).collect();
+        assert!(!stolen.is_empty() && stolen.iter().all(|woken| *woken > before), "{stolen:?}");
+        go.send(()).unwrap();
+        task.result().unwrap();
+        drop((workers, xs, client));
+        driver.join().unwrap();
+    });
+}
+
 /// Two workers; one of them runs a task, `x`, while the other sleeps.
 struct Pair {
     workers: [Mutex<Worker>; 2],
@@ -432,8 +471,11 @@ fn what_a_task_submits_to_another_client_runs_there() {
     bounded(|| {
         let (first, second) = (client_of(0), client_of(0));
         let other = second.clone();
-        let x = first.spawn(async move { other.submit(inc, 1) });
-        let y = drive(&first, x).unwrap();
+        let x = first.spawn(async move {
+            let y = other.submit(inc, 1);
+            (y,)
+        });
+        let (y,) = drive(&first, x).unwrap();
         run_what_is_ready(&first);
         assert!(!y.is_finished());
         assert_eq!(drive(&second, y).unwrap(), 2);

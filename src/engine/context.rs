@@ -10,7 +10,6 @@ use super::core::{Core, CoreRef};
 use super::header::{Header, Task, TaskRef};
 use super::local::Local;
 use super::release;
-use super::state::AWAITS;
 use super::sync::{Ordering, fence, thread_local};
 use crate::Key;
 use crate::error::{forget_if_it_panics, panic_text};
@@ -157,14 +156,8 @@ pub(crate) fn take_back_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
 
 /// Notes that the current task awaits, or may come to await, tasks that aren't listed.
 pub(crate) fn note_more_awaits() {
-    current(|context| {
-        context.awaited.borrow_mut().more = true;
-        if let Some(task) = current_task() {
-            if task.state.load() & AWAITS == 0 {
-                task.state.set(AWAITS);
-            }
-        }
-    });
+    // The state says so from when it does await one.
+    current(|context| context.awaited.borrow_mut().more = true);
 }
 
 /// Puts a task into a queue: this worker's, if it's one of the task's engine.

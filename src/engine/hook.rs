@@ -46,3 +46,13 @@ impl Hook {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_listens_at_first() {
+        assert!(!Hook::default().is_on());
+    }
+}

@@ -235,3 +235,22 @@ impl Drop for Injector {
         drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    #[test]
+    fn who_takes_is_told_whether_some_are_left() {
+        let client = Client::builder().workers(0).build();
+        // Of a priority that the client's own injector doesn't hold.
+        let task = || client.task().priority(1).submit(async || (), ()).typed().task().to_task();
+        let injector = Injector::new();
+        assert!(!injector.take(2, drop));
+        injector.push_all((0..3).map(|_| task()));
+        assert!(injector.take(2, drop));
+        assert!(!injector.take(2, drop));
+        assert!(injector.is_empty());
+    }
+}

@@ -142,7 +142,7 @@ impl Future for Acquire {
                 // Served, since it's not waiting any more.
                 Some(place) => {
                     let waiting = book.waiting.remove(&place);
-                    waiting.map(|waiting| (Waiting { waker, ..waiting }, place.1))
+                    waiting.map(|waiting| (Waiting { needs: waiting.needs, waker }, place.1))
                 }
                 None => {
                     let needs = this.needs.clone().unwrap_or_default();

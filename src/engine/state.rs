@@ -287,3 +287,32 @@ fn too_many(what: &str) -> ! {
     log::error!("ensue: more than {TOO_MANY} {what} one task: aborting");
     std::process::abort()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_alone_is_all_that_holds_a_finished_task() {
+        let state = State::finished().load();
+        assert!(State::is_alone(state));
+        for other in [state | KEYED, state | DETACHED, state & !DONE, state + USER, state + REF] {
+            assert!(!State::is_alone(other), "{other:x}");
+        }
+    }
+
+    #[test]
+    fn the_last_user_is_told_so() {
+        let state = State::new(0);
+        state.add_user();
+        assert!(state.drop_user_unless_last());
+        assert!(!state.drop_user_unless_last());
+        assert_eq!(users(state.load()), 1);
+    }
+
+    #[test]
+    fn a_value_is_taken_once() {
+        let state = State::finished();
+        assert_eq!([state.take(), state.take(), state.take()], [true, false, false]);
+    }
+}

@@ -205,3 +205,19 @@ pub(crate) enum Joined {
     Existing(User),
     New(User),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_spread_over_the_shards() {
+        let store = Store::new();
+        let shard = |n: u32| ptr::from_ref(store.shard(Wanted::Key(&format!("key-{n}"))).0);
+        let shards: HashSet<_> = (0..1000).map(shard).collect();
+        assert!(shards.len() > SHARDS / 2);
+    }
+}
