@@ -3,10 +3,15 @@
 mod buffers;
 mod entry;
 pub(crate) mod events;
+pub(crate) mod explain;
 mod functions;
+pub(crate) mod graph;
+pub(crate) mod reason;
 pub(crate) mod record;
 pub(crate) mod recorder;
 mod serial;
 pub(crate) mod stats;
-#[cfg(test)]
+pub(crate) mod story;
+mod svg;
+#[allow(dead_code)] // it's for the dashboard
 pub(crate) mod update;
