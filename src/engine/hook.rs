@@ -24,6 +24,9 @@ pub(crate) trait Observer: Send + Sync {
     /// A watched task's memory is freed.
     fn released(&self, number: u64);
 
+    /// The engine is closed, or was before.
+    fn closed(&self);
+
     /// So that who has put it here finds it again.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 }

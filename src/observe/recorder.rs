@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::buffers::{Buffers, Moment, What};
 use super::functions::Functions;
 use super::record::Record;
+#[cfg(feature = "tracing")]
+use super::spans::Spans;
 use crate::Status;
 use crate::engine::context;
 use crate::engine::core::Core;
@@ -41,7 +43,11 @@ pub(crate) struct Recorder {
     /// When more were given out last, in nanoseconds of the engine's clock.
     refilled: AtomicU64,
     refill: Lock<Option<Sleep>>,
+    /// What looks at the client now and then, and keeps it in memory.
+    watch: Lock<Option<Sleep>>,
     itself: Weak<Self>,
+    #[cfg(feature = "tracing")]
+    spans: Option<Spans>,
     buffers: Buffers,
     pub(crate) functions: Functions,
     record: Mutex<Record>,
@@ -91,14 +97,24 @@ impl Recorder {
 
     fn new(core: &Core) -> Arc<Self> {
         let seeded = core.seeded.is_some();
+        #[cfg(feature = "tracing")]
+        let spans = Spans::are_wanted().then(Spans::default);
+        // Those who have a span for each task see all of them.
+        #[cfg(feature = "tracing")]
+        let everything = usize::from(spans.is_some());
+        #[cfg(not(feature = "tracing"))]
+        let everything = 0;
         Arc::new_cyclic(|itself| Self {
+            #[cfg(feature = "tracing")]
+            spans,
             began: core.began,
             since: core.now(),
             seeded,
-            everything: AtomicUsize::new(0),
+            everything: AtomicUsize::new(everything),
             tokens: AtomicI64::new(BURST),
             refilled: AtomicU64::new(nanos(core.now())),
             refill: Lock::default(),
+            watch: Lock::default(),
             itself: itself.clone(),
             buffers: Buffers::new(seeded),
             functions: Functions::new(),
@@ -164,6 +180,12 @@ impl Recorder {
         }
     }
 
+    /// Keeps an alarm until the engine is closed.
+    pub(crate) fn keep_watch(&self, alarm: Option<Sleep>) {
+        let before = std::mem::replace(&mut *self.watch.lock(), alarm);
+        drop(before);
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -193,6 +215,10 @@ impl Recorder {
 
     fn created(&self, task: TaskRef<'_>, at: u64, what: What, inputs: &[u64]) {
         let Some(number) = task.number() else { return };
+        #[cfg(feature = "tracing")]
+        if let Some(spans) = &self.spans {
+            context::foreign(|| spans.created(task, number, inputs));
+        }
         let moment = |what| Moment { at, task: number, what };
         let created = [moment(what)];
         let inputs = inputs.iter().map(|input| moment(What::Input(*input)));
@@ -201,6 +227,20 @@ impl Recorder {
             Some(label) => self.write(created.into_iter().chain([moment(label)]).chain(inputs)),
         }
         self.refill(at);
+    }
+
+    #[cfg(feature = "tracing")]
+    fn trace(&self, number: u64, moment: hook::Moment<'_>) {
+        let Some(spans) = &self.spans else { return };
+        context::foreign(|| match moment {
+            hook::Moment::Polled { worker } => spans.entered(number, worker),
+            hook::Moment::Suspended { .. } => spans.left(number),
+            hook::Moment::Parked { why: Parked::Delay, attempt } => {
+                spans.attempt(number, attempt + 1);
+            }
+            hook::Moment::Ended(status) => spans.ended(number, status),
+            _ => {}
+        });
     }
 
     /// Gives out the tokens of the ticks that have passed.
@@ -296,6 +336,8 @@ impl Observer for Attached {
             _ => {}
         }
         let Some(number) = task.number() else { return };
+        #[cfg(feature = "tracing")]
+        recorder.trace(number, moment);
         let at = nanos(task.core().now());
         let one = |what| recorder.write([Moment { at, task: number, what }]);
         let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
@@ -326,12 +368,20 @@ impl Observer for Attached {
     }
 
     fn released(&self, number: u64) {
+        #[cfg(feature = "tracing")]
+        if let Some(spans) = &self.0.spans {
+            spans.released(number);
+        }
         // Those of a virtual clock are taken as they come.
         let at = match self.0.seeded {
             true => 0,
             false => nanos(self.0.began.elapsed()),
         };
         self.0.buffers.write([Moment { at, task: number, what: What::Released }]);
+    }
+
+    fn closed(&self) {
+        self.0.keep_watch(None);
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
