@@ -53,7 +53,10 @@ fn counts_are_told_by_name_as_they_change_and_then_the_stream_ends() {
         assert_eq!(of(&last, "gated"), (2, 2, 0));
         assert!(block_on(counts.next()).is_none());
         let data = serde_json::to_value(&last).unwrap();
-        assert_eq!(data[0], serde_json::json!({"name": "gated", "total": 2, "done": 2, "failed": 0}));
+        assert_eq!(
+            data[0],
+            serde_json::json!({"name": "gated", "total": 2, "done": 2, "failed": 0})
+        );
     });
 }
 

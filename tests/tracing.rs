@@ -106,8 +106,7 @@ fn a_span_tells_of_its_task_and_what_it_comes_from() {
             let client = Client::current().unwrap();
             client.task().key("child").submit(async || 5, ()).await
         });
-        let bad =
-            client.task().retries(Retry::new(1)).try_submit(async || Err::<(), _>("no"), ());
+        let bad = client.task().retries(Retry::new(1)).try_submit(async || Err::<(), _>("no"), ());
         y.result().unwrap();
         parent.result().unwrap().unwrap();
         bad.result().unwrap_err();

@@ -19,6 +19,9 @@ use crate::Handle;
 /// How long it takes until a change is shown, at most.
 const REDRAWN: Duration = Duration::from_millis(100);
 
+/// The same when all tasks are done and there's nothing to change until somebody says so.
+const DONE: Duration = Duration::from_secs(3600);
+
 /// Shows how far the tasks are: a bar for each function, with how many are done and have failed, the rate, and
 /// the time left. Feature `progress`.
 ///
@@ -51,11 +54,14 @@ pub struct Progress {
     tally: Tally,
     bars: MultiProgress,
     drawing: Option<Drawing>,
+    /// Those that aren't drawn any more. While there are further lines to print they're not to be dropped: they
+    /// would be printed over.
+    drawn: Vec<ProgressBar>,
 }
 
 /// The thread that draws.
 struct Drawing {
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Vec<ProgressBar>>,
     over: Arc<Over>,
 }
 
@@ -74,12 +80,13 @@ impl Progress {
         let tally = Tally::new();
         tally.add(handles);
         let drawing = (!bars.is_hidden()).then(|| Drawing::start(&tally, &bars)).flatten();
-        Self { tally, bars, drawing }
+        Self { tally, bars, drawing, drawn: Vec::new() }
     }
 
     /// Adds further tasks.
     pub fn and<'a, T: 'static>(self, handles: impl IntoIterator<Item = &'a Handle<T>>) -> Self {
         self.tally.add(handles);
+        self.drawing.iter().for_each(|drawing| drawing.over.tell(false));
         self
     }
 
@@ -105,11 +112,17 @@ impl Progress {
 
     fn finish(&mut self) {
         if let Some(Drawing { thread, over }) = self.drawing.take() {
-            *over.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            over.changed.notify_all();
+            over.tell(true);
             // It draws once more.
-            let _ = thread.join();
+            self.drawn = thread.join().unwrap_or_default();
         }
+    }
+}
+
+impl Over {
+    fn tell(&self, is_over: bool) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = is_over;
+        self.changed.notify_all();
     }
 }
 
@@ -125,9 +138,11 @@ impl Drawing {
     }
 }
 
-fn draw(tally: &Tally, all: &MultiProgress, over: &Over) {
+fn draw(tally: &Tally, all: &MultiProgress, over: &Over) -> Vec<ProgressBar> {
     let mut bars: Vec<ProgressBar> = Vec::new();
     loop {
+        // First, so that the last counts are shown.
+        let was_over = *over.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         let is_done = tally.is_done();
         for (at, counted) in tally.counts().iter().enumerate() {
             if at == bars.len() {
@@ -140,14 +155,17 @@ fn draw(tally: &Tally, all: &MultiProgress, over: &Over) {
             }
             bars[at].tick();
         }
-        let is_over = over.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_over || is_done {
-            drop(is_over);
+        if was_over {
             // They stay as they are.
             bars.iter().for_each(ProgressBar::abandon);
-            return;
+            return bars;
         }
-        let _ = over.changed.wait_timeout(is_over, REDRAWN);
+        let is_over = over.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_over {
+            // When all is done, only further tasks are news.
+            let wait = if is_done { DONE } else { REDRAWN };
+            let _ = over.changed.wait_timeout(is_over, wait);
+        }
     }
 }
 
