@@ -88,7 +88,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Telling {
     }
 }
 
+/// In one test: what a thread without a subscriber comes upon first, `tracing` may take to be wanted by nobody.
 #[test]
+fn spans_tell_of_tasks_if_there_is_somebody_to_tell() {
+    a_span_tells_of_its_task_and_what_it_comes_from();
+    without_a_subscriber_nothing_is_recorded();
+}
+
 fn a_span_tells_of_its_task_and_what_it_comes_from() {
     bounded(|| {
         let telling = Telling::default();
@@ -130,7 +136,6 @@ fn a_span_tells_of_its_task_and_what_it_comes_from() {
     });
 }
 
-#[test]
 fn without_a_subscriber_nothing_is_recorded() {
     bounded(|| {
         let client = Client::builder().workers(1).build();

@@ -20,7 +20,7 @@ use crate::engine::lock::Lock;
 use crate::engine::look;
 use crate::engine::park::{self, Parked};
 use crate::engine::release;
-use crate::engine::state::{KEYED, WATCHED};
+use crate::engine::state::KEYED;
 use crate::engine::timer::{Sleep, alarm};
 
 /// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
@@ -147,7 +147,8 @@ impl Recorder {
         };
         let mut moments = std::mem::take(&mut record.pending);
         record.dropped += self.buffers.take(&mut moments);
-        record.add_names(self.functions.names_from(record.names.len()));
+        let names = self.functions.names_from(record.names.len());
+        record.add_names(names);
         if !self.seeded {
             moments.sort_by_key(|moment| moment.at);
         }
@@ -213,8 +214,7 @@ impl Recorder {
         }
     }
 
-    fn created(&self, task: TaskRef<'_>, at: u64, what: What, inputs: &[u64]) {
-        let Some(number) = task.number() else { return };
+    fn created(&self, task: TaskRef<'_>, number: u64, at: u64, what: What, inputs: &[u64]) {
         #[cfg(feature = "tracing")]
         if let Some(spans) = &self.spans {
             context::foreign(|| spans.created(task, number, inputs));
@@ -314,35 +314,26 @@ impl Observer for Attached {
         }
     }
 
+    fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
+        self.0.functions.count(task, ended);
+    }
+
     fn tell(&self, task: TaskRef<'_>, moment: hook::Moment<'_>) {
         let recorder = &*self.0;
-        // What is counted but not watched costs no look at the clock.
-        match moment {
-            hook::Moment::Created { status, is_old, by, inputs } => {
-                let name = recorder.functions.submitted(task);
-                if task.state.load() & WATCHED != 0 {
-                    let by = by.unwrap_or_default();
-                    let priority = task.priority();
-                    let created = What::Created { name, priority, status, by, is_old };
-                    let at = if is_old { recorder.since } else { task.core().now() };
-                    recorder.created(task, nanos(at), created, inputs);
-                    recorder.wake_if_awaited();
-                }
-                return;
-            }
-            hook::Moment::Ended(status) => {
-                recorder.functions.ended(task, status);
-            }
-            _ => {}
-        }
-        let Some(number) = task.number() else { return };
+        let Some(number) = task.any_number() else { return };
         #[cfg(feature = "tracing")]
         recorder.trace(number, moment);
         let at = nanos(task.core().now());
         let one = |what| recorder.write([Moment { at, task: number, what }]);
         let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
         match moment {
-            hook::Moment::Created { .. } => {}
+            hook::Moment::Created { status, is_old, by, inputs } => {
+                let name = recorder.functions.count(task, None);
+                let (by, priority) = (by.unwrap_or_default(), task.priority());
+                let at = if is_old { nanos(recorder.since) } else { at };
+                let created = What::Created { name, priority, status, by, is_old };
+                recorder.created(task, number, at, created, inputs);
+            }
             hook::Moment::Ready => one(What::Ready),
             hook::Moment::Polled { worker } => {
                 one(What::Polled(u32::try_from(worker).unwrap_or(u32::MAX)));
@@ -357,12 +348,16 @@ impl Observer for Attached {
             hook::Moment::Parked { why: Parked::Delay, attempt } => one(What::Delayed(attempt)),
             hook::Moment::Unparked => one(What::Unparked),
             hook::Moment::Ended(Status::Failed) => {
+                recorder.functions.count(task, Some(Status::Failed));
                 let error = task.failure().map(|error| error.to_string().into());
                 let error = error.map(|text| Moment { at, task: number, what: What::Error(text) });
                 let ended = Moment { at, task: number, what: What::Ended(Status::Failed) };
                 recorder.write([ended].into_iter().chain(error));
             }
-            hook::Moment::Ended(status) => one(What::Ended(status)),
+            hook::Moment::Ended(status) => {
+                recorder.functions.count(task, Some(status));
+                one(What::Ended(status));
+            }
         }
         recorder.wake_if_awaited();
     }
