@@ -151,6 +151,7 @@ fn the_first_look_finds_what_was_there_before() {
         for (is, wanted) in statuses {
             assert_eq!(is, wanted);
         }
+        assert!(task(&graph, &keyed).held);
         let input = EdgeKind::Taken;
         let edges = edges(&graph);
         assert!(edges.contains(&edge(&root, &next, input)), "{edges:?}");
