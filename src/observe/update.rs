@@ -21,8 +21,7 @@ pub(crate) struct Update {
     pub(crate) stats: Stats,
     /// Place, name.
     pub(crate) names: Vec<(u32, String)>,
-    /// Number, name, state, depth, attempt, worker or -1, whether its value is held, priority.
-    pub(crate) tasks: Vec<(u64, u32, u8, u32, u32, i64, u8, i32)>,
+    pub(crate) tasks: Vec<TaskRow>,
     /// Numbers of tasks that were forgotten.
     pub(crate) gone: Vec<u64>,
     /// From, to, 0 for an input and 1 for an await.
@@ -37,6 +36,9 @@ pub(crate) struct Update {
     pub(crate) events: Vec<(f64, u64, u8, i64)>,
     pub(crate) missed: Missed,
 }
+
+/// Number, name, state, depth, attempt, worker or -1, whether its value is held, priority.
+pub(crate) type TaskRow = (u64, u32, u8, u32, u32, i64, u8, i32);
 
 /// What is not in the updates.
 pub(crate) struct Missed {
