@@ -5,7 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -24,6 +26,12 @@ use crate::function::{BlockingFn, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::observe::events::Events;
+use crate::observe::explain::Explanation;
+use crate::observe::graph::Graph;
+use crate::observe::recorder::Recorder;
+use crate::observe::stall::{self, Stall};
+use crate::observe::stats::Stats;
+use crate::observe::story::Story;
 use crate::options::Options;
 use crate::pure;
 use crate::submit;
@@ -310,9 +318,112 @@ impl Client {
         self.core.held()
     }
 
+    /// Begins to record what happens to tasks, for whoever looks later: [`stats`](Client::stats) and the other
+    /// views. They begin by themselves when first asked, but then what was before is not known.
+    ///
+    /// It costs some nanoseconds a task, and about 100 for those that are watched in detail, which are up to
+    /// 20,000 new ones a second. What is kept is bounded, too: up to 100,000 tasks. There's no way back. Calling it
+    /// again does nothing.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// client.observe();
+    /// client.submit(async |x: u64| x + 1, 1).result().unwrap();
+    /// assert_eq!(client.stats().submitted, 1);
+    /// ```
+    pub fn observe(&self) {
+        Recorder::start(&self.core);
+    }
+
+    /// How the client stands, in numbers.
+    ///
+    /// Some are known only since the client began to [`observe`](Client::observe); see [`Stats`].
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(2).limit("db", 4).build();
+    /// let stats = client.stats();
+    /// assert_eq!((stats.workers, stats.held), (2, 0));
+    /// assert_eq!((&*stats.limits[0].name, stats.limits[0].of, stats.limits[0].used), ("db", 4, 0));
+    /// ```
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.core)
+    }
+
+    /// What tells the `metrics` facade how the client does: see [`Metrics`](crate::Metrics). Feature `metrics`.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let mut metrics = client.metrics();
+    /// client.submit(async || (), ()).result().unwrap();
+    /// metrics.publish(); // now and then
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::Metrics {
+        crate::Metrics::new(&self.core)
+    }
+
+    /// The tasks there are and were, and what leads from one to the other: a snapshot.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't. The first time there is what can be
+    /// reached: tasks that are suspended, queued for all workers, or have keys, and what is linked to them.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// client.observe();
+    /// let x = client.submit(async || 1, ());
+    /// let y = client.submit(async |x: u64| x + 1, &x);
+    /// y.result().unwrap();
+    /// let graph = client.graph();
+    /// assert_eq!((graph.tasks.len(), graph.edges.len()), (2, 1));
+    /// assert!(graph.to_dot().starts_with("digraph"));
+    /// ```
+    pub fn graph(&self) -> Graph {
+        Graph::of(&Recorder::start(&self.core))
+    }
+
+    /// Why a task is not finished: which tasks it waits for and what those are doing, which limit is full and
+    /// who holds it, its place in the queue, when it's tried again, that there's no worker.
+    ///
+    /// It looks at the tasks themselves, so it needs no recording; but only a client that
+    /// [observes](Client::observe) knows which worker is at what. For a task of another client it says what is
+    /// so there.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(0).build();
+    /// let x = client.task().name("x").submit(async || 1, ());
+    /// let y = client.task().name("y").submit(async |x: u64| x + 1, &x);
+    /// let text = client.explain(&y).to_string();
+    /// assert!(text.ends_with("is ready (the client has no worker, it is the next to be run)"), "{text}");
+    /// ```
+    pub fn explain<T>(&self, handle: &Handle<T>) -> Explanation {
+        Explanation::of(handle.typed().task())
+    }
+
+    /// What has happened to a task, in order, and how long each part of it lasted.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't, and knows nothing of what was before.
+    ///
+    /// ```
+    /// use ensue::{Client, Status};
+    ///
+    /// let client = Client::new();
+    /// client.observe();
+    /// let x = client.submit(async || 1, ());
+    /// x.result().unwrap();
+    /// let story = client.story(&x);
+    /// let chapters: Vec<_> = story.chapters.iter().map(|chapter| chapter.status).collect();
+    /// assert_eq!(chapters, [Status::Ready, Status::Running, Status::Finished]);
+    /// ```
+    pub fn story<T>(&self, handle: &Handle<T>) -> Story {
+        Story::of(&Recorder::start(&self.core), handle.typed().task())
+    }
+
     /// What happens to the client's tasks from now on, as a stream.
     ///
-    /// While nobody listens it costs nothing.
+    /// While nobody listens it costs nothing. The client begins to [`observe`](Client::observe), and while the
+    /// stream is there it watches all tasks.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -327,9 +438,7 @@ impl Client {
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
     pub fn events(&self) -> Events {
-        let (events, listener) = Events::new();
-        self.core.hook.listen(listener);
-        events
+        Events::new(Recorder::start(&self.core))
     }
 
     /// Changes the number of the client's own worker threads, while work goes on.
@@ -484,12 +593,22 @@ pub struct Builder {
     limits: Vec<(String, usize)>,
     seed: Option<u64>,
     unobserved: Box<dyn Fn(&Error) + Send + Sync>,
+    observed: bool,
+    stall: Option<(Duration, stall::Hook)>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
-        Self { workers: None, name: "ensue".into(), limits: Vec::new(), seed: None, unobserved }
+        Self {
+            workers: None,
+            name: "ensue".into(),
+            limits: Vec::new(),
+            seed: None,
+            unobserved,
+            observed: false,
+            stall: None,
+        }
     }
 }
 
@@ -576,11 +695,55 @@ impl Builder {
         self
     }
 
+    /// Has the client [observe](Client::observe) from the beginning.
+    pub fn observe(mut self) -> Self {
+        self.observed = true;
+        self
+    }
+
+    /// What is told when work is left and nothing has moved for `after`: no task was submitted, started, woken,
+    /// or has ended. It's told once, and again after something has moved.
+    ///
+    /// A task that takes long, and one that waits for its next attempt, make a stall, too; the [`Stall`] says what
+    /// it is. The hook is called on a thread outside the workers. If it panics, that goes to
+    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. A seeded
+    /// client, whose time is not the real one, never stalls.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (told, stall) = std::sync::mpsc::channel();
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .on_stall(Duration::from_millis(20), move |stall| told.send(stall.to_string()).unwrap())
+    ///     .build();
+    /// let forever = client.spawn(std::future::pending::<()>());
+    /// let text = stall.recv().unwrap();
+    /// assert!(text.contains("awaits something that is not a task"), "{text}");
+    /// # drop(forever);
+    /// ```
+    pub fn on_stall(
+        mut self,
+        after: Duration,
+        hook: impl Fn(&Stall) + Send + Sync + 'static,
+    ) -> Self {
+        self.stall = Some((after, Arc::new(hook)));
+        self
+    }
+
     /// Makes the client and starts its workers.
     pub fn build(self) -> Client {
-        let Self { workers, name, limits, seed, unobserved } = self;
+        let Self { workers, name, limits, seed, unobserved, observed, stall } = self;
         let core = CoreRef::new(name, seed, Limits::new(limits), unobserved);
         let client = Client { core };
+        #[cfg(feature = "tracing")]
+        let observed = observed || crate::observe::spans::Spans::are_wanted();
+        if observed {
+            client.observe();
+        }
+        if let Some((after, hook)) = stall.filter(|_| seed.is_none()) {
+            stall::watch(&client.core, after, hook);
+        }
         let workers =
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         client.scale(workers);
