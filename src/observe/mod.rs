@@ -25,3 +25,4 @@ pub(crate) mod story;
 mod svg;
 #[allow(dead_code)] // it's for the dashboard
 pub(crate) mod update;
+mod verbs;
