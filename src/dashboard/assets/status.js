@@ -167,13 +167,15 @@ export class StatusPage {
     const groups = new Map();
     for (let i = store.failures.length - 1; i >= 0; i--) {
       const [t, id, text] = store.failures[i];
-      const group = groups.get(text);
+      // What differs in the number of the task only is of the same kind.
+      const kind = text.replace(/-\d+`/, "`");
+      const group = groups.get(kind);
       if (group) group.count += 1;
-      else if (groups.size < 20) groups.set(text, { t, id, text, count: 1 });
+      else if (groups.size < 20) groups.set(kind, { kind, t, id, text, count: 1 });
     }
     this.failures.node.hidden = groups.size === 0;
     say(this.failures.note, groups.size ? plural(store.stats.failed, "task") : "");
-    keyed(this.failureRows, groups.values(), (group) => group.text, (group) => {
+    keyed(this.failureRows, groups.values(), (group) => group.kind, (group) => {
       const row = element("div", { class: "row failure" });
       row.text = element("button", { type: "button", class: "key", onclick: () => detail.show(row.id) });
       row.when = element("span", { class: "quiet number" });
