@@ -111,6 +111,7 @@ pub use input::{Input, Inputs};
 pub use key::Key;
 pub use map_stream::MapStream;
 pub use observe::events::{Event, Events};
+pub use observe::stats::{FunctionStats, LimitStats, Stats};
 pub use options::{Options, TaskOptions};
 pub use portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
 pub use retry::Retry;

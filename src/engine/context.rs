@@ -18,8 +18,9 @@ use crate::error::{forget_if_it_panics, panic_text};
 /// One for each worker being polled, and for each blocking closure. They nest.
 pub(crate) struct Context<'a> {
     core: &'a Core,
-    /// The queue of the worker being polled.
+    /// The queue of the worker being polled, and its number.
     local: Option<&'a Local>,
+    worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
     /// What the task has begun to await in this poll.
@@ -45,14 +46,15 @@ thread_local! {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn of_worker(core: &'a Core, local: &'a Local) -> Self {
-        Self { core, local: Some(local), task: Cell::new(None), awaited: RefCell::default() }
+    pub(crate) fn of_worker(core: &'a Core, local: &'a Local, worker: usize) -> Self {
+        let (local, task) = (Some(local), Cell::new(None));
+        Self { core, local, worker, task, awaited: RefCell::default() }
     }
 
     /// For blocking work of `task`, which waits for it meanwhile.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        Self { core, local: None, task, awaited: RefCell::default() }
+        Self { core, local: None, worker: 0, task, awaited: RefCell::default() }
     }
 
     /// Runs `code` in this context.
@@ -73,6 +75,10 @@ impl<'a> Context<'a> {
         let result = code();
         self.task.set(None);
         result
+    }
+
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// What the poll that has just ended awaits.
@@ -99,6 +105,16 @@ pub(crate) fn current_task() -> Option<Task> {
     // outlive that.
     current(|context| context.task.get().map(|task| unsafe { TaskRef::new(task) }.to_task()))
         .flatten()
+}
+
+/// The number of the task of this engine whose code is running, if it's watched.
+pub(crate) fn current_number(core: &Core) -> Option<u64> {
+    current(|context| {
+        let task = context.task.get().filter(|_| ptr::eq(context.core, core))?;
+        // SAFETY: as in `current_task`.
+        unsafe { TaskRef::new(task) }.number()
+    })
+    .flatten()
 }
 
 /// The key of the task whose code is running.

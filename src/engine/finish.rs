@@ -15,13 +15,13 @@ use super::callback;
 use super::context::{self, MadeReady};
 use super::count::Hold;
 use super::header::{Header, Task, TaskRef, User};
-use super::park;
+use super::hook::Moment;
 use super::release::{self, Job, defer};
 use super::sink;
 use super::state::{CALLBACKS, ClaimToEnd, DETACHED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
-use crate::{Error, ErrorKind, Status};
+use crate::{Error, ErrorKind};
 
 /// Ends a task whose contents the caller owns: with the value that is in place, or with an error.
 pub(crate) fn complete(task: Task, error: Option<Error>) {
@@ -51,7 +51,7 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
     if state & LISTED != 0 {
         task.core().started.remove(&task);
     }
-    task.core().hook.tell(task.as_ref(), || park::status(task.as_ref()));
+    task.core().hook.tell_ended(task.as_ref(), state);
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
         // SAFETY: the user just added.
@@ -137,7 +137,7 @@ fn tell(
 pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     // SAFETY: whoever releases the last hold gets the engine's reference.
     let task = unsafe { Task::from_raw(header) };
-    task.state.let_go();
+    let state = task.state.let_go();
     if task.waiters.is_doomed() {
         // If its priority was just raised, a worker may have been quicker.
         if task.state.claim().is_some() {
@@ -145,7 +145,7 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
         }
         return None;
     }
-    task.core().hook.tell(task.as_ref(), || Status::Ready);
+    task.core().hook.tell(task.as_ref(), state, Moment::Ready);
     Some(task)
 }
 

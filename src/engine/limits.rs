@@ -66,6 +66,16 @@ impl Limits {
         Ok(needs.into_iter().filter(|(_, n)| *n > 0).collect())
     }
 
+    /// For each limit its name, how much there is, how much of it is taken, and how many wait for some.
+    pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
+        let book = &*self.state.lock();
+        let usage = |(at, (name, of)): (usize, &(String, usize))| {
+            let wants = |waiting: &&Waiting| waiting.needs.iter().any(|(other, _)| *other == at);
+            (name.clone(), *of, of - book.free[at], book.waiting.values().filter(wants).count())
+        };
+        self.names.iter().enumerate().map(usage).collect()
+    }
+
     /// Gives back, and gives out again.
     fn release(&self, needs: &Needs) {
         let mut wakers = Vec::new();

@@ -122,6 +122,10 @@ impl Stealers {
         self.fresh.is_empty() && self.queue.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.fresh.len() + self.queue.len()
+    }
+
     pub(crate) fn steal_one(&self) -> Option<Task> {
         for victim in [&self.fresh, &self.queue] {
             loop {

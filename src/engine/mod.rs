@@ -33,6 +33,7 @@ mod injector;
 pub(crate) mod limits;
 mod local;
 pub(crate) mod lock;
+pub(crate) mod look;
 mod memory;
 pub(crate) mod park;
 mod prefetch;

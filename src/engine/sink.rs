@@ -18,7 +18,9 @@ use super::context;
 use super::core::{Core, CoreRef};
 use super::cycle;
 use super::header::{Header, TaskRef, User};
+use super::hook::Moment;
 use super::lock::Lock;
+use super::state::WATCHED;
 use super::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
 use super::typed::Typed;
 use super::wait::Awaiter;
@@ -308,6 +310,13 @@ impl<T> Sink<T> {
         if self.lent != Some(priority) {
             self.lent = Some(priority);
             self.each_pending(|user| Core::raise(user.task(), priority));
+            let state = awaiter.task.state.load();
+            if state & WATCHED != 0 {
+                let mut awaits = Vec::new();
+                self.each_pending(|user| awaits.extend(user.number()));
+                let core = awaiter.task.core();
+                core.hook.tell(awaiter.task.as_ref(), state, Moment::Awaits(&awaits));
+            }
         }
         let all = self.all.take().unwrap_or_else(|| {
             let mut all = HashSet::new();

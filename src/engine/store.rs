@@ -179,6 +179,13 @@ impl Store {
         Joined::New(user)
     }
 
+    /// Shows the tasks that can be found.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        for shard in &self.shards {
+            shard.lock().0.iter().for_each(|entry| visit(entry.task()));
+        }
+    }
+
     /// Takes out a task that was cancelled: its key is free again.
     pub(crate) fn forget(&self, task: TaskRef<'_>) {
         let (shard, hash) = self.shard(Wanted::of(task.get()));

@@ -1,0 +1,99 @@
+//! Looking at the tasks there are, for whoever wants to know and can wait.
+//!
+//! Nothing is stopped for it: a task may have moved on by the time it's looked at.
+
+use std::collections::HashSet;
+use std::ptr;
+
+use super::core::Core;
+use super::cycle;
+use super::finish;
+use super::header::{Task, TaskRef};
+use super::state::{DONE, HELD, QUEUED, RUNNING, STARTED};
+
+/// All tasks of the engine that can be reached: those that are suspended, that lie in the shared queues, or
+/// that have keys, and whatever these wait for and are waited for by. A task is missed while it runs for the
+/// first time, or lies in a worker's own queue, if it's apart from all of these; and so is one that has ended and
+/// that only a handle leads to.
+pub(crate) fn live(core: &Core) -> Vec<Task> {
+    let mut all = core.started.list();
+    core.injector.each(|task| all.push(task.to_task()));
+    core.urgent.each(|task| all.push(task.to_task()));
+    core.seeded.iter().for_each(|seeded| seeded.each(|task| all.push(task.to_task())));
+    core.store.each(|task| all.push(task.to_task()));
+    let mut seen = HashSet::new();
+    let is_own = |task: &Task| ptr::eq(task.core(), core);
+    all.retain(|task| is_own(task) && seen.insert(task.as_ref().as_ptr()));
+    let mut at = 0;
+    while at < all.len() {
+        let mut found = Vec::new();
+        neighbours(all[at].as_ref(), &mut found);
+        at += 1;
+        found.retain(|task| is_own(task) && seen.insert(task.as_ref().as_ptr()));
+        all.append(&mut found);
+    }
+    all
+}
+
+fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
+    inputs(task, found);
+    awaited(task, found);
+    cycle::dependents(task, found);
+}
+
+/// The tasks that a waiting one takes its inputs from.
+pub(crate) fn inputs(task: TaskRef<'_>, found: &mut Vec<Task>) {
+    if !task.waiters.is_closed() {
+        finish::look_at_inputs(task, found);
+    }
+}
+
+/// The tasks that a suspended one awaits; false where it awaits others too.
+pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+    let state = task.state.load();
+    if state & (DONE | RUNNING) != 0 || state & STARTED == 0 {
+        return true;
+    }
+    task.core().started.awaited(task, found)
+}
+
+/// How many tasks are queued before this one, where that can be seen.
+pub(crate) fn place_in_queue(task: TaskRef<'_>) -> Option<usize> {
+    let core = task.core();
+    let mut place = None;
+    let mut before = 0;
+    let mut see = |other: TaskRef<'_>| {
+        if place.is_none() {
+            if other.is(task) {
+                place = Some(before);
+            }
+            before += usize::from(is_queued(other));
+        }
+    };
+    if let Some(seeded) = &core.seeded {
+        // It hands out any of those of the highest priority.
+        let mut above = 0;
+        seeded.each(|other| {
+            above += usize::from(other.priority() > task.priority() && is_queued(other));
+        });
+        return Some(above);
+    }
+    core.urgent.each(&mut see);
+    core.injector.each(&mut see);
+    place
+}
+
+/// How many tasks are queued.
+pub(crate) fn queued(core: &Core) -> usize {
+    let mut queued = 0;
+    let mut see = |task: TaskRef<'_>| queued += usize::from(is_queued(task));
+    core.urgent.each(&mut see);
+    core.injector.each(&mut see);
+    core.seeded.iter().for_each(|seeded| seeded.each(&mut see));
+    queued + core.workers.lock().iter().map(|worker| worker.queues.len()).sum::<usize>()
+}
+
+/// Whether an entry in a queue leads to a task that waits for its turn.
+pub(crate) fn is_queued(task: TaskRef<'_>) -> bool {
+    task.state.load() & (QUEUED | RUNNING | DONE | HELD) == QUEUED
+}
