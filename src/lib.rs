@@ -80,6 +80,8 @@ mod attempt;
 mod blocking;
 mod body;
 mod client;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 mod engine;
 mod error;
 mod function;

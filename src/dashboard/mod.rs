@@ -42,17 +42,60 @@ mod builder;
 mod chunks;
 mod guard;
 mod prometheus;
+mod query;
 mod report;
 mod server;
 mod service;
 mod socket;
 mod source;
 mod stream;
-mod svg;
+
+
+use std::io;
+use std::path::Path;
+
+use crate::Client;
+use source::Source;
 
 pub use body::Body;
 pub use builder::{Dashboard, DashboardBuilder};
 pub use service::Service;
 
-pub(crate) use report::write as write_report;
-pub(crate) use source::Source;
+impl Client {
+    /// A dashboard of the client's tasks, to be watched in a browser; see [`dashboard`](crate::dashboard).
+    /// From now on the client [records](Client::observe).
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let dashboard = client.dashboard().bind("127.0.0.1:0")?;
+    /// println!("watch it at {}", dashboard.link());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn dashboard(&self) -> DashboardBuilder {
+        DashboardBuilder::new(Source::of(self.core()))
+    }
+
+    /// Writes what the client has recorded as one HTML file, with the pages of the dashboard in it, to be
+    /// looked at anywhere. What was there is replaced.
+    ///
+    /// It has all that the client remembers, so call [`observe`](Client::observe) before the work begins;
+    /// if that wasn't done, recording begins now, and little is known. Keys, names and the texts of errors
+    /// are in the file, values are not.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be written, or the system gives no random numbers.
+    ///
+    /// ```
+    /// # let path = std::env::temp_dir().join(format!("ensue-report-{}.html", std::process::id()));
+    /// let client = ensue::Client::new();
+    /// client.observe();
+    /// client.submit(async || 1, ()).result().unwrap();
+    /// client.report(&path)?;
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn report(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        report::write(&Source::of(self.core()), path.as_ref())
+    }
+}

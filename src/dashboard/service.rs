@@ -38,19 +38,21 @@ const JSON: &str = "application/json";
 ///
 /// It's cheap to clone. It doesn't keep the client alive: when that is gone, it shows what there was.
 ///
-/// The pages ask for everything relative to their own address, so they may be mounted below a path: with
-/// axum, and the dashboard at `/dashboard/`, with the slash at the end:
-///
 /// ```
-/// use axum::Router;
-/// use axum::extract::Request;
-///
 /// let client = ensue::Client::new();
 /// let service = client.dashboard().allow_host("tasks.example.org").service()?;
-/// println!("http://localhost:3000/dashboard/#token={}", service.token());
-/// let pages = Router::new().fallback(async move |request: Request| service.handle(&request));
-/// let app: Router = Router::new().nest("/dashboard", pages);
+/// let request = hyper::Request::get("/health").header("host", "tasks.example.org");
+/// let response = service.handle(&request.body(()).unwrap());
+/// assert_eq!(response.status(), 200);
 /// # Ok::<_, std::io::Error>(())
+/// ```
+///
+/// The pages ask for everything relative to their own address, so they may be mounted below a path. In an
+/// axum application, with the dashboard at `/dashboard/` (there's a slash at the end):
+///
+/// ```text
+/// let pages = Router::new().fallback(async move |request: Request| service.handle(&request));
+/// let app = Router::new().nest("/dashboard/", pages);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Service {

@@ -7,7 +7,7 @@ import { Painter } from "./frames.js";
 import { detail } from "./detail.js";
 import { store } from "./store.js";
 
-const MOST_ROWS = 200;
+const MOST_EVENT_ROWS = 200;
 
 export class EventsPage {
   constructor(root) {
@@ -51,7 +51,7 @@ export class EventsPage {
     const key = this.key.value.trim().toLowerCase();
     const events = this.paused ? this.kept : store.events;
     const rows = [];
-    for (let i = events.length - 1; i >= 0 && rows.length < MOST_ROWS; i--) {
+    for (let i = events.length - 1; i >= 0 && rows.length < MOST_EVENT_ROWS; i--) {
       const [t, id, to, lane] = events[i];
       if (state >= 0 && to !== state) continue;
       const task = store.tasks.get(id);

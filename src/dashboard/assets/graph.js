@@ -5,13 +5,10 @@ import { Painter, Sheet } from "./frames.js";
 import { choices, element, panel, say, setStyle } from "./dom.js";
 import { plural, short, whole } from "./format.js";
 import { FunctionGraph } from "./functiongraph.js";
-import { TaskGraph } from "./taskgraph.js";
+import { MOST_TASKS, TaskGraph } from "./taskgraph.js";
 import { detail } from "./detail.js";
 import { isReport } from "./api.js";
 import { store } from "./store.js";
-
-// Above that, tasks are shown by function.
-const MOST_TASKS = 2_000;
 
 export class GraphPage {
   constructor(root, { navigate }) {
@@ -27,7 +24,7 @@ export class GraphPage {
     this.build(root);
     this.painter = new Painter(() => this.draw());
     this.sheet = new Sheet(this.canvas, () => this.painter.now());
-    this.unlisten = store.listen((update, reset) => this.update(update, reset));
+    this.unlisten = store.listen((changed) => this.update(changed));
     this.unwatch = detail.watch((id) => this.follow(id));
     this.rebuild();
   }
@@ -106,15 +103,15 @@ export class GraphPage {
     this.painter.now();
   }
 
-  update(update, reset) {
-    if (reset) {
+  update(changed) {
+    if (changed.reset) {
       this.tasks.clear();
       this.functions.clear();
       this.chosen = null;
       this.rebuild();
       return;
     }
-    this.tasks.update(update);
+    this.tasks.update(changed);
     this.functions.update();
     this.pick();
     detail.refresh();
@@ -124,8 +121,7 @@ export class GraphPage {
   // Which of the two graphs is shown. Tasks that were only counted, because there were so many at a time,
   // are seen by function only.
   pick() {
-    const many = this.tasks.size > MOST_TASKS;
-    const view = this.mode === "functions" || many ? this.functions : this.tasks;
+    const view = this.mode === "functions" || !this.tasks.fits ? this.functions : this.tasks;
     if (view === this.view) return;
     this.view = view;
     this.chosen = null;
@@ -153,7 +149,7 @@ export class GraphPage {
     if (this.view === this.tasks) parts.push(plural(this.tasks.size, "task"));
     else {
       parts.push(plural(this.functions.size, "function"));
-      if (this.tasks.size > MOST_TASKS) parts.push(short(this.tasks.size) + " tasks recorded, more than " + whole(MOST_TASKS) + ": by function");
+      if (!this.tasks.fits) parts.push(short(this.tasks.size) + " tasks recorded, more than " + whole(MOST_TASKS) + ": by function");
     }
     if (missed.tasks > 0) parts.push(short(missed.tasks) + " only counted");
     say(this.note, parts.join(", "));

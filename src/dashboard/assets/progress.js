@@ -5,7 +5,7 @@ import { lasting, short, whole } from "./format.js";
 import { functionColour } from "./colour.js";
 import { store } from "./store.js";
 
-const MOST_ROWS = 60;
+const MOST_FUNCTIONS = 60;
 
 export class Progress {
   constructor(navigate) {
@@ -26,8 +26,8 @@ export class Progress {
     say(this.note, all > 0 ? `${whole(ended)} of ${whole(all)} done` : "");
     // What is under way comes first, and keeps its place among its kind.
     const busy = (each) => each.submitted > each.finished + each.failed + each.cancelled;
-    const rows = functions.length <= MOST_ROWS ? functions
-      : [...functions.filter(busy), ...functions.filter((each) => !busy(each))].slice(0, MOST_ROWS);
+    const rows = functions.length <= MOST_FUNCTIONS ? functions
+      : [...functions.filter(busy), ...functions.filter((each) => !busy(each))].slice(0, MOST_FUNCTIONS);
     keyed(this.rows, rows, (each) => each.name, (each) => this.make(each), updateProgress);
   }
 

@@ -120,7 +120,7 @@ export class StatusPage {
 
   drawWorkers() {
     const lanes = [...store.lanes.values()].filter((lane) => lane.alive).sort((a, b) => a.index - b.index);
-    say(this.workers.note, lanes.length ? "busy in the last 10 s" : "none: tasks wait until there is one");
+    say(this.workers.note, lanes.length ? "busy in the last 10 s" : "none at work");
     this.workerRows.hidden = lanes.length === 0;
     keyed(this.workerRows, lanes.slice(0, 64), (lane) => lane.index, () => {
       const row = element("div", { class: "row worker" });

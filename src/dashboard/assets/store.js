@@ -2,7 +2,7 @@
 // bounded, whatever the run does.
 
 import { Bars } from "./bars.js";
-import { hasEnded } from "./states.js";
+import { FAILED, hasEnded } from "./states.js";
 
 const MOST_BARS = 60_000;
 const MOST_WAITS = 5_000;
@@ -35,6 +35,8 @@ class Store {
     this.failures = [];
     this.samples = [];
     this.missed = { tasks: 0, moments: 0 };
+    // What the pages haven't heard of yet.
+    this.changed = { reset: false, tasks: [], gone: [] };
     // Grows with every update, so that a page can tell whether there's anything new.
     this.revision = 0;
   }
@@ -53,12 +55,13 @@ class Store {
   }
 
   apply(update) {
-    const reset = this.fresh === true;
-    if (reset) {
+    // Everything comes anew after a hello, and to a reader who was so slow that it can't be told what changed.
+    if (this.fresh || update.all) {
       const { revision } = this;
       this.clear();
       this.revision = revision;
       this.fresh = false;
+      this.changed = { reset: true, tasks: [], gone: [] };
     }
     this.revision += 1;
     this.now = Math.max(this.now, update.t);
@@ -71,10 +74,34 @@ class Store {
     for (const bar of update.bars ?? []) this.applyBar(bar);
     for (const id of update.gone ?? []) this.forget(id);
     keepLast(this.events, update.events ?? [], MOST_EVENTS);
-    keepLast(this.failures, update.failures ?? [], MOST_FAILURES);
+    for (const [id, key] of update.keys ?? []) {
+      const task = this.tasks.get(id);
+      if (task) task.key = key;
+    }
+    keepLast(this.failures, (update.failures ?? []).filter(([, id]) => this.isNewFailure(id)), MOST_FAILURES);
     if (update.missed) this.missed = update.missed;
     while (this.bars > MOST_BARS) this.dropBar();
-    for (const listener of this.listeners) listener(update, reset);
+    this.tell(update);
+  }
+
+  // A large update comes in parts. The pages hear of it when all of them are there, since a part has tasks
+  // whose edges are in the next.
+  tell(update) {
+    const { changed } = this;
+    for (const [id] of update.tasks ?? []) changed.tasks.push(id);
+    for (const id of update.gone ?? []) changed.gone.push(id);
+    if (update.more) return;
+    this.changed = { reset: false, tasks: [], gone: [] };
+    for (const listener of this.listeners) listener(changed);
+  }
+
+  // A failure is told again whenever its task changes.
+  isNewFailure(id) {
+    const task = this.tasks.get(id);
+    if (!task) return true;
+    const isNew = !task.failureTold;
+    task.failureTold = true;
+    return isNew;
   }
 
   applyStats(t, stats) {
@@ -83,7 +110,7 @@ class Store {
     if (this.samples.length > MOST_SAMPLES) this.samples.splice(0, MOST_SAMPLES / 4);
   }
 
-  applyTask([id, name, state, depth, attempt, worker, held, priority, key]) {
+  applyTask([id, name, state, depth, attempt, worker, held, priority]) {
     let task = this.tasks.get(id);
     if (!task) {
       task = { id, name, depth, key: null, ins: [], outs: [] };
@@ -94,8 +121,8 @@ class Store {
     task.worker = worker;
     task.held = held === 1;
     task.priority = priority;
-    if (key != null) task.key = key;
     if (hasEnded(state)) this.openWaits.delete(id);
+    if (state !== FAILED) task.failureTold = false;
   }
 
   applyEdge(from, to, kind) {

@@ -30,9 +30,6 @@ export function connect(told) {
       heard = Date.now();
       store.apply(JSON.parse(event.data));
     });
-    source.addEventListener("still", () => {
-      heard = Date.now();
-    });
     source.onerror = lose;
   };
 

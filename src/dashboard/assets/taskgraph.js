@@ -7,6 +7,9 @@ import { Layout } from "./layout.js";
 import { colours } from "./colour.js";
 import { store } from "./store.js";
 
+// Of more than that only the functions are shown.
+export const MOST_TASKS = 2_000;
+
 export class TaskGraph {
   constructor() {
     this.camera = new Camera({ most: [150, 26], least: [0.2, 0.05], uniform: false });
@@ -14,32 +17,52 @@ export class TaskGraph {
   }
 
   clear() {
-    this.layout = new Layout();
     this.shown = () => true;
+    this.members = new Set();
+    this.layout = new Layout();
   }
 
   // All there is, anew.
   rebuild(shown) {
-    this.layout = new Layout();
     this.shown = shown;
-    const tasks = [...store.tasks.values()].filter(shown);
-    // Inputs are placed before what takes them.
+    this.members = new Set();
+    this.layout = new Layout();
+    for (const task of store.tasks.values()) if (shown(task)) this.members.add(task.id);
+    if (this.fits) this.place(this.members);
+  }
+
+  update(changed) {
+    const fitted = this.fits;
+    for (const id of changed.gone) this.remove(id);
+    for (const id of changed.tasks) {
+      const task = store.tasks.get(id);
+      if (task && this.shown(task)) this.members.add(id);
+      else this.remove(id);
+    }
+    // Places are only looked for when they're shown: that's what keeps a run of a million tasks cheap.
+    if (!this.fits) this.layout = new Layout();
+    else this.place(fitted ? changed.tasks : this.members);
+  }
+
+  remove(id) {
+    this.members.delete(id);
+    this.layout.remove(id);
+  }
+
+  // Inputs are placed before what takes them.
+  place(ids) {
+    const tasks = [...ids].filter((id) => this.members.has(id)).map((id) => store.tasks.get(id));
     tasks.sort((a, b) => a.depth - b.depth || a.id - b.id);
     for (const task of tasks) this.layout.add(task);
   }
 
-  update(update) {
-    for (const id of update.gone ?? []) this.layout.remove(id);
-    const changed = (update.tasks ?? []).map(([id]) => store.tasks.get(id)).filter(Boolean);
-    changed.sort((a, b) => a.depth - b.depth || a.id - b.id);
-    for (const task of changed) {
-      if (this.shown(task)) this.layout.add(task);
-      else this.layout.remove(task.id);
-    }
+  // Whether they're few enough to be shown one by one.
+  get fits() {
+    return this.members.size <= MOST_TASKS;
   }
 
   get size() {
-    return this.layout.places.size;
+    return this.members.size;
   }
 
   bounds() {
