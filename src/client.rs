@@ -24,8 +24,11 @@ use crate::function::{BlockingFn, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::observe::events::Events;
+use crate::observe::explain::Explanation;
+use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
+use crate::observe::story::Story;
 use crate::options::Options;
 use crate::pure;
 use crate::submit;
@@ -341,6 +344,62 @@ impl Client {
     /// ```
     pub fn stats(&self) -> Stats {
         Stats::of(&self.core)
+    }
+
+    /// The tasks there are and were, and what leads from one to the other: a snapshot.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't. The first time there is what can be
+    /// reached: tasks that are suspended, queued for all workers, or have keys, and what is linked to them.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// client.observe();
+    /// let x = client.submit(async || 1, ());
+    /// let y = client.submit(async |x: u64| x + 1, &x);
+    /// y.result().unwrap();
+    /// let graph = client.graph();
+    /// assert_eq!((graph.tasks.len(), graph.edges.len()), (2, 1));
+    /// assert!(graph.to_dot().starts_with("digraph"));
+    /// ```
+    pub fn graph(&self) -> Graph {
+        Graph::of(&Recorder::start(&self.core))
+    }
+
+    /// Why a task is not finished: which tasks it waits for and what those are doing, which limit is full and
+    /// who holds it, its place in the queue, when it's tried again, that there's no worker.
+    ///
+    /// It looks at the tasks themselves, so it needs no recording; but only a client that
+    /// [observes](Client::observe) knows which worker is at what. For a task of another client it says what is
+    /// so there.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(0).build();
+    /// let x = client.task().name("x").submit(async || 1, ());
+    /// let y = client.task().name("y").submit(async |x: u64| x + 1, &x);
+    /// let text = client.explain(&y).to_string();
+    /// assert!(text.ends_with("is ready (the client has no worker, it is the next to be run)"), "{text}");
+    /// ```
+    pub fn explain<T>(&self, handle: &Handle<T>) -> Explanation {
+        Explanation::of(handle.typed().task())
+    }
+
+    /// What has happened to a task, in order, and how long each part of it lasted.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't, and knows nothing of what was before.
+    ///
+    /// ```
+    /// use ensue::{Client, Status};
+    ///
+    /// let client = Client::new();
+    /// client.observe();
+    /// let x = client.submit(async || 1, ());
+    /// x.result().unwrap();
+    /// let story = client.story(&x);
+    /// let chapters: Vec<_> = story.chapters.iter().map(|chapter| chapter.status).collect();
+    /// assert_eq!(chapters, [Status::Ready, Status::Running, Status::Finished]);
+    /// ```
+    pub fn story<T>(&self, handle: &Handle<T>) -> Story {
+        Story::of(&Recorder::start(&self.core), handle.typed().task())
     }
 
     /// What happens to the client's tasks from now on, as a stream.

@@ -129,7 +129,9 @@ fn number<T>(address: SocketAddr, handle: &Handle<T>) -> u64 {
     loop {
         let tasks = get(address, "/api/tasks").json();
         let tasks = tasks["tasks"].as_array().expect("tasks").clone();
-        if let Some(task) = tasks.iter().find(|task| *handle.key() == *task["key"].as_str().unwrap()) {
+        if let Some(task) =
+            tasks.iter().find(|task| *handle.key() == *task["key"].as_str().unwrap())
+        {
             return task["id"].as_u64().expect("a number");
         }
         assert!(started.elapsed() < LONG, "{tasks:?}");
@@ -162,7 +164,10 @@ fn every_page_is_there_and_says_how_it_may_be_used() {
         assert_eq!(answer.header("content-type"), Some(kind), "{path}");
         assert!(!answer.body.is_empty(), "{path}");
         let policy = answer.header("content-security-policy").expect("a policy");
-        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
@@ -174,7 +179,9 @@ fn every_page_is_there_and_says_how_it_may_be_used() {
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
     }
     assert_eq!(ask(address, "HEAD", "/stream", &[]).status, 200);
-    for path in ["/nothing", "/../Cargo.toml", "/api/task/x", "/api/task/999", "/assets/main.js", "//"] {
+    for path in
+        ["/nothing", "/../Cargo.toml", "/api/task/x", "/api/task/999", "/assets/main.js", "//"]
+    {
         assert_eq!(get(address, path).status, 404, "{path}");
     }
     assert_eq!(get(address, "/api/tasks?state=odd").status, 400);
@@ -204,7 +211,9 @@ fn foreign_hosts_and_origins_are_refused() {
     assert_eq!(stream.status, 403);
     assert_eq!(stream.header("access-control-allow-origin"), None);
     // The target may name a host as well.
-    let foreign = format!("GET http://evil.example/health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let foreign = format!(
+        "GET http://evil.example/health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    );
     assert_eq!(raw(address, foreign.as_bytes()).status, 403);
     let without = b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n";
     assert_eq!(raw(address, without).status, 400);
@@ -216,7 +225,13 @@ fn only_the_link_lets_one_act() {
     let dashboard = dashboard(&client);
     let (address, token) = (dashboard.address(), token(&dashboard));
     let gate = Gate::new();
-    let waiting = client.submit({ let gate = gate.clone(); async move || gate.pass().await }, ());
+    let waiting = client.submit(
+        {
+            let gate = gate.clone();
+            async move || gate.pass().await
+        },
+        (),
+    );
     let path = format!("/api/task/{}/cancel", number(address, &waiting));
     let post = |headers: &[(&str, &str)]| ask(address, "POST", &path, headers).status;
     assert_eq!(post(&[]), 403);
@@ -230,7 +245,10 @@ fn only_the_link_lets_one_act() {
 
     assert_eq!(post(&[("X-Ensue-Token", &token)]), 200);
     assert!(waiting.result().unwrap_err().is_cancelled());
-    assert_eq!(ask(address, "POST", "/api/task/999999/cancel", &[("X-Ensue-Token", &token)]).status, 404);
+    assert_eq!(
+        ask(address, "POST", "/api/task/999999/cancel", &[("X-Ensue-Token", &token)]).status,
+        404
+    );
     // Nobody is told the token but who asks the dashboard for its link.
     assert!(!format!("{dashboard:?}").contains(&token));
     for path in ["/", "/main.js", "/metrics", "/report.html", "/api/tasks"] {
@@ -278,9 +296,13 @@ fn bad_requests_are_refused_and_harm_nobody() {
     assert!(matches!(line(&large), 0 | 431), "{}", line(&large));
     let many = "X: 1\r\n".repeat(100);
     assert_eq!(line(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n{many}\r\n")), 431);
-    let sizes = format!("POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n");
+    let sizes = format!(
+        "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n"
+    );
     assert_eq!(line(&sizes), 413);
-    let smuggled = format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
+    let smuggled = format!(
+        "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"
+    );
     assert_eq!(line(&smuggled), 400);
     assert_eq!(get(address, "/health").status, 200);
 }
@@ -296,7 +318,10 @@ fn who_never_finishes_a_request_is_disconnected() {
     let mut rest = Vec::new();
     for stream in [&mut slow, &mut idle] {
         let ended = stream.read_to_end(&mut rest);
-        assert!(!matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock), "{ended:?}");
+        assert!(
+            !matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock),
+            "{ended:?}"
+        );
     }
     assert!(started.elapsed() > Duration::from_secs(5) && started.elapsed() < LONG);
 }
@@ -438,7 +463,11 @@ fn markup_in_keys_stays_text() {
         assert!(!body.contains("<script>alert"), "{path}");
         assert!(body.contains("alert(1)"), "{path}");
     }
-    let tasks = get(address, "/api/tasks?name=%3C%2Fscript%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27%26%E2%80%A8").json();
+    let tasks = get(
+        address,
+        "/api/tasks?name=%3C%2Fscript%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27%26%E2%80%A8",
+    )
+    .json();
     assert_eq!(tasks["tasks"][0]["key"], key);
     let dot = get(address, "/graph.dot").body;
     assert!(!dot.contains("\"'&\n"), "{dot}");
@@ -487,7 +516,8 @@ fn it_binds_to_this_machine_only_unless_told_otherwise() {
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the threads");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.starts_with("ensue-dashboar")).count()
 }
 

@@ -78,14 +78,17 @@ pub(super) fn one_file(title: &str, record: &str, nonce: &str) -> String {
     let body = body.replace("</html>", "").replace("</body>", "");
     file += "</head>\n<body>\n";
     file += body.trim();
-    file += &format!("\n<script type=\"application/json\" id=\"record\">{}</script>\n", inert(record));
+    file +=
+        &format!("\n<script type=\"application/json\" id=\"record\">{}</script>\n", inert(record));
     file += &format!("<script type=\"module\" nonce=\"{nonce}\">\n{}</script>\n", one_script());
     file += "</body>\n</html>\n";
     file
 }
 
 pub(super) fn policy_of_file(nonce: &str) -> String {
-    format!("default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'")
+    format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'"
+    )
 }
 
 /// All scripts as one: what they give to each other has the same name everywhere, so only the words for
@@ -117,7 +120,9 @@ pub(super) fn escape(text: &str) -> String {
             '"' => escaped += "&quot;",
             '\'' => escaped += "&#39;",
             // Not allowed in XML at all.
-            char if char.is_control() && !matches!(char, '\t' | '\n' | '\r') => escaped.push('\u{fffd}'),
+            char if char.is_control() && !matches!(char, '\t' | '\n' | '\r') => {
+                escaped.push('\u{fffd}')
+            }
             char => escaped.push(char),
         }
     }
@@ -150,9 +155,14 @@ mod tests {
         for asset in scripts() {
             for line in asset.text.lines() {
                 if let Some(import) = line.strip_prefix("import ") {
-                    assert!(import.starts_with("{ ") && import.ends_with(".js\";"), "{}: {line}", asset.name);
+                    assert!(
+                        import.starts_with("{ ") && import.ends_with(".js\";"),
+                        "{}: {line}",
+                        asset.name
+                    );
                     assert!(!import.contains(" as "), "{}: {line}", asset.name);
-                    let from = import.split("\"./").nth(1).and_then(|from| from.strip_suffix("\";"));
+                    let from =
+                        import.split("\"./").nth(1).and_then(|from| from.strip_suffix("\";"));
                     assert!(seen.contains(&from.expect("a file")), "{}: {line}", asset.name);
                 }
                 assert!(!line.starts_with("export default"), "{}: {line}", asset.name);
@@ -160,7 +170,8 @@ mod tests {
                 let line = line.strip_prefix("async ").unwrap_or(line);
                 for word in ["function ", "const ", "let ", "class "] {
                     let Some(rest) = line.strip_prefix(word) else { continue };
-                    let name = rest.split(|char: char| !char.is_alphanumeric() && char != '_').next();
+                    let name =
+                        rest.split(|char: char| !char.is_alphanumeric() && char != '_').next();
                     let before = names.insert(name.unwrap_or_default(), asset.name);
                     assert_eq!(before, None, "{name:?} in {}", asset.name);
                 }
@@ -173,7 +184,15 @@ mod tests {
     fn nothing_is_fetched_from_elsewhere_and_no_markup_is_made() {
         for asset in ASSETS {
             let text = asset.text.replace("http://www.w3.org/2000/svg", "");
-            for word in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "document.write"] {
+            for word in [
+                "http://",
+                "https://",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "eval(",
+                "document.write",
+            ] {
                 assert!(!text.contains(word), "`{word}` in {}", asset.name);
             }
         }

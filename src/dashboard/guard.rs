@@ -83,8 +83,7 @@ pub(super) struct Guard {
 impl Guard {
     /// Knows the names of the loopback interface, and these.
     pub(super) fn new(token: Token, more: impl IntoIterator<Item = String>) -> Self {
-        let mut hosts: Vec<String> =
-            ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into();
+        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into();
         hosts.extend(more.into_iter().map(|host| host.to_ascii_lowercase()));
         Self { hosts, token }
     }
@@ -171,10 +170,19 @@ mod tests {
 
     #[test]
     fn own_hosts_are_known_with_any_port() {
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8787", "[::1]:9", "[::1]", "dash.example"] {
+        for host in
+            ["localhost", "LOCALHOST:80", "127.0.0.1:8787", "[::1]:9", "[::1]", "dash.example"]
+        {
             assert_eq!(ask(Method::GET, &[("host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "127.0.0.2", "localhost.evil.example", "localhost:x", "::1", "a@localhost"] {
+        for host in [
+            "evil.example",
+            "127.0.0.2",
+            "localhost.evil.example",
+            "localhost:x",
+            "::1",
+            "a@localhost",
+        ] {
             assert_eq!(ask(Method::GET, &[("host", host)]), Err(Refusal::ForeignHost), "{host}");
         }
         assert_eq!(ask(Method::GET, &[]), Err(Refusal::NoHost));
@@ -188,7 +196,8 @@ mod tests {
         let from = |origin| ask(Method::POST, &[("host", "localhost:80"), ("origin", origin)]);
         assert_eq!(from("http://localhost:80"), Ok(()));
         assert_eq!(from("https://localhost:80"), Ok(()));
-        for origin in ["http://localhost", "http://localhost:81", "null", "", "http://evil.example"] {
+        for origin in ["http://localhost", "http://localhost:81", "null", "", "http://evil.example"]
+        {
             assert_eq!(from(origin), Err(Refusal::ForeignOrigin), "{origin}");
         }
     }
@@ -196,7 +205,8 @@ mod tests {
     #[test]
     fn other_sites_may_link_but_not_embed() {
         let fetch = |method, mode| {
-            let headers = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", mode)];
+            let headers =
+                [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", mode)];
             ask(method, &headers)
         };
         assert_eq!(fetch(Method::GET, "navigate"), Ok(()));

@@ -50,7 +50,6 @@ mod socket;
 mod source;
 mod stream;
 
-
 use std::io;
 use std::path::Path;
 

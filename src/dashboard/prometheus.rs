@@ -23,8 +23,11 @@ pub(super) fn text(source: &Source) -> String {
     counter("ensue_tasks_failed_total", "Tasks that failed.", |each| each.failed);
     counter("ensue_tasks_cancelled_total", "Tasks that were cancelled.", |each| each.cancelled);
     counter("ensue_polls_total", "Polls of the tasks that are watched.", |each| each.polls);
-    let mut family =
-        text.family("ensue_run_seconds_total", "counter", "Time in polls of the tasks that are watched.");
+    let mut family = text.family(
+        "ensue_run_seconds_total",
+        "counter",
+        "Time in polls of the tasks that are watched.",
+    );
     for each in functions {
         family.row(&[("function", &each.name)], Seconds(each.run_time));
     }

@@ -84,9 +84,7 @@ impl Service {
         for (name, value) in HEADERS {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
-        headers
-            .entry(header::CONTENT_SECURITY_POLICY)
-            .or_insert(HeaderValue::from_static(POLICY));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(POLICY));
         response
     }
 
@@ -113,7 +111,9 @@ impl Service {
                 Ok(found(kind, prometheus::text(&self.source)))
             }
             "health" => Ok(found(TEXT, "ok\n".to_owned())),
-            "graph.dot" => Ok(found("text/vnd.graphviz; charset=utf-8", self.source.graph().to_dot())),
+            "graph.dot" => {
+                Ok(found("text/vnd.graphviz; charset=utf-8", self.source.graph().to_dot()))
+            }
             "graph.svg" => Ok(found("image/svg+xml", self.source.graph().to_svg())),
             "report.html" => self.report(),
             "api/tasks" => {
@@ -153,16 +153,16 @@ impl Service {
     }
 
     fn act(&self, number: u64, verb: Verb) -> Answer {
-        let key = self.source.act(number, verb).ok_or_else(|| {
-            says(StatusCode::NOT_FOUND, "The client no longer has this task.")
-        })?;
+        let key = self
+            .source
+            .act(number, verb)
+            .ok_or_else(|| says(StatusCode::NOT_FOUND, "The client no longer has this task."))?;
         key.map(|text| found(TEXT, text)).map_err(|text| says(StatusCode::CONFLICT, &text))
     }
 
     fn report(&self) -> Answer {
-        let failed = |_| {
-            says(StatusCode::INTERNAL_SERVER_ERROR, "The system gives no random numbers.")
-        };
+        let failed =
+            |_| says(StatusCode::INTERNAL_SERVER_ERROR, "The system gives no random numbers.");
         let nonce = random_text().map_err(failed)?;
         let mut response = found("text/html; charset=utf-8", report::html(&self.source, &nonce));
         let policy = assets::policy_of_file(&nonce) + "; frame-ancestors 'none'";

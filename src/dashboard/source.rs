@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::query;
 use crate::engine::core::{Core, CoreRef};
+use crate::engine::{finish, look, retry};
 use crate::observe::entry::Entry;
 use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
@@ -17,7 +18,6 @@ use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
 use crate::observe::story::Story;
 use crate::observe::update::{Update, state};
-use crate::observe;
 
 /// So many tasks are on a page of the list.
 const PAGE: usize = 200;
@@ -79,8 +79,7 @@ impl Filter {
         number < self.after
             && self.state.is_none_or(|wanted| wanted == state(entry.status))
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
-            && (self.key.is_empty()
-                || entry.key(name, number).to_lowercase().contains(&self.key))
+            && (self.key.is_empty() || entry.key(name, number).to_lowercase().contains(&self.key))
     }
 }
 
@@ -117,7 +116,7 @@ impl Source {
     }
 
     pub(super) fn graph(&self) -> Graph {
-        Graph::of(&self.core, &self.recorder)
+        Graph::of(&self.recorder)
     }
 
     /// A page of tasks, the newest first, as JSON.
@@ -130,11 +129,18 @@ impl Source {
             .map(|(number, _)| *number)
             .collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
-        let next = (numbers.len() > filter.limit && filter.limit > 0).then(|| numbers[filter.limit - 1]);
+        let next =
+            (numbers.len() > filter.limit && filter.limit > 0).then(|| numbers[filter.limit - 1]);
         numbers.truncate(filter.limit);
         let rows: Vec<Value> = numbers
             .iter()
-            .filter_map(|number| Some(row(*number, record.tasks.get(number)?, record.name(record.tasks.get(number)?.name))))
+            .filter_map(|number| {
+                Some(row(
+                    *number,
+                    record.tasks.get(number)?,
+                    record.name(record.tasks.get(number)?.name),
+                ))
+            })
             .collect();
         drop(record);
         json!({ "tasks": rows, "next": next }).to_string()
@@ -151,10 +157,12 @@ impl Source {
             let entry = record.tasks.get(&number)?;
             row(number, entry, record.name(entry.name))
         };
-        if let Some(explanation) = Explanation::of_id(&self.core, &self.recorder, number) {
+        if let Some(explanation) = Explanation::of_number(&self.core, &self.recorder, number) {
             task["explain"] = json!({ "text": explanation.to_string(), "data": explanation });
         }
-        if let Some(story) = Story::of_id(&self.recorder, number) {
+        let now = self.core.now();
+        let story = Story::of_number(&self.recorder, &self.recorder.record(), number, now);
+        if let Some(story) = story {
             task["story"] = json!(story);
         }
         Some(task)
@@ -169,16 +177,18 @@ impl Source {
             .iter()
             .map(|(number, entry)| (entry.error.is_none(), entry.has_ended(), *number))
             .collect();
-        found.sort_unstable_by_key(|(is_fine, ended, number)| (*is_fine, *ended, u64::MAX - number));
+        found
+            .sort_unstable_by_key(|(is_fine, ended, number)| (*is_fine, *ended, u64::MAX - number));
         found.into_iter().map(|(_, _, number)| number).take(most).collect()
     }
 
     /// Does it, and says so or why not; `None` if the client doesn't have the task.
     pub(super) fn act(&self, number: u64, verb: Verb) -> Option<Result<String, String>> {
-        let task = observe::find(&self.core, number)?;
+        let mut all = look::live(&self.core).into_iter();
+        let task = all.find(|task| task.number() == Some(number))?;
         let done = match verb {
-            Verb::Cancel => observe::cancel(&task),
-            Verb::Retry => observe::retry(&task),
+            Verb::Cancel => finish::cancel(task.as_ref()),
+            Verb::Retry => retry::retry(task.as_ref()),
         };
         Some(match (verb, done) {
             (Verb::Cancel, true) => Ok("It's cancelled.".into()),

@@ -33,6 +33,8 @@ pub(crate) struct Awaited {
     pub(crate) tasks: Vec<Task>,
     /// Also others, that only they themselves know of.
     pub(crate) more: bool,
+    /// Blocking work of its own, which may wait for others.
+    pub(crate) blocking: bool,
 }
 
 impl Awaited {
@@ -168,10 +170,21 @@ pub(crate) fn take_back_await() {
     });
 }
 
-/// Notes that the current task awaits, or may come to await, tasks that aren't listed.
+/// Notes that the current task awaits tasks that aren't listed.
 pub(crate) fn note_more_awaits() {
+    note_others(false);
+}
+
+/// Notes that the current task awaits blocking work of its own, and what that may come to wait for.
+pub(crate) fn note_blocking() {
+    note_others(true);
+}
+
+fn note_others(blocking: bool) {
     current(|context| {
-        context.awaited.borrow_mut().more = true;
+        let awaited = &mut *context.awaited.borrow_mut();
+        awaited.more = true;
+        awaited.blocking |= blocking;
         if let Some(task) = current_task() {
             if task.state.load() & AWAITS == 0 {
                 task.state.set(AWAITS);

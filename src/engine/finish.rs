@@ -18,7 +18,7 @@ use super::header::{Header, Task, TaskRef, User};
 use super::hook::Moment;
 use super::release::{self, Job, defer};
 use super::sink;
-use super::state::{CALLBACKS, ClaimToEnd, DETACHED, LISTED, OBSERVED};
+use super::state::{CALLBACKS, ClaimToEnd, DETACHED, KEYED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
 use crate::{Error, ErrorKind};
@@ -147,6 +147,15 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     }
     task.core().hook.tell(task.as_ref(), state, Moment::Ready);
     Some(task)
+}
+
+/// Ends a task from outside. Says whether it hadn't ended. Its key is free at once.
+pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
+    let cancelled = doom(task, Error::cancelled(task.key().clone()));
+    if cancelled && task.state.load() & KEYED != 0 {
+        task.core().store.forget(task);
+    }
+    cancelled
 }
 
 /// Decides that the task ends with `error`; false where its outcome, or its doom, was decided

@@ -115,13 +115,14 @@ impl Hook {
 
     /// Tells of a task that was made before anybody observed, unless that has been done.
     #[cold]
-    pub(crate) fn adopt(&self, task: TaskRef<'_>, status: Status) -> u64 {
+    pub(crate) fn adopt(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) -> u64 {
         let flags = self.flags();
         if flags & WATCHED != 0 {
             task.make_number();
         }
         let before = task.state.set(flags);
         if before & COUNTED == 0 && flags & COUNTED != 0 {
+            let status = status();
             self.tell_now(task, Moment::Created { status, is_old: true, by: None, inputs: &[] });
         }
         before | flags

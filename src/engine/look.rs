@@ -57,30 +57,54 @@ pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     task.core().started.awaited(task, found)
 }
 
-/// How many tasks are queued before this one, where that can be seen.
+/// The tasks that this one awaits together with others, in a stream or a `gather`, as far as they can be found.
+pub(crate) fn awaited_together(task: TaskRef<'_>) -> Vec<Task> {
+    let mut all = live(task.core());
+    all.retain(|other| {
+        let mut dependents = Vec::new();
+        cycle::dependents(other.as_ref(), &mut dependents);
+        dependents.iter().any(|dependent| dependent.as_ref().is(task))
+    });
+    all
+}
+
+/// How many tasks are queued before this one; `None` where that can't be seen, since it lies in a worker's own
+/// queue. A seeded client hands out any of the highest priority, so there it's those of a higher one.
 pub(crate) fn place_in_queue(task: TaskRef<'_>) -> Option<usize> {
     let core = task.core();
-    let mut place = None;
-    let mut before = 0;
-    let mut see = |other: TaskRef<'_>| {
-        if place.is_none() {
-            if other.is(task) {
-                place = Some(before);
-            }
-            before += usize::from(is_queued(other));
-        }
-    };
     if let Some(seeded) = &core.seeded {
-        // It hands out any of those of the highest priority.
         let mut above = 0;
         seeded.each(|other| {
             above += usize::from(other.priority() > task.priority() && is_queued(other));
         });
         return Some(above);
     }
-    core.urgent.each(&mut see);
+    let mut place = None;
+    let mut before = 0;
+    let mut see = |other: TaskRef<'_>| {
+        if other.is(task) && place.is_none() {
+            place = Some(before);
+        }
+        before += usize::from(is_queued(other));
+    };
+    core.urgent.each(|other| {
+        if other.priority() >= 0 {
+            see(other)
+        }
+    });
     core.injector.each(&mut see);
-    place
+    core.urgent.each(|other| {
+        if other.priority() < 0 {
+            see(other)
+        }
+    });
+    // Workers look into their own queues first, but for what is urgent.
+    let local: usize = if task.priority() > 0 { 0 } else { in_local_queues(core) };
+    place.map(|place| place + local)
+}
+
+fn in_local_queues(core: &Core) -> usize {
+    core.workers.lock().iter().map(|worker| worker.queues.len()).sum()
 }
 
 /// How many tasks are queued.
@@ -90,7 +114,7 @@ pub(crate) fn queued(core: &Core) -> usize {
     core.urgent.each(&mut see);
     core.injector.each(&mut see);
     core.seeded.iter().for_each(|seeded| seeded.each(&mut see));
-    queued + core.workers.lock().iter().map(|worker| worker.queues.len()).sum::<usize>()
+    queued + in_local_queues(core)
 }
 
 /// Whether an entry in a queue leads to a task that waits for its turn.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::context;
-use super::header::{Task, TaskRef};
+use super::header::{Extras, Task, TaskRef};
 use super::hook::Moment;
 use super::state::{PARKED, QUEUED, RUNNING, STARTED};
 use super::waiters::Outlook;
@@ -17,6 +17,13 @@ pub(crate) enum Parked {
     Limit = 0,
     /// Until its next attempt.
     Delay = 1,
+}
+
+impl Extras {
+    /// What a parked task is parked for.
+    pub(crate) fn is_parked_for(&self, why: Parked) -> bool {
+        self.parked.load(Ordering::Relaxed) == why as u8
+    }
 }
 
 /// The current task is parked while this lives.
@@ -83,8 +90,8 @@ pub(crate) fn status(task: TaskRef<'_>) -> Status {
     }
     let state = task.state.load();
     if state & PARKED != 0 && state & RUNNING == 0 {
-        let why = task.extras().map_or(0, |extras| extras.parked.load(Ordering::Relaxed));
-        return if why == Parked::Delay as u8 { Status::Delayed } else { Status::Ready };
+        let is_delayed = task.extras().is_some_and(|extras| extras.is_parked_for(Parked::Delay));
+        return if is_delayed { Status::Delayed } else { Status::Ready };
     }
     if state & (QUEUED | STARTED) == QUEUED { Status::Ready } else { Status::Running }
 }

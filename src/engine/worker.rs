@@ -321,7 +321,7 @@ pub(crate) fn run(core: &Core, context: &Context<'_>, task: Task) {
     let mut state = before;
     if before & COUNTED == 0 && core.hook.is_on() {
         let was_new = before & STARTED == 0;
-        let status = if was_new { Status::Ready } else { Status::Running };
+        let status = || if was_new { Status::Ready } else { Status::Running };
         state = core.hook.adopt(task.as_ref(), status);
     }
     core.hook.tell(task.as_ref(), state, Moment::Polled { worker: context.worker() });

@@ -12,11 +12,11 @@ use super::record::Record;
 use crate::Status;
 use crate::engine::context;
 use crate::engine::core::Core;
-use crate::engine::header::TaskRef;
+use crate::engine::header::{Task, TaskRef};
 use crate::engine::hook::{self, Observer};
 use crate::engine::lock::Lock;
 use crate::engine::look;
-use crate::engine::park::Parked;
+use crate::engine::park::{self, Parked};
 use crate::engine::release;
 use crate::engine::state::{KEYED, WATCHED};
 use crate::engine::timer::{Sleep, alarm};
@@ -62,11 +62,26 @@ impl Recorder {
             return recorder;
         }
         core.hook.attach(|| Arc::new(Attached(Self::new(core))));
-        for task in look::live(core) {
-            let status = crate::engine::park::status(task.as_ref());
-            core.hook.adopt(task.as_ref(), status);
+        let recorder = Self::find(core).unwrap_or_else(|| unreachable!("it was just attached"));
+        let tasks = look::live(core);
+        for task in &tasks {
+            core.hook.adopt(task.as_ref(), || park::status(task.as_ref()));
         }
-        Self::find(core).unwrap_or_else(|| unreachable!("it was just attached"))
+        tasks.iter().for_each(|task| recorder.edges_of_old(task.as_ref()));
+        recorder
+    }
+
+    /// What a task that was there before waits for.
+    fn edges_of_old(&self, task: TaskRef<'_>) {
+        let Some(number) = task.number() else { return };
+        let (mut inputs, mut awaited) = (Vec::new(), Vec::new());
+        look::inputs(task, &mut inputs);
+        look::awaited(task, &mut awaited);
+        let input = |task: &Task| Some(What::Input(task.number()?));
+        let awaits = |task: &Task| Some(What::Awaits(task.number()?));
+        let edges = inputs.iter().filter_map(input).chain(awaited.iter().filter_map(awaits));
+        let at = nanos(self.since);
+        self.write(edges.map(|what| Moment { at, task: number, what }));
     }
 
     /// That of an engine that records.
@@ -269,7 +284,8 @@ impl Observer for Attached {
                     let by = by.unwrap_or_default();
                     let priority = task.priority();
                     let created = What::Created { name, priority, status, by, is_old };
-                    recorder.created(task, nanos(task.core().now()), created, inputs);
+                    let at = if is_old { recorder.since } else { task.core().now() };
+                    recorder.created(task, nanos(at), created, inputs);
                     recorder.wake_if_awaited();
                 }
                 return;
@@ -310,7 +326,7 @@ impl Observer for Attached {
     }
 
     fn released(&self, number: u64) {
-        // The engine's clock may be locked, if it's a virtual one.
+        // Those of a virtual clock are taken as they come.
         let at = match self.0.seeded {
             true => 0,
             false => nanos(self.0.began.elapsed()),
