@@ -5,7 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -27,6 +29,7 @@ use crate::observe::events::Events;
 use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
+use crate::observe::stall::{self, Stall};
 use crate::observe::stats::Stats;
 use crate::observe::story::Story;
 use crate::options::Options;
@@ -346,6 +349,21 @@ impl Client {
         Stats::of(&self.core)
     }
 
+    /// What tells the `metrics` facade how the client does: see [`Metrics`](crate::Metrics). Feature `metrics`.
+    ///
+    /// The client begins to [`observe`](Client::observe) if it hasn't.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let mut metrics = client.metrics();
+    /// client.submit(async || (), ()).result().unwrap();
+    /// metrics.publish(); // now and then
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::Metrics {
+        crate::Metrics::new(&self.core)
+    }
+
     /// The tasks there are and were, and what leads from one to the other: a snapshot.
     ///
     /// The client begins to [`observe`](Client::observe) if it hasn't. The first time there is what can be
@@ -575,12 +593,22 @@ pub struct Builder {
     limits: Vec<(String, usize)>,
     seed: Option<u64>,
     unobserved: Box<dyn Fn(&Error) + Send + Sync>,
+    observed: bool,
+    stall: Option<(Duration, stall::Hook)>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
-        Self { workers: None, name: "ensue".into(), limits: Vec::new(), seed: None, unobserved }
+        Self {
+            workers: None,
+            name: "ensue".into(),
+            limits: Vec::new(),
+            seed: None,
+            unobserved,
+            observed: false,
+            stall: None,
+        }
     }
 }
 
@@ -667,11 +695,55 @@ impl Builder {
         self
     }
 
+    /// Has the client [observe](Client::observe) from the beginning.
+    pub fn observe(mut self) -> Self {
+        self.observed = true;
+        self
+    }
+
+    /// What is told when work is left and nothing has moved for `after`: no task was submitted, started, woken,
+    /// or has ended. It's told once, and again after something has moved.
+    ///
+    /// A task that takes long, and one that waits for its next attempt, make a stall, too; the [`Stall`] says what
+    /// it is. The hook is called on a thread outside the workers. If it panics, that goes to
+    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. A seeded
+    /// client, whose time is not the real one, never stalls.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (told, stall) = std::sync::mpsc::channel();
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .on_stall(Duration::from_millis(20), move |stall| told.send(stall.to_string()).unwrap())
+    ///     .build();
+    /// let forever = client.spawn(std::future::pending::<()>());
+    /// let text = stall.recv().unwrap();
+    /// assert!(text.contains("awaits something that is not a task"), "{text}");
+    /// # drop(forever);
+    /// ```
+    pub fn on_stall(
+        mut self,
+        after: Duration,
+        hook: impl Fn(&Stall) + Send + Sync + 'static,
+    ) -> Self {
+        self.stall = Some((after, Arc::new(hook)));
+        self
+    }
+
     /// Makes the client and starts its workers.
     pub fn build(self) -> Client {
-        let Self { workers, name, limits, seed, unobserved } = self;
+        let Self { workers, name, limits, seed, unobserved, observed, stall } = self;
         let core = CoreRef::new(name, seed, Limits::new(limits), unobserved);
         let client = Client { core };
+        #[cfg(feature = "tracing")]
+        let observed = observed || crate::observe::spans::Spans::are_wanted();
+        if observed {
+            client.observe();
+        }
+        if let Some((after, hook)) = stall.filter(|_| seed.is_none()) {
+            stall::watch(&client.core, after, hook);
+        }
         let workers =
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         client.scale(workers);

@@ -112,10 +112,16 @@ pub use handle::{AsHandle, GetRef, Handle};
 pub use input::{Input, Inputs};
 pub use key::Key;
 pub use map_stream::MapStream;
+#[cfg(feature = "progress")]
+pub use observe::bars::{Progress, progress};
+pub use observe::counted::{Counted, ProgressCounts, progress_counts};
 pub use observe::events::{Event, Events};
 pub use observe::explain::Explanation;
 pub use observe::graph::{EdgeKind, Graph, GraphEdge, GraphTask};
+#[cfg(feature = "metrics")]
+pub use observe::metrics::Metrics;
 pub use observe::reason::Reason;
+pub use observe::stall::Stall;
 pub use observe::stats::{FunctionStats, LimitStats, Stats};
 pub use observe::story::{Chapter, Story};
 pub use options::{Options, TaskOptions};

@@ -323,24 +323,23 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: New) -> Option<Ta
 /// Tells of a task that is being built, so that its inputs stay in place.
 #[cold]
 fn tell_of_new(core: &Core, task: TaskRef<'_>, new: New, status: Status) {
-    let mut numbers = Vec::new();
-    let mut by = None;
-    if new.observed & WATCHED != 0 {
-        task.make_number();
-        by = context::current_number(core);
-        if new.inputs > 0 {
-            numbers.reserve(new.inputs.min(SHOWN));
-            // SAFETY: the task is still the caller's.
-            unsafe {
-                (task.vtable.edges)(task.as_ptr(), &mut |edge| {
-                    if numbers.len() < SHOWN {
-                        numbers.extend(edge.task().number());
-                    }
-                });
-            }
+    if new.observed & WATCHED == 0 {
+        return core.hook.count(task, None);
+    }
+    task.make_number();
+    let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
+    if new.inputs > 0 {
+        // SAFETY: the task is still the caller's.
+        unsafe {
+            (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+                if inputs.len() < SHOWN {
+                    inputs.extend(edge.task().number());
+                }
+            });
         }
     }
-    core.hook.tell_now(task, Moment::Created { status, is_old: false, by, inputs: &numbers });
+    let by = context::current_number(core);
+    core.hook.tell_now(task, Moment::Created { status, is_old: false, by, inputs: &inputs });
 }
 
 /// So many inputs of a task the observer is shown, at most.
@@ -412,7 +411,7 @@ pub(crate) fn create_ended<T: Send + 'static>(
         typed.task().state.set(observed);
         let status = park::status(typed.task());
         tell_of_new(core, typed.task(), New { inputs: 0, observed }, status);
-        core.hook.tell_ended(typed.task(), observed);
+        core.hook.tell_ended(typed.task(), observed, || status);
     }
     typed
 }

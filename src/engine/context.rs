@@ -109,6 +109,12 @@ pub(crate) fn current_task() -> Option<Task> {
         .flatten()
 }
 
+/// Looks at the task whose code is running on this thread.
+pub(crate) fn look_at_current<R>(look: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
+    // SAFETY: as in `current_task`.
+    current(|context| context.task.get().map(|task| look(unsafe { TaskRef::new(task) }))).flatten()
+}
+
 /// The number of the task of this engine whose code is running, if it's watched.
 pub(crate) fn current_number(core: &Core) -> Option<u64> {
     current(|context| {

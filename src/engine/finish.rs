@@ -21,7 +21,7 @@ use super::sink;
 use super::state::{CALLBACKS, ClaimToEnd, DETACHED, KEYED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Status};
 
 /// Ends a task whose contents the caller owns: with the value that is in place, or with an error.
 pub(crate) fn complete(task: Task, error: Option<Error>) {
@@ -51,7 +51,12 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
     if state & LISTED != 0 {
         task.core().started.remove(&task);
     }
-    task.core().hook.tell_ended(task.as_ref(), state);
+    let how = || match &error {
+        None => Status::Finished,
+        Some(error) if can_be_retried(error) => Status::Failed,
+        Some(_) => Status::Cancelled,
+    };
+    task.core().hook.tell_ended(task.as_ref(), state, how);
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
         // SAFETY: the user just added.

@@ -190,7 +190,7 @@ impl Header {
     }
 
     /// Its number, if it has one already.
-    fn any_number(&self) -> Option<u64> {
+    pub(crate) fn any_number(&self) -> Option<u64> {
         let extras = self.extras.load(Ordering::Acquire);
         // SAFETY: it's what is there.
         let number = match unsafe { self.at(extras) } {

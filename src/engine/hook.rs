@@ -9,20 +9,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::header::TaskRef;
-use super::park::{self, Parked};
+use super::park::Parked;
 use super::state::{COUNTED, WATCHED};
 use crate::Status;
 
 /// Is told of tasks, on the thread where it happens, and must be quick. No lock of the engine's is held but for
 /// [`released`](Observer::released), which may run anywhere and must run nothing foreign.
 pub(crate) trait Observer: Send + Sync {
-    /// Whether a new task is to be watched. Of others only [`Moment::Created`] and [`Moment::Ended`] are told.
+    /// Whether a new task is to be watched. Others are counted only.
     fn wants(&self) -> bool;
 
+    /// A task was made that isn't watched, or has ended in this way.
+    fn count(&self, task: TaskRef<'_>, ended: Option<Status>);
+
+    /// Something happened to a task that is watched.
     fn tell(&self, task: TaskRef<'_>, moment: Moment<'_>);
 
     /// A watched task's memory is freed.
     fn released(&self, number: u64);
+
+    /// The engine is closed, or was before.
+    fn closed(&self);
 
     /// So that who has put it here finds it again.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
@@ -39,7 +46,7 @@ pub(crate) enum Moment<'a> {
         is_old: bool,
         /// The number of the task that has submitted it.
         by: Option<u64>,
-        /// The numbers of the watched ones among its inputs; none where it isn't watched itself.
+        /// The numbers of the watched ones among its inputs.
         inputs: &'a [u64],
     },
     /// It waits for a worker.
@@ -99,10 +106,19 @@ impl Hook {
         }
     }
 
-    /// Tells that a task, which has this state, has ended.
-    pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64) {
-        if state & COUNTED != 0 {
-            self.tell_now(task, Moment::Ended(park::status(task)));
+    /// Tells that a task, which has this state, has ended in this way.
+    pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
+        if state & WATCHED != 0 {
+            self.tell_now(task, Moment::Ended(how()));
+        } else if state & COUNTED != 0 {
+            self.count(task, Some(how()));
+        }
+    }
+
+    #[cold]
+    pub(crate) fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
+        if let Some(observer) = self.observer() {
+            observer.count(task, ended);
         }
     }
 
@@ -121,9 +137,13 @@ impl Hook {
             task.make_number();
         }
         let before = task.state.set(flags);
-        if before & COUNTED == 0 && flags & COUNTED != 0 {
+        if before & COUNTED != 0 {
+            // Somebody else was quicker.
+        } else if flags & WATCHED != 0 {
             let status = status();
             self.tell_now(task, Moment::Created { status, is_old: true, by: None, inputs: &[] });
+        } else {
+            self.count(task, None);
         }
         before | flags
     }

@@ -3,13 +3,15 @@
 //! Nothing is stopped for it: a task may have moved on by the time it's looked at.
 
 use std::collections::HashSet;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use super::core::Core;
 use super::cycle;
 use super::finish;
 use super::header::{Task, TaskRef};
+use super::sink;
 use super::state::{DONE, HELD, QUEUED, RUNNING, STARTED};
+use super::waiters::{Kind, Link};
 
 /// All tasks of the engine that can be reached: those that are suspended, that lie in the shared queues, or
 /// that have keys, and whatever these wait for and are waited for by. A task is missed while it runs for the
@@ -57,13 +59,16 @@ pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     task.core().started.awaited(task, found)
 }
 
-/// The tasks that this one awaits together with others, in a stream or a `gather`, as far as they can be found.
+/// The tasks that this suspended one awaits together with others, or any of, in a stream or a `gather`, as far as
+/// they can be reached.
 pub(crate) fn awaited_together(task: TaskRef<'_>) -> Vec<Task> {
     let mut all = live(task.core());
     all.retain(|other| {
-        let mut dependents = Vec::new();
-        cycle::dependents(other.as_ref(), &mut dependents);
-        dependents.iter().any(|dependent| dependent.as_ref().is(task))
+        // SAFETY: the list is locked, and the kind says what the entry is.
+        let is_one = |link: NonNull<Link>| unsafe {
+            link.as_ref().kind() == Kind::Member && sink::is_owned(link, task)
+        };
+        other.waiters.lock().is_some_and(|locked| locked.any(is_one))
     });
     all
 }

@@ -53,6 +53,6 @@ pub(crate) mod timer;
 pub(crate) mod typed;
 mod urgent;
 pub(crate) mod wait;
-mod waiters;
+pub(crate) mod waiters;
 mod waker;
 pub(crate) mod worker;

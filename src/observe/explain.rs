@@ -41,7 +41,6 @@ impl Explanation {
     }
 
     /// The same for the task with this number, as long as anything is known of it.
-    #[allow(dead_code)] // it's for the dashboard
     pub(crate) fn of_number(core: &Core, recorder: &Recorder, number: u64) -> Option<Self> {
         if let Some(task) = look::live(core).iter().find(|task| task.number() == Some(number)) {
             return Some(Self::of(task.as_ref()));
@@ -192,18 +191,19 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 }
 
 fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
-    let mut awaited = Vec::new();
     if task.core().started.is_blocking(task) {
         reasons.push(Reason::Blocking);
-    } else if !look::awaited(task, &mut awaited) {
-        awaited.append(&mut look::awaited_together(task));
+        return;
     }
+    let mut awaited = Vec::new();
+    look::awaited(task, &mut awaited);
+    awaited.append(&mut look::awaited_together(task));
     awaited.retain(|task| !task.waiters.is_closed());
-    let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
-    add_tasks(recorder, &awaited, deep, awaits, reasons);
-    if reasons.is_empty() {
+    if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }
+    let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
+    add_tasks(recorder, &awaited, deep, awaits, reasons);
 }
 
 fn add_tasks(

@@ -115,22 +115,14 @@ impl Functions {
         }
     }
 
-    /// Counts a task that was submitted, and returns the place of its name.
-    pub(crate) fn submitted(&self, task: TaskRef<'_>) -> u32 {
-        self.count(task, 0)
-    }
-
-    /// Counts a task that has ended.
-    pub(crate) fn ended(&self, task: TaskRef<'_>, status: Status) {
-        let which = match status {
-            Status::Finished => 1,
-            Status::Failed => 2,
-            _ => 3,
+    /// Counts a task that was submitted, or one that has ended in this way, and returns the place of its name.
+    pub(crate) fn count(&self, task: TaskRef<'_>, ended: Option<Status>) -> u32 {
+        let which = match ended {
+            None => 0,
+            Some(Status::Finished) => 1,
+            Some(Status::Failed) => 2,
+            Some(_) => 3,
         };
-        self.count(task, which);
-    }
-
-    fn count(&self, task: TaskRef<'_>, which: usize) -> u32 {
         let counted = KNOWN.try_with(|known| {
             let known = &mut *known.borrow_mut();
             if known.first().is_none_or(|first| first.id != self.id) {
@@ -169,8 +161,8 @@ impl Functions {
             return self.intern(name);
         }
         let address = ptr::from_ref(task.vtable).addr();
-        // They lie one behind the other.
-        let found = &mut places[(address / size_of_val(task.vtable)) % FOUND];
+        // They lie one behind the other, each as large as some such blocks.
+        let found = &mut places[(address / 32) % FOUND];
         if found.0 != address {
             *found = (address, self.intern(&short_name((task.vtable.function)())));
         }

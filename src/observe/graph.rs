@@ -68,8 +68,8 @@ pub struct GraphEdge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EdgeKind {
-    /// As an input.
-    Input,
+    /// It takes it as an input.
+    Taken,
     /// It has awaited it.
     Awaited,
 }
@@ -92,7 +92,7 @@ serialize!(GraphTask, this:
 impl Serialize for EdgeKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
-            Self::Input => "input",
+            Self::Taken => "input",
             Self::Awaited => "awaited",
         })
     }
@@ -113,7 +113,7 @@ impl Graph {
                 from: edge.from,
                 to: **to,
                 kind: match edge.kind {
-                    Kind::Input => EdgeKind::Input,
+                    Kind::Input => EdgeKind::Taken,
                     Kind::Awaited => EdgeKind::Awaited,
                 },
             }));

@@ -1,15 +1,23 @@
 //! Looking at a client from outside. The engine knows nothing of who looks.
 
+#[cfg(feature = "progress")]
+pub(crate) mod bars;
 mod buffers;
+pub(crate) mod counted;
 pub(crate) mod entry;
 pub(crate) mod events;
 pub(crate) mod explain;
 mod functions;
 pub(crate) mod graph;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 pub(crate) mod reason;
 pub(crate) mod record;
 pub(crate) mod recorder;
 mod serial;
+#[cfg(feature = "tracing")]
+pub(crate) mod spans;
+pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod story;
 mod svg;

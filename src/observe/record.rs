@@ -5,6 +5,7 @@
 //! asks for what came after. A task that changes again moves to the end of the log of changes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -29,8 +30,14 @@ pub(crate) type Tasks = HashMap<u64, Entry, RandomState>;
 
 #[derive(Default)]
 pub(crate) struct Record {
-    pub(crate) revision: u64,
     pub(crate) tasks: Tasks,
+    tables: Tables,
+}
+
+/// All but the tasks themselves: apart, so that it can change while a task does.
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) revision: u64,
     /// The names of functions, by their places, each with its revision.
     pub(crate) names: Vec<(u64, Arc<str>)>,
     /// What the tasks of each function are doing.
@@ -128,6 +135,20 @@ pub(crate) struct Happened {
     pub(crate) attempt: u32,
 }
 
+impl Deref for Record {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.tables
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+}
+
 impl Record {
     pub(crate) fn apply(&mut self, moment: Moment) {
         let Moment { at, task: id, what } = moment;
@@ -135,10 +156,21 @@ impl Record {
             self.created(id, at, name, priority, status, by, is_old);
             return;
         }
-        let Some(mut entry) = self.tasks.remove(&id) else { return };
-        self.change(id, &mut entry, at, what);
-        self.note(id, &mut entry);
-        self.tasks.insert(id, entry);
+        let other = match what {
+            What::Input(from) | What::Awaits(from) => {
+                self.tasks.get(&from).map(|other| (from, other.name, other.depth))
+            }
+            _ => None,
+        };
+        let Self { tasks, tables } = self;
+        let Some(entry) = tasks.get_mut(&id) else { return };
+        match (what, other) {
+            (What::Input(_), Some(from)) => tables.add_edge(id, entry, from, Kind::Input),
+            (What::Awaits(_), Some(from)) => tables.add_edge(id, entry, from, Kind::Awaited),
+            (what, _) => tables.change(id, entry, at, what),
+        }
+        tables.note(id, entry);
+        self.tidy();
     }
 
     #[allow(clippy::too_many_arguments)] // they're the fields of a moment
@@ -152,15 +184,15 @@ impl Record {
         by: u64,
         is_old: bool,
     ) {
-        if let Some(mut entry) = self.tasks.remove(&id) {
-            // It runs again, or was retried.
-            self.again += 1;
+        let Self { tasks, tables } = self;
+        if let Some(entry) = tasks.get_mut(&id) {
+            // It was retried.
+            tables.again += 1;
             entry.error = None;
             entry.parked = false;
             entry.attempt = 1;
-            self.come_to(id, &mut entry, status, at);
-            self.note(id, &mut entry);
-            self.tasks.insert(id, entry);
+            tables.come_to(id, entry, status, at);
+            tables.note(id, entry);
             return;
         }
         if self.tasks.len() >= TASKS && !self.forget_one() {
@@ -182,13 +214,60 @@ impl Record {
         self.tasks.insert(id, entry);
     }
 
+    /// Makes room for a task; false where all are still needed.
+    fn forget_one(&mut self) -> bool {
+        while let Some(id) = self.released.pop_front() {
+            if self.tasks.get(&id).is_some_and(|entry| entry.released) {
+                self.forget(id);
+                return true;
+            }
+        }
+        while let Some(id) = self.ended.pop_front() {
+            if self.tasks.get(&id).is_some_and(Entry::has_ended) {
+                self.forget(id);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(entry) = self.tasks.remove(&id) else { return };
+        self.edges -= entry.edges.len();
+        for edge in entry.edges.iter().filter(|edge| edge.kind == Kind::Awaited) {
+            self.awaited.remove(&(edge.from, id));
+        }
+        let revision = self.next_revision();
+        self.gone.push_back((revision, id));
+        if self.gone.len() > TASKS {
+            if let Some((revision, _)) = self.gone.pop_front() {
+                self.gone_before = revision;
+            }
+        }
+        let Self { tasks, tables } = self;
+        if tables.ended.len() > 2 * TASKS {
+            tables.ended.retain(|id| tasks.contains_key(id));
+        }
+    }
+
+    /// Drops what has come to mean nothing, once it's most of it.
+    fn tidy(&mut self) {
+        let Self { tasks, tables } = self;
+        if tables.changes.len() > 4 * tasks.len() + 1_000 {
+            tables
+                .changes
+                .retain(|(at, id)| tasks.get(id).is_some_and(|entry| entry.revision == *at));
+        }
+    }
+}
+
+impl Tables {
     fn change(&mut self, id: u64, entry: &mut Entry, at: u64, what: What) {
         match what {
-            What::Created { .. } => {}
+            // These are dealt with before.
+            What::Created { .. } | What::Input(_) | What::Awaits(_) => {}
             What::Keyed(key) => entry.label = Label::Key(key),
             What::Derived(digest) => entry.label = Label::Derived(digest),
-            What::Input(from) => self.add_edge(id, entry, from, Kind::Input),
-            What::Awaits(from) => self.add_edge(id, entry, from, Kind::Awaited),
             What::Ready => self.come_to(id, entry, Status::Ready, at),
             What::Polled(worker) => {
                 entry.worker = Some(worker);
@@ -270,15 +349,16 @@ impl Record {
         self.bars.push_back(Bar { revision, worker, start, end: at, name, task: id, outcome });
     }
 
-    fn add_edge(&mut self, id: u64, entry: &mut Entry, from: u64, kind: Kind) {
-        let Some(other) = self.tasks.get(&from) else { return };
+    /// Adds an edge from a task, of which these are the number, the name and the depth.
+    fn add_edge(&mut self, id: u64, entry: &mut Entry, from: (u64, u32, u32), kind: Kind) {
+        let (from, name, depth) = from;
         if self.edges >= EDGES || (kind == Kind::Awaited && !self.awaited.insert((from, id))) {
             return;
         }
         if kind == Kind::Input {
-            entry.depth = entry.depth.max(other.depth + 1);
+            entry.depth = entry.depth.max(depth + 1);
         }
-        let names = (other.name, entry.name);
+        let names = (name, entry.name);
         let revision = self.next_revision();
         self.edges += 1;
         entry.edges.push(Edge { from, kind, revision });
@@ -303,50 +383,6 @@ impl Record {
     fn note(&mut self, id: u64, entry: &mut Entry) {
         entry.revision = self.next_revision();
         self.changes.push_back((entry.revision, id));
-        if self.changes.len() > 4 * self.tasks.len() + 1_000 {
-            let tasks = &self.tasks;
-            let (revision, this) = (entry.revision, id);
-            self.changes.retain(|(at, id)| {
-                *at == revision
-                    || *id != this && tasks.get(id).is_some_and(|entry| entry.revision == *at)
-            });
-        }
-    }
-
-    /// Makes room for a task; false where all are still needed.
-    fn forget_one(&mut self) -> bool {
-        while let Some(id) = self.released.pop_front() {
-            if self.tasks.get(&id).is_some_and(|entry| entry.released) {
-                self.forget(id);
-                return true;
-            }
-        }
-        while let Some(id) = self.ended.pop_front() {
-            if self.tasks.get(&id).is_some_and(Entry::has_ended) {
-                self.forget(id);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn forget(&mut self, id: u64) {
-        let Some(entry) = self.tasks.remove(&id) else { return };
-        self.edges -= entry.edges.len();
-        for edge in entry.edges.iter().filter(|edge| edge.kind == Kind::Awaited) {
-            self.awaited.remove(&(edge.from, id));
-        }
-        let revision = self.next_revision();
-        self.gone.push_back((revision, id));
-        if self.gone.len() > TASKS {
-            if let Some((revision, _)) = self.gone.pop_front() {
-                self.gone_before = revision;
-            }
-        }
-        if self.ended.len() > 2 * TASKS {
-            let tasks = &self.tasks;
-            self.ended.retain(|id| tasks.contains_key(id));
-        }
     }
 
     pub(crate) fn next_revision(&mut self) -> u64 {

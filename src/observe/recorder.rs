@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::buffers::{Buffers, Moment, What};
 use super::functions::Functions;
 use super::record::Record;
+#[cfg(feature = "tracing")]
+use super::spans::Spans;
 use crate::Status;
 use crate::engine::context;
 use crate::engine::core::Core;
@@ -18,7 +20,7 @@ use crate::engine::lock::Lock;
 use crate::engine::look;
 use crate::engine::park::{self, Parked};
 use crate::engine::release;
-use crate::engine::state::{KEYED, WATCHED};
+use crate::engine::state::KEYED;
 use crate::engine::timer::{Sleep, alarm};
 
 /// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
@@ -41,7 +43,11 @@ pub(crate) struct Recorder {
     /// When more were given out last, in nanoseconds of the engine's clock.
     refilled: AtomicU64,
     refill: Lock<Option<Sleep>>,
+    /// What looks at the client now and then, and keeps it in memory.
+    watch: Lock<Option<Sleep>>,
     itself: Weak<Self>,
+    #[cfg(feature = "tracing")]
+    spans: Option<Spans>,
     buffers: Buffers,
     pub(crate) functions: Functions,
     record: Mutex<Record>,
@@ -91,14 +97,24 @@ impl Recorder {
 
     fn new(core: &Core) -> Arc<Self> {
         let seeded = core.seeded.is_some();
+        #[cfg(feature = "tracing")]
+        let spans = Spans::are_wanted().then(Spans::default);
+        // Those who have a span for each task see all of them.
+        #[cfg(feature = "tracing")]
+        let everything = usize::from(spans.is_some());
+        #[cfg(not(feature = "tracing"))]
+        let everything = 0;
         Arc::new_cyclic(|itself| Self {
+            #[cfg(feature = "tracing")]
+            spans,
             began: core.began,
             since: core.now(),
             seeded,
-            everything: AtomicUsize::new(0),
+            everything: AtomicUsize::new(everything),
             tokens: AtomicI64::new(BURST),
             refilled: AtomicU64::new(nanos(core.now())),
             refill: Lock::default(),
+            watch: Lock::default(),
             itself: itself.clone(),
             buffers: Buffers::new(seeded),
             functions: Functions::new(),
@@ -131,7 +147,8 @@ impl Recorder {
         };
         let mut moments = std::mem::take(&mut record.pending);
         record.dropped += self.buffers.take(&mut moments);
-        record.add_names(self.functions.names_from(record.names.len()));
+        let names = self.functions.names_from(record.names.len());
+        record.add_names(names);
         if !self.seeded {
             moments.sort_by_key(|moment| moment.at);
         }
@@ -164,6 +181,12 @@ impl Recorder {
         }
     }
 
+    /// Keeps an alarm until the engine is closed.
+    pub(crate) fn keep_watch(&self, alarm: Option<Sleep>) {
+        let before = std::mem::replace(&mut *self.watch.lock(), alarm);
+        drop(before);
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -191,8 +214,11 @@ impl Recorder {
         }
     }
 
-    fn created(&self, task: TaskRef<'_>, at: u64, what: What, inputs: &[u64]) {
-        let Some(number) = task.number() else { return };
+    fn created(&self, task: TaskRef<'_>, number: u64, at: u64, what: What, inputs: &[u64]) {
+        #[cfg(feature = "tracing")]
+        if let Some(spans) = &self.spans {
+            context::foreign(|| spans.created(task, number, inputs));
+        }
         let moment = |what| Moment { at, task: number, what };
         let created = [moment(what)];
         let inputs = inputs.iter().map(|input| moment(What::Input(*input)));
@@ -201,6 +227,20 @@ impl Recorder {
             Some(label) => self.write(created.into_iter().chain([moment(label)]).chain(inputs)),
         }
         self.refill(at);
+    }
+
+    #[cfg(feature = "tracing")]
+    fn trace(&self, number: u64, moment: hook::Moment<'_>) {
+        let Some(spans) = &self.spans else { return };
+        context::foreign(|| match moment {
+            hook::Moment::Polled { worker } => spans.entered(number, worker),
+            hook::Moment::Suspended { .. } => spans.left(number),
+            hook::Moment::Parked { why: Parked::Delay, attempt } => {
+                spans.attempt(number, attempt + 1);
+            }
+            hook::Moment::Ended(status) => spans.ended(number, status),
+            _ => {}
+        });
     }
 
     /// Gives out the tokens of the ticks that have passed.
@@ -274,33 +314,26 @@ impl Observer for Attached {
         }
     }
 
+    fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
+        self.0.functions.count(task, ended);
+    }
+
     fn tell(&self, task: TaskRef<'_>, moment: hook::Moment<'_>) {
         let recorder = &*self.0;
-        // What is counted but not watched costs no look at the clock.
-        match moment {
-            hook::Moment::Created { status, is_old, by, inputs } => {
-                let name = recorder.functions.submitted(task);
-                if task.state.load() & WATCHED != 0 {
-                    let by = by.unwrap_or_default();
-                    let priority = task.priority();
-                    let created = What::Created { name, priority, status, by, is_old };
-                    let at = if is_old { recorder.since } else { task.core().now() };
-                    recorder.created(task, nanos(at), created, inputs);
-                    recorder.wake_if_awaited();
-                }
-                return;
-            }
-            hook::Moment::Ended(status) => {
-                recorder.functions.ended(task, status);
-            }
-            _ => {}
-        }
-        let Some(number) = task.number() else { return };
+        let Some(number) = task.any_number() else { return };
+        #[cfg(feature = "tracing")]
+        recorder.trace(number, moment);
         let at = nanos(task.core().now());
         let one = |what| recorder.write([Moment { at, task: number, what }]);
         let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
         match moment {
-            hook::Moment::Created { .. } => {}
+            hook::Moment::Created { status, is_old, by, inputs } => {
+                let name = recorder.functions.count(task, None);
+                let (by, priority) = (by.unwrap_or_default(), task.priority());
+                let at = if is_old { nanos(recorder.since) } else { at };
+                let created = What::Created { name, priority, status, by, is_old };
+                recorder.created(task, number, at, created, inputs);
+            }
             hook::Moment::Ready => one(What::Ready),
             hook::Moment::Polled { worker } => {
                 one(What::Polled(u32::try_from(worker).unwrap_or(u32::MAX)));
@@ -315,23 +348,35 @@ impl Observer for Attached {
             hook::Moment::Parked { why: Parked::Delay, attempt } => one(What::Delayed(attempt)),
             hook::Moment::Unparked => one(What::Unparked),
             hook::Moment::Ended(Status::Failed) => {
+                recorder.functions.count(task, Some(Status::Failed));
                 let error = task.failure().map(|error| error.to_string().into());
                 let error = error.map(|text| Moment { at, task: number, what: What::Error(text) });
                 let ended = Moment { at, task: number, what: What::Ended(Status::Failed) };
                 recorder.write([ended].into_iter().chain(error));
             }
-            hook::Moment::Ended(status) => one(What::Ended(status)),
+            hook::Moment::Ended(status) => {
+                recorder.functions.count(task, Some(status));
+                one(What::Ended(status));
+            }
         }
         recorder.wake_if_awaited();
     }
 
     fn released(&self, number: u64) {
+        #[cfg(feature = "tracing")]
+        if let Some(spans) = &self.0.spans {
+            spans.released(number);
+        }
         // Those of a virtual clock are taken as they come.
         let at = match self.0.seeded {
             true => 0,
             false => nanos(self.0.began.elapsed()),
         };
         self.0.buffers.write([Moment { at, task: number, what: What::Released }]);
+    }
+
+    fn closed(&self) {
+        self.0.keep_watch(None);
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

@@ -135,7 +135,7 @@ fn by_function(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
         }
     };
     let line = |((from, to, is_awaited), count): ((usize, usize, bool), u64)| {
-        let kind = if is_awaited { EdgeKind::Awaited } else { EdgeKind::Input };
+        let kind = if is_awaited { EdgeKind::Awaited } else { EdgeKind::Taken };
         Line { from, to, count, kind }
     };
     (functions.into_iter().map(node).collect(), lines.into_iter().map(line).collect())
