@@ -12,14 +12,14 @@
 
 use std::env;
 use std::fmt::Debug;
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ensue::{
-    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled, sleep,
+    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled,
+    progress, sleep,
 };
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -238,17 +238,19 @@ fn submit_many(engine: &impl Engine) -> Graph {
 /// Shows the progress of all this, and adds workers.
 async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
     let Graph { xs, ys, zs, total } = graph;
-    let mut running = as_completed(xs.iter().chain(ys).chain(zs));
-    let mut progress = Progress::new(running.len());
+    let all = || xs.iter().chain(ys).chain(zs);
+    let bars = progress(all());
+    let mut running = as_completed(all());
+    let of = running.len();
     while !running.is_empty() {
         running.next_batch().await;
-        let finished = progress.of - running.len();
-        progress.show(finished, client.workers());
-        if finished >= 96 && client.workers() == 2 {
-            progress.note("client.scale(10)");
+        if of - running.len() >= 96 && client.workers() == 2 {
+            bars.println("client.scale(10)");
             client.scale(10);
         }
     }
+    let finished: usize = bars.await.iter().map(|counted| counted.done).sum();
+    println!("{finished} of {of} finished, by {} workers", client.workers());
     println!("total = {}", total.await?);
     Ok(())
 }
@@ -370,38 +372,4 @@ fn outcome<T: Debug>(result: Result<T, Error>) -> String {
 
 fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
-}
-
-/// Progress on a line that changes in place if this is a terminal, else on a few plain lines.
-struct Progress {
-    of: usize,
-    in_place: bool,
-    /// How many eighths were shown.
-    shown: usize,
-}
-
-impl Progress {
-    fn new(of: usize) -> Self {
-        Self { of, in_place: io::stdout().is_terminal(), shown: 0 }
-    }
-
-    fn show(&mut self, finished: usize, workers: usize) {
-        let eighths = finished * 8 / self.of;
-        let line = format!("{finished:4} of {} finished, {workers} workers", self.of);
-        if self.in_place {
-            let bar = "#".repeat(eighths * 4);
-            let end = if finished == self.of { "\n" } else { "" };
-            print!("\r[{bar:<32}]{line:<36}{end}");
-            let _ = io::stdout().flush();
-        } else if eighths > self.shown {
-            println!("{line}");
-        }
-        self.shown = eighths;
-    }
-
-    /// Prints a line of its own.
-    fn note(&self, text: &str) {
-        let end = if self.in_place { format!("\r{:<72}\r", "") } else { String::new() };
-        println!("{end}{text}");
-    }
 }

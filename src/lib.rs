@@ -56,13 +56,26 @@
 //!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
 //!   [`scale`](Client::scale) changes the number of threads while work goes on. One more thread, for the whole
 //!   process, serves timers and gives back memory; it comes when there's need for it and goes soon after.
-//! * **Events**: [`events`](Client::events) tells what happens to tasks, without ever holding them up.
+//! * **Seeing it run**: [`explain`](Client::explain) says why a task is not finished. A client that was told to
+//!   [`observe`](Client::observe) has [`stats`](Client::stats), the [`graph`](Client::graph) of its tasks and the
+//!   [`story`](Client::story) of each; [`events`](Client::events) tells what happens to tasks, and
+//!   [`progress_counts`] how far some of them are, all without ever holding them up.
+//!   [`on_stall`](Builder::on_stall) tells when nothing has moved for a while.
 //! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
 //!   each time: for tests.
 //!
 //! # Features
 //!
-//! None so far: everything is in the default build.
+//! Everything is in the default build, and needs no other crates, but for these:
+//!
+//! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
+//!   drawn by `indicatif`.
+//! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target
+//!   `ensue::task`. It has the fields `name`, `key`, `attempt`, `worker` and `status`; its parent is the
+//!   submitter's span, it follows from its inputs, and it's entered while the task is polled. Those that
+//!   tokio-console looks for, of the target `tokio::task`, are there too. All tasks are watched then.
+//! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) tells
+//!   the `metrics` facade what a client does.
 //!
 //! # When to use something else
 //!

@@ -86,7 +86,7 @@ fn awaits_inside_tasks_are_edges_too() {
             .collect();
         let one = client.spawn({
             let first = gated[0].clone();
-            async move { first.await }
+            async move { first.await.is_ok() }
         });
         let both = client.spawn({
             let rest = gated[1..].to_vec();
@@ -151,6 +151,7 @@ fn the_first_look_finds_what_was_there_before() {
         for (is, wanted) in statuses {
             assert_eq!(is, wanted);
         }
+        assert!(task(&graph, &keyed).held);
         let input = EdgeKind::Taken;
         let edges = edges(&graph);
         assert!(edges.contains(&edge(&root, &next, input)), "{edges:?}");

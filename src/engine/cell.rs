@@ -326,7 +326,8 @@ fn tell_of_new(core: &Core, task: TaskRef<'_>, new: New, status: Status) {
     if new.observed & WATCHED == 0 {
         return core.hook.count(task, None);
     }
-    task.make_number();
+    let number = task.make_number();
+    core.hook.watched.insert(number, task);
     let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
     if new.inputs > 0 {
         // SAFETY: the task is still the caller's.

@@ -191,6 +191,15 @@ pub(crate) fn doom(task: TaskRef<'_>, error: Error) -> bool {
     true
 }
 
+/// Cancels a task on somebody's request; false where its outcome, or its doom, was decided before.
+pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
+    let cancelled = doom(task, Error::cancelled(task.key().clone()));
+    if cancelled && task.state.load() & KEYED != 0 {
+        task.core().store.forget(task);
+    }
+    cancelled
+}
+
 /// Takes a doomed task out of the lists of all inputs that have not finished, and releases a hold.
 ///
 /// # Safety

@@ -310,6 +310,12 @@ impl<'a> TaskRef<'a> {
         User(self.header)
     }
 
+    /// One more user of a task that may have none any more, unless it has.
+    pub(crate) fn try_to_user(self) -> Option<User> {
+        // SAFETY: the user that was just added.
+        self.state.try_add_user().then(|| unsafe { User::from_raw(self.header) })
+    }
+
     pub(crate) fn is(self, other: TaskRef<'_>) -> bool {
         self.header == other.header
     }

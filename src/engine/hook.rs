@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use super::header::TaskRef;
 use super::park::Parked;
 use super::state::{COUNTED, WATCHED};
+use super::watched::Watched;
 use crate::Status;
 
 /// Is told of tasks, on the thread where it happens, and must be quick. No lock of the engine's is held but for
@@ -69,6 +70,8 @@ pub(crate) enum Moment<'a> {
 pub(crate) struct Hook {
     on: AtomicBool,
     observer: OnceLock<Arc<dyn Observer>>,
+    /// The tasks that it's told of.
+    pub(crate) watched: Watched,
 }
 
 impl Hook {
@@ -133,13 +136,12 @@ impl Hook {
     #[cold]
     pub(crate) fn adopt(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) -> u64 {
         let flags = self.flags();
-        if flags & WATCHED != 0 {
-            task.make_number();
-        }
+        let number = task.make_number();
         let before = task.state.set(flags);
         if before & COUNTED != 0 {
             // Somebody else was quicker.
         } else if flags & WATCHED != 0 {
+            self.watched.insert(number, task);
             let status = status();
             self.tell_now(task, Moment::Created { status, is_old: true, by: None, inputs: &[] });
         } else {
@@ -148,8 +150,10 @@ impl Hook {
         before | flags
     }
 
+    /// The memory of a watched task is about to be freed.
     #[cold]
     pub(crate) fn released(&self, number: u64) {
+        self.watched.remove(number);
         if let Some(observer) = self.observer() {
             observer.released(number);
         }

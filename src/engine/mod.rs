@@ -55,4 +55,5 @@ mod urgent;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 mod waker;
+mod watched;
 pub(crate) mod worker;

@@ -71,7 +71,8 @@ pub(crate) const CALLBACKS: u64 = 1 << 13;
 /// upon one that was there before it.
 pub(crate) const COUNTED: u64 = 1 << 14;
 
-/// The observer is told what happens to the task, which has a number.
+/// The observer is told what happens to the task, which has a number and may be found by it, so a reference can
+/// appear out of nowhere.
 pub(crate) const WATCHED: u64 = 1 << 15;
 
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
@@ -219,6 +220,15 @@ impl State {
         }
     }
 
+    /// Adds a reference to a task that may be about to be freed, and is in memory for now; false where it is.
+    pub(crate) fn try_add_ref(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                (refs(state) > 0).then_some(state + REF)
+            })
+            .is_ok()
+    }
+
     /// True where this was the last reference: the caller frees the task.
     #[must_use]
     pub(crate) fn drop_ref(&self) -> bool {
@@ -287,7 +297,8 @@ impl State {
 
     /// Whether the caller, a user of a finished task, is all that holds it.
     pub(crate) fn is_alone(state: u64) -> bool {
-        state & (DONE | KEYED | DETACHED) == DONE && users(state) == 1 && refs(state) == 1
+        let kind = state & (DONE | KEYED | DETACHED | WATCHED);
+        kind == DONE && users(state) == 1 && refs(state) == 1
     }
 }
 

@@ -83,10 +83,15 @@ impl Progress {
         Self { tally, bars, drawing, drawn: Vec::new() }
     }
 
-    /// Adds further tasks.
-    pub fn and<'a, T: 'static>(self, handles: impl IntoIterator<Item = &'a Handle<T>>) -> Self {
+    /// Adds further tasks, of this type or another.
+    pub fn add<'a, T: 'static>(&self, handles: impl IntoIterator<Item = &'a Handle<T>>) {
         self.tally.add(handles);
         self.drawing.iter().for_each(|drawing| drawing.over.tell(false));
+    }
+
+    /// Adds further tasks, and returns the whole.
+    pub fn and<'a, T: 'static>(self, handles: impl IntoIterator<Item = &'a Handle<T>>) -> Self {
+        self.add(handles);
         self
     }
 

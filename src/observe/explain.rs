@@ -42,7 +42,7 @@ impl Explanation {
 
     /// The same for the task with this number, as long as anything is known of it.
     pub(crate) fn of_number(core: &Core, recorder: &Recorder, number: u64) -> Option<Self> {
-        if let Some(task) = look::live(core).iter().find(|task| task.number() == Some(number)) {
+        if let Some(task) = core.hook.watched.get(number) {
             return Some(Self::of(task.as_ref()));
         }
         let record = &*recorder.record();
@@ -58,9 +58,8 @@ impl Explanation {
                 origin: None,
             },
             Status::Cancelled => Reason::Cancelled { origin: None },
-            // Nothing but its own worker leads to it.
-            _ => running(recorder, record, number)
-                .unwrap_or(Reason::Queued { ahead: None, of: look::queued(core) }),
+            // It has just ended, and been freed.
+            _ => Reason::Finished { ran: None },
         };
         Some(Self { key, status, reasons: vec![reason] })
     }

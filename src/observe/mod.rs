@@ -1,5 +1,7 @@
 //! Looking at a client from outside. The engine knows nothing of who looks.
 
+#[allow(dead_code)] // it's for the dashboard
+pub(crate) mod act;
 #[cfg(feature = "progress")]
 pub(crate) mod bars;
 mod buffers;

@@ -204,7 +204,11 @@ impl Record {
         if let Some(doing) = self.doing(name).of(status) {
             *doing += 1;
         }
-        if !is_end(status) {
+        if is_end(status) {
+            // If it's not old, it's about to be told that it has ended.
+            entry.held = is_old && status == Status::Finished;
+            self.ended.push_back(id);
+        } else {
             entry.begin_chapter(at);
             if !is_old {
                 self.happened(id, &entry, at);

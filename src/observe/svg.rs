@@ -25,6 +25,13 @@ struct Node {
     colour: &'static str,
 }
 
+/// The tasks of one function: how many there are of each status.
+struct Function<'a> {
+    name: &'a str,
+    depth: usize,
+    counts: BTreeMap<String, (usize, Status)>,
+}
+
 struct Line {
     from: usize,
     to: usize,
@@ -103,14 +110,15 @@ fn by_task(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
 
 fn by_function(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
     let mut at = HashMap::new();
-    let mut functions: Vec<(&str, usize, BTreeMap<String, (usize, Status)>)> = Vec::new();
+    let mut functions: Vec<Function<'_>> = Vec::new();
     let mut of_task = HashMap::new();
     for task in &graph.tasks {
         let place = *at.entry(&*task.name).or_insert_with(|| {
-            functions.push((&task.name, task.depth as usize, BTreeMap::new()));
+            let (name, depth) = (&*task.name, task.depth as usize);
+            functions.push(Function { name, depth, counts: BTreeMap::new() });
             functions.len() - 1
         });
-        let (_, depth, counts) = &mut functions[place];
+        let Function { depth, counts, .. } = &mut functions[place];
         *depth = (*depth).min(task.depth as usize);
         counts.entry(task.status.to_string()).or_insert((0, task.status)).0 += 1;
         of_task.insert(task.id, place);
@@ -122,7 +130,7 @@ fn by_function(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
             *lines.entry((*from, *to, is_awaited)).or_insert(0) += 1;
         }
     }
-    let node = |(name, depth, counts): (&str, usize, BTreeMap<String, (usize, Status)>)| {
+    let node = |Function { name, depth, counts }: Function<'_>| {
         let all: usize = counts.values().map(|(count, _)| count).sum();
         let parts: Vec<_> =
             counts.iter().map(|(status, (count, _))| format!("{count} {status}")).collect();

@@ -21,8 +21,7 @@ pub(crate) struct Update {
     pub(crate) stats: Stats,
     /// Place, name.
     pub(crate) names: Vec<(u32, String)>,
-    /// Number, name, state, depth, attempt, worker or -1, whether its value is held, priority.
-    pub(crate) tasks: Vec<(u64, u32, u8, u32, u32, i64, u8, i32)>,
+    pub(crate) tasks: Vec<TaskRow>,
     /// Numbers of tasks that were forgotten.
     pub(crate) gone: Vec<u64>,
     /// Number, key, of the tasks among these whose key isn't made of the name and the number.
@@ -43,6 +42,9 @@ pub(crate) struct Update {
     /// This is only a part, and the next is to come at once.
     pub(crate) more: bool,
 }
+
+/// Number, name, state, depth, attempt, worker or -1, whether its value is held, priority.
+pub(crate) type TaskRow = (u64, u32, u8, u32, u32, i64, u8, i32);
 
 /// What is not in the updates.
 #[derive(Clone)]
