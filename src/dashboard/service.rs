@@ -153,11 +153,8 @@ impl Service {
     }
 
     fn act(&self, number: u64, verb: Verb) -> Answer {
-        let key = self
-            .source
-            .act(number, verb)
-            .ok_or_else(|| says(StatusCode::NOT_FOUND, "The client no longer has this task."))?;
-        key.map(|text| found(TEXT, text)).map_err(|text| says(StatusCode::CONFLICT, &text))
+        let done = self.source.act(number, verb).ok_or_else(unknown)?;
+        done.map(|text| found(TEXT, text)).map_err(|text| says(StatusCode::CONFLICT, text))
     }
 
     fn report(&self) -> Answer {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::query;
 use crate::engine::core::{Core, CoreRef};
-use crate::engine::{finish, look, retry};
+use crate::observe::act;
 use crate::observe::entry::Entry;
 use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
@@ -182,20 +182,20 @@ impl Source {
         found.into_iter().map(|(_, _, number)| number).take(most).collect()
     }
 
-    /// Does it, and says so or why not; `None` if the client doesn't have the task.
-    pub(super) fn act(&self, number: u64, verb: Verb) -> Option<Result<String, String>> {
-        let mut all = look::live(&self.core).into_iter();
-        let task = all.find(|task| task.number() == Some(number))?;
-        let done = match verb {
-            Verb::Cancel => finish::cancel(task.as_ref()),
-            Verb::Retry => retry::retry(task.as_ref()),
-        };
-        Some(match (verb, done) {
-            (Verb::Cancel, true) => Ok("It's cancelled.".into()),
-            (Verb::Cancel, false) => Err("It has ended already.".into()),
-            (Verb::Retry, true) => Ok("It runs again.".into()),
-            (Verb::Retry, false) => {
-                Err("It can't run again: it hasn't failed, or its function runs once.".into())
+    /// Does it, and says so or why not; `None` if the task isn't known.
+    pub(super) fn act(
+        &self,
+        number: u64,
+        verb: Verb,
+    ) -> Option<Result<&'static str, &'static str>> {
+        let is_known = self.recorder.record().tasks.contains_key(&number);
+        is_known.then(|| match verb {
+            Verb::Cancel if act::cancel(&self.core, number) => Ok("It's cancelled."),
+            Verb::Cancel => Err("It has ended already."),
+            Verb::Retry if act::retry(&self.core, number) => Ok("It runs again."),
+            Verb::Retry => {
+                Err("It can't run again: that takes a task that has failed, was submitted with a \
+                 fallible verb or with retries, and is still held by somebody.")
             }
         })
     }

@@ -154,15 +154,6 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     Some(task)
 }
 
-/// Ends a task from outside. Says whether it hadn't ended. Its key is free at once.
-pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
-    let cancelled = doom(task, Error::cancelled(task.key().clone()));
-    if cancelled && task.state.load() & KEYED != 0 {
-        task.core().store.forget(task);
-    }
-    cancelled
-}
-
 /// Decides that the task ends with `error`; false where its outcome, or its doom, was decided
 /// before.
 pub(crate) fn doom(task: TaskRef<'_>, error: Error) -> bool {
