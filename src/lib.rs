@@ -73,7 +73,8 @@
 //! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target
 //!   `ensue::task`. It has the fields `name`, `key`, `attempt`, `worker` and `status`; its parent is the
 //!   submitter's span, it follows from its inputs, and it's entered while the task is polled. Those that
-//!   tokio-console looks for, of the target `tokio::task`, are there too. All tasks are watched then.
+//!   tokio-console looks for, of the target `tokio::task`, are there too; it shows polls, but no wakes. All tasks
+//!   are watched then.
 //! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) tells
 //!   the `metrics` facade what a client does.
 //!

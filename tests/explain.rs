@@ -369,6 +369,27 @@ fn blocking_work_says_so() {
 }
 
 #[test]
+fn blocking_work_that_waits_for_a_task_names_it() {
+    bounded(|| {
+        let client = client_of(1);
+        let gate = Gate::new();
+        let awaited = gated(&client, "awaited", &gate);
+        let handle = awaited.clone();
+        let task = client.submit_blocking(move || handle.result().unwrap(), ());
+        let awaits = Reason::Awaits {
+            task: awaited.key(),
+            status: Status::Running,
+            why: vec![Reason::Suspended],
+        };
+        eventually("the closure waits", || {
+            client.explain(&task).reasons == [Reason::Blocking, awaits.clone()]
+        });
+        gate.open();
+        assert_eq!(task.result().unwrap(), 7);
+    });
+}
+
+#[test]
 fn a_cancelled_task_in_a_poll_says_that_it_ends() {
     bounded(|| {
         let client = client_of(1);

@@ -59,16 +59,19 @@ pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     task.core().started.awaited(task, found)
 }
 
-/// The tasks that this suspended one awaits together with others, or any of, in a stream or a `gather`, as far as
-/// they can be reached.
-pub(crate) fn awaited_together(task: TaskRef<'_>) -> Vec<Task> {
+/// The tasks, as far as they can be reached, that this suspended one awaits together with others, or any of, in
+/// a stream or a `gather`, or that its blocking work waits for.
+pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
     let mut all = live(task.core());
     all.retain(|other| {
         // SAFETY: the list is locked, and the kind says what the entry is.
         let is_one = |link: NonNull<Link>| unsafe {
             link.as_ref().kind() == Kind::Member && sink::is_owned(link, task)
         };
-        other.waiters.lock().is_some_and(|locked| locked.any(is_one))
+        let mut dependents = Vec::new();
+        cycle::dependents(other.as_ref(), &mut dependents);
+        dependents.iter().any(|dependent| dependent.as_ref().is(task))
+            || other.waiters.lock().is_some_and(|locked| locked.any(is_one))
     });
     all
 }

@@ -122,3 +122,26 @@ fn this_thread() -> usize {
         number => number,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_moments_the_oldest_are_dropped_and_counted() {
+        let buffers = Buffers::new(true);
+        let more = 10;
+        let moment = |at| Moment { at, task: 1, what: What::Ready };
+        let mut asked = 0;
+        for at in 0..(KEPT + more) as u64 {
+            asked += usize::from(buffers.write([moment(at)]));
+        }
+        // From when it was full on.
+        assert_eq!(asked, KEPT + more - FULL + 1);
+        let mut all = Vec::new();
+        assert_eq!(buffers.take(&mut all), more as u64);
+        assert_eq!((all.len(), all[0].at), (KEPT, more as u64));
+        assert_eq!(buffers.take(&mut all), 0);
+        assert!(!buffers.write([moment(0)]));
+    }
+}

@@ -190,15 +190,17 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 }
 
 fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
-    if task.core().started.is_blocking(task) {
-        reasons.push(Reason::Blocking);
-        return;
-    }
     let mut awaited = Vec::new();
     look::awaited(task, &mut awaited);
-    awaited.append(&mut look::awaited_together(task));
+    for other in look::awaited_otherwise(task) {
+        if awaited.iter().all(|task| !task.as_ref().is(other.as_ref())) {
+            awaited.push(other);
+        }
+    }
     awaited.retain(|task| !task.waiters.is_closed());
-    if awaited.is_empty() {
+    if task.core().started.is_blocking(task) {
+        reasons.push(Reason::Blocking);
+    } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }
     let awaits = |(task, status, why)| Reason::Awaits { task, status, why };

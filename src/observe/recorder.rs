@@ -372,7 +372,7 @@ impl Observer for Attached {
             true => 0,
             false => nanos(self.0.began.elapsed()),
         };
-        self.0.buffers.write([Moment { at, task: number, what: What::Released }]);
+        self.0.write([Moment { at, task: number, what: What::Released }]);
     }
 
     fn closed(&self) {

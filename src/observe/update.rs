@@ -268,4 +268,27 @@ mod tests {
         assert_eq!(second["stats"]["finished"], 2);
         assert_eq!(second["missed"], serde_json::json!({"tasks": 0, "moments": 0}));
     }
+
+    #[test]
+    fn tasks_that_are_forgotten_are_told_to_be_gone() {
+        let client = Client::builder().seed(1).observe().build();
+        let few: Vec<_> = client.map(inc, 0..1_000);
+        futures_lite::future::block_on(crate::gather(few)).unwrap();
+        let first = update(&client, 0);
+        let known = numbers(&first, "tasks");
+        assert_eq!(known.len(), 1_000);
+        let many = client.map(inc, 0..super::super::record::TASKS as u64);
+        futures_lite::future::block_on(crate::gather(many)).unwrap();
+        let second = update(&client, first["cursor"].as_u64().unwrap());
+        assert_eq!(second["all"], false);
+        let gone: Vec<_> =
+            second["gone"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+        assert!(known.iter().all(|id| gone.contains(id)), "{} are gone", gone.len());
+        assert!(numbers(&second, "tasks").len() <= super::super::record::TASKS);
+        // Who comes new gets all there is, and nothing that is gone.
+        let all = update(&client, 0);
+        assert_eq!((&all["all"], &all["gone"]), (&true.into(), &serde_json::json!([])));
+        assert_eq!(numbers(&all, "tasks").len(), numbers(&second, "tasks").len());
+        assert_eq!(all["missed"], serde_json::json!({"tasks": 0, "moments": 0}));
+    }
 }
