@@ -1,8 +1,8 @@
 //! The tour: Dask's futures notebook, step by step, and then what the notebook can't show.
 //!
 //! ```text
-//! cargo run --release --features dashboard --example tour
-//! cargo run --release --features dashboard --example tour -- --hold 600
+//! cargo run --release --example tour
+//! cargo run --release --example tour -- --hold 600
 //! cargo run --release --example tour -- --fast
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use ensue::dashboard::Dashboard;
 use ensue::{
     Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled,
     progress, sleep,
@@ -165,8 +166,7 @@ fn start() -> Client {
 }
 
 /// Starts the dashboard and says where it is. It's gone when this is dropped.
-#[cfg(feature = "dashboard")]
-fn show(client: &Client) -> Option<ensue::dashboard::Dashboard> {
+fn show(client: &Client) -> Option<Dashboard> {
     match client.dashboard().bind("127.0.0.1:0") {
         Ok(dashboard) => {
             println!("watch it at {}", dashboard.link());
@@ -177,12 +177,6 @@ fn show(client: &Client) -> Option<ensue::dashboard::Dashboard> {
             None
         }
     }
-}
-
-#[cfg(not(feature = "dashboard"))]
-fn show(_: &Client) -> Option<()> {
-    println!("to watch it in a browser, build it with `--features dashboard`");
-    None
 }
 
 async fn call_locally() {

@@ -68,6 +68,8 @@
 //!
 //! Everything is in the default build, and needs no other crates, but for these:
 //!
+//! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports to
+//!   keep.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
 //! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target

@@ -62,7 +62,7 @@ pub struct Service {
 }
 
 /// An answer in place of what was asked for.
-type Answer = Result<Response<Body>, Response<Body>>;
+type Answer = Result<Response<Body>, Box<Response<Body>>>;
 
 impl Service {
     pub(super) fn new(source: Source, guard: Guard) -> Self {
@@ -79,7 +79,7 @@ impl Service {
     ///
     /// This doesn't wait for anything. The body of the answer to `stream` goes on until it's dropped.
     pub fn handle<B>(&self, request: &Request<B>) -> Response<Body> {
-        let mut response = self.answer(request).unwrap_or_else(|response| response);
+        let mut response = self.answer(request).unwrap_or_else(|response| *response);
         let headers = response.headers_mut();
         for (name, value) in HEADERS {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -183,7 +183,11 @@ fn action(path: &str) -> Option<(u64, Verb)> {
     Some((number.parse().ok()?, verb))
 }
 
-fn only(method: &Method, allowed: &[Method], names: &'static str) -> Result<(), Response<Body>> {
+fn only(
+    method: &Method,
+    allowed: &[Method],
+    names: &'static str,
+) -> Result<(), Box<Response<Body>>> {
     if allowed.contains(method) {
         return Ok(());
     }
@@ -192,7 +196,7 @@ fn only(method: &Method, allowed: &[Method], names: &'static str) -> Result<(), 
     Err(response)
 }
 
-fn refused(refusal: Refusal) -> Response<Body> {
+fn refused(refusal: Refusal) -> Box<Response<Body>> {
     let status = match refusal {
         Refusal::NoHost => StatusCode::BAD_REQUEST,
         _ => StatusCode::FORBIDDEN,
@@ -200,12 +204,12 @@ fn refused(refusal: Refusal) -> Response<Body> {
     says(status, refusal.text())
 }
 
-fn unknown() -> Response<Body> {
+fn unknown() -> Box<Response<Body>> {
     says(StatusCode::NOT_FOUND, "There's nothing here.")
 }
 
-fn says(status: StatusCode, text: &str) -> Response<Body> {
-    answer(status, TEXT, format!("{text}\n"))
+fn says(status: StatusCode, text: &str) -> Box<Response<Body>> {
+    Box::new(answer(status, TEXT, format!("{text}\n")))
 }
 
 fn found(kind: &'static str, text: impl Into<Body>) -> Response<Body> {

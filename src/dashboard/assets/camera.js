@@ -79,13 +79,12 @@ export class Camera {
     }, width, height);
   }
 
+  // Brings a place into sight, and moves no more than that takes.
   show(x, y, width, height) {
-    const atX = this.toX(x);
-    const atY = this.toY(y);
-    if (atX > 20 && atX < width - 20 && atY > 20 && atY < height - 20) return;
-    this.auto = false;
-    this.x = x - width / 2 / this.scaleX;
-    this.y = y - height / 2 / this.scaleY;
+    const off = (at, size) => (at < 0 ? at - size * 0.15 : at > size ? at - size * 0.85 : 0);
+    const offX = off(this.toX(x), width);
+    const offY = off(this.toY(y), height);
+    if (offX !== 0 || offY !== 0) this.pan(-offX, -offY);
   }
 }
 

@@ -1,7 +1,7 @@
 // The drawer with everything about one task: how it stands and why, its story, its neighbours, and what
 // can be done with it.
 
-import { CANCELLED, FAILED, FINISHED, STATES, hasEnded, setState, stateLabel } from "./states.js";
+import { FAILED, FINISHED, STATES, hasEnded, setState, stateLabel } from "./states.js";
 import { act, askTask, canAct, isReport } from "./api.js";
 import { element, say } from "./dom.js";
 import { clock, lasting } from "./format.js";
@@ -126,7 +126,7 @@ class Detail {
     this.paintNear(task);
     this.actions.hidden = isReport();
     this.cancel.hidden = !canAct() || state < 0 || hasEnded(state);
-    this.retry.hidden = !canAct() || (state !== FAILED && state !== CANCELLED);
+    this.retry.hidden = !canAct() || state !== FAILED;
     if (!canAct() && !isReport() && this.said.textContent === "") {
       say(this.said, "Open the link with the token to cancel or retry.");
     }

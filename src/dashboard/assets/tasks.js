@@ -1,6 +1,6 @@
 // The page with the table of tasks: filters, and buttons to cancel and retry.
 
-import { CANCELLED, DELAYED, FAILED, STATES, hasEnded, setState, stateLabel } from "./states.js";
+import { DELAYED, FAILED, STATES, hasEnded, setState, stateLabel } from "./states.js";
 import { act, canAct, isReport } from "./api.js";
 import { element, keyed, panel, say } from "./dom.js";
 import { short, whole } from "./format.js";
@@ -137,7 +137,7 @@ export class TasksPage {
     say(row.ins, task.ins.length > 0 ? whole(task.ins.length) : "");
     say(row.priority, task.priority !== 0 ? String(task.priority) : "");
     row.cancel.hidden = !canAct() || hasEnded(task.state);
-    row.retry.hidden = !canAct() || (task.state !== FAILED && task.state !== CANCELLED);
+    row.retry.hidden = !canAct() || task.state !== FAILED;
     row.cancel.textContent = task.state === DELAYED ? "Give up" : "Cancel";
   }
 
