@@ -142,6 +142,29 @@ fn the_tour_leaves_no_control_characters_in_a_file() {
 }
 
 #[test]
+fn the_tour_shows_a_dashboard_unless_told_not_to() {
+    let mut tour = example("tour");
+    tour.args(["--fast", "--hold", "0.2"]);
+    let ended = run(tour).ok().has("watch it at http://127.0.0.1:").has("/#token=");
+    ended.has("the dashboard stays for 0.2 s");
+    let mut tour = example("tour");
+    tour.args(["--fast", "--no-dashboard", "--hold", "100"]);
+    let ended = run(tour).ok();
+    assert!(!ended.output.contains("watch it at") && !ended.output.contains("stays"));
+}
+
+#[test]
+fn the_tour_holds_for_a_number_of_seconds() {
+    for wrong in [&["--hold"][..], &["--hold", "long"], &["--hold", "-1"]] {
+        let mut tour = example("tour");
+        tour.args(wrong);
+        let ended = run(tour);
+        assert_eq!(ended.status.code(), Some(2), "{wrong:?}");
+        assert!(ended.errors.contains("--hold takes a number of seconds"), "{}", ended.errors);
+    }
+}
+
+#[test]
 fn the_tour_refuses_an_unknown_argument() {
     let mut tour = example("tour");
     tour.arg("--fats");

@@ -22,7 +22,7 @@
 //! | `/graph.dot`, `/graph.svg`, `/report.html` | to keep: the graph, and everything in one file |
 //! | `/metrics`, `/health` | for Prometheus, and for whoever asks whether it's up |
 //!
-//! Of very many tasks at a time some are only counted, as the [`observe`](crate::Client::observe) says.
+//! Of very many tasks at a time some are only counted; see [`observe`](crate::Client::observe).
 //!
 //! # Who may look
 //!

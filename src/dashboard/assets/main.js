@@ -96,6 +96,7 @@ function readReport() {
   useRecorded(details);
   store.hello(hello);
   for (const update of updates) store.apply(update);
+  document.getElementById("keep").remove();
   document.getElementById("link").className = "link report";
   const when = new Date(hello.began).toLocaleString();
   say(document.getElementById("link-text"), `report of ${when}, ${clock(store.now, 1)} long`);
