@@ -143,6 +143,7 @@ impl Tally {
         self.0.lock().counts.clone()
     }
 
+    #[cfg(feature = "progress")]
     pub(crate) fn is_done(&self) -> bool {
         self.0.lock().left == 0
     }
