@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! cargo run --release --example tour
+//! cargo run --release --example tour -- --hold 600
 //! cargo run --release --example tour -- --fast
 //! ```
 //!
-//! The functions sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the
-//! verbs of the `Engine` trait, except where they look at the workers and the store.
+//! The link that it prints first leads to a page on which the graph can be watched as it grows. The functions
+//! sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the verbs of the `Engine`
+//! trait, except where they look at the workers and the store.
 
 use std::env;
 use std::fmt::Debug;
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use ensue::dashboard::Dashboard;
 use ensue::{
     Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled,
     progress, sleep,
@@ -22,7 +25,11 @@ use ensue::{
 use futures::StreamExt;
 use futures::executor::block_on;
 
-const USAGE: &str = "usage: tour [--fast]\n\n  --fast   leave the sleeping out";
+const USAGE: &str = "usage: tour [--fast] [--hold SECONDS] [--no-dashboard]
+
+  --fast           leave the sleeping out
+  --hold SECONDS   keep the dashboard up so long after the last step
+  --no-dashboard   leave the dashboard out";
 
 /// Whether the functions are not to sleep.
 static FAST: AtomicBool = AtomicBool::new(false);
@@ -76,22 +83,47 @@ fn unix_ms() -> u64 {
     UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
-fn main() -> ExitCode {
-    for argument in env::args_os().skip(1) {
+/// What is asked for.
+struct Asked {
+    dashboard: bool,
+    hold: Duration,
+}
+
+/// `None` where the usage is all that's asked for, and what is wrong with the arguments.
+fn read_arguments() -> Result<Option<Asked>, String> {
+    let mut asked = Asked { dashboard: true, hold: Duration::ZERO };
+    let mut arguments = env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.to_string_lossy().as_ref() {
             "--fast" => FAST.store(true, Ordering::Relaxed),
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
+            "--no-dashboard" => asked.dashboard = false,
+            "--hold" => {
+                let seconds = arguments.next().unwrap_or_default();
+                let number = seconds.to_string_lossy().parse().ok();
+                let hold = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+                asked.hold = hold.ok_or("--hold takes a number of seconds")?;
             }
-            other => {
-                eprintln!("tour: unknown argument `{other}`\n{USAGE}");
-                return ExitCode::from(2);
-            }
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("unknown argument `{other}`")),
         }
     }
+    Ok(Some(asked))
+}
+
+fn main() -> ExitCode {
+    let asked = match read_arguments() {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(what) => {
+            eprintln!("tour: {what}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
     let started = Instant::now();
-    match block_on(tour()) {
+    match block_on(tour(&asked)) {
         Ok(()) => {
             println!("\nThat was the tour, in {:.1} s.", started.elapsed().as_secs_f64());
             ExitCode::SUCCESS
@@ -103,8 +135,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn tour() -> Result<(), Error> {
+async fn tour(asked: &Asked) -> Result<(), Error> {
     let client = start();
+    let dashboard = asked.dashboard.then(|| show(&client)).flatten();
     call_locally().await;
     submit_one(&client).await?;
     chain(&client).await?;
@@ -118,6 +151,10 @@ async fn tour() -> Result<(), Error> {
     retry(&client).await?;
     time_out(&client).await;
     close(client).await;
+    if dashboard.is_some() && !asked.hold.is_zero() {
+        println!("the dashboard stays for {} s", asked.hold.as_secs_f64());
+        thread::sleep(asked.hold);
+    }
     Ok(())
 }
 
@@ -126,6 +163,20 @@ fn start() -> Client {
     let client = Client::builder().name("tour").workers(2).limit("connections", 1).build();
     println!("{client}");
     client
+}
+
+/// Starts the dashboard and says where it is. It's gone when this is dropped.
+fn show(client: &Client) -> Option<Dashboard> {
+    match client.dashboard().bind("127.0.0.1:0") {
+        Ok(dashboard) => {
+            println!("watch it at {}", dashboard.link());
+            Some(dashboard)
+        }
+        Err(error) => {
+            println!("there's no dashboard: {error}");
+            None
+        }
+    }
 }
 
 async fn call_locally() {

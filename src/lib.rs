@@ -68,6 +68,8 @@
 //!
 //! Everything is in the default build, and needs no other crates, but for these:
 //!
+//! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports to
+//!   keep.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
 //! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target
@@ -94,6 +96,8 @@ mod attempt;
 mod blocking;
 mod body;
 mod client;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 mod engine;
 mod error;
 mod function;

@@ -581,7 +581,7 @@ fn a_task_may_read_it_on_one_worker() {
             }
         });
         reader.result().unwrap();
-        assert_eq!(log.all().iter().sum::<u64>(), (1..=100).sum());
+        assert_eq!(log.all().iter().sum::<u64>(), (1..=100).sum::<u64>());
     });
 }
 

@@ -112,6 +112,14 @@ fn futures_and_streams() {
     }
     #[cfg(feature = "metrics")]
     all::<Metrics>();
+    #[cfg(feature = "dashboard")]
+    {
+        use ensue::dashboard::{Body, Dashboard, DashboardBuilder, Service};
+        all::<Dashboard>();
+        all::<DashboardBuilder>();
+        all::<Service>();
+        all::<Body>();
+    }
 
     fn spawn<T: Spawn>() {}
     spawn::<Client>();

@@ -6,7 +6,7 @@ pub(crate) mod act;
 pub(crate) mod bars;
 mod buffers;
 pub(crate) mod counted;
-mod entry;
+pub(crate) mod entry;
 pub(crate) mod events;
 pub(crate) mod explain;
 mod functions;
@@ -23,6 +23,6 @@ pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod story;
 mod svg;
-#[allow(dead_code)] // it's for the dashboard
+#[cfg(any(test, feature = "dashboard"))]
 pub(crate) mod update;
 mod verbs;

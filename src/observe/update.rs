@@ -1,6 +1,6 @@
 //! What has changed since somebody looked last, in the shape in which it goes to a page.
 
-use super::entry::Kind;
+use super::entry::{Kind, Label};
 use super::record::Record;
 use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
@@ -24,6 +24,10 @@ pub(crate) struct Update {
     pub(crate) tasks: Vec<TaskRow>,
     /// Numbers of tasks that were forgotten.
     pub(crate) gone: Vec<u64>,
+    /// Number, key, of the tasks among these whose key isn't made of the name and the number.
+    pub(crate) keys: Vec<(u64, String)>,
+    /// Time, number, error, of those among these that have failed.
+    pub(crate) failures: Vec<(f64, u64, String)>,
     /// From, to, 0 for an input and 1 for an await.
     pub(crate) edges: Vec<(u64, u64, u8)>,
     /// From the name, to the name, how many edges.
@@ -35,12 +39,15 @@ pub(crate) struct Update {
     /// Time, number, state, worker or -1.
     pub(crate) events: Vec<(f64, u64, u8, i64)>,
     pub(crate) missed: Missed,
+    /// This is only a part, and the next is to come at once.
+    pub(crate) more: bool,
 }
 
 /// Number, name, state, depth, attempt, worker or -1, whether its value is held, priority.
 pub(crate) type TaskRow = (u64, u32, u8, u32, u32, i64, u8, i32);
 
 /// What is not in the updates.
+#[derive(Clone)]
 pub(crate) struct Missed {
     /// Tasks that are only counted.
     pub(crate) tasks: u64,
@@ -50,6 +57,12 @@ pub(crate) struct Missed {
 
 /// So many of the last events are told.
 const EVENTS: usize = 500;
+
+/// So many of the last failures.
+const FAILURES: usize = 200;
+
+/// So much of a key or an error is told, in characters.
+const LONGEST: usize = 500;
 
 serialize!(Missed, this: tasks = this.tasks, moments = this.moments);
 
@@ -61,12 +74,15 @@ serialize!(Update, this:
     names = this.names,
     tasks = this.tasks,
     gone = this.gone,
+    keys = this.keys,
+    failures = this.failures,
     edges = this.edges,
     links = this.links,
     bars = this.bars,
     lanes = this.lanes,
     events = this.events,
     missed = this.missed,
+    more = this.more,
 );
 
 impl Update {
@@ -91,13 +107,19 @@ impl Update {
             names: Vec::new(),
             tasks: Vec::new(),
             gone: Vec::new(),
+            keys: Vec::new(),
+            failures: Vec::new(),
             edges: Vec::new(),
             links: Vec::new(),
             bars: Vec::new(),
             lanes: Vec::new(),
             events: Vec::new(),
+            more: false,
         };
-        update.add_tasks(record, cursor);
+        update.add_tasks(record, cursor, seconds);
+        // They're in the order of their last change, near enough that of the failures.
+        let superfluous = update.failures.len().saturating_sub(FAILURES);
+        update.failures.drain(..superfluous);
         let names = record.names.iter().enumerate().skip_while(|(_, (at, _))| *at <= cursor);
         update.names = names.map(|(place, (_, name))| (place as u32, name.to_string())).collect();
         if !all {
@@ -134,7 +156,7 @@ impl Update {
         update
     }
 
-    fn add_tasks(&mut self, record: &Record, cursor: u64) {
+    fn add_tasks(&mut self, record: &Record, cursor: u64, seconds: impl Fn(u64) -> f64) {
         let first = record.changes.partition_point(|(at, _)| *at <= cursor);
         for (at, number) in record.changes.range(first..) {
             let Some(entry) = record.tasks.get(number).filter(|entry| entry.revision == *at) else {
@@ -152,12 +174,27 @@ impl Update {
                 u8::from(entry.held),
                 entry.priority,
             ));
+            if !matches!(entry.label, Label::Number) {
+                self.keys.push((*number, start_of(&entry.key(record.name(entry.name), *number))));
+            }
+            if let (Status::Failed, Some(error)) = (entry.status, &entry.error) {
+                let at = entry.chapters.last().map_or(0.0, |chapter| seconds(chapter.at));
+                self.failures.push((at, *number, start_of(error)));
+            }
             for edge in entry.edges.iter().rev().take_while(|edge| edge.revision > cursor) {
                 if record.tasks.contains_key(&edge.from) {
                     self.edges.push((edge.from, *number, u8::from(edge.kind == Kind::Awaited)));
                 }
             }
         }
+    }
+}
+
+/// As much of a text as is told.
+fn start_of(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
