@@ -2,27 +2,34 @@
 //!
 //! ```text
 //! cargo run --release --example tour
+//! cargo run --release --example tour -- --hold 600
 //! cargo run --release --example tour -- --fast
 //! ```
 //!
-//! The functions sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the
-//! verbs of the `Engine` trait, except where they look at the workers and the store.
+//! The link that it prints first leads to a page on which the graph can be watched as it grows. The functions
+//! sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the verbs of the `Engine`
+//! trait, except where they look at the workers and the store.
 
 use std::env;
 use std::fmt::Debug;
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use ensue::dashboard::Dashboard;
 use ensue::{
-    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled, sleep,
+    Client, Engine, Error, Handle, Retry, Status, TaskOptions, as_completed, gather_settled,
+    progress, sleep,
 };
 use futures::StreamExt;
 use futures::executor::block_on;
 
-const USAGE: &str = "usage: tour [--fast]\n\n  --fast   leave the sleeping out";
+const USAGE: &str = "usage: tour [--fast] [--hold SECONDS] [--no-dashboard]
+
+  --fast           leave the sleeping out
+  --hold SECONDS   keep the dashboard up so long after the last step
+  --no-dashboard   leave the dashboard out";
 
 /// Whether the functions are not to sleep.
 static FAST: AtomicBool = AtomicBool::new(false);
@@ -76,22 +83,47 @@ fn unix_ms() -> u64 {
     UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }
 
-fn main() -> ExitCode {
-    for argument in env::args_os().skip(1) {
+/// What is asked for.
+struct Asked {
+    dashboard: bool,
+    hold: Duration,
+}
+
+/// `None` where the usage is all that's asked for, and what is wrong with the arguments.
+fn read_arguments() -> Result<Option<Asked>, String> {
+    let mut asked = Asked { dashboard: true, hold: Duration::ZERO };
+    let mut arguments = env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.to_string_lossy().as_ref() {
             "--fast" => FAST.store(true, Ordering::Relaxed),
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
+            "--no-dashboard" => asked.dashboard = false,
+            "--hold" => {
+                let seconds = arguments.next().unwrap_or_default();
+                let number = seconds.to_string_lossy().parse().ok();
+                let hold = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+                asked.hold = hold.ok_or("--hold takes a number of seconds")?;
             }
-            other => {
-                eprintln!("tour: unknown argument `{other}`\n{USAGE}");
-                return ExitCode::from(2);
-            }
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("unknown argument `{other}`")),
         }
     }
+    Ok(Some(asked))
+}
+
+fn main() -> ExitCode {
+    let asked = match read_arguments() {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(what) => {
+            eprintln!("tour: {what}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
     let started = Instant::now();
-    match block_on(tour()) {
+    match block_on(tour(&asked)) {
         Ok(()) => {
             println!("\nThat was the tour, in {:.1} s.", started.elapsed().as_secs_f64());
             ExitCode::SUCCESS
@@ -103,8 +135,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn tour() -> Result<(), Error> {
+async fn tour(asked: &Asked) -> Result<(), Error> {
     let client = start();
+    let dashboard = asked.dashboard.then(|| show(&client)).flatten();
     call_locally().await;
     submit_one(&client).await?;
     chain(&client).await?;
@@ -118,6 +151,10 @@ async fn tour() -> Result<(), Error> {
     retry(&client).await?;
     time_out(&client).await;
     close(client).await;
+    if dashboard.is_some() && !asked.hold.is_zero() {
+        println!("the dashboard stays for {} s", asked.hold.as_secs_f64());
+        thread::sleep(asked.hold);
+    }
     Ok(())
 }
 
@@ -126,6 +163,20 @@ fn start() -> Client {
     let client = Client::builder().name("tour").workers(2).limit("connections", 1).build();
     println!("{client}");
     client
+}
+
+/// Starts the dashboard and says where it is. It's gone when this is dropped.
+fn show(client: &Client) -> Option<Dashboard> {
+    match client.dashboard().bind("127.0.0.1:0") {
+        Ok(dashboard) => {
+            println!("watch it at {}", dashboard.link());
+            Some(dashboard)
+        }
+        Err(error) => {
+            println!("there's no dashboard: {error}");
+            None
+        }
+    }
 }
 
 async fn call_locally() {
@@ -181,17 +232,19 @@ fn submit_many(engine: &impl Engine) -> Graph {
 /// Shows the progress of all this, and adds workers.
 async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
     let Graph { xs, ys, zs, total } = graph;
-    let mut running = as_completed(xs.iter().chain(ys).chain(zs));
-    let mut progress = Progress::new(running.len());
+    let all = || xs.iter().chain(ys).chain(zs);
+    let bars = progress(all());
+    let mut running = as_completed(all());
+    let of = running.len();
     while !running.is_empty() {
         running.next_batch().await;
-        let finished = progress.of - running.len();
-        progress.show(finished, client.workers());
-        if finished >= 96 && client.workers() == 2 {
-            progress.note("client.scale(10)");
+        if of - running.len() >= 96 && client.workers() == 2 {
+            bars.println("client.scale(10)");
             client.scale(10);
         }
     }
+    let finished: usize = bars.await.iter().map(|counted| counted.done).sum();
+    println!("{finished} of {of} finished, by {} workers", client.workers());
     println!("total = {}", total.await?);
     Ok(())
 }
@@ -313,38 +366,4 @@ fn outcome<T: Debug>(result: Result<T, Error>) -> String {
 
 fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
-}
-
-/// Progress on a line that changes in place if this is a terminal, else on a few plain lines.
-struct Progress {
-    of: usize,
-    in_place: bool,
-    /// How many eighths were shown.
-    shown: usize,
-}
-
-impl Progress {
-    fn new(of: usize) -> Self {
-        Self { of, in_place: io::stdout().is_terminal(), shown: 0 }
-    }
-
-    fn show(&mut self, finished: usize, workers: usize) {
-        let eighths = finished * 8 / self.of;
-        let line = format!("{finished:4} of {} finished, {workers} workers", self.of);
-        if self.in_place {
-            let bar = "#".repeat(eighths * 4);
-            let end = if finished == self.of { "\n" } else { "" };
-            print!("\r[{bar:<32}]{line:<36}{end}");
-            let _ = io::stdout().flush();
-        } else if eighths > self.shown {
-            println!("{line}");
-        }
-        self.shown = eighths;
-    }
-
-    /// Prints a line of its own.
-    fn note(&self, text: &str) {
-        let end = if self.in_place { format!("\r{:<72}\r", "") } else { String::new() };
-        println!("{end}{text}");
-    }
 }

@@ -9,11 +9,11 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ensue::{Client, Error, as_completed, is_cancelled};
+use ensue::{Client, Error, as_completed, is_cancelled, progress};
 use futures::StreamExt;
 
 type Counts = HashMap<String, u64>;
@@ -59,19 +59,21 @@ async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     let paths = client.try_submit_blocking(walk, folder).await?;
     println!("{} files", paths.len());
     let part = |path| client.task().limit("files", 8).try_submit_blocking(count, path);
-    let (mut parts, mut one) = (as_completed(paths.into_iter().map(part)), None);
+    let parts: Vec<_> = paths.into_iter().map(part).collect();
+    let bars = progress(&parts);
+    let (mut parts, mut one) = (as_completed(parts), None);
     while let Some(part) = parts.next().await {
         if let Some(error) = part.error() {
-            eprintln!("skipped: {error}");
+            bars.suspend(|| eprintln!("skipped: {error}"));
         } else if let Some(other) = one.take() {
-            parts.add(client.submit(merge, (other, part)));
+            let both = client.submit(merge, (other, part));
+            bars.add([&both]);
+            parts.add(both);
         } else {
             one = Some(part);
         }
-        if io::stderr().is_terminal() {
-            eprint!("\r{:8} parts left\r", parts.len());
-        }
     }
+    drop(bars);
     let counts = if let Some(all) = one { all.await? } else { Counts::new() };
     println!("{} words, {} different ones", counts.values().sum::<u64>(), counts.len());
     let mut top = Vec::from_iter(counts);

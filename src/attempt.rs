@@ -14,7 +14,7 @@ use crate::engine::cell::{Failure, Outcome};
 use crate::engine::context;
 use crate::engine::core::CoreRef;
 use crate::engine::limits::{Acquire, Needs, Permit};
-use crate::engine::park::{Parked, Parking};
+use crate::engine::park::Parking;
 use crate::engine::timer::sleep;
 use crate::{Error, Key, Retry};
 
@@ -100,7 +100,7 @@ where
         let allowed = catch_unwind(AssertUnwindSafe(|| plan.retry.allows(failures, &error)));
         let error = match allowed {
             Ok(true) if !core.is_closed() => {
-                wait(plan.retry.delay(failures, || core.random())).await;
+                wait(failures, plan.retry.delay(failures, || core.random())).await;
                 continue;
             }
             Ok(_) => error,
@@ -116,15 +116,15 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     std::future::poll_fn(|poller| {
         let polled = acquire.poll(poller);
         if polled.is_pending() && parking.is_none() {
-            parking = Some(Parking::current(Parked::Limit));
+            parking = Some(Parking::for_limit());
         }
         polled
     })
     .await
 }
 
-async fn wait(delay: Duration) {
-    let _parking = Parking::current(Parked::Delay);
+async fn wait(attempt: u32, delay: Duration) {
+    let _parking = Parking::until(attempt, delay);
     if delay.is_zero() {
         futures_lite::future::yield_now().await;
     } else {

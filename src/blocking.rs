@@ -63,7 +63,7 @@ pub(crate) async fn run<T: Send + 'static>(
     let mut done = pin!(ended(done));
     let done = poll_fn(|poller| {
         // The closure may block on handles.
-        context::note_more_awaits();
+        context::note_blocking();
         done.as_mut().poll(poller)
     });
     match done.await {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -23,7 +25,7 @@ use crate::error::IntoFailure;
 use crate::function::{BlockingFn, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
-use crate::observe::events::Events;
+use crate::observe::stall::{self, Stall};
 use crate::options::Options;
 use crate::pure;
 use crate::submit;
@@ -310,28 +312,6 @@ impl Client {
         self.core.held()
     }
 
-    /// What happens to the client's tasks from now on, as a stream.
-    ///
-    /// While nobody listens it costs nothing.
-    ///
-    /// ```
-    /// # futures_lite::future::block_on(async {
-    /// use ensue::{Client, Status};
-    /// use futures_lite::StreamExt;
-    ///
-    /// let client = Client::new();
-    /// let events = client.events();
-    /// client.submit(async || (), ()).await?;
-    /// let seen: Vec<_> = events.take(3).map(|event| event.status).collect().await;
-    /// assert_eq!(seen, [Status::Ready, Status::Running, Status::Finished]);
-    /// # Ok::<_, ensue::Error>(()) }).unwrap();
-    /// ```
-    pub fn events(&self) -> Events {
-        let (events, listener) = Events::new();
-        self.core.hook.listen(listener);
-        events
-    }
-
     /// Changes the number of the client's own worker threads, while work goes on.
     ///
     /// Those that are one too many leave after the task in hand; this waits for nothing and loses nothing.
@@ -484,12 +464,22 @@ pub struct Builder {
     limits: Vec<(String, usize)>,
     seed: Option<u64>,
     unobserved: Box<dyn Fn(&Error) + Send + Sync>,
+    observed: bool,
+    stall: Option<(Duration, stall::Hook)>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
-        Self { workers: None, name: "ensue".into(), limits: Vec::new(), seed: None, unobserved }
+        Self {
+            workers: None,
+            name: "ensue".into(),
+            limits: Vec::new(),
+            seed: None,
+            unobserved,
+            observed: false,
+            stall: None,
+        }
     }
 }
 
@@ -576,11 +566,55 @@ impl Builder {
         self
     }
 
+    /// Has the client [observe](Client::observe) from the beginning.
+    pub fn observe(mut self) -> Self {
+        self.observed = true;
+        self
+    }
+
+    /// What is told when work is left and nothing has moved for `after`: no task was submitted, started, woken,
+    /// or has ended. It's told once, and again after something has moved.
+    ///
+    /// A task that takes long, and one that waits for its next attempt, make a stall, too; the [`Stall`] says what
+    /// it is. The hook is called on a thread outside the workers. If it panics, that goes to
+    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. A seeded
+    /// client, whose time is not the real one, never stalls.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (told, stall) = std::sync::mpsc::channel();
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .on_stall(Duration::from_millis(20), move |stall| told.send(stall.to_string()).unwrap())
+    ///     .build();
+    /// let forever = client.spawn(std::future::pending::<()>());
+    /// let text = stall.recv().unwrap();
+    /// assert!(text.contains("awaits something that is not a task"), "{text}");
+    /// # drop(forever);
+    /// ```
+    pub fn on_stall(
+        mut self,
+        after: Duration,
+        hook: impl Fn(&Stall) + Send + Sync + 'static,
+    ) -> Self {
+        self.stall = Some((after, Arc::new(hook)));
+        self
+    }
+
     /// Makes the client and starts its workers.
     pub fn build(self) -> Client {
-        let Self { workers, name, limits, seed, unobserved } = self;
+        let Self { workers, name, limits, seed, unobserved, observed, stall } = self;
         let core = CoreRef::new(name, seed, Limits::new(limits), unobserved);
         let client = Client { core };
+        #[cfg(feature = "tracing")]
+        let observed = observed || crate::observe::spans::Spans::are_wanted();
+        if observed {
+            client.observe();
+        }
+        if let Some((after, hook)) = stall.filter(|_| seed.is_none()) {
+            stall::watch(&client.core, after, hook);
+        }
         let workers =
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         client.scale(workers);

@@ -84,12 +84,7 @@ impl<T> Handle<T> {
     /// are free when it's really gone; blocking work can only be asked to stop, with
     /// [`is_cancelled`](crate::is_cancelled). The key is free at once.
     pub fn cancel(&self) -> bool {
-        let task = self.typed().task();
-        let cancelled = finish::doom(task, Error::cancelled(task.key().clone()));
-        if cancelled && task.state.load() & state::KEYED != 0 {
-            task.core().store.forget(task);
-        }
-        cancelled
+        finish::cancel(self.typed().task())
     }
 
     /// Runs a failed task again, and the failed tasks that it stands on. Says whether it did.

@@ -56,13 +56,29 @@
 //!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
 //!   [`scale`](Client::scale) changes the number of threads while work goes on. One more thread, for the whole
 //!   process, serves timers and gives back memory; it comes when there's need for it and goes soon after.
-//! * **Events**: [`events`](Client::events) tells what happens to tasks, without ever holding them up.
+//! * **Seeing it run**: [`explain`](Client::explain) says why a task is not finished. A client that was told to
+//!   [`observe`](Client::observe) has [`stats`](Client::stats), the [`graph`](Client::graph) of its tasks and the
+//!   [`story`](Client::story) of each; [`events`](Client::events) tells what happens to tasks, and
+//!   [`progress_counts`] how far some of them are, all without ever holding them up.
+//!   [`on_stall`](Builder::on_stall) tells when nothing has moved for a while.
 //! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
 //!   each time: for tests.
 //!
 //! # Features
 //!
-//! None so far: everything is in the default build.
+//! Everything is in the default build, and needs no other crates, but for these:
+//!
+//! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports to
+//!   keep.
+//! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
+//!   drawn by `indicatif`.
+//! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target
+//!   `ensue::task`. It has the fields `name`, `key`, `attempt`, `worker` and `status`; its parent is the
+//!   submitter's span, it follows from its inputs, and it's entered while the task is polled. Those that
+//!   tokio-console looks for, of the target `tokio::task`, are there too; it shows polls, but no wakes. All tasks
+//!   are watched then.
+//! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) tells
+//!   the `metrics` facade what a client does.
 //!
 //! # When to use something else
 //!
@@ -82,6 +98,8 @@ mod body;
 mod client;
 #[cfg(feature = "dask")]
 pub mod dask;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 mod engine;
 mod error;
 mod function;
@@ -112,7 +130,18 @@ pub use handle::{AsHandle, GetRef, Handle};
 pub use input::{Input, Inputs};
 pub use key::Key;
 pub use map_stream::MapStream;
+#[cfg(feature = "progress")]
+pub use observe::bars::{Progress, progress};
+pub use observe::counted::{Counted, ProgressCounts, progress_counts};
 pub use observe::events::{Event, Events};
+pub use observe::explain::Explanation;
+pub use observe::graph::{EdgeKind, Graph, GraphEdge, GraphTask};
+#[cfg(feature = "metrics")]
+pub use observe::metrics::Metrics;
+pub use observe::reason::Reason;
+pub use observe::stall::Stall;
+pub use observe::stats::{FunctionStats, LimitStats, Stats};
+pub use observe::story::{Chapter, Story};
 pub use options::{Options, TaskOptions};
 pub use portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
 pub use retry::Retry;

@@ -281,16 +281,16 @@ where
         }
         (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
     };
-    let inputs = cell::inputs(core, &mut waits);
+    let new = cell::inputs(core, &mut waits);
     let joined = core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let extras = Extras { name: name.clone(), key, derived: *derived, ..Extras::default() };
         let setup = Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) };
-        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, inputs).into_user()
+        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_user()
     });
     match joined {
         Joined::New(user) => {
-            let ready = cell::begin(core, user.task().as_ptr(), inputs);
+            let ready = cell::begin(core, user.task().as_ptr(), new);
             (Handle::new(Typed::known(user)), ready)
         }
         Joined::Existing(user) => match Typed::checked(user) {

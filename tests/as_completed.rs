@@ -341,6 +341,26 @@ fn with_results_gives_both() {
 }
 
 #[test]
+fn with_results_knows_how_many_are_left() {
+    bounded(|| {
+        let client = client_of(1);
+        let (gate, x) = gated(&client);
+        let mut stream = as_completed([&x, &x]).with_results();
+        assert_eq!(format!("{stream:?}"), "WithResults(AsCompleted { len: 2, has_ready: false })");
+        assert!(!stream.is_empty() && !stream.is_terminated());
+        finish(&gate, &x);
+        for left in [2, 1] {
+            assert_eq!((stream.len(), stream.size_hint()), (left, (left, None)));
+            assert!(format!("{stream:?}").ends_with("has_ready: true })"));
+            assert_eq!(next(&mut stream).unwrap().0, x);
+        }
+        assert!(stream.is_empty() && stream.is_terminated());
+        assert_eq!((stream.len(), stream.size_hint()), (0, (0, None)));
+        assert!(next(&mut stream).is_none());
+    });
+}
+
+#[test]
 fn it_collects_and_extends_from_handles_and_references() {
     bounded(|| {
         let client = client_of(1);
@@ -561,7 +581,7 @@ fn a_task_may_read_it_on_one_worker() {
             }
         });
         reader.result().unwrap();
-        assert_eq!(log.all().iter().sum::<u64>(), (1..=100).sum());
+        assert_eq!(log.all().iter().sum::<u64>(), (1..=100).sum::<u64>());
     });
 }
 

@@ -46,6 +46,13 @@ fn plain_types() {
     all::<Status>();
     all::<Retry>();
     all::<Sleep>();
+    all::<Event>();
+    all::<Stats>();
+    all::<Graph>();
+    all::<Explanation>();
+    all::<Story>();
+    all::<Stall>();
+    all::<Counted>();
     send::<Builder>();
     unpin::<Builder>();
     send::<Worker>();
@@ -94,6 +101,25 @@ fn futures_and_streams() {
     future::<Sleep>();
     stream::<AsCompleted<u64>>();
     stream::<WithResults<u64>>();
+    stream::<Events>();
+    stream::<ProgressCounts>();
+    all::<Events>();
+    all::<ProgressCounts>();
+    #[cfg(feature = "progress")]
+    {
+        future::<Progress>();
+        all::<Progress>();
+    }
+    #[cfg(feature = "metrics")]
+    all::<Metrics>();
+    #[cfg(feature = "dashboard")]
+    {
+        use ensue::dashboard::{Body, Dashboard, DashboardBuilder, Service};
+        all::<Dashboard>();
+        all::<DashboardBuilder>();
+        all::<Service>();
+        all::<Body>();
+    }
 
     fn spawn<T: Spawn>() {}
     spawn::<Client>();

@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use ensue::{
@@ -292,10 +292,7 @@ fn a_cycle_passed_on_fails_the_task_and_can_be_read() {
         let own = Arc::new(Mutex::new(None::<Handle<u64>>));
         let function = {
             let own = own.clone();
-            move || {
-                let me = own.lock().unwrap().clone().unwrap();
-                async move { me.await }
-            }
+            move || own.lock().unwrap().clone().unwrap()
         };
         let me = client.try_submit(function, ());
         *own.lock().unwrap() = Some(me.clone());
@@ -407,6 +404,70 @@ fn an_edge_ends_with_the_next_poll() {
 }
 
 #[test]
+fn an_edge_that_has_ended_is_in_no_ring_though_others_wait() {
+    bounded(|| {
+        for gathers in [false, true] {
+            let client = Client::builder().workers(1).build();
+            let (tell, told) = oneshot::channel::<Handle<Seen>>();
+            let (gate, given_up, last) = (Gate::new(), Gate::new(), Gate::new());
+            let (waits, signal, ends) = (gate.pass(), given_up.clone(), last.pass());
+            let a = client.spawn(async move {
+                let mut b = told.await.unwrap();
+                // It awaits `b` until the gate opens, and then something else.
+                select(&mut b, Box::pin(waits)).await;
+                yield_now().await;
+                signal.open();
+                ends.await;
+                Ok(1)
+            });
+            let others: Vec<_> =
+                (0..4).map(|_| client.spawn(last.pass().map(|()| Seen::Ok(0)))).collect();
+            let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+            let b = client.spawn(async move {
+                let a = told_b.await.unwrap();
+                if !gathers {
+                    return flat(a.await);
+                }
+                flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
+            });
+            let c = client.submit(async |b: Seen| flat(Ok(b)), &b);
+            tell.send(b.clone()).unwrap();
+            gate.open();
+            given_up.pass_blocking();
+            tell_b.send(a).unwrap();
+            // On one worker this one runs after `b` was woken.
+            client.submit(async || (), ()).result().unwrap();
+            last.open();
+            assert_eq!(c.result().unwrap().unwrap(), 3, "gathers: {gathers}");
+        }
+    });
+}
+
+#[test]
+fn a_ring_through_a_gather_of_many_is_named_in_order() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let others: Vec<_> =
+            (0..4).map(|_| client.spawn(gate.pass().map(|()| Seen::Ok(0)))).collect();
+        let (a, tell_a) = awaits_later(&client, "a");
+        let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+        let b = client.spawn(async move {
+            let a = told_b.await.unwrap();
+            flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
+        });
+        tell_a.send(b.clone()).unwrap();
+        // On one worker `a` awaits after this.
+        client.submit(async || (), ()).result().unwrap();
+        tell_b.send(a.clone()).unwrap();
+        let error = ring_error(&b);
+        let ring = format!("{1} awaits {0} awaits {1}", a.key(), b.key());
+        assert!(error.to_string().contains(&ring), "{error}");
+        gate.open();
+    });
+}
+
+#[test]
 fn who_awaits_from_outside_is_in_no_ring() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
@@ -482,6 +543,32 @@ fn rings_closed_from_two_workers_at_once_are_always_seen() {
             }
         }
         eventually("everything is freed", || client.held() == 0);
+    });
+}
+
+#[test]
+fn a_ring_is_seen_while_the_other_task_is_still_in_its_poll() {
+    bounded(|| {
+        let client = Client::builder().workers(2).build();
+        let (awaits, it_awaits) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let (tell_a, told_a) = oneshot::channel::<Handle<Seen>>();
+        let a = client.spawn(async move {
+            let mut other = told_a.await.unwrap();
+            // Begins to await the other, and then stays in this poll.
+            let begun = (&mut other).now_or_never();
+            awaits.send(begun.is_none()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            flat(other.await)
+        });
+        let (b, tell_b) = awaits_later(&client, "b");
+        tell_a.send(b.clone()).unwrap();
+        assert!(it_awaits.recv().unwrap());
+        tell_b.send(a.clone()).unwrap();
+        ring_error(&b);
+        go.send(()).unwrap();
+        ring_error(&a);
     });
 }
 
@@ -661,6 +748,36 @@ fn only_the_await_that_closes_a_ring_is_refused() {
             let _dependent = client.submit(async |x: bool| x, &a);
             *place.lock().unwrap() = Some(a.clone());
             assert!(a.result().unwrap(), "by gather: {gathers}");
+        }
+    });
+}
+
+#[test]
+fn an_await_that_was_given_up_closes_no_ring() {
+    bounded(|| {
+        for polled_twice in [false, true] {
+            let client = Client::builder().seed(1).build();
+            let place = Arc::new(Mutex::new(None::<Handle<bool>>));
+            let of_a = place.clone();
+            let b = client.spawn(async move {
+                ensue::sleep(Duration::from_secs(1)).await;
+                let mut a = of_a.lock().unwrap().clone().unwrap();
+                if polled_twice {
+                    assert!(futures::poll!(&mut a).is_pending());
+                }
+                select(a, ensue::sleep(Duration::from_secs(1))).await;
+                // It waits for nothing but this, from the same poll on.
+                ensue::sleep(Duration::from_secs(10)).await;
+                7
+            });
+            let a = client.spawn(async move {
+                ensue::sleep(Duration::from_secs(5)).await;
+                b.await.ok() == Some(7)
+            });
+            // With this the search has somewhere to begin.
+            let _dependent = client.submit(async |x: bool| x, &a);
+            *place.lock().unwrap() = Some(a.clone());
+            assert!(a.result().unwrap());
         }
     });
 }

@@ -396,6 +396,22 @@ fn wakers_that_panic_hurt_nobody_else() {
     });
 }
 
+#[test]
+fn a_wakers_panic_is_reported() {
+    bounded(|| {
+        let (client, told) = listening(1);
+        let gate = Gate::new();
+        let handle = client.spawn(gate.pass());
+        let mut bad = handle.clone();
+        poll_badly(&mut bad, &ON_WAKE);
+        gate.open();
+        handle.result().unwrap();
+        eventually("it's told", || told.lock().unwrap().len() == 1);
+        assert!(told.lock().unwrap()[0].contains("a waker's wake"));
+        works(&client);
+    });
+}
+
 // Promise 10: an `Err` is `Failed` and can be read.
 
 #[derive(Debug, PartialEq)]
@@ -832,5 +848,23 @@ fn an_error_that_a_gather_in_a_ring_saw_is_still_reported() {
         ring.result().unwrap();
         x.detach();
         assert_eq!(told.get(), 1);
+    });
+}
+
+#[test]
+fn many_threads_see_an_error_at_once() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let x = client.try_submit(async || Err::<(), _>("no"), ());
+        run_until_idle(&client);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        assert_eq!(x.error().unwrap().kind(), ErrorKind::Failed);
+                    }
+                });
+            }
+        });
     });
 }

@@ -110,7 +110,8 @@ fn the_tour_prints_its_three_totals() {
 #[test]
 fn the_tour_shows_each_step() {
     let mut tour = example("tour");
-    tour.arg("--fast");
+    // While a client records, all tasks count in the numbers of keys, not only those whose key is asked for.
+    tour.args(["--fast", "--no-dashboard"]);
     run(tour)
         .ok()
         .has("client `tour`: 2 workers, limits: connections 1")
@@ -139,6 +140,29 @@ fn the_tour_sleeps_unless_told_not_to() {
 fn the_tour_leaves_no_control_characters_in_a_file() {
     let ended = run(example("tour")).ok();
     assert!(!ended.output.contains(['\r', '\x1b']));
+}
+
+#[test]
+fn the_tour_shows_a_dashboard_unless_told_not_to() {
+    let mut tour = example("tour");
+    tour.args(["--fast", "--hold", "0.2"]);
+    let ended = run(tour).ok().has("watch it at http://127.0.0.1:").has("/#token=");
+    ended.has("the dashboard stays for 0.2 s");
+    let mut tour = example("tour");
+    tour.args(["--fast", "--no-dashboard", "--hold", "100"]);
+    let ended = run(tour).ok();
+    assert!(!ended.output.contains("watch it at") && !ended.output.contains("stays"));
+}
+
+#[test]
+fn the_tour_holds_for_a_number_of_seconds() {
+    for wrong in [&["--hold"][..], &["--hold", "long"], &["--hold", "-1"]] {
+        let mut tour = example("tour");
+        tour.args(wrong);
+        let ended = run(tour);
+        assert_eq!(ended.status.code(), Some(2), "{wrong:?}");
+        assert!(ended.errors.contains("--hold takes a number of seconds"), "{}", ended.errors);
+    }
 }
 
 #[test]

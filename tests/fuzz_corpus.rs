@@ -60,3 +60,8 @@ fn panics() {
 fn inputs() {
     replay("inputs", harness::inputs);
 }
+
+#[test]
+fn clients() {
+    replay("clients", harness::clients);
+}

@@ -61,7 +61,10 @@ fn gather_takes_anything_that_iterates() {
 
 #[test]
 fn nothing_is_gathered_at_once() {
-    assert_eq!(gather(Vec::<Handle<u64>>::new()).now_or_never().unwrap().unwrap(), []);
+    assert_eq!(
+        gather(Vec::<Handle<u64>>::new()).now_or_never().unwrap().unwrap(),
+        Vec::<u64>::new()
+    );
     assert!(gather_settled(Vec::<Handle<u64>>::new()).now_or_never().unwrap().is_empty());
     let waited = wait_all(Vec::<Handle<u64>>::new()).now_or_never().unwrap();
     assert!(waited.done.is_empty() && waited.pending.is_empty());

@@ -93,6 +93,21 @@ fn equal_calls_are_separate_tasks_unless_dedup_is_asked_for() {
 }
 
 #[test]
+fn a_key_is_found_while_a_dependent_needs_the_value() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let x = client.task().key("k").submit(inc, 1);
+        run_until_idle(&client);
+        let y = client.submit(inc, &x);
+        drop(x);
+        assert_eq!(client.get::<u64>("k").unwrap().result().unwrap(), 2);
+        run_until_idle(&client);
+        assert!(client.get::<u64>("k").is_none());
+        assert_eq!(y.result().unwrap(), 3);
+    });
+}
+
+#[test]
 fn keys_are_text_of_any_kind() {
     bounded(|| {
         let client = Client::builder().workers(0).build();

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::cell::RefCell;
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log, OnDrop};
-use support::{bounded, client_of, drive, eventually, poll_once, within};
+use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle, within};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -886,6 +887,143 @@ fn a_client_with_a_thousand_tasks_part_way_goes_quietly() {
 }
 
 #[test]
+fn nothing_of_a_client_stays_with_a_thread_that_used_it() {
+    bounded(|| {
+        let captured = Arc::new(());
+        let hook = captured.clone();
+        let client =
+            Client::builder().workers(0).on_unobserved(move |_| drop(hook.clone())).build();
+        let other = client.clone();
+        // One that ends, and one that lives on.
+        let x = thread::spawn(move || other.submit(inc, 1)).join().unwrap();
+        let y = client.submit(inc, &x);
+        run_until_idle(&client);
+        assert_eq!(y.result().unwrap(), 3);
+        drop((x, y, client));
+        assert_eq!(Arc::strong_count(&captured), 1);
+    });
+}
+
+#[test]
+fn a_hook_that_panics_when_it_is_dropped_hurts_nobody() {
+    struct Bomb(Count);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.add();
+            panic!("a hook's destructor");
+        }
+    }
+    bounded(|| {
+        let drops = Count::new();
+        let bomb = Bomb(drops.clone());
+        let client = Client::builder().workers(0).on_unobserved(move |_| _ = &bomb).build();
+        let x = client.submit(inc, 1);
+        drop(client);
+        assert_closed(&x);
+        drop(x);
+        assert_eq!(drops.get(), 1);
+    });
+}
+
+#[test]
+fn close_waits_for_the_last_thing_that_a_thread_does() {
+    struct Slow(Count);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(30));
+            self.0.add();
+        }
+    }
+    thread_local! {
+        static SLOW: RefCell<Option<Slow>> = const { RefCell::new(None) };
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let ended = Count::new();
+        let slow = Slow(ended.clone());
+        let x = client.spawn(async move { SLOW.set(Some(slow)) });
+        x.result().unwrap();
+        client.scale(2);
+        block_on(client.close());
+        assert_eq!(ended.get(), 1);
+    });
+}
+
+/// A task that is in its first poll, or one after that, and ends it with `pending`.
+fn in_a_poll(client: &Client, first: bool) -> (mpsc::Sender<()>, Handle<()>) {
+    let (busy, is_busy) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let x = client.spawn(async move {
+        if !first {
+            yield_now().await;
+        }
+        busy.send(()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+        std::future::pending().await
+    });
+    is_busy.recv().unwrap();
+    (go, x)
+}
+
+#[test]
+fn dropping_the_last_client_ends_what_is_in_a_poll() {
+    bounded(|| {
+        for first in [true, false] {
+            let client = client_of(1);
+            let (go, x) = in_a_poll(&client, first);
+            drop(client);
+            go.send(()).unwrap();
+            assert_closed(&x);
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn all_threads_leave_when_the_last_poll_is_over() {
+    bounded(|| {
+        let client = Client::builder().workers(3).name("poll-over").build();
+        let (go, x) = in_a_poll(&client, false);
+        drop(client);
+        // The others see that there's something left, and sleep.
+        eventually("they sleep", || {
+            let before = support::threads_named("poll-over").1;
+            thread::sleep(Duration::from_millis(20));
+            support::threads_named("poll-over").1 == before
+        });
+        go.send(()).unwrap();
+        assert_closed(&x);
+        eventually("the threads end", || support::threads_named("poll-over").0 == 0);
+    });
+}
+
+#[test]
+fn closing_ends_at_once_what_a_busy_worker_has_taken() {
+    bounded(|| {
+        let client = client_of(0);
+        let (go, wait) = mpsc::channel();
+        let (busy, is_busy) = mpsc::channel();
+        let wait = Mutex::new(wait);
+        let x = client.spawn(async move {
+            busy.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        });
+        let ys = client.map(inc, 0..10u64);
+        // It takes them all, and stays with the first.
+        let worker = client.worker();
+        let driver = thread::spawn(move || block_on(worker));
+        is_busy.recv().unwrap();
+        let _ = poll_once(&mut Box::pin(client.close()));
+        assert!(ys.iter().all(Handle::is_finished));
+        ys.iter().for_each(assert_closed);
+        go.send(()).unwrap();
+        x.result().unwrap();
+        driver.join().unwrap();
+    });
+}
+
+#[test]
 fn clients_come_and_go() {
     bounded(|| {
         for n in 0..300u64 {
@@ -921,5 +1059,19 @@ fn a_task_that_drops_the_last_client_and_returns_keeps_its_value() {
             let _ = poll_once(&mut worker);
             assert!(x.result().is_ok(), "raised: {raised}");
         }
+    });
+}
+
+#[test]
+fn what_comes_after_closing_is_told_of_as_cancelled_and_no_more() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        block_on(client.close());
+        let events = client.events();
+        let late = client.submit(async || 1, ());
+        assert_eq!(late.result().unwrap_err().kind(), ErrorKind::Closed);
+        drop((late, client));
+        let told: Vec<_> = block_on(events.map(|event| event.status).collect());
+        assert_eq!(told, [Status::Cancelled]);
     });
 }

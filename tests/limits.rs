@@ -250,6 +250,29 @@ fn a_limit_of_zero_bars_all_but_those_that_need_none() {
 }
 
 #[test]
+fn none_of_a_limit_is_had_without_standing_in_line() {
+    bounded(|| {
+        let client = limited(2, "one", 1);
+        let gate = Gate::new();
+        let holds = client.task().limit("one", 1).spawn(gate.pass());
+        eventually("it holds the limit", || holds.status() == Status::Running);
+        let waits = client.task().limit("one", 1).submit(inc, 1);
+        let needs_none = client.task().limit("one", 0).submit(inc, 2);
+        assert_eq!(needs_none.result().unwrap(), 3);
+        assert!(!waits.is_finished());
+        gate.open();
+        assert_eq!(waits.result().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_client_shows_its_limits() {
+    let client = Client::builder().name("c").workers(0).limit("a", 1).limit("b", 20).build();
+    assert_eq!(client.to_string(), "client `c`: 0 workers, limits: a 1, b 20");
+    assert!(format!("{client:?}").contains(r#"limits: [("a", 1), ("b", 20)]"#), "{client:?}");
+}
+
+#[test]
 fn the_last_declaration_counts() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("a", 1).limit("a", 3).build();

@@ -248,7 +248,7 @@ fn inputs_may_come_late() {
         });
         let sum: u64 = block_on(results.map(Result::unwrap).fold(0, async |a, b| a + b));
         sender.join().unwrap();
-        assert_eq!(sum, (3..=100).sum());
+        assert_eq!(sum, (3..=100).sum::<u64>());
     });
 }
 
@@ -281,7 +281,7 @@ fn handles_are_inputs_too() {
         let pairs = stream::iter((0..10u64).map(|n| (client.submit(inc, n), n)));
         let results = client.map_stream(pairs, 5, async |x: u64, y: u64| x * y);
         let sum: u64 = block_on(results.map(Result::unwrap).fold(0, async |a, b| a + b));
-        assert_eq!(sum, (0..10).map(|n| (n + 1) * n).sum());
+        assert_eq!(sum, (0..10).map(|n| (n + 1) * n).sum::<u64>());
     });
 }
 

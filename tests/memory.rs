@@ -213,6 +213,18 @@ fn tasks_leave_nothing() {
         }
         assert_eq!(x.result().unwrap(), 100_001);
     });
+    leaves_nothing("awaits", &client, |client| {
+        for n in 0..10_000 {
+            assert_eq!(block_on(client.submit(inc, n)).unwrap(), n + 1);
+        }
+    });
+    leaves_nothing("threads that drop handles, and end", &client, |client| {
+        for _ in 0..300 {
+            let xs = client.map(inc, 0..40u64);
+            block_on(gather(&xs)).unwrap();
+            std::thread::spawn(move || drop(xs)).join().unwrap();
+        }
+    });
     leaves_nothing("tasks with all options, of all endings", &client, |client| {
         for n in 0..2000u64 {
             let options = client.task().key(format!("key-{n}")).limit("one", 1).retries(1);
@@ -283,6 +295,8 @@ fn clients_leave_nothing() {
 #[test]
 fn memory() {
     within(Duration::from_secs(300), || {
+        // Also with the last client that comes after there was none.
+        free_memory_goes_back();
         free_memory_goes_back();
         a_held_task_is_small();
         a_submit_allocates_once();

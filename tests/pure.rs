@@ -92,6 +92,21 @@ fn another_function_or_input_or_type_is_another_call() {
 }
 
 #[test]
+fn a_given_key_with_the_digest_of_a_call_and_another_name_is_another_task() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let pure = client.submit_pure(inc, 1).key();
+        let key = pure.replace("inc-", "other-");
+        let other = client.task().key(&*key).submit(inc, 5);
+        let first = client.submit_pure(inc, 1);
+        assert_ne!(first, other);
+        assert_eq!(client.submit_pure(inc, 1), first);
+        assert_eq!(client.get::<u64>(&key), Some(other));
+        assert_eq!(client.get::<u64>(&pure), Some(first));
+    });
+}
+
+#[test]
 fn a_closure_that_is_written_once_is_one_function() {
     bounded(|| {
         let client = Client::builder().workers(0).build();

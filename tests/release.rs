@@ -503,3 +503,21 @@ fn dropping_races_with_running() {
         assert_eq!((counts.drops.get(), counts.clones.get()), (3000, 0));
     });
 }
+
+#[test]
+fn a_value_that_is_being_dropped_may_not_block_on_a_task() {
+    struct Asks(Handle<u64>, mpsc::Sender<Result<u64, Error>>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.result());
+        }
+    }
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let x = client.ready(1u64);
+        let (tell, told) = mpsc::channel();
+        drop(client.ready(Asks(x.clone(), tell)));
+        assert_eq!(told.recv().unwrap().unwrap_err().kind(), ErrorKind::Blocking);
+        assert_eq!(x.result().unwrap(), 1);
+    });
+}

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
 use support::hold::Gate;
-use support::observe::{Counted, Counts};
+use support::observe::{Counted, Counts, Wakes, poll_with};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -163,6 +163,22 @@ fn waiters_that_come_and_go_are_forgotten() {
         for handle in kept {
             assert_eq!(block_on(handle).unwrap(), 3);
         }
+    });
+}
+
+#[test]
+fn an_await_that_is_given_up_lets_go_of_its_waker() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let handle = client.submit(inc, 1);
+        let wakes = Wakes::new();
+        let mut waits = handle.clone();
+        assert!(poll_with(&mut waits, &wakes).is_pending());
+        assert_eq!(Arc::strong_count(&wakes), 2);
+        drop(waits);
+        assert_eq!(Arc::strong_count(&wakes), 1);
+        run_until_idle(&client);
+        assert_eq!((handle.result().unwrap(), wakes.get()), (2, 0));
     });
 }
 
@@ -600,6 +616,17 @@ fn debug_shows_key_and_status() {
         assert_eq!(format!("{handle:?}"), r#"Handle { key: "k", status: Ready }"#);
         run_until_idle(&client);
         assert_eq!(format!("{handle:?}"), r#"Handle { key: "k", status: Finished }"#);
+        let get_ref = handle.get_ref();
+        assert_eq!(format!("{get_ref:?}"), format!("GetRef({handle:?})"));
+    });
+}
+
+#[test]
+fn a_ref_is_shown_as_its_value() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let value = block_on(client.ready("four".to_owned()).get_ref()).unwrap();
+        assert_eq!(format!("{value}, {value:>6}, {value:?}"), "four,   four, \"four\"");
     });
 }
 

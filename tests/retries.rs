@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, Log};
-use support::{bounded, client_of, eventually, within};
+use support::observe::{Count, Counts, Log, Wakes, poll_with};
+use support::{bounded, client_of, eventually, run_until_idle, within};
 
 async fn inc(x: usize) -> usize {
     x + 1
@@ -604,6 +604,41 @@ fn an_await_that_began_before_a_retry_sees_an_end() {
             let _ = waiter.join().unwrap();
         }
         assert_eq!(x.result().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_handle_that_awaited_the_first_end_is_woken_by_the_second() {
+    bounded(|| {
+        let client = client_of(0);
+        let x = client.try_submit(flaky(&Count::new(), 1), ());
+        let mut waits = x.clone();
+        let [first, second] = [Wakes::new(), Wakes::new()];
+        assert!(poll_with(&mut waits, &first).is_pending());
+        run_until_idle(&client);
+        assert_eq!((x.status(), first.get()), (Status::Failed, 1));
+        assert!(x.retry());
+        assert!(poll_with(&mut waits, &second).is_pending());
+        run_until_idle(&client);
+        assert_eq!((first.get(), second.get()), (1, 1));
+        assert_eq!(block_on(waits).unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_error_that_nobody_sees_is_reported_though_one_before_a_retry_was_seen() {
+    bounded(|| {
+        let told = Count::new();
+        let tell = told.clone();
+        let client = Client::builder().workers(0).on_unobserved(move |_| _ = tell.add()).build();
+        let x = client.try_submit(flaky(&Count::new(), 2), ());
+        run_until_idle(&client);
+        assert!(x.error().is_some());
+        assert!(x.retry());
+        run_until_idle(&client);
+        assert_eq!(x.status(), Status::Failed);
+        x.detach();
+        assert_eq!(told.get(), 1);
     });
 }
 

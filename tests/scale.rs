@@ -2,8 +2,8 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use ensue::{Client, gather};
@@ -32,6 +32,21 @@ fn workers_are_counted() {
         assert_eq!(client.workers(), 2);
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
         assert!(Client::new().workers() > 0);
+    });
+}
+
+#[test]
+fn threads_are_numbered() {
+    bounded(|| {
+        let client = Client::builder().workers(3).name("numbered").build();
+        let barrier = Arc::new(Barrier::new(3));
+        let name = async move |_: u64| {
+            barrier.wait();
+            thread::current().name().map(str::to_owned)
+        };
+        let mut names = block_on(gather(client.map(name, 0..3u64))).unwrap();
+        names.sort();
+        assert_eq!(names, [0, 1, 2].map(|n| Some(format!("numbered-{n}"))));
     });
 }
 

@@ -368,6 +368,23 @@ fn errors_that_somebody_can_see_do_not() {
 }
 
 #[test]
+fn nor_do_those_that_a_dependent_shows() {
+    bounded(|| {
+        let (client, told) = with_hook();
+        // It fails when all this is done.
+        let held = hold_worker(&client);
+        let x = client.try_submit(async || Err::<u64, _>("seen"), ());
+        let dependent = client.submit(inc, &x);
+        x.detach();
+        held.let_go();
+        assert!(dependent.result().is_err());
+        drop(dependent);
+        eventually("they're gone", || client.held() == 0);
+        assert_eq!(told.all(), []);
+    });
+}
+
+#[test]
 fn a_hook_that_panics_is_not_the_end_of_the_worker() {
     bounded(|| {
         let client = Client::builder().workers(1).on_unobserved(|_| panic!("a bad hook")).build();

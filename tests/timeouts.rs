@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Status, sleep};
+use futures::executor::block_on;
 use smol::future::{or, yield_now};
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, Log};
+use support::observe::{Count, Counts, Log, Wakes, poll_with};
 use support::{bounded, client_of, eventually};
 
 async fn inc(x: u64) -> u64 {
@@ -238,5 +240,29 @@ fn a_timer_that_is_given_up_holds_nothing() {
             drop((plain, limited));
             eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
         }
+    });
+}
+
+// Sleeping, outside any task.
+
+#[test]
+fn one_sleep_after_the_other_ends() {
+    bounded(|| {
+        for _ in 0..5 {
+            block_on(sleep(Duration::from_millis(1)));
+        }
+    });
+}
+
+#[test]
+fn a_sleep_that_is_given_up_lets_go_of_its_waker() {
+    bounded(|| {
+        let mut nap = sleep(Duration::from_secs(3600));
+        assert_eq!(format!("{nap:?}"), "Sleep { duration: 3600s, .. }");
+        let wakes = Wakes::new();
+        assert!(poll_with(&mut nap, &wakes).is_pending());
+        assert_eq!(Arc::strong_count(&wakes), 2);
+        drop(nap);
+        assert_eq!((Arc::strong_count(&wakes), wakes.get()), (1, 0));
     });
 }

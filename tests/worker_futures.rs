@@ -4,18 +4,19 @@ mod support;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Wake;
 use std::thread;
 use std::time::Duration;
 
-use ensue::{Client, Error, ErrorKind, Handle, as_completed, gather};
+use ensue::{Client, Error, ErrorKind, Handle, Worker, as_completed, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
-use futures::task::Poll;
+use futures::task::{Context, Poll, Waker};
 use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::{Count, Counts, Log, Wakes, poll_with};
-use support::{bounded, client_of, drive, eventually, poll_once};
+use support::{bounded, client_of, drive, eventually, poll_once, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -233,6 +234,186 @@ fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
 }
 
 #[test]
+fn a_worker_takes_tasks_from_one_that_came_later() {
+    bounded(|| {
+        let client = client_of(0);
+        let mut first = client.worker();
+        assert!(poll_once(&mut first).is_pending());
+        let (busy, is_busy) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let held = client.spawn(async move {
+            busy.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        });
+        let xs = client.map(inc, 0..10);
+        // It takes them all, and stays with the first.
+        let second = thread::spawn({
+            let worker = client.worker();
+            move || block_on(worker)
+        });
+        is_busy.recv().unwrap();
+        while xs.iter().any(|x| !x.is_finished()) {
+            let _ = poll_once(&mut first);
+        }
+        assert!(!held.is_finished());
+        go.send(()).unwrap();
+        held.result().unwrap();
+        drop((first, client));
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn another_worker_is_woken_for_what_one_takes_along() {
+    bounded(|| {
+        let client = client_of(0);
+        let mut workers: Vec<_> = (0..8).map(|_| (client.worker(), Wakes::new())).collect();
+        for (worker, wakes) in &mut workers {
+            assert!(poll_with(worker, wakes).is_pending());
+        }
+        let wakes: Vec<_> = workers.iter().map(|(_, wakes)| wakes.clone()).collect();
+        let woken = move || wakes.iter().map(|wakes| wakes.get()).sum::<usize>();
+        let log = Log::new();
+        let (entry, seen) = (log.clone(), woken.clone());
+        let xs = client.map(async move |_: u64| entry.add(seen()), 0..3u64);
+        let before = woken();
+        // This one takes them all.
+        let (worker, wakes) = workers.iter_mut().find(|(_, wakes)| wakes.get() > 0).unwrap();
+        let _ = poll_with(worker, wakes);
+        assert!(xs.iter().all(Handle::is_finished));
+        assert!(log.all().iter().all(|woken| *woken > before), "{before}, {:?}", log.all());
+    });
+}
+
+#[test]
+fn another_worker_is_woken_for_what_one_steals() {
+    bounded(|| {
+        let client = client_of(0);
+        let wakes: Vec<_> = (0..8).map(|_| Wakes::new()).collect();
+        let seen = wakes.clone();
+        let woken = move || seen.iter().map(|wakes| wakes.get()).sum::<usize>();
+        let (busy, is_busy) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let (wait, inner, look) = (Mutex::new(wait), client.clone(), woken.clone());
+        let task = client.spawn(async move {
+            let wait = wait.lock().unwrap();
+            busy.send(Vec::new()).unwrap();
+            wait.recv().unwrap();
+            // Into the queue of its own worker, which it keeps.
+            busy.send(inner.map(async move |_: u64| look(), 0..8u64)).unwrap();
+            wait.recv().unwrap();
+        });
+        let worker = client.worker();
+        let driver = thread::spawn(move || block_on(worker));
+        is_busy.recv().unwrap();
+        let mut workers: Vec<_> = (0..8).map(|_| client.worker()).collect();
+        for (worker, wakes) in workers.iter_mut().zip(&wakes) {
+            assert!(poll_with(worker, wakes).is_pending());
+        }
+        go.send(()).unwrap();
+        let xs = is_busy.recv().unwrap();
+        let before = woken();
+        let thief = wakes.iter().position(|wakes| wakes.get() > 0).expect("one is woken");
+        let _ = poll_with(&mut workers[thief], &wakes[thief]);
+        let stolen: Vec<_> = xs.iter().filter_map(Handle::try_get).map(Result::unwrap).collect();
+        assert!(!stolen.is_empty() && stolen.iter().all(|woken| *woken > before), "{stolen:?}");
+        go.send(()).unwrap();
+        task.result().unwrap();
+        drop((workers, xs, client));
+        driver.join().unwrap();
+    });
+}
+
+/// Two workers; one of them runs a task, `x`, while the other sleeps.
+struct Pair {
+    workers: [Mutex<Worker>; 2],
+    wakes: [Arc<Wakes>; 2],
+}
+
+impl Pair {
+    fn poll(&self, at: usize) {
+        let mut worker = self.workers[at].try_lock().expect("it isn't being polled");
+        let _ = poll_with(&mut *worker, &self.wakes[at]);
+    }
+
+    /// The one that isn't being polled, as seen by what the other runs, and how often it was woken.
+    fn other(&self) -> (usize, usize) {
+        let at = self.workers.iter().position(|worker| worker.try_lock().is_ok()).unwrap();
+        (at, self.wakes[at].get())
+    }
+
+    /// With a task that, once the gate is open, has the other one go to sleep, and ends.
+    fn new(client: &Client) -> (Arc<Self>, Gate, Handle<(usize, usize)>) {
+        let pair = Arc::new(Self {
+            workers: [client.worker(), client.worker()].map(Mutex::new),
+            wakes: [Wakes::new(), Wakes::new()],
+        });
+        let gate = Gate::new();
+        let (pass, of_task) = (gate.pass(), pair.clone());
+        let x = client.spawn(async move {
+            pass.await;
+            of_task.poll(of_task.other().0);
+            of_task.other()
+        });
+        (0..2).for_each(|at| pair.poll(at));
+        assert!(!x.is_finished());
+        (pair, gate, x)
+    }
+}
+
+#[test]
+fn another_worker_is_woken_for_what_a_task_makes_ready() {
+    bounded(|| {
+        let client = client_of(0);
+        let (pair, gate, x) = Pair::new(&client);
+        let ys: Vec<_> = (0..2)
+            .map(|_| {
+                let pair = pair.clone();
+                let look = async move |(_, before): (usize, usize)| pair.other().1 > before;
+                client.submit(look, &x)
+            })
+            .collect();
+        gate.open();
+        pair.poll(0);
+        pair.poll(1);
+        assert!(ys.iter().all(|y| y.result().unwrap()), "the other one sleeps on");
+    });
+}
+
+#[test]
+fn what_a_task_has_made_ready_can_be_run_elsewhere_while_a_waker_is_called() {
+    struct OnWake(Box<dyn Fn() + Send + Sync>);
+    impl Wake for OnWake {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+    bounded(|| {
+        let client = client_of(0);
+        let (pair, gate, x) = Pair::new(&client);
+        let y = client.submit(async |_: (usize, usize)| (), &x);
+        let seen = Log::new();
+        let on_wake = {
+            let (pair, x, y, seen) = (pair.clone(), x.clone(), y.clone(), seen.clone());
+            OnWake(Box::new(move || {
+                let (other, before) = x.try_get().unwrap().unwrap();
+                let woken = pair.wakes[other].get() > before;
+                pair.poll(other);
+                seen.add((woken, y.is_finished()));
+            }))
+        };
+        let waker = Waker::from(Arc::new(on_wake));
+        let mut waits = x.clone();
+        assert!(pin!(&mut waits).poll(&mut Context::from_waker(&waker)).is_pending());
+        gate.open();
+        pair.poll(0);
+        pair.poll(1);
+        assert_eq!(seen.all(), [(true, true)]);
+    });
+}
+
+#[test]
 fn closing_ends_what_no_worker_is_left_to_run() {
     bounded(|| {
         let client = client_of(0);
@@ -284,6 +465,22 @@ fn a_task_on_any_thread_sees_its_own_client() {
 }
 
 // Two clients.
+
+#[test]
+fn what_a_task_submits_to_another_client_runs_there() {
+    bounded(|| {
+        let (first, second) = (client_of(0), client_of(0));
+        let other = second.clone();
+        let x = first.spawn(async move {
+            let y = other.submit(inc, 1);
+            (y,)
+        });
+        let (y,) = drive(&first, x).unwrap();
+        run_what_is_ready(&first);
+        assert!(!y.is_finished());
+        assert_eq!(drive(&second, y).unwrap(), 2);
+    });
+}
 
 #[test]
 fn tasks_take_inputs_from_another_client() {

@@ -10,11 +10,11 @@ use ensue::{Client, ErrorKind, Sleep};
 
 use super::model::{Id, Outcome, Phase, Why};
 use super::ops;
-use super::script::{Action, End, Op};
+use super::script::{Action, End};
 use super::stream::Stream;
 use super::values::{Args, Code, Failure, Value};
 use super::waiting::Waiting;
-use super::world::{Bomb, fuse, is_due, model, note, with};
+use super::world::{Bomb, Close, fuse, hook_of, is_due, model, note, with};
 
 pub(crate) struct Running<A> {
     id: Id,
@@ -55,7 +55,8 @@ enum Current {
     Hang,
     Wait(Waiting),
     Stream(usize, Stream),
-    Close(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Batch(usize, Stream),
+    Close(Close),
 }
 
 impl<A: Args> Running<A> {
@@ -129,29 +130,18 @@ impl<A: Args> Running<A> {
         loop {
             if let Some(current) = &mut self.current {
                 current.poll(self.id, poller)?;
-                if let Some(Current::Stream(slot, stream)) = self.current.take() {
-                    let before = with(|world| world.streams[slot].replace(stream));
-                    drop(before);
+                if let Some(Current::Stream(slot, stream) | Current::Batch(slot, stream)) =
+                    self.current.take()
+                {
+                    ops::put_stream(slot, Some(stream));
                 }
             }
             // Not before it's seen whether time has passed.
             fuse("poll of a future");
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
-            let is_fit = match action {
-                Action::Do(Op::DropClient) => {
-                    !blocking && model(|model| model.tasks[self.id].plan.timeout.is_none())
-                }
-                Action::Do(_) => true,
-                _ => !blocking,
-            };
-            if is_fit {
+            if !blocking || matches!(action, Action::Do(_)) {
                 self.current = self.begin(action, poller);
-            }
-            // A task that is closed in its last poll may keep its value, or not.
-            if matches!(action, Action::Do(Op::DropClient)) && is_fit {
-                poller.waker().wake_by_ref();
-                self.current = Some(Current::Yielded);
             }
             if let Some(Current::Yielded) = self.current {
                 return Err(Why::Yielded);
@@ -160,7 +150,7 @@ impl<A: Args> Running<A> {
         Ok(self.end(body.end))
     }
 
-    fn begin(&self, action: &Action, poller: &Context<'_>) -> Option<Current> {
+    fn begin(&self, action: &Action, poller: &mut Context<'_>) -> Option<Current> {
         note(|| format!("    t{}: {action:?}", self.id));
         Some(match action {
             Action::Yield => {
@@ -173,8 +163,13 @@ impl<A: Args> Running<A> {
             }
             Action::Hang => Current::Hang,
             Action::Await(slots, how) => Current::Wait(Waiting::new(slots, *how)?),
-            Action::Stream(slot) => {
-                Current::Stream(*slot, with(|world| world.streams[*slot].take())?)
+            Action::Stream(slot) => Current::Stream(*slot, ops::take_stream(*slot)?),
+            Action::Batch(slot) => Current::Batch(*slot, ops::take_stream(*slot)?),
+            Action::Peek(slots, how) => {
+                let mut waiting = Waiting::new(slots, *how)?;
+                waiting.poll(poller, Some(self.id));
+                waiting.give_up(self.id);
+                return None;
             }
             Action::Close => Current::Close(Box::pin(Client::current()?.close())),
             Action::Do(op) => {
@@ -226,11 +221,18 @@ impl Current {
                 }
             }
             Self::Stream(_, stream) => {
-                if stream.poll(poller, true).is_ready() {
-                    return Ok(());
+                if stream.poll(poller, true) {
+                    Ok(())
+                } else {
+                    Err(Why::Stream(stream.number))
                 }
-                stream.check_pending();
-                Err(Why::Stream(stream.number))
+            }
+            Self::Batch(_, stream) => {
+                if stream.poll_batch(poller, true) {
+                    Ok(())
+                } else {
+                    Err(Why::Stream(stream.number))
+                }
             }
             Self::Close(close) => {
                 model(|model| model.close(false, true));
@@ -275,6 +277,7 @@ impl<A> Drop for Running<A> {
         }
         with(|world| world.alive(id).bodies -= 1);
         model(|model| model.stop(id, self.outcome));
+        hook_of(id, "drop of a future");
         if bomb {
             note(|| "  a bomb goes off: drop of a future".into());
             resume_unwind(Box::new(Bomb));

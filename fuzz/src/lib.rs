@@ -3,7 +3,7 @@
 //! A target decodes the fuzzer's bytes into a [`script`], of which a [`program`] runs the operations one by
 //! one, from outside and in the [`body`] of each task. All of them are told to the [`model`], which says what
 //! should happen; what is looked at after each step is checked against it. A run that fails prints the
-//! script with its seed, and what happened step by step.
+//! script with its seed, and what happened step by step; one that hangs does with `FUZZ_TRACE=1`.
 //!
 //! `cargo +nightly fuzz run schedule` runs a target. The library needs neither nightly nor a fuzzer, and is
 //! part of the crate's tests: see
@@ -12,8 +12,11 @@
 #![allow(unreachable_pub)] // it's a module there
 
 mod body;
+mod clients;
 mod inputs;
+mod listening;
 mod model;
+mod model_ends;
 mod model_looks;
 mod model_running;
 mod model_waits;
@@ -57,6 +60,12 @@ pub fn panics(data: &[u8]) {
 pub fn inputs(data: &[u8]) {
     print_script_of_panics();
     inputs::run(data);
+}
+
+/// Two clients that take each other's values.
+pub fn clients(data: &[u8]) {
+    print_script_of_panics();
+    clients::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {

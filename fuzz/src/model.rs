@@ -65,7 +65,7 @@ pub(crate) enum Life {
 pub(crate) struct Plan {
     pub(crate) inputs: Vec<Id>,
     pub(crate) by_ref: bool,
-    pub(crate) key: Option<u8>,
+    pub(crate) key: Option<String>,
     pub(crate) priority: i32,
     /// It can be run again once it has started.
     pub(crate) again: bool,
@@ -95,8 +95,6 @@ pub(crate) struct Task {
     pub(crate) started: bool,
     /// It could be run again.
     pub(crate) kept: bool,
-    /// It was cancelled as it failed. *Free*: whether it then keeps what it would take to run it again.
-    pub(crate) loose: bool,
     pub(crate) failures: u32,
     pub(crate) runs: u32,
     pub(crate) holds_limits: bool,
@@ -108,23 +106,33 @@ pub(crate) struct Task {
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
     pub(crate) ended_at: u64,
-    pub(crate) retried: bool,
+    pub(crate) retried: usize,
     pub(crate) observed: bool,
+    /// Nobody needed it any more before the engine was through with it. *Free*: how it ends.
+    pub(crate) given_up: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamModel {
     /// The task, and when it was there to be taken.
     pub(crate) members: Vec<(Id, Option<u64>)>,
+    /// Of a `map_stream`: it has no further inputs.
+    pub(crate) exhausted: bool,
+    /// And the error of its own that is still to come out.
+    pub(crate) failed: Option<ErrorKind>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) tasks: Vec<Task>,
     pub(crate) names: Vec<String>,
+    /// Of which more was told than of the one task: those of another type.
+    pub(crate) conflicts: Vec<String>,
     pub(crate) streams: Vec<StreamModel>,
-    pub(crate) keys: HashMap<u8, Id>,
+    pub(crate) keys: HashMap<String, Id>,
     pub(crate) life: Life,
+    /// How many keep the client open: who runs the script, and each `map_stream`.
+    pub(crate) clients: usize,
     /// A worker has been polled and has not left.
     pub(crate) worker: bool,
     pub(crate) now: u64,
@@ -134,8 +142,11 @@ pub(crate) struct Model {
     pub(crate) last: Option<(Id, bool)>,
     pub(crate) capacity: [usize; 2],
     pub(crate) used: [usize; 2],
-    /// Something is polled from outside that may let go of what has failed meanwhile.
+    /// An await is polled that may let go of tasks before the model is told.
     pub(crate) lenient: bool,
+    /// What was given up meanwhile.
+    pub(crate) abandoned: Vec<Id>,
+    pub(crate) retries: usize,
     pub(crate) failure: Option<String>,
 }
 
@@ -161,9 +172,11 @@ impl Model {
         Self {
             tasks: Vec::new(),
             names: Vec::new(),
+            conflicts: Vec::new(),
             streams: Vec::new(),
             keys: HashMap::new(),
             life: Life::Open,
+            clients: 1,
             worker: false,
             now: 0,
             instant: 0,
@@ -171,6 +184,8 @@ impl Model {
             capacity,
             used: [0, 0],
             lenient: false,
+            abandoned: Vec::new(),
+            retries: 0,
             failure: None,
         }
     }
@@ -185,6 +200,11 @@ impl Model {
         self.life != Life::Open
     }
 
+    /// Whether an error from this task may say so. *Free*: where its name was never seen.
+    pub(crate) fn is_called(&self, id: Id, name: &str) -> bool {
+        self.names.get(id).is_none_or(|known| known.is_empty() || known == name)
+    }
+
     // Who needs a task
 
     /// Handles and whatever else has a claim on the task's value.
@@ -197,6 +217,16 @@ impl Model {
         self.tasks[id].handles + edges.sum::<usize>()
     }
 
+    /// The same of all tasks.
+    pub(crate) fn all_users(&self) -> Vec<usize> {
+        let mut users: Vec<_> = self.tasks.iter().map(|task| task.handles).collect();
+        for task in &self.tasks {
+            let args = if task.plan.by_ref { &task.args[..] } else { &[] };
+            task.inputs.iter().chain(args).for_each(|id| users[*id] += 1);
+        }
+        users
+    }
+
     /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
     /// taken its inputs.
     pub(crate) fn sure_users(&self, id: Id) -> usize {
@@ -207,8 +237,8 @@ impl Model {
     }
 
     /// Whether it isn't known if the task with this key is still there.
-    pub(crate) fn is_vague(&self, key: u8) -> bool {
-        self.keys.get(&key).is_some_and(|id| self.sure_users(*id) == 0)
+    pub(crate) fn is_vague(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|id| self.sure_users(*id) == 0)
     }
 
     pub(crate) fn is_needed(&self, id: Id) -> bool {
@@ -226,7 +256,6 @@ impl Model {
         match task.phase {
             Phase::Waiting | Phase::Ready | Phase::Delayed(_) => Some(true),
             Phase::Ended(Outcome::Error(..)) if task.kept && self.users(id) > 0 => Some(true),
-            Phase::Ended(_) if task.loose => None,
             Phase::Ended(_) => Some(false),
             _ => None,
         }
@@ -236,7 +265,7 @@ impl Model {
 
     pub(crate) fn submit(&mut self, plan: Plan) -> (Id, bool) {
         let unmet = (0..2).any(|at| plan.limits[at] > self.capacity[at]);
-        if let (Some(key), false) = (plan.key, unmet) {
+        if let (Some(key), false) = (&plan.key, unmet) {
             if let Some(id) = self.joinable(key) {
                 self.tasks[id].handles += 1;
                 self.tasks[id].plan.priority = self.tasks[id].plan.priority.max(plan.priority);
@@ -255,7 +284,6 @@ impl Model {
             taken: false,
             started: false,
             kept: true,
-            loose: false,
             failures: 0,
             runs: 0,
             holds_limits: false,
@@ -265,15 +293,16 @@ impl Model {
             callbacks: 0,
             callbacks_due: 0,
             ended_at: 0,
-            retried: false,
+            retried: 0,
             observed: false,
+            given_up: false,
             plan,
         });
         if unmet {
             self.tasks[id].kept = false;
             self.end(id, Outcome::Error(ErrorKind::Limit, Some(id)));
         } else {
-            if let Some(key) = self.tasks[id].plan.key {
+            if let Some(key) = self.tasks[id].plan.key.clone() {
                 self.keys.insert(key, id);
             }
             let priority = self.tasks[id].plan.priority;
@@ -287,13 +316,13 @@ impl Model {
     }
 
     /// The task that a submission with this key joins.
-    pub(crate) fn joinable(&self, key: u8) -> Option<Id> {
-        let id = *self.keys.get(&key)?;
+    pub(crate) fn joinable(&self, key: &str) -> Option<Id> {
+        let id = *self.keys.get(key)?;
         (!self.tasks[id].has_failed() && self.tasks[id].doomed.is_none()).then_some(id)
     }
 
-    pub(crate) fn get(&self, key: u8) -> Option<Id> {
-        self.keys.get(&key).copied()
+    pub(crate) fn get(&self, key: &str) -> Option<Id> {
+        self.keys.get(key).copied()
     }
 
     pub(crate) fn add_handle(&mut self, id: Id) {
@@ -327,167 +356,5 @@ impl Model {
 
     pub(crate) fn forget_key(&mut self, id: Id) {
         self.keys.retain(|_, other| *other != id);
-    }
-
-    /// Returns what `retry` is to return.
-    pub(crate) fn retry(&mut self, id: Id) -> bool {
-        let mut all = vec![id];
-        let mut at = 0;
-        while at < all.len() {
-            let task = &self.tasks[all[at]];
-            at += 1;
-            let Some(Outcome::Error(kind, _)) = task.outcome() else { return false };
-            let for_good = matches!(kind, ErrorKind::Cancelled | ErrorKind::Closed);
-            if for_good || self.is_closed() || !task.kept {
-                return false;
-            }
-            let failed = task.inputs.iter().copied().filter(|id| self.tasks[*id].has_failed());
-            let failed: Vec<_> = failed.filter(|id| !all.contains(id)).collect();
-            for id in failed {
-                if !all.contains(&id) {
-                    all.push(id);
-                }
-            }
-        }
-        for id in all.iter().copied() {
-            let task = &mut self.tasks[id];
-            task.phase = if task.started { Phase::Ready } else { Phase::Waiting };
-            task.started = false;
-            task.failures = 0;
-            task.retried = true;
-        }
-        // From the retried task on, each lends to those before it.
-        for id in all {
-            let priority = self.tasks[id].ceiling;
-            self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
-        }
-        self.settle();
-        true
-    }
-
-    // Ending
-
-    pub(crate) fn end(&mut self, id: Id, outcome: Outcome) {
-        self.free_limits(id);
-        self.instant_of_end(id);
-        let task = &mut self.tasks[id];
-        let kind = match outcome {
-            Outcome::Value => None,
-            Outcome::Error(kind, _) => Some(kind),
-        };
-        // What was cancelled or closed can't be retried.
-        let lost = matches!(kind, None | Some(ErrorKind::Cancelled | ErrorKind::Closed));
-        let again = task.plan.again || !task.started;
-        task.kept &= !lost && again;
-        if !task.kept {
-            task.inputs.clear();
-            task.args.clear();
-        }
-        task.phase = Phase::Ended(outcome);
-        task.doomed = None;
-        task.deadline = None;
-        task.noted.clear();
-        task.callbacks_due += std::mem::take(&mut task.callbacks);
-        let told =
-            self.tasks.iter().any(|other| other.outcome().is_none() && other.inputs.contains(&id));
-        self.tasks[id].observed |= told;
-    }
-
-    pub(crate) fn instant_of_end(&mut self, id: Id) {
-        self.tasks[id].ended_at = self.instant;
-        for (_, at) in self
-            .streams
-            .iter_mut()
-            .flat_map(|stream| &mut stream.members)
-            .filter(|member| member.0 == id)
-        {
-            at.get_or_insert(self.instant);
-        }
-    }
-
-    /// Lets follow what follows, until nothing does.
-    pub(crate) fn settle(&mut self) {
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for id in 0..self.tasks.len() {
-                if self.users(id) == 0 {
-                    self.forget_key(id);
-                }
-                changed |= self.settle_one(id);
-            }
-        }
-    }
-
-    pub(crate) fn settle_one(&mut self, id: Id) -> bool {
-        let abandoned = Outcome::Error(ErrorKind::Cancelled, None);
-        let needed = self.is_needed(id);
-        let used = self.users(id) > 0;
-        let inputs: Vec<_> =
-            self.tasks[id].inputs.iter().map(|input| self.tasks[*input].outcome()).collect();
-        let closed = self.is_closed();
-        let task = &mut self.tasks[id];
-        match task.phase {
-            Phase::Ended(_) => {
-                if used || task.inputs.is_empty() && task.args.is_empty() {
-                    return false;
-                }
-                task.inputs.clear();
-                task.args.clear();
-            }
-            Phase::Running | Phase::Deciding(_) => {
-                if needed || task.doomed.is_some() {
-                    return false;
-                }
-                task.doomed = Some(abandoned);
-            }
-            _ if !needed => self.end(id, abandoned),
-            Phase::Waiting => {
-                let failed = inputs.iter().flatten().find(|outcome| **outcome != Outcome::Value);
-                if let Some(failed) = failed {
-                    self.end(id, *failed);
-                } else if inputs.iter().all(Option::is_some) {
-                    task.phase = Phase::Ready;
-                } else {
-                    return false;
-                }
-            }
-            Phase::Ready if closed => self.end(id, Outcome::Error(ErrorKind::Closed, None)),
-            _ => return false,
-        }
-        true
-    }
-
-    // Closing
-
-    /// `close` begins, or the client is dropped. *Free*: which of the closed tasks is named as origin.
-    pub(crate) fn close(&mut self, abort: bool, inside: bool) {
-        if abort {
-            self.life = Life::Aborted;
-        } else if self.life == Life::Open {
-            self.life = Life::Closing;
-        }
-        let nobody = abort || !(self.worker || inside);
-        self.refuse(nobody);
-    }
-
-    /// Where no worker is left, started tasks don't go on after `close`.
-    pub(crate) fn nobody_runs(&mut self) {
-        if self.is_closed() && !self.worker {
-            self.refuse(true);
-        }
-    }
-
-    pub(crate) fn refuse(&mut self, started: bool) {
-        for id in 0..self.tasks.len() {
-            match self.tasks[id].phase {
-                Phase::Suspended(_) if !started => {}
-                Phase::Ready | Phase::Delayed(_) | Phase::Suspended(_) => {
-                    self.end(id, Outcome::Error(ErrorKind::Closed, None));
-                }
-                _ => {}
-            }
-        }
-        self.settle();
     }
 }

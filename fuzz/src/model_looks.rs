@@ -1,6 +1,6 @@
 //! What is asked of the model between steps.
 
-use ensue::{ErrorKind, Status};
+use ensue::{Error, ErrorKind, Status};
 
 use super::model::{Id, Model, Outcome, Phase, Why};
 
@@ -15,17 +15,37 @@ impl Model {
             Phase::Delayed(_) => {
                 matches!(status, Status::Delayed | Status::Ready | Status::Running)
             }
-            Phase::Ended(Outcome::Value) => status == Status::Finished,
-            Phase::Ended(Outcome::Error(ErrorKind::Cancelled | ErrorKind::Closed, _)) => {
-                status == Status::Cancelled
-            }
-            Phase::Ended(Outcome::Error(..)) => status == Status::Failed,
+            Phase::Ended(outcome) => Self::says(outcome, status),
         };
         self.expect(right, || format!("t{id} is {phase:?}, and says `{status}`"));
     }
 
+    pub(crate) fn says(outcome: Outcome, status: Status) -> bool {
+        status
+            == match outcome {
+                Outcome::Value => Status::Finished,
+                Outcome::Error(ErrorKind::Cancelled | ErrorKind::Closed, _) => Status::Cancelled,
+                Outcome::Error(..) => Status::Failed,
+            }
+    }
+
+    /// Whether that outcome is this error.
+    pub(crate) fn fits(&self, outcome: Outcome, error: &Error) -> bool {
+        match outcome {
+            Outcome::Value => false,
+            Outcome::Error(kind, origin) => {
+                kind == error.kind() && origin.is_none_or(|id| self.is_called(id, error.origin()))
+            }
+        }
+    }
+
     pub(crate) fn ended_at(&self, id: Id) -> u64 {
         self.tasks[id].ended_at
+    }
+
+    /// Whether a task has failed since the last that was done from outside or polled.
+    pub(crate) fn fails_just_now(&self) -> bool {
+        self.tasks.iter().any(|task| task.has_failed() && task.ended_at == self.instant)
     }
 
     /// Whether anything is left to run or running, apart from tasks that wait for just that.

@@ -116,8 +116,17 @@ impl Model {
     }
 
     pub(crate) fn abandon(&mut self, id: Id) {
+        self.abandoned.push(id);
         self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
         self.settle();
+    }
+
+    /// Whether what was given up from that one on was needed by nobody.
+    pub(crate) fn check_abandoned(&mut self, from: usize) {
+        for id in self.abandoned.split_off(from) {
+            let needed = self.is_needed(id);
+            self.expect(!needed, || format!("t{id} was dropped in an await though it's needed"));
+        }
     }
 
     /// The last copy of the function is dropped: the task is about to start, or has ended.
@@ -169,18 +178,11 @@ impl Model {
     /// The last attempt is over.
     pub(crate) fn end_attempts(&mut self, id: Id, outcome: Outcome) {
         let task = &mut self.tasks[id];
-        let failed = outcome != Outcome::Value;
         let Some(doomed) = task.doomed else {
             self.end(id, outcome);
             return self.settle();
         };
-        let args = task.args.clone();
-        let loose = failed && task.plan.again;
         self.end(id, doomed);
-        if loose {
-            self.tasks[id].args = args;
-            self.tasks[id].loose = true;
-        }
         self.settle();
     }
 
@@ -212,9 +214,9 @@ impl Model {
         self.decide(id, false);
     }
 
-    /// It ended before the function could be called: an input's value was lost, or cloning panicked.
+    /// It ended before the function could be called: an input's value was lost, or cloning panicked. *Free*:
+    /// in which order, since what was dropped with it may have submitted others.
     pub(crate) fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
-        self.check_order(id);
         self.tasks[id].kept = false;
         self.tasks[id].started = true;
         self.end(id, outcome);

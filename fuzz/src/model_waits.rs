@@ -17,9 +17,8 @@ impl Model {
         }
     }
 
-    /// It begins to await these: whether that closes a ring. *Free*, so `None`: where an await of an
-    /// earlier await's poll would close it.
-    pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) -> Option<bool> {
+    /// It begins to await these: whether that closes a ring.
+    pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) -> bool {
         let priority = self.tasks[id].ceiling;
         for other in others {
             if self.tasks[*other].outcome().is_none() {
@@ -27,12 +26,20 @@ impl Model {
                 self.lend(*other, priority);
             }
         }
-        let surely = self.reaches(others, id, false);
-        let maybe = self.reaches(others, id, true);
-        if surely == maybe { Some(surely) } else { None }
+        self.reaches(others, id)
     }
 
-    pub(crate) fn reaches(&self, from: &[Id], to: Id, noted: bool) -> bool {
+    /// It has given up what it had begun to await.
+    pub(crate) fn forget_awaits(&mut self, id: Id, others: &[Id]) {
+        for other in others {
+            let noted = &mut self.tasks[id].noted;
+            if let Some(at) = noted.iter().rposition(|noted| noted == other) {
+                noted.remove(at);
+            }
+        }
+    }
+
+    pub(crate) fn reaches(&self, from: &[Id], to: Id) -> bool {
         let mut seen: Vec<Id> = from.to_vec();
         seen.retain(|id| self.tasks[*id].outcome().is_none());
         let mut at = 0;
@@ -42,10 +49,9 @@ impl Model {
             if id == to {
                 return true;
             }
-            let more = if noted { &self.tasks[id].noted[..] } else { &[] };
-            for next in self.waits_for(id).iter().chain(more) {
-                if !seen.contains(next) && self.tasks[*next].outcome().is_none() {
-                    seen.push(*next);
+            for next in self.waits_for(id) {
+                if !seen.contains(&next) {
+                    seen.push(next);
                 }
             }
         }

@@ -8,7 +8,10 @@ use super::stream::Stream;
 use super::submit;
 use super::tracked::{self, Tracked};
 use super::values::Value;
-use super::world::{check_outcome, expect, fuse, model, with};
+use super::world::{check_outcome, expect, fuse, hook, model, with};
+
+/// Tasks may retry each other in circles.
+const MOST_RETRIES: usize = 40;
 
 pub(crate) fn run(op: &Op, inside: bool) {
     match op {
@@ -22,9 +25,14 @@ pub(crate) fn run(op: &Op, inside: bool) {
         Op::Cancel(slot) => each(*slot, |tracked| {
             // The model is asked first: what the engine drops looks at it.
             let right = model(|model| model.cancel(tracked.id));
+            if !right && with(|world| world.in_hook) {
+                // The engine may not have come to it.
+                return;
+            }
             let cancelled = tracked.handle().cancel();
             expect(cancelled == right, || format!("`cancel` of t{} gave {cancelled}", tracked.id));
         }),
+        Op::Retry(_) if model(|model| model.retries) >= MOST_RETRIES => {}
         Op::Retry(slot) => each(*slot, |tracked| {
             let right = model(|model| model.retry(tracked.id));
             let retried = tracked.handle().retry();
@@ -43,7 +51,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
         Op::Get(key, into) => with_client(inside, |client| get(client, *key, *into)),
         Op::StreamAdd(slot, at) => {
             if let Some(tracked) = tracked::copy(*slot) {
-                let mut stream = take_stream(*at).unwrap_or_else(Stream::new);
+                let mut stream = take_stream(*at).unwrap_or_else(Stream::of_handles);
                 stream.add(tracked);
                 put_stream(*at, Some(stream));
             }
@@ -59,6 +67,22 @@ pub(crate) fn run(op: &Op, inside: bool) {
             put_stream(*at, stream);
         }
         Op::StreamDrop(at) => drop(take_stream(*at)),
+        Op::StreamResults(at) => {
+            let stream = take_stream(*at).map(Stream::with_results);
+            put_stream(*at, stream);
+        }
+        Op::StreamMap(mapped) => with_client(inside, |client| {
+            put_stream(mapped.at, Some(Stream::map(client, *mapped)));
+        }),
+        Op::Listen => {
+            let mut listener = with(|world| world.listener.take());
+            if listener.take().is_none() {
+                with_client(inside, |client| {
+                    let events = client.events();
+                    with(|world| world.listener = Some(events));
+                });
+            }
+        }
         Op::Scale(workers) => with_client(inside, |client| {
             let before = client.workers();
             client.scale((*workers).into());
@@ -66,7 +90,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
         }),
         Op::DropClient => {
             if let Some(client) = with(|world| world.client.take()) {
-                model(|model| model.close(true, inside));
+                model(Model::drop_client);
                 drop(client);
             }
         }
@@ -111,6 +135,7 @@ fn on_done(tracked: &Tracked) {
         expect(finished, || format!("a callback of t{id} was called early"));
         with(|world| world.alive(id).callbacks += 1);
         fuse("callback");
+        hook("callback");
     });
 }
 
@@ -136,22 +161,25 @@ fn peek(tracked: &Tracked) {
 
 /// By the right type and by a wrong one.
 fn get(client: &Client, key: u8, into: usize) {
-    if model(|model| model.is_vague(key)) {
+    let name = format!("k{key}");
+    if model(|model| model.is_vague(&name)) {
         return;
     }
-    let name = format!("k{key}");
-    let known = model(|model| model.get(key));
+    let known = model(|model| model.get(&name));
     let found = client.get::<Value>(&name);
     let right = found.is_some() == known.is_some();
     expect(right, || format!("`get` of {name} is {found:?}, not t{known:?}"));
     if let (Some(handle), Some(id)) = (found, known) {
-        model(|model: &mut Model| model.add_handle(id));
+        model(|model: &mut Model| {
+            model.add_handle(id);
+            model.conflicts.push(name.clone());
+        });
         let tracked = Tracked::new(id, handle);
         let wrong = client.get::<u8>(&name).and_then(|handle| handle.error());
         let is_conflict =
             wrong.as_ref().is_some_and(|error| error.kind() == ErrorKind::KeyConflict);
         expect(is_conflict, || format!("`get` of {name} with another type: {wrong:?}"));
-        if model(|model| model.joinable(key)).is_some() {
+        if model(|model| model.joinable(&name)).is_some() {
             let other = client.task().key(&*name).submit(async || 1u8, ());
             let error = other.error();
             let is_conflict =

@@ -10,41 +10,62 @@ use std::task::{Context, Wake, Waker};
 
 use ensue::{Client, Worker};
 
+use super::listening;
 use super::model::{Model, Outcome, Phase};
 use super::ops::{self, put_stream, take_stream, with_client};
 use super::script::{Op, SLOTS, STREAMS, Script};
+use super::stream::Stream;
 use super::tracked;
 use super::waiting::Waiting;
-use super::world::{self, Bomb, World, expect, fuse, model, note, with};
+use super::world::{self, Bomb, World, expect, fuse, hook, model, note, with};
 
 /// A script whose tasks need more steps than this to come to rest goes round in circles.
 const MOST_STEPS: usize = 5000;
 
-/// A waker that counts, and may panic.
-struct Wakes(AtomicUsize, bool);
+/// How often a waker was woken.
+#[derive(Clone, Default)]
+struct Wakes(Arc<AtomicUsize>);
+
+/// A waker that counts, and is foreign code.
+struct Counting {
+    wakes: Wakes,
+    panics: bool,
+}
 
 impl Wakes {
-    fn new(panics: bool) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(0), panics))
+    fn new() -> Self {
+        Self::default()
     }
 
     fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Another one each time, so that the engine may drop the last of it.
+    fn waker(&self, panics: bool) -> Waker {
+        Arc::new(Counting { wakes: self.clone(), panics }).into()
+    }
 }
 
-impl Wake for Wakes {
+impl Wake for Counting {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        if self.1 {
+        self.wakes.0.fetch_add(1, Ordering::Relaxed);
+        hook("waker");
+        if self.panics {
             fuse("waker");
         }
     }
 }
 
+impl Drop for Counting {
+    fn drop(&mut self) {
+        hook("drop of a waker");
+    }
+}
+
 struct Awaiter {
     waiting: Waiting,
-    wakes: Arc<Wakes>,
+    wakes: Wakes,
     /// How often it had been woken when it was polled last.
     seen: Option<usize>,
 }
@@ -52,7 +73,7 @@ struct Awaiter {
 struct Program {
     awaiters: Vec<Awaiter>,
     worker: Option<Pin<Box<Worker>>>,
-    wakes: Arc<Wakes>,
+    wakes: Wakes,
     /// The worker sleeps since it had been woken so often.
     asleep: Option<usize>,
 }
@@ -68,15 +89,20 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
             let (kind, origin) = (error.kind(), error.origin().to_string());
             with(|world| world.unobserved.push((kind, origin)));
             fuse("hook");
+            hook("hook");
         })
         .build();
+    let events = script.listens.then(|| client.events());
+    let close = Box::pin(client.close());
     with(|world| {
         world.client = Some(client);
+        world.close = Some(close);
+        world.events = events;
         world.slots.resize_with(SLOTS, || None);
         world.streams.resize_with(STREAMS, || None);
     });
     let mut program =
-        Program { awaiters: Vec::new(), worker: None, wakes: Wakes::new(false), asleep: None };
+        Program { awaiters: Vec::new(), worker: None, wakes: Wakes::new(), asleep: None };
     for op in &script.ops {
         note(|| format!("{op:?}"));
         program.run(op);
@@ -101,20 +127,14 @@ impl Program {
             Op::Drive => self.drive(),
             Op::DropWorker => self.drop_worker(),
             Op::StreamPoll(at) => {
-                let mut stream = take_stream(*at);
-                if let Some(stream) = &mut stream {
-                    let poller = &mut Context::from_waker(Waker::noop());
-                    // As for other awaits, of a closed client.
-                    if stream.poll(poller, false).is_pending() && !model(|model| model.is_closed())
-                    {
-                        stream.check_pending();
-                    }
-                }
-                put_back(*at, stream);
+                poll_stream(*at, |stream, poller| stream.poll(poller, false));
+            }
+            Op::StreamNext(at) => {
+                poll_stream(*at, |stream, poller| stream.poll_batch(poller, false));
             }
             Op::Await(slots, how) => {
                 if let Some(waiting) = Waiting::new(slots, *how) {
-                    let wakes = Wakes::new(true);
+                    let wakes = Wakes::new();
                     self.awaiters.push(Awaiter { waiting, wakes, seen: None });
                 }
             }
@@ -124,13 +144,6 @@ impl Program {
                     let at = usize::from(*which) % self.awaiters.len();
                     drop(self.awaiters.remove(at));
                 }
-            }
-            // So does `idle` where a task closes the client meanwhile.
-            Op::Idle if with(|world| world.script.closes_inside()) => {}
-            // With another worker, `close`, and `idle` of a closed client, go round in circles.
-            Op::Idle | Op::Close if self.worker.is_some() => {
-                self.drop_worker();
-                self.run(op);
             }
             Op::Idle => {
                 let mut idle = None;
@@ -175,7 +188,7 @@ impl Program {
         });
         note(|| " step".into());
         let before = self.wakes.get();
-        let waker = Waker::from(self.wakes.clone());
+        let waker = self.wakes.waker(false);
         let polled = worker.as_mut().poll(&mut Context::from_waker(&waker));
         self.asleep = (polled.is_pending() && self.wakes.get() == before).then_some(before);
         if polled.is_ready() {
@@ -216,7 +229,7 @@ impl Program {
         }
         let at = which % self.awaiters.len();
         let awaiter = &mut self.awaiters[at];
-        let waker = Waker::from(awaiter.wakes.clone());
+        let waker = awaiter.wakes.waker(true);
         let before = awaiter.wakes.get();
         let waiting = &mut awaiter.waiting;
         let polled = own_panics(|| waiting.poll(&mut Context::from_waker(&waker), None));
@@ -286,10 +299,21 @@ impl Program {
         let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
             let held = client.held();
+            // A timer that was left would hold its task.
             expect(!ended || held == 0, || format!("{held} tasks are held at the end"));
+            if ended && model(|model| !model.is_closed()) {
+                check_limits(client);
+            }
         });
         ops::run(&Op::DropClient, false);
         self.drop_worker();
+        let close = with(|world| world.close.take());
+        if let (Some(mut close), true) = (close, model(|model| model.clients > 0)) {
+            // A task has a `map_stream`.
+            model(|model| model.close(false, false));
+            let closed = close.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            expect(closed.is_ready(), || "it doesn't close at the end".into());
+        }
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.check();
@@ -302,6 +326,7 @@ impl Program {
             }
             check_unobserved(world);
         });
+        listening::check();
     }
 }
 
@@ -316,6 +341,7 @@ fn own_panics<R>(code: impl FnOnce() -> R) -> Option<R> {
             }
             model(|model| {
                 model.lenient = false;
+                model.abandoned.clear();
                 model.nobody_runs();
             });
             None
@@ -323,11 +349,37 @@ fn own_panics<R>(code: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// A stream that was taken out: its place may have been taken.
-fn put_back(at: usize, stream: Option<super::stream::Stream>) {
+/// Polls a stream that is taken out meanwhile: its place may be taken by another. It goes where a clone of a
+/// value panics.
+fn poll_stream(at: usize, poll: impl FnOnce(&mut Stream, &mut Context<'_>) -> bool) {
+    let Some(mut stream) = take_stream(at) else { return };
+    let wakes = Wakes::new();
+    let waker = wakes.waker(true);
+    let stream = own_panics(|| {
+        poll(&mut stream, &mut Context::from_waker(&waker));
+        stream
+    });
     if stream.is_some() {
         put_stream(at, stream);
     }
+}
+
+/// All of the limits is there again.
+fn check_limits(client: &Client) {
+    let [a, b] = model(|model| model.capacity);
+    // Nobody else is to take any.
+    with(|world| world.in_hook = true);
+    let all = client.task().limit("a", a).limit("b", b).spawn(async {});
+    let mut worker = Box::pin(client.worker());
+    let poller = &mut Context::from_waker(Waker::noop());
+    // There may be what is left of others in the queue.
+    let done = (0..100).any(|_| {
+        let _ = worker.as_mut().poll(poller);
+        all.is_finished()
+    });
+    expect(done, || format!("a task that takes the limits whole is {all:?} at the end"));
+    drop((all, worker));
+    with(|world| world.in_hook = false);
 }
 
 /// What is in memory of each task.
@@ -369,10 +421,10 @@ fn check_unobserved(world: &mut World) {
             (task.detached, task.observed, task.outcome())
         {
             use ensue::ErrorKind::{Cancelled, Closed};
-            let name = model.names[origin].clone();
-            let told = unobserved.iter().any(|told| *told == (kind, name.clone()))
-                || matches!(kind, Cancelled | Closed);
-            model.expect(told, || format!("nobody was told of {kind:?} of t{id}, from `{name}`"));
+            let told =
+                unobserved.iter().any(|(of, name)| *of == kind && model.is_called(origin, name))
+                    || matches!(kind, Cancelled | Closed);
+            model.expect(told, || format!("nobody was told of {kind:?} of t{id}, from t{origin}"));
         }
     }
 }

@@ -25,6 +25,10 @@ pub(crate) struct Script {
     pub(crate) ops: Vec<Op>,
     /// At which of the places where foreign code runs it panics, counted from the start.
     pub(crate) bombs: Vec<u16>,
+    /// At which of the places where foreign code is dropped or called back it calls the engine, and for what.
+    pub(crate) hooks: Vec<(u16, Op)>,
+    /// Who listens to what happens to tasks: nobody, or from the start on.
+    pub(crate) listens: bool,
     /// What is dropped first at the end.
     pub(crate) teardown: u8,
 }
@@ -54,6 +58,10 @@ pub(crate) enum Action {
     Hang,
     Await(Vec<usize>, How),
     Stream(usize),
+    /// Takes all that is ready of a stream, or waits for one.
+    Batch(usize),
+    /// Begins to await and gives it up in the same poll.
+    Peek(Vec<usize>, How),
     Close,
     Do(Op),
 }
@@ -121,6 +129,15 @@ pub(crate) enum When {
     Never,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapped {
+    pub(crate) at: usize,
+    pub(crate) body: usize,
+    pub(crate) count: usize,
+    pub(crate) limit: usize,
+    pub(crate) priority: i32,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Submit(Submit),
@@ -137,6 +154,12 @@ pub(crate) enum Op {
     StreamClear(usize),
     StreamBatch(usize),
     StreamDrop(usize),
+    /// From here on it gives results, too.
+    StreamResults(usize),
+    /// Puts a stream of the results of so many tasks there.
+    StreamMap(Mapped),
+    /// Begins to listen to what happens to tasks, or stops.
+    Listen,
     Scale(u8),
     DropClient,
     /// The rest is done from outside only.
@@ -145,6 +168,8 @@ pub(crate) enum Op {
     Drive,
     DropWorker,
     StreamPoll(usize),
+    /// `next_batch`, polled once.
+    StreamNext(usize),
     /// Begins to await.
     Await(Vec<usize>, How),
     Poll(u8),
@@ -165,21 +190,18 @@ impl Script {
                 bombs.push(u.int_in_range(0..=60)?);
             }
         }
+        let listens = u.ratio(1, 3)?;
+        let mut hooks = Vec::new();
+        for _ in 0..u.int_in_range(0..=3)? {
+            hooks.push((u.int_in_range(0..=40)?, Op::in_hook(u, profile)?));
+        }
         let count = u.int_in_range(1..=6)?;
         let bodies = (0..count).map(|_| Body::decode(u, profile)).collect::<Result<_>>()?;
         let mut ops = Vec::new();
         while !u.is_empty() && ops.len() < OPS {
             ops.push(Op::outside(u, profile)?);
         }
-        Ok(Self { seed, limits, bodies, ops, bombs, teardown })
-    }
-}
-
-impl Script {
-    /// Whether a task may close the client.
-    pub(crate) fn closes_inside(&self) -> bool {
-        let closes = |action: &Action| matches!(action, Action::Close | Action::Do(Op::DropClient));
-        self.bodies.iter().any(|body| body.actions.iter().any(closes))
+        Ok(Self { seed, limits, bodies, ops, bombs, hooks, listens, teardown })
     }
 }
 
@@ -187,13 +209,15 @@ impl Body {
     fn decode(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         let mut actions = Vec::new();
         for _ in 0..u.int_in_range(0..=5)? {
-            actions.push(match u.int_in_range(0..=15)? {
+            actions.push(match u.int_in_range(0..=17)? {
                 0..=3 => Action::Yield,
                 4..=5 => Action::Sleep(u.int_in_range(0..=4)?),
                 6 => Action::Hang,
                 7..=10 => Action::Await(slots(u)?, how(u, true)?),
                 11 if u.ratio(1, 4)? => Action::Close,
                 11 => Action::Stream(stream(u)?),
+                16 => Action::Batch(stream(u)?),
+                17 => Action::Peek(slots(u)?, how(u, true)?),
                 _ => Action::Do(Op::anywhere(u, profile)?),
             });
         }
@@ -279,7 +303,7 @@ impl Submit {
 impl Op {
     /// What tasks may do, too.
     fn anywhere(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
-        let most = if profile == Profile::Streams { 39 } else { 31 };
+        let most = if profile == Profile::Streams { 42 } else { 33 };
         Ok(match u.int_in_range(0..=most)? {
             0..=12 => Self::Submit(Submit::decode(u, profile)?),
             13..=14 => Self::Clone(slot(u)?, slot(u)?),
@@ -294,8 +318,39 @@ impl Op {
             26 => Self::Scale(u.int_in_range(0..=2)?),
             27 => Self::StreamClear(stream(u)?),
             28 => Self::StreamDrop(stream(u)?),
+            29 if u.ratio(1, 4)? => Self::StreamResults(stream(u)?),
             29 => Self::StreamBatch(stream(u)?),
+            30 if u.ratio(1, 8)? => Self::Listen,
+            32 | 40..=41 => Self::StreamMap(Mapped {
+                at: stream(u)?,
+                body: u.int_in_range(0..=5)?,
+                count: u.int_in_range(0..=5)?,
+                limit: u.int_in_range(0..=3)?,
+                priority: *u.choose(&[0, 0, 1, -1])?,
+            }),
             _ => Self::StreamAdd(slot(u)?, stream(u)?),
+        })
+    }
+
+    /// What is done in the middle of the engine's doings: nothing whose answer depends on how far those are.
+    fn in_hook(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        Ok(match u.int_in_range(0..=15)? {
+            0..=4 => {
+                let mut submit = Submit::decode(u, profile)?;
+                submit.key = None;
+                if submit.verb == Verb::Pure {
+                    submit.verb = Verb::Submit;
+                }
+                Self::Submit(submit)
+            }
+            5 => Self::Clone(slot(u)?, slot(u)?),
+            6..=8 => Self::Drop(slot(u)?),
+            9..=11 => Self::Cancel(slot(u)?),
+            12 => Self::Detach(slot(u)?),
+            13 => Self::OnDone(slot(u)?),
+            14 if u.ratio(1, 4)? => Self::DropClient,
+            14 => Self::StreamClear(stream(u)?),
+            _ => Self::StreamDrop(stream(u)?),
         })
     }
 
@@ -305,7 +360,8 @@ impl Op {
             15..=19 => Self::Step(u.int_in_range(1..=4)?),
             20 => Self::Drive,
             21 if u.ratio(1, 2)? => Self::DropWorker,
-            21..=23 => Self::StreamPoll(stream(u)?),
+            21 => Self::StreamNext(stream(u)?),
+            22..=23 => Self::StreamPoll(stream(u)?),
             24..=26 => Self::Await(slots(u)?, how(u, false)?),
             27..=28 => Self::Poll(u.arbitrary()?),
             29 => Self::GiveUp(u.arbitrary()?),

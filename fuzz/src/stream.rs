@@ -1,145 +1,335 @@
-//! An `AsCompleted`, held against a list.
+//! An `AsCompleted` or one of its relatives, held against a list.
 
-use std::pin::Pin;
+use std::future::Future as _;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use ensue::{AsCompleted, Handle};
+use ensue::{AsCompleted, Client, Error, ErrorKind, Handle, MapStream, Status, WithResults};
 use futures::Stream as _;
 
-use super::model::{Id, StreamModel};
+use super::body::{Plain, Running};
+use super::model::{Id, Model, Outcome, Plan, StreamModel};
+use super::script::Mapped;
 use super::tracked::Tracked;
-use super::values::Value;
-use super::world::{expect, model};
+use super::values::{Code, Value};
+use super::world::{MOST_TASKS, check_error, check_outcome, expect, fuse_then, model};
 
 pub(crate) struct Stream {
-    inner: Option<AsCompleted<Value>>,
+    inner: Inner,
     /// Its place in the model.
     pub(crate) number: usize,
 }
 
+enum Inner {
+    Handles(AsCompleted<Value>),
+    Results(WithResults<Value>),
+    Map(MapStream<Codes, Value>),
+}
+
 impl Stream {
-    pub(crate) fn new() -> Self {
+    fn new(inner: Inner, begun: StreamModel) -> Self {
         let number = model(|model| {
-            model.streams.push(StreamModel::default());
+            model.streams.push(begun);
             model.streams.len() - 1
         });
-        Self { inner: Some(AsCompleted::new()), number }
+        Self { inner, number }
     }
 
-    fn inner(&mut self) -> &mut AsCompleted<Value> {
-        self.inner.as_mut().expect("it's there until it's dropped")
+    pub(crate) fn of_handles() -> Self {
+        Self::new(Inner::Handles(AsCompleted::new()), StreamModel::default())
+    }
+
+    pub(crate) fn map(client: &Client, mapped: Mapped) -> Self {
+        let failed = (mapped.limit == 0).then_some(ErrorKind::Limit);
+        let exhausted = failed.is_some();
+        let number = model(|model| model.streams.len());
+        let codes = Codes { left: mapped.count, mapped, number };
+        let options = client.task().priority(mapped.priority);
+        let code = |code: Code| -> Plain<()> { Running::new(code, ()).plain() };
+        let inner = options.map_stream(codes, mapped.limit, code);
+        model(|model| model.clients += 1);
+        Self::new(Inner::Map(inner), StreamModel { failed, exhausted, ..StreamModel::default() })
+    }
+
+    /// The same, to give results beside the handles.
+    pub(crate) fn with_results(mut self) -> Self {
+        if let Inner::Handles(handles) = &mut self.inner {
+            let handles = std::mem::take(handles);
+            self.inner = Inner::Results(handles.with_results());
+        }
+        self
     }
 
     pub(crate) fn add(&mut self, tracked: Tracked) {
+        if let Inner::Map(_) = self.inner {
+            return;
+        }
         let (id, handle) = tracked.into_counted();
         let number = self.number;
         model(|model| {
             let now = model.tasks[id].outcome().map(|_| model.instant);
             model.streams[number].members.push((id, now));
         });
-        self.inner().add(handle);
+        match &mut self.inner {
+            Inner::Handles(inner) => inner.add(handle),
+            Inner::Results(inner) => inner.add(handle),
+            Inner::Map(_) => {}
+        }
         self.check();
     }
 
     fn check(&mut self) {
-        let (len, ready) = (self.inner().len(), self.inner().has_ready());
+        let (len, ready) = match &self.inner {
+            Inner::Handles(inner) => (inner.len(), Some(inner.has_ready())),
+            Inner::Results(inner) => (inner.len(), None),
+            Inner::Map(_) => return,
+        };
         let number = self.number;
         model(|model| {
-            let members = &model.streams[number].members;
-            let right = members.len() == len && members.iter().any(|(_, at)| at.is_some()) == ready;
-            let members = members.clone();
+            let members = model.streams[number].members.clone();
+            let any_ready = members.iter().any(|(_, at)| at.is_some());
+            let right = members.len() == len && ready.is_none_or(|ready| ready == any_ready);
             model.expect(right, || {
-                format!("a stream of {members:?} has {len} and says {ready} to `has_ready`")
+                format!("a stream of {members:?} has {len} and says {ready:?} to `has_ready`")
             });
         });
     }
 
-    pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: bool) -> Poll<Option<Id>> {
-        let polled = Pin::new(self.inner()).poll_next(poller);
-        if !inside {
-            // A worker may have come and gone.
-            model(super::model::Model::nobody_runs);
-        }
+    /// Polls, and checks what comes out; `false` where it waits.
+    pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: bool) -> bool {
+        let polled = match &mut self.inner {
+            Inner::Handles(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+                Some(handle) => Next::One(handle, None),
+                None => Next::End,
+            }),
+            Inner::Results(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+                Some((handle, result)) => Next::One(handle, Some(result)),
+                None => Next::End,
+            }),
+            Inner::Map(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+                Some(result) => Next::Result(result),
+                None => Next::End,
+            }),
+        };
+        settle(inside);
         match polled {
-            Poll::Ready(Some(handle)) => Poll::Ready(Some(self.popped(handle))),
-            Poll::Ready(None) => {
-                let left = model(|model| model.streams[self.number].members.clone());
-                expect(left.is_empty(), || format!("a stream ended with {left:?} in it"));
-                Poll::Ready(None)
+            Poll::Ready(Next::One(handle, result)) => drop(self.popped(handle, result)),
+            Poll::Ready(Next::Result(result)) => self.mapped(result),
+            Poll::Ready(Next::End) => self.check_ended(),
+            Poll::Pending => {
+                self.check_pending(inside);
+                return false;
             }
-            Poll::Pending => Poll::Pending,
         }
+        true
     }
 
-    pub(crate) fn check_pending(&mut self) {
-        let number = self.number;
-        model(|model| {
-            let members = model.streams[number].members.clone();
-            let right = !members.is_empty() && members.iter().all(|(_, at)| at.is_none());
-            model.expect(right, || format!("a stream of {members:?} is pending"));
-        });
+    /// The same with `next_batch`, where there is that.
+    pub(crate) fn poll_batch(&mut self, poller: &mut Context<'_>, inside: bool) -> bool {
+        let Inner::Handles(inner) = &mut self.inner else { return self.poll(poller, inside) };
+        let polled = pin!(inner.next_batch()).poll(poller);
+        settle(inside);
+        match polled {
+            Poll::Ready(batch) if batch.is_empty() => self.check_ended(),
+            Poll::Ready(batch) => self.popped_all(batch),
+            Poll::Pending => {
+                self.check_pending(inside);
+                return false;
+            }
+        }
+        true
     }
 
+    /// All that is ready by now.
     pub(crate) fn batch(&mut self) {
-        for handle in self.inner().ready_batch() {
-            self.popped(handle);
+        if let Inner::Handles(inner) = &mut self.inner {
+            let batch = inner.ready_batch();
+            self.popped_all(batch);
         }
+    }
+
+    fn popped_all(&mut self, batch: Vec<Handle<Value>>) {
+        // They're dropped last: that may make others ready.
+        let _popped: Vec<_> = batch.into_iter().map(|handle| self.popped(handle, None)).collect();
         self.check();
         let number = self.number;
         let left = model(|model| model.streams[number].members.iter().any(|(_, at)| at.is_some()));
         expect(!left, || "a batch didn't take all that was ready".into());
     }
 
-    /// *Free*: the order of those that ended at the same instant.
-    fn popped(&mut self, handle: Handle<Value>) -> Id {
+    fn check_ended(&self) {
+        model(|model| {
+            let stream = model.streams[self.number].clone();
+            let map = matches!(self.inner, Inner::Map(_));
+            let over = stream.members.is_empty() && stream.failed.is_none();
+            let right = over && (!map || stream.exhausted);
+            model.expect(right, || format!("it ended with this in it: {stream:?}"));
+        });
+    }
+
+    fn check_pending(&mut self, inside: bool) {
+        // *Free*: as for other awaits, of a closed client from outside.
+        if !inside && model(|model| model.is_closed()) {
+            return;
+        }
+        let (number, results) = (self.number, matches!(self.inner, Inner::Results(_)));
+        model(|model| {
+            if results {
+                // Those that were retried since they had ended have been put back.
+                model.put_back(number);
+            }
+            let members = model.streams[number].members.clone();
+            let right = !members.is_empty() && members.iter().all(|(_, at)| at.is_none());
+            model.expect(right, || format!("a stream of {members:?} is pending"));
+        });
+    }
+
+    /// *Free*: the order of those that ended at the same instant, and with results of those that were retried.
+    fn popped(
+        &mut self,
+        handle: Handle<Value>,
+        result: Option<Result<Value, Error>>,
+    ) -> Option<Tracked> {
         let (key, status) = (handle.key(), handle.status());
         let number = self.number;
+        let any_order = result.is_some();
         let id = model(|model| {
             let members = model.streams[number].members.clone();
             let first = members.iter().filter_map(|(_, at)| *at).min();
             // Tasks that had a key one after the other are told apart by how they are.
-            let named = |id: Id| model.names[id] == *key;
-            let fits = |id: Id| {
-                named(id)
-                    && model.tasks[id].outcome().is_some() == handle.is_finished()
-                    && (status == ensue::Status::Finished)
-                        == (model.tasks[id].outcome() == Some(super::model::Outcome::Value))
+            let fits = |(id, at): &(Id, Option<u64>)| {
+                let task = &model.tasks[*id];
+                let in_order = *at == first
+                    || any_order && members.iter().any(|(id, _)| model.tasks[*id].retried > 0);
+                at.is_some()
+                    && in_order
+                    && model.names[*id] == *key
+                    && task.outcome().is_some() == handle.is_finished()
+                    && (status == Status::Finished) == (task.outcome() == Some(Outcome::Value))
             };
-            let at =
-                members.iter().position(|(id, at)| *at == first && first.is_some() && fits(*id));
-            match at {
-                Some(at) => Some(model.streams[number].members.remove(at).0),
-                None => {
-                    model.expect(false, || {
-                        format!("a stream of {members:?} gave `{key}`, {status}")
-                    });
-                    None
-                }
+            let at = members.iter().position(fits);
+            if at.is_none() {
+                model.expect(false, || format!("a stream of {members:?} gave `{key}`, {status}"));
             }
+            at.map(|at| model.streams[number].members.remove(at).0)
         });
-        if let Some(id) = id {
-            drop(Tracked::new(id, handle));
+        let tracked = Tracked::new(id?, handle);
+        if let Some(result) = result {
+            check_outcome(tracked.id, result, 1);
         }
-        id.unwrap_or(0)
+        Some(tracked)
+    }
+
+    /// A result of `map_stream`, which needs no name.
+    fn mapped(&mut self, result: Result<Value, Error>) {
+        let number = self.number;
+        let found = model(|model| {
+            let members = model.streams[number].members.clone();
+            let first = members.iter().filter_map(|(_, at)| *at).min();
+            let fits = |(id, at): &(Id, Option<u64>)| {
+                let outcome = model.tasks[*id].outcome();
+                at.is_some()
+                    && *at == first
+                    && match &result {
+                        Ok(value) => value.of == *id,
+                        Err(error) => outcome.is_some_and(|ended| model.fits(ended, error)),
+                    }
+            };
+            if let Some(at) = members.iter().position(fits) {
+                let (id, _) = model.streams[number].members.remove(at);
+                model.release(id);
+                return Some(id);
+            }
+            let own = result.as_ref().is_err_and(|error| {
+                members.is_empty() && model.streams[number].failed.take() == Some(error.kind())
+            });
+            model
+                .expect(own, || format!("`map_stream` gave {result:?} with {members:?} in flight"));
+            None
+        });
+        match (found, result) {
+            (Some(id), Err(error)) => check_error(id, &error),
+            (Some(id), Ok(value)) => {
+                expect(value.original, || format!("t{id} gave a clone to `map_stream`"));
+                check_outcome(id, Ok(value), 0);
+            }
+            (None, _) => {}
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.forget();
-        self.inner().clear();
-        self.check();
+        if let Inner::Handles(inner) = &mut self.inner {
+            forget(self.number);
+            inner.clear();
+            self.check();
+        }
     }
+}
 
-    fn forget(&mut self) {
-        let number = self.number;
-        model(|model| {
-            let members = std::mem::take(&mut model.streams[number].members);
-            members.into_iter().for_each(|(id, _)| model.release(id));
-        });
+enum Next {
+    One(Handle<Value>, Option<Result<Value, Error>>),
+    Result(Result<Value, Error>),
+    End,
+}
+
+/// A worker may have come and gone.
+fn settle(inside: bool) {
+    if !inside {
+        model(Model::nobody_runs);
     }
+}
+
+fn forget(number: usize) {
+    model(|model| {
+        let members = std::mem::take(&mut model.streams[number].members);
+        members.into_iter().for_each(|(id, _)| model.release(id));
+    });
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.forget();
+        forget(self.number);
+        if let Inner::Map(_) = self.inner {
+            model(Model::drop_client);
+        }
+    }
+}
+
+/// The inputs of a `map_stream`.
+struct Codes {
+    left: usize,
+    mapped: Mapped,
+    number: usize,
+}
+
+impl futures::Stream for Codes {
+    type Item = Code;
+
+    /// It's submitted at once.
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Code>> {
+        let (number, mapped) = (self.number, self.mapped);
+        fuse_then("inputs of `map_stream`", || {
+            model(|model| {
+                model.streams[number].failed = Some(ErrorKind::Panicked);
+                model.streams[number].exhausted = true;
+            });
+        });
+        if self.left == 0 || model(|model| model.tasks.len()) >= MOST_TASKS {
+            model(|model| model.streams[number].exhausted = true);
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        let id = model(|model| {
+            let in_flight = model.streams[number].members.len();
+            model.expect(in_flight < mapped.limit, || {
+                format!("`map_stream` takes an input with {in_flight} in flight")
+            });
+            let plan = Plan { priority: mapped.priority, ..Plan::default() };
+            let (id, _) = model.submit(plan);
+            let now = model.tasks[id].outcome().map(|_| model.instant);
+            model.streams[number].members.push((id, now));
+            id
+        });
+        Poll::Ready(Some(Code::new(Some(id), mapped.body)))
     }
 }

@@ -6,14 +6,11 @@ use std::time::Duration;
 use ensue::{Client, ErrorKind, Handle, Ref, Retry};
 
 use super::body::{Plain, Running};
-use super::model::{Id, Plan};
+use super::model::{Id, Outcome, Plan};
 use super::script::{Again, Submit, Verb, When};
 use super::tracked::{self, Tracked};
-use super::values::{Code, Value};
+use super::values::{Args, Code, Value};
 use super::world::{MOST_TASKS, fuse_then, model};
-
-/// Keys from here on are those of pure calls.
-pub(crate) const PURE: u8 = 8;
 
 /// The input of a pure call: what it's told apart by is not the code.
 struct Pure(u8, Code);
@@ -44,11 +41,16 @@ macro_rules! finish {
     };
 }
 
-fn pure(Pure(_, code): Pure) -> Plain<()> {
-    Running::new(code, ()).plain()
+fn pure<A: Args>(Pure(_, code): Pure, args: A) -> Plain<A> {
+    Running::new(code, args).plain()
 }
 
 impl Submit {
+    /// What a pure call is told apart by, beside its inputs.
+    fn pure(&self) -> u8 {
+        self.key.unwrap_or(0)
+    }
+
     /// What there is to it with this verb.
     fn plan(&self, inputs: Vec<Id>) -> Plan {
         let (verb, options) =
@@ -60,13 +62,23 @@ impl Submit {
             // When such a task's delay is over can't be seen from outside.
             retry.delay = 0;
         }
+        let key = match verb {
+            // Equal handles, to be taken in the same way, make for equal calls.
+            Verb::Pure => {
+                let names = model(|model| {
+                    // One that was refused has its key as a mere name.
+                    let refused = |id: Id| matches!(model.tasks[id].outcome(), Some(Outcome::Error(ErrorKind::Limit, of)) if of == Some(id));
+                    let name = |id: &Id| (model.names[*id].clone(), refused(*id));
+                    inputs.iter().map(name).collect::<Vec<_>>()
+                });
+                Some(format!("pure {} {} {names:?}", self.pure(), self.by_ref))
+            }
+            _ => self.key.filter(|_| options && verb != Verb::Spawn).map(|key| format!("k{key}")),
+        };
         Plan {
             inputs,
             by_ref: self.by_ref,
-            key: match verb {
-                Verb::Pure => Some(PURE + self.key.unwrap_or(0)),
-                _ => self.key.filter(|_| options && verb != Verb::Spawn),
-            },
+            key,
             priority: if options { self.priority } else { 0 },
             again: fallible || retry.is_some(),
             retry,
@@ -84,7 +96,7 @@ impl Submit {
 
 /// Submits it, and puts the handle into its slot.
 pub(crate) fn submit(client: &Client, submit: &Submit) {
-    let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map | Verb::Pure);
+    let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map);
     let mut inputs = Vec::new();
     if takes_inputs {
         let take =
@@ -97,7 +109,7 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     }
     let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
     let plan = submit.plan(ids.clone());
-    if plan.key.is_some_and(|key| model(|model| model.is_vague(key))) {
+    if plan.key.as_deref().is_some_and(|key| model(|model| model.is_vague(key))) {
         return;
     }
     if submit.verb == Verb::Map {
@@ -149,12 +161,12 @@ fn with_args<A>(
     inputs: Vec<Handle<Value>>,
 ) -> Handle<Value>
 where
-    A: super::values::Args,
+    A: Args,
     Vec<Handle<Value>>: ensue::Input<A>,
 {
     let mut options = client.task().priority(plan.priority).name(format!("t{id}"));
-    if let Some(key) = plan.key {
-        options = options.key(format!("k{key}"));
+    if let Some(key) = &plan.key {
+        options = options.key(&**key);
     }
     if let Some(timeout) = plan.timeout {
         options = options.timeout(Duration::from_secs(timeout));
@@ -168,7 +180,7 @@ where
         Verb::Submit => client.submit(move |args: A| Running::new(code, args).plain(), inputs),
         Verb::Spawn => options.spawn(Running::new(code, ()).plain()),
         Verb::Map => unreachable!("it makes several"),
-        Verb::Pure => client.submit_pure(pure, Pure(plan.key.unwrap_or(0), code)),
+        Verb::Pure => client.submit_pure(pure::<A>, (Pure(submit.pure(), code), inputs)),
         verb => match plan.retry {
             Some(retry) => finish!(verb, options.retries(retries(id, retry)), code, inputs),
             None => finish!(verb, options, code, inputs),

@@ -5,7 +5,7 @@ use std::fmt;
 use ensue::{ErrorKind, Ref};
 
 use super::model::{Id, Outcome, Phase};
-use super::world::{expect, fuse, fuse_then, model, with};
+use super::world::{expect, fuse, fuse_then, hook, hook_of, model, with};
 
 /// The value of a task.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ impl Clone for Value {
 impl Drop for Value {
     fn drop(&mut self) {
         with(|world| world.alive(self.of).values -= 1);
+        hook("drop of a value");
     }
 }
 
@@ -84,6 +85,7 @@ impl Drop for Code {
                 world.model.lose_code(id, clone_panicked);
             }
         });
+        hook_of(id, "drop of a function");
     }
 }
 

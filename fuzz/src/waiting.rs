@@ -14,7 +14,7 @@ use super::model::{Id, Model, Outcome, Why};
 use super::script::How;
 use super::tracked::{self, Tracked};
 use super::values::Value;
-use super::world::{check_error, check_outcome, expect, model};
+use super::world::{check_outcome, expect, model};
 
 pub(crate) struct Waiting {
     inner: Inner,
@@ -87,14 +87,19 @@ impl Waiting {
 
     /// Polls, in a task or from outside, and checks what comes out. `true` when it's done.
     pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
-        self.release_failed();
-        let lets_go = matches!(self.inner, Inner::Settled(_) | Inner::Gather(_));
-        let lenient = inside.is_none() && lets_go;
-        let before = model(|model| {
-            let before = model.lenient;
-            model.lenient |= lenient;
-            before
+        // What was given up meanwhile was needed by nobody but those that this let go of.
+        let (before, abandoned) =
+            model(|model| (std::mem::replace(&mut model.lenient, true), model.abandoned.len()));
+        let done = self.poll_leniently(poller, inside);
+        model(|model| {
+            model.lenient = before;
+            model.check_abandoned(abandoned);
         });
+        done
+    }
+
+    fn poll_leniently(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
+        self.release_failed();
         // What it is held against is what is so after the poll, in which tasks may have run.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
@@ -110,7 +115,6 @@ impl Waiting {
             Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(poller) {
                 Poll::Ready(waited) => {
                     let done = waited.done.len();
-                    model(|model| model.lenient = before);
                     settle_from_outside(inside);
                     self.check_waited(done, inside);
                     self.release();
@@ -121,7 +125,6 @@ impl Waiting {
             },
         };
         settle_from_outside(inside);
-        model(|model| model.lenient = before);
         self.release_failed();
         let ring = self.ring(inside);
         let Poll::Ready(results) = polled else {
@@ -129,19 +132,26 @@ impl Waiting {
             let left = inside.is_none() && model(|model| model.is_closed());
             let ready = self.is_ready() && !left;
             expect(!ready, || format!("an await of {:?} is pending", self.why()));
-            expect(ring != Some(true), || format!("an await of {:?} hangs in a ring", self.why()));
+            expect(!ring, || format!("an await of {:?} hangs in a ring", self.why()));
             return false;
         };
         let is_cycle = |result: &Result<Value, Error>| {
             result.as_ref().is_err_and(|error| self.is_ring(error, inside))
         };
         if results.iter().any(is_cycle) {
-            let right = ring != Some(false) && !self.is_ready();
+            let right = ring && !self.is_ready();
             expect(right, || format!("an await of {:?} is no ring", self.why()));
+            self.release();
             return true;
         }
         self.check_results(results);
         true
+    }
+
+    /// The task that has begun to await doesn't go on with it.
+    pub(crate) fn give_up(self, by: Id) {
+        let ids = self.ids.clone();
+        model(|model| model.forget_awaits(by, &ids));
     }
 
     /// `gather` lets go of all where one has failed.
@@ -161,16 +171,16 @@ impl Waiting {
     /// That this very await closes a ring; a task it awaits may have failed of another.
     fn is_ring(&self, error: &Error, inside: Option<Id>) -> bool {
         inside.is_some_and(|id| {
-            error.kind() == ErrorKind::Cycle && model(|model| model.names[id] == **error.origin())
+            error.kind() == ErrorKind::Cycle && model(|model| model.is_called(id, error.origin()))
         })
     }
 
-    fn ring(&self, inside: Option<Id>) -> Option<bool> {
+    fn ring(&self, inside: Option<Id>) -> bool {
         match (inside, &self.inner) {
             (Some(id), Inner::One(_) | Inner::Ref(_) | Inner::Gather(_) | Inner::Settled(_)) => {
                 model(|model| model.awaits(id, &self.ids))
             }
-            _ => Some(false),
+            _ => false,
         }
     }
 
@@ -201,7 +211,7 @@ impl Waiting {
                 return;
             }
             let ended = ids.iter().filter(|id| model.tasks[**id].outcome().is_some()).count();
-            let retried = ids.iter().any(|id| model.tasks[*id].retried);
+            let retried = ids.iter().any(|id| model.tasks[*id].retried > 0);
             let enough = match why {
                 Why::All(_) => ended == ids.len(),
                 _ => ended > 0 || ids.is_empty(),
@@ -211,25 +221,32 @@ impl Waiting {
         });
     }
 
-    fn check_results(&self, results: Vec<Result<Value, Error>>) {
-        let own = |id: Id| self.held.iter().filter(|other| **other == id).count();
+    fn check_results(&mut self, results: Vec<Result<Value, Error>>) {
         if let (Inner::Gather(_), [Err(error)]) = (&self.inner, &results[..]) {
             return self.check_gathered(error);
         }
         let count = results.len();
         expect(count == self.ids.len(), || format!("{:?} gave {count} results", self.why()));
-        for (id, result) in self.ids.iter().zip(results) {
-            // *Free*: what had failed when it was looked at may have been retried since.
-            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[*id].retried) {
+        let one_by_one = matches!(self.inner, Inner::Gather(_) | Inner::Settled(_));
+        for (id, result) in self.ids.clone().into_iter().zip(results) {
+            // Each handle goes as its result is taken.
+            if one_by_one && !self.held.is_empty() {
+                let id = self.held.remove(0);
+                model(|model| model.release(id));
+            }
+            // *Free*: what had failed when it was looked at may have been retried since, and then counts
+            // as seen.
+            if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[id].retried > 0) {
+                model(|model| model.tasks[id].observed = true);
                 continue;
             }
-            check_outcome(*id, result, own(*id));
+            check_outcome(id, result, usize::from(!one_by_one));
         }
     }
 
     /// *Free*: which of those that failed at the same instant is reported.
     fn check_gathered(&self, error: &Error) {
-        let candidate = model(|model| {
+        let candidates = model(|model| {
             let failed = self
                 .ids
                 .iter()
@@ -237,28 +254,25 @@ impl Waiting {
                 .filter(|id| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
             let failed: Vec<_> = failed.collect();
             let first = failed.iter().map(|id| model.ended_at(*id)).min();
-            let fits = |id: &Id| match model.tasks[*id].outcome() {
-                Some(Outcome::Error(kind, origin)) => {
-                    kind == error.kind()
-                        && origin.is_none_or(|id| model.names[id] == **error.origin())
-                }
-                _ => false,
-            };
+            let fits =
+                |id: &Id| model.tasks[*id].outcome().is_some_and(|ended| model.fits(ended, error));
             match first {
                 Some(first) => {
-                    let mut at_once = failed.into_iter().filter(|id| {
+                    let at_once = failed.into_iter().filter(|id| {
                         // Those that had failed before are looked at in the order of the handles, and
                         // which came first can't be told after a retry.
                         let at = model.ended_at(*id);
-                        at == first || at <= self.begun || model.tasks[*id].retried
+                        at == first || at <= self.begun || model.tasks[*id].retried > 0
                     });
-                    at_once.find(fits)
+                    at_once.filter(fits).collect::<Vec<_>>()
                 }
-                None => self.ids.iter().copied().find(|id| model.tasks[*id].taken),
+                None if error.kind() != ErrorKind::Lost => Vec::new(),
+                None => self.ids.iter().copied().filter(|id| model.tasks[*id].taken).collect(),
             }
         });
-        expect(candidate.is_some(), || format!("{:?} gave {error:?}", self.why()));
-        candidate.into_iter().for_each(|id| check_error(id, error));
+        expect(!candidates.is_empty(), || format!("{:?} gave {error:?}", self.why()));
+        // It was one of them.
+        candidates.into_iter().for_each(|id| model(|model| model.tasks[id].observed = true));
     }
 }
 

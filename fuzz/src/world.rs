@@ -5,31 +5,45 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
 use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::rc::Rc;
 
-use ensue::{Client, ErrorKind};
+use ensue::{Client, ErrorKind, Events};
 
-use super::model::{Id, Model, Outcome};
-use super::script::Script;
+use super::model::{Id, Model, Outcome, Phase};
+use super::script::{Op, Script};
 use super::stream::Stream;
 use super::tracked::Tracked;
 
 /// More tasks than this aren't submitted: scripts may submit in circles.
-pub(crate) const MOST_TASKS: usize = 40;
+pub(crate) const MOST_TASKS: usize = 24;
+
+pub(crate) type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) struct World {
     pub(crate) script: Rc<Script>,
     pub(crate) model: Model,
     pub(crate) client: Option<Client>,
+    /// Closes it where a task keeps it alive.
+    pub(crate) close: Option<Close>,
     pub(crate) slots: Vec<Option<Tracked>>,
     pub(crate) streams: Vec<Option<Stream>>,
     pub(crate) alive: Vec<Alive>,
     /// Told to the hook for unobserved errors.
     pub(crate) unobserved: Vec<(ErrorKind, String)>,
     points: u16,
+    places: u16,
+    /// Foreign code is calling the engine from within.
+    pub(crate) in_hook: bool,
+    /// Listens for as long as it likes.
+    pub(crate) listener: Option<Events>,
+    /// Listens from the start on.
+    pub(crate) events: Option<Events>,
     /// The panic of a clone, until it's known whom it hits.
     pub(crate) clone_panicked: bool,
     trace: Option<Vec<String>>,
+    /// What happens is printed as it does.
+    live: bool,
 }
 
 /// How much of a task there is in memory.
@@ -56,13 +70,19 @@ impl World {
             model: Model::new(script.limits),
             script,
             client: None,
+            close: None,
             slots: Vec::new(),
             streams: Vec::new(),
             alive: Vec::new(),
             unobserved: Vec::new(),
             points: 0,
+            places: 0,
+            in_hook: false,
+            listener: None,
+            events: None,
             clone_panicked: false,
             trace: trace.then(Vec::new),
+            live: std::env::var_os("FUZZ_TRACE").is_some(),
         }
     }
 
@@ -117,7 +137,9 @@ pub(crate) fn expect(right: bool, what: impl FnOnce() -> String) {
 
 pub(crate) fn note(what: impl FnOnce() -> String) {
     with(|world| {
-        if let Some(trace) = &mut world.trace {
+        if world.live {
+            eprintln!("{}", what());
+        } else if let Some(trace) = &mut world.trace {
             trace.push(what());
         }
     });
@@ -147,6 +169,46 @@ pub(crate) fn fuse_then(what: &str, before: impl FnOnce()) {
     before();
     // No hook is called, so nothing is printed.
     resume_unwind(Box::new(Bomb));
+}
+
+/// A place where foreign code is dropped or called back, and may call the engine.
+pub(crate) fn hook(what: &str) {
+    // Wakers may outlive the run.
+    let op = WORLD.with_borrow_mut(|world| {
+        let world = world.as_mut()?;
+        world.places = world.places.saturating_add(1);
+        let place = world.places;
+        let mut hooks = world.script.hooks.iter().filter(|_| !world.in_hook);
+        let op = &hooks.find(|(at, _)| *at == place)?.1;
+        // What failed just now the engine may not have told all that depends on it: of two such errors it's
+        // open which one comes first.
+        if ends_others(op) && world.model.fails_just_now() {
+            return None;
+        }
+        let op = op.clone();
+        world.in_hook = true;
+        Some(op)
+    });
+    if let Some(op) = op {
+        note(|| format!("  {what}: {op:?}"));
+        super::ops::run(&op, Client::current().is_some());
+        with(|world| world.in_hook = false);
+    }
+}
+
+/// The same where a part of an attempt is dropped. Between two attempts the engine is in the middle of a poll.
+pub(crate) fn hook_of(id: Id, what: &str) {
+    if !model(|model| matches!(model.tasks[id].phase, Phase::Delayed(_))) {
+        hook(what);
+    }
+}
+
+/// Whether tasks may end by it that others depend on.
+fn ends_others(op: &Op) -> bool {
+    match op {
+        Op::Submit(submit) => !submit.inputs.is_empty(),
+        op => !matches!(op, Op::Clone(..) | Op::OnDone(_)),
+    }
 }
 
 /// Checks what an await of a task gave. `more` are users that the awaiter itself has beside this one.
@@ -189,13 +251,7 @@ pub(crate) fn check_error(id: Id, error: &ensue::Error) {
                 return model.expect(false, || format!("t{id} gave {error:?} before it ended"));
             }
         };
-        let right = match expected {
-            Outcome::Value => false,
-            Outcome::Error(kind, origin) => {
-                let named = origin.is_none_or(|id| model.names[id] == **error.origin());
-                kind == error.kind() && named
-            }
-        };
+        let right = model.fits(expected, error);
         model.expect(right, || format!("t{id} gave {error:?}, not {expected:?}"));
     });
 }

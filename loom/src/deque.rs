@@ -90,6 +90,11 @@ impl<T> Worker<T> {
 }
 
 impl<T> Stealer<T> {
+    pub fn len(&self) -> usize {
+        let back = self.0.back.load(Ordering::Relaxed);
+        back.saturating_sub(self.0.front.load(Ordering::Relaxed))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

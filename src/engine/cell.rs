@@ -17,10 +17,11 @@ use super::count::Built;
 use super::edges::Waits;
 use super::finish;
 use super::header::{Extras, Header, Run, SeeEdge, Task, TaskRef, User, VTable};
+use super::hook::Moment;
 use super::memory;
 use super::park;
 use super::release::quietly;
-use super::state::State;
+use super::state::{COUNTED, State, WATCHED};
 use super::typed::Typed;
 use super::waiters::{Outlook, Waiters};
 use crate::{Error, Key, Status};
@@ -221,13 +222,30 @@ where
     (typed, ready)
 }
 
-/// How many inputs are to be waited for.
-pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> usize {
-    // Who listens is to see all inputs.
-    if !core.hook.is_on() {
+/// What of a new task is known before it's made.
+#[derive(Clone, Copy)]
+pub(crate) struct New {
+    /// How many inputs are to be waited for.
+    pub(crate) inputs: usize,
+    /// Whether it's observed, as flags of the state word.
+    pub(crate) observed: u64,
+}
+
+impl New {
+    /// For a task that is run again.
+    pub(crate) fn again(task: &Task, inputs: usize) -> Self {
+        Self { inputs, observed: task.state.load() & (WATCHED | COUNTED) }
+    }
+}
+
+/// Looks at a new task's inputs.
+pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> New {
+    let observed = core.hook.flags();
+    // The observer is to see all inputs of a task that it watches.
+    if observed & WATCHED == 0 {
         waits.settle();
     }
-    waits.count()
+    New { inputs: waits.count(), observed }
 }
 
 /// Makes a task in two steps, for one that others may find before the second: [`begin`].
@@ -237,7 +255,7 @@ pub(crate) fn allocate<S, F, W, Fut, T>(
     start: S,
     function: F,
     waits: W,
-    inputs: usize,
+    new: New,
 ) -> Typed<T>
 where
     S: Fn(F, W::Args) -> Fut + Send + 'static,
@@ -247,7 +265,8 @@ where
     T: Send + 'static,
 {
     let Setup { priority, flags, extras } = setup;
-    let state = State::new(flags);
+    let New { inputs, observed } = new;
+    let state = State::new(flags | observed);
     let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
     let header = Header::new(state, Waiters::new(), vtable, core, priority, extras);
     let stage = UnsafeCell::new(Stage::Waiting(function, waits));
@@ -266,18 +285,29 @@ where
 /// Enters the task into the lists of its inputs, and returns it where it's ready to run.
 ///
 /// The caller has a user of the task and calls this once.
-pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Option<Task> {
+pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: New) -> Option<Task> {
+    let New { inputs, observed } = new;
     // SAFETY: the caller has a user; and the engine's reference is the caller's until the task is
     // registered somewhere.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
+    if observed != 0 {
+        let status = match inputs {
+            _ if core.is_closed() => Status::Cancelled,
+            0 => Status::Ready,
+            _ => Status::Waiting,
+        };
+        tell_of_new(core, task, new, status);
+    }
     if core.is_closed() {
         core.refuse(&owned);
     }
     if inputs > 0 {
-        core.hook.tell(task, || Status::Waiting);
         let priority = task.priority();
         match register(core, task, priority) {
-            Built::Ready => task.state.let_go(),
+            Built::Ready => {
+                task.state.let_go();
+                core.hook.tell(task, observed, Moment::Ready);
+            }
             Built::Waiting => {
                 mem::forget(owned);
                 Core::lend_again(task, priority);
@@ -291,9 +321,34 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, inputs: usize) -> Opti
             }
         }
     }
-    core.hook.tell(task, || Status::Ready);
     Some(owned)
 }
+
+/// Tells of a task that is being built, so that its inputs stay in place.
+#[cold]
+fn tell_of_new(core: &Core, task: TaskRef<'_>, new: New, status: Status) {
+    if new.observed & WATCHED == 0 {
+        return core.hook.count(task, None);
+    }
+    let number = task.make_number();
+    core.hook.watched.insert(number, task);
+    let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
+    if new.inputs > 0 {
+        // SAFETY: the task is still the caller's.
+        unsafe {
+            (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+                if inputs.len() < SHOWN {
+                    inputs.extend(edge.task().number());
+                }
+            });
+        }
+    }
+    let by = context::current_number(core);
+    core.hook.tell_now(task, Moment::Created { status, is_old: false, by, inputs: &inputs });
+}
+
+/// So many inputs of a task the observer is shown, at most.
+const SHOWN: usize = 10_000;
 
 fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     let header = task.as_ptr();
@@ -356,7 +411,13 @@ pub(crate) fn create_ended<T: Send + 'static>(
         cell.write(Cell { header, start, stage: UnsafeCell::new(stage) });
         Typed::new(User::from_raw(cell.cast()))
     };
-    core.hook.tell(typed.task(), || park::status(typed.task()));
+    let observed = core.hook.flags();
+    if observed != 0 {
+        typed.task().state.set(observed);
+        let status = park::status(typed.task());
+        tell_of_new(core, typed.task(), New { inputs: 0, observed }, status);
+        core.hook.tell_ended(typed.task(), observed, || status);
+    }
     typed
 }
 

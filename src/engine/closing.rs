@@ -21,6 +21,7 @@ use super::context;
 use super::core::{Core, CoreRef};
 use super::finish;
 use super::header::Task;
+use super::hook::Observer;
 use super::purse;
 use super::release;
 use super::state::{DONE, HELD, LISTED, PARKED, QUEUED, RUNNING, STARTED};
@@ -88,6 +89,7 @@ impl Core {
         });
         self.sleepers.wake_all();
         self.life.changed.notify(usize::MAX);
+        self.hook.observer().into_iter().for_each(Observer::closed);
     }
 
     /// Ends started tasks at their next await. One that is in a poll may have no further await, and is

@@ -10,7 +10,6 @@ use super::core::{Core, CoreRef};
 use super::header::{Header, Task, TaskRef};
 use super::local::Local;
 use super::release;
-use super::state::AWAITS;
 use super::sync::{Ordering, fence, thread_local};
 use crate::Key;
 use crate::error::{forget_if_it_panics, panic_text};
@@ -18,8 +17,9 @@ use crate::error::{forget_if_it_panics, panic_text};
 /// One for each worker being polled, and for each blocking closure. They nest.
 pub(crate) struct Context<'a> {
     core: &'a Core,
-    /// The queue of the worker being polled.
+    /// The queue of the worker being polled, and its number.
     local: Option<&'a Local>,
+    worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
     /// What the task has begun to await in this poll.
@@ -32,6 +32,8 @@ pub(crate) struct Awaited {
     pub(crate) tasks: Vec<Task>,
     /// Also others, that only they themselves know of.
     pub(crate) more: bool,
+    /// Blocking work of its own, which may wait for others.
+    pub(crate) blocking: bool,
 }
 
 impl Awaited {
@@ -45,14 +47,15 @@ thread_local! {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn of_worker(core: &'a Core, local: &'a Local) -> Self {
-        Self { core, local: Some(local), task: Cell::new(None), awaited: RefCell::default() }
+    pub(crate) fn of_worker(core: &'a Core, local: &'a Local, worker: usize) -> Self {
+        let (local, task) = (Some(local), Cell::new(None));
+        Self { core, local, worker, task, awaited: RefCell::default() }
     }
 
     /// For blocking work of `task`, which waits for it meanwhile.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        Self { core, local: None, task, awaited: RefCell::default() }
+        Self { core, local: None, worker: 0, task, awaited: RefCell::default() }
     }
 
     /// Runs `code` in this context.
@@ -73,6 +76,10 @@ impl<'a> Context<'a> {
         let result = code();
         self.task.set(None);
         result
+    }
+
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
     }
 
     /// What the poll that has just ended awaits.
@@ -99,6 +106,22 @@ pub(crate) fn current_task() -> Option<Task> {
     // outlive that.
     current(|context| context.task.get().map(|task| unsafe { TaskRef::new(task) }.to_task()))
         .flatten()
+}
+
+/// Looks at the task whose code is running on this thread.
+pub(crate) fn look_at_current<R>(look: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
+    // SAFETY: as in `current_task`.
+    current(|context| context.task.get().map(|task| look(unsafe { TaskRef::new(task) }))).flatten()
+}
+
+/// The number of the task of this engine whose code is running, if it's watched.
+pub(crate) fn current_number(core: &Core) -> Option<u64> {
+    current(|context| {
+        let task = context.task.get().filter(|_| ptr::eq(context.core, core))?;
+        // SAFETY: as in `current_task`.
+        unsafe { TaskRef::new(task) }.number()
+    })
+    .flatten()
 }
 
 /// The key of the task whose code is running.
@@ -142,25 +165,34 @@ pub(crate) fn note_await(task: TaskRef<'_>) {
     });
 }
 
-/// Takes back the last note, of an await that was refused.
-pub(crate) fn take_back_await() {
-    current(|context| {
-        if context.local.is_some() {
-            let refused = context.awaited.borrow_mut().tasks.pop();
-            drop(refused);
+/// Takes back a note of `awaiter`, if that's the current task, whose await was refused or given up.
+pub(crate) fn take_back_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
+    let noted = current(|context| {
+        if context.local.is_none() || context.task.get() != Some(awaiter.as_ptr()) {
+            return None;
         }
+        let tasks = &mut context.awaited.borrow_mut().tasks;
+        let at = tasks.iter().rposition(|other| other.as_ref().is(task))?;
+        Some(tasks.swap_remove(at))
     });
+    drop(noted);
 }
 
-/// Notes that the current task awaits, or may come to await, tasks that aren't listed.
+/// Notes that the current task awaits tasks that aren't listed.
 pub(crate) fn note_more_awaits() {
+    note_others(false);
+}
+
+/// Notes that the current task awaits blocking work of its own, and what that may come to wait for.
+pub(crate) fn note_blocking() {
+    note_others(true);
+}
+
+fn note_others(blocking: bool) {
     current(|context| {
-        context.awaited.borrow_mut().more = true;
-        if let Some(task) = current_task() {
-            if task.state.load() & AWAITS == 0 {
-                task.state.set(AWAITS);
-            }
-        }
+        let awaited = &mut *context.awaited.borrow_mut();
+        awaited.more = true;
+        awaited.blocking |= blocking;
     });
 }
 

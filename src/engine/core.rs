@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::closing::Life;
 use super::header::Task;
@@ -60,11 +61,15 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
     pub(crate) hook: Hook,
+    /// When its clock began.
+    pub(crate) began: Instant,
 }
 
 /// A worker that is being polled.
 pub(crate) struct Worker {
     id: usize,
+    /// Among those there are; a later worker may have it again.
+    pub(crate) number: usize,
     own: bool,
     pub(crate) queues: Stealers,
 }
@@ -128,6 +133,7 @@ impl CoreRef {
             store: Store::new(),
             limits,
             hook: Hook::default(),
+            began: Instant::now(),
         });
         Self(NonNull::from(Box::leak(core)))
     }
@@ -176,6 +182,11 @@ impl Core {
 
     pub(crate) fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The time on the engine's clock, which is the virtual one of a seeded client.
+    pub(crate) fn now(&self) -> Duration {
+        self.seeded.as_ref().map_or_else(|| self.began.elapsed(), |seeded| seeded.clock.now())
     }
 
     /// From 0 to 1; the same ones in the same order for a seeded client.
@@ -267,9 +278,15 @@ impl Core {
 
     // Workers
 
-    pub(crate) fn add_worker(&self, id: usize, own: bool, queues: Stealers) {
-        self.workers.lock().push(Worker { id, own, queues });
+    /// Adds a worker, and returns the lowest number that no other has.
+    pub(crate) fn add_worker(&self, id: usize, own: bool, queues: Stealers) -> usize {
+        let mut workers = self.workers.lock();
+        let is_free = |number: &usize| workers.iter().all(|worker| worker.number != *number);
+        let number = (0..=workers.len()).find(is_free).unwrap_or_default();
+        workers.push(Worker { id, number, own, queues });
+        drop(workers);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
+        number
     }
 
     pub(crate) fn remove_worker(&self, id: usize, own: bool) {

@@ -140,7 +140,7 @@ impl Search {
 }
 
 /// Who waits for the task. All of them are known.
-fn dependents(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+pub(crate) fn dependents(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     if let Some(locked) = task.waiters.lock() {
         // SAFETY: the list is locked.
         locked.each(|link| found.extend(unsafe { dependent(link) }));

@@ -341,3 +341,41 @@ tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Handle};
+
+    fn input<T>(handle: Handle<T>) -> ByValue<T> {
+        ByValue::new(handle.into_typed())
+    }
+
+    /// How many edges are left after the small values that are there were copied.
+    fn settled(mut waits: impl Waits) -> usize {
+        waits.settle();
+        waits.count()
+    }
+
+    #[test]
+    fn small_values_that_are_there_are_copied() {
+        let client = Client::builder().workers(0).build();
+        let x = client.ready(1u64);
+        let one = || input(x.clone());
+        assert_eq!(settled(one()), 0);
+        assert_eq!(settled(input(client.ready([1u64; 2]))), 0);
+        assert_eq!(settled(Many(vec![one(), one()])), 0);
+        assert_eq!(settled(Array([one(), one()])), 0);
+        assert_eq!(settled(Maybe(Some(one()))), 0);
+        let pairs = vec![("one", one())];
+        assert_eq!(settled(Pairs(pairs, PhantomData::<fn() -> Vec<(&'static str, u64)>>)), 0);
+    }
+
+    #[test]
+    fn others_are_waited_for() {
+        let client = Client::builder().workers(0).build();
+        assert_eq!(settled(input(client.ready([1u64; 3]))), 1);
+        assert_eq!(settled(input(client.ready(String::new()))), 1);
+        assert_eq!(settled(input(client.submit(async || 1, ()))), 1);
+    }
+}

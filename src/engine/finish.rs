@@ -15,10 +15,10 @@ use super::callback;
 use super::context::{self, MadeReady};
 use super::count::Hold;
 use super::header::{Header, Task, TaskRef, User};
-use super::park;
+use super::hook::Moment;
 use super::release::{self, Job, defer};
 use super::sink;
-use super::state::{CALLBACKS, ClaimToEnd, DETACHED, LISTED, OBSERVED};
+use super::state::{CALLBACKS, ClaimToEnd, DETACHED, KEYED, LISTED, OBSERVED};
 use super::wait;
 use super::waiters::{Kind, Taken};
 use crate::{Error, ErrorKind, Status};
@@ -51,7 +51,12 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
     if state & LISTED != 0 {
         task.core().started.remove(&task);
     }
-    task.core().hook.tell(task.as_ref(), || park::status(task.as_ref()));
+    let how = || match &error {
+        None => Status::Finished,
+        Some(error) if can_be_retried(error) => Status::Failed,
+        Some(_) => Status::Cancelled,
+    };
+    task.core().hook.tell_ended(task.as_ref(), state, how);
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
         // SAFETY: the user just added.
@@ -137,7 +142,7 @@ fn tell(
 pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     // SAFETY: whoever releases the last hold gets the engine's reference.
     let task = unsafe { Task::from_raw(header) };
-    task.state.let_go();
+    let state = task.state.let_go();
     if task.waiters.is_doomed() {
         // If its priority was just raised, a worker may have been quicker.
         if task.state.claim().is_some() {
@@ -145,7 +150,7 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
         }
         return None;
     }
-    task.core().hook.tell(task.as_ref(), || Status::Ready);
+    task.core().hook.tell(task.as_ref(), state, Moment::Ready);
     Some(task)
 }
 
@@ -175,6 +180,15 @@ pub(crate) fn doom(task: TaskRef<'_>, error: Error) -> bool {
         }
     }
     true
+}
+
+/// Cancels a task on somebody's request; false where its outcome, or its doom, was decided before.
+pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
+    let cancelled = doom(task, Error::cancelled(task.key().clone()));
+    if cancelled && task.state.load() & KEYED != 0 {
+        task.core().store.forget(task);
+    }
+    cancelled
 }
 
 /// Takes a doomed task out of the lists of all inputs that have not finished, and releases a hold.

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
@@ -21,7 +21,7 @@ use super::edges::Edge;
 use super::injector::Place;
 use super::purse;
 use super::release;
-use super::state::State;
+use super::state::{State, WATCHED};
 use super::sync::UnsafeCell;
 use super::waiters::{Outlook, Waiters};
 use crate::{Error, Key, key};
@@ -38,6 +38,7 @@ pub(crate) struct Header {
     pub(crate) place: Place,
     pub(crate) count: Count,
     pub(crate) priority: AtomicI32,
+    /// Null, the address of a box, or, marked with [`NUMBER`], the number of a watched task that has nothing else.
     extras: AtomicPtr<Extras>,
     /// Guarded by the lock of the waiters word; what is in it once that says doomed stays until a
     /// retry.
@@ -47,6 +48,9 @@ pub(crate) struct Header {
     /// How often it was polled. An await belongs to the poll that made it.
     pub(crate) polls: AtomicU32,
 }
+
+/// Marks a number in place of the address of extras, which is even. The number is shifted by one.
+const NUMBER: usize = 1;
 
 /// What can be done to a task without knowing its types.
 ///
@@ -92,8 +96,14 @@ pub(crate) struct Extras {
     pub(crate) key: OnceLock<Key>,
     /// The digest that the key is made from, with the name, when somebody asks for it.
     pub(crate) derived: Option<u128>,
+    /// The number in its key, and what the observer knows it by; 0 where it has none yet.
+    pub(crate) number: AtomicU64,
     /// What it's parked for: see [`Parked`].
     pub(crate) parked: AtomicU8,
+    /// Which attempt is under way, or waited for; 0 for the first.
+    pub(crate) attempt: AtomicU32,
+    /// When that is due, in nanoseconds of the engine's clock.
+    pub(crate) due: AtomicU64,
     /// How many waits for its client to be idle or closed it has under way.
     pub(crate) exempt: AtomicU32,
 }
@@ -133,7 +143,18 @@ impl Header {
 
     pub(crate) fn extras(&self) -> Option<&Extras> {
         let extras = self.extras.load(Ordering::Acquire);
-        // SAFETY: once set it stays until the header is dropped.
+        // SAFETY: it's what is there.
+        unsafe { self.at(extras) }
+    }
+
+    /// # Safety
+    ///
+    /// The word is, or was, that of the extras.
+    unsafe fn at(&self, extras: *mut Extras) -> Option<&Extras> {
+        if extras.addr() & NUMBER != 0 {
+            return None;
+        }
+        // SAFETY: once it's an address it stays until the header is dropped.
         unsafe { extras.as_ref() }
     }
 
@@ -141,20 +162,64 @@ impl Header {
         if let Some(extras) = self.extras() {
             return extras;
         }
-        let new = Box::into_raw(Box::<Extras>::default());
-        let set =
-            self.extras.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
-        match set {
+        let mut new = Box::<Extras>::default();
+        let mut before = self.extras.load(Ordering::Acquire);
+        loop {
             // SAFETY: as in `extras`.
-            Ok(_) => unsafe { &*new },
-            Err(theirs) => {
-                // SAFETY: `new` was never shared; `theirs` is as in `extras`.
-                unsafe {
-                    drop(Box::from_raw(new));
-                    &*theirs
+            if let Some(theirs) = unsafe { self.at(before) } {
+                return theirs;
+            }
+            *new.number.get_mut() = number_in(before);
+            let address = Box::into_raw(new);
+            match self.extras.compare_exchange(before, address, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: as in `extras`.
+                Ok(_) => return unsafe { &*address },
+                Err(now) => {
+                    before = now;
+                    // SAFETY: it was never shared.
+                    new = unsafe { Box::from_raw(address) };
                 }
             }
         }
+    }
+
+    /// The number that the observer knows a watched task by.
+    pub(crate) fn number(&self) -> Option<u64> {
+        if self.state.load() & WATCHED == 0 { None } else { self.any_number() }
+    }
+
+    /// Its number, if it has one already.
+    pub(crate) fn any_number(&self) -> Option<u64> {
+        let extras = self.extras.load(Ordering::Acquire);
+        // SAFETY: it's what is there.
+        let number = match unsafe { self.at(extras) } {
+            Some(extras) => extras.number.load(Ordering::Relaxed),
+            None => number_in(extras),
+        };
+        (number != 0).then_some(number)
+    }
+
+    /// Its number, from now on if it has none.
+    pub(crate) fn make_number(&self) -> u64 {
+        if let Some(number) = self.any_number() {
+            return number;
+        }
+        let new = self.core().next_number();
+        let marked = ptr::without_provenance_mut((new as usize) << 1 | NUMBER);
+        // An address has no room for one that is too large.
+        if new <= (usize::MAX >> 1) as u64
+            && self
+                .extras
+                .compare_exchange(ptr::null_mut(), marked, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        {
+            return new;
+        }
+        let number = &self.make_extras().number;
+        number
+            .compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire)
+            .map_or_else(|theirs| theirs, |_| new)
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -168,7 +233,7 @@ impl Header {
         let extras = self.make_extras();
         extras.key.get_or_init(|| match extras.derived {
             Some(digest) => key::derived(&self.name(), digest),
-            None => format!("{}-{}", self.name(), self.core().next_number()).into(),
+            None => format!("{}-{}", self.name(), self.make_number()).into(),
         })
     }
 
@@ -187,10 +252,20 @@ impl Header {
     }
 }
 
+/// The number in a word that isn't an address; 0 for any other.
+fn number_in(extras: *mut Extras) -> u64 {
+    if extras.addr() & NUMBER == 0 { 0 } else { (extras.addr() >> 1) as u64 }
+}
+
 impl Drop for Header {
     fn drop(&mut self) {
+        if self.state.load() & WATCHED != 0 {
+            if let Some(number) = self.number() {
+                self.core().hook.released(number);
+            }
+        }
         let extras = *self.extras.get_mut();
-        if !extras.is_null() {
+        if !extras.is_null() && extras.addr() & NUMBER == 0 {
             // SAFETY: it came from a box, and nobody else has the header any more.
             drop(unsafe { Box::from_raw(extras) });
         }
@@ -233,6 +308,12 @@ impl<'a> TaskRef<'a> {
     pub(crate) fn to_user(self) -> User {
         self.state.add_user();
         User(self.header)
+    }
+
+    /// One more user of a task that may have none any more, unless it has.
+    pub(crate) fn try_to_user(self) -> Option<User> {
+        // SAFETY: the user that was just added.
+        self.state.try_add_user().then(|| unsafe { User::from_raw(self.header) })
     }
 
     pub(crate) fn is(self, other: TaskRef<'_>) -> bool {

@@ -1,48 +1,171 @@
-//! What happens to tasks, told to whoever listens.
+//! What happens to tasks, told to whoever observes.
 //!
-//! While nobody does, a moment costs one relaxed load of a word that hardly ever changes.
+//! There is one observer at most, and it stays. Without one, a new task costs one relaxed load of a word that
+//! hardly ever changes, and nothing after that: what is told later is told of tasks with [`WATCHED`] in their
+//! state, which is looked at anyway.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::header::TaskRef;
-use super::lock::Lock;
-use super::release::hold;
+use super::park::Parked;
+use super::state::{COUNTED, WATCHED};
+use super::watched::Watched;
 use crate::Status;
 
-/// Is told of a task's new status, on the thread where it changes, and must be quick. It's dropped when it
-/// returns false.
-pub(crate) type Listener = Box<dyn FnMut(TaskRef<'_>, Status) -> bool + Send>;
+/// Is told of tasks, on the thread where it happens, and must be quick. No lock of the engine's is held but for
+/// [`released`](Observer::released), which may run anywhere and must run nothing foreign.
+pub(crate) trait Observer: Send + Sync {
+    /// Whether a new task is to be watched. Others are counted only.
+    fn wants(&self) -> bool;
+
+    /// A task was made that isn't watched, or has ended in this way.
+    fn count(&self, task: TaskRef<'_>, ended: Option<Status>);
+
+    /// Something happened to a task that is watched.
+    fn tell(&self, task: TaskRef<'_>, moment: Moment<'_>);
+
+    /// A watched task's memory is freed.
+    fn released(&self, number: u64);
+
+    /// The engine is closed, or was before.
+    fn closed(&self);
+
+    /// So that who has put it here finds it again.
+    fn as_any(&self) -> &(dyn Any + Send + Sync);
+}
+
+/// What happens to a task.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment<'a> {
+    /// It was made, or is run again by a retry, or the observer comes to know of it.
+    Created {
+        /// `Waiting` or `Ready`, where it doesn't end as it begins.
+        status: Status,
+        /// It was there before anybody observed.
+        is_old: bool,
+        /// The number of the task that has submitted it.
+        by: Option<u64>,
+        /// The numbers of the watched ones among its inputs.
+        inputs: &'a [u64],
+    },
+    /// It waits for a worker.
+    Ready,
+    /// A worker polls it.
+    Polled { worker: usize },
+    /// A poll is over and the task goes on later. Tells the watched tasks that it awaits.
+    Suspended { awaits: &'a [u64] },
+    /// It awaits many tasks together.
+    Awaits(&'a [u64]),
+    /// It gives up running for a while: for a limit, or until the attempt with this number.
+    Parked { why: Parked, attempt: u32 },
+    /// It runs on.
+    Unparked,
+    /// It has its outcome.
+    Ended(Status),
+}
 
 #[derive(Default)]
 pub(crate) struct Hook {
     on: AtomicBool,
-    listeners: Lock<Vec<Listener>>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    /// The tasks that it's told of.
+    pub(crate) watched: Watched,
 }
 
 impl Hook {
-    pub(crate) fn listen(&self, listener: Listener) {
-        let mut listeners = self.listeners.lock();
-        listeners.push(listener);
+    /// Puts an observer here, unless there is one.
+    pub(crate) fn attach(&self, observer: impl FnOnce() -> Arc<dyn Observer>) {
+        self.observer.get_or_init(observer);
         self.on.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.get().map(|observer| &**observer)
     }
 
     pub(crate) fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tell(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) {
-        if self.is_on() {
-            self.tell_all(task, status());
+    /// What a new task has in its state.
+    pub(crate) fn flags(&self) -> u64 {
+        if self.is_on() { self.flags_now() } else { 0 }
+    }
+
+    #[cold]
+    fn flags_now(&self) -> u64 {
+        match self.observer() {
+            Some(observer) if observer.wants() => WATCHED | COUNTED,
+            _ => COUNTED,
+        }
+    }
+
+    /// Tells of a task that has this state.
+    pub(crate) fn tell(&self, task: TaskRef<'_>, state: u64, moment: Moment<'_>) {
+        if state & WATCHED != 0 {
+            self.tell_now(task, moment);
+        }
+    }
+
+    /// Tells that a task, which has this state, has ended in this way.
+    pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
+        if state & WATCHED != 0 {
+            self.tell_now(task, Moment::Ended(how()));
+        } else if state & COUNTED != 0 {
+            self.count(task, Some(how()));
         }
     }
 
     #[cold]
-    fn tell_all(&self, task: TaskRef<'_>, status: Status) {
-        // Waking who listens may bring about more to tell: that has to wait for the lock.
-        hold(|| {
-            let mut listeners = self.listeners.lock();
-            listeners.retain_mut(|listener| listener(task, status));
-            self.on.store(!listeners.is_empty(), Ordering::Relaxed);
-        });
+    pub(crate) fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
+        if let Some(observer) = self.observer() {
+            observer.count(task, ended);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn tell_now(&self, task: TaskRef<'_>, moment: Moment<'_>) {
+        if let Some(observer) = self.observer() {
+            observer.tell(task, moment);
+        }
+    }
+
+    /// Tells of a task that was made before anybody observed, unless that has been done.
+    #[cold]
+    pub(crate) fn adopt(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) -> u64 {
+        let flags = self.flags();
+        let number = task.make_number();
+        let before = task.state.set(flags);
+        if before & COUNTED != 0 {
+            // Somebody else was quicker.
+        } else if flags & WATCHED != 0 {
+            self.watched.insert(number, task);
+            let status = status();
+            self.tell_now(task, Moment::Created { status, is_old: true, by: None, inputs: &[] });
+        } else {
+            self.count(task, None);
+        }
+        before | flags
+    }
+
+    /// The memory of a watched task is about to be freed.
+    #[cold]
+    pub(crate) fn released(&self, number: u64) {
+        self.watched.remove(number);
+        if let Some(observer) = self.observer() {
+            observer.released(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_listens_at_first() {
+        assert!(!Hook::default().is_on());
     }
 }

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 
-use super::header::{Header, Task};
+use super::header::{Header, Task, TaskRef};
 use super::lock::Lock;
 use super::prefetch::prefetch;
 use super::sync::{AtomicBool, AtomicPtr, Ordering, yield_now};
@@ -137,6 +137,23 @@ impl Injector {
         any && !self.is_empty()
     }
 
+    /// Shows the tasks that can be reached, oldest first. None is taken out meanwhile, and it may take a while.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        let taken = self.front.taken.lock();
+        for first in [taken.kept, taken.head] {
+            let mut place = first;
+            while !place.is_null() {
+                // SAFETY: the places from these two on are the queue's, and stay while the lock is held.
+                unsafe {
+                    if place != self.stub() {
+                        visit(TaskRef::new(header_of(place)));
+                    }
+                    place = (*place).next.load(Ordering::Acquire);
+                }
+            }
+        }
+    }
+
     fn note_more(&self, taken: &Taken) {
         let has_more = taken.head != self.stub() || !taken.kept.is_null();
         if self.front.has_more.load(Ordering::Relaxed) != has_more {
@@ -219,10 +236,18 @@ fn place_of(task: Task) -> *mut Place {
 ///
 /// The place is that of a task whose reference the caller takes over.
 unsafe fn task_of(place: *mut Place) -> Task {
+    // SAFETY: the caller's.
+    unsafe { Task::from_raw(header_of(place)) }
+}
+
+/// # Safety
+///
+/// The place is that of a task.
+unsafe fn header_of(place: *mut Place) -> NonNull<Header> {
     // SAFETY: a task's place is in its header.
     unsafe {
         let header = place.byte_sub(mem::offset_of!(Header, place)).cast::<Header>();
-        Task::from_raw(NonNull::new_unchecked(header))
+        NonNull::new_unchecked(header)
     }
 }
 
@@ -233,5 +258,24 @@ impl Drop for Injector {
         }
         // SAFETY: `new` made it from a box, and nobody uses the queue any more.
         drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    #[test]
+    fn who_takes_is_told_whether_some_are_left() {
+        let client = Client::builder().workers(0).build();
+        // Of a priority that the client's own injector doesn't hold.
+        let task = || client.task().priority(1).submit(async || (), ()).typed().task().to_task();
+        let injector = Injector::new();
+        assert!(!injector.take(2, drop));
+        injector.push_all((0..3).map(|_| task()));
+        assert!(injector.take(2, drop));
+        assert!(!injector.take(2, drop));
+        assert!(injector.is_empty());
     }
 }

@@ -9,7 +9,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as Poller, Poll, Waker};
 
+use super::context;
 use super::core::CoreRef;
+use super::header::{Task, TaskRef};
 use super::lock::Lock;
 
 pub(crate) struct Limits {
@@ -20,13 +22,36 @@ pub(crate) struct Limits {
 
 struct Book {
     free: Vec<usize>,
-    waiting: BTreeMap<(Reverse<i32>, u64), Waiting>,
+    waiting: BTreeMap<Place, Waiting>,
+    /// Who has taken something, by the number it waited under.
+    holders: BTreeMap<u64, Holder>,
     count: u64,
 }
 
+/// In the order in which they're served: by priority, then by a number that counts up.
+type Place = (Reverse<i32>, u64);
+
 struct Waiting {
-    needs: Needs,
+    holder: Holder,
     waker: Waker,
+}
+
+/// A task, and what it takes. One that isn't any task's is of blocking work that was left behind.
+struct Holder {
+    needs: Needs,
+    task: Option<Task>,
+}
+
+/// A limit that a task waits for.
+pub(crate) struct Lacking {
+    pub(crate) name: String,
+    pub(crate) of: usize,
+    pub(crate) used: usize,
+    /// How much of it the task needs.
+    pub(crate) needed: usize,
+    pub(crate) holders: Vec<Task>,
+    /// How many tasks that need it, too, are served before.
+    pub(crate) ahead: usize,
 }
 
 /// Which limits, by their place, and how much of each.
@@ -35,7 +60,8 @@ pub(crate) type Needs = Vec<(usize, usize)>;
 impl Limits {
     pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
         let free = names.iter().map(|(_, n)| *n).collect();
-        let book = Book { free, waiting: BTreeMap::new(), count: 0 };
+        let (waiting, holders) = Default::default();
+        let book = Book { free, waiting, holders, count: 0 };
         Self { names, state: Lock::new(book) }
     }
 
@@ -66,17 +92,66 @@ impl Limits {
         Ok(needs.into_iter().filter(|(_, n)| *n > 0).collect())
     }
 
-    /// Gives back, and gives out again.
-    fn release(&self, needs: &Needs) {
+    /// For each limit its name, how much there is, how much of it is taken, and how many wait for some.
+    pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
+        let book = &*self.state.lock();
+        let usage = |(at, (name, of)): (usize, &(String, usize))| {
+            let wants = |waiting: &&Waiting| waiting.holder.amount(at) > 0;
+            (name.clone(), *of, of - book.free[at], book.waiting.values().filter(wants).count())
+        };
+        self.names.iter().enumerate().map(usage).collect()
+    }
+
+    /// The limits that this task waits for, those first of which there isn't enough.
+    pub(crate) fn lacking(&self, task: TaskRef<'_>) -> Vec<Lacking> {
+        let book = &*self.state.lock();
+        let is_task = |holder: &Holder| holder.task.as_ref().is_some_and(|t| t.as_ref().is(task));
+        let Some(at) = book.waiting.values().position(|waiting| is_task(&waiting.holder)) else {
+            return Vec::new();
+        };
+        let Some(waiting) = book.waiting.values().nth(at) else { return Vec::new() };
+        let needs = waiting.holder.needs.iter().map(|(limit, needed)| {
+            let (name, of) = &self.names[*limit];
+            let holders = book.holders.values().filter(|holder| holder.amount(*limit) > 0);
+            let before = book.waiting.values().take(at);
+            Lacking {
+                name: name.clone(),
+                of: *of,
+                used: of - book.free[*limit],
+                needed: *needed,
+                holders: holders
+                    .filter_map(|holder| Some(holder.task.as_ref()?.as_ref().to_task()))
+                    .collect(),
+                ahead: before.filter(|waiting| waiting.holder.amount(*limit) > 0).count(),
+            }
+        });
+        let mut lacking: Vec<_> =
+            needs.filter(|lack| lack.of - lack.used < lack.needed || lack.ahead > 0).collect();
+        lacking.sort_by_key(|lack| lack.of - lack.used >= lack.needed);
+        lacking
+    }
+
+    /// Gives back what was taken under this number, and gives out again.
+    fn release(&self, number: u64) {
         let mut wakers = Vec::new();
-        {
+        let holder = {
             let book = &mut *self.state.lock();
-            for (at, n) in needs {
+            let holder = book.holders.remove(&number);
+            for (at, n) in holder.iter().flat_map(|holder| &holder.needs) {
                 book.free[*at] += n;
             }
             book.serve(&mut wakers);
-        }
+            holder
+        };
+        drop(holder);
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Holder {
+    /// How much of a limit it takes.
+    fn amount(&self, limit: usize) -> usize {
+        self.needs.iter().find(|(at, _)| *at == limit).map_or(0, |(_, n)| *n)
     }
 }
 
@@ -86,8 +161,9 @@ impl Book {
         let mut reserved = vec![false; self.free.len()];
         let mut served = Vec::new();
         for (place, waiting) in &self.waiting {
-            let fits = waiting.needs.iter().all(|(at, n)| !reserved[*at] && self.free[*at] >= *n);
-            for (at, n) in &waiting.needs {
+            let needs = &waiting.holder.needs;
+            let fits = needs.iter().all(|(at, n)| !reserved[*at] && self.free[*at] >= *n);
+            for (at, n) in needs {
                 if fits {
                     self.free[*at] -= n;
                 } else {
@@ -99,7 +175,10 @@ impl Book {
             }
         }
         for place in served {
-            wakers.extend(self.waiting.remove(&place).map(|waiting| waiting.waker));
+            if let Some(Waiting { holder, waker }) = self.waiting.remove(&place) {
+                self.holders.insert(place.1, holder);
+                wakers.push(waker);
+            }
         }
     }
 }
@@ -108,14 +187,21 @@ impl Book {
 pub(crate) struct Acquire {
     core: CoreRef,
     needs: Option<Needs>,
-    place: Option<(Reverse<i32>, u64)>,
+    stage: Stage,
     priority: Box<dyn Fn() -> i32 + Send>,
+}
+
+enum Stage {
+    New,
+    Waits(Place),
+    /// It has taken what it needs, or given up.
+    Over,
 }
 
 /// What a task has taken; given back when dropped.
 pub(crate) struct Permit {
     core: CoreRef,
-    needs: Needs,
+    number: u64,
 }
 
 impl Acquire {
@@ -124,7 +210,7 @@ impl Acquire {
         needs: Needs,
         priority: impl Fn() -> i32 + Send + 'static,
     ) -> Self {
-        Self { core, needs: Some(needs), place: None, priority: Box::new(priority) }
+        Self { core, needs: Some(needs), stage: Stage::New, priority: Box::new(priority) }
     }
 }
 
@@ -135,54 +221,59 @@ impl Future for Acquire {
         let this = &mut *self;
         let priority = (this.priority)();
         let waker = poller.waker().clone();
+        let task = context::current_task();
         let mut wakers = Vec::new();
-        {
+        let mut before = None;
+        let number = {
             let book = &mut *this.core.limits.state.lock();
-            let waiting = match this.place.take() {
-                // Served, since it's not waiting any more.
-                Some(place) => {
-                    let waiting = book.waiting.remove(&place);
-                    waiting.map(|waiting| (Waiting { waker, ..waiting }, place.1))
+            let (holder, number) = match std::mem::replace(&mut this.stage, Stage::Over) {
+                Stage::Waits(place) => {
+                    let (holder, waker) = match book.waiting.remove(&place) {
+                        Some(Waiting { holder, waker }) => (Some(holder), Some(waker)),
+                        None => (None, None),
+                    };
+                    before = waker;
+                    (holder, place.1)
                 }
-                None => {
-                    let needs = this.needs.clone().unwrap_or_default();
+                _ => {
+                    let needs = this.needs.take().unwrap_or_default();
                     book.count += 1;
-                    Some((Waiting { needs, waker }, book.count))
+                    (Some(Holder { needs, task }), book.count)
                 }
             };
-            if let Some((waiting, number)) = waiting {
+            // If it's not waiting any more it was served.
+            if let Some(holder) = holder {
                 // The priority may have been raised meanwhile.
                 let place = (Reverse(priority), number);
-                book.waiting.insert(place, waiting);
+                book.waiting.insert(place, Waiting { holder, waker });
                 book.serve(&mut wakers);
                 if book.waiting.contains_key(&place) {
-                    this.place = Some(place);
+                    this.stage = Stage::Waits(place);
                 }
             }
-        }
+            number
+        };
+        drop(before);
         wakers.into_iter().filter(|waker| !waker.will_wake(poller.waker())).for_each(Waker::wake);
-        if this.place.is_some() {
-            return Poll::Pending;
+        match this.stage {
+            Stage::Waits(_) => Poll::Pending,
+            _ => Poll::Ready(Permit { core: this.core.clone(), number }),
         }
-        let needs = this.needs.take().unwrap_or_default();
-        Poll::Ready(Permit { core: this.core.clone(), needs })
     }
 }
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
+        let Stage::Waits(place) = self.stage else { return };
         let removed = self.core.limits.state.lock().waiting.remove(&place);
-        let nothing = Vec::new();
         // Served and not noticed, or waiting in front of others.
-        let to_release =
-            if removed.is_some() { &nothing } else { self.needs.as_ref().unwrap_or(&nothing) };
-        self.core.limits.release(to_release);
+        self.core.limits.release(place.1);
+        drop(removed);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.core.limits.release(&self.needs);
+        self.core.limits.release(self.number);
     }
 }

@@ -122,6 +122,10 @@ impl Stealers {
         self.fresh.is_empty() && self.queue.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.fresh.len() + self.queue.len()
+    }
+
     pub(crate) fn steal_one(&self) -> Option<Task> {
         for victim in [&self.fresh, &self.queue] {
             loop {
@@ -133,5 +137,37 @@ impl Stealers {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    #[test]
+    fn what_others_can_steal_is_seen() {
+        let client = Client::builder().workers(0).build();
+        let task = || client.task().priority(1).submit(async || (), ()).typed().task().to_task();
+        let local = Local::new();
+        let is_empty = || {
+            assert_eq!(local.is_empty(), local.stealers().is_empty());
+            local.is_empty()
+        };
+        assert!(is_empty() && !local.show_next());
+        local.push(task());
+        assert!(!is_empty());
+        assert!(local.stealers().steal_one().is_some());
+        assert!(is_empty());
+        local.push_fresh(task());
+        assert!(!is_empty());
+        assert!(local.pop_fresh().is_some());
+        assert!(is_empty());
+        // Nobody else can take this one.
+        assert!(local.keep_next(task()).is_ok() && local.keep_next(task()).is_err());
+        assert!(is_empty());
+        assert!(local.show_next());
+        assert!(!is_empty());
+        assert_eq!(local.drain().count(), 1);
     }
 }

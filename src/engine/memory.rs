@@ -339,3 +339,59 @@ pub(super) fn engine_gone() {
         shared.batches.into_iter().for_each(|batch| batch.give_back(class));
     }
 }
+
+#[cfg(all(test, not(ensue_no_recycling)))]
+mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn cells_of_about_a_size_share_a_list() {
+        let class = |size, align| size_class(Layout::from_size_align(size, align).unwrap());
+        assert_eq!([8, 96, 97, 128, 129].map(|size| class(size, 8)), [0, 0, 1, 1, 2].map(Some));
+        assert_eq!(class(LARGEST, ALIGN), Some(SIZES - 1));
+        assert_eq!([class(LARGEST + 1, 8), class(96, 2 * ALIGN)], [None, None]);
+    }
+
+    #[test]
+    fn what_is_kept_has_its_bounds() {
+        let per_batch = BATCH * SMALLEST;
+        assert_eq!(batches_in(FLOOR, 0), 262_144 / per_batch);
+        assert_eq!(batches_in(MOST, 0), 8_388_608 / per_batch);
+    }
+
+    #[test]
+    fn what_was_not_needed_goes_a_part_at_a_time() {
+        let floor = batches_in(FLOOR, 0);
+        let mut shared =
+            Shared { batches: vec![Batch::EMPTY; floor + 2 * AT_ONCE + 9], unused: usize::MAX };
+        assert!(shared.pop().is_some());
+        let parts = [(); 4].map(|()| shared.take_unused(0).len());
+        assert_eq!(parts, [AT_ONCE, AT_ONCE, 8, 0]);
+        assert_eq!((shared.batches.len(), shared.unused), (floor, floor));
+        let batches = vec![Batch::EMPTY; floor + AT_ONCE];
+        let mut shared = Shared { batches, unused: AT_ONCE };
+        assert_eq!((shared.take_unused(0).len(), shared.unused), (AT_ONCE, floor));
+    }
+
+    #[test]
+    fn more_than_the_floor_goes_while_an_engine_is_there() {
+        let _client = crate::Client::builder().workers(0).build();
+        let class = SIZES - 1;
+        let floor = batches_in(FLOOR, class);
+        {
+            let mut shared = SHARED[class].lock();
+            shared.batches.extend(vec![Batch::EMPTY; floor + 2 * AT_ONCE + 9]);
+            shared.unused = shared.batches.len();
+        }
+        Decay::begin();
+        let start = Instant::now();
+        while SHARED[class].lock().batches.len() > floor || DECAYS.load(Ordering::SeqCst) {
+            assert!(start.elapsed() < Duration::from_secs(20), "it stays, or never ends");
+            thread::sleep(Duration::from_millis(1));
+        }
+        SHARED[class].lock().batches.retain(|batch| batch.len > 0);
+    }
+}

@@ -1,9 +1,11 @@
 //! What a task waits for between attempts, and how a task stands in all.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::context;
-use super::header::{Task, TaskRef};
+use super::header::{Extras, Task, TaskRef};
+use super::hook::Moment;
 use super::state::{PARKED, QUEUED, RUNNING, STARTED};
 use super::waiters::Outlook;
 use crate::{ErrorKind, Status};
@@ -17,12 +19,10 @@ pub(crate) enum Parked {
     Delay = 1,
 }
 
-impl Parked {
-    fn status(self) -> Status {
-        match self {
-            Self::Limit => Status::Ready,
-            Self::Delay => Status::Delayed,
-        }
+impl Extras {
+    /// What a parked task is parked for.
+    pub(crate) fn is_parked_for(&self, why: Parked) -> bool {
+        self.parked.load(Ordering::Relaxed) == why as u8
     }
 }
 
@@ -30,12 +30,29 @@ impl Parked {
 pub(crate) struct Parking(Option<Task>);
 
 impl Parking {
-    pub(crate) fn current(why: Parked) -> Self {
+    /// For a limit.
+    pub(crate) fn for_limit() -> Self {
+        Self::current(Parked::Limit, None)
+    }
+
+    /// Until the attempt with this number, where the first has 0.
+    pub(crate) fn until(attempt: u32, delay: Duration) -> Self {
+        Self::current(Parked::Delay, Some((attempt, delay)))
+    }
+
+    fn current(why: Parked, next: Option<(u32, Duration)>) -> Self {
         let task = context::current_task();
         if let Some(task) = &task {
-            task.make_extras().parked.store(why as u8, Ordering::Relaxed);
-            task.state.set(PARKED);
-            task.core().hook.tell(task.as_ref(), || why.status());
+            let extras = task.make_extras();
+            extras.parked.store(why as u8, Ordering::Relaxed);
+            if let Some((attempt, delay)) = next {
+                let due = task.core().now().saturating_add(delay).as_nanos();
+                extras.attempt.store(attempt, Ordering::Relaxed);
+                extras.due.store(u64::try_from(due).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            let state = task.state.set(PARKED);
+            let attempt = extras.attempt.load(Ordering::Relaxed);
+            task.core().hook.tell(task.as_ref(), state, Moment::Parked { why, attempt });
             if task.core().is_closed() {
                 // Closing looks for parked tasks, and may have looked before this one was.
                 task.core().refuse(task);
@@ -48,9 +65,9 @@ impl Parking {
 impl Drop for Parking {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
-            task.state.clear(PARKED);
+            let state = task.state.clear(PARKED);
             if !task.waiters.is_doomed() {
-                task.core().hook.tell(task.as_ref(), || Status::Running);
+                task.core().hook.tell(task.as_ref(), state, Moment::Unparked);
             }
         }
     }
@@ -73,9 +90,8 @@ pub(crate) fn status(task: TaskRef<'_>) -> Status {
     }
     let state = task.state.load();
     if state & PARKED != 0 && state & RUNNING == 0 {
-        let why = task.extras().map_or(0, |extras| extras.parked.load(Ordering::Relaxed));
-        let delay = why == Parked::Delay as u8;
-        return if delay { Parked::Delay.status() } else { Parked::Limit.status() };
+        let is_delayed = task.extras().is_some_and(|extras| extras.is_parked_for(Parked::Delay));
+        return if is_delayed { Status::Delayed } else { Status::Ready };
     }
     if state & (QUEUED | STARTED) == QUEUED { Status::Ready } else { Status::Running }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::cell;
+use super::cell::{self, New};
 use super::context;
 use super::finish::can_be_retried;
 use super::header::{Task, TaskRef};
@@ -73,7 +73,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
 }
 
 /// Makes a failed task one that is being built. Returns the number of its inputs, and its error.
-fn reopen(task: &Task) -> (usize, Option<Error>) {
+fn reopen(task: &Task) -> (New, Option<Error>) {
     let mut inputs = 0;
     // SAFETY: as in `all_to_retry`.
     unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
@@ -90,5 +90,5 @@ fn reopen(task: &Task) -> (usize, Option<Error>) {
         // Not before the word is open: a stale entry would find a doomed task.
         task.state.let_go();
     }
-    (inputs, error)
+    (New::again(task, inputs), error)
 }

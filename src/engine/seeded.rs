@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::header::Task;
+use super::header::{Task, TaskRef};
 use super::lock::Lock;
 use super::timer::VirtualClock;
 
@@ -44,6 +44,11 @@ impl Seeded {
             level.retain(&wanted);
             !level.is_empty()
         });
+    }
+
+    /// Shows the tasks.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        self.ready.lock().levels.values().rev().flatten().for_each(|task| visit(task.as_ref()));
     }
 
     pub(crate) fn random(&self) -> f64 {

@@ -18,7 +18,9 @@ use super::context;
 use super::core::{Core, CoreRef};
 use super::cycle;
 use super::header::{Header, TaskRef, User};
+use super::hook::Moment;
 use super::lock::Lock;
+use super::state::WATCHED;
 use super::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
 use super::typed::Typed;
 use super::wait::Awaiter;
@@ -55,6 +57,10 @@ struct Shared {
     left: Lock<Vec<Chunk>>,
     /// The task that waits for all members.
     awaiter: Lock<Option<Awaiter>>,
+    /// The address of the task that has waited for any of them last, and in which of its polls. For who looks
+    /// only, since any one of them may be enough.
+    owner: AtomicUsize,
+    poll: AtomicUsize,
 }
 
 type Chunk = Box<[Member]>;
@@ -73,6 +79,8 @@ pub(crate) struct Sink<T> {
     all: Option<HashSet<NonNull<Header>>>,
     /// The engine that runs only when somebody waits.
     seeded: Option<CoreRef>,
+    /// The observer has been told that the members are awaited.
+    told: bool,
     values: PhantomData<fn() -> T>,
 }
 
@@ -127,6 +135,8 @@ impl<T> Sink<T> {
             orphans: AtomicIsize::new(0),
             left: Lock::default(),
             awaiter: Lock::default(),
+            owner: AtomicUsize::new(0),
+            poll: AtomicUsize::new(0),
         });
         Self {
             shared: NonNull::from(Box::leak(shared)),
@@ -137,6 +147,7 @@ impl<T> Sink<T> {
             lent: None,
             all: None,
             seeded: None,
+            told: false,
             values: PhantomData,
         }
     }
@@ -155,6 +166,7 @@ impl<T> Sink<T> {
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
         let user = typed.into_user();
         self.lent = None;
+        self.told = false;
         let member = self.new_member();
         // SAFETY: a free member is ours alone.
         let member_ref = unsafe { member.as_ref() };
@@ -290,11 +302,31 @@ impl<T> Sink<T> {
         let set =
             self.shared().word.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed);
         if set.is_ok() {
+            self.note_owner();
             return Poll::Pending;
         }
         // SAFETY: it was never shared.
         drop(unsafe { Box::from_raw(waker) });
         Poll::Ready(self.pop())
+    }
+
+    /// Notes who waits, for who looks.
+    fn note_owner(&mut self) {
+        let noted = context::look_at_current(|task| {
+            let polls = task.polls.load(Ordering::Relaxed);
+            self.shared().owner.store(task.as_ptr().addr().get(), Ordering::Relaxed);
+            self.shared().poll.store(polls as usize, Ordering::Relaxed);
+            let state = task.state.load();
+            if state & WATCHED != 0 && !self.told {
+                self.told = true;
+                let mut awaits = Vec::new();
+                self.each_pending(|user| awaits.extend(user.number()));
+                task.core().hook.tell(task, state, Moment::Awaits(&awaits));
+            }
+        });
+        if noted.is_none() {
+            self.shared().owner.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Says that the current task, if there's one, waits for all members until its next poll. An error
@@ -430,6 +462,18 @@ pub(crate) unsafe fn deliver(link: NonNull<Link>) {
             context::foreign(|| waker.wake());
         }
     }
+}
+
+/// Whether this task waits for this member, or any of its siblings, since its last poll.
+///
+/// # Safety
+///
+/// The link is that of a member in a list that is locked.
+pub(crate) unsafe fn is_owned(link: NonNull<Link>, task: TaskRef<'_>) -> bool {
+    // SAFETY: a sink takes its members out of their lists before it goes.
+    let shared = unsafe { &*link.cast::<Member>().as_ref().shared.get() };
+    shared.owner.load(Ordering::Relaxed) == task.as_ptr().addr().get()
+        && shared.poll.load(Ordering::Relaxed) == task.polls.load(Ordering::Relaxed) as usize
 }
 
 /// The task that waits for this member and its siblings.

@@ -125,3 +125,37 @@ impl Sleepers {
         self.counts.load(Ordering::SeqCst) % ON_ITS_WAY
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waker() -> Waker {
+        Waker::noop().clone()
+    }
+
+    #[test]
+    fn one_is_woken_at_a_time() {
+        let sleepers = Sleepers::default();
+        assert!(!sleepers.may_wake(), "there's none");
+        sleepers.enter(1, true, waker());
+        sleepers.enter(2, true, waker());
+        assert!(sleepers.may_wake());
+        sleepers.wake_one();
+        assert!(!sleepers.may_wake(), "one is on its way");
+        sleepers.arrive();
+        assert!(sleepers.may_wake());
+        sleepers.wake_one();
+        assert_eq!(sleepers.asleep(), 0);
+        assert!(!sleepers.may_wake(), "the last one is on its way");
+        assert!(sleepers.leave(1) && sleepers.leave(2));
+    }
+
+    #[test]
+    fn who_waits_outside_is_entered_once() {
+        let sleepers = Sleepers::default();
+        sleepers.enter_outside(waker());
+        sleepers.enter_outside(waker());
+        assert_eq!(sleepers.asleep(), 1);
+    }
+}

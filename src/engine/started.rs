@@ -105,6 +105,15 @@ impl Started {
         }
     }
 
+    /// Whether a started task awaits blocking work of its own.
+    pub(crate) fn is_blocking(&self, task: TaskRef<'_>) -> bool {
+        let slot = task.slot.load(Ordering::Relaxed) as usize;
+        let shard = self.shards[slot % SHARDS].lock();
+        shard
+            .get(slot / SHARDS)
+            .is_some_and(|entry| entry.task == task.as_ptr() && entry.awaited.blocking)
+    }
+
     /// All of them.
     pub(crate) fn list(&self) -> Vec<Task> {
         let mut tasks = Vec::new();

@@ -67,15 +67,24 @@ pub(crate) const AGAIN: u64 = 1 << 12;
 /// There are callbacks among its waiters. Set and read under the lock of the waiters word, or by who closed it.
 pub(crate) const CALLBACKS: u64 = 1 << 13;
 
+/// The observer counts the task. Like the next one decided when the task is made, or when the observer comes
+/// upon one that was there before it.
+pub(crate) const COUNTED: u64 = 1 << 14;
+
+/// The observer is told what happens to the task, which has a number and may be found by it, so a reference can
+/// appear out of nowhere.
+pub(crate) const WATCHED: u64 = 1 << 15;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
-pub(crate) const REF: u64 = 1 << 14;
+pub(crate) const REF: u64 = 1 << 16;
 const REF_MASK: u64 = (USER - 1) & !(REF - 1);
 
 /// One user: a handle, a `Ref`, or an input of another task.
 pub(crate) const USER: u64 = 1 << 39;
 
-/// So many references or users are a leak in a loop; `Arc` draws the line at the same point.
-const TOO_MANY: u64 = 1 << 24;
+/// So many are a leak in a loop. As with `Arc`, half of what can be counted.
+const TOO_MANY_REFS: u64 = 1 << 22;
+const TOO_MANY_USERS: u64 = 1 << 24;
 
 pub(crate) fn refs(state: u64) -> u64 {
     (state & REF_MASK) / REF
@@ -160,11 +169,13 @@ impl State {
         }
     }
 
-    /// The task waits for nothing any more.
-    pub(crate) fn let_go(&self) {
-        if self.load() & HELD != 0 {
+    /// The task waits for nothing any more. Returns the state before.
+    pub(crate) fn let_go(&self) -> u64 {
+        let state = self.load();
+        if state & HELD != 0 {
             self.clear(HELD);
         }
+        state
     }
 
     /// True where the caller is to put the task into a queue.
@@ -204,9 +215,18 @@ impl State {
 
     pub(crate) fn add_ref(&self) {
         let state = self.0.fetch_add(REF, Ordering::Relaxed);
-        if refs(state) > TOO_MANY {
+        if refs(state) > TOO_MANY_REFS {
             too_many("references to");
         }
+    }
+
+    /// Adds a reference to a task that may be about to be freed, and is in memory for now; false where it is.
+    pub(crate) fn try_add_ref(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                (refs(state) > 0).then_some(state + REF)
+            })
+            .is_ok()
     }
 
     /// True where this was the last reference: the caller frees the task.
@@ -227,7 +247,7 @@ impl State {
 
     pub(crate) fn add_user(&self) {
         let state = self.0.fetch_add(USER, Ordering::Relaxed);
-        if users(state) > TOO_MANY {
+        if users(state) > TOO_MANY_USERS {
             too_many("handles of");
         }
     }
@@ -236,7 +256,7 @@ impl State {
     pub(crate) fn try_add_user(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-                if users(state) > TOO_MANY {
+                if users(state) > TOO_MANY_USERS {
                     too_many("handles of");
                 }
                 (users(state) > 0 && state & TAKEN == 0).then_some(state + USER)
@@ -277,13 +297,43 @@ impl State {
 
     /// Whether the caller, a user of a finished task, is all that holds it.
     pub(crate) fn is_alone(state: u64) -> bool {
-        state & (DONE | KEYED | DETACHED) == DONE && users(state) == 1 && refs(state) == 1
+        let kind = state & (DONE | KEYED | DETACHED | WATCHED);
+        kind == DONE && users(state) == 1 && refs(state) == 1
     }
 }
 
 /// Going on would let the count wrap around and free what is in use.
 #[cold]
 fn too_many(what: &str) -> ! {
-    log::error!("ensue: more than {TOO_MANY} {what} one task: aborting");
+    log::error!("ensue: too many {what} one task: aborting");
     std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_alone_is_all_that_holds_a_finished_task() {
+        let state = State::finished().load();
+        assert!(State::is_alone(state));
+        for other in [state | KEYED, state | DETACHED, state & !DONE, state + USER, state + REF] {
+            assert!(!State::is_alone(other), "{other:x}");
+        }
+    }
+
+    #[test]
+    fn the_last_user_is_told_so() {
+        let state = State::new(0);
+        state.add_user();
+        assert!(state.drop_user_unless_last());
+        assert!(!state.drop_user_unless_last());
+        assert_eq!(users(state.load()), 1);
+    }
+
+    #[test]
+    fn a_value_is_taken_once() {
+        let state = State::finished();
+        assert_eq!([state.take(), state.take(), state.take()], [true, false, false]);
+    }
 }

@@ -179,6 +179,13 @@ impl Store {
         Joined::New(user)
     }
 
+    /// Shows the tasks that can be found.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        for shard in &self.shards {
+            shard.lock().0.iter().for_each(|entry| visit(entry.task()));
+        }
+    }
+
     /// Takes out a task that was cancelled: its key is free again.
     pub(crate) fn forget(&self, task: TaskRef<'_>) {
         let (shard, hash) = self.shard(Wanted::of(task.get()));
@@ -204,4 +211,20 @@ impl Store {
 pub(crate) enum Joined {
     Existing(User),
     New(User),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_spread_over_the_shards() {
+        let store = Store::new();
+        let shard = |n: u32| ptr::from_ref(store.shard(Wanted::Key(&format!("key-{n}"))).0);
+        let shards: HashSet<_> = (0..1000).map(shard).collect();
+        assert!(shards.len() > SHARDS / 2);
+    }
 }

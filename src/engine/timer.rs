@@ -111,6 +111,10 @@ impl VirtualClock {
         Self(Lock::new((Duration::ZERO, Timers::new())))
     }
 
+    pub(crate) fn now(&self) -> Duration {
+        self.0.lock().0
+    }
+
     /// Moves on to the next deadline; false where there is none.
     pub(crate) fn advance(&self) -> bool {
         let waker = {
@@ -177,7 +181,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// Wakes the waker in a while, unless it's dropped before. `None` where the system refuses the thread.
-pub(super) fn alarm(duration: Duration, waker: Waker) -> Option<Sleep> {
+pub(crate) fn alarm(duration: Duration, waker: Waker) -> Option<Sleep> {
     let deadline = Instant::now().checked_add(duration)?;
     let number = REAL.insert(deadline, waker).ok()?;
     Some(Sleep { duration, state: State::Real { deadline: Some(deadline), number: Some(number) } })

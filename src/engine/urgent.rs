@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::header::Task;
+use super::header::{Task, TaskRef};
 use super::lock::Lock;
 use super::sync::{AtomicI64, Ordering};
 
@@ -60,6 +60,11 @@ impl Urgent {
             !level.is_empty()
         });
         self.note_top(&levels);
+    }
+
+    /// Shows the tasks in the order in which they come out.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        self.levels.lock().values().rev().flatten().for_each(|task| visit(task.as_ref()));
     }
 
     fn note_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {

@@ -61,6 +61,12 @@ impl Awaiter {
         Self { task: self.task.as_ref().to_task(), poll: self.poll }
     }
 
+    /// Whether it's the poll that is under way on this thread.
+    fn is_current(&self) -> bool {
+        let current = context::current_task();
+        self.still_awaits() && current.is_some_and(|task| task.as_ref().is(self.task.as_ref()))
+    }
+
     /// An await lasts until the task's next poll, and a blocking one until it's over.
     pub(crate) fn still_awaits(&self) -> bool {
         self.poll.is_none_or(|poll| self.task.polls.load(Ordering::Acquire) == poll)
@@ -115,16 +121,18 @@ impl<T> Waitable<T> {
             return Poll::Ready(Ok(()));
         }
         let awaiter = Awaiter::begin();
-        if !self.register(poller.waker(), awaiter.as_ref().map(Awaiter::again)) {
+        let again = awaiter.as_ref().map(Awaiter::again);
+        let Some(is_new) = self.register(poller.waker(), again) else {
             return Poll::Ready(Ok(()));
-        }
+        };
         let task = self.typed.task();
         if let Some(awaiter) = awaiter {
             Core::raise(task, awaiter.task.priority());
-            context::note_await(task);
+            if is_new {
+                context::note_await(task);
+            }
             if let Some(error) = cycle::find(&awaiter, 1, |other| other.is(task), |see| see(task)) {
                 self.forget();
-                context::take_back_await();
                 return Poll::Ready(Err(error));
             }
         }
@@ -137,12 +145,16 @@ impl<T> Waitable<T> {
         Poll::Pending
     }
 
-    /// Has the waker woken when the task ends. False where it has ended.
-    fn register(&mut self, waker: &Waker, awaiter: Option<Awaiter>) -> bool {
+    /// Has the waker woken when the task ends; `None` where it has. Says whether it's the first time in this
+    /// poll of the task that awaits.
+    fn register(&mut self, waker: &Waker, awaiter: Option<Awaiter>) -> Option<bool> {
         let mut new = Waiting { waker: waker.clone(), awaiter };
         match self.refresh(&mut new) {
-            Refreshed::Yes => return true,
-            Refreshed::Ended => return false,
+            // It's the one from before now.
+            Refreshed::Yes => {
+                return Some(!new.awaiter.is_some_and(|awaiter| awaiter.is_current()));
+            }
+            Refreshed::Ended => return None,
             // There's none, or it was told in an earlier life of a task that was retried since.
             Refreshed::Gone => self.forget(),
         }
@@ -157,12 +169,12 @@ impl<T> Waitable<T> {
                 // SAFETY: the entry is new and stays in place until both sides are done with it.
                 unsafe { locked.push(node.cast::<Link>()) };
                 self.node.0 = node;
-                true
+                Some(true)
             }
             None => {
                 // SAFETY: it was never shared.
                 drop(unsafe { Box::from_raw(node) });
-                false
+                None
             }
         }
     }
@@ -200,6 +212,12 @@ impl<T> Waitable<T> {
             };
             if unlinked || (*node).state.swap(GIVEN_UP, Ordering::AcqRel) == TOLD {
                 let node = Box::from_raw(node);
+                if let (true, Some(awaiter)) = (unlinked, &(*node.what.get()).awaiter) {
+                    // If it's in that task's poll, the task doesn't await this any more when that is over.
+                    if awaiter.still_awaits() {
+                        context::take_back_await(awaiter.task.as_ref(), task);
+                    }
+                }
                 quietly(task.core(), || drop(node));
             }
         }

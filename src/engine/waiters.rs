@@ -72,9 +72,9 @@ impl Link {
 
     pub(crate) fn kind(&self) -> Kind {
         match self.owner.get().addr() {
-            WAIT => Kind::Wait,
             MEMBER => Kind::Member,
             CALLBACK => Kind::Callback,
+            // `WAIT` is null.
             _ => NonNull::new(self.owner.get()).map_or(Kind::Wait, Kind::Edge),
         }
     }
@@ -364,5 +364,17 @@ impl Iterator for Taken {
         self.next = unsafe { link.as_ref().next.get() };
         prefetch(self.next);
         Some(link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spins_are_counted() {
+        let mut spins = 0;
+        (0..200).for_each(|_| wait_a_little(&mut spins));
+        assert_eq!(spins, 200);
     }
 }

@@ -11,9 +11,10 @@ use super::context::{self, Awaited, Context};
 use super::core::{Core, CoreRef};
 use super::finish;
 use super::header::{Run, Task};
+use super::hook::Moment;
 use super::local::{Local, Stealers};
 use super::release::{Job, defer};
-use super::state::{LISTED, PARKED, STARTED, Suspend};
+use super::state::{COUNTED, LISTED, PARKED, STARTED, Suspend, WATCHED};
 use super::sync::fence;
 use super::waker;
 use crate::Status;
@@ -35,6 +36,8 @@ pub(crate) struct WorkerFuture {
     others: RefCell<Vec<Stealers>>,
     others_version: Cell<usize>,
     id: usize,
+    /// Among the workers of its engine, from when it's first polled.
+    number: usize,
     /// On a thread of the client's.
     own: bool,
     mode: Mode,
@@ -67,6 +70,7 @@ impl WorkerFuture {
             others: RefCell::default(),
             others_version: Cell::new(0),
             id: IDS.fetch_add(1, Ordering::Relaxed),
+            number: 0,
             own,
             mode: Mode::New,
             ticks: Cell::new(0),
@@ -76,7 +80,9 @@ impl WorkerFuture {
 
     fn wake_up(&mut self) {
         match self.mode {
-            Mode::New => self.core.add_worker(self.id, self.own, self.local.stealers()),
+            Mode::New => {
+                self.number = self.core.add_worker(self.id, self.own, self.local.stealers());
+            }
             Mode::Asleep => {
                 if self.core.sleepers.leave(self.id) && self.own {
                     self.on_its_way.set(true);
@@ -136,7 +142,7 @@ impl WorkerFuture {
     }
 
     fn run_some(&self, budget: &mut u32) -> Stop {
-        let context = Context::of_worker(&self.core, &self.local);
+        let context = Context::of_worker(&self.core, &self.local, self.number);
         context.enter(|| {
             loop {
                 if self.is_to_leave(false) {
@@ -312,9 +318,13 @@ pub(crate) fn run(core: &Core, context: &Context<'_>, task: Task) {
         defer(Job::End(task));
         return;
     }
-    if before & STARTED == 0 {
-        core.hook.tell(task.as_ref(), || Status::Running);
+    let mut state = before;
+    if before & COUNTED == 0 && core.hook.is_on() {
+        let was_new = before & STARTED == 0;
+        let status = || if was_new { Status::Ready } else { Status::Running };
+        state = core.hook.adopt(task.as_ref(), status);
     }
+    core.hook.tell(task.as_ref(), state, Moment::Polled { worker: context.worker() });
     poll(core, context, task);
 }
 
@@ -337,8 +347,12 @@ fn poll(core: &Core, context: &Context<'_>, task: Task) {
 }
 
 fn suspend(core: &Core, task: Task, awaited: Awaited) {
-    let listed = task.state.load() & LISTED != 0;
-    if !listed {
+    let state = task.state.load();
+    if state & WATCHED != 0 {
+        let awaits: Vec<_> = awaited.tasks.iter().filter_map(|task| task.number()).collect();
+        core.hook.tell(task.as_ref(), state, Moment::Suspended { awaits: &awaits });
+    }
+    if state & LISTED == 0 {
         core.started.insert(task.as_ref(), awaited);
     } else {
         core.started.set_awaited(&task, awaited);

@@ -1,21 +1,20 @@
 //! What happens to tasks, as a stream.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender};
 use futures_core::{FusedStream, Stream};
 
-use crate::engine::hook::Listener;
+use super::record::{Happened, Record};
+use super::recorder::{Everything, Recorder};
 use crate::{Key, Status};
 
-/// As many events are kept for one who is slow to take them. A guess: at some 60 bytes each, well under a
-/// megabyte.
-const KEPT: usize = 10_000;
+/// So many events are taken out at a time.
+const AT_ONCE: usize = 256;
 
 /// A task has come to a new status.
 #[derive(Clone, Debug)]
@@ -23,10 +22,16 @@ const KEPT: usize = 10_000;
 pub struct Event {
     /// The task.
     pub key: Key,
+    /// The name of its function, or that given with [`name`](crate::Options::name).
+    pub name: Arc<str>,
     /// What it has come to. A task that is suspended stays `Running`.
     pub status: Status,
-    /// When.
+    /// When. For a [seeded](crate::Builder::seed) client that is by its virtual clock.
     pub at: Instant,
+    /// The number of the worker that was at it.
+    pub worker: Option<usize>,
+    /// Which attempt it is, or waits for; 1 for the first.
+    pub attempt: u32,
 }
 
 /// What happens to a client's tasks, from the time of the call; made by
@@ -36,57 +41,106 @@ pub struct Event {
 /// [counted](Events::missed). For each task they come in order. The stream ends when the client is gone.
 #[must_use = "streams do nothing unless polled"]
 pub struct Events {
-    receiver: Pin<Box<Receiver<Event>>>,
-    missed: Arc<AtomicU64>,
+    recorder: Arc<Recorder>,
+    _everything: Everything,
+    /// Those that were taken out of the record.
+    taken: VecDeque<Event>,
+    /// How many the record had had when they were.
+    cursor: u64,
+    dropped: u64,
+    missed: u64,
+    ended: bool,
 }
 
 impl Events {
-    pub(crate) fn new() -> (Self, Listener) {
-        let (sender, receiver) = async_channel::bounded(KEPT);
-        let missed = Arc::<AtomicU64>::default();
-        let events = Self { receiver: Box::pin(receiver), missed: missed.clone() };
-        (events, listener(sender, missed))
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
+        let everything = recorder.watch_everything();
+        let (cursor, dropped) = {
+            let record = recorder.record();
+            (record.events_so_far, record.dropped)
+        };
+        Self {
+            recorder,
+            _everything: everything,
+            taken: VecDeque::new(),
+            cursor,
+            dropped,
+            missed: 0,
+            ended: false,
+        }
     }
 
-    /// How many events were dropped because they weren't taken in time.
+    /// How many events were dropped because they weren't taken in time, as far as the stream has come.
     pub fn missed(&self) -> u64 {
-        self.missed.load(Ordering::Relaxed)
+        self.missed
+    }
+
+    /// Takes some events out of the record.
+    fn take_some(&mut self) {
+        let record = &*self.recorder.record();
+        self.missed += record.dropped - self.dropped;
+        self.dropped = record.dropped;
+        let first = record.events_so_far - record.events.len() as u64;
+        self.missed += first.saturating_sub(self.cursor);
+        self.cursor = self.cursor.max(first);
+        let events = record.events.range((self.cursor - first) as usize..).take(AT_ONCE);
+        for event in events {
+            self.cursor += 1;
+            self.taken.extend(self.recorder.event(record, event));
+        }
     }
 }
 
-fn listener(sender: Sender<Event>, missed: Arc<AtomicU64>) -> Listener {
-    Box::new(move |task, status| {
-        let event = Event { key: task.key().clone(), status, at: Instant::now() };
-        match sender.force_send(event) {
-            Ok(None) => true,
-            Ok(Some(_)) => {
-                missed.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(_) => false,
-        }
-    })
+impl Recorder {
+    fn event(&self, record: &Record, happened: &Happened) -> Option<Event> {
+        let Happened { task, status, at, worker, attempt, .. } = *happened;
+        let entry = record.tasks.get(&task)?;
+        let name = record.name(entry.name).clone();
+        Some(Event {
+            key: entry.key(&name, task),
+            name,
+            status,
+            at: self.began + Duration::from_nanos(at),
+            worker: worker.map(|worker| worker as usize),
+            attempt,
+        })
+    }
 }
 
 impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.receiver.as_mut().poll_next(poller)
+        let this = &mut *self;
+        if this.taken.is_empty() {
+            this.take_some();
+        }
+        if this.taken.is_empty() {
+            // Before the last look: whatever comes after that wakes us.
+            this.recorder.wake_then(poller.waker());
+            let is_over = this.recorder.is_over();
+            this.take_some();
+            this.ended = this.taken.is_empty() && is_over;
+        }
+        match this.taken.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if this.ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
     }
 }
 
 impl FusedStream for Events {
     fn is_terminated(&self) -> bool {
-        self.receiver.is_terminated()
+        self.ended
     }
 }
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events")
-            .field("waiting", &self.receiver.len())
             .field("missed", &self.missed())
-            .finish()
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }

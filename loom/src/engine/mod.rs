@@ -35,6 +35,7 @@ real! {
     wait "../../../src/engine/wait.rs";
     waiters "../../../src/engine/waiters.rs";
     waker "../../../src/engine/waker.rs";
+    watched "../../../src/engine/watched.rs";
     worker "../../../src/engine/worker.rs";
 }
 

@@ -44,6 +44,10 @@ pub(crate) mod seeded {
         pub(crate) fn advance(&self) -> bool {
             false
         }
+
+        pub(crate) fn now(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
     }
 
     impl Seeded {

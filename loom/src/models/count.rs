@@ -7,7 +7,7 @@
 use loom::thread;
 
 use super::{Model, WEAK, cancel, fail, new_core, new_task, run_task, spawn_task, work};
-use crate::engine::cell::{self, Setup};
+use crate::engine::cell::{self, New, Setup};
 use crate::engine::core::CoreRef;
 use crate::engine::edges::ByValue;
 use crate::engine::finish;
@@ -40,16 +40,19 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
     (ByValue::new(one.clone()), ByValue::new(two.clone()))
 }
 
+/// With two inputs, and nobody observes.
+const NEW: New = New { inputs: 2, observed: 0 };
+
 async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
     Ok(one.len() + two.len())
 }
 
 fn allocate(core: &CoreRef, inputs: Inputs) -> Typed<usize> {
-    cell::allocate(core, Setup::default(), add, (), inputs, 2)
+    cell::allocate(core, Setup::default(), add, (), inputs, NEW)
 }
 
 fn begin(core: &CoreRef, task: &Typed<usize>) {
-    if let Some(task) = cell::begin(core, task.task().as_ptr(), 2) {
+    if let Some(task) = cell::begin(core, task.task().as_ptr(), NEW) {
         core.injector.push(task);
     }
 }

@@ -117,7 +117,7 @@ fn work(core: &CoreRef) {
 /// Runs a task as a worker does, and what that makes ready.
 fn run_task(core: &CoreRef, task: Task) {
     let local = Local::new();
-    let context = Context::of_worker(core, &local);
+    let context = Context::of_worker(core, &local, 0);
     context.enter(|| {
         let mut next = Some(task);
         while let Some(task) = next {

@@ -168,7 +168,7 @@ fn arrived() {
             let local = Local::new();
             core.add_worker(2, true, local.stealers());
             let (user, task) = new_task(&core, Setup::default(), async {});
-            Context::of_worker(&core, &local).enter(|| context::schedule(task));
+            Context::of_worker(&core, &local, 0).enter(|| context::schedule(task));
             gates[0].pass();
             drop((local.pop(), user));
         }

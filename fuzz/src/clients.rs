@@ -1,0 +1,507 @@
+//! The target `clients`: two clients whose tasks take each other's values, await each other, and are closed
+//! under each other's feet. What comes out is held against what the tasks themselves have seen.
+
+use std::collections::HashSet;
+use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use ensue::{AsCompleted, Client, Error, ErrorKind, Handle, Ref, Worker};
+use futures::Stream as _;
+
+type Id = usize;
+
+const MOST_TASKS: usize = 16;
+/// After so many steps of each worker whatever can end has ended.
+const MANY: usize = 400;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Yield,
+    /// In virtual seconds.
+    Sleep(u8),
+    Await(Id),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Value,
+    Error,
+    Panic,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit {
+        client: usize,
+        inputs: Vec<Id>,
+        by_ref: bool,
+        steps: Vec<Step>,
+        end: End,
+    },
+    Step(usize),
+    Drive(usize),
+    DropWorker(usize),
+    Cancel(Id),
+    Drop(Id),
+    /// Begins to await it from outside.
+    Await(Id),
+    Poll(u8),
+    Add(Id),
+    Next,
+    Idle(usize),
+    Close(usize),
+    DropClient(usize),
+}
+
+fn id(u: &mut Unstructured<'_>) -> Result<Id> {
+    u.int_in_range(0..=MOST_TASKS - 1)
+}
+
+fn op(u: &mut Unstructured<'_>) -> Result<Op> {
+    let client = u.int_in_range(0..=1)?;
+    Ok(match u.int_in_range(0..=31)? {
+        0..=11 => Op::Submit {
+            client,
+            inputs: (0..u.int_in_range(0..=3)?).map(|_| id(u)).collect::<Result<_>>()?,
+            by_ref: u.arbitrary()?,
+            steps: (0..u.int_in_range(0..=3)?)
+                .map(|_| {
+                    Ok(match u.int_in_range(0..=4)? {
+                        0 => Step::Yield,
+                        1 => Step::Sleep(u.int_in_range(0..=3)?),
+                        _ => Step::Await(id(u)?),
+                    })
+                })
+                .collect::<Result<_>>()?,
+            end: *u.choose(&[End::Value, End::Value, End::Value, End::Error, End::Panic])?,
+        },
+        12..=17 => Op::Step(client),
+        18 => Op::Drive(client),
+        19 => Op::DropWorker(client),
+        20 => Op::Cancel(id(u)?),
+        21..=22 => Op::Drop(id(u)?),
+        23..=24 => Op::Await(id(u)?),
+        25..=26 => Op::Poll(u.arbitrary()?),
+        27 => Op::Add(id(u)?),
+        28 => Op::Next,
+        29 => Op::Idle(client),
+        30 => Op::Close(client),
+        _ => Op::DropClient(client),
+    })
+}
+
+/// What the tasks see.
+#[derive(Debug, Default)]
+struct Seen {
+    tasks: Vec<Task>,
+    closed: [bool; 2],
+    values: isize,
+}
+
+#[derive(Debug, Default)]
+struct Task {
+    name: String,
+    client: usize,
+    inputs: Vec<Id>,
+    runs: usize,
+    /// Futures and functions there are of it.
+    alive: usize,
+    awaits: Option<Id>,
+    ended: Option<End>,
+    cancelled: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Mutex<Seen>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Value(Id, Shared);
+
+impl Value {
+    fn new(id: Id, seen: &Shared) -> Self {
+        seen.lock().values += 1;
+        Self(id, seen.clone())
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.1.lock().values -= 1;
+    }
+}
+
+struct Alive(Id, Shared);
+
+impl Alive {
+    fn new(id: Id, seen: &Shared) -> Self {
+        seen.lock().tasks[id].alive += 1;
+        Self(id, seen.clone())
+    }
+}
+
+impl Clone for Alive {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.1.lock().tasks[self.0].alive -= 1;
+    }
+}
+
+impl Seen {
+    /// Whether a task waits for another one, over any number of steps.
+    fn waits(&self, from: Id, to: Id) -> bool {
+        let (mut next, mut seen) = (vec![from], HashSet::new());
+        while let Some(id) = next.pop() {
+            let task = &self.tasks[id];
+            if task.ended.is_some() || self.fails(id) || task.alive == 0 || !seen.insert(id) {
+                continue;
+            }
+            if id == to {
+                return true;
+            }
+            next.extend(task.awaits);
+            if task.runs == 0 {
+                next.extend(&task.inputs);
+            }
+        }
+        false
+    }
+
+    fn fails(&self, id: Id) -> bool {
+        let task = &self.tasks[id];
+        task.cancelled
+            || task.ended.is_some_and(|end| end != End::Value)
+            || task.runs == 0 && task.inputs.iter().any(|input| self.fails(*input))
+    }
+
+    fn ancestors(&self, id: Id) -> Vec<Id> {
+        let mut all = vec![id];
+        let mut at = 0;
+        while at < all.len() {
+            all.extend(self.tasks[all[at]].inputs.iter().copied());
+            at += 1;
+        }
+        all
+    }
+
+    fn check(&self, id: Id, result: &std::result::Result<Ref<Value>, Error>) {
+        let task = &self.tasks[id];
+        let error = match result {
+            Ok(value) => {
+                assert_eq!((value.0, task.ended), (id, Some(End::Value)), "the value of t{id}");
+                return;
+            }
+            Err(error) => error,
+        };
+        let named = |id: &Id| self.tasks[*id].name == **error.origin();
+        let by = |right: &dyn Fn(&Task) -> bool| {
+            let all = self.ancestors(id);
+            all.iter().any(|id| named(id) && right(&self.tasks[*id]))
+        };
+        let right = match error.kind() {
+            ErrorKind::Failed => by(&|task| task.ended == Some(End::Error)),
+            ErrorKind::Panicked => by(&|task| task.ended == Some(End::Panic)),
+            ErrorKind::Cancelled => by(&|task| task.cancelled),
+            ErrorKind::Closed => {
+                self.ancestors(id).iter().any(|id| self.closed[self.tasks[*id].client])
+            }
+            _ => false,
+        };
+        assert!(right, "t{id} gave {error:?}");
+        assert!(task.cancelled || task.ended != Some(End::Value), "t{id} gave {error:?}");
+    }
+}
+
+/// The code of a task.
+async fn body(
+    alive: Alive,
+    inputs: Vec<Id>,
+    slots: Slots,
+    steps: Vec<Step>,
+    end: End,
+) -> std::result::Result<Value, &'static str> {
+    let (id, seen) = (alive.0, alive.1.clone());
+    {
+        let mut seen = seen.lock();
+        assert_eq!(inputs, seen.tasks[id].inputs, "the inputs of t{id}");
+        for input in inputs {
+            assert_eq!(seen.tasks[input].ended, Some(End::Value), "t{input} before t{id}");
+        }
+        seen.tasks[id].runs += 1;
+        assert_eq!(seen.tasks[id].runs, 1, "t{id} runs again");
+    }
+    for step in steps {
+        match step {
+            Step::Yield => yield_now().await,
+            Step::Sleep(seconds) => ensue::sleep(Duration::from_secs(seconds.into())).await,
+            Step::Await(other) => await_one(&seen, &slots, id, other).await,
+        }
+        assert!(!seen.lock().tasks[id].cancelled, "t{id} goes on though it was cancelled");
+    }
+    seen.lock().tasks[id].ended = Some(end);
+    match end {
+        End::Value => Ok(Value::new(id, &seen)),
+        End::Error => Err("planned"),
+        End::Panic => resume_unwind(Box::new("planned")),
+    }
+}
+
+async fn yield_now() {
+    let mut first = true;
+    poll_fn(|poller| {
+        if std::mem::take(&mut first) {
+            poller.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+async fn await_one(seen: &Shared, slots: &Slots, id: Id, other: Id) {
+    let Some(mut handle) = slots.get(other) else { return };
+    let result = poll_fn(|poller| {
+        let ring = seen.lock().waits(other, id);
+        // What the end of its client has ended may keep its function, as if it waited.
+        let unsure = seen.lock().closed.contains(&true);
+        seen.lock().tasks[id].awaits = Some(other);
+        let polled = Pin::new(&mut handle).poll(poller);
+        let refused = match &polled {
+            Poll::Ready(Err(error)) => {
+                error.kind() == ErrorKind::Cycle && *error.origin() == *seen.lock().tasks[id].name
+            }
+            _ => false,
+        };
+        let right = refused == ring || !refused && (polled.is_ready() || unsure);
+        assert!(right, "t{id} awaits t{other}: {ring} {refused}");
+        polled
+    })
+    .await;
+    seen.lock().tasks[id].awaits = None;
+    if let Ok(value) = result {
+        assert_eq!(value.0, other);
+    }
+}
+
+/// The handles, for tasks too.
+#[derive(Clone, Default)]
+struct Slots(Arc<Mutex<Vec<Option<Handle<Value>>>>>);
+
+impl Slots {
+    fn get(&self, id: Id) -> Option<Handle<Value>> {
+        self.0.lock().unwrap().get(id)?.clone()
+    }
+
+    fn take(&self, id: Id) -> Option<Handle<Value>> {
+        self.0.lock().unwrap().get_mut(id)?.take()
+    }
+
+    fn all(&self) -> Vec<(Id, Handle<Value>)> {
+        let slots = self.0.lock().unwrap();
+        slots.iter().enumerate().filter_map(|(id, slot)| Some((id, slot.clone()?))).collect()
+    }
+}
+
+struct Run {
+    clients: [Option<Client>; 2],
+    workers: [Option<Pin<Box<Worker>>>; 2],
+    slots: Slots,
+    seen: Shared,
+    awaiting: Vec<(Id, ensue::GetRef<Value>)>,
+    arriving: AsCompleted<Value>,
+    added: usize,
+}
+
+/// Runs the plan; panics where something is wrong.
+pub(crate) fn run(data: &[u8]) {
+    let u = &mut Unstructured::new(data);
+    let Ok(seed) = u.arbitrary::<u16>() else { return };
+    let mut ops = Vec::new();
+    while let (false, true) = (u.is_empty(), ops.len() < 60) {
+        let Ok(op) = op(u) else { break };
+        ops.push(op);
+    }
+    let plan = Rc::new((seed, ops));
+    super::world::print_when_panicking(plan.clone(), || {
+        let client = |n: u64| Client::builder().seed(u64::from(seed) + n).build();
+        let mut run = Run {
+            clients: [Some(client(0)), Some(client(1))],
+            workers: [None, None],
+            slots: Slots::default(),
+            seen: Shared::default(),
+            awaiting: Vec::new(),
+            arriving: AsCompleted::new(),
+            added: 0,
+        };
+        for op in &plan.1 {
+            run.op(op);
+            run.check();
+        }
+        run.end();
+    });
+}
+
+fn poller() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+impl Run {
+    fn op(&mut self, op: &Op) {
+        match op {
+            Op::Submit { client, inputs, by_ref, steps, end } => {
+                self.submit(*client, inputs, *by_ref, steps, *end);
+            }
+            Op::Step(client) => self.step(*client),
+            Op::Drive(client) => (0..MANY / 8).for_each(|_| self.step(*client)),
+            Op::DropWorker(client) => self.workers[*client] = None,
+            Op::Cancel(id) => {
+                let Some(handle) = self.slots.get(*id) else { return };
+                let open = !handle.is_finished();
+                assert_eq!(handle.cancel(), open, "`cancel` of t{id}");
+                let task = &mut self.seen.lock().tasks[*id];
+                task.cancelled |= open;
+                assert!(!open || task.alive == 0, "t{id} was cancelled and is still there");
+            }
+            Op::Drop(id) => drop(self.slots.take(*id)),
+            Op::Await(id) => {
+                let handle = self.slots.get(*id);
+                self.awaiting.extend(handle.map(|handle| (*id, handle.get_ref())));
+            }
+            Op::Poll(which) => {
+                if self.awaiting.is_empty() {
+                    return;
+                }
+                let at = usize::from(*which) % self.awaiting.len();
+                let (id, await_one) = &mut self.awaiting[at];
+                if let Poll::Ready(result) = Pin::new(await_one).poll(&mut poller()) {
+                    self.seen.lock().check(*id, &result);
+                    drop(self.awaiting.remove(at));
+                }
+            }
+            Op::Add(id) => {
+                let Some(handle) = self.slots.get(*id) else { return };
+                self.arriving.add(handle);
+                self.added += 1;
+            }
+            Op::Next => self.next(),
+            Op::Idle(client) => {
+                let idle = self.clients[*client].as_ref().map(Client::idle);
+                if let Some(idle) = idle {
+                    let _ = pin!(idle).poll(&mut poller());
+                }
+            }
+            Op::Close(client) => {
+                let Some(close) = self.clients[*client].as_ref().map(Client::close) else { return };
+                self.seen.lock().closed[*client] = true;
+                let _ = pin!(close).poll(&mut poller());
+            }
+            Op::DropClient(client) => {
+                self.seen.lock().closed[*client] |= self.clients[*client].is_some();
+                self.clients[*client] = None;
+            }
+        }
+    }
+
+    fn submit(&self, client: usize, inputs: &[Id], by_ref: bool, steps: &[Step], end: End) {
+        let id = self.seen.lock().tasks.len();
+        let Some(of) = self.clients[client].as_ref().filter(|_| id < MOST_TASKS) else { return };
+        let handles = inputs.iter().filter_map(|id| Some((*id, self.slots.get(*id)?)));
+        let (inputs, handles): (Vec<_>, Vec<_>) = handles.unzip();
+        let task = Task { client, inputs, ..Task::default() };
+        self.seen.lock().tasks.push(task);
+        let alive = Alive::new(id, &self.seen);
+        let (slots, steps) = (self.slots.clone(), steps.to_vec());
+        let handle = if by_ref {
+            let code = move |inputs: Vec<Ref<Value>>| {
+                body(alive, inputs.iter().map(|value| value.0).collect(), slots, steps, end)
+            };
+            of.try_submit(code, handles)
+        } else {
+            let code = move |inputs: Vec<Value>| {
+                body(alive, inputs.iter().map(|value| value.0).collect(), slots, steps, end)
+            };
+            of.try_submit(code, handles)
+        };
+        self.seen.lock().tasks[id].name = handle.key().to_string();
+        self.slots.0.lock().unwrap().push(Some(handle));
+    }
+
+    fn step(&mut self, client: usize) {
+        if let (None, Some(of)) = (&self.workers[client], &self.clients[client]) {
+            self.workers[client] = Some(Box::pin(of.worker()));
+        }
+        let Some(worker) = &mut self.workers[client] else { return };
+        if worker.as_mut().poll(&mut poller()).is_ready() {
+            assert!(self.seen.lock().closed[client], "a worker left an open client");
+            self.workers[client] = None;
+        }
+    }
+
+    fn next(&mut self) {
+        match Pin::new(&mut self.arriving).poll_next(&mut poller()) {
+            Poll::Ready(Some(handle)) => {
+                assert!(handle.is_finished());
+                self.added -= 1;
+            }
+            Poll::Ready(None) => assert_eq!(self.added, 0, "some were not handed out"),
+            Poll::Pending => assert!(self.added > 0, "an empty stream is pending"),
+        }
+        assert_eq!(self.arriving.len(), self.added);
+    }
+
+    fn check(&self) {
+        for (id, handle) in self.slots.all() {
+            if handle.is_finished() {
+                self.seen.lock().check(id, &futures::executor::block_on(handle.get_ref()));
+            }
+        }
+    }
+
+    fn end(mut self) {
+        for _ in 0..MANY {
+            self.step(0);
+            self.step(1);
+        }
+        self.check();
+        for (id, handle) in self.slots.all() {
+            assert!(handle.is_finished(), "t{id} never ends");
+        }
+        (0..=self.added).for_each(|_| self.next());
+        self.awaiting.clear();
+        // Taken out before they go: tasks look at the rest.
+        let handles = std::mem::take(&mut *self.slots.0.lock().unwrap());
+        drop(handles);
+        self.step(0);
+        self.step(1);
+        for client in self.clients.iter().flatten() {
+            assert_eq!(client.held(), 0, "tasks held at the end");
+        }
+        self.workers = [None, None];
+        self.clients = [None, None];
+        let seen = self.seen.lock();
+        assert_eq!(seen.values, 0, "values left at the end");
+        assert!(seen.tasks.iter().all(|task| task.alive == 0), "left at the end: {seen:?}");
+    }
+}

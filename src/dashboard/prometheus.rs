@@ -1,0 +1,127 @@
+//! A client's numbers in the text form that Prometheus reads.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::source::Source;
+use crate::observe::stats::FunctionStats;
+
+pub(super) fn text(source: &Source) -> String {
+    let stats = source.stats();
+    let mut text = Text { text: String::new(), client: label(source.client()) };
+    text.family("ensue_workers", "gauge", "Workers there are.").row(&[], stats.workers);
+    text.family("ensue_workers_busy", "gauge", "Workers that aren't asleep.").row(&[], stats.busy);
+    text.family("ensue_tasks_held", "gauge", "Tasks in memory, ended ones and others.")
+        .row(&[], stats.held);
+    let functions = &stats.functions;
+    let mut counter = |name, help, of: fn(&FunctionStats) -> u64| {
+        let mut family = text.family(name, "counter", help);
+        functions.iter().for_each(|each| family.row(&[("function", &each.name)], of(each)));
+    };
+    counter("ensue_tasks_submitted_total", "Tasks that were submitted.", |each| each.submitted);
+    counter("ensue_tasks_finished_total", "Tasks that got a value.", |each| each.finished);
+    counter("ensue_tasks_failed_total", "Tasks that failed.", |each| each.failed);
+    counter("ensue_tasks_cancelled_total", "Tasks that were cancelled.", |each| each.cancelled);
+    counter("ensue_polls_total", "Polls of the tasks that are watched.", |each| each.polls);
+    let mut family = text.family(
+        "ensue_run_seconds_total",
+        "counter",
+        "Time in polls of the tasks that are watched.",
+    );
+    for each in functions {
+        family.row(&[("function", &each.name)], Seconds(each.run_time));
+    }
+    let mut family = text.family("ensue_tasks", "gauge", "Watched tasks that haven't ended.");
+    for each in functions {
+        let states = [
+            ("waiting", each.waiting),
+            ("ready", each.ready),
+            ("running", each.running),
+            ("delayed", each.delayed),
+        ];
+        for (state, tasks) in states {
+            family.row(&[("function", &each.name), ("state", state)], tasks);
+        }
+    }
+    let mut limit = |name, help, of: fn(&crate::LimitStats) -> usize| {
+        let mut family = text.family(name, "gauge", help);
+        stats.limits.iter().for_each(|each| family.row(&[("limit", &each.name)], of(each)));
+    };
+    limit("ensue_limit", "How much there is of a limit.", |each| each.of);
+    limit("ensue_limit_used", "How much of it is taken.", |each| each.used);
+    limit("ensue_limit_waiting", "Tasks that wait for some of it.", |each| each.waiting);
+    text.text
+}
+
+struct Text {
+    text: String,
+    client: String,
+}
+
+impl Text {
+    fn family<'a>(&'a mut self, name: &'static str, kind: &str, help: &str) -> Family<'a> {
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        Family { text: self, name }
+    }
+}
+
+/// Rows of the same name.
+struct Family<'a> {
+    text: &'a mut Text,
+    name: &'static str,
+}
+
+impl Family<'_> {
+    fn row(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let Text { text, client } = &mut *self.text;
+        let _ = write!(text, "{}{{client=\"{client}\"", self.name);
+        for (name, value) in labels {
+            let _ = write!(text, ",{name}=\"{}\"", label(value));
+        }
+        let _ = writeln!(text, "}} {value}");
+    }
+}
+
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.6}", self.0.as_secs_f64())
+    }
+}
+
+/// Text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(label("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+
+    #[test]
+    fn every_row_belongs_to_a_family() {
+        let client = crate::Client::builder().name("a\"b").limit("db", 2).seed(1).build();
+        client.observe();
+        client.task().name("evil\"\n").submit(async || (), ()).result().unwrap();
+        let text = super::text(&Source::of(client.core()));
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(kind) = line.strip_prefix("# TYPE ") {
+                family = kind.split(' ').next().unwrap_or_default();
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(&format!("{family}{{client=\"a\\\"b\"")), "{line}");
+                let value = line.rsplit(' ').next().expect("a value");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        let row = "ensue_tasks_finished_total{client=\"a\\\"b\",function=\"evil\\\"\\n\"} 1\n";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("ensue_limit{client=\"a\\\"b\",limit=\"db\"} 2\n"), "{text}");
+    }
+}
