@@ -96,10 +96,10 @@ mod attempt;
 mod blocking;
 mod body;
 mod client;
-#[cfg(feature = "dask")]
-pub mod dask;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
+#[cfg(feature = "dask")]
+pub mod dask;
 mod engine;
 mod error;
 mod function;

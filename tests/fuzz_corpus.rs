@@ -65,3 +65,9 @@ fn inputs() {
 fn clients() {
     replay("clients", harness::clients);
 }
+
+#[cfg(feature = "dask")]
+#[test]
+fn wire() {
+    replay("wire", harness::wire);
+}

@@ -28,6 +28,8 @@ mod submit;
 mod tracked;
 mod values;
 mod waiting;
+#[cfg(feature = "dask")]
+mod wire;
 mod world;
 
 use std::panic;
@@ -66,6 +68,12 @@ pub fn inputs(data: &[u8]) {
 pub fn clients(data: &[u8]) {
     print_script_of_panics();
     clients::run(data);
+}
+
+/// What comes from a Dask cluster.
+#[cfg(feature = "dask")]
+pub fn wire(data: &[u8]) {
+    wire::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {
