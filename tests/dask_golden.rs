@@ -249,7 +249,7 @@ fn served() -> Vec<(&'static str, Outgoing)> {
 fn frames(message: &Outgoing) -> Vec<Bytes> {
     let mut reader = Reader::new(Limits::default());
     reader.feed(&message.to_vec());
-    let frames = reader.next().unwrap().expect("it's whole");
+    let frames = reader.message().unwrap().expect("it's whole");
     assert!(reader.is_between_messages());
     frames
 }

@@ -37,7 +37,7 @@ fn stream(data: &[u8]) {
         reader.feed(piece);
         fed += piece.len();
         loop {
-            match reader.next() {
+            match reader.message() {
                 Ok(Some(frames)) => message(&frames),
                 Ok(None) => break,
                 Err(_) => return,
@@ -84,7 +84,7 @@ fn pack(value: &Value) -> Vec<Bytes> {
     value.pack(&mut packer);
     let mut reader = Reader::new(Limits::default());
     reader.feed(&packer.finish().to_vec());
-    let frames = reader.next().expect("what was written").expect("all of it");
+    let frames = reader.message().expect("what was written").expect("all of it");
     assert!(reader.is_between_messages());
     frames
 }

@@ -37,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message: 1 << 40, frames: 1 << 24, head: 1 << 28 }
+        Self { message: 1 << 40, frames: 1 << 24, head: 1 << 30 }
     }
 }
 
@@ -45,7 +45,7 @@ impl Default for Limits {
 ///
 /// ```text
 /// loop {
-///     while let Some(frames) = reader.next()? { … }
+///     while let Some(frames) = reader.message()? { … }
 ///     let n = socket.read(reader.space())?;
 ///     reader.filled(n);
 /// }
@@ -121,7 +121,7 @@ impl Reader {
     }
 
     /// The frames of the next message, of which there is at least one, if they are all there.
-    pub fn next(&mut self) -> Result<Option<Vec<Bytes>>, WireError> {
+    pub fn message(&mut self) -> Result<Option<Vec<Bytes>>, WireError> {
         while self.wanted() <= self.len {
             match &mut self.stage {
                 Stage::Begin => {

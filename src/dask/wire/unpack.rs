@@ -9,8 +9,9 @@ use super::value::{Map, Member, Value};
 
 /// How deep a message may be nested.
 const DEPTH: u32 = 128;
-/// How many values a message may have. One takes a byte there, and forty here.
-const VALUES: u64 = 1 << 24;
+/// How many values a message may have. One takes a byte there, and forty here. A million tasks for one worker may
+/// come in one message, and have 60 each.
+const VALUES: u64 = 1 << 27;
 
 /// Reads a message. What it shows in other frames goes with it.
 pub fn message(frames: &[Bytes]) -> Result<Value, WireError> {
