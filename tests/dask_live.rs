@@ -166,10 +166,11 @@ fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     let (key, addresses) = &task.who_has[0];
     assert_eq!((key.as_str(), &addresses[0]), (Some("join-1"), address));
     worker.stream.batch(|to| report::refresh_who_has(to, &["join-1".into()], "refresh"));
-    worker.wait("who has it", |order| match order {
-        Order::WhoHas { who_has, .. } => Some(assert_eq!(who_has[0].1, [address.as_str()])),
+    let who_has = worker.wait("who has it", |order| match order {
+        Order::WhoHas { who_has, .. } => Some(who_has),
         _ => None,
     });
+    assert_eq!(who_has[0].1, [address.as_str()]);
     worker.store.lock().unwrap().insert("join-1".into(), Serialized::bytes("scattered+x".into()));
     worker.stream.batch(|to| report::has(to, &["join-1".into()], &task.stimulus));
     worker.stream.batch(|to| report::released(to, &"join-1".into(), &task.stimulus));
@@ -226,10 +227,11 @@ impl Client {
         let mut stream = Comm::connect(scheduler);
         stream.send(client::register("client", versions));
         let mut client = Self { stream, forms };
-        client.wait("the stream", |event| match event {
-            Event::Started { warning } => Some(assert_eq!(warning, "")),
+        let warning = client.wait("the stream", |event| match event {
+            Event::Started { warning } => Some(warning),
             _ => None,
         });
+        assert_eq!(warning, "");
         client
     }
 
