@@ -25,3 +25,4 @@ pub(crate) mod story;
 mod svg;
 #[cfg(any(test, feature = "dashboard"))]
 pub(crate) mod update;
+mod verbs;
