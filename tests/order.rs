@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Status, gather, wait_all};
 use futures::executor::block_on;
@@ -763,22 +763,20 @@ fn what_a_worker_keeps_for_itself_does_not_wait_for_an_urgent_task() {
             let inner = gate.clone();
             let first = client.spawn(async move { inner.pass().await });
             let plain = client.submit(async |()| (), &first);
+            let (tell, told) = mpsc::channel();
+            plain.on_done(move |_| {
+                let _ = tell.send(());
+            });
             let urgent = client.task().priority(1).submit(
-                async |()| {
-                    std::thread::sleep(Duration::from_millis(200));
-                    Instant::now()
-                },
+                // It keeps its worker busy until the other task has ended.
+                async move |()| told.recv_timeout(Duration::from_secs(10)).is_ok(),
                 &first,
             );
-            let seen = Arc::new(Mutex::new(None));
-            let at = seen.clone();
-            plain.on_done(move |_| *at.lock().unwrap() = Some(Instant::now()));
             eventually("both workers sleep", || first.status() == Status::Running);
             std::thread::sleep(Duration::from_millis(5));
             gate.open();
-            let end = urgent.result().unwrap();
+            assert!(urgent.result().unwrap(), "the other waited for it to end");
             plain.result().unwrap();
-            assert!(seen.lock().unwrap().unwrap() < end, "it waited for the urgent one to end");
         }
     });
 }

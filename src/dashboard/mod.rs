@@ -35,6 +35,11 @@
 //! A thread that sleeps while nobody looks. At most 200 connections are served at a time, 32 of them with a
 //! page open; requests have 10 seconds and 16 KiB. A slow reader gets fewer and larger updates, and one that
 //! takes none for 20 seconds is disconnected. Nothing of this ever holds up a task.
+//!
+//! For the tasks it costs what [recording](crate::Client::observe) does: of functions that do nothing, at full
+//! speed, the notebook's graph took 1.14 times as long, 137 ns a task instead of 120 on one thread. A run of a
+//! million tasks with the graph page open left Chromium at 60 frames a second, the longest without one 34 ms,
+//! drawing at 10 ms a second; the page had 79 MB and the program, results included, grew by 92 MB.
 
 mod assets;
 mod body;

@@ -99,12 +99,7 @@ impl Entry {
 
     /// A user for one who submits the same, unless the task has failed or is about to.
     fn to_join(&self) -> Option<User> {
-        (!self.task().waiters.is_doomed()).then(|| self.to_user()).flatten()
-    }
-
-    fn to_user(&self) -> Option<User> {
-        // SAFETY: the user that was just added.
-        self.task().state.try_add_user().then(|| unsafe { User::from_raw(self.task) })
+        (!self.task().waiters.is_doomed()).then(|| self.task().try_to_user()).flatten()
     }
 }
 
@@ -143,7 +138,7 @@ impl Store {
     pub(crate) fn get(&self, key: &str) -> Option<User> {
         let wanted = Wanted::Key(key);
         let (shard, hash) = self.shard(wanted);
-        shard.lock().find_mut(hash, wanted).and_then(|entry| entry.to_user())
+        shard.lock().find_mut(hash, wanted).and_then(|entry| entry.task().try_to_user())
     }
 
     /// Joins the task of this key, or enters the one that `make` makes, with the user it was made for.

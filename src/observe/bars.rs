@@ -11,7 +11,9 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 use super::counted::{Counted, Tally};
 use crate::Handle;
@@ -176,16 +178,27 @@ fn draw(tally: &Tally, all: &MultiProgress, over: &Over) -> Vec<ProgressBar> {
 
 fn bar(counted: &Counted) -> ProgressBar {
     // The template is checked by a test.
-    let style =
-        ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(TEMPLATE)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", rate);
     let bar = ProgressBar::new(counted.total as u64).with_style(style);
     // A name may have anything in it.
     let name: String = counted.name.chars().filter(|c| !c.is_control()).collect();
     bar.with_prefix(name)
 }
 
+/// How many a second, with no more digits than say something.
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let rate = state.per_sec();
+    // There's nobody to tell of an error.
+    let _ = match rate {
+        ..10.0 => write!(out, "{rate:.1}/s"),
+        _ => write!(out, "{}/s", HumanCount(rate as u64)),
+    };
+}
+
 const TEMPLATE: &str =
-    "{prefix:>20.20} {bar:30} {human_pos} of {human_len} done{msg}, {per_sec:.dim}, {eta} left";
+    "{prefix:>20.20} {bar:30} {human_pos} of {human_len} done{msg}, {rate:.dim}, {eta} left";
 
 impl Future for Progress {
     type Output = Vec<Counted>;
@@ -241,6 +254,8 @@ mod tests {
         let lines: Vec<_> = shown.lines().collect();
         assert_eq!((lines.len(), lines[0]), (3, "a line"), "{shown}");
         assert!(lines[1].contains("fine[2J") && lines[1].contains("3 of 3 done"), "{shown}");
+        let rate = lines[1].split(", ").nth(1).unwrap();
+        assert!(rate.ends_with("/s") && rate.len() < 12, "{rate}");
         assert!(lines[2].contains("bad") && lines[2].contains("2 of 2 done, 2 failed"), "{shown}");
     }
 

@@ -1,6 +1,9 @@
 //! Looking at a client from outside. The engine knows nothing of who looks.
 
-#[allow(dead_code)] // it's for the dashboard
+// The dashboard asks for more than all others together.
+#![cfg_attr(not(feature = "dashboard"), allow(dead_code))]
+
+#[cfg(feature = "dashboard")]
 pub(crate) mod act;
 #[cfg(feature = "progress")]
 pub(crate) mod bars;

@@ -68,7 +68,9 @@ export class FunctionGraph {
     pen.save();
     pen.scale(camera.scaleX, camera.scaleY);
     pen.translate(-camera.x, -camera.y);
-    for (const link of store.links.values()) this.link(pen, link, chosen);
+    // No line goes through a count.
+    const labels = [...store.links.values()].map((link) => this.link(pen, link, chosen));
+    for (const label of labels) if (label) this.label(pen, label);
     for (const [index, { column, row }] of this.places) {
       const stats = byName.get(store.nameOf(index));
       if (stats) this.node(pen, index, stats, column * CELL_X, row * CELL_Y, only);
@@ -122,11 +124,12 @@ export class FunctionGraph {
     pen.globalAlpha = 1;
   }
 
+  // Draws the line, and returns where its count is to stand.
   link(pen, [from, to, count], chosen) {
     const a = this.places.get(from);
     const b = this.places.get(to);
-    if (!a || !b) return;
-    const { strongRule, accent, quiet, paper, text } = colours();
+    if (!a || !b) return null;
+    const { strongRule, accent } = colours();
     const strong = from === chosen || to === chosen;
     pen.strokeStyle = strong ? accent : strongRule;
     pen.lineWidth = 1 + Math.min(5, Math.log10(count + 1));
@@ -154,15 +157,20 @@ export class FunctionGraph {
       pen.bezierCurveTo(startX + bend, startY, endX - bend, endY, endX, endY);
     }
     pen.stroke();
+    return { count, strong, x: labelX, y: labelY };
+  }
+
+  label(pen, { count, strong, x, y }) {
+    const { accent, quiet, paper, text } = colours();
     pen.font = "11px " + text;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     const label = short(count);
     const room = pen.measureText(label).width + 8;
     pen.fillStyle = paper;
-    pen.fillRect(labelX - room / 2, labelY - 8, room, 16);
+    pen.fillRect(x - room / 2, y - 8, room, 16);
     pen.fillStyle = strong ? accent : quiet;
-    pen.fillText(label, labelX, labelY + 0.5);
+    pen.fillText(label, x, y + 0.5);
   }
 
   at(x, y) {
