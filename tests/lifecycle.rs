@@ -406,7 +406,7 @@ fn close_does_not_wait_for_tasks_that_are_parked_meanwhile() {
             let x = options.try_submit(fails, ());
             // From here on it takes the worker a moment to park it.
             while attempts.get() == 0 {
-                std::hint::spin_loop();
+                thread::yield_now();
             }
             for _ in 0..round % 100 {
                 std::hint::spin_loop();

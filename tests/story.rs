@@ -134,8 +134,9 @@ fn a_stall_is_told_once_and_names_the_task_that_the_others_wait_for() {
             .build();
         let root = client.task().name("root").spawn(pending::<u32>());
         let next = client.submit(async |x: u32| x, &root);
-        let stall = stalls.recv().unwrap();
-        assert_eq!(stall.left, 2);
+        // On a busy machine there may be one between any two steps of this.
+        let with_left = |left| stalls.iter().find(|stall| stall.left == left).unwrap();
+        let stall = with_left(2);
         assert!(stall.idle_for >= Duration::from_millis(40));
         let keys: Vec<_> = stall.reasons.iter().map(|reason| &reason.key).collect();
         assert_eq!(keys, [&root.key()]);
@@ -145,7 +146,7 @@ fn a_stall_is_told_once_and_names_the_task_that_the_others_wait_for() {
         assert!(again.is_err(), "told twice: {again:?}");
         // After something has moved it's a new one.
         client.submit(async || (), ()).result().unwrap();
-        assert_eq!(stalls.recv().unwrap().left, 2);
+        with_left(2);
         drop(next);
     });
 }
