@@ -173,7 +173,8 @@ fn a_late_blocking_closure_is_told_and_keeps_its_limit_until_it_returns() {
         let client = Client::builder().workers(1).limit("one", 1).build();
         let (gate, saw) = (Gate::new(), Count::new());
         let (pass, see) = (gate.clone(), saw.clone());
-        let options = client.task().limit("one", 1).timeout(Duration::from_millis(20));
+        // Long enough for the closure to begin, also on a busy machine.
+        let options = client.task().limit("one", 1).timeout(Duration::from_millis(500));
         let x = options.submit_blocking(
             move || {
                 while !ensue::is_cancelled() {
