@@ -44,6 +44,8 @@ enum Op {
         steps: Vec<Step>,
         end: End,
     },
+    /// One more than others together: plain numbers, which are copied where they're there.
+    Sum(usize, Vec<Id>),
     Step(usize),
     Drive(usize),
     DropWorker(usize),
@@ -65,7 +67,7 @@ fn id(u: &mut Unstructured<'_>) -> Result<Id> {
 
 fn op(u: &mut Unstructured<'_>) -> Result<Op> {
     let client = u.int_in_range(0..=1)?;
-    Ok(match u.int_in_range(0..=31)? {
+    Ok(match u.int_in_range(0..=35)? {
         0..=11 => Op::Submit {
             client,
             inputs: (0..u.int_in_range(0..=3)?).map(|_| id(u)).collect::<Result<_>>()?,
@@ -92,7 +94,8 @@ fn op(u: &mut Unstructured<'_>) -> Result<Op> {
         28 => Op::Next,
         29 => Op::Idle(client),
         30 => Op::Close(client),
-        _ => Op::DropClient(client),
+        31 => Op::DropClient(client),
+        _ => Op::Sum(client, (0..u.int_in_range(0..=3)?).map(|_| id(u)).collect::<Result<_>>()?),
     })
 }
 
@@ -329,6 +332,8 @@ struct Run {
     workers: [Option<Pin<Box<Worker>>>; 2],
     slots: Slots,
     seen: Shared,
+    /// With what they come to.
+    sums: Vec<(Handle<u64>, u64)>,
     awaiting: Vec<(Id, ensue::GetRef<Value>)>,
     arriving: AsCompleted<Value>,
     added: usize,
@@ -345,12 +350,13 @@ pub(crate) fn run(data: &[u8]) {
     }
     let plan = Rc::new((seed, ops));
     super::world::print_when_panicking(plan.clone(), || {
-        let client = |n: u64| Client::builder().seed(u64::from(seed) + n).build();
+        let client = |n: u64| Client::builder().seed(u64::from(seed) + n).workers(0).build();
         let mut run = Run {
             clients: [Some(client(0)), Some(client(1))],
             workers: [None, None],
             slots: Slots::default(),
             seen: Shared::default(),
+            sums: Vec::new(),
             awaiting: Vec::new(),
             arriving: AsCompleted::new(),
             added: 0,
@@ -372,6 +378,13 @@ impl Run {
         match op {
             Op::Submit { client, inputs, by_ref, steps, end } => {
                 self.submit(*client, inputs, *by_ref, steps, *end);
+            }
+            Op::Sum(client, inputs) => {
+                let Some(of) = self.clients[*client].as_ref() else { return };
+                let inputs = inputs.iter().filter_map(|at| self.sums.get(*at));
+                let (handles, numbers): (Vec<_>, Vec<_>) = inputs.cloned().unzip();
+                let sum = of.submit(async |all: Vec<u64>| all.iter().sum::<u64>() + 1, handles);
+                self.sums.push((sum, numbers.iter().sum::<u64>() + 1));
             }
             Op::Step(client) => self.step(*client),
             Op::Drive(client) => (0..MANY / 8).for_each(|_| self.step(*client)),
@@ -487,6 +500,15 @@ impl Run {
         self.check();
         for (id, handle) in self.slots.all() {
             assert!(handle.is_finished(), "t{id} never ends");
+        }
+        for (sum, expected) in std::mem::take(&mut self.sums) {
+            match sum.try_get().expect("a sum has ended") {
+                Ok(sum) => assert_eq!(sum, expected),
+                Err(error) => {
+                    let closed = self.seen.lock().closed.contains(&true);
+                    assert!(closed && error.kind() == ErrorKind::Closed, "a sum gave {error:?}");
+                }
+            }
         }
         (0..=self.added).for_each(|_| self.next());
         self.awaiting.clear();

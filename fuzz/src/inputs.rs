@@ -179,7 +179,7 @@ struct Run<'p> {
 
 impl<'p> Run<'p> {
     fn new(plan: &'p Plan) -> Self {
-        let client = Client::builder().seed(plan.seed).build();
+        let client = Client::builder().seed(plan.seed).workers(0).build();
         let bomb = plan.bomb.map_or(-1, isize::from);
         let count = Arc::new(Count { alive: 0.into(), clones: 0.into(), bomb: -1 });
         let sources =

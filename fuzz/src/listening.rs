@@ -2,13 +2,34 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 
-use ensue::Status;
+use ensue::{Client, Events, Status};
 use futures::Stream as _;
 
 use super::model::{Id, Model};
-use super::world::{World, model, with};
+use super::ops::with_client;
+use super::world::{World, expect, fuse, model, with};
+
+/// Is woken where something is told: it comes back to the client, and may panic.
+struct Listening;
+
+impl Wake for Listening {
+    fn wake(self: Arc<Self>) {
+        with_client(Client::current().is_some(), |client| drop(client.events()));
+        fuse("waker of events");
+    }
+}
+
+/// Listens to the client, and is to be woken once.
+pub(crate) fn begin(client: &Client) -> Events {
+    let mut events = client.events();
+    let waker = Arc::new(Listening).into();
+    let told = Pin::new(&mut events).poll_next(&mut Context::from_waker(&waker));
+    expect(told.is_pending(), || format!("{told:?} was told before anything happened"));
+    events
+}
 
 /// Takes what was told since the start, at the end of a run.
 pub(crate) fn check() {

@@ -2,6 +2,7 @@
 
 use ensue::{Client, ErrorKind, Handle};
 
+use super::listening;
 use super::model::{Model, Outcome};
 use super::script::Op;
 use super::stream::Stream;
@@ -78,7 +79,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
             let mut listener = with(|world| world.listener.take());
             if listener.take().is_none() {
                 with_client(inside, |client| {
-                    let events = client.events();
+                    let events = listening::begin(client);
                     with(|world| world.listener = Some(events));
                 });
             }

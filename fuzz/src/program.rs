@@ -81,8 +81,10 @@ struct Program {
 /// Runs the script; what went wrong, and what happened if that is asked for.
 pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<String>) {
     world::enter(World::new(script.clone(), trace));
+    // Without threads there's no need to ask how many the machine has room for, which takes its time.
     let client = Client::builder()
         .seed(script.seed)
+        .workers(0)
         .limit("a", script.limits[0])
         .limit("b", script.limits[1])
         .on_unobserved(|error| {
@@ -92,7 +94,7 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
             hook("hook");
         })
         .build();
-    let events = script.listens.then(|| client.events());
+    let events = script.listens.then(|| listening::begin(&client));
     let close = Box::pin(client.close());
     with(|world| {
         world.client = Some(client);
