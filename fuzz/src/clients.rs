@@ -1,20 +1,21 @@
 //! The target `clients`: two clients whose tasks take each other's values, await each other, and are closed
 //! under each other's feet. What comes out is held against what the tasks themselves have seen.
 
-use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use ensue::{AsCompleted, Client, Error, ErrorKind, Handle, Ref, Worker};
+use ensue::{AsCompleted, Client, ErrorKind, Handle, Ref, Worker};
 use futures::Stream as _;
 
-type Id = usize;
+use super::clients_seen::{Alive, Shared, Task, Value};
+
+pub(crate) type Id = usize;
 
 const MOST_TASKS: usize = 16;
 /// After so many steps of each worker whatever can end has ended.
@@ -29,7 +30,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Value,
     Error,
     Panic,
@@ -97,144 +98,6 @@ fn op(u: &mut Unstructured<'_>) -> Result<Op> {
         31 => Op::DropClient(client),
         _ => Op::Sum(client, (0..u.int_in_range(0..=3)?).map(|_| id(u)).collect::<Result<_>>()?),
     })
-}
-
-/// What the tasks see.
-#[derive(Debug, Default)]
-struct Seen {
-    tasks: Vec<Task>,
-    closed: [bool; 2],
-    values: isize,
-}
-
-#[derive(Debug, Default)]
-struct Task {
-    name: String,
-    client: usize,
-    inputs: Vec<Id>,
-    runs: usize,
-    /// Futures and functions there are of it.
-    alive: usize,
-    awaits: Option<Id>,
-    ended: Option<End>,
-    cancelled: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Shared(Arc<Mutex<Seen>>);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug)]
-struct Value(Id, Shared);
-
-impl Value {
-    fn new(id: Id, seen: &Shared) -> Self {
-        seen.lock().values += 1;
-        Self(id, seen.clone())
-    }
-}
-
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.1)
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        self.1.lock().values -= 1;
-    }
-}
-
-struct Alive(Id, Shared);
-
-impl Alive {
-    fn new(id: Id, seen: &Shared) -> Self {
-        seen.lock().tasks[id].alive += 1;
-        Self(id, seen.clone())
-    }
-}
-
-impl Clone for Alive {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.1)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.1.lock().tasks[self.0].alive -= 1;
-    }
-}
-
-impl Seen {
-    /// Whether a task waits for another one, over any number of steps.
-    fn waits(&self, from: Id, to: Id) -> bool {
-        let (mut next, mut seen) = (vec![from], HashSet::new());
-        while let Some(id) = next.pop() {
-            let task = &self.tasks[id];
-            if task.ended.is_some() || self.fails(id) || task.alive == 0 || !seen.insert(id) {
-                continue;
-            }
-            if id == to {
-                return true;
-            }
-            next.extend(task.awaits);
-            if task.runs == 0 {
-                next.extend(&task.inputs);
-            }
-        }
-        false
-    }
-
-    fn fails(&self, id: Id) -> bool {
-        let task = &self.tasks[id];
-        task.cancelled
-            || task.ended.is_some_and(|end| end != End::Value)
-            || task.runs == 0 && task.inputs.iter().any(|input| self.fails(*input))
-    }
-
-    fn ancestors(&self, id: Id) -> Vec<Id> {
-        let mut all = vec![id];
-        let mut at = 0;
-        while at < all.len() {
-            all.extend(self.tasks[all[at]].inputs.iter().copied());
-            at += 1;
-        }
-        all
-    }
-
-    fn check(&self, id: Id, result: &std::result::Result<Ref<Value>, Error>) {
-        let task = &self.tasks[id];
-        let error = match result {
-            Ok(value) => {
-                assert_eq!((value.0, task.ended), (id, Some(End::Value)), "the value of t{id}");
-                return;
-            }
-            Err(error) => error,
-        };
-        let named = |id: &Id| self.tasks[*id].name == **error.origin();
-        let by = |right: &dyn Fn(&Task) -> bool| {
-            let all = self.ancestors(id);
-            all.iter().any(|id| named(id) && right(&self.tasks[*id]))
-        };
-        let right = match error.kind() {
-            ErrorKind::Failed => by(&|task| task.ended == Some(End::Error)),
-            ErrorKind::Panicked => by(&|task| task.ended == Some(End::Panic)),
-            ErrorKind::Cancelled => by(&|task| task.cancelled),
-            ErrorKind::Closed => {
-                self.ancestors(id).iter().any(|id| self.closed[self.tasks[*id].client])
-            }
-            _ => false,
-        };
-        assert!(right, "t{id} gave {error:?}");
-        assert!(task.cancelled || task.ended != Some(End::Value), "t{id} gave {error:?}");
-    }
 }
 
 /// The code of a task.

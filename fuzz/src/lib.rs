@@ -13,6 +13,7 @@
 
 mod body;
 mod clients;
+mod clients_seen;
 mod inputs;
 mod listening;
 mod model;

@@ -1,0 +1,146 @@
+//! What the tasks of the target `clients` have seen, and what follows from that.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ensue::{Error, ErrorKind, Ref};
+
+use super::clients::{End, Id};
+
+/// What the tasks see.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) closed: [bool; 2],
+    pub(crate) values: isize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) client: usize,
+    pub(crate) inputs: Vec<Id>,
+    pub(crate) runs: usize,
+    /// Futures and functions there are of it.
+    pub(crate) alive: usize,
+    pub(crate) awaits: Option<Id>,
+    pub(crate) ended: Option<End>,
+    pub(crate) cancelled: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Seen>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Value(pub(crate) Id, Shared);
+
+impl Value {
+    pub(crate) fn new(id: Id, seen: &Shared) -> Self {
+        seen.lock().values += 1;
+        Self(id, seen.clone())
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.1.lock().values -= 1;
+    }
+}
+
+pub(crate) struct Alive(pub(crate) Id, pub(crate) Shared);
+
+impl Alive {
+    pub(crate) fn new(id: Id, seen: &Shared) -> Self {
+        seen.lock().tasks[id].alive += 1;
+        Self(id, seen.clone())
+    }
+}
+
+impl Clone for Alive {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.1.lock().tasks[self.0].alive -= 1;
+    }
+}
+
+impl Seen {
+    /// Whether a task waits for another one, over any number of steps.
+    pub(crate) fn waits(&self, from: Id, to: Id) -> bool {
+        let (mut next, mut seen) = (vec![from], HashSet::new());
+        while let Some(id) = next.pop() {
+            let task = &self.tasks[id];
+            if task.ended.is_some() || self.fails(id) || task.alive == 0 || !seen.insert(id) {
+                continue;
+            }
+            if id == to {
+                return true;
+            }
+            next.extend(task.awaits);
+            if task.runs == 0 {
+                next.extend(&task.inputs);
+            }
+        }
+        false
+    }
+
+    fn fails(&self, id: Id) -> bool {
+        let task = &self.tasks[id];
+        task.cancelled
+            || task.ended.is_some_and(|end| end != End::Value)
+            || task.runs == 0 && task.inputs.iter().any(|input| self.fails(*input))
+    }
+
+    fn ancestors(&self, id: Id) -> Vec<Id> {
+        let mut all = vec![id];
+        let mut at = 0;
+        while at < all.len() {
+            all.extend(self.tasks[all[at]].inputs.iter().copied());
+            at += 1;
+        }
+        all
+    }
+
+    pub(crate) fn check(&self, id: Id, result: &std::result::Result<Ref<Value>, Error>) {
+        let task = &self.tasks[id];
+        let error = match result {
+            Ok(value) => {
+                assert_eq!((value.0, task.ended), (id, Some(End::Value)), "the value of t{id}");
+                return;
+            }
+            Err(error) => error,
+        };
+        let named = |id: &Id| self.tasks[*id].name == **error.origin();
+        let by = |right: &dyn Fn(&Task) -> bool| {
+            let all = self.ancestors(id);
+            all.iter().any(|id| named(id) && right(&self.tasks[*id]))
+        };
+        let right = match error.kind() {
+            ErrorKind::Failed => by(&|task| task.ended == Some(End::Error)),
+            ErrorKind::Panicked => by(&|task| task.ended == Some(End::Panic)),
+            ErrorKind::Cancelled => by(&|task| task.cancelled),
+            ErrorKind::Closed => {
+                self.ancestors(id).iter().any(|id| self.closed[self.tasks[*id].client])
+            }
+            _ => false,
+        };
+        assert!(right, "t{id} gave {error:?}");
+        assert!(task.cancelled || task.ended != Some(End::Value), "t{id} gave {error:?}");
+    }
+}
