@@ -5,8 +5,10 @@
 //! should happen; what is looked at after each step is checked against it. A run that fails prints the
 //! script with its seed, and what happened step by step; one that hangs does with `FUZZ_TRACE=1`.
 //!
-//! `cargo +nightly fuzz run schedule` runs a target. The library needs neither nightly nor a fuzzer, and is
-//! part of the crate's tests: see
+//! `cargo +nightly fuzz run schedule FOUND fuzz/corpus/schedule -- -entropic=0 -max_len=1024` runs a target and
+//! puts new inputs into the folder FOUND. Weighing inputs by their rare features, which `-entropic=0` turns off,
+//! takes libFuzzer longer than the runs do, there are so many features. A dictionary is of no use, since a script
+//! has no words. The library needs neither nightly nor a fuzzer, and is part of the crate's tests: see
 //! `tests/fuzz_corpus.rs`.
 
 #![allow(unreachable_pub)] // it's a module there
