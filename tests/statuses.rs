@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use ensue::{Client, Events, Retry, Status, Status::*};
@@ -80,5 +82,39 @@ fn all_who_listen_are_told_until_they_go() {
         run_until_idle(&client);
         assert_eq!(told(&mut second, &x.key()), [Ready, Running, Finished]);
         assert_eq!(second.missed(), 0);
+    });
+}
+
+#[test]
+fn a_waker_of_events_may_call_the_engine() {
+    struct Calls(Client);
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.spawn(async {}).detach();
+        }
+    }
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let mut events = client.events();
+        let waker = Arc::new(Calls(client.clone())).into();
+        assert!(events.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(client.spawn(async { 1 }).result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_waker_of_events_that_panics_hurts_no_task() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("waker"));
+        }
+    }
+    bounded(|| {
+        let client = Client::builder().seed(1).on_unobserved(|_| ()).build();
+        let mut events = client.events();
+        let waker = Arc::new(Panics).into();
+        assert!(events.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(client.spawn(async { 1 }).result().unwrap(), 1);
     });
 }
