@@ -95,6 +95,7 @@ mod as_completed;
 mod attempt;
 mod blocking;
 mod body;
+mod builder;
 mod client;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
@@ -120,7 +121,8 @@ mod wait;
 pub use as_completed::{AsCompleted, WithResults, as_completed};
 pub use attempt::{Often, Once};
 pub use blocking::is_cancelled;
-pub use client::{Builder, Client, Worker};
+pub use builder::Builder;
+pub use client::{Client, Worker};
 pub use engine::timer::{Sleep, sleep};
 pub use engine::typed::Ref;
 pub use error::{Error, ErrorKind, IntoFailure};

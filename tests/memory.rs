@@ -2,47 +2,20 @@
 //!
 //! All in one test, because the allocator counts for the whole process.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use allocator::{allocations, bytes};
 use ensue::{Client, as_completed, gather};
 use futures::executor::block_on;
 use futures::{StreamExt, stream};
 use smol::future::yield_now;
 use support::hold::hold_worker;
 use support::{client_of, eventually, within};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is done by the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn bytes() -> usize {
-    BYTES.load(Ordering::Relaxed)
-}
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -53,9 +26,9 @@ const MANY: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
 
 /// How many allocations each of `n` tasks takes.
 fn allocations_each(n: usize, work: impl FnOnce()) -> f64 {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     work();
-    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / n as f64
+    (allocations() - before) as f64 / n as f64
 }
 
 fn a_submit_allocates_once() {

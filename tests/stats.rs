@@ -2,40 +2,19 @@
 //!
 //! What is measured is in one test, because the allocator counts for the whole process.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::pending;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use allocator::bytes;
 use ensue::{Client, Status, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
 use support::hold::Gate;
 use support::{bounded, client_of, eventually, run_what_is_ready, within};
-
-struct Counting;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is done by the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -225,7 +204,7 @@ fn a_million_recorded_tasks_take_bounded_memory_and_leave_none_behind() {
             }));
         };
         // Other tests of this process may be under way: theirs are some megabytes.
-        let before = BYTES.load(Ordering::Relaxed);
+        let before = bytes();
         let client = Client::builder().workers(2).observe().build();
         let events = client.events();
         run(&client, TASKS);
@@ -234,11 +213,9 @@ fn a_million_recorded_tasks_take_bounded_memory_and_leave_none_behind() {
         let stats = client.stats();
         assert_eq!((stats.submitted, stats.finished, stats.left), (TASKS, TASKS, 0));
         drop(graph);
-        let during = BYTES.load(Ordering::Relaxed).saturating_sub(before);
+        let during = bytes().saturating_sub(before);
         assert!(during < 200_000_000, "{during} bytes for a record");
         drop((client, events));
-        eventually("the record is gone", || {
-            BYTES.load(Ordering::Relaxed).saturating_sub(before) < 40_000_000
-        });
+        eventually("the record is gone", || bytes().saturating_sub(before) < 40_000_000);
     });
 }

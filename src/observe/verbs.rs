@@ -52,7 +52,7 @@ impl Client {
     /// ```
     #[cfg(feature = "metrics")]
     pub fn metrics(&self) -> crate::Metrics {
-        crate::Metrics::new(&self.core().to_ref())
+        crate::Metrics::new(self.core())
     }
 
     /// The tasks there are and were, and what leads from one to the other: a snapshot.
