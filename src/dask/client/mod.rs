@@ -1,0 +1,1 @@
+//! The client: verbs, and the link to the scheduler below them.

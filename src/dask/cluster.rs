@@ -1,0 +1,1 @@
+//! A scheduler and workers of its own, for trying things out and for tests.

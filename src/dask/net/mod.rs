@@ -1,0 +1,1 @@
+//! Connections: addresses, TLS, messages in and out, and the thread that drives them.

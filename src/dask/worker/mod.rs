@@ -1,0 +1,1 @@
+//! A worker that joins a scheduler and runs registered functions.
