@@ -2,10 +2,15 @@
 
 mod client;
 mod cluster;
-mod codec;
-mod net;
-mod registry;
 #[doc(hidden)]
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
+pub mod codec;
+mod net;
+#[cfg_attr(not(test), expect(dead_code))] // until the worker uses it
+mod registry;
+#[doc(hidden)]
+// as `codec`
 pub mod wire;
 mod worker;
+
+pub use registry::Registry;
