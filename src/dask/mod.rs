@@ -13,4 +13,6 @@ mod registry;
 pub mod wire;
 mod worker;
 
+pub use client::python::PythonInputs;
+pub use codec::Plain;
 pub use registry::Registry;
