@@ -1,5 +1,6 @@
 //! The same verbs on a stock Dask cluster.
 
+#[allow(dead_code, reason = "the verbs will use it all")]
 mod client;
 mod cluster;
 mod codec;
