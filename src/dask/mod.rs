@@ -1,10 +1,12 @@
 //! The same verbs on a stock Dask cluster.
 
+#[allow(dead_code, reason = "the verbs will use it all")]
 mod client;
 mod cluster;
 #[doc(hidden)]
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
 pub mod codec;
+#[allow(dead_code, unused_imports, reason = "the client and the worker will use it all")]
 mod net;
 #[cfg_attr(not(test), expect(dead_code))] // until the worker uses it
 mod registry;
@@ -15,4 +17,5 @@ mod worker;
 
 pub use client::python::PythonInputs;
 pub use codec::Plain;
+pub use net::{Tls, TlsError};
 pub use registry::Registry;

@@ -1,4 +1,11 @@
 //! The client: verbs, and the link to the scheduler below them.
 
-#[cfg_attr(not(test), expect(dead_code))] // until there's a verb for it
+mod connect;
+mod fetch;
+mod link;
+mod outbox;
 pub(crate) mod python;
+mod remote;
+
+#[cfg(test)]
+mod live;
