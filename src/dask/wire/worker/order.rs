@@ -64,7 +64,7 @@ pub struct Compute {
 }
 
 /// What one of our functions is to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rust {
     /// What it's registered as.
     pub function: String,
