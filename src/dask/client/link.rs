@@ -272,9 +272,11 @@ impl Core {
         let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
         for event in events {
             match event {
-                Event::InMemory { key, .. } => concerned.extend(state.find(&key, Said::InMemory)),
+                Event::InMemory { key, is_partial, .. } => {
+                    concerned.extend(state.find(&key, Said::InMemory { is_partial }));
+                }
                 Event::Erred { key, exception, .. } => {
-                    let found = state.find(&key, Said::InMemory);
+                    let found = state.find(&key, Said::Lost);
                     concerned.extend(
                         found.map(|(remote, _)| {
                             (remote, Said::Erred(failure::exception(&exception)))
@@ -517,7 +519,7 @@ fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
 
 /// What was said of a task.
 enum Said {
-    InMemory,
+    InMemory { is_partial: bool },
     Erred(Exception),
     Lost,
     Retried,
@@ -528,7 +530,7 @@ impl Said {
     fn tell(self, remote: &Remote) {
         let record = remote.record();
         match self {
-            Self::InMemory => record.in_memory(),
+            Self::InMemory { is_partial } => record.in_memory(is_partial),
             Self::Erred(exception) => record.erred(exception),
             Self::Lost => record.lost(),
             Self::Retried => record.retried(),
