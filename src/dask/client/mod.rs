@@ -4,6 +4,7 @@ mod connect;
 mod fetch;
 mod link;
 mod outbox;
+pub(crate) mod python;
 mod remote;
 
 #[cfg(test)]
