@@ -60,6 +60,8 @@ pub(crate) struct OwnedAnnotations {
     pub(crate) resources: Vec<(Arc<str>, f64)>,
     pub(crate) workers: Vec<Arc<str>>,
     pub(crate) allow_other_workers: bool,
+    /// In seconds.
+    pub(crate) timeout: Option<f64>,
 }
 
 impl Spec {
@@ -113,6 +115,7 @@ impl Spec {
             resources: &resources,
             workers: &workers,
             allow_other_workers: annotations.allow_other_workers,
+            timeout: annotations.timeout,
         };
         match call {
             OwnedCall::Python { module, name, args } => {
@@ -122,6 +125,26 @@ impl Spec {
             OwnedCall::Rust { function, args, inputs } => {
                 let inputs: Vec<_> = inputs.iter().map(|key| &**key).collect();
                 graph.add(key, &Call::Rust { function, args, inputs: &inputs }, &annotations);
+            }
+        }
+    }
+}
+
+impl From<Arg<'_>> for OwnedArg {
+    fn from(arg: Arg<'_>) -> Self {
+        match arg {
+            Arg::None => Self::None,
+            Arg::Bool(it) => Self::Bool(it),
+            Arg::Int(it) => Self::Int(it),
+            Arg::Float(it) => Self::Float(it),
+            Arg::Str(it) => Self::Str(it.to_owned()),
+            Arg::Bytes(it) => Self::Bytes(Bytes::copy_from_slice(it)),
+            Arg::Result(key) => Self::Result(key.into()),
+            Arg::List(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Arg::Tuple(items) => Self::Tuple(items.into_iter().map(Self::from).collect()),
+            Arg::Dict(entries) => {
+                let entries = entries.into_iter();
+                Self::Dict(entries.map(|(key, value)| (key.into(), value.into())).collect())
             }
         }
     }
