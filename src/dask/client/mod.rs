@@ -9,3 +9,5 @@ mod remote;
 
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod tests;
