@@ -11,6 +11,8 @@ mod options;
 mod outbox;
 mod python;
 mod remote;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use std::future::{Future, IntoFuture};
