@@ -17,3 +17,4 @@ mod worker;
 
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
+pub use worker::{Running, Worker, WorkerError};
