@@ -361,7 +361,7 @@ impl Worker {
         let size = result.len() as u64;
         self.store.lock().unwrap().insert(task.key.clone(), Serialized::bytes(result));
         let took = Span { start: now() - 0.1, stop: now() };
-        self.stream.batch(|to| report::finished(to, &run(task), size, took));
+        self.stream.batch(|to| report::finished(to, &run(task), size, false, took));
     }
 
     fn fail(&mut self, task: &Compute, text: &str) {

@@ -21,3 +21,4 @@ pub use codec::Plain;
 pub use failed::Failed;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
+pub use worker::{Running, Worker, WorkerError};
