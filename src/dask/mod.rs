@@ -2,13 +2,18 @@
 
 mod client;
 mod cluster;
-mod codec;
-#[allow(dead_code, unused_imports, reason = "the client and the worker will use it all")]
-mod net;
-mod registry;
 #[doc(hidden)]
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
+pub mod codec;
+#[allow(dead_code, unused_imports, reason = "the client and the worker will use it all")]
+mod net;
+#[allow(dead_code)] // until the client uses it
+mod registry;
+#[doc(hidden)]
+// as `codec`
 pub mod wire;
+#[allow(dead_code)] // until it's whole
 mod worker;
 
 pub use net::{Tls, TlsError};
+pub use registry::Registry;

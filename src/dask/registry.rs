@@ -1,1 +1,340 @@
-//! The functions that can be called by name.
+//! Functions that are known by name, and the work that calling one is.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_lite::future::yield_now;
+
+use super::codec::{self, Arguments, Batch, Inputs, Problem, ProblemKind, short};
+use super::wire::serialized::Serialized;
+use crate::error::IntoFailure;
+use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
+
+/// What comes before a function's name where it's to be called many times.
+const MANY: char = '*';
+/// How long calls of a batch go on without letting others run.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Functions that can be called from other machines, by name.
+///
+/// Client and workers are given the same ones, usually by being the same program. A function's name is its path, so
+/// it must be a function that has one: an `fn` item, which captures nothing, and no closure.
+///
+/// ```
+/// use std::num::ParseIntError;
+///
+/// use ensue::dask::Registry;
+///
+/// async fn inc(x: u64) -> u64 {
+///     x + 1
+/// }
+///
+/// async fn parse(text: String) -> Result<u64, ParseIntError> {
+///     text.parse()
+/// }
+///
+/// fn checksum(bytes: Vec<u8>) -> u64 {
+///     bytes.iter().map(|byte| u64::from(*byte)).sum()
+/// }
+///
+/// let registry = Registry::new().add(inc).try_add(parse).add_blocking(checksum);
+/// assert!(registry.contains(inc));
+/// ```
+#[derive(Clone, Default)]
+pub struct Registry {
+    functions: Arc<BTreeMap<&'static str, Arc<dyn Function>>>,
+}
+
+/// A call that is ready to be made. The arguments are read when it runs.
+pub(crate) enum Work {
+    /// By polling it.
+    Async(Pin<Box<dyn Future<Output = Result<Serialized, Problem>> + Send>>),
+    /// On a thread that may block.
+    Blocking(Box<dyn FnOnce() -> Result<Serialized, Problem> + Send>),
+}
+
+/// A function whose types aren't known.
+trait Function: Send + Sync {
+    /// Calls it once, or, as `many`, with each of the arguments in a list.
+    fn work(&self, many: bool, args: Bytes, inputs: Vec<Serialized>) -> Work;
+}
+
+impl Registry {
+    /// Without functions.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an async function. Adding one again changes nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it's a closure, which has no name of its own. One that captures something doesn't compile.
+    #[must_use]
+    #[expect(clippy::should_implement_trait)] // nobody takes it for a sum
+    pub fn add<F, A>(self, function: F) -> Self
+    where
+        F: PortableFn<A> + Sync,
+        A: Arguments,
+    {
+        self.insert::<F>(Async {
+            name: type_name::<F>(),
+            call: move |args| {
+                let value = function.call(args);
+                async { Ok(value.await) }
+            },
+            args: PhantomData::<fn(A)>,
+        })
+    }
+
+    /// Adds an async function that returns a `Result`; an `Err` fails the task.
+    ///
+    /// # Panics
+    ///
+    /// As [`add`](Self::add) does.
+    #[must_use]
+    pub fn try_add<F, A, T, E, M>(self, function: F) -> Self
+    where
+        F: TaskFn<A, Output = Result<T, E>> + Copy + Sync,
+        A: Arguments,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.insert::<F>(Async {
+            name: type_name::<F>(),
+            call: move |args| {
+                let value = function.call(args);
+                async { value.await.map_err(failed) }
+            },
+            args: PhantomData::<fn(A)>,
+        })
+    }
+
+    /// Adds a plain function, which may block the thread it's called on.
+    ///
+    /// # Panics
+    ///
+    /// As [`add`](Self::add) does.
+    #[must_use]
+    pub fn add_blocking<F, A>(self, function: F) -> Self
+    where
+        F: BlockingFn<A, Output: Portable> + Copy + Sync,
+        A: Arguments,
+    {
+        self.insert::<F>(Blocking {
+            name: type_name::<F>(),
+            call: move |args| Ok(function.call(args)),
+            args: PhantomData::<fn(A)>,
+        })
+    }
+
+    /// Adds a plain function that returns a `Result`; an `Err` fails the task.
+    ///
+    /// # Panics
+    ///
+    /// As [`add`](Self::add) does.
+    #[must_use]
+    pub fn try_add_blocking<F, A, T, E, M>(self, function: F) -> Self
+    where
+        F: BlockingFn<A, Output = Result<T, E>> + Copy + Sync,
+        A: Arguments,
+        T: Portable,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.insert::<F>(Blocking {
+            name: type_name::<F>(),
+            call: move |args| function.call(args).map_err(failed),
+            args: PhantomData::<fn(A)>,
+        })
+    }
+
+    fn insert<F>(mut self, function: impl Function + 'static) -> Self {
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "a function that is called by name can't capture anything, nor be a function pointer: \
+                 give the `fn` itself, and what it would capture as arguments"
+            );
+        }
+        let name = type_name::<F>();
+        assert!(
+            !name.contains("{{closure}}"),
+            "`{name}` is a closure, which other machines can't call by name: write an `fn` with its \
+             body, and add that"
+        );
+        Arc::make_mut(&mut self.functions).insert(name, Arc::new(function));
+        self
+    }
+
+    /// Whether it has the function.
+    pub fn contains<F>(&self, _function: F) -> bool {
+        self.functions.contains_key(type_name::<F>())
+    }
+
+    /// The names of its functions, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.functions.keys().copied()
+    }
+
+    /// What a function is called on the wire, if it may be called there: workers that are given the same
+    /// functions know it.
+    pub(crate) fn name_of<F>(&self) -> Result<&'static str, Problem> {
+        let name = type_name::<F>();
+        if self.functions.contains_key(name) {
+            return Ok(name);
+        }
+        let text = if size_of::<F>() > 0 || name.contains("{{closure}}") {
+            format!(
+                "`{name}` can't be called on other machines, since it isn't an `fn` with a name that \
+                 captures nothing: write one, and add it to the registry"
+            )
+        } else {
+            unregistered(name)
+        };
+        Err(Problem::new(ProblemKind::Unregistered, text))
+    }
+
+    /// What is to be done for a call. `args` and `inputs` are as the client has sent them, the latter being the
+    /// results of the task's inputs in order.
+    pub(crate) fn work(
+        &self,
+        name: &str,
+        args: Bytes,
+        inputs: Vec<Serialized>,
+    ) -> Result<Work, Problem> {
+        let (name, many) = match name.strip_prefix(MANY) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        match self.functions.get(name) {
+            Some(function) => Ok(function.work(many, args, inputs)),
+            None => Err(Problem::new(ProblemKind::Unregistered, unregistered(name))),
+        }
+    }
+}
+
+fn unregistered(name: &str) -> String {
+    let call = short(name);
+    format!(
+        "no function `{name}` is registered here: make the registry with `Registry::new().add({call})`, or \
+         with `try_add`, `add_blocking` or `try_add_blocking`, in the same way for client and workers"
+    )
+}
+
+/// What a function returned instead of a value, with what that stands on.
+fn failed<E: IntoFailure<M>, M>(error: E) -> Problem {
+    let cause = error.into_cause();
+    let mut text = cause.as_error().to_string();
+    let mut source = cause.as_error().source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        // Many say it themselves.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    Problem::new(ProblemKind::Failed, text)
+}
+
+struct Async<C, A> {
+    name: &'static str,
+    call: C,
+    args: PhantomData<fn(A)>,
+}
+
+impl<C, A, T, Fut> Function for Async<C, A>
+where
+    C: Fn(A) -> Fut + Copy + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, Problem>> + Send + 'static,
+    A: Arguments,
+    T: Portable,
+{
+    fn work(&self, many: bool, args: Bytes, inputs: Vec<Serialized>) -> Work {
+        let Self { name, call, .. } = *self;
+        if !many {
+            return Work::Async(Box::pin(async move {
+                let mut inputs = Inputs::new(inputs);
+                let arguments = codec::decode(name, &args, &mut inputs)?;
+                // They may be large, and the function may take long.
+                drop((args, inputs));
+                codec::write(call(arguments).await?)
+            }));
+        }
+        Work::Async(Box::pin(async move {
+            let mut batch = Batch::<T>::new(name, args, inputs)?;
+            let mut since = Instant::now();
+            while let Some(arguments) = batch.next() {
+                let result = call(arguments?).await;
+                batch.push(result)?;
+                if since.elapsed() > SLICE {
+                    yield_now().await;
+                    since = Instant::now();
+                }
+            }
+            Ok(batch.finish())
+        }))
+    }
+}
+
+struct Blocking<C, A> {
+    name: &'static str,
+    call: C,
+    args: PhantomData<fn(A)>,
+}
+
+impl<C, A, T> Function for Blocking<C, A>
+where
+    C: Fn(A) -> Result<T, Problem> + Copy + Send + Sync + 'static,
+    A: Arguments,
+    T: Portable,
+{
+    fn work(&self, many: bool, args: Bytes, inputs: Vec<Serialized>) -> Work {
+        let Self { name, call, .. } = *self;
+        if !many {
+            return Work::Blocking(Box::new(move || {
+                let mut inputs = Inputs::new(inputs);
+                let arguments = codec::decode(name, &args, &mut inputs)?;
+                drop((args, inputs));
+                codec::write(call(arguments)?)
+            }));
+        }
+        Work::Blocking(Box::new(move || {
+            let mut batch = Batch::<T>::new(name, args, inputs)?;
+            while let Some(arguments) = batch.next() {
+                batch.push(call(arguments?))?;
+                if is_cancelled() {
+                    return Err(Problem::new(ProblemKind::Failed, "it was cancelled"));
+                }
+            }
+            Ok(batch.finish())
+        }))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Async(_) => "Async",
+            Self::Blocking(_) => "Blocking",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

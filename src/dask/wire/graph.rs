@@ -70,6 +70,8 @@ pub struct Annotations<'a> {
     pub workers: &'a [&'a str],
     /// Others may, too, if none of those is there.
     pub allow_other_workers: bool,
+    /// How many seconds it may take, if it's one of ours; Dask has no such thing.
+    pub timeout: Option<f64>,
 }
 
 /// A graph, of which only the pickle is kept while tasks are added.
@@ -223,6 +225,10 @@ impl Annotations<'_> {
                     to.bytes(args);
                     to.str("deps");
                     to.list(|to| inputs.iter().for_each(|key| to.str(key)));
+                    if let Some(seconds) = self.timeout {
+                        to.str("timeout");
+                        to.float(seconds);
+                    }
                 });
             });
         }

@@ -45,9 +45,9 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, took: Span) {
     ]);
 }
 
-/// The task failed. Python gets a `RuntimeError` with the text.
-pub fn erred(to: &mut Batch, task: &Run<'_>, text: &str, took: Span) {
-    let exception = Serialized::bytes(pickle::runtime_error(text).into());
+/// The task failed. Python gets the exception of this name, one that comes with it, with the text.
+pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span) {
+    let exception = Serialized::bytes(pickle::builtin_error(class, text).into());
     let times = [Named(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
     to.push(&[
         ("op", &"task-erred"),

@@ -1,0 +1,182 @@
+//! Adding functions, and calling them as a worker does.
+
+use std::num::ParseIntError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_lite::future::{block_on, poll_once};
+use serde::Serialize;
+
+use super::*;
+use crate::dask::codec::{read, write};
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+async fn add(x: u64, y: u64) -> u64 {
+    x + y
+}
+
+async fn nothing() {}
+
+async fn parse(text: String) -> Result<u64, ParseIntError> {
+    text.parse()
+}
+
+fn total(of: Vec<u64>) -> u64 {
+    of.iter().sum()
+}
+
+fn checked(x: u64) -> Result<u64, String> {
+    if x == 3 { Err("three".to_owned()) } else { Ok(2 * x) }
+}
+
+async fn same<T: Portable>(value: T) -> T {
+    value
+}
+
+fn registry() -> Registry {
+    Registry::new()
+        .add(inc)
+        .add(add)
+        .add(nothing)
+        .add(same::<u8>)
+        .add(same::<Bytes>)
+        .try_add(parse)
+        .add_blocking(total)
+        .try_add_blocking(checked)
+}
+
+fn args(value: &impl Serialize) -> Bytes {
+    rmp_serde::to_vec(value).unwrap().into()
+}
+
+fn run(work: Work) -> Result<Serialized, Problem> {
+    match work {
+        Work::Async(work) => block_on(work),
+        Work::Blocking(work) => work(),
+    }
+}
+
+fn name<F>(_: F) -> &'static str {
+    type_name::<F>()
+}
+
+fn call<T: Portable, F>(function: F, args: Bytes, inputs: Vec<Serialized>) -> Result<T, Problem> {
+    let work = registry().work(name(function), args, inputs)?;
+    run(work).map(|result| read(&result).unwrap())
+}
+
+fn batch<T: Portable, F>(function: F, args: Bytes) -> Result<T, Problem> {
+    let work = registry().work(&format!("*{}", name(function)), args, vec![])?;
+    run(work).map(|result| read(&result).unwrap())
+}
+
+#[test]
+fn registered_functions_are_called() {
+    assert_eq!(call(inc, args(&(7,)), vec![]), Ok(8_u64));
+    assert_eq!(call(add, args(&(7, 8)), vec![]), Ok(15_u64));
+    assert_eq!(call(nothing, args(&[0_u8; 0]), vec![]), Ok(()));
+    assert_eq!(call(parse, args(&("12",)), vec![]), Ok(12_u64));
+    assert_eq!(call(total, args(&([1, 2, 3],)), vec![]), Ok(6_u64));
+    assert_eq!(call(checked, args(&(4,)), vec![]), Ok(8_u64));
+    assert_eq!(call(same::<u8>, args(&(4,)), vec![]), Ok(4_u8));
+    let place = Bytes::from_static(&[0x91, 0xd6, 1, 0, 0, 0, 0]);
+    assert_eq!(call(inc, place.clone(), vec![write(7_u64).unwrap()]), Ok(8_u64));
+    let large = Bytes::from(vec![1; 1 << 20]);
+    let got: Bytes = call(same::<Bytes>, place, vec![write(large.clone()).unwrap()]).unwrap();
+    assert_eq!(got.as_ptr(), large.as_ptr());
+}
+
+#[test]
+fn what_goes_wrong_is_told_apart() {
+    let failed = call::<u64, _>(parse, args(&("x",)), vec![]).unwrap_err();
+    assert_eq!(
+        (failed.kind, &*failed.text),
+        (ProblemKind::Failed, "invalid digit found in string")
+    );
+    let failed = call::<u64, _>(checked, args(&(3,)), vec![]).unwrap_err();
+    assert_eq!((failed.kind, &*failed.text), (ProblemKind::Failed, "three"));
+    let text = write("b".to_owned()).unwrap();
+    let place = Bytes::from_static(&[0x91, 0xd6, 1, 0, 0, 0, 0]);
+    let mismatch = call::<u64, _>(inc, place, vec![text]).unwrap_err();
+    assert_eq!(mismatch.kind, ProblemKind::Mismatch);
+    let called = name(inc);
+    assert_eq!(mismatch.text, format!("argument 1 of `{called}` is a `String`, not a `u64`"));
+    let unknown = Registry::new().work("my::inc", Bytes::new(), vec![]).unwrap_err();
+    assert_eq!(unknown.kind, ProblemKind::Unregistered);
+    assert!(unknown.text.contains("`my::inc`") && unknown.text.contains(".add(inc)"), "{unknown}");
+}
+
+#[test]
+fn nothing_is_read_before_it_runs() {
+    for function in [name(inc), name(total)] {
+        drop(registry().work(function, Bytes::from_static(b"\xc1"), vec![]).unwrap());
+    }
+}
+
+#[test]
+fn batches_are_run_in_order_and_fail_whole() {
+    assert_eq!(batch(inc, args(&[(1,), (2,), (3,)])), Ok(vec![2_u64, 3, 4]));
+    assert_eq!(batch(checked, args(&[(1,), (2,)])), Ok(vec![2_u64, 4]));
+    assert_eq!(batch(nothing, args(&[[0_u8; 0]; 2])), Ok(vec![(), ()]));
+    assert_eq!(batch(inc, args(&[0_u8; 0])), Ok(Vec::<u64>::new()));
+    let failed = batch::<Vec<u64>, _>(checked, args(&[(1,), (2,), (3,), (4,)])).unwrap_err();
+    assert_eq!((failed.kind, &*failed.text), (ProblemKind::Failed, "call 3 of 4: three"));
+    let called = name(inc);
+    let wrong = batch::<Vec<u64>, _>(inc, args(&[(1, 1)])).unwrap_err();
+    assert_eq!(wrong.text, format!("call 1 of 1: `{called}` takes 1 argument, and got 2"));
+    let wrong = batch::<Vec<u64>, _>(inc, Bytes::from_static(&[0x93, 0x91, 1])).unwrap_err();
+    assert!(wrong.text.contains("too early"), "{wrong}");
+    let result = run(registry().work(&format!("*{called}"), args(&[(1,)]), vec![]).unwrap());
+    assert_eq!(result.unwrap().header().unwrap().text("rust"), Some("[u64]"));
+}
+
+#[test]
+fn a_long_batch_lets_others_run() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    async fn slow(x: u8) -> u8 {
+        let start = Instant::now();
+        while start.elapsed() < SLICE / 4 {
+            std::hint::spin_loop();
+        }
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        x
+    }
+    let registry = Registry::new().add(slow);
+    let work = registry.work(&format!("*{}", name(slow)), args(&vec![(1_u8,); 100]), vec![]);
+    let Ok(Work::Async(mut work)) = work else { panic!("not async") };
+    let mut polls = 1;
+    while block_on(poll_once(&mut work)).is_none() {
+        polls += 1;
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed), 100);
+    assert!(polls > 10, "{polls} polls");
+}
+
+#[test]
+fn the_client_learns_what_it_may_call() {
+    let registry = registry();
+    assert!(registry.contains(inc) && !registry.contains(same::<u16>));
+    assert_eq!(registry.names().count(), 8);
+    assert_eq!(registry.clone().add(inc).names().count(), 8);
+    fn allowed<F>(registry: &Registry, _: F) -> Result<&'static str, Problem> {
+        registry.name_of::<F>()
+    }
+    assert_eq!(allowed(&registry, inc), Ok(name(inc)));
+    let problem = allowed(&registry, same::<u16>).unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Unregistered);
+    assert!(problem.text.contains(name(same::<u16>)), "{problem}");
+    let x = 5;
+    let problem = allowed(&registry, || x).unwrap_err();
+    assert!(problem.text.contains("{{closure}}") && problem.text.contains("captures"), "{problem}");
+    assert!(format!("{registry:?}").contains("parse"));
+}
+
+#[test]
+#[should_panic(expected = "write an `fn`")]
+fn closures_are_refused() {
+    let _ = Registry::new().add_blocking(|x: u64| x + 1);
+}
