@@ -1,5 +1,6 @@
 //! The same verbs on a stock Dask cluster.
 
+#[allow(dead_code, reason = "the verbs will use it all")]
 mod client;
 mod cluster;
 #[doc(hidden)]
@@ -15,5 +16,7 @@ pub mod wire;
 #[allow(dead_code)] // until it's whole
 mod worker;
 
+pub use client::python::PythonInputs;
+pub use codec::Plain;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;

@@ -2,6 +2,7 @@
 
 mod args;
 mod batch;
+mod encoder;
 mod places;
 mod problem;
 mod python;
@@ -10,6 +11,8 @@ mod value;
 
 pub use args::{Arguments, Inputs, Reader, decode};
 pub(crate) use batch::Batch;
+pub use encoder::{Encode, Encoder, Plain};
+pub(crate) use places::Place;
 pub(crate) use problem::short;
 pub use problem::{Misfit, Problem, ProblemKind};
 pub use value::{read, write};

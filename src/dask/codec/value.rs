@@ -58,13 +58,7 @@ impl<T: Portable> List<T> {
 
     /// One more value.
     pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
-        let mut value = Some(value);
-        // As a list of numbers, bytes would take more.
-        if let Some(bytes) = taken::<T, Vec<u8>>(&mut value) {
-            return append(&Bytes::from(bytes), &mut self.msgpack);
-        }
-        let Some(value) = value else { unreachable!("only bytes are taken") };
-        append(&value, &mut self.msgpack)
+        append_portable(value, &mut self.msgpack)
     }
 
     /// All of them.
@@ -74,7 +68,7 @@ impl<T: Portable> List<T> {
 }
 
 /// A value as msgpack, after what is there.
-pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
     let cannot = |why: &dyn std::fmt::Display| {
         let text = format!("a `{}` can't be sent: {why}", short(type_name::<T>()));
         Problem::new(ProblemKind::Unserializable, text)
@@ -91,10 +85,26 @@ pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), Pr
     Ok(())
 }
 
+/// The same, with bytes as bytes, where serde would make them a list of numbers.
+pub(super) fn append_portable<T: Portable>(value: T, to: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut value = Some(value);
+    if let Some(bytes) = taken::<T, Vec<u8>>(&mut value) {
+        return append(&Bytes::from(bytes), to);
+    }
+    let Some(value) = value else { unreachable!("only bytes are taken") };
+    append(&value, to)
+}
+
 /// Begins a list.
 pub(super) fn array(len: usize, to: &mut Vec<u8>) {
     let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no list in memory is so long"));
     written(rmp::encode::write_array_len(to, len));
+}
+
+/// Begins a map.
+pub(super) fn map(len: usize, to: &mut Vec<u8>) {
+    let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no map in memory is so large"));
+    written(rmp::encode::write_map_len(to, len));
 }
 
 /// Bytes, as what comes before them tells.
@@ -191,13 +201,15 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     Ok(Opened { rust, body })
 }
 
-/// Whether what was a `rust` can be read as a `T`.
+/// Whether what was a `rust` can be read as a `T`: it's that, or a list for a vector, or what is in an option,
+/// which is written as it is.
 pub(super) fn fits<T>(rust: &str) -> bool {
     let wanted = type_name::<T>();
-    // A list of values is read as a vector of them.
-    let items = |name| strip(name, "[", "]");
-    rust == wanted
-        || items(rust).is_some_and(|item| strip(wanted, "alloc::vec::Vec<", ">") == Some(item))
+    let is_list = || {
+        let item = strip(rust, "[", "]");
+        item.is_some() && strip(wanted, "alloc::vec::Vec<", ">") == item
+    };
+    rust == wanted || is_list() || strip(wanted, "core::option::Option<", ">") == Some(rust)
 }
 
 /// What the items of a list are called, if it was one of Rust's.
