@@ -152,7 +152,7 @@ impl Fetches {
             };
             match answer {
                 Ok(Data::Here(values)) => return self.lock().here(source, jobs, values),
-                Ok(Data::Busy) => drop(Timer::after(BUSY).await),
+                Ok(Data::Busy) => _ = Timer::after(BUSY).await,
                 Ok(Data::Missing(missing)) => {
                     // The others are there, and nothing was given of them.
                     let missing: HashSet<_> = missing.into_iter().collect();

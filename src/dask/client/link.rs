@@ -150,7 +150,7 @@ impl Link {
                 }
             }
         };
-        or(over, async { drop(Timer::after(FAREWELL).await) }).await;
+        or(over, async { _ = Timer::after(FAREWELL).await }).await;
     }
 
     /// Whether nothing can be submitted any more.

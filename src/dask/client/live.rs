@@ -183,7 +183,7 @@ fn figures(link: &Link) {
             }
             sum
         };
-        assert_eq!(within(60, link), (0..count as i64).sum());
+        assert_eq!(within(60, link), (0..count as i64).sum::<i64>());
         let gathered = start.elapsed();
         println!("  {count}: submitted {submitted:?}, ended {ended:?}, gathered {gathered:?}");
     }

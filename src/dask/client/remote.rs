@@ -93,7 +93,7 @@ impl Remote {
                 Found::Nowhere => {}
             }
             self.record.is_nowhere(version);
-            let again = async { drop(Timer::after(pause).await) };
+            let again = async { _ = Timer::after(pause).await };
             or(again, self.record.changed_since(version)).await;
             pause = (pause * 2).min(longest);
             self.link.core().report(&self.key);
