@@ -13,10 +13,10 @@ mod registry;
 #[doc(hidden)]
 // as `codec`
 pub mod wire;
-#[allow(dead_code)] // until it's whole
 mod worker;
 
 pub use client::python::PythonInputs;
 pub use codec::Plain;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
+pub use worker::{Running, Worker, WorkerError};

@@ -21,7 +21,7 @@ use ready::{Needs, Rank, Ready};
 
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::WhoHas;
-use crate::dask::wire::worker::order::{Compute, Order, Priority, Rust};
+use crate::dask::wire::worker::order::{Compute, Order, Rust};
 use crate::dask::wire::worker::report::{Span, Stolen};
 
 type Table<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
@@ -55,6 +55,9 @@ pub(crate) struct Counts {
     pub(crate) memory: usize,
     pub(crate) fetch: usize,
     pub(crate) flight: usize,
+    /// From how many workers something comes, and how much.
+    pub(crate) flights: usize,
+    pub(crate) flying_bytes: u64,
 }
 
 #[derive(Default)]
@@ -203,8 +206,16 @@ impl State {
 
     pub(crate) fn counts(&self) -> Counts {
         let (wanted, flight) = self.fetches.counts();
-        let executing = self.running.len();
-        Counts { ready: self.ready.len(), executing, fetch: wanted - flight, flight, ..self.counts }
+        let (flights, flying_bytes) = self.fetches.under_way();
+        Counts {
+            ready: self.ready.len(),
+            executing: self.running.len(),
+            fetch: wanted - flight,
+            flight,
+            flights,
+            flying_bytes,
+            ..self.counts
+        }
     }
 
     /// The tasks that run, and since when.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dask::wire::worker::order::Priority;
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
@@ -321,7 +322,7 @@ impl World {
                     assert!(self.running.contains_key(&attempt));
                 }
                 Action::Forget(key) => assert!(self.store.remove(&key), "{key:?} isn't stored"),
-                Action::Fetch(Fetch { flight, peer, keys }) => {
+                Action::Fetch(Fetch { flight, peer, keys, .. }) => {
                     assert!(&*peer != US && !keys.is_empty());
                     self.flights.insert(flight, keys);
                 }
