@@ -1,11 +1,11 @@
 //! The same verbs on a stock Dask cluster.
 
-#[allow(dead_code, reason = "the verbs will use it all")]
 mod client;
 mod cluster;
 #[doc(hidden)]
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
 pub mod codec;
+mod failed;
 #[allow(dead_code, unused_imports, reason = "the client and the worker will use it all")]
 mod net;
 #[allow(dead_code)] // until the client uses it
@@ -15,8 +15,9 @@ mod registry;
 pub mod wire;
 mod worker;
 
-pub use client::python::PythonInputs;
+pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
 pub use codec::Plain;
+pub use failed::Failed;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
 pub use worker::{Running, Worker, WorkerError};

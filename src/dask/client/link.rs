@@ -29,18 +29,29 @@ use crate::dask::wire::{WireKey, failure, unpack};
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long the other side may be silent where it owes an answer, or may take nothing.
-const SILENCE: Duration = Duration::from_secs(60);
-/// How often the scheduler hears that we are there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// When the scheduler is asked whether it's there: the stream of an idle one may be silent for ever.
-const DOUBT: Duration = Duration::from_secs(20);
 /// How long to gather what is submitted next, after something was sent.
 const GATHERING: Duration = Duration::from_millis(2);
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// When to offer data again, where there was no worker to take it.
 const OFFER: Duration = Duration::from_millis(500);
+
+/// How soon a scheduler is missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How often it hears that we are there.
+    pub(super) heartbeat: Duration,
+    /// After such a silence it's asked whether it's there: to an idle client it may have nothing to say for ever.
+    pub(super) doubt: Duration,
+    /// How long it may be silent where it owes an answer, or may take nothing.
+    pub(super) silence: Duration,
+}
+
+const PACE: Pace = Pace {
+    heartbeat: Duration::from_secs(5),
+    doubt: Duration::from_secs(20),
+    silence: Duration::from_secs(60),
+};
 
 /// A client of a scheduler. Clones are the same one, and when the last of them and the last task is dropped, the
 /// connection is closed.
@@ -64,6 +75,7 @@ pub(super) struct Core {
     address: String,
     id: String,
     forms: Forms,
+    pace: Pace,
     pool: Pool,
     state: Mutex<State>,
     /// Something waits to be said.
@@ -95,6 +107,15 @@ impl Link {
         tls: Option<&Tls>,
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
+        Self::connect_at(PACE, address, tls, timeout).await
+    }
+
+    pub(super) async fn connect_at(
+        pace: Pace,
+        address: &Address,
+        tls: Option<&Tls>,
+        timeout: Duration,
+    ) -> Result<Self, ConnectError> {
         let io = Io::start("ensue-dask").map_err(ConnectError::System)?;
         let (pool, scheduler) = (Pool::new(tls.cloned(), CONNECT), address.clone());
         let tls = tls.cloned();
@@ -105,6 +126,7 @@ impl Link {
             address: address.to_string(),
             id,
             forms,
+            pace,
             pool,
             state: Mutex::default(),
             filled: Notice::new(),
@@ -161,7 +183,8 @@ impl Link {
     /// What the scheduler says of itself and its workers.
     pub(crate) async fn identity(&self) -> Result<Map, NetError> {
         let core = self.inner.core.clone();
-        let ask = async move { core.pool.call(&core.address, call::identity(), SILENCE).await };
+        let ask =
+            async move { core.pool.call(&core.address, call::identity(), core.pace.silence).await };
         let answer = self.inner.io.spawn(ask).await?;
         call::map_reply(answer).map_err(|error| NetError::Handshake {
             address: self.inner.core.address.clone(),
@@ -272,9 +295,11 @@ impl Core {
         let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
         for event in events {
             match event {
-                Event::InMemory { key, .. } => concerned.extend(state.find(&key, Said::InMemory)),
+                Event::InMemory { key, is_partial, .. } => {
+                    concerned.extend(state.find(&key, Said::InMemory { is_partial }));
+                }
                 Event::Erred { key, exception, .. } => {
-                    let found = state.find(&key, Said::InMemory);
+                    let found = state.find(&key, Said::Lost);
                     concerned.extend(
                         found.map(|(remote, _)| {
                             (remote, Said::Erred(failure::exception(&exception)))
@@ -309,7 +334,7 @@ impl Core {
         let data = [(WireKey::from(&**key), value)];
         loop {
             let offer = call::scatter(&self.id, &data, None);
-            let answer = self.pool.call(&self.address, offer, SILENCE).await;
+            let answer = self.pool.call(&self.address, offer, self.pace.silence).await;
             let error = match answer.map(call::reply) {
                 Ok(Ok(_)) => {
                     self.lock().outbox.settle(key);
@@ -381,7 +406,7 @@ impl Core {
             let (message, is_full, is_last) =
                 (load.message(&self.forms), load.is_full(), load.is_last());
             drop(load);
-            if let Err(error) = writer.send_within(message, SILENCE).await {
+            if let Err(error) = writer.send_within(message, self.pace.silence).await {
                 return error.to_string();
             }
             if is_last {
@@ -417,16 +442,16 @@ impl Core {
     /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
     async fn beat(&self, heard: &Mutex<Instant>) -> String {
         loop {
-            Timer::after(HEARTBEAT).await;
+            Timer::after(self.pace.heartbeat).await;
             self.lock().outbox.push(Op::Heartbeat);
             self.filled.notify(1);
             self.pool.sweep();
             let since = *heard.lock().unwrap_or_else(PoisonError::into_inner);
-            if since.elapsed() < DOUBT {
+            if since.elapsed() < self.pace.doubt {
                 continue;
             }
             let echo = call::request("echo", &[("data", &1u64)]);
-            if let Err(error) = self.pool.call(&self.address, echo, SILENCE).await {
+            if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
                 return error.to_string();
             }
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -453,7 +478,8 @@ impl Core {
 
     async fn repeat_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
         let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        let answer = self.pool.call(&self.address, call::retry(&self.id, &names), SILENCE).await;
+        let answer =
+            self.pool.call(&self.address, call::retry(&self.id, &names), self.pace.silence).await;
         let answer = answer.map_err(|error| error.to_string())?;
         call::reply(answer).map_err(|error| error.to_string())?;
         let mut state = self.lock();
@@ -517,7 +543,7 @@ fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
 
 /// What was said of a task.
 enum Said {
-    InMemory,
+    InMemory { is_partial: bool },
     Erred(Exception),
     Lost,
     Retried,
@@ -528,7 +554,7 @@ impl Said {
     fn tell(self, remote: &Remote) {
         let record = remote.record();
         match self {
-            Self::InMemory => record.in_memory(),
+            Self::InMemory { is_partial } => record.in_memory(is_partial),
             Self::Erred(exception) => record.erred(exception),
             Self::Lost => record.lost(),
             Self::Retried => record.retried(),

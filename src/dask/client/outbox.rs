@@ -47,6 +47,8 @@ pub(crate) enum OwnedArg {
     Bytes(Bytes),
     /// The result of a task.
     Result(Arc<str>),
+    /// An item of the list that is the result of a task.
+    Item(Arc<str>, u32),
     List(Vec<OwnedArg>),
     Tuple(Vec<OwnedArg>),
     Dict(Vec<(OwnedArg, OwnedArg)>),
@@ -60,6 +62,7 @@ pub(crate) struct OwnedAnnotations {
     pub(crate) resources: Vec<(Arc<str>, f64)>,
     pub(crate) workers: Vec<Arc<str>>,
     pub(crate) allow_other_workers: bool,
+    pub(crate) timeout: Option<f64>,
 }
 
 impl Spec {
@@ -113,6 +116,7 @@ impl Spec {
             resources: &resources,
             workers: &workers,
             allow_other_workers: annotations.allow_other_workers,
+            timeout: annotations.timeout,
         };
         match call {
             OwnedCall::Python { module, name, args } => {
@@ -137,6 +141,7 @@ impl OwnedArg {
             Self::Str(it) => Arg::Str(it),
             Self::Bytes(it) => Arg::Bytes(it),
             Self::Result(key) => Arg::Result(key),
+            Self::Item(key, at) => Arg::Item(key, *at),
             Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
             Self::Tuple(items) => Arg::Tuple(items.iter().map(Self::borrow).collect()),
             Self::Dict(entries) => {
@@ -148,7 +153,7 @@ impl OwnedArg {
 
     fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
         match self {
-            Self::Result(key) => found.push(key),
+            Self::Result(key) | Self::Item(key, _) => found.push(key),
             Self::List(items) | Self::Tuple(items) => {
                 items.iter().for_each(|item| item.results(found));
             }
@@ -164,7 +169,7 @@ impl OwnedArg {
         match self {
             Self::Str(text) => text.len() + 5,
             Self::Bytes(bytes) => bytes.len() + 5,
-            Self::Result(key) => key.len() + 40,
+            Self::Result(key) | Self::Item(key, _) => key.len() + 60,
             Self::List(items) | Self::Tuple(items) => items.iter().map(Self::bytes).sum(),
             Self::Dict(entries) => {
                 entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()

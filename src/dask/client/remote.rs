@@ -69,6 +69,11 @@ impl Remote {
         self.record.outcome()
     }
 
+    /// Whether its worker has done only a part of what it was to do, and says so in the result.
+    pub(super) fn is_partial(&self) -> bool {
+        self.record.lock().is_partial
+    }
+
     /// Waits until its result is there, somewhere on the cluster, or it failed. Any number may wait.
     pub(crate) async fn ended(&self) -> Result<(), Failure> {
         self.record.ended().await
@@ -139,6 +144,7 @@ struct State {
     is_nowhere: bool,
     /// The scheduler has been asked to run it again, and what it says of its failure is old.
     is_retrying: bool,
+    is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -151,7 +157,8 @@ enum Phase {
 impl Record {
     pub(super) fn new(failed: Option<Failure>) -> Self {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
-        let state = State { phase, version: 0, is_nowhere: false, is_retrying: false };
+        let state =
+            State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
         Self { state: Mutex::new(state), changed: Event::new() }
     }
 
@@ -169,12 +176,13 @@ impl Record {
     }
 
     /// The result is there.
-    pub(super) fn in_memory(&self) {
+    pub(super) fn in_memory(&self, is_partial: bool) {
         self.change(|state| {
             if state.is_final() {
                 return false;
             }
             state.phase = Phase::InMemory;
+            state.is_partial = is_partial;
             state.version += 1;
             state.is_nowhere = false;
             state.is_retrying = false;
