@@ -4,12 +4,12 @@
 //! learns of anything. Under the lock nothing waits and no user code runs: it's dropped, and sent, afterwards.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_channel::{Receiver, Sender};
 use event_listener::Event;
 
-use super::error::WorkerError;
+use super::error::{Kind, WorkerError};
 use super::execute;
 use super::metrics::{Member, Samples};
 use super::spill::Directory;
@@ -27,6 +27,8 @@ use crate::{Client, Handle};
 
 /// What isn't said otherwise is told to the scheduler with this stimulus.
 const STIMULUS: &str = "worker";
+/// Where heartbeats have had no answer for so long, this worker was stopped, or cut off.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// A worker, to all its parts.
 pub(super) struct Core {
@@ -39,6 +41,8 @@ pub(super) struct Core {
     pub(super) member: Member,
     pub(super) limits: Limits,
     inner: Mutex<Inner>,
+    /// When the scheduler last answered to a heartbeat, and how long it wants to have none.
+    heard: Mutex<(Instant, Duration)>,
     /// There's something for the scheduler.
     pub(super) outgoing: Event,
     /// There's another time to wake up at.
@@ -150,6 +154,7 @@ impl Core {
             member: Member::new(),
             limits,
             inner,
+            heard: Mutex::new((Instant::now(), Duration::ZERO)),
             outgoing: Event::new(),
             due: Event::new(),
             crowded: Event::new(),
@@ -208,7 +213,9 @@ impl Core {
             Action::Report(report) => tell(&mut inner.outbox, report),
             Action::Leave(reason) => {
                 log::info!("{}: the scheduler says to leave: {reason}", self.me.address);
-                self.finish(Ok(()));
+                // It says so in the same words to a worker that it has taken for dead.
+                let is_forgotten = self.silence() > SILENCE && inner.state.status() == "running";
+                self.finish(if is_forgotten { Err(self.forgotten()) } else { Ok(()) });
             }
         }
     }
@@ -233,6 +240,22 @@ impl Core {
     /// The worker is to end like this, unless it's about to already.
     pub(super) fn finish(&self, result: Result<(), WorkerError>) {
         let _ = self.end.try_send(result);
+    }
+
+    /// The scheduler has answered, and waits for so long.
+    pub(super) fn hear(&self, interval: Duration) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), interval);
+    }
+
+    /// How long it has answered nothing, beyond what it wants.
+    pub(super) fn silence(&self) -> Duration {
+        let (heard, interval) = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.elapsed().saturating_sub(interval)
+    }
+
+    pub(super) fn forgotten(&self) -> WorkerError {
+        let (scheduler, address) = (self.me.scheduler.clone(), self.me.address.clone());
+        Kind::Forgotten { scheduler, address }.into()
     }
 
     /// Drops all tasks at their next await, and the threads they run on.

@@ -60,7 +60,6 @@ impl Core {
 /// Sends heartbeats until the scheduler doesn't know the worker any more, or is dead.
 pub(super) async fn beat(core: Arc<Core>, interval: f64) {
     let mut interval = seconds(interval);
-    let mut heard = Instant::now();
     loop {
         let begin = Instant::now();
         let executing: Vec<_> = {
@@ -77,16 +76,15 @@ pub(super) async fn beat(core: Arc<Core>, interval: f64) {
         match answer {
             Ok(Beat::Again(again)) => {
                 interval = seconds(again);
-                heard = Instant::now();
+                core.hear(interval);
             }
             Ok(Beat::Unknown) => {
-                let (scheduler, address) = (me.scheduler.clone(), me.address.clone());
-                return core.finish(Err(Kind::Forgotten { scheduler, address }.into()));
+                return core.finish(Err(core.forgotten()));
             }
             Err(error) => {
                 log::warn!("{}: no answer to a heartbeat: {error}", me.address);
-                if heard.elapsed() > DEAF {
-                    let (scheduler, after) = (me.scheduler.clone(), heard.elapsed());
+                if core.silence() > DEAF {
+                    let (scheduler, after) = (me.scheduler.clone(), core.silence());
                     return core.finish(Err(Kind::Deaf { scheduler, after }.into()));
                 }
             }

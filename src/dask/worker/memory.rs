@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use futures_lite::future::or;
 
-use super::core::{Core, Inner};
+use super::core::{Core, Limits};
 use super::store::Value;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::serialized::Serialized;
@@ -38,16 +38,28 @@ impl Core {
             }
         }
     }
+}
+
+/// What the process takes besides results.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unmanaged {
+    now: u64,
+    /// As much of it was there when no task ran: the program itself, and memory that the allocator keeps for
+    /// what comes. Waiting, and writing files, makes none of it free, so it counts for nothing.
+    idle: u64,
+}
+
+impl Unmanaged {
+    fn measure(&mut self, process: u64, managed: u64, is_idle: bool) {
+        self.now = process.saturating_sub(managed);
+        self.idle = if is_idle { self.now } else { self.idle.min(self.now) };
+    }
 
     /// How much too much is in memory, in bytes, and whether it's so much that nothing may begin.
-    fn pressure(&self, inner: &Inner) -> (u64, bool) {
-        let managed = inner.store.sizes().memory;
-        let process = self.member.share(self.samples.last().memory, managed);
-        // Where nothing is held and nothing runs, what the process takes can't become less by waiting.
-        let is_ours = managed > 0 || inner.state.counts().executing > 0;
-        let used = if is_ours { managed.max(process) } else { managed };
-        let excess = if used > self.limits.spill { used - self.limits.spill_to } else { 0 };
-        (excess.min(managed), used > self.limits.pause)
+    fn pressure(self, managed: u64, limits: &Limits) -> (u64, bool) {
+        let used = managed + (self.now - self.idle);
+        let excess = if used > limits.spill { used - limits.spill_to } else { 0 };
+        (excess.min(managed), used > limits.pause)
     }
 }
 
@@ -56,6 +68,7 @@ pub(super) async fn watch(core: Arc<Core>) {
     let mut respite: Option<Instant> = None;
     let mut was_full = false;
     let mut has_failed = false;
+    let mut unmanaged = Unmanaged::default();
     loop {
         let crowded = core.crowded.listen();
         let timer = async {
@@ -63,7 +76,11 @@ pub(super) async fn watch(core: Arc<Core>) {
         };
         or(timer, crowded).await;
         let may_write = respite.is_none_or(|until| until <= Instant::now());
-        let (excess, _) = core.pressure(&core.lock());
+        let managed = core.lock().store.sizes().memory;
+        let sample = core.samples.last();
+        let process = core.member.share(sample.memory, managed);
+        unmanaged.measure(process, managed, sample.is_idle);
+        let (excess, _) = unmanaged.pressure(managed, &core.limits);
         if excess > 0 && may_write {
             match spill(&core, excess).await {
                 Ok(()) => (respite, has_failed) = (None, false),
@@ -80,7 +97,7 @@ pub(super) async fn watch(core: Arc<Core>) {
             }
         }
         let is_full = core.with(|inner| {
-            let (_, is_full) = core.pressure(inner);
+            let (_, is_full) = unmanaged.pressure(inner.store.sizes().memory, &core.limits);
             inner.is_pressed = is_full;
             // The scheduler learns of it if it lasts.
             if is_full == was_full {
@@ -108,4 +125,37 @@ async fn spill(core: &Arc<Core>, excess: u64) -> std::io::Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_without_tasks_counts_for_nothing() {
+        let limits = Limits::of(1000);
+        let mut unmanaged = Unmanaged::default();
+        unmanaged.measure(5000, 0, true);
+        assert_eq!(unmanaged.pressure(600, &limits), (0, false));
+        unmanaged.measure(5300, 0, false);
+        assert_eq!(unmanaged.pressure(0, &limits), (0, false));
+        assert_eq!(unmanaged.pressure(410, &limits), (110, false));
+        unmanaged.measure(5800, 300, false);
+        assert_eq!(unmanaged.pressure(300, &limits), (200, false));
+        unmanaged.measure(6000, 100, false);
+        assert_eq!(unmanaged.pressure(100, &limits), (100, true));
+        // It has given memory back, and takes it again.
+        unmanaged.measure(100, 100, false);
+        unmanaged.measure(950, 100, false);
+        assert_eq!(unmanaged.pressure(100, &limits), (100, true));
+    }
+
+    #[test]
+    fn results_alone_can_be_too_much() {
+        let limits = Limits::of(1000);
+        let unmanaged = Unmanaged::default();
+        assert_eq!(unmanaged.pressure(700, &limits), (0, false));
+        assert_eq!(unmanaged.pressure(701, &limits), (101, false));
+        assert_eq!(unmanaged.pressure(801, &limits), (201, true));
+    }
 }

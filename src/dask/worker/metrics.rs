@@ -1,7 +1,7 @@
 //! How the machine and the process are, sampled off the thread that talks.
 
 use std::process;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -11,6 +11,7 @@ use sysinfo::{
     ProcessesToUpdate, System,
 };
 
+use super::core::Core;
 use crate::dask::wire::worker::register::Flow;
 
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ pub(super) struct Sample {
     pub(super) disk: Flow,
     /// Seconds between two looks at the sockets.
     pub(super) loop_interval: f64,
+    /// Whether no task ran.
+    pub(super) is_idle: bool,
 }
 
 /// The last sample, for whoever needs it.
@@ -49,19 +52,22 @@ impl Samples {
 }
 
 /// Takes samples until it's dropped.
-pub(super) async fn sample(samples: &Samples) {
+pub(super) async fn sample(core: Arc<Core>) {
     let mut sampler = blocking::unblock(Sampler::new).await;
+    let is_idle = || core.lock().state.counts().executing == 0;
     loop {
+        let was_idle = is_idle();
         let (back, mut sample) = blocking::unblock(move || {
             let sample = sampler.sample();
             (sampler, sample)
         })
         .await;
         sampler = back;
+        sample.is_idle = was_idle && is_idle();
         let begin = Instant::now();
         Timer::after(TICK).await;
         sample.loop_interval = begin.elapsed().as_secs_f64();
-        *samples.lock() = sample;
+        *core.samples.lock() = sample;
         Timer::after(INTERVAL).await;
     }
 }
@@ -113,6 +119,7 @@ impl Sampler {
             network: flow(&mut network),
             disk: flow(&mut disk),
             loop_interval: 0.0,
+            is_idle: false,
         }
     }
 }

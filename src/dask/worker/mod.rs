@@ -173,8 +173,7 @@ impl Worker {
         if !handles_signals {
             return running.ended().await;
         }
-        let mut signals =
-            Signals::new([Signal::Int, Signal::Term]).map_err(|error| Kind::Signals(error))?;
+        let mut signals = Signals::new([Signal::Int, Signal::Term]).map_err(Kind::Signals)?;
         let ended = async { Some(running.ended().await) };
         let told = async {
             signals.next().await;

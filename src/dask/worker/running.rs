@@ -37,11 +37,9 @@ impl Running {
         let serve = async move {
             match listener.serve(move |comm| serve::serve(served.clone(), comm)).await {}
         };
-        let sampled = core.clone();
-        let sample = async move { metrics::sample(&sampled.samples).await };
         let tasks = vec![
             io.spawn(serve),
-            io.spawn(sample),
+            io.spawn(metrics::sample(core.clone())),
             io.spawn(stream::listen(core.clone(), reader)),
             io.spawn(stream::report(core.clone(), writer)),
             io.spawn(stream::wake(core.clone())),

@@ -8,7 +8,6 @@ use async_io::Timer;
 use super::core::Core;
 use super::error::Kind;
 use crate::dask::net::{NetError, Reader, Writer};
-use crate::dask::wire::pack::Batch;
 use crate::dask::wire::unpack;
 use crate::dask::wire::worker::order::Order;
 
@@ -51,7 +50,7 @@ pub(super) async fn report(core: Arc<Core>, mut writer: Writer) {
         if let Some(next) = last.map(|last| last + PACE).filter(|next| *next > Instant::now()) {
             Timer::at(next).await;
         }
-        let batch = std::mem::replace(&mut core.lock().outbox, Batch::new());
+        let batch = std::mem::take(&mut core.lock().outbox);
         if let Err(error) = writer.send_within(batch.finish(), PATIENCE).await {
             // Mostly the reader says it better.
             Timer::after(Duration::from_millis(100)).await;
