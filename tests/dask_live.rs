@@ -3,6 +3,8 @@
 
 #[path = "dask/cluster.rs"]
 mod cluster;
+#[path = "dask/comm.rs"]
+mod comm;
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -12,7 +14,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cluster::{Cluster, Comm};
+use cluster::Cluster;
+use comm::Comm;
 use ensue::dask::wire::capabilities::{self, Forms, by_release};
 use ensue::dask::wire::client::{self, Event};
 use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};

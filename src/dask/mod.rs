@@ -13,7 +13,6 @@ mod registry;
 #[doc(hidden)]
 // as `codec`
 pub mod wire;
-#[allow(dead_code)] // until it's whole
 mod worker;
 
 pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
