@@ -196,9 +196,10 @@ fn records(log: &str) -> impl Iterator<Item = &str> {
     log.split("\n20").filter(|record| !record.is_empty())
 }
 
-/// A connection that ends while Dask writes to it is nothing bad, and Dask says so with a traceback.
+/// That a connection ended which Dask was about to write to is nothing bad, though it says so with a traceback.
 fn is_bad(record: &str) -> bool {
-    record.contains("Traceback") && !record.contains(" INFO - Batched Comm Closed ")
+    let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
+    record.contains("Traceback") && !expected.iter().any(|text| record.contains(text))
 }
 
 /// One of Dask's own programs.
