@@ -14,8 +14,8 @@ use futures_lite::future::or;
 
 use self::cluster::Cluster;
 use super::link::Link;
-use super::outbox::{OwnedAnnotations, OwnedArg, OwnedCall, Spec};
 use super::remote::{Failure, Remote};
+use super::spec::{OwnedAnnotations, OwnedArg, OwnedCall, Spec};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
 
