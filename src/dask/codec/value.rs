@@ -15,6 +15,7 @@ use super::problem::{Misfit, Problem, ProblemKind, short};
 use super::{python, scan};
 use crate::Portable;
 use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::value::Value;
 
 /// How many bytes of msgpack a value may have: lengths in it have 32 bits.
 const LONGEST: usize = u32::MAX as usize;
@@ -186,12 +187,11 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     }
     let header = object.header().map_err(|error| error.to_string())?;
     let rust = header.text("rust").map(str::to_owned);
-    if let ([frame], Some("msgpack"), None, None) = (
-        object.frames(),
-        header.text("serializer"),
-        header.get("compression"),
-        header.get("split-offsets"),
-    ) {
+    let codecs = header.get("compression").and_then(Value::items).unwrap_or_default();
+    let is_compressed = codecs.iter().any(|codec| *codec != Value::Nil);
+    if let ([frame], Some("msgpack"), false) =
+        (object.frames(), header.text("serializer"), is_compressed)
+    {
         return Ok(Opened { rust, body: Body::Msgpack(frame.clone()) });
     }
     let body = match object.content().map_err(|error| error.to_string())? {
