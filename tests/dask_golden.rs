@@ -86,6 +86,7 @@ fn graph() -> Graph {
         resources: &[("rust", 1.0)],
         workers: &["w1", "tcp://127.0.0.1:9"],
         allow_other_workers: true,
+        timeout: Some(2.5),
     };
     let call = |inputs| Call::Rust { function: "app::inc", args: b"\x91\xc0", inputs };
     graph.add("inc-1", &call(&[]), &Annotations { resources: &[("rust", 1.0)], ..plain });
@@ -183,8 +184,8 @@ fn workers() -> Vec<(&'static str, Outgoing)> {
     vec![
         ("register-worker", registration.message()),
         ("heartbeat-worker", heartbeat("tcp://127.0.0.1:1", 1.5, &metrics, &executing)),
-        ("task-finished", batch(|to| report::finished(to, &run, 9, took))),
-        ("task-erred", batch(|to| report::erred(to, &run, "it's broken", took))),
+        ("task-finished", batch(|to| report::finished(to, &run, 9, false, took))),
+        ("task-erred", batch(|to| report::erred(to, &run, "LookupError", "it's broken", took))),
         ("add-keys", batch(|to| report::has(to, &[tuple.clone(), inc.clone()], "s"))),
         ("release-worker-data", batch(|to| report::released(to, &tuple, "s"))),
         ("steal-response", batch(|to| report::stolen(to, &inc, Stolen::Ready, "steal-1"))),
@@ -198,8 +199,8 @@ fn workers() -> Vec<(&'static str, Outgoing)> {
         (
             "several",
             batch(|to| {
-                report::erred(to, &run, "one", took);
-                report::erred(to, &run, "two", took);
+                report::erred(to, &run, "RuntimeError", "one", took);
+                report::erred(to, &run, "RuntimeError", "two", took);
             }),
         ),
     ]

@@ -66,6 +66,7 @@ const OURS: Annotations<'static> = Annotations {
     retries: Some(1),
     workers: &[],
     allow_other_workers: false,
+    timeout: None,
 };
 
 /// Two tasks of ours, one of which needs the other, by way of all that has their results.
@@ -365,7 +366,7 @@ impl Worker {
 
     fn fail(&mut self, task: &Compute, text: &str) {
         let took = Span { start: now() - 0.1, stop: now() };
-        self.stream.batch(|to| report::erred(to, &run(task), text, took));
+        self.stream.batch(|to| report::erred(to, &run(task), "RuntimeError", text, took));
     }
 }
 

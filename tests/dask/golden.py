@@ -101,6 +101,7 @@ def check_graph(operation, frames):
         "fn": "app::inc",
         "args": b"\x91\xc0",
         "deps": ["inc-1", "add-1", "inc-1"],
+        "timeout": 2.5,
     }, annotations
     assert annotations["resources"] == {"inc-1": {"rust": 1}, "sum-1": {"rust": 1}}
     assert annotations["priority"] == {"sum-1": -3} and annotations["retries"] == {"sum-1": 2}
@@ -150,7 +151,7 @@ def check(name, frames):
         assert message["data"] == {"bytes": b"payload", "empty": b"", "msgpack": "text"}, message
     if name == "task-erred":
         error = distributed.protocol.pickle.loads(message[0]["exception"])
-        assert repr(error) == 'RuntimeError("it\'s broken")', error
+        assert repr(error) == 'LookupError("it\'s broken")', error
     if name == "several":
         errors = [distributed.protocol.pickle.loads(it["exception"]).args for it in message]
         assert errors == [("one",), ("two",)], errors

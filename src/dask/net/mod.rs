@@ -1,1 +1,21 @@
 //! Connections: addresses, TLS, messages in and out, and the thread that drives them.
+
+mod address;
+mod comm;
+mod error;
+mod io;
+mod listener;
+mod pool;
+mod socket;
+mod tls;
+
+pub(crate) use address::Address;
+pub(crate) use comm::{Comm, Reader, Writer};
+pub(crate) use error::NetError;
+pub(crate) use io::Io;
+pub(crate) use listener::Listener;
+pub(crate) use pool::{Lease, Pool};
+pub use tls::{Tls, TlsError};
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,8 @@ pub enum Arg<'a> {
     Bytes(&'a [u8]),
     /// The result of a task.
     Result(&'a str),
+    /// An item of the list that is the result of a task.
+    Item(&'a str, u32),
     List(Vec<Arg<'a>>),
     Tuple(Vec<Arg<'a>>),
     Dict(Vec<(Arg<'a>, Arg<'a>)>),
@@ -70,6 +72,8 @@ pub struct Annotations<'a> {
     pub workers: &'a [&'a str],
     /// Others may, too, if none of those is there.
     pub allow_other_workers: bool,
+    /// How many seconds it may take, if it's one of ours; Dask has no such thing.
+    pub timeout: Option<f64>,
 }
 
 /// A graph, of which only the pickle is kept while tasks are added.
@@ -223,6 +227,10 @@ impl Annotations<'_> {
                     to.bytes(args);
                     to.str("deps");
                     to.list(|to| inputs.iter().for_each(|key| to.str(key)));
+                    if let Some(seconds) = self.timeout {
+                        to.str("timeout");
+                        to.float(seconds);
+                    }
                 });
             });
         }
@@ -259,7 +267,7 @@ impl Call<'_> {
 impl Arg<'_> {
     fn has_result(&self) -> bool {
         match self {
-            Self::Result(_) => true,
+            Self::Result(_) | Self::Item(..) => true,
             Self::List(items) | Self::Tuple(items) => items.iter().any(Self::has_result),
             Self::Dict(entries) => {
                 entries.iter().any(|(key, value)| key.has_result() || value.has_result())
@@ -292,6 +300,13 @@ impl Arg<'_> {
             Self::Str(it) => to.str(it),
             Self::Bytes(it) => to.bytes(it),
             Self::Result(key) => to.call(TASKS, "TaskRef", |to| to.str(key)),
+            // A task within the task.
+            Self::Item(key, at) => to.call(TASKS, "Task", |to| {
+                to.none();
+                to.global("operator", "getitem");
+                Arg::Result(key).pickle_plain(to);
+                to.int((*at).into());
+            }),
             Self::List(items) => to.list(|to| items.iter().for_each(|item| item.pickle(to))),
             Self::Tuple(items) => to.tuple(|to| items.iter().for_each(|item| item.pickle(to))),
             Self::Dict(entries) => to.dict(|to| {

@@ -1,1 +1,3 @@
 //! A worker that joins a scheduler and runs registered functions.
+
+mod state;

@@ -7,4 +7,4 @@ mod write;
 
 pub use exception::{Exception, exception};
 pub use read::{Node, NodeId, Objects, read};
-pub use write::{Pickler, class, runtime_error};
+pub use write::{Pickler, builtin_error, class, runtime_error};

@@ -156,7 +156,12 @@ pub fn class(module: &str, name: &str) -> Vec<u8> {
 
 /// The pickle of a `RuntimeError`, which is what an error of ours is to Python.
 pub fn runtime_error(text: &str) -> Vec<u8> {
+    builtin_error("RuntimeError", text)
+}
+
+/// The pickle of an exception that comes with Python.
+pub fn builtin_error(class: &str, text: &str) -> Vec<u8> {
     let mut pickler = Pickler::new();
-    pickler.call("builtins", "RuntimeError", |args| args.str(text));
+    pickler.call("builtins", class, |args| args.str(text));
     pickler.finish()
 }

@@ -64,7 +64,7 @@ pub struct Compute {
 }
 
 /// What one of our functions is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rust {
     /// What it's registered as.
     pub function: String,
@@ -72,6 +72,8 @@ pub struct Rust {
     pub args: Bytes,
     /// In order.
     pub inputs: Vec<WireKey>,
+    /// How many seconds it may take.
+    pub timeout: Option<f64>,
 }
 
 /// The order in which tasks run: lower ones first, number by number.
@@ -162,7 +164,9 @@ impl Rust {
         let Value::Bin(args) = map.need("args")? else {
             return Err(WireError::malformed("`args` isn't bytes"));
         };
-        Ok(Self { function: map.need_text("fn")?, args, inputs: map.need_keys("deps")? })
+        let timeout = map.take("timeout").as_float().filter(|seconds| *seconds >= 0.0);
+        let (function, inputs) = (map.need_text("fn")?, map.need_keys("deps")?);
+        Ok(Self { function, args, inputs, timeout })
     }
 }
 
