@@ -69,15 +69,7 @@ impl<T: Portable> List<T> {
     /// One more value. If it can't be written, the list is what it was before.
     pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
         let start = self.msgpack.len();
-        let mut value = Some(value);
-        // As a list of numbers, bytes would take more.
-        let written = match taken::<T, Vec<u8>>(&mut value) {
-            Some(bytes) => append(&Bytes::from(bytes), &mut self.msgpack),
-            None => match value {
-                Some(value) => append(&value, &mut self.msgpack),
-                None => unreachable!("only bytes are taken"),
-            },
-        };
+        let written = append_portable(value, &mut self.msgpack);
         match &written {
             Ok(()) => self.len += 1,
             Err(_) => self.msgpack.truncate(start),
