@@ -13,7 +13,6 @@ mod registry;
 #[doc(hidden)]
 // as `codec`
 pub mod wire;
-#[allow(dead_code)] // until it's whole
 mod worker;
 
 pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
@@ -21,3 +20,4 @@ pub use codec::Plain;
 pub use failed::Failed;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
+pub use worker::{Running, Worker, WorkerError};
