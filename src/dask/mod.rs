@@ -16,6 +16,7 @@ pub mod wire;
 mod worker;
 
 pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
+pub use cluster::{ClusterError, LocalCluster, LocalClusterBuilder, Starting};
 pub use codec::Plain;
 pub use failed::Failed;
 pub use net::{Tls, TlsError};

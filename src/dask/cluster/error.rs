@@ -6,6 +6,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::dask::WorkerError;
+use crate::dask::net::NetError;
+
 /// Why a [`LocalCluster`](super::LocalCluster) didn't start. Its text says what to do.
 pub struct ClusterError(Box<Problem>);
 
@@ -20,6 +23,10 @@ pub(super) enum Problem {
     Folder(io::Error),
     /// The process of Dask ended before it was ready.
     Ended { what: &'static str, status: ExitStatus, log: String },
+    /// A worker in this process didn't join.
+    Worker(WorkerError),
+    /// The scheduler was there, and doesn't answer.
+    Scheduler(NetError),
     /// It's still there, but not ready.
     Slow { what: &'static str, after: Duration, log: String },
 }
@@ -58,6 +65,8 @@ impl fmt::Display for ClusterError {
             Problem::Folder(error) => {
                 write!(to, "the temporary folder for the cluster's logs can't be used: {error}")
             }
+            Problem::Worker(error) => write!(to, "a worker didn't join: {error}"),
+            Problem::Scheduler(error) => write!(to, "the scheduler doesn't answer: {error}"),
             Problem::Ended { what, status, log } => {
                 write!(to, "{what} ended ({status}) before it was ready. {}", Wrote(log))
             }
@@ -90,6 +99,8 @@ impl StdError for ClusterError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.0 {
             Problem::Start(_, error) | Problem::Folder(error) => Some(error),
+            Problem::Worker(error) => Some(error),
+            Problem::Scheduler(error) => Some(error),
             _ => None,
         }
     }

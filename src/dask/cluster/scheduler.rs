@@ -18,6 +18,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Stopped when dropped.
 pub(super) struct Scheduler {
+    #[expect(dead_code, reason = "it's there to be dropped")]
     process: Process,
     address: String,
     dashboard: Option<String>,
