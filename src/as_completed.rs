@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
+use slab::Slab;
 
 use crate::engine::sink::Sink;
 use crate::handle::AsHandle;
@@ -102,7 +103,7 @@ impl<T: 'static> AsCompleted<T> {
 
     /// The same stream with each handle's result beside it.
     pub fn with_results(self) -> WithResults<T> {
-        WithResults(self)
+        WithResults { completed: self, bringing: Sink::new(), brought: Slab::new() }
     }
 
     fn poll_pop(&mut self, poller: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
@@ -161,22 +162,27 @@ impl<T> fmt::Debug for AsCompleted<T> {
 
 /// A stream of handles with their results; made by [`AsCompleted::with_results`].
 #[must_use = "streams do nothing unless polled"]
-pub struct WithResults<T>(AsCompleted<T>);
+pub struct WithResults<T> {
+    completed: AsCompleted<T>,
+    /// Those whose values are elsewhere, on their way here: the tags are places in the next.
+    bringing: Sink<T>,
+    brought: Slab<Handle<T>>,
+}
 
 impl<T: 'static> WithResults<T> {
     /// Adds a handle, as [`AsCompleted::add`] does.
     pub fn add(&mut self, handle: impl AsHandle<Value = T>) {
-        self.0.add(handle);
+        self.completed.add(handle);
     }
 
     /// How many are still to come out.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.completed.len() + self.bringing.len()
     }
 
     /// Whether none is left to come out.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
@@ -185,19 +191,33 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match std::task::ready!(self.0.poll_pop(poller)) {
-                None => return Poll::Ready(None),
+            if let Poll::Ready(Some((typed, at))) = self.bringing.poll_pop(poller) {
+                let handle = self.brought.remove(at);
+                match typed.take_or_clone() {
+                    Err(_) if !handle.is_finished() => self.add(handle),
+                    result => return Poll::Ready(Some((handle, result))),
+                }
+                continue;
+            }
+            match std::task::ready!(self.completed.poll_pop(poller)) {
+                None if self.is_empty() => return Poll::Ready(None),
+                None => return Poll::Pending,
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
+                    None if handle.typed().is_elsewhere() => {
+                        let bringer = handle.typed().clone().here();
+                        let at = self.brought.insert(handle);
+                        self.bringing.add(bringer, at);
+                    }
                     // It was retried meanwhile.
-                    None => self.0.add(handle),
+                    None => self.add(handle),
                 },
             }
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        (self.len(), None)
     }
 }
 
@@ -209,6 +229,6 @@ impl<T: Clone + Send + Sync + 'static> FusedStream for WithResults<T> {
 
 impl<T> fmt::Debug for WithResults<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WithResults").field(&self.0).finish()
+        f.debug_tuple("WithResults").field(&self.completed).finish()
     }
 }

@@ -99,7 +99,7 @@ impl<T: 'static> Settling<T> {
         let mut sink = Sink::new();
         let mut slots = Vec::new();
         for handle in handles {
-            let typed = handle.into_handle().into_typed();
+            let typed = handle.into_handle().into_typed().here();
             slots.push(if typed.has_succeeded() {
                 Slot::Ended(typed)
             } else {

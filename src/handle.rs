@@ -163,7 +163,7 @@ impl<T: Clone + Send + Sync + 'static> Future for Handle<T> {
                 Poll::Ready(Ok(())) => {}
             }
             // A retry may have come between.
-            if let Some(result) = self.typed().try_take_or_clone() {
+            if let Some(result) = self.0.here().try_take_or_clone() {
                 self.0.set_delivered();
                 return Poll::Ready(result);
             }
@@ -202,7 +202,7 @@ impl<T: Send + Sync + 'static> Future for GetRef<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            if let Some(result) = handle.typed().try_ref() {
+            if let Some(result) = handle.0.here().try_ref() {
                 return Poll::Ready(result);
             }
         }

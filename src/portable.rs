@@ -6,6 +6,8 @@ use std::hash::{BuildHasher, Hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "dask")]
+use crate::dask::codec::{Encode, Encoder};
 use crate::error::IntoFailure;
 use crate::function::TaskFn;
 use crate::input::{Input, Inputs};
@@ -28,10 +30,18 @@ pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
 impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 
 /// An [`Input`] whose value is [`Portable`].
-pub trait PortableInput<T>: Input<T> {}
+pub trait PortableInput<T>: Input<T> {
+    #[cfg(feature = "dask")]
+    #[doc(hidden)]
+    fn encode(self, to: &mut Encoder);
+}
 
 /// [`Inputs`] whose values are [`Portable`].
-pub trait PortableInputs<A>: Inputs<A> {}
+pub trait PortableInputs<A>: Inputs<A> {
+    #[cfg(feature = "dask")]
+    #[doc(hidden)]
+    fn encode_all(self, to: &mut Encoder);
+}
 
 /// The verbs that all engines have, so that a program written against `&impl Engine` runs on any.
 ///
@@ -194,12 +204,22 @@ impl Engine for Client {
     }
 }
 
-impl<T: Portable> PortableInput<T> for T {}
+impl<T: Portable> PortableInput<T> for T {
+    #[cfg(feature = "dask")]
+    fn encode(self, to: &mut Encoder) {
+        to.portable(self);
+    }
+}
 
 /// Containers of handles, each with what it becomes.
 macro_rules! containers {
     ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
-        $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {})*
+        $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {
+            #[cfg(feature = "dask")]
+            fn encode(self, to: &mut Encoder) {
+                Encode::encode(self, to);
+            }
+        })*
     };
 }
 
@@ -230,24 +250,41 @@ containers! {
         &HashMap<K, Handle<T>, S> => HashMap<K, T, S>;
 }
 
-impl PortableInputs<()> for () {}
+impl PortableInputs<()> for () {
+    #[cfg(feature = "dask")]
+    fn encode_all(self, to: &mut Encoder) {
+        to.list(0);
+    }
+}
 
-impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {}
+impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
+    #[cfg(feature = "dask")]
+    fn encode_all(self, to: &mut Encoder) {
+        to.list(1);
+        self.encode(to);
+    }
+}
 
 macro_rules! tuples {
-    ($($A:ident $X:ident),*) => {
-        impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {}
+    ($count:literal $($A:ident $X:ident $at:tt),*) => {
+        impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
+            #[cfg(feature = "dask")]
+            fn encode_all(self, to: &mut Encoder) {
+                to.list($count);
+                $(self.$at.encode(to);)*
+            }
+        }
     };
 }
 
-tuples!(A0 X0, A1 X1);
-tuples!(A0 X0, A1 X1, A2 X2);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9, A10 X10);
-tuples!(A0 X0, A1 X1, A2 X2, A3 X3, A4 X4, A5 X5, A6 X6, A7 X7, A8 X8, A9 X9, A10 X10, A11 X11);
+tuples!(2 A0 X0 0, A1 X1 1);
+tuples!(3 A0 X0 0, A1 X1 1, A2 X2 2);
+tuples!(4 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3);
+tuples!(5 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4);
+tuples!(6 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5);
+tuples!(7 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6);
+tuples!(8 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6, A7 X7 7);
+tuples!(9 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6, A7 X7 7, A8 X8 8);
+tuples!(10 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6, A7 X7 7, A8 X8 8, A9 X9 9);
+tuples!(11 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6, A7 X7 7, A8 X8 8, A9 X9 9, A10 X10 10);
+tuples!(12 A0 X0 0, A1 X1 1, A2 X2 2, A3 X3 3, A4 X4 4, A5 X5 5, A6 X6 6, A7 X7 7, A8 X8 8, A9 X9 9, A10 X10 10, A11 X11 11);

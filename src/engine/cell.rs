@@ -15,6 +15,8 @@ use super::context;
 use super::core::Core;
 use super::count::Built;
 use super::edges::Waits;
+#[cfg(feature = "dask")]
+use super::elsewhere::Elsewhere;
 use super::finish;
 use super::header::{Extras, Header, Run, SeeEdge, Task, TaskRef, User, VTable};
 use super::hook::Moment;
@@ -80,6 +82,7 @@ where
         type_id: TypeId::of::<T>,
         type_name: type_name::<T>,
         function: type_name::<F>,
+        is_elsewhere: false,
         value_needs_drop: mem::needs_drop::<T>(),
     };
 
@@ -201,6 +204,22 @@ where
     }
 }
 
+#[cfg(feature = "dask")]
+impl<S, F, W, Fut, T> Cell<S, F, W, Fut, Elsewhere<T>>
+where
+    S: Fn(F, W::Args) -> Fut,
+    W: Waits,
+    Fut: Future<Output = Outcome<Elsewhere<T>, F, W::Args>>,
+    T: 'static,
+{
+    const ELSEWHERE_VTABLE: VTable = VTable {
+        type_id: TypeId::of::<T>,
+        type_name: type_name::<T>,
+        is_elsewhere: true,
+        ..Self::VTABLE
+    };
+}
+
 /// Makes a task. Where it's ready to run, the caller puts it into a queue.
 pub(crate) fn create<S, F, W, Fut, T>(
     core: &Core,
@@ -242,9 +261,7 @@ impl New {
 pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> New {
     let observed = core.hook.flags();
     // The observer is to see all inputs of a task that it watches.
-    if observed & WATCHED == 0 {
-        waits.settle();
-    }
+    waits.settle(observed & WATCHED == 0);
     New { inputs: waits.count(), observed }
 }
 
@@ -264,21 +281,62 @@ where
     Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
     T: Send + 'static,
 {
+    let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
+    // SAFETY: it's one of values of this type.
+    unsafe { Typed::new(allocate_as(core, setup, vtable, start, function, waits, new)) }
+}
+
+/// The same for a task whose value is elsewhere.
+#[cfg(feature = "dask")]
+pub(crate) fn allocate_elsewhere<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    start: S,
+    function: F,
+    waits: W,
+    new: New,
+) -> Typed<T>
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<Elsewhere<T>, F, W::Args>> + Send + 'static,
+    T: 'static,
+{
+    let vtable = &Cell::<S, F, W, Fut, Elsewhere<T>>::ELSEWHERE_VTABLE;
+    // SAFETY: it's one of values of this type, and its vtable says where they are.
+    unsafe { Typed::new(allocate_as(core, setup, vtable, start, function, waits, new)) }
+}
+
+fn allocate_as<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    vtable: &'static VTable,
+    start: S,
+    function: F,
+    waits: W,
+    new: New,
+) -> User
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
     let Setup { priority, flags, extras } = setup;
     let New { inputs, observed } = new;
     let state = State::new(flags | observed);
-    let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
     let header = Header::new(state, Waiters::new(), vtable, core, priority, extras);
     let stage = UnsafeCell::new(Stage::Waiting(function, waits));
     if inputs > 0 {
         header.count.begin(inputs);
     }
     let cell: NonNull<Cell<S, F, W, Fut, T>> = memory::allocate();
-    // SAFETY: the memory is fit for it. A cell begins with its header, and was made with one user, of
-    // this type.
+    // SAFETY: the memory is fit for it. A cell begins with its header, and was made with one user.
     unsafe {
         cell.write(Cell { header, start, stage });
-        Typed::new(User::from_raw(cell.cast()))
+        User::from_raw(cell.cast())
     }
 }
 

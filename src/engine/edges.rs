@@ -8,6 +8,8 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
+#[cfg(feature = "dask")]
+use super::elsewhere;
 use super::header::{Header, TaskRef, User};
 use super::prefetch::prefetch;
 use super::state::KEYED;
@@ -30,6 +32,14 @@ impl Edge {
 
     pub(crate) fn task(&self) -> TaskRef<'_> {
         self.from.task()
+    }
+
+    /// If what it's to bring is elsewhere, takes it from the task that fetches it.
+    fn settle(&mut self) {
+        #[cfg(feature = "dask")]
+        if self.from.vtable.is_elsewhere {
+            self.from = elsewhere::bringer(&self.from);
+        }
     }
 
     fn announce(&self) {
@@ -77,10 +87,10 @@ pub unsafe trait Waits: 'static {
     /// Once all have finished.
     #[doc(hidden)]
     fn take(self) -> Result<Self::Args, Error>;
-    /// Gets what is there already and costs next to nothing to copy, before anything else is done: what is
-    /// left is to be waited for.
+    /// Comes before anything else is done: what is left is to be waited for. Sees to what is elsewhere, and, if
+    /// `copy` says so, gets what is there already and costs next to nothing to copy.
     #[doc(hidden)]
-    fn settle(&mut self) {}
+    fn settle(&mut self, _copy: bool) {}
     /// Says that the tasks they come from will be looked at in a moment.
     #[doc(hidden)]
     fn announce(&self) {}
@@ -142,9 +152,10 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
             Self::Value(value) => Ok(value),
         }
     }
-    fn settle(&mut self) {
+    fn settle(&mut self, copy: bool) {
         let Self::Awaited(edge) = self else { return };
-        if !Self::SMALL {
+        edge.settle();
+        if !copy || !Self::SMALL {
             return;
         }
         // SAFETY: as in `take`.
@@ -189,6 +200,39 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
         // SAFETY: it was made from a task of this type.
         unsafe { Typed::<T>::new(self.0.from) }.into_ref()
     }
+    fn settle(&mut self, _copy: bool) {
+        self.0.settle();
+    }
+    fn announce(&self) {
+        self.0.announce();
+    }
+}
+
+/// Another task that has ended with a value, which isn't fetched if it's elsewhere.
+#[cfg(feature = "dask")]
+pub(crate) struct After(Edge);
+
+#[cfg(feature = "dask")]
+impl After {
+    pub(crate) fn new(from: User) -> Self {
+        Self(Edge::new(from))
+    }
+}
+
+#[cfg(feature = "dask")]
+// SAFETY: there's one edge, in place.
+unsafe impl Waits for After {
+    type Args = User;
+
+    fn count(&self) -> usize {
+        1
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        visit(&self.0);
+    }
+    fn take(self) -> Result<User, Error> {
+        Ok(self.0.from)
+    }
     fn announce(&self) {
         self.0.announce();
     }
@@ -223,10 +267,10 @@ unsafe impl<W: Waits> Waits for Many<W> {
         }
         Ok(args)
     }
-    fn settle(&mut self) {
+    fn settle(&mut self, copy: bool) {
         for at in 0..self.0.len() {
             self.0.get(at + AHEAD).into_iter().for_each(W::announce);
-            self.0[at].settle();
+            self.0[at].settle(copy);
         }
     }
 }
@@ -251,8 +295,8 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
             Err(_) => unreachable!("an array has as many elements as it has"),
         }
     }
-    fn settle(&mut self) {
-        self.0.iter_mut().for_each(W::settle);
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|waits| waits.settle(copy));
     }
 }
 
@@ -274,8 +318,8 @@ unsafe impl<W: Waits> Waits for Maybe<W> {
     fn take(self) -> Result<Self::Args, Error> {
         self.0.map(W::take).transpose()
     }
-    fn settle(&mut self) {
-        self.0.iter_mut().for_each(W::settle);
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|waits| waits.settle(copy));
     }
 }
 
@@ -300,8 +344,8 @@ where
     fn take(self) -> Result<C, Error> {
         self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
     }
-    fn settle(&mut self) {
-        self.0.iter_mut().for_each(|(_, waits)| waits.settle());
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|(_, waits)| waits.settle(copy));
     }
 }
 
@@ -321,8 +365,8 @@ macro_rules! tuple {
             fn take(self) -> Result<Self::Args, Error> {
                 Ok(($(self.$at.take()?,)*))
             }
-            fn settle(&mut self) {
-                $(self.$at.settle();)*
+            fn settle(&mut self, _copy: bool) {
+                $(self.$at.settle(_copy);)*
             }
         }
     };
@@ -353,7 +397,7 @@ mod tests {
 
     /// How many edges are left after the small values that are there were copied.
     fn settled(mut waits: impl Waits) -> usize {
-        waits.settle();
+        waits.settle(true);
         waits.count()
     }
 

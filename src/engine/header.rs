@@ -76,6 +76,8 @@ pub(crate) struct VTable {
     pub(crate) type_name: fn() -> &'static str,
     /// The type of the function.
     pub(crate) function: fn() -> &'static str,
+    /// What is in place of the value only says where that is. The types are those of the value.
+    pub(crate) is_elsewhere: bool,
     /// Whether dropping the value does anything.
     pub(crate) value_needs_drop: bool,
 }
@@ -106,6 +108,9 @@ pub(crate) struct Extras {
     pub(crate) due: AtomicU64,
     /// How many waits for its client to be idle or closed it has under way.
     pub(crate) exempt: AtomicU32,
+    /// Of a task that is run somewhere else.
+    #[cfg(feature = "dask")]
+    pub(crate) ties: Option<Box<super::elsewhere::Ties>>,
 }
 
 impl Header {

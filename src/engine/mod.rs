@@ -26,6 +26,8 @@ pub(crate) mod core;
 mod count;
 pub(crate) mod cycle;
 pub(crate) mod edges;
+#[cfg(feature = "dask")]
+pub(crate) mod elsewhere;
 pub(crate) mod finish;
 pub(crate) mod header;
 pub(crate) mod hook;

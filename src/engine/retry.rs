@@ -33,6 +33,10 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
         if let Some(Err(payload)) = error.map(Error::discard) {
             report_panic(task.core(), payload);
         }
+        #[cfg(feature = "dask")]
+        if let Some(ties) = task.extras().and_then(|extras| extras.ties.as_deref()) {
+            (ties.again)();
+        }
         let ready = cell::begin(task.core(), task.as_ref().as_ptr(), inputs);
         ready.into_iter().for_each(context::schedule);
     }

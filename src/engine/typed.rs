@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
+#[cfg(feature = "dask")]
+use super::elsewhere::{self, Elsewhere};
 use super::header::{TaskRef, User};
 use super::state::{OBSERVED, TAKEN};
 use super::waiters::Outlook;
@@ -81,10 +83,25 @@ impl<T> Typed<T> {
         self.0.task()
     }
 
-    /// Whether there's a value to be had; an error where the task has failed or the value is gone.
+    /// Whether the value isn't in the task, which only says where it is.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        cfg!(feature = "dask") && self.0.vtable.is_elsewhere
+    }
+
+    /// The task that has the value, or will have it: this one, or that which brings it here.
+    pub(crate) fn here(self) -> Self {
+        #[cfg(feature = "dask")]
+        if self.is_elsewhere() {
+            return Self(elsewhere::bringer(&self.0), PhantomData);
+        }
+        self
+    }
+
+    /// Whether there's a value to be had here; an error where the task has failed or the value is gone.
     fn available(&self) -> Option<Result<(), Error>> {
         match self.0.waiters.outlook() {
             Outlook::Succeeded if self.0.state.load() & TAKEN != 0 => Some(Err(self.lost())),
+            Outlook::Succeeded if self.is_elsewhere() => None,
             Outlook::Succeeded => Some(Ok(())),
             // A retry may come between.
             Outlook::Failed => self.error().map(Err),
@@ -124,6 +141,10 @@ impl<T> Typed<T> {
     where
         T: Clone + Sync,
     {
+        #[cfg(feature = "dask")]
+        if self.is_elsewhere() && self.has_succeeded() {
+            return Self(elsewhere::present_bringer(&self.0)?, PhantomData).try_clone();
+        }
         Some(self.available()?.map(|()| self.value().clone()))
     }
 
@@ -161,6 +182,14 @@ impl<T> Typed<T> {
             Some(Err(error)) => Err(error),
             None => Err(self.lost()),
         }
+    }
+
+    /// Where the value is, of a task that has succeeded and whose value is elsewhere.
+    #[cfg(feature = "dask")]
+    pub(crate) fn whereabouts(&self) -> &Elsewhere<T> {
+        debug_assert!(self.is_elsewhere() && self.has_succeeded());
+        // SAFETY: that's what its cell has in place of the value, it's `Sync`, and it's never taken.
+        unsafe { (self.0.vtable.value)(self.task().as_ptr()).cast().as_ref() }
     }
 
     /// Moves the value out if this is the last user.

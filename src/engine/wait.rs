@@ -15,7 +15,7 @@ use super::release::quietly;
 use super::state::AWAITS;
 use super::sync::{AtomicU8, Ordering, UnsafeCell};
 use super::typed::Typed;
-use super::waiters::{Kind, Link};
+use super::waiters::{Kind, Link, Outlook};
 use super::worker;
 use crate::Error;
 
@@ -79,16 +79,29 @@ pub(crate) struct Waitable<T> {
     node: Node,
 }
 
-/// Null, an entry of ours, or [`DELIVERED`].
+/// Null, an entry of ours, [`DELIVERED`], or, marked with [`HERE`], the address of a boxed `Waitable`: that of the
+/// task that brings the value, where it's elsewhere.
 struct Node(*mut WaitNode);
 
 /// The handle has given out its result.
 const DELIVERED: *mut WaitNode = ptr::without_provenance_mut(1);
 
+const HERE: usize = 2;
+
 // SAFETY: an entry is shared with who tells it, on any thread, in the ways said above.
 unsafe impl Send for Node {}
 // SAFETY: nothing is done with it through a shared reference.
 unsafe impl Sync for Node {}
+
+impl Node {
+    /// The boxed `Waitable` of the same type, if that's what it is.
+    fn here<T>(&self) -> Option<NonNull<Waitable<T>>> {
+        if !cfg!(feature = "dask") || self.0.addr() & HERE == 0 {
+            return None;
+        }
+        NonNull::new(self.0.map_addr(|address| address & !HERE).cast())
+    }
+}
 
 impl<T> Waitable<T> {
     pub(crate) fn new(typed: Typed<T>) -> Self {
@@ -106,6 +119,15 @@ impl<T> Waitable<T> {
         unsafe { ManuallyDrop::take(&mut this.typed) }
     }
 
+    /// The task that has the value.
+    pub(crate) fn here(&self) -> &Typed<T> {
+        match self.node.here() {
+            // SAFETY: it's ours until the word changes.
+            Some(here) => unsafe { &(*here.as_ptr()).typed },
+            None => &self.typed,
+        }
+    }
+
     pub(crate) fn is_delivered(&self) -> bool {
         self.node.0 == DELIVERED
     }
@@ -115,8 +137,11 @@ impl<T> Waitable<T> {
         self.node.0 = DELIVERED;
     }
 
-    /// Resolves when the task has ended; to an error where this await would close a ring.
+    /// Resolves when the task has ended, and its value is here; to an error where this await would close a ring.
     pub(crate) fn poll_ended(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), Error>> {
+        if self.typed.is_elsewhere() {
+            return self.poll_brought(poller);
+        }
         if self.typed.task().waiters.is_closed() {
             return Poll::Ready(Ok(()));
         }
@@ -143,6 +168,23 @@ impl<T> Waitable<T> {
             }
         }
         Poll::Pending
+    }
+
+    #[cold]
+    fn poll_brought(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), Error>> {
+        let is_open = |typed: &Typed<T>| typed.task().waiters.outlook() == Outlook::Open;
+        // A bringer that failed with a task that runs again is of no more use.
+        let outlived = is_open(&self.typed) && self.here().task().waiters.is_closed();
+        if self.node.here::<T>().is_none() || outlived {
+            self.forget();
+            let here = Box::into_raw(Box::new(Self::new(self.typed().clone().here())));
+            self.node.0 = here.map_addr(|address| address | HERE).cast();
+        }
+        match self.node.here::<T>() {
+            // SAFETY: it's ours.
+            Some(mut here) => unsafe { here.as_mut() }.poll_ended(poller),
+            None => unreachable!("it was just put there"),
+        }
     }
 
     /// Has the waker woken when the task ends; `None` where it has. Says whether it's the first time in this
@@ -199,7 +241,12 @@ impl<T> Waitable<T> {
 
     /// Gives up the entry.
     fn forget(&mut self) {
+        let here = self.node.here();
         let node = mem::replace(&mut self.node.0, ptr::null_mut());
+        if let Some(here) = here {
+            // SAFETY: it came from a box, and the word has let go of it.
+            return drop(unsafe { Box::<Self>::from_raw(here.as_ptr()) });
+        }
         if node.is_null() || node == DELIVERED {
             return;
         }

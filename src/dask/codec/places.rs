@@ -19,20 +19,33 @@ pub(crate) enum Place {
 impl Place {
     /// The place that an extension is. Others are none; one that isn't right is an error.
     pub(super) fn of(ext: &Ext<'_>) -> Option<Result<Self, BadPlace>> {
-        let number = |at: usize| -> Option<u32> {
-            Some(u32::from_be_bytes(*ext.data.get(at..)?.first_chunk()?))
-        };
-        let place = match (ext.kind, ext.data.len()) {
+        match (Self::read(ext.kind, ext.data), ext.kind) {
+            (Some(place), _) => Some(Ok(place)),
+            (None, WHOLE | ITEM) => Some(Err(BadPlace)),
+            (None, _) => None,
+        }
+    }
+
+    /// The place that an extension of this kind and with this data is.
+    pub(crate) fn read(kind: i8, data: &[u8]) -> Option<Self> {
+        let number = |at: usize| Some(u32::from_be_bytes(*data.get(at..)?.first_chunk()?));
+        match (kind, data.len()) {
             (WHOLE, 4) => number(0).map(Self::Whole),
             (ITEM, 8) => number(0).zip(number(4)).map(|(input, item)| Self::Item(input, item)),
-            (WHOLE | ITEM, _) => None,
-            _ => return None,
-        };
-        Some(place.ok_or(BadPlace))
+            _ => None,
+        }
+    }
+
+    /// How long the place of a whole result is.
+    pub(super) const LEN: usize = 6;
+
+    /// The place of a whole result that was written here.
+    pub(super) fn at(msgpack: &[u8], at: usize) -> Option<Self> {
+        let place = msgpack.get(at..at + Self::LEN)?;
+        Self::read(WHOLE, place.strip_prefix(&[0xd6, WHOLE as u8])?)
     }
 
     /// Writes it.
-    #[cfg_attr(not(test), expect(dead_code))] // until the client's encoder uses it
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         match self {
             Self::Whole(input) => {

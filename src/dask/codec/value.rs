@@ -15,6 +15,7 @@ use super::problem::{Misfit, Problem, ProblemKind, short};
 use super::{python, scan};
 use crate::Portable;
 use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::value::Value;
 
 /// How many bytes of msgpack a value may have: lengths in it have 32 bits.
 const LONGEST: usize = u32::MAX as usize;
@@ -45,36 +46,103 @@ pub fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
 #[derive(Debug)]
 pub(crate) struct List<T> {
     msgpack: Vec<u8>,
+    len: u32,
     items: PhantomData<fn(T)>,
 }
 
+/// How a list begins whose length isn't known yet.
+const LIST: [u8; 5] = [0xdd, 0, 0, 0, 0];
+/// What the name of a list's type ends with, if there was more to come.
+const PARTIAL: &str = "..]";
+
 impl<T: Portable> List<T> {
-    /// So many values must follow.
-    pub(crate) fn new(len: usize) -> Self {
-        let mut msgpack = Vec::new();
-        array(len, &mut msgpack);
-        Self { msgpack, items: PhantomData }
+    /// Without values.
+    pub(crate) fn new() -> Self {
+        Self { msgpack: LIST.to_vec(), len: 0, items: PhantomData }
     }
 
-    /// One more value.
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// One more value. If it can't be written, the list is what it was before.
     pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
-        let mut value = Some(value);
-        // As a list of numbers, bytes would take more.
-        if let Some(bytes) = taken::<T, Vec<u8>>(&mut value) {
-            return append(&Bytes::from(bytes), &mut self.msgpack);
+        let start = self.msgpack.len();
+        let written = append_portable(value, &mut self.msgpack);
+        match &written {
+            Ok(()) => self.len += 1,
+            Err(_) => self.msgpack.truncate(start),
         }
-        let Some(value) = value else { unreachable!("only bytes are taken") };
-        append(&value, &mut self.msgpack)
+        written
     }
 
-    /// All of them.
-    pub(crate) fn finish(self) -> Serialized {
-        object(MSGPACK, &format!("[{}]", type_name::<T>()), self.msgpack.into())
+    /// All of them; `is_partial` if there should be more.
+    pub(crate) fn finish(mut self, is_partial: bool) -> Serialized {
+        self.msgpack[1..5].copy_from_slice(&self.len.to_be_bytes());
+        let end = if is_partial { PARTIAL } else { "]" };
+        object(MSGPACK, &format!("[{}{end}", type_name::<T>()), self.msgpack.into())
+    }
+}
+
+/// Whether this is a list to which there should be more.
+pub(crate) fn is_partial(object: &Serialized) -> bool {
+    ours(object).is_some_and(|(rust, ..)| rust.ends_with(PARTIAL))
+}
+
+/// Lists of arguments, as those of many calls.
+pub(crate) fn list(items: &[&Bytes]) -> Vec<u8> {
+    let mut msgpack = Vec::new();
+    array(items.len(), &mut msgpack);
+    items.iter().for_each(|item| msgpack.extend_from_slice(item));
+    msgpack
+}
+
+/// A list of values that is read item by item.
+#[derive(Debug)]
+pub(crate) struct Items {
+    /// The type of Rust's that they were.
+    rust: Option<String>,
+    items: Vec<Bytes>,
+}
+
+impl Items {
+    /// Looks through a list.
+    pub(crate) fn open(object: &Serialized) -> Result<Self, Misfit> {
+        let cannot = Misfit::because::<Vec<()>>;
+        let Opened { rust, body } = open(object).map_err(cannot)?;
+        let because = |broken: scan::Broken| cannot(broken.to_string());
+        let msgpack = body.into_msgpack().map_err(because)?;
+        let (count, mut at) = scan::list(&msgpack).map_err(because)?;
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            let extent = scan::value(&msgpack[at..], |_| ()).map_err(because)?;
+            items.push(msgpack.slice(at..at + extent.len));
+            at += extent.len;
+        }
+        let rust = rust.as_deref().and_then(item_of).map(str::to_owned);
+        Ok(Self { rust, items })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The one with this number.
+    pub(crate) fn get<T: Portable>(&self, at: usize) -> Result<T, Misfit> {
+        if let Some(rust) = self.rust.as_deref().filter(|rust| !fits::<T>(rust)) {
+            return Err(Misfit::other::<T>(rust));
+        }
+        match self.items.get(at) {
+            Some(item) => decode(item),
+            None => Err(Misfit::because::<T>("the list is shorter")),
+        }
     }
 }
 
 /// A value as msgpack, after what is there.
-pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
     let cannot = |why: &dyn std::fmt::Display| {
         let text = format!("a `{}` can't be sent: {why}", short(type_name::<T>()));
         Problem::new(ProblemKind::Unserializable, text)
@@ -91,10 +159,26 @@ pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), Pr
     Ok(())
 }
 
+/// The same, with bytes as bytes, where serde would make them a list of numbers.
+pub(super) fn append_portable<T: Portable>(value: T, to: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut value = Some(value);
+    if let Some(bytes) = taken::<T, Vec<u8>>(&mut value) {
+        return append(&Bytes::from(bytes), to);
+    }
+    let Some(value) = value else { unreachable!("only bytes are taken") };
+    append(&value, to)
+}
+
 /// Begins a list.
 pub(super) fn array(len: usize, to: &mut Vec<u8>) {
     let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no list in memory is so long"));
     written(rmp::encode::write_array_len(to, len));
+}
+
+/// Begins a map.
+pub(super) fn map(len: usize, to: &mut Vec<u8>) {
+    let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no map in memory is so large"));
+    written(rmp::encode::write_map_len(to, len));
 }
 
 /// Bytes, as what comes before them tells.
@@ -176,12 +260,11 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     }
     let header = object.header().map_err(|error| error.to_string())?;
     let rust = header.text("rust").map(str::to_owned);
-    if let ([frame], Some("msgpack"), None, None) = (
-        object.frames(),
-        header.text("serializer"),
-        header.get("compression"),
-        header.get("split-offsets"),
-    ) {
+    let codecs = header.get("compression").and_then(Value::items).unwrap_or_default();
+    let is_compressed = codecs.iter().any(|codec| *codec != Value::Nil);
+    if let ([frame], Some("msgpack"), false) =
+        (object.frames(), header.text("serializer"), is_compressed)
+    {
         return Ok(Opened { rust, body: Body::Msgpack(frame.clone()) });
     }
     let body = match object.content().map_err(|error| error.to_string())? {
@@ -191,18 +274,22 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     Ok(Opened { rust, body })
 }
 
-/// Whether what was a `rust` can be read as a `T`.
+/// Whether what was a `rust` can be read as a `T`: it's that, or a list for a vector, or what is in an option,
+/// which is written as it is.
 pub(super) fn fits<T>(rust: &str) -> bool {
     let wanted = type_name::<T>();
-    // A list of values is read as a vector of them.
-    let items = |name| strip(name, "[", "]");
-    rust == wanted
-        || items(rust).is_some_and(|item| strip(wanted, "alloc::vec::Vec<", ">") == Some(item))
+    let is_list = || {
+        let item = strip(rust, "[", "]");
+        item.is_some() && strip(wanted, "alloc::vec::Vec<", ">") == item
+    };
+    rust == wanted || is_list() || strip(wanted, "core::option::Option<", ">") == Some(rust)
 }
 
 /// What the items of a list are called, if it was one of Rust's.
 pub(super) fn item_of(rust: &str) -> Option<&str> {
-    strip(rust, "[", "]").or_else(|| strip(rust, "alloc::vec::Vec<", ">"))
+    strip(rust, "[", PARTIAL)
+        .or_else(|| strip(rust, "[", "]"))
+        .or_else(|| strip(rust, "alloc::vec::Vec<", ">"))
 }
 
 fn strip<'a>(name: &'a str, begin: &str, end: &str) -> Option<&'a str> {

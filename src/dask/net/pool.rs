@@ -38,7 +38,7 @@ struct Idle {
 }
 
 impl Pool {
-    /// Without connections. Making one may take so long.
+    /// Without connections. Making one may take so long, and no longer than a byte of its first call may take.
     pub(crate) fn new(tls: Option<Tls>, timeout: Duration) -> Self {
         Self { shared: Arc::new(Shared { tls, timeout, idle: Mutex::default() }) }
     }
@@ -72,7 +72,7 @@ impl Pool {
                 answer => return Ok((answer?, lease)),
             }
         }
-        let mut lease = self.fresh(address).await?;
+        let mut lease = self.fresh(address, timeout).await?;
         Ok((lease.call(message, timeout).await?, lease))
     }
 
@@ -80,13 +80,14 @@ impl Pool {
     pub(crate) async fn lease(&self, address: &str) -> Result<Lease, NetError> {
         match self.idle(address) {
             Some(lease) => Ok(lease),
-            None => self.fresh(address).await,
+            None => self.fresh(address, self.shared.timeout).await,
         }
     }
 
-    async fn fresh(&self, address: &str) -> Result<Lease, NetError> {
-        let Shared { tls, timeout, .. } = &*self.shared;
-        let comm = Comm::connect(&address.parse::<Address>()?, tls.as_ref(), *timeout).await?;
+    async fn fresh(&self, address: &str, timeout: Duration) -> Result<Lease, NetError> {
+        let Shared { tls, timeout: most, .. } = &*self.shared;
+        let timeout = timeout.min(*most);
+        let comm = Comm::connect(&address.parse::<Address>()?, tls.as_ref(), timeout).await?;
         Ok(self.lend(address, comm))
     }
 

@@ -13,7 +13,7 @@ use super::error::{Kind, WorkerError};
 use super::execute;
 use super::metrics::{Member, Samples};
 use super::spill::Directory;
-use super::state::{Action, Ended, Fetch, Report, Start, State};
+use super::state::{Action, Ended, Fetch, Made, Report, Start, State};
 use super::store::{Store, Value};
 use super::traffic::Traffic;
 use crate::dask::net::Pool;
@@ -293,8 +293,9 @@ fn tell(outbox: &mut Batch, report: Report) {
         tell(&Run { key: &task.key, run: task.run, stimulus: &task.stimulus });
     };
     match report {
-        Report::Finished { task, nbytes, took } => {
-            run(&task, &mut |run| report::finished(outbox, run, nbytes, took));
+        Report::Finished { task, made, took } => {
+            let Made { nbytes, is_partial } = made;
+            run(&task, &mut |run| report::finished(outbox, run, nbytes, is_partial, took));
         }
         Report::Erred { task, failure, took } => {
             run(&task, &mut |run| report::erred(outbox, run, failure.class, &failure.text, took));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 
 use super::core::{Core, now, span};
-use super::state::{Failure, Start};
+use super::state::{Failure, Made, Start};
 use super::store::Value;
-use crate::dask::codec::{Problem, ProblemKind};
+use crate::dask::codec::{self, Problem, ProblemKind};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::serialized::Serialized;
@@ -31,7 +31,10 @@ impl Slot {
     fn finish(mut self, outcome: Result<Serialized, Failure>) {
         self.is_free = true;
         let (outcome, value) = match outcome {
-            Ok(value) => (Ok(value.nbytes()), Some(value)),
+            Ok(value) => {
+                let is_partial = codec::is_partial(&value);
+                (Ok(Made { nbytes: value.nbytes(), is_partial }), Some(value))
+            }
             Err(failure) => (Err(failure), None),
         };
         let took = span(self.start);

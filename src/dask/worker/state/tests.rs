@@ -294,7 +294,7 @@ impl World {
     fn finish(&mut self, attempt: u64, ok: bool, stays: bool) {
         let key = self.running[&attempt].0.clone();
         let failure = Failure { class: "RuntimeError", text: String::new() };
-        let outcome = if ok { Ok(1) } else { Err(failure) };
+        let outcome = if ok { Ok(Made::whole(1)) } else { Err(failure) };
         if self.state.ended(attempt, outcome, SPAN) {
             assert!(self.store.insert(key), "it's there already");
         }

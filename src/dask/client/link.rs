@@ -1,0 +1,591 @@
+//! The connection of a client to its scheduler.
+//!
+//! A thread of its own reads and writes it. The state is here, behind one lock that is never held for long:
+//! which tasks are held, and what waits to be said.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_channel::Receiver;
+use async_io::Timer;
+use event_listener::Event as Notice;
+use futures_lite::future::or;
+
+use super::connect::{ConnectError, Joined, join};
+use super::fetch::{Fetches, Found};
+use super::outbox::{Load, Op, Outbox, Spec};
+use super::remote::{Failure, Remote};
+use crate::dask::net::{Address, Io, NetError, Pool, Reader, Tls, Writer};
+use crate::dask::wire::call::{self, CallError};
+use crate::dask::wire::capabilities::Forms;
+use crate::dask::wire::client::Event;
+use crate::dask::wire::pickle::Exception;
+use crate::dask::wire::serialized::Serialized;
+use crate::dask::wire::value::Map;
+use crate::dask::wire::{WireKey, failure, unpack};
+
+/// How long a connection for calls may take to be made, unless its first call may take less.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long to gather what is submitted next, after something was sent.
+const GATHERING: Duration = Duration::from_millis(2);
+/// How long leaving may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// When to offer data again, where there was no worker to take it.
+const OFFER: Duration = Duration::from_millis(500);
+
+/// How soon a scheduler is missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How often it hears that we are there.
+    pub(super) heartbeat: Duration,
+    /// After such a silence it's asked whether it's there: to an idle client it may have nothing to say for ever.
+    pub(super) doubt: Duration,
+    /// How long it may be silent where it owes an answer, or may take nothing.
+    pub(super) silence: Duration,
+}
+
+const PACE: Pace = Pace {
+    heartbeat: Duration::from_secs(5),
+    doubt: Duration::from_secs(20),
+    silence: Duration::from_secs(60),
+};
+
+/// A client of a scheduler. Clones are the same one, and when the last of them and the last task is dropped, the
+/// connection is closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    inner: Arc<Inner>,
+}
+
+/// What links and tasks share. Its thread ends with it.
+#[derive(Debug)]
+pub(super) struct Inner {
+    core: Arc<Core>,
+    io: Io,
+}
+
+/// What the thread knows, too.
+#[derive(Debug)]
+pub(super) struct Core {
+    scheduler: Address,
+    /// The same as text.
+    address: String,
+    id: String,
+    forms: Forms,
+    pace: Pace,
+    pool: Pool,
+    state: Mutex<State>,
+    /// Something waits to be said.
+    filled: Notice,
+    /// Something is to run again.
+    retries: Notice,
+    fetches: Fetches,
+    /// The thread has nothing more to do.
+    is_over: AtomicBool,
+    over: Notice,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The tasks that are held.
+    remotes: HashMap<Arc<str>, Weak<Remote>>,
+    /// Those of them that the scheduler has forgotten. A graph that has one of these among its inputs fails as a
+    /// whole, so nothing that takes one is sent.
+    gone: HashSet<Arc<str>>,
+    outbox: Outbox,
+    retries: Vec<Arc<str>>,
+    ended: Option<Failure>,
+}
+
+impl Link {
+    /// Becomes a client of the scheduler at this address.
+    pub(crate) async fn connect(
+        address: &Address,
+        tls: Option<&Tls>,
+        timeout: Duration,
+    ) -> Result<Self, ConnectError> {
+        Self::connect_at(PACE, address, tls, timeout).await
+    }
+
+    pub(super) async fn connect_at(
+        pace: Pace,
+        address: &Address,
+        tls: Option<&Tls>,
+        timeout: Duration,
+    ) -> Result<Self, ConnectError> {
+        let io = Io::start("ensue-dask").map_err(ConnectError::System)?;
+        let (pool, scheduler) = (Pool::new(tls.cloned(), CONNECT), address.clone());
+        let tls = tls.cloned();
+        let joined = io.spawn(async move { join(&scheduler, tls.as_ref(), timeout).await });
+        let Joined { stream, forms, id } = joined.await?;
+        let core = Arc::new(Core {
+            scheduler: address.clone(),
+            address: address.to_string(),
+            id,
+            forms,
+            pace,
+            pool,
+            state: Mutex::default(),
+            filled: Notice::new(),
+            retries: Notice::new(),
+            fetches: Fetches::default(),
+            is_over: AtomicBool::new(false),
+            over: Notice::new(),
+        });
+        let (writer, reader) = stream.split();
+        io.spawn(run(core.clone(), writer, reader)).detach();
+        Ok(Self { inner: Arc::new(Inner { core, io }) })
+    }
+
+    /// Submits a task. If one of this key is held that hasn't failed, it's that one.
+    ///
+    /// Its inputs must be held until it has ended.
+    pub(crate) fn submit(&self, spec: Spec) -> Arc<Remote> {
+        let key = spec.key.clone();
+        self.inner.core.hold(&key, &self.inner, |state, remote| state.submit(remote, spec))
+    }
+
+    /// Gives a value to the cluster, where it's as if it were a task's result.
+    pub(crate) fn scatter(&self, key: &str, value: Serialized) -> Arc<Remote> {
+        let Inner { core, io } = &*self.inner;
+        let key: Arc<str> = key.into();
+        core.hold(&key, &self.inner, |state, _| {
+            state.outbox.hold(&key);
+            let (core, key) = (core.clone(), key.clone());
+            io.spawn(async move { core.scatter(&key, value).await }).detach();
+        })
+    }
+
+    /// Leaves the cluster: tasks that are held fail, and nothing can be submitted. Waits until the scheduler knows,
+    /// but not for long.
+    pub(crate) async fn close(&self) {
+        self.inner.core.close();
+        let core = &self.inner.core;
+        let over = async {
+            while !core.is_over.load(Ordering::SeqCst) {
+                let over = core.over.listen();
+                if !core.is_over.load(Ordering::SeqCst) {
+                    over.await;
+                }
+            }
+        };
+        or(over, async { _ = Timer::after(FAREWELL).await }).await;
+    }
+
+    /// Whether nothing can be submitted any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.core.lock().ended.is_some()
+    }
+
+    /// What the scheduler says of itself and its workers.
+    pub(crate) async fn identity(&self) -> Result<Map, NetError> {
+        let core = self.inner.core.clone();
+        let ask =
+            async move { core.pool.call(&core.address, call::identity(), core.pace.silence).await };
+        let answer = self.inner.io.spawn(ask).await?;
+        call::map_reply(answer).map_err(|error| NetError::Handshake {
+            address: self.inner.core.address.clone(),
+            what: error.to_string(),
+        })
+    }
+
+    /// Connections for calls. They may be used on any thread.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.core.pool
+    }
+
+    /// The scheduler's address.
+    pub(crate) fn scheduler(&self) -> &Address {
+        &self.inner.core.scheduler
+    }
+
+    /// What the scheduler calls this client.
+    pub(crate) fn id(&self) -> &str {
+        &self.inner.core.id
+    }
+}
+
+impl Inner {
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl Core {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task of this key: the one that is held, if it hasn't failed, or else a new one, which is begun.
+    fn hold(
+        &self,
+        key: &Arc<str>,
+        inner: &Arc<Inner>,
+        begin: impl FnOnce(&mut State, &Arc<Remote>),
+    ) -> Arc<Remote> {
+        // Dropped when the lock isn't held any more, which dropping takes.
+        let held;
+        let mut state = self.lock();
+        if let Some(ended) = state.ended.clone() {
+            drop(state);
+            return Arc::new(Remote::new(key.clone(), inner.clone(), Some(ended)));
+        }
+        if let Some(weak) = state.remotes.get(key) {
+            held = weak.upgrade();
+            match &held {
+                Some(remote) if !matches!(remote.outcome(), Some(Err(_))) => return remote.clone(),
+                // The one before has failed, or is being dropped, and will find that it's not the one any more.
+                _ => state.outbox.push(Op::Release(key.clone())),
+            }
+        }
+        let remote = Arc::new(Remote::new(key.clone(), inner.clone(), None));
+        state.remotes.insert(key.clone(), Arc::downgrade(&remote));
+        state.gone.remove(key);
+        begin(&mut state, &remote);
+        drop(state);
+        self.filled.notify(1);
+        remote
+    }
+
+    /// The task isn't needed any more.
+    pub(super) fn release(&self, remote: &Remote) {
+        let mut state = self.lock();
+        let held = state.remotes.get(remote.key());
+        if held.is_some_and(|held| std::ptr::eq(held.as_ptr(), remote)) {
+            state.remotes.remove(remote.key());
+            state.gone.remove(remote.key());
+            state.outbox.push(Op::Release(remote.key().clone()));
+            drop(state);
+            self.filled.notify(1);
+        }
+    }
+
+    pub(super) fn report(&self, key: &Arc<str>) {
+        let mut state = self.lock();
+        if state.ended.is_none() {
+            state.outbox.push(Op::Report(key.clone()));
+            drop(state);
+            self.filled.notify(1);
+        }
+    }
+
+    pub(super) fn ask(&self, key: &Arc<str>, version: u32) -> Receiver<Found> {
+        self.fetches.ask(key, version)
+    }
+
+    pub(super) fn retry(&self, remote: &Remote) {
+        let mut state = self.lock();
+        if state.ended.is_none() && remote.record().retry() {
+            // The scheduler would have what takes its result fail at once.
+            state.outbox.hold(remote.key());
+            state.retries.push(remote.key().clone());
+            drop(state);
+            self.retries.notify(1);
+        }
+    }
+
+    /// What the scheduler said. Says whether it goes on.
+    fn hear(&self, events: Vec<Event>) -> bool {
+        let mut goes_on = true;
+        let mut state = self.lock();
+        // Changed and dropped when the lock isn't held any more.
+        let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
+        for event in events {
+            match event {
+                Event::InMemory { key, is_partial, .. } => {
+                    concerned.extend(state.find(&key, Said::InMemory { is_partial }));
+                }
+                Event::Erred { key, exception, .. } => {
+                    let found = state.find(&key, Said::Lost);
+                    concerned.extend(
+                        found.map(|(remote, _)| {
+                            (remote, Said::Erred(failure::exception(&exception)))
+                        }),
+                    );
+                }
+                Event::Lost { key } => concerned.extend(state.find(&key, Said::Lost)),
+                Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
+                Event::Cancelled { keys, reason } => {
+                    let why = cancelled(&self.address, reason.as_deref());
+                    let keys = keys.iter().filter_map(|key| key.as_str().map(Arc::from)).collect();
+                    concerned.extend(state.forget(keys, &why));
+                }
+                Event::Restarted => {
+                    let why = format!("the cluster at {} was restarted", self.address);
+                    let keys = state.remotes.keys().cloned().collect();
+                    concerned.extend(state.forget(keys, &Failure::Lost(why.into())));
+                }
+                Event::Closed => goes_on = false,
+                Event::Started { .. } | Event::Other(_) => {}
+            }
+        }
+        drop(state);
+        for (remote, said) in concerned {
+            said.tell(&remote);
+        }
+        goes_on
+    }
+
+    /// Gives a value to some worker, as soon as there is one.
+    async fn scatter(&self, key: &Arc<str>, value: Serialized) {
+        let data = [(WireKey::from(&**key), value)];
+        loop {
+            let offer = call::scatter(&self.id, &data, None);
+            let answer = self.pool.call(&self.address, offer, self.pace.silence).await;
+            let error = match answer.map(call::reply) {
+                Ok(Ok(_)) => {
+                    self.lock().outbox.settle(key);
+                    self.filled.notify(1);
+                    return;
+                }
+                Ok(Err(CallError::Failed(text))) if text.contains("No valid workers") => {
+                    let is_wanted = self.lock().remotes.contains_key(key);
+                    if is_wanted {
+                        Timer::after(OFFER).await;
+                        continue;
+                    }
+                    text
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            return self.give_up(key, &format!("no worker took it: {error}"));
+        }
+    }
+
+    /// What was on its way to the scheduler for this key isn't any more, and it failed.
+    fn give_up(&self, key: &Arc<str>, why: &str) {
+        let mut state = self.lock();
+        let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
+        state.outbox.settle(key);
+        drop(state);
+        for (remote, said) in lost {
+            said.tell(&remote);
+        }
+        self.filled.notify(1);
+    }
+
+    fn close(&self) {
+        self.end(&Failure::Closed, Outbox::close);
+        self.filled.notify(1);
+    }
+
+    /// Every task fails with this, if nothing was the end before.
+    fn end(&self, why: &Failure, outbox: impl FnOnce(&mut Outbox)) {
+        let mut state = self.lock();
+        if state.ended.is_none() {
+            state.ended = Some(why.clone());
+            outbox(&mut state.outbox);
+        }
+        let remotes = std::mem::take(&mut state.remotes);
+        state.gone.clear();
+        drop(state);
+        for remote in remotes.values().filter_map(Weak::upgrade) {
+            remote.record().fail(why);
+        }
+    }
+
+    /// What goes to the scheduler next.
+    async fn next_load(&self) -> Load {
+        loop {
+            let filled = self.filled.listen();
+            if let Some(load) = self.lock().outbox.take() {
+                return load;
+            }
+            filled.await;
+        }
+    }
+
+    /// Writes what is to be said. Gives the error that ends that.
+    async fn write(&self, mut writer: Writer) -> String {
+        loop {
+            let load = self.next_load().await;
+            let (message, is_full, is_last) =
+                (load.message(&self.forms), load.is_full(), load.is_last());
+            drop(load);
+            if let Err(error) = writer.send_within(message, self.pace.silence).await {
+                return error.to_string();
+            }
+            if is_last {
+                Timer::after(FAREWELL).await;
+                return "it doesn't take leave".to_owned();
+            }
+            if !is_full {
+                Timer::after(GATHERING).await;
+            }
+        }
+    }
+
+    /// Reads what the scheduler says. Gives the error that ends that.
+    async fn read(&self, mut reader: Reader, heard: &Mutex<Instant>) -> String {
+        loop {
+            let frames = match reader.receive().await {
+                Ok(Some(frames)) => frames,
+                Ok(None) => return "it closed the connection".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            let operations = unpack::operations(&frames);
+            let events =
+                operations.and_then(|operations| operations.into_iter().map(Event::read).collect());
+            match events.map(|events| self.hear(events)) {
+                Ok(true) => {}
+                Ok(false) => return "it ended the connection".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
+    async fn beat(&self, heard: &Mutex<Instant>) -> String {
+        loop {
+            Timer::after(self.pace.heartbeat).await;
+            self.lock().outbox.push(Op::Heartbeat);
+            self.filled.notify(1);
+            self.pool.sweep();
+            let since = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if since.elapsed() < self.pace.doubt {
+                continue;
+            }
+            let echo = call::request("echo", &[("data", &1u64)]);
+            if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
+                return error.to_string();
+            }
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    /// Has tasks run again.
+    async fn repeat(&self) -> Infallible {
+        loop {
+            let retries = self.retries.listen();
+            let keys = std::mem::take(&mut self.lock().retries);
+            if keys.is_empty() {
+                retries.await;
+            } else if self.repeat_these(&keys).await.is_err() {
+                // One that the scheduler has forgotten is an error for all.
+                for key in &keys {
+                    if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
+                        self.give_up(key, &format!("it can't run again: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn repeat_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
+        let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let answer =
+            self.pool.call(&self.address, call::retry(&self.id, &names), self.pace.silence).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        call::reply(answer).map_err(|error| error.to_string())?;
+        let mut state = self.lock();
+        let mut heard = Vec::new();
+        for key in keys {
+            state.outbox.settle(key);
+            if let Some(remote) = state.remotes.get(key) {
+                heard.extend(remote.upgrade());
+                // It may have failed again before we knew that it had begun to run.
+                state.outbox.push(Op::Report(key.clone()));
+            }
+        }
+        drop(state);
+        heard.iter().for_each(|remote| remote.record().retry_is_heard());
+        self.filled.notify(1);
+        Ok(())
+    }
+}
+
+impl State {
+    fn submit(&mut self, remote: &Arc<Remote>, spec: Spec) {
+        if let Some(input) = spec.inputs().into_iter().find(|input| self.gone.contains(*input)) {
+            let why = format!("it takes the result of `{input}`, which is gone");
+            self.gone.insert(spec.key.clone());
+            remote.record().fail(&Failure::Lost(why.into()));
+        } else {
+            self.outbox.push(Op::Submit(spec));
+        }
+    }
+
+    fn find(&self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
+        Some((self.remotes.get(key.as_str()?)?.upgrade()?, said))
+    }
+
+    /// The scheduler doesn't know these, and they failed. So did what isn't sent yet and takes them.
+    fn forget(&mut self, mut keys: HashSet<Arc<str>>, why: &Failure) -> Vec<(Arc<Remote>, Said)> {
+        self.outbox.drop_dependents(&mut keys);
+        let mut lost = Vec::new();
+        for key in keys {
+            if let Some(remote) = self.remotes.get(&key) {
+                lost.extend(remote.upgrade().map(|remote| (remote, Said::Failed(why.clone()))));
+                self.gone.insert(key);
+            }
+        }
+        lost
+    }
+}
+
+/// Why the scheduler gave up a task.
+fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
+    match reason {
+        Some("lost dependencies") => {
+            Failure::Lost("something that it, or a task submitted with it, takes is gone".into())
+        }
+        None | Some("already forgotten") => {
+            Failure::Lost(format!("the scheduler at {scheduler} doesn't have it any more").into())
+        }
+        Some(reason) => Failure::Cancelled(reason.into()),
+    }
+}
+
+/// What was said of a task.
+enum Said {
+    InMemory { is_partial: bool },
+    Erred(Exception),
+    Lost,
+    Retried,
+    Failed(Failure),
+}
+
+impl Said {
+    fn tell(self, remote: &Remote) {
+        let record = remote.record();
+        match self {
+            Self::InMemory { is_partial } => record.in_memory(is_partial),
+            Self::Erred(exception) => record.erred(exception),
+            Self::Lost => record.lost(),
+            Self::Retried => record.retried(),
+            Self::Failed(why) => drop(record.fail(&why)),
+        }
+    }
+}
+
+/// Ends everything when the thread does, whatever the reason.
+struct End {
+    core: Arc<Core>,
+    why: String,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Self { core, why } = self;
+        let why = format!("the scheduler at {} is gone: {why}", core.address);
+        core.end(&Failure::Lost(why.into()), |outbox| *outbox = Outbox::default());
+        core.pool.close();
+        core.is_over.store(true, Ordering::SeqCst);
+        core.over.notify(usize::MAX);
+    }
+}
+
+/// What the thread does.
+async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
+    let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
+    let heard = Mutex::new(Instant::now());
+    let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
+    let repeat = async { match core.repeat().await {} };
+    let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
+    end.why = or(talk, or(fetch, repeat)).await;
+}

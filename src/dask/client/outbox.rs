@@ -1,0 +1,383 @@
+//! What is to be said to the scheduler, until it's sent.
+//!
+//! A graph costs the scheduler much more than a task of it, so what waits goes in as few as possible. Within a
+//! message come graphs, then releases, then the rest; what may not pass what was said before, waits for the
+//! next message.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::dask::wire::capabilities::Forms;
+use crate::dask::wire::client;
+use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
+use crate::dask::wire::pack::Batch;
+
+/// How much goes in one message. The scheduler does nothing else while it reads one.
+const TASKS: usize = 2_000;
+const BYTES: usize = 4 << 20;
+const KEYS: usize = 50_000;
+
+/// A task to submit.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) key: Arc<str>,
+    pub(crate) call: OwnedCall,
+    /// Mostly the same for many tasks.
+    pub(crate) annotations: Arc<OwnedAnnotations>,
+}
+
+/// What a task is to do; see [`Call`].
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedCall {
+    Python { module: Arc<str>, name: Arc<str>, args: Vec<OwnedArg> },
+    Rust { function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>> },
+}
+
+/// An argument of a Python function; see [`Arg`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum OwnedArg {
+    None,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Str(String),
+    Bytes(Bytes),
+    /// The result of a task.
+    Result(Arc<str>),
+    /// An item of the list that is the result of a task.
+    Item(Arc<str>, u32),
+    List(Vec<OwnedArg>),
+    Tuple(Vec<OwnedArg>),
+    Dict(Vec<(OwnedArg, OwnedArg)>),
+}
+
+/// What the scheduler is to know of a task; see [`Annotations`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnedAnnotations {
+    pub(crate) priority: Option<i64>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) resources: Vec<(Arc<str>, f64)>,
+    pub(crate) workers: Vec<Arc<str>>,
+    pub(crate) allow_other_workers: bool,
+    pub(crate) timeout: Option<f64>,
+}
+
+impl Spec {
+    /// The tasks whose results it takes.
+    pub(super) fn inputs(&self) -> Vec<&Arc<str>> {
+        match &self.call {
+            OwnedCall::Rust { inputs, .. } => inputs.iter().collect(),
+            OwnedCall::Python { args, .. } => {
+                let mut found = Vec::new();
+                args.iter().for_each(|arg| arg.results(&mut found));
+                found
+            }
+        }
+    }
+
+    /// How many bytes it takes in a message, more or less.
+    fn bytes(&self) -> usize {
+        let Self { key, call, .. } = self;
+        2 * key.len()
+            + match call {
+                OwnedCall::Python { args, .. } => args.iter().map(OwnedArg::bytes).sum(),
+                OwnedCall::Rust { function, args, inputs } => {
+                    function.len()
+                        + args.len()
+                        + inputs.iter().map(|key| 3 * key.len()).sum::<usize>()
+                }
+            }
+    }
+
+    /// Whether they may be in one graph. The scheduler looks up Python functions while it reads a graph, and
+    /// where it has one not, all tasks of the graph fail.
+    fn goes_with(&self, other: &Self) -> bool {
+        match (&self.call, &other.call) {
+            (OwnedCall::Rust { .. }, OwnedCall::Rust { .. }) => true,
+            (
+                OwnedCall::Python { module, name, .. },
+                OwnedCall::Python { module: other_module, name: other_name, .. },
+            ) => (module, name) == (other_module, other_name),
+            _ => false,
+        }
+    }
+
+    fn add_to(&self, graph: &mut Graph) {
+        let Self { key, call, annotations } = self;
+        let resources: Vec<_> =
+            annotations.resources.iter().map(|(name, amount)| (&**name, *amount)).collect();
+        let workers: Vec<_> = annotations.workers.iter().map(|worker| &**worker).collect();
+        let annotations = Annotations {
+            priority: annotations.priority,
+            retries: annotations.retries,
+            resources: &resources,
+            workers: &workers,
+            allow_other_workers: annotations.allow_other_workers,
+            timeout: annotations.timeout,
+        };
+        match call {
+            OwnedCall::Python { module, name, args } => {
+                let args: Vec<_> = args.iter().map(OwnedArg::borrow).collect();
+                graph.add(key, &Call::Python { module, name, args: &args }, &annotations);
+            }
+            OwnedCall::Rust { function, args, inputs } => {
+                let inputs: Vec<_> = inputs.iter().map(|key| &**key).collect();
+                graph.add(key, &Call::Rust { function, args, inputs: &inputs }, &annotations);
+            }
+        }
+    }
+}
+
+impl OwnedArg {
+    fn borrow(&self) -> Arg<'_> {
+        match self {
+            Self::None => Arg::None,
+            Self::Bool(it) => Arg::Bool(*it),
+            Self::Int(it) => Arg::Int(*it),
+            Self::Float(it) => Arg::Float(*it),
+            Self::Str(it) => Arg::Str(it),
+            Self::Bytes(it) => Arg::Bytes(it),
+            Self::Result(key) => Arg::Result(key),
+            Self::Item(key, at) => Arg::Item(key, *at),
+            Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
+            Self::Tuple(items) => Arg::Tuple(items.iter().map(Self::borrow).collect()),
+            Self::Dict(entries) => {
+                let entries = entries.iter();
+                Arg::Dict(entries.map(|(key, value)| (key.borrow(), value.borrow())).collect())
+            }
+        }
+    }
+
+    fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
+        match self {
+            Self::Result(key) | Self::Item(key, _) => found.push(key),
+            Self::List(items) | Self::Tuple(items) => {
+                items.iter().for_each(|item| item.results(found));
+            }
+            Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
+                key.results(found);
+                value.results(found);
+            }),
+            _ => (),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Str(text) => text.len() + 5,
+            Self::Bytes(bytes) => bytes.len() + 5,
+            Self::Result(key) | Self::Item(key, _) => key.len() + 60,
+            Self::List(items) | Self::Tuple(items) => items.iter().map(Self::bytes).sum(),
+            Self::Dict(entries) => {
+                entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()
+            }
+            _ => 9,
+        }
+    }
+}
+
+/// Something to say.
+#[derive(Debug)]
+pub(super) enum Op {
+    Submit(Spec),
+    /// The key isn't needed any more.
+    Release(Arc<str>),
+    /// In what state is the key?
+    Report(Arc<str>),
+    /// This client is there.
+    Heartbeat,
+    /// This client leaves.
+    Close,
+}
+
+impl Op {
+    fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Submit(spec) => Some(&spec.key),
+            Self::Release(key) | Self::Report(key) => Some(key),
+            Self::Heartbeat | Self::Close => None,
+        }
+    }
+
+    fn concerns(&self, keys: &HashSet<Arc<str>>) -> bool {
+        let inputs = match self {
+            Self::Submit(spec) => spec.inputs(),
+            _ => Vec::new(),
+        };
+        self.key().into_iter().chain(inputs).any(|key| keys.contains(key))
+    }
+}
+
+/// What waits to be said, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    ready: VecDeque<Op>,
+    /// What concerns keys that the scheduler doesn't know yet, or knows as failed: they are on their way on
+    /// another connection.
+    held: Vec<Op>,
+    /// These keys, and those submitted in [`held`](Self::held).
+    unsettled: HashSet<Arc<str>>,
+    /// What has to be done before something in [`held`](Self::held) can go.
+    under_way: HashSet<Arc<str>>,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, op: Op) {
+        if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
+            if let Op::Submit(spec) = &op {
+                self.unsettled.insert(spec.key.clone());
+            }
+            self.held.push(op);
+        } else {
+            self.ready.push_back(op);
+        }
+    }
+
+    /// What concerns this key waits from now on.
+    pub(super) fn hold(&mut self, key: &Arc<str>) {
+        self.under_way.insert(key.clone());
+        self.unsettled.insert(key.clone());
+    }
+
+    /// The key is as it should be.
+    pub(super) fn settle(&mut self, key: &str) {
+        self.under_way.remove(key);
+        let held = std::mem::take(&mut self.held);
+        self.unsettled = self.under_way.clone();
+        for op in held {
+            self.push(op);
+        }
+    }
+
+    /// What takes one of these keys isn't said, and its keys are added to them.
+    pub(super) fn drop_dependents(&mut self, keys: &mut HashSet<Arc<str>>) {
+        let mut stays = |op: &Op| match op {
+            Op::Submit(spec) if spec.inputs().into_iter().any(|input| keys.contains(input)) => {
+                keys.insert(spec.key.clone());
+                false
+            }
+            _ => true,
+        };
+        self.ready.retain(&mut stays);
+        self.held.retain(&mut stays);
+    }
+
+    /// Nothing but the farewell.
+    pub(super) fn close(&mut self) {
+        *self = Self::default();
+        self.ready.push_back(Op::Close);
+    }
+
+    /// As much as goes in the next message.
+    pub(super) fn take(&mut self) -> Option<Load> {
+        let mut load = Load::default();
+        while let Some(op) = self.ready.front() {
+            if !load.has_room_for(op) {
+                break;
+            }
+            match self.ready.pop_front() {
+                Some(op) => load.add(op),
+                None => break,
+            }
+        }
+        if self.ready.is_empty() && self.ready.capacity() > KEYS {
+            self.ready = VecDeque::new();
+        }
+        (!load.is_empty()).then_some(load)
+    }
+}
+
+/// What goes in one message.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    graphs: Vec<Vec<Spec>>,
+    tasks: usize,
+    bytes: usize,
+    releases: Vec<Arc<str>>,
+    reports: Vec<Arc<str>>,
+    /// The keys of the two above.
+    later: HashSet<Arc<str>>,
+    heartbeat: bool,
+    close: bool,
+}
+
+impl Load {
+    fn is_empty(&self) -> bool {
+        self.tasks == 0 && self.later.is_empty() && !self.heartbeat && !self.close
+    }
+
+    fn has_room_for(&self, op: &Op) -> bool {
+        if self.close || self.later.len() >= KEYS {
+            return false;
+        }
+        match op {
+            Op::Submit(spec) => {
+                self.tasks < TASKS
+                    && (self.tasks == 0 || self.bytes + spec.bytes() <= BYTES)
+                    // It would pass them.
+                    && !self.later.contains(&spec.key)
+            }
+            Op::Release(key) => !(self.later.contains(key) && self.reports.contains(key)),
+            _ => true,
+        }
+    }
+
+    fn add(&mut self, op: Op) {
+        match op {
+            Op::Submit(spec) => {
+                self.tasks += 1;
+                self.bytes += spec.bytes();
+                match self.graphs.last_mut() {
+                    Some(graph) if graph[0].goes_with(&spec) => graph.push(spec),
+                    _ => self.graphs.push(vec![spec]),
+                }
+            }
+            Op::Release(key) => {
+                self.later.insert(key.clone());
+                self.releases.push(key);
+            }
+            Op::Report(key) => {
+                self.later.insert(key.clone());
+                self.reports.push(key);
+            }
+            Op::Heartbeat => self.heartbeat = true,
+            Op::Close => self.close = true,
+        }
+    }
+
+    /// As many tasks as go in one message: more wait, probably.
+    pub(super) fn is_full(&self) -> bool {
+        self.tasks == TASKS || self.bytes > BYTES / 2
+    }
+
+    /// Whether nothing comes after it.
+    pub(super) fn is_last(&self) -> bool {
+        self.close
+    }
+
+    pub(super) fn message(&self, forms: &Forms) -> Outgoing {
+        let mut batch = Batch::new();
+        for specs in &self.graphs {
+            let mut graph = Graph::new();
+            specs.iter().for_each(|spec| spec.add_to(&mut graph));
+            let keys: Vec<&str> = specs.iter().map(|spec| &*spec.key).collect();
+            let order = Some(&*keys);
+            UpdateGraph { graph: &graph, form: forms.graph, keys: &keys, order }.push(&mut batch);
+        }
+        if !self.releases.is_empty() {
+            let keys: Vec<&str> = self.releases.iter().map(|key| &**key).collect();
+            client::releases_keys(&mut batch, &keys);
+        }
+        self.reports.iter().for_each(|key| client::report_key(&mut batch, &&**key));
+        if self.heartbeat {
+            client::heartbeat(&mut batch);
+        }
+        if self.close {
+            client::close(&mut batch);
+        }
+        batch.finish()
+    }
+}

@@ -1,0 +1,122 @@
+//! Arguments that are values, and those that are inputs.
+
+use super::*;
+
+#[test]
+fn arguments_are_values_and_inputs() {
+    assert_eq!(args::<()>(blob(&[]), vec![]), Ok(()));
+    assert_eq!(args(blob(&[&plain(1), &plain("a")]), vec![]), Ok((1_u8, "a".to_owned())));
+    let inputs = vec![write(7_u64).unwrap(), write("b".to_owned()).unwrap()];
+    let both = blob(&[&place(Place::Whole(1)), &plain(2), &place(Place::Whole(0))]);
+    assert_eq!(args(both, inputs.clone()), Ok(("b".to_owned(), 2_u8, 7_u64)));
+    let within = |to: &mut Vec<u8>| {
+        value::array(3, to);
+        Place::Whole(0).write(to);
+        5.serialize(&mut rmp_serde::Serializer::new(&mut *to)).unwrap();
+        Place::Whole(0).write(to);
+    };
+    assert_eq!(args(blob(&[&within]), inputs.clone()), Ok((vec![7_u64, 5, 7],)));
+    let map = |to: &mut Vec<u8>| {
+        to.push(0x81);
+        to.push(9);
+        Place::Whole(1).write(to);
+    };
+    assert_eq!(args(blob(&[&map]), inputs), Ok((BTreeMap::from([(9, "b".to_owned())]),)));
+}
+
+#[test]
+fn bytes_of_an_input_are_not_copied() {
+    let bytes = Bytes::from(vec![1; 1 << 20]);
+    let inputs = vec![write(bytes.clone()).unwrap()];
+    let (got,) = args::<(Bytes,)>(blob(&[&place(Place::Whole(0))]), inputs.clone()).unwrap();
+    assert_eq!(got.as_ptr(), bytes.as_ptr());
+    let within = |to: &mut Vec<u8>| {
+        value::array(1, to);
+        Place::Whole(0).write(to);
+    };
+    assert_eq!(args(blob(&[&within]), inputs), Ok((vec![bytes],)));
+}
+
+#[test]
+fn items_of_lists_are_inputs_too() {
+    let mut list = value::List::<String>::new();
+    ["a", "b", "c"].iter().for_each(|item| list.push((*item).to_owned()).unwrap());
+    let inputs = vec![list.finish(false), write(vec![vec![1_u8], vec![2, 3]]).unwrap()];
+    let one = |item| blob(&[&place(Place::Item(0, item))]);
+    assert_eq!(args(one(2), inputs.clone()), Ok(("c".to_owned(),)));
+    assert_eq!(
+        args::<(u64,)>(one(2), inputs.clone()).unwrap_err(),
+        "argument 1 of `f` is a `String`, not a `u64`"
+    );
+    assert_eq!(
+        args::<(String,)>(one(3), inputs.clone()).unwrap_err(),
+        "argument 1 of `f` can't be made of the result of input 0 (from 0): it has 3 items, none with the number 3"
+    );
+    let within = |to: &mut Vec<u8>| {
+        value::array(2, to);
+        Place::Item(0, 1).write(to);
+        Place::Item(0, 0).write(to);
+    };
+    let both = blob(&[&within, &place(Place::Item(1, 1))]);
+    assert_eq!(args(both, inputs), Ok((["b".to_owned(), "a".to_owned()], vec![2_u8, 3])));
+    // A list of Python's.
+    let inputs = vec![pickled(|to| {
+        to.list(|to| (to.int(1), to.str("x")));
+    })];
+    assert_eq!(args(one(1), inputs.clone()), Ok(("x".to_owned(),)));
+    let inputs = vec![write(5_u8).unwrap()];
+    assert!(args::<(u8,)>(one(1), inputs).unwrap_err().ends_with("it isn't a list"));
+}
+
+#[test]
+fn a_list_of_bytes_is_one_of_bytes() {
+    let mut list = value::List::<Vec<u8>>::new();
+    list.push(vec![200_u8; 100]).unwrap();
+    list.push(vec![]).unwrap();
+    let list = list.finish(false);
+    assert_eq!(list.frames()[0].len(), 5 + 2 + 100 + 2);
+    assert_eq!(read(&list), Ok(vec![vec![200_u8; 100], vec![]]));
+    assert_eq!(args(blob(&[&place(Place::Item(0, 0))]), vec![list]), Ok((vec![200_u8; 100],)));
+}
+
+#[test]
+fn arguments_that_do_not_fit_say_which() {
+    let inputs = || vec![write("b".to_owned()).unwrap()];
+    let both = blob(&[&plain(1), &place(Place::Whole(0))]);
+    assert_eq!(
+        args::<(u8, u64)>(both.clone(), inputs()).unwrap_err(),
+        "argument 2 of `f` is a `String`, not a `u64`"
+    );
+    assert_eq!(
+        args::<(u8,)>(both.clone(), inputs()).unwrap_err(),
+        "`f` takes 1 argument, and got 2"
+    );
+    assert!(
+        args::<(String, String)>(both, inputs())
+            .unwrap_err()
+            .starts_with("argument 1 of `f` is no")
+    );
+    let none = args::<(u8,)>(blob(&[&place(Place::Whole(1))]), inputs()).unwrap_err();
+    assert!(none.contains("there aren't so many"), "{none}");
+    let bad = args::<(u8,)>(vec![0x91, 0xd4, 1, 0], inputs()).unwrap_err();
+    assert!(bad.contains("bad numbers"), "{bad}");
+    assert!(args::<(u8,)>(vec![0x91, 1, 1], vec![]).unwrap_err().contains("after its end"));
+    assert!(args::<(u8, u8)>(vec![0x92, 1], vec![]).unwrap_err().contains("too early"));
+    assert!(args::<()>(vec![], vec![]).unwrap_err().contains("too early"));
+    assert!(args::<()>(vec![0x80], vec![]).unwrap_err().contains("isn't a list"));
+}
+
+#[test]
+fn depth_counts_through_places() {
+    let deep = |levels: usize| [vec![0x91; levels], vec![0x90]].concat();
+    let inputs = vec![Serialized::msgpack(deep(scan::DEPTH - 2).into())];
+    let within = |levels: usize| {
+        move |to: &mut Vec<u8>| {
+            to.extend(vec![0x91; levels]);
+            Place::Whole(0).write(to);
+        }
+    };
+    let read = |levels| args::<(Nest,)>(blob(&[&within(levels)]), inputs.clone());
+    assert!(read(1).is_ok());
+    assert!(read(2).unwrap_err().contains("levels deep"));
+}
