@@ -77,7 +77,12 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If it's a closure, which has no name of its own. One that captures something doesn't compile.
+    /// If it's a closure, which has no name of its own. One that captures something doesn't compile:
+    ///
+    /// ```compile_fail,E0080
+    /// let x = 3;
+    /// ensue::dask::Registry::new().add(async move |y: u64| x + y);
+    /// ```
     #[must_use]
     #[expect(clippy::should_implement_trait)] // nobody takes it for a sum
     pub fn add<F, A>(self, function: F) -> Self

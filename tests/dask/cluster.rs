@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ensue::dask::wire::call;
 use ensue::dask::wire::value::Value;
 
-use crate::comm::{Comm, PATIENCE};
+use super::comm::{Comm, PATIENCE};
 
 /// A scheduler of its own, which ends with this.
 pub(crate) struct Cluster {

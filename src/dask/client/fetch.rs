@@ -4,31 +4,22 @@
 //! what it has. What a worker doesn't give is asked of others that have it, and last of the scheduler, which can
 //! reach workers that we may not.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
+use async_channel::Receiver;
 use async_executor::Executor;
 use async_io::Timer;
 use event_listener::Event;
 
+use super::wishes::{Found, Job, Source, Wishes};
 use crate::dask::net::{NetError, Pool};
+use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, CallError, Data};
-use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::Packer;
-use crate::dask::wire::serialized::Serialized;
-use crate::dask::wire::value::Value;
-use crate::dask::wire::{WireError, WireKey};
 
-/// How many keys go in one call. At first it isn't known how large results are, so it begins with few; while
-/// answers stay below the bytes it gets more.
-const KEYS: (usize, usize) = (4, 1024);
-const BYTES: u64 = 1 << 20;
-/// How many calls are under way, to one worker and to all.
-const CALLS_EACH: usize = 2;
-const CALLS: usize = 16;
 /// How many keys the scheduler is asked for at once.
 const QUESTION: usize = 4096;
 /// For so long no byte may come from a worker, or from the scheduler, which may get it from a worker first.
@@ -36,19 +27,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 const LONG_SILENCE: Duration = Duration::from_secs(60);
 /// When to ask a worker again that has too much to do.
 const BUSY: Duration = Duration::from_millis(150);
-/// How long a worker isn't tried that couldn't be reached.
-const AVOIDED: Duration = Duration::from_secs(60);
-
-/// What became of a wish.
-#[derive(Clone, Debug)]
-pub(super) enum Found {
-    Here(Serialized),
-    /// Nobody gave it.
-    Nowhere,
-    /// It's not where it was when the wish was made.
-    Moved,
-}
-
 /// What is wanted here, and what is done for it.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
@@ -126,7 +104,7 @@ impl Fetches {
             self.call(&source, jobs, scheduler, pool).await;
             let mut wishes = self.lock();
             wishes.sources.end(&source);
-            if !wishes.new.is_empty() {
+            if wishes.has_new() {
                 self.news.notify(1);
             }
             next = wishes.sources.begin();
@@ -180,8 +158,8 @@ enum Trouble {
     Call(CallError),
 }
 
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(error) => error.fmt(f),
             Self::Call(error) => error.fmt(f),
@@ -190,7 +168,7 @@ impl std::fmt::Display for Trouble {
 }
 
 async fn get_data(pool: &Pool, address: &str, keys: &[&str]) -> Result<Data, Trouble> {
-    let question: Outgoing = call::get_data(keys, None, &call::FORMS);
+    let question = call::get_data(keys, None, &call::FORMS);
     let (value, mut lease) =
         pool.call_and_keep(address, question, SILENCE).await.map_err(Trouble::Net)?;
     let data = call::data_reply(value).map_err(Trouble::Call)?;
@@ -203,219 +181,4 @@ async fn get_data(pool: &Pool, address: &str, keys: &[&str]) -> Result<Data, Tro
         lease.done();
     }
     Ok(data)
-}
-
-/// A value as an object, also where it came as part of a message.
-fn object(value: Value) -> Result<Serialized, WireError> {
-    Ok(match value {
-        Value::Serialized(object) => *object,
-        Value::Pickled(object) => Serialized::pickle(object.pickle()?),
-        Value::Bin(bytes) => Serialized::bytes(bytes),
-        value => {
-            let mut packer = Packer::new();
-            crate::dask::wire::pack::Pack::pack(&value, &mut packer);
-            Serialized::msgpack(packer.into_msgpack().into())
-        }
-    })
-}
-
-/// A result to bring.
-#[derive(Clone, Debug)]
-struct Job {
-    key: Arc<str>,
-    version: u32,
-    /// Who didn't give it.
-    tried: Vec<Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Wish {
-    version: u32,
-    senders: Vec<Sender<Found>>,
-}
-
-/// Wishes, and how far they are.
-#[derive(Debug, Default)]
-struct Wishes {
-    by_key: HashMap<Arc<str>, Wish>,
-    /// Of these it isn't known yet who has them.
-    new: Vec<Job>,
-    sources: Sources,
-    avoided: HashMap<Arc<str>, Instant>,
-}
-
-impl Wishes {
-    /// Says whether there's something to do for it that wasn't yet.
-    fn ask(&mut self, key: &Arc<str>, version: u32, sender: Sender<Found>) -> bool {
-        let wish = self.by_key.entry(key.clone());
-        let wish =
-            wish.or_insert_with(|| Wish { version: version.wrapping_sub(1), senders: vec![] });
-        wish.senders.retain(|sender| !sender.is_closed());
-        wish.senders.push(sender);
-        let is_new = wish.version != version;
-        if is_new {
-            wish.version = version;
-            self.new.push(Job { key: key.clone(), version, tried: Vec::new() });
-        }
-        is_new
-    }
-
-    fn take(&mut self) -> Vec<Job> {
-        let mut jobs = std::mem::take(&mut self.new);
-        self.retain_wanted(&mut jobs);
-        jobs
-    }
-
-    fn retain_wanted(&mut self, jobs: &mut Vec<Job>) {
-        jobs.retain(|job| self.is_wanted(&job.key, job.version));
-    }
-
-    /// Whether anybody still waits for it. If not, it's forgotten.
-    fn is_wanted(&mut self, key: &Arc<str>, version: u32) -> bool {
-        let Some(wish) = self.by_key.get_mut(key) else { return false };
-        if wish.version != version {
-            return false;
-        }
-        wish.senders.retain(|sender| !sender.is_closed());
-        let is_wanted = !wish.senders.is_empty();
-        if !is_wanted {
-            self.by_key.remove(key);
-        }
-        is_wanted
-    }
-
-    /// Gives it to those who wait. What isn't there may be there for a later wish.
-    fn settle(&mut self, key: &Arc<str>, version: u32, found: Found) {
-        let is_here = matches!(found, Found::Here(_));
-        if self.by_key.get(key).is_some_and(|wish| is_here || wish.version == version) {
-            for sender in self.by_key.remove(key).into_iter().flat_map(|wish| wish.senders) {
-                let _ = sender.try_send(found.clone());
-            }
-        }
-    }
-
-    /// Decides who is asked for it.
-    fn place(&mut self, job: Job, holders: &[String]) {
-        let now = Instant::now();
-        self.avoided.retain(|_, until| *until > now);
-        let open = holders.iter().filter(|holder| {
-            let was_tried = job.tried.iter().any(|tried| **tried == ***holder);
-            !was_tried && !self.avoided.contains_key(holder.as_str())
-        });
-        let source = match open.min_by_key(|holder| self.sources.waiting_for(holder)) {
-            Some(holder) => Source::Worker(holder.as_str().into()),
-            None if holders.is_empty() => {
-                return self.settle(&job.key, job.version, Found::Nowhere);
-            }
-            None => Source::Scheduler,
-        };
-        self.sources.push(source, job);
-    }
-
-    fn here(&mut self, source: &Source, jobs: Vec<Job>, values: Vec<(WireKey, Value)>) {
-        let mut bytes = 0;
-        let count = values.len();
-        let mut values: HashMap<WireKey, Value> = values.into_iter().collect();
-        let mut rest = Vec::new();
-        for job in jobs {
-            match values.remove(&WireKey::from(&*job.key)).map(object) {
-                Some(Ok(value)) => {
-                    bytes += value.nbytes();
-                    self.settle(&job.key, job.version, Found::Here(value));
-                }
-                _ => rest.push(job),
-            }
-        }
-        self.sources.adapt(count, bytes);
-        self.failed(source, rest, false);
-    }
-
-    /// The source didn't give these. If it's away, it's not asked for a while.
-    fn failed(&mut self, source: &Source, jobs: Vec<Job>, is_away: bool) {
-        let Source::Worker(address) = source else {
-            jobs.iter().for_each(|job| self.settle(&job.key, job.version, Found::Nowhere));
-            return;
-        };
-        for mut job in jobs {
-            job.tried.push(address.clone());
-            self.new.push(job);
-        }
-        if is_away {
-            self.avoided.insert(address.clone(), Instant::now() + AVOIDED);
-            let waiting = self.sources.forget(source);
-            self.new.extend(waiting);
-        }
-    }
-}
-
-/// Where a result may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    Worker(Arc<str>),
-    Scheduler,
-}
-
-/// What is to be asked of whom.
-#[derive(Debug)]
-struct Sources {
-    waiting: HashMap<Source, VecDeque<Job>>,
-    calls: HashMap<Source, usize>,
-    /// How many keys go in one call.
-    keys: usize,
-}
-
-impl Default for Sources {
-    fn default() -> Self {
-        Self { waiting: HashMap::new(), calls: HashMap::new(), keys: KEYS.0 }
-    }
-}
-
-impl Sources {
-    fn push(&mut self, source: Source, job: Job) {
-        self.waiting.entry(source).or_default().push_back(job);
-    }
-
-    fn waiting_for(&self, address: &str) -> usize {
-        self.waiting.get(&Source::Worker(address.into())).map_or(0, VecDeque::len)
-    }
-
-    fn forget(&mut self, source: &Source) -> VecDeque<Job> {
-        self.waiting.remove(source).unwrap_or_default()
-    }
-
-    /// Whom to call next, and for what.
-    fn begin(&mut self) -> Option<(Source, Vec<Job>)> {
-        if self.calls.values().sum::<usize>() == CALLS {
-            return None;
-        }
-        let calls = |source: &Source| self.calls.get(source).copied().unwrap_or(0);
-        let sources = self.waiting.keys().map(|source| (calls(source), source));
-        let open = sources.filter(|(calls, _)| *calls < CALLS_EACH);
-        let source = open.min_by_key(|(calls, _)| *calls)?.1.clone();
-        let waiting = self.waiting.get_mut(&source)?;
-        let jobs = waiting.drain(..self.keys.min(waiting.len())).collect();
-        if waiting.is_empty() {
-            self.waiting.remove(&source);
-        }
-        *self.calls.entry(source.clone()).or_default() += 1;
-        Some((source, jobs))
-    }
-
-    fn end(&mut self, source: &Source) {
-        if let Some(calls) = self.calls.get_mut(source) {
-            *calls -= 1;
-            if *calls == 0 {
-                self.calls.remove(source);
-            }
-        }
-    }
-
-    /// An answer of so many results had so many bytes.
-    fn adapt(&mut self, results: usize, bytes: u64) {
-        if results > 0 {
-            let each = (bytes / results as u64).max(1);
-            let most = (self.keys * 4).min(KEYS.1);
-            self.keys = usize::try_from(BYTES / each).unwrap_or(most).clamp(1, most);
-        }
-    }
 }

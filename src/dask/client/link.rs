@@ -4,10 +4,9 @@
 //! which tasks are held, and what waits to be said.
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_channel::Receiver;
 use async_io::Timer;
@@ -15,24 +14,25 @@ use event_listener::Event as Notice;
 use futures_lite::future::or;
 
 use super::connect::{ConnectError, Joined, join};
-use super::fetch::{Fetches, Found};
-use super::outbox::{Load, Op, Outbox, Spec};
+use super::drive;
+use super::fetch::Fetches;
+use super::outbox::{Op, Outbox};
 use super::remote::{Failure, Remote};
-use crate::dask::net::{Address, Io, NetError, Pool, Reader, Tls, Writer};
+use super::spec::Spec;
+use super::wishes::Found;
+use crate::dask::net::{Address, Io, NetError, Pool, Tls};
 use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client::Event;
 use crate::dask::wire::pickle::Exception;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Map;
-use crate::dask::wire::{WireKey, failure, unpack};
+use crate::dask::wire::{WireKey, failure};
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long to gather what is submitted next, after something was sent.
-const GATHERING: Duration = Duration::from_millis(2);
 /// How long leaving may take.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// When to offer data again, where there was no worker to take it.
 const OFFER: Duration = Duration::from_millis(500);
 
@@ -72,31 +72,31 @@ pub(super) struct Inner {
 pub(super) struct Core {
     scheduler: Address,
     /// The same as text.
-    address: String,
-    id: String,
-    forms: Forms,
-    pace: Pace,
-    pool: Pool,
+    pub(super) address: String,
+    pub(super) id: String,
+    pub(super) forms: Forms,
+    pub(super) pace: Pace,
+    pub(super) pool: Pool,
     state: Mutex<State>,
     /// Something waits to be said.
-    filled: Notice,
+    pub(super) filled: Notice,
     /// Something is to run again.
-    retries: Notice,
-    fetches: Fetches,
+    pub(super) retries: Notice,
+    pub(super) fetches: Fetches,
     /// The thread has nothing more to do.
-    is_over: AtomicBool,
-    over: Notice,
+    pub(super) is_over: AtomicBool,
+    pub(super) over: Notice,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// The tasks that are held.
-    remotes: HashMap<Arc<str>, Weak<Remote>>,
+    pub(super) remotes: HashMap<Arc<str>, Weak<Remote>>,
     /// Those of them that the scheduler has forgotten. A graph that has one of these among its inputs fails as a
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
-    outbox: Outbox,
-    retries: Vec<Arc<str>>,
+    pub(super) outbox: Outbox,
+    pub(super) retries: Vec<Arc<str>>,
     ended: Option<Failure>,
 }
 
@@ -136,7 +136,7 @@ impl Link {
             over: Notice::new(),
         });
         let (writer, reader) = stream.split();
-        io.spawn(run(core.clone(), writer, reader)).detach();
+        io.spawn(drive::run(core.clone(), writer, reader)).detach();
         Ok(Self { inner: Arc::new(Inner { core, io }) })
     }
 
@@ -215,7 +215,7 @@ impl Inner {
 }
 
 impl Core {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -288,7 +288,7 @@ impl Core {
     }
 
     /// What the scheduler said. Says whether it goes on.
-    fn hear(&self, events: Vec<Event>) -> bool {
+    pub(super) fn hear(&self, events: Vec<Event>) -> bool {
         let mut goes_on = true;
         let mut state = self.lock();
         // Changed and dropped when the lock isn't held any more.
@@ -357,7 +357,7 @@ impl Core {
     }
 
     /// What was on its way to the scheduler for this key isn't any more, and it failed.
-    fn give_up(&self, key: &Arc<str>, why: &str) {
+    pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
         let mut state = self.lock();
         let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
         state.outbox.settle(key);
@@ -374,7 +374,7 @@ impl Core {
     }
 
     /// Every task fails with this, if nothing was the end before.
-    fn end(&self, why: &Failure, outbox: impl FnOnce(&mut Outbox)) {
+    pub(super) fn end(&self, why: &Failure, outbox: impl FnOnce(&mut Outbox)) {
         let mut state = self.lock();
         if state.ended.is_none() {
             state.ended = Some(why.clone());
@@ -386,116 +386,6 @@ impl Core {
         for remote in remotes.values().filter_map(Weak::upgrade) {
             remote.record().fail(why);
         }
-    }
-
-    /// What goes to the scheduler next.
-    async fn next_load(&self) -> Load {
-        loop {
-            let filled = self.filled.listen();
-            if let Some(load) = self.lock().outbox.take() {
-                return load;
-            }
-            filled.await;
-        }
-    }
-
-    /// Writes what is to be said. Gives the error that ends that.
-    async fn write(&self, mut writer: Writer) -> String {
-        loop {
-            let load = self.next_load().await;
-            let (message, is_full, is_last) =
-                (load.message(&self.forms), load.is_full(), load.is_last());
-            drop(load);
-            if let Err(error) = writer.send_within(message, self.pace.silence).await {
-                return error.to_string();
-            }
-            if is_last {
-                Timer::after(FAREWELL).await;
-                return "it doesn't take leave".to_owned();
-            }
-            if !is_full {
-                Timer::after(GATHERING).await;
-            }
-        }
-    }
-
-    /// Reads what the scheduler says. Gives the error that ends that.
-    async fn read(&self, mut reader: Reader, heard: &Mutex<Instant>) -> String {
-        loop {
-            let frames = match reader.receive().await {
-                Ok(Some(frames)) => frames,
-                Ok(None) => return "it closed the connection".to_owned(),
-                Err(error) => return error.to_string(),
-            };
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            let operations = unpack::operations(&frames);
-            let events =
-                operations.and_then(|operations| operations.into_iter().map(Event::read).collect());
-            match events.map(|events| self.hear(events)) {
-                Ok(true) => {}
-                Ok(false) => return "it ended the connection".to_owned(),
-                Err(error) => return error.to_string(),
-            }
-        }
-    }
-
-    /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
-    async fn beat(&self, heard: &Mutex<Instant>) -> String {
-        loop {
-            Timer::after(self.pace.heartbeat).await;
-            self.lock().outbox.push(Op::Heartbeat);
-            self.filled.notify(1);
-            self.pool.sweep();
-            let since = *heard.lock().unwrap_or_else(PoisonError::into_inner);
-            if since.elapsed() < self.pace.doubt {
-                continue;
-            }
-            let echo = call::request("echo", &[("data", &1u64)]);
-            if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
-                return error.to_string();
-            }
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-    }
-
-    /// Has tasks run again.
-    async fn repeat(&self) -> Infallible {
-        loop {
-            let retries = self.retries.listen();
-            let keys = std::mem::take(&mut self.lock().retries);
-            if keys.is_empty() {
-                retries.await;
-            } else if self.repeat_these(&keys).await.is_err() {
-                // One that the scheduler has forgotten is an error for all.
-                for key in &keys {
-                    if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
-                        self.give_up(key, &format!("it can't run again: {error}"));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn repeat_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
-        let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        let answer =
-            self.pool.call(&self.address, call::retry(&self.id, &names), self.pace.silence).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        call::reply(answer).map_err(|error| error.to_string())?;
-        let mut state = self.lock();
-        let mut heard = Vec::new();
-        for key in keys {
-            state.outbox.settle(key);
-            if let Some(remote) = state.remotes.get(key) {
-                heard.extend(remote.upgrade());
-                // It may have failed again before we knew that it had begun to run.
-                state.outbox.push(Op::Report(key.clone()));
-            }
-        }
-        drop(state);
-        heard.iter().for_each(|remote| remote.record().retry_is_heard());
-        self.filled.notify(1);
-        Ok(())
     }
 }
 
@@ -561,31 +451,4 @@ impl Said {
             Self::Failed(why) => drop(record.fail(&why)),
         }
     }
-}
-
-/// Ends everything when the thread does, whatever the reason.
-struct End {
-    core: Arc<Core>,
-    why: String,
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let Self { core, why } = self;
-        let why = format!("the scheduler at {} is gone: {why}", core.address);
-        core.end(&Failure::Lost(why.into()), |outbox| *outbox = Outbox::default());
-        core.pool.close();
-        core.is_over.store(true, Ordering::SeqCst);
-        core.over.notify(usize::MAX);
-    }
-}
-
-/// What the thread does.
-async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
-    let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
-    let heard = Mutex::new(Instant::now());
-    let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
-    let repeat = async { match core.repeat().await {} };
-    let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
-    end.why = or(talk, or(fetch, repeat)).await;
 }

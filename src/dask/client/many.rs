@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::link::Link;
-use super::outbox::{OwnedAnnotations, OwnedCall, Spec};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::remote::{Failure, Remote};
 use crate::dask::codec::{self, Items, Misfit};
 

@@ -1,6 +1,7 @@
 //! The client: verbs, and the link to the scheduler below them.
 
 mod connect;
+mod drive;
 mod far;
 mod fetch;
 mod link;
@@ -10,10 +11,13 @@ mod many;
 mod options;
 mod outbox;
 mod python;
+mod record;
 mod remote;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod verbs;
+mod wishes;
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

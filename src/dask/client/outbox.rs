@@ -7,177 +7,17 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::spec::Spec;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client;
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
+use crate::dask::wire::graph::{Graph, UpdateGraph};
 use crate::dask::wire::pack::Batch;
 
 /// How much goes in one message. The scheduler does nothing else while it reads one.
 const TASKS: usize = 2_000;
 const BYTES: usize = 4 << 20;
 const KEYS: usize = 50_000;
-
-/// A task to submit.
-#[derive(Clone, Debug)]
-pub(crate) struct Spec {
-    pub(crate) key: Arc<str>,
-    pub(crate) call: OwnedCall,
-    /// Mostly the same for many tasks.
-    pub(crate) annotations: Arc<OwnedAnnotations>,
-}
-
-/// What a task is to do; see [`Call`].
-#[derive(Clone, Debug)]
-pub(crate) enum OwnedCall {
-    Python { module: Arc<str>, name: Arc<str>, args: Vec<OwnedArg> },
-    Rust { function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>> },
-}
-
-/// An argument of a Python function; see [`Arg`].
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum OwnedArg {
-    None,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Str(String),
-    Bytes(Bytes),
-    /// The result of a task.
-    Result(Arc<str>),
-    /// An item of the list that is the result of a task.
-    Item(Arc<str>, u32),
-    List(Vec<OwnedArg>),
-    Tuple(Vec<OwnedArg>),
-    Dict(Vec<(OwnedArg, OwnedArg)>),
-}
-
-/// What the scheduler is to know of a task; see [`Annotations`].
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OwnedAnnotations {
-    pub(crate) priority: Option<i64>,
-    pub(crate) retries: Option<u32>,
-    pub(crate) resources: Vec<(Arc<str>, f64)>,
-    pub(crate) workers: Vec<Arc<str>>,
-    pub(crate) allow_other_workers: bool,
-    pub(crate) timeout: Option<f64>,
-}
-
-impl Spec {
-    /// The tasks whose results it takes.
-    pub(super) fn inputs(&self) -> Vec<&Arc<str>> {
-        match &self.call {
-            OwnedCall::Rust { inputs, .. } => inputs.iter().collect(),
-            OwnedCall::Python { args, .. } => {
-                let mut found = Vec::new();
-                args.iter().for_each(|arg| arg.results(&mut found));
-                found
-            }
-        }
-    }
-
-    /// How many bytes it takes in a message, more or less.
-    fn bytes(&self) -> usize {
-        let Self { key, call, .. } = self;
-        2 * key.len()
-            + match call {
-                OwnedCall::Python { args, .. } => args.iter().map(OwnedArg::bytes).sum(),
-                OwnedCall::Rust { function, args, inputs } => {
-                    function.len()
-                        + args.len()
-                        + inputs.iter().map(|key| 3 * key.len()).sum::<usize>()
-                }
-            }
-    }
-
-    /// Whether they may be in one graph. The scheduler looks up Python functions while it reads a graph, and
-    /// where it has one not, all tasks of the graph fail.
-    fn goes_with(&self, other: &Self) -> bool {
-        match (&self.call, &other.call) {
-            (OwnedCall::Rust { .. }, OwnedCall::Rust { .. }) => true,
-            (
-                OwnedCall::Python { module, name, .. },
-                OwnedCall::Python { module: other_module, name: other_name, .. },
-            ) => (module, name) == (other_module, other_name),
-            _ => false,
-        }
-    }
-
-    fn add_to(&self, graph: &mut Graph) {
-        let Self { key, call, annotations } = self;
-        let resources: Vec<_> =
-            annotations.resources.iter().map(|(name, amount)| (&**name, *amount)).collect();
-        let workers: Vec<_> = annotations.workers.iter().map(|worker| &**worker).collect();
-        let annotations = Annotations {
-            priority: annotations.priority,
-            retries: annotations.retries,
-            resources: &resources,
-            workers: &workers,
-            allow_other_workers: annotations.allow_other_workers,
-            timeout: annotations.timeout,
-        };
-        match call {
-            OwnedCall::Python { module, name, args } => {
-                let args: Vec<_> = args.iter().map(OwnedArg::borrow).collect();
-                graph.add(key, &Call::Python { module, name, args: &args }, &annotations);
-            }
-            OwnedCall::Rust { function, args, inputs } => {
-                let inputs: Vec<_> = inputs.iter().map(|key| &**key).collect();
-                graph.add(key, &Call::Rust { function, args, inputs: &inputs }, &annotations);
-            }
-        }
-    }
-}
-
-impl OwnedArg {
-    fn borrow(&self) -> Arg<'_> {
-        match self {
-            Self::None => Arg::None,
-            Self::Bool(it) => Arg::Bool(*it),
-            Self::Int(it) => Arg::Int(*it),
-            Self::Float(it) => Arg::Float(*it),
-            Self::Str(it) => Arg::Str(it),
-            Self::Bytes(it) => Arg::Bytes(it),
-            Self::Result(key) => Arg::Result(key),
-            Self::Item(key, at) => Arg::Item(key, *at),
-            Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
-            Self::Tuple(items) => Arg::Tuple(items.iter().map(Self::borrow).collect()),
-            Self::Dict(entries) => {
-                let entries = entries.iter();
-                Arg::Dict(entries.map(|(key, value)| (key.borrow(), value.borrow())).collect())
-            }
-        }
-    }
-
-    fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
-        match self {
-            Self::Result(key) | Self::Item(key, _) => found.push(key),
-            Self::List(items) | Self::Tuple(items) => {
-                items.iter().for_each(|item| item.results(found));
-            }
-            Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
-                key.results(found);
-                value.results(found);
-            }),
-            _ => (),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Str(text) => text.len() + 5,
-            Self::Bytes(bytes) => bytes.len() + 5,
-            Self::Result(key) | Self::Item(key, _) => key.len() + 60,
-            Self::List(items) | Self::Tuple(items) => items.iter().map(Self::bytes).sum(),
-            Self::Dict(entries) => {
-                entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()
-            }
-            _ => 9,
-        }
-    }
-}
 
 /// Something to say.
 #[derive(Debug)]

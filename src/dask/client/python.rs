@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::outbox::OwnedArg;
+use super::spec::OwnedArg;
 use crate::dask::codec::{Encode, Encoder, Place};
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};

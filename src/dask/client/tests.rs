@@ -10,8 +10,8 @@ use futures_lite::future::{or, zip};
 
 use super::connect::ConnectError;
 use super::link::{Link, Pace};
-use super::outbox::{OwnedAnnotations, OwnedCall, Spec};
 use super::remote::{Failure, Remote};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::pack::{Batch, Fields, Pack, Packer, Pairs};

@@ -7,7 +7,7 @@ use super::far::{Far, Later, Task, What};
 use super::link::Link;
 use super::many::{Common, FEW, Place, Slice};
 use super::options::Where;
-use super::outbox::{OwnedAnnotations, OwnedCall, Spec};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::python::{python_args, python_name};
 use super::{Client, Inner};
 use crate::dask::codec::{self, Encoded, Encoder};

@@ -15,6 +15,7 @@ use super::problem::{Misfit, Problem, ProblemKind, short};
 use super::{python, scan};
 use crate::Portable;
 use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::value::Value;
 
 /// How many bytes of msgpack a value may have: lengths in it have 32 bits.
 const LONGEST: usize = u32::MAX as usize;
@@ -68,15 +69,7 @@ impl<T: Portable> List<T> {
     /// One more value. If it can't be written, the list is what it was before.
     pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
         let start = self.msgpack.len();
-        let mut value = Some(value);
-        // As a list of numbers, bytes would take more.
-        let written = match taken::<T, Vec<u8>>(&mut value) {
-            Some(bytes) => append(&Bytes::from(bytes), &mut self.msgpack),
-            None => match value {
-                Some(value) => append(&value, &mut self.msgpack),
-                None => unreachable!("only bytes are taken"),
-            },
-        };
+        let written = append_portable(value, &mut self.msgpack);
         match &written {
             Ok(()) => self.len += 1,
             Err(_) => self.msgpack.truncate(start),
@@ -267,12 +260,11 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     }
     let header = object.header().map_err(|error| error.to_string())?;
     let rust = header.text("rust").map(str::to_owned);
-    if let ([frame], Some("msgpack"), None, None) = (
-        object.frames(),
-        header.text("serializer"),
-        header.get("compression"),
-        header.get("split-offsets"),
-    ) {
+    let codecs = header.get("compression").and_then(Value::items).unwrap_or_default();
+    let is_compressed = codecs.iter().any(|codec| *codec != Value::Nil);
+    if let ([frame], Some("msgpack"), false) =
+        (object.frames(), header.text("serializer"), is_compressed)
+    {
         return Ok(Opened { rust, body: Body::Msgpack(frame.clone()) });
     }
     let body = match object.content().map_err(|error| error.to_string())? {

@@ -1,0 +1,159 @@
+//! What the thread of a link does: it writes what is to be said, reads what is said, fetches results, and finds out
+//! whether the scheduler is still there.
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::future::or;
+
+use super::link::{Core, FAREWELL};
+use super::outbox::{Load, Op, Outbox};
+use super::remote::Failure;
+use crate::dask::net::{Reader, Writer};
+use crate::dask::wire::client::Event;
+use crate::dask::wire::{call, unpack};
+
+/// How long to gather what is submitted next, after something was sent.
+const GATHERING: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// What goes to the scheduler next.
+    async fn next_load(&self) -> Load {
+        loop {
+            let filled = self.filled.listen();
+            if let Some(load) = self.lock().outbox.take() {
+                return load;
+            }
+            filled.await;
+        }
+    }
+
+    /// Writes what is to be said. Gives the error that ends that.
+    async fn write(&self, mut writer: Writer) -> String {
+        loop {
+            let load = self.next_load().await;
+            let (message, is_full, is_last) =
+                (load.message(&self.forms), load.is_full(), load.is_last());
+            drop(load);
+            if let Err(error) = writer.send_within(message, self.pace.silence).await {
+                return error.to_string();
+            }
+            if is_last {
+                Timer::after(FAREWELL).await;
+                return "it doesn't take leave".to_owned();
+            }
+            if !is_full {
+                Timer::after(GATHERING).await;
+            }
+        }
+    }
+
+    /// Reads what the scheduler says. Gives the error that ends that.
+    async fn read(&self, mut reader: Reader, heard: &Mutex<Instant>) -> String {
+        loop {
+            let frames = match reader.receive().await {
+                Ok(Some(frames)) => frames,
+                Ok(None) => return "it closed the connection".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            let operations = unpack::operations(&frames);
+            let events =
+                operations.and_then(|operations| operations.into_iter().map(Event::read).collect());
+            match events.map(|events| self.hear(events)) {
+                Ok(true) => {}
+                Ok(false) => return "it ended the connection".to_owned(),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
+    async fn beat(&self, heard: &Mutex<Instant>) -> String {
+        loop {
+            Timer::after(self.pace.heartbeat).await;
+            self.lock().outbox.push(Op::Heartbeat);
+            self.filled.notify(1);
+            self.pool.sweep();
+            let since = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if since.elapsed() < self.pace.doubt {
+                continue;
+            }
+            let echo = call::request("echo", &[("data", &1u64)]);
+            if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
+                return error.to_string();
+            }
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    /// Has tasks run again.
+    async fn repeat(&self) -> Infallible {
+        loop {
+            let retries = self.retries.listen();
+            let keys = std::mem::take(&mut self.lock().retries);
+            if keys.is_empty() {
+                retries.await;
+            } else if self.repeat_these(&keys).await.is_err() {
+                // One that the scheduler has forgotten is an error for all.
+                for key in &keys {
+                    if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
+                        self.give_up(key, &format!("it can't run again: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn repeat_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
+        let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let answer =
+            self.pool.call(&self.address, call::retry(&self.id, &names), self.pace.silence).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        call::reply(answer).map_err(|error| error.to_string())?;
+        let mut state = self.lock();
+        let mut heard = Vec::new();
+        for key in keys {
+            state.outbox.settle(key);
+            if let Some(remote) = state.remotes.get(key) {
+                heard.extend(remote.upgrade());
+                // It may have failed again before we knew that it had begun to run.
+                state.outbox.push(Op::Report(key.clone()));
+            }
+        }
+        drop(state);
+        heard.iter().for_each(|remote| remote.record().retry_is_heard());
+        self.filled.notify(1);
+        Ok(())
+    }
+}
+
+/// Ends everything when the thread does, whatever the reason.
+struct End {
+    core: Arc<Core>,
+    why: String,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let Self { core, why } = self;
+        let why = format!("the scheduler at {} is gone: {why}", core.address);
+        core.end(&Failure::Lost(why.into()), |outbox| *outbox = Outbox::default());
+        core.pool.close();
+        core.is_over.store(true, Ordering::SeqCst);
+        core.over.notify(usize::MAX);
+    }
+}
+
+/// What the thread does.
+pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
+    let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
+    let heard = Mutex::new(Instant::now());
+    let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
+    let repeat = async { match core.repeat().await {} };
+    let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
+    end.why = or(talk, or(fetch, repeat)).await;
+}
