@@ -24,9 +24,8 @@ use crate::dask::net::{Address, Io, NetError, Pool, Tls};
 use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client::Event;
-use crate::dask::wire::pickle::Exception;
 use crate::dask::wire::serialized::Serialized;
-use crate::dask::wire::value::Map;
+use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, failure};
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
@@ -297,12 +296,7 @@ impl Core {
             match event {
                 Event::InMemory { key, .. } => concerned.extend(state.find(&key, Said::InMemory)),
                 Event::Erred { key, exception, .. } => {
-                    let found = state.find(&key, Said::InMemory);
-                    concerned.extend(
-                        found.map(|(remote, _)| {
-                            (remote, Said::Erred(failure::exception(&exception)))
-                        }),
-                    );
+                    concerned.extend(state.find(&key, Said::Erred(exception)));
                 }
                 Event::Lost { key } => concerned.extend(state.find(&key, Said::Lost)),
                 Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
@@ -432,7 +426,7 @@ fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
 /// What was said of a task.
 enum Said {
     InMemory,
-    Erred(Exception),
+    Erred(Value),
     Lost,
     Retried,
     Failed(Failure),
@@ -443,7 +437,7 @@ impl Said {
         let record = remote.record();
         match self {
             Self::InMemory => record.in_memory(),
-            Self::Erred(exception) => record.erred(exception),
+            Self::Erred(exception) => record.erred(failure::exception(&exception)),
             Self::Lost => record.lost(),
             Self::Retried => record.retried(),
             Self::Failed(why) => drop(record.fail(&why)),
