@@ -21,7 +21,7 @@ use super::remote::{Failure, Remote};
 use super::spec::Spec;
 use super::wishes::Found;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
-use crate::dask::wire::call::{self, CallError};
+use crate::dask::wire::call;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
