@@ -117,7 +117,7 @@ impl Core {
         let mut state = self.lock();
         let mut heard = Vec::new();
         for key in keys {
-            state.outbox.settle(key);
+            state.outbox.settle(std::slice::from_ref(key));
             if let Some(remote) = state.remotes.get(key) {
                 heard.extend(remote.upgrade());
                 // It may have failed again before we knew that it had begun to run.
@@ -154,6 +154,7 @@ pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
     let heard = Mutex::new(Instant::now());
     let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
     let repeat = async { match core.repeat().await {} };
+    let pin = async { match core.keep_pinned().await {} };
     let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
-    end.why = or(talk, or(fetch, repeat)).await;
+    end.why = or(talk, or(fetch, or(repeat, pin))).await;
 }

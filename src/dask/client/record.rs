@@ -105,6 +105,16 @@ impl Record {
         });
     }
 
+    /// Whether the scheduler has still to run it, or to run it again.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.lock();
+        match state.phase {
+            Phase::Pending => true,
+            Phase::InMemory => state.is_nowhere,
+            Phase::Failed(_) => false,
+        }
+    }
+
     /// The result isn't where it should have been.
     pub(super) fn is_nowhere(&self, version: u32) {
         let mut state = self.lock();
