@@ -26,7 +26,7 @@ fn python_tasks_go_to_python_workers(setting: &Setting) -> Outcome {
     let x = client.submit(inc, 1);
     let y = client.submit_python::<u64>("operator.add", (&x, 5));
     let z = client.submit(add, (&x, &y));
-    assert_eq!(wait(&z).expect("a sum"), &9);
+    assert_eq!(wait(z).expect("a sum"), 9);
     assert_eq!(wait(y).expect("a sum"), 7);
     let call = |x: u64| client.submit_python::<u64>("operator.add", (x, 1));
     let ys: Vec<_> = (0..300).map(call).collect();
