@@ -106,13 +106,13 @@ impl Core {
                 continue;
             }
             let outcome = self.give_these(&values).await;
-            for (key, _) in values {
-                match &outcome {
-                    Ok(()) => self.lock().outbox.settle(key.as_str().unwrap_or_default()),
-                    Err(error) => {
-                        let key = key.as_str().unwrap_or_default().into();
-                        self.give_up(&key, &format!("no worker took it: {error}"));
-                    }
+            let keys = values.iter().filter_map(|(key, _)| key.as_str().map(Arc::from));
+            let keys: Vec<Arc<str>> = keys.collect();
+            match outcome {
+                Ok(()) => self.lock().outbox.settle(&keys),
+                Err(error) => {
+                    let why = format!("no worker took it: {error}");
+                    keys.iter().for_each(|key| self.give_up(key, &why));
                 }
             }
             self.filled.notify(1);
@@ -166,7 +166,7 @@ impl Core {
         let mut state = self.lock();
         let mut heard = Vec::new();
         for key in keys {
-            state.outbox.settle(key);
+            state.outbox.settle(std::slice::from_ref(key));
             if let Some(remote) = state.remotes.get(key) {
                 heard.extend(remote.upgrade());
                 // It may have failed again before we knew that it had begun to run.
@@ -221,8 +221,9 @@ pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
     let heard = Mutex::new(Instant::now());
     let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
     let repeat = async { match core.repeat().await {} };
+    let pin = async { match core.keep_pinned().await {} };
     let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
     // A large value doesn't keep all others waiting.
     let give = async { match zip(core.give(), core.give()).await.0 {} };
-    end.why = or(talk, or(fetch, or(repeat, give))).await;
+    end.why = or(talk, or(fetch, or(repeat, or(give, pin)))).await;
 }

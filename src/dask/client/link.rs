@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use async_io::Timer;
@@ -17,6 +17,7 @@ use super::connect::{ConnectError, Joined, join};
 use super::drive;
 use super::fetch::Fetches;
 use super::outbox::{Op, Outbox};
+use super::pins::Pins;
 use super::remote::{Failure, Remote};
 use super::spec::Spec;
 use super::wishes::Found;
@@ -94,6 +95,7 @@ pub(super) struct State {
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
     pub(super) outbox: Outbox,
+    pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
     pub(super) values: VecDeque<(Arc<str>, Serialized)>,
     ended: Option<Failure>,
@@ -276,12 +278,13 @@ impl Core {
         self.fetches.ask(key, version)
     }
 
-    pub(super) fn retry(&self, remote: &Remote) {
+    pub(super) fn retry(&self, remote: &Arc<Remote>) {
         let mut state = self.lock();
         if state.ended.is_none() && remote.record().retry() {
             // The scheduler would have what takes its result fail at once.
             state.outbox.hold(remote.key());
             state.retries.push(remote.key().clone());
+            state.pins.watch(remote);
             drop(state);
             self.retries.notify(1);
         }
@@ -319,7 +322,11 @@ impl Core {
         }
         drop(state);
         for (remote, said) in concerned {
+            let runs_again = matches!(said, Said::Lost | Said::Retried);
             said.tell(&remote);
+            if runs_again {
+                self.lock().pins.watch(&remote);
+            }
         }
         goes_on
     }
@@ -328,7 +335,7 @@ impl Core {
     pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
         let mut state = self.lock();
         let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
-        state.outbox.settle(key);
+        state.outbox.settle(std::slice::from_ref(key));
         drop(state);
         for (remote, said) in lost {
             said.tell(&remote);
@@ -361,11 +368,16 @@ impl Core {
 
 impl State {
     fn submit(&mut self, remote: &Arc<Remote>, spec: Spec) {
-        if let Some(input) = spec.inputs().into_iter().find(|input| self.gone.contains(*input)) {
+        let inputs = spec.inputs();
+        if let Some(input) = inputs.iter().find(|input| self.gone.contains(**input)) {
             let why = format!("it takes the result of `{input}`, which is gone");
             self.gone.insert(spec.key.clone());
             remote.record().fail(&Failure::Lost(why.into()));
         } else {
+            self.pins.take(&inputs);
+            if spec.is_for_python() && !self.pins.submit(remote, Instant::now()) {
+                self.outbox.hold(&spec.key);
+            }
             self.outbox.push(Op::Submit(spec));
         }
     }

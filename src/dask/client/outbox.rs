@@ -4,9 +4,10 @@
 //! message come graphs, then releases, then the rest; what may not pass what was said before, waits for the
 //! next message.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::pins::Workers;
 use super::spec::Spec;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client;
@@ -56,12 +57,14 @@ impl Op {
 pub(super) struct Outbox {
     ready: VecDeque<Op>,
     /// What concerns keys that the scheduler doesn't know yet, or knows as failed: they are on their way on
-    /// another connection.
+    /// another connection, or wait for a worker that can run them.
     held: Vec<Op>,
     /// These keys, and those submitted or taken in [`held`](Self::held).
     unsettled: HashSet<Arc<str>>,
-    /// What has to be done before something in [`held`](Self::held) can go.
-    under_way: HashSet<Arc<str>>,
+    /// What has to be done before something in [`held`](Self::held) can go, and how many things for a key.
+    under_way: HashMap<Arc<str>, usize>,
+    /// Where tasks in Python are to run.
+    python: Workers,
 }
 
 impl Outbox {
@@ -80,17 +83,64 @@ impl Outbox {
 
     /// What concerns this key waits from now on.
     pub(super) fn hold(&mut self, key: &Arc<str>) {
-        self.under_way.insert(key.clone());
+        *self.under_way.entry(key.clone()).or_default() += 1;
         self.unsettled.insert(key.clone());
     }
 
-    /// The key is as it should be.
-    pub(super) fn settle(&mut self, key: &str) {
-        self.under_way.remove(key);
+    /// The keys are as they should be.
+    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
+        for key in keys {
+            if let Some(count) = self.under_way.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.under_way.remove(key);
+                }
+            }
+        }
         let held = std::mem::take(&mut self.held);
-        self.unsettled = self.under_way.clone();
+        self.unsettled = self.under_way.keys().cloned().collect();
         for op in held {
             self.push(op);
+        }
+    }
+
+    /// Tasks in Python are to run on these workers.
+    pub(super) fn pin_to(&mut self, python: Workers) {
+        self.python = python;
+    }
+
+    /// Forgets tasks that are held, and that nobody needs any more. Of the keys that are given, those of no task
+    /// that is held are taken out, and settled.
+    pub(super) fn forget_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
+        let (mut releases, mut needed) = (HashMap::new(), HashSet::new());
+        let mut left = Vec::with_capacity(self.held.len());
+        // From the end, so that it's known what comes after a submission.
+        for op in std::mem::take(&mut self.held).into_iter().rev() {
+            match &op {
+                Op::Release(key) => drop(releases.insert(key.clone(), left.len())),
+                Op::Submit(spec) => {
+                    let release = releases.remove(&spec.key);
+                    if let Some(at) = release.filter(|_| !needed.contains(&spec.key)) {
+                        left[at] = None;
+                        continue;
+                    }
+                    needed.extend(spec.inputs().into_iter().cloned());
+                }
+                _ => {}
+            }
+            left.push(Some(op));
+        }
+        self.held = left.into_iter().rev().flatten().collect();
+        let submitted = self.held.iter().filter_map(|op| match op {
+            Op::Submit(spec) => Some(&spec.key),
+            _ => None,
+        });
+        let submitted: HashSet<_> = submitted.cloned().collect();
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
+        *waiting = stay;
+        if !go.is_empty() {
+            self.settle(&go);
         }
     }
 
@@ -115,7 +165,7 @@ impl Outbox {
 
     /// As much as goes in the next message.
     pub(super) fn take(&mut self) -> Option<Load> {
-        let mut load = Load::default();
+        let mut load = Load { python: self.python.clone(), ..Load::default() };
         while let Some(op) = self.ready.front() {
             if !load.has_room_for(op) {
                 break;
@@ -136,6 +186,7 @@ impl Outbox {
 #[derive(Debug, Default)]
 pub(super) struct Load {
     graphs: Vec<Vec<Spec>>,
+    python: Workers,
     tasks: usize,
     bytes: usize,
     releases: Vec<Arc<str>>,
@@ -158,7 +209,7 @@ impl Load {
         match op {
             Op::Submit(spec) => {
                 self.tasks < TASKS
-                    && (self.tasks == 0 || self.bytes + spec.bytes() <= BYTES)
+                    && (self.tasks == 0 || self.bytes + self.bytes_of(spec) <= BYTES)
                     // It would pass them.
                     && !self.later.contains(&spec.key)
             }
@@ -167,11 +218,16 @@ impl Load {
         }
     }
 
+    fn bytes_of(&self, spec: &Spec) -> usize {
+        let python = if spec.is_for_python() { &*self.python } else { &[] };
+        spec.bytes() + python.iter().map(|worker| worker.len() + 5).sum::<usize>()
+    }
+
     fn add(&mut self, op: Op) {
         match op {
             Op::Submit(spec) => {
                 self.tasks += 1;
-                self.bytes += spec.bytes();
+                self.bytes += self.bytes_of(&spec);
                 match self.graphs.last_mut() {
                     Some(graph) if graph[0].goes_with(&spec) => graph.push(spec),
                     _ => self.graphs.push(vec![spec]),
@@ -204,7 +260,7 @@ impl Load {
         let mut batch = Batch::new();
         for specs in &self.graphs {
             let mut graph = Graph::new();
-            specs.iter().for_each(|spec| spec.add_to(&mut graph));
+            specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python));
             let keys: Vec<&str> = specs.iter().map(|spec| &*spec.key).collect();
             let order = Some(&*keys);
             UpdateGraph { graph: &graph, form: forms.graph, keys: &keys, order }.push(&mut batch);
@@ -300,7 +356,7 @@ mod tests {
             .for_each(|op| outbox.push(op));
         let mut keys = HashSet::from([key("data")]);
         outbox.drop_dependents(&mut keys);
-        outbox.settle("data");
+        outbox.settle(&["data".into()]);
         assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
         assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
     }
@@ -357,12 +413,12 @@ mod tests {
                         pushed.push((format!("report {}", name(at)), at, vec![]));
                     }
                     Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                    Step::Settle(at) => outbox.settle(&name(at)),
+                    Step::Settle(at) => outbox.settle(&[name(at).into()]),
                     Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
                     _ => {}
                 }
             }
-            (0..5).for_each(|at| outbox.settle(&name(at)));
+            (0..5).for_each(|at| outbox.settle(&[name(at).into()]));
             heard.extend(drain(&mut outbox));
             let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
             let mut sorted = heard.clone();
