@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::link::Link;
-use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::remote::{Failure, Remote};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::codec::{self, Items, Misfit};
 
 /// Fewer calls than this go one by one.

@@ -37,7 +37,8 @@ enum Phase {
 impl Record {
     pub(super) fn new(failed: Option<Failure>) -> Self {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
-        let state = State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
+        let state =
+            State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
         Self { state: Mutex::new(state), changed: Event::new() }
     }
 
