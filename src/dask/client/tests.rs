@@ -641,8 +641,13 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
         let _other = submit(&link, "f-3", &[]);
         drop(second);
         stream.expect_keys("update-graph", &["f-3"]).await;
+        let workers = || message(&[("tcp://w:1", &1u64)]);
+        fake.asked("ncores_running").await.answer(message(&[]));
+        fake.asked("ncores_running").await.answer(workers());
+        // It goes away in this moment.
         let none = crate::dask::wire::call::failed("TimeoutError('No valid workers found')");
         fake.asked("scatter").await.answer(none);
+        fake.asked("ncores_running").await.answer(workers());
         let asked = fake.asked("scatter").await;
         assert!(value.outcome().is_none());
         stream.in_memory("data-1").await;
@@ -653,6 +658,7 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
 
         let bad = link.scatter("data-2", Serialized::bytes("value".into()));
         let next = submit(&link, "f-4", &["data-2"]);
+        fake.asked("ncores_running").await.answer(workers());
         let asked = fake.asked("scatter").await;
         asked.answer(crate::dask::wire::call::failed("no memory"));
         let Err(Failure::Lost(why)) = soon(bad.ended()).await else { panic!() };
