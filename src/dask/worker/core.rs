@@ -28,7 +28,7 @@ use crate::{Client, Handle};
 /// What isn't said otherwise is told to the scheduler with this stimulus.
 const STIMULUS: &str = "worker";
 /// Where heartbeats have had no answer for so long, this worker was stopped, or cut off.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// A worker, to all its parts.
 pub(super) struct Core {
@@ -41,7 +41,7 @@ pub(super) struct Core {
     pub(super) member: Member,
     pub(super) limits: Limits,
     inner: Mutex<Inner>,
-    /// When the scheduler last answered to a heartbeat, and how long it wants to have none.
+    /// When the scheduler was last sent a heartbeat that it answered, and how long it wants to have none.
     heard: Mutex<(Instant, Duration)>,
     /// There's something for the scheduler.
     pub(super) outgoing: Event,
@@ -242,9 +242,9 @@ impl Core {
         let _ = self.end.try_send(result);
     }
 
-    /// The scheduler has answered, and waits for so long.
-    pub(super) fn hear(&self, interval: Duration) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), interval);
+    /// The scheduler has answered what it was told then, and wants to hear nothing for so long.
+    pub(super) fn hear(&self, at: Instant, interval: Duration) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (at, interval);
     }
 
     /// How long it has answered nothing, beyond what it wants.

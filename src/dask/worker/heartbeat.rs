@@ -76,7 +76,7 @@ pub(super) async fn beat(core: Arc<Core>, interval: f64) {
         match answer {
             Ok(Beat::Again(again)) => {
                 interval = seconds(again);
-                core.hear(interval);
+                core.hear(begin, interval);
             }
             Ok(Beat::Unknown) => {
                 return core.finish(Err(core.forgotten()));

@@ -15,7 +15,7 @@ use crate::dask::wire::worker::register::{Registered, Registration};
 use crate::dask::wire::{call, capabilities, unpack};
 
 /// How long it may take to connect, and the scheduler to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a worker is to be.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Settings {
     pub(super) announce: Option<String>,
     pub(super) tls: Option<Tls>,
     pub(super) directory: PathBuf,
+    pub(super) patience: Duration,
 }
 
 /// A worker that the scheduler knows.
@@ -43,23 +44,23 @@ pub(super) struct Joined {
 
 /// Joins the scheduler. Nothing is left with it if that fails.
 pub(super) async fn join(settings: Settings, scheduler: &str) -> Result<Joined, WorkerError> {
-    let tls = settings.tls.clone();
+    let (tls, patience) = (settings.tls.clone(), settings.patience);
     let address: Address = scheduler.parse()?;
     let scheduler = address.to_string();
     let wrong = |error| Kind::Call(scheduler.clone(), error);
-    let pool = Pool::new(tls.clone(), PATIENCE);
-    let versions = pool.call(&scheduler, call::versions(), PATIENCE).await?;
+    let pool = Pool::new(tls.clone(), patience);
+    let versions = pool.call(&scheduler, call::versions(), patience).await?;
     let versions = call::map_reply(versions).map_err(wrong)?;
     // What it can't be told must be known before anything is registered: it would keep a broken worker.
-    let reply = pool.call(&scheduler, capabilities::question(), PATIENCE).await?;
+    let reply = pool.call(&scheduler, capabilities::question(), patience).await?;
     capabilities::forms(reply, call::release(&versions).unwrap_or_default())?;
 
-    let mut stream = Comm::connect(&address, tls.as_ref(), PATIENCE).await?;
+    let mut stream = Comm::connect(&address, tls.as_ref(), patience).await?;
     let (listener, announced) = listen(&settings, stream.local_ip()).await?;
     let directory = Directory::create(&settings.directory)
         .map_err(|error| Kind::Directory(settings.directory.display().to_string(), error))?;
     let me = Me {
-        name: settings.name.unwrap_or_else(|| announced.clone()),
+        name: settings.name.clone().unwrap_or_else(|| announced.clone()),
         address: announced,
         id: id(),
         scheduler: scheduler.clone(),
@@ -67,14 +68,14 @@ pub(super) async fn join(settings: Settings, scheduler: &str) -> Result<Joined, 
     };
     let (core, outlets) = Core::new(Parts {
         me,
-        registry: settings.registry,
+        registry: settings.registry.clone(),
         pool,
         directory,
         memory_limit: settings.memory_limit,
         threads: settings.threads,
         resources: settings.resources.clone(),
     });
-    let interval = register(&core, &settings.resources, settings.threads, &mut stream).await?;
+    let interval = register(&core, &settings, &mut stream).await?;
     Ok(Joined { core, outlets, listener, stream, interval })
 }
 
@@ -103,22 +104,17 @@ async fn listen(
 }
 
 /// Gives the seconds between heartbeats.
-async fn register(
-    core: &Core,
-    resources: &[(String, f64)],
-    threads: usize,
-    stream: &mut Comm,
-) -> Result<f64, WorkerError> {
-    let me = &core.me;
+async fn register(core: &Core, settings: &Settings, stream: &mut Comm) -> Result<f64, WorkerError> {
+    let (me, patience) = (&core.me, settings.patience);
     let resources: Vec<_> =
-        resources.iter().map(|(name, amount)| (name.as_str(), *amount)).collect();
+        settings.resources.iter().map(|(name, amount)| (name.as_str(), *amount)).collect();
     let directory = core.directory.path().display().to_string();
     let message = core.metrics(|metrics| {
         let registration = Registration {
             address: &me.address,
             name: &me.name,
             server_id: &me.id,
-            threads: threads as u64,
+            threads: settings.threads as u64,
             memory_limit: Some(core.limits.memory),
             resources: &resources,
             directory: &directory,
@@ -129,9 +125,9 @@ async fn register(
         };
         registration.message()
     });
-    stream.send_within(message, PATIENCE).await?;
+    stream.send_within(message, patience).await?;
     let scheduler = me.scheduler.clone();
-    let reply = match stream.receive_within(PATIENCE).await {
+    let reply = match stream.receive_within(patience).await {
         Ok(Some(frames)) => unpack::message(&frames)
             .map_err(|source| NetError::Wire { address: scheduler.clone(), source })?,
         Ok(None) => return Err(Kind::Gone { scheduler, cause: None }.into()),

@@ -133,23 +133,44 @@ pub(super) fn machine_memory() -> u64 {
     if limit == 0 { total } else { limit.min(total) }
 }
 
-/// How many bytes each worker of this process holds: one process may have several, and what it takes of the
-/// memory is to be counted once.
-static WORKERS: Mutex<Slab<u64>> = Mutex::new(Slab::new());
+/// How many bytes each worker of a process holds: one process may have several, and what it takes of the memory
+/// is to be counted once.
+#[derive(Debug)]
+struct Workers(Mutex<Slab<u64>>);
+
+/// Of this process.
+static WORKERS: Workers = Workers::new();
+
+impl Workers {
+    const fn new() -> Self {
+        Self(Mutex::new(Slab::new()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&'static self) -> Member {
+        Member { workers: self, id: self.lock().insert(0) }
+    }
+}
 
 /// A worker among the others of the process.
 #[derive(Debug)]
-pub(super) struct Member(usize);
+pub(super) struct Member {
+    workers: &'static Workers,
+    id: usize,
+}
 
 impl Member {
     pub(super) fn new() -> Self {
-        Self(workers().insert(0))
+        WORKERS.join()
     }
 
     /// What this worker takes of the process's memory: what it holds, and its part of what nobody does.
     pub(super) fn share(&self, process: u64, held: u64) -> u64 {
-        let mut workers = workers();
-        if let Some(known) = workers.get_mut(self.0) {
+        let mut workers = self.workers.lock();
+        if let Some(known) = workers.get_mut(self.id) {
             *known = held;
         }
         let all: u64 = workers.iter().map(|(_, held)| *held).sum();
@@ -159,12 +180,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        workers().try_remove(self.0);
+        self.workers.lock().try_remove(self.id);
     }
-}
-
-fn workers() -> MutexGuard<'static, Slab<u64>> {
-    WORKERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -182,12 +199,12 @@ mod tests {
 
     #[test]
     fn what_nobody_holds_is_shared() {
-        let (one, two) = (Member::new(), Member::new());
-        let others = workers().len() as u64 - 2;
-        assert_eq!(one.share(1000, 100), 100 + 900 / (2 + others));
-        assert_eq!(two.share(1000, 300), 300 + 600 / (2 + others));
+        static WORKERS: Workers = Workers::new();
+        let (one, two) = (WORKERS.join(), WORKERS.join());
+        assert_eq!(one.share(1000, 100), 100 + 900 / 2);
+        assert_eq!(two.share(1000, 300), 300 + 600 / 2);
         drop(one);
-        assert_eq!(two.share(1000, 300), 300 + 700 / (1 + others));
+        assert_eq!(two.share(1000, 300), 1000);
         assert_eq!(two.share(10, 300), 300);
     }
 }

@@ -19,12 +19,15 @@ mod spill;
 mod state;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use std::fmt;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use futures_lite::StreamExt;
@@ -71,6 +74,7 @@ pub struct Worker {
     tls: Option<Tls>,
     directory: Option<PathBuf>,
     handles_signals: bool,
+    patience: Duration,
 }
 
 impl Worker {
@@ -87,6 +91,7 @@ impl Worker {
             tls: None,
             directory: None,
             handles_signals: true,
+            patience: join::PATIENCE,
         }
     }
 
@@ -155,6 +160,13 @@ impl Worker {
         self
     }
 
+    /// How long the scheduler may take to answer while it's joined.
+    #[cfg(test)]
+    fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Joins the scheduler, and works for it until told to leave: by the scheduler, by somebody who retires this
     /// worker or closes the cluster, or by Ctrl-C or SIGTERM.
     ///
@@ -215,6 +227,7 @@ impl Worker {
             listen: self.listen,
             announce: self.announce,
             tls: self.tls,
+            patience: self.patience,
             directory: self.directory.unwrap_or_else(std::env::temp_dir),
         };
         Running::start(settings, scheduler).await

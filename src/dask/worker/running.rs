@@ -51,6 +51,11 @@ impl Running {
         Ok(Self { core, end: outlets.end, tasks, _io: io })
     }
 
+    #[cfg(test)]
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Where others reach it, as `tcp://host:port`.
     pub fn address(&self) -> &str {
         &self.core.me.address

@@ -190,9 +190,9 @@ mod tests {
             victims.iter().map(|victim| victim.key.to_string()).collect()
         };
         assert_eq!(names(&store.victims(1)), ["b"]);
-        assert_eq!(names(&store.victims(10_001)), ["b", "c"]);
+        assert_eq!(names(&store.victims(15_000)), ["b", "c"]);
         assert_eq!(names(&store.victims(u64::MAX)), ["b", "c", "a"]);
-        for victim in store.victims(10_001) {
+        for victim in store.victims(15_000) {
             let file = Arc::new(directory.write(&victim.value).unwrap());
             assert!(matches!(store.spilled(&victim.key, victim.since, file), Value::Memory(_)));
         }

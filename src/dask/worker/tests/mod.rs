@@ -1,0 +1,405 @@
+//! Whole workers, with a scheduler that says what it's told to say.
+
+mod scheduler;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch};
+
+use super::*;
+use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::value::Value;
+use crate::dask::wire::{WireKey, call};
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+async fn refuse(why: String) -> Result<u64, String> {
+    Err(why)
+}
+
+async fn panics(why: String) -> u64 {
+    panic!("{why}")
+}
+
+fn waits(millis: u64) -> u64 {
+    thread::sleep(Duration::from_millis(millis));
+    millis
+}
+
+async fn zeros(length: u64) -> Bytes {
+    vec![0; length as usize].into()
+}
+
+async fn length(bytes: Bytes) -> u64 {
+    bytes.len() as u64
+}
+
+static RUNNING: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Runs until it's dropped, and shows that.
+async fn forever(number: u64) -> u64 {
+    struct Shown(u64);
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|it| *it != self.0);
+        }
+    }
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    let _shown = Shown(number);
+    std::future::pending().await
+}
+
+fn running() -> HashSet<u64> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < scheduler::PATIENCE, "{what} never happens");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const INC: &str = "ensue::dask::worker::tests::inc";
+const REFUSE: &str = "ensue::dask::worker::tests::refuse";
+const PANICS: &str = "ensue::dask::worker::tests::panics";
+const WAITS: &str = "ensue::dask::worker::tests::waits";
+const ZEROS: &str = "ensue::dask::worker::tests::zeros";
+const LENGTH: &str = "ensue::dask::worker::tests::length";
+const FOREVER: &str = "ensue::dask::worker::tests::forever";
+
+fn worker() -> Worker {
+    let registry = Registry::new().add(inc).try_add(refuse).add(panics).add_blocking(waits);
+    let registry = registry.add(zeros).add(length).add(forever);
+    Worker::new(registry).threads(2).memory_limit(1 << 30)
+}
+
+fn join(scheduler: &Scheduler, worker: Worker) -> (Running, Stream) {
+    let running = block_on(worker.start(&scheduler.address)).unwrap();
+    (running, scheduler.stream())
+}
+
+fn number(value: &Serialized) -> Option<i64> {
+    match value.content().unwrap() {
+        Content::Plain(value) => value.as_int(),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_task_is_run_and_its_result_given_away_and_freed() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, mut stream) = join(&scheduler, worker().name("w").resources([("gpu", 2.0)]));
+    let resources = stream.registration().get("resources").and_then(Value::as_map).unwrap();
+    let known: Vec<_> =
+        resources.named().map(|(name, n)| (name.to_owned(), n.as_float().unwrap())).collect();
+    assert_eq!(known, [("gpu".to_owned(), 2.0), ("rust".to_owned(), 2.0)]);
+    assert_eq!((stream.address(), running.name()), (running.address(), "w"));
+
+    stream.compute(&Order::new("inc-1", INC).args([41]));
+    let report = stream.finished("inc-1");
+    assert_eq!(report.get("run_id"), Some(&1.into()));
+    assert_eq!(report.text("stimulus_id"), Some("a-test"));
+    let value = fetch(running.address(), "inc-1").unwrap();
+    assert_eq!(number(&value), Some(42));
+    assert_eq!(report.get("nbytes"), Some(&(value.nbytes() as i64).into()));
+    // The same again: only the run is new.
+    stream.compute(&Order { run: 7, ..Order::new("inc-1", INC).args([41]) });
+    assert_eq!(stream.finished("inc-1").get("run_id"), Some(&7.into()));
+
+    let beat = scheduler.called("heartbeat_worker");
+    let metrics = beat.get("metrics").and_then(Value::as_map).unwrap();
+    for name in ["bandwidth", "digests_total_since_heartbeat", "memory", "spilled_bytes"] {
+        assert!(metrics.get(name).is_some(), "{name}");
+    }
+    stream.about("free-keys", &["inc-1"]);
+    eventually("freeing", || fetch(running.address(), "inc-1").is_none());
+    assert_eq!(ask(running.address(), call::ping()), Value::Bin("pong".into()));
+    assert!(stream.rest(Duration::from_millis(50)).is_empty());
+}
+
+#[test]
+fn inputs_come_from_other_workers() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (one, mut first) = join(&scheduler, worker());
+    let (two, mut second) = join(&scheduler, worker());
+    first.compute(&Order::new("zeros-1", ZEROS).args([3_000_000]));
+    first.finished("zeros-1");
+    let inputs = [("zeros-1", one.address())];
+    second.compute(&Order::new("length-1", LENGTH).input(&inputs));
+    second.finished("length-1");
+    assert_eq!(second.report("add-keys").get("keys").unwrap().texts(), ["zeros-1"]);
+    assert_eq!(number(&fetch(two.address(), "length-1").unwrap()), Some(3_000_000));
+    // A copy that nobody here takes goes.
+    second.about("remove-replicas", &["zeros-1"]);
+    assert_eq!(second.report("release-worker-data").text("key"), Some("zeros-1"));
+    assert!(fetch(two.address(), "zeros-1").is_none());
+}
+
+#[test]
+fn who_does_not_answer_is_not_waited_for() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (one, mut first) = join(&scheduler, worker());
+    let (_two, mut second) = join(&scheduler, worker());
+    first.compute(&Order::new("zeros-1", ZEROS).args([10]));
+    first.finished("zeros-1");
+    second.compute(&Order::new("length-1", LENGTH).input(&[("zeros-1", "tcp://127.0.0.1:1")]));
+    let asked = second.report("request-refresh-who-has");
+    assert_eq!(asked.get("keys").unwrap().texts(), ["zeros-1"]);
+    // Others aren't held up.
+    second.compute(&Order::new("inc-1", INC).args([1]));
+    second.finished("inc-1");
+    let answer = |holders: &[&str]| {
+        let holders = Value::Array(holders.iter().map(|holder| (*holder).into()).collect());
+        let who_has = crate::dask::wire::value::Map(vec![("zeros-1".into(), holders)]);
+        second.order(&[
+            ("op", &"refresh-who-has"),
+            ("who_has", &who_has),
+            ("stimulus_id", &"a-test"),
+        ]);
+    };
+    answer(&[]);
+    answer(&[one.address()]);
+    second.finished("length-1");
+}
+
+#[test]
+fn failures_have_a_class_and_a_text() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (_running, mut stream) = join(&scheduler, worker());
+    let erred = |stream: &mut Stream, task: Order<'_>| {
+        stream.compute(&task);
+        stream.erred(task.key)
+    };
+    let task = Order::new("a", REFUSE).args(["no such thing"]);
+    assert_eq!(erred(&mut stream, task), "RuntimeError: no such thing");
+    let task = Order::new("b", PANICS).args(["oh"]);
+    assert_eq!(erred(&mut stream, task), "SystemError: panicked: oh");
+    let text = erred(&mut stream, Order::new("c", "app::missing"));
+    assert!(text.starts_with("LookupError: no function `app::missing`"), "{text}");
+    let text = erred(&mut stream, Order::new("d", INC).args(["text"]));
+    assert!(text.starts_with("TypeError: "), "{text}");
+    let late =
+        |key, function, arg| Order { timeout: Some(0.05), ..Order::new(key, function).args([arg]) };
+    let text = erred(&mut stream, late("e", FOREVER, 1001));
+    assert_eq!(text, "TimeoutError: it took longer than its 50ms");
+    eventually("dropping", || !running().contains(&1001));
+    let begin = Instant::now();
+    let text = erred(&mut stream, late("f", WAITS, 500));
+    assert!(text.starts_with("TimeoutError") && begin.elapsed() < Duration::from_millis(400));
+    // The worker is as good as new.
+    stream.compute(&Order::new("g", INC).args([1]));
+    stream.finished("g");
+}
+
+#[test]
+fn what_is_freed_stops_and_is_never_spoken_of_again() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (_running, mut stream) = join(&scheduler, worker().threads(1));
+    stream.compute(&Order::new("forever-1", FOREVER).args([2001]));
+    eventually("starting", || running().contains(&2001));
+    stream.compute(&Order::new("waits-1", WAITS).args([200]));
+    stream.compute(&Order::new("inc-1", INC).args([1]));
+    let steal = |key: &str| {
+        stream.order(&[("op", &"steal-request"), ("key", &key), ("stimulus_id", &"steal")]);
+    };
+    steal("forever-1");
+    steal("inc-1");
+    steal("nobody's");
+    let states: Vec<_> = (0..3)
+        .map(|_| {
+            let answer = stream.report("steal-response");
+            assert_eq!(answer.text("stimulus_id"), Some("steal"));
+            answer.text("state").map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(states, [Some("executing".to_owned()), Some("ready".to_owned()), None]);
+    stream.about("free-keys", &["forever-1"]);
+    eventually("dropping", || !running().contains(&2001));
+    // The one thread is free for the next, which is freed while it blocks.
+    thread::sleep(Duration::from_millis(50));
+    stream.about("free-keys", &["waits-1"]);
+    stream.compute(&Order::new("inc-2", INC).args([1]));
+    let begin = Instant::now();
+    stream.finished("inc-2");
+    assert!(begin.elapsed() > Duration::from_millis(50), "two on one thread");
+    assert!(stream.rest(Duration::from_millis(50)).is_empty());
+}
+
+#[test]
+fn results_are_put_here_and_listed() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    let data = [(WireKey::from("x"), Serialized::bytes("payload".into()))];
+    let reply = call::map_reply(ask(running.address(), call::update_data(&data))).unwrap();
+    assert_eq!(reply.text("status"), Some("OK"));
+    assert_eq!(fetch(running.address(), "x"), Some(data[0].1.clone()));
+    let keys = ask(running.address(), call::request("keys", &[]));
+    assert_eq!(keys.texts(), ["x"]);
+    let run = call::map_reply(ask(running.address(), call::request("run", &[]))).unwrap();
+    assert_eq!(run.text("status"), Some("error"));
+    assert_eq!(ask(running.address(), call::request("nonsense", &[])), Value::Nil);
+    // Another worker gets it for somebody.
+    let (other, _stream) = join(&scheduler, worker());
+    let holders = Value::Array(vec!["tcp://127.0.0.1:1".into(), running.address().into()]);
+    let who_has =
+        crate::dask::wire::value::Map(vec![("x".into(), holders.clone()), ("y".into(), holders)]);
+    let gather = call::request("gather", &[("who_has", &who_has)]);
+    let reply = call::map_reply(ask(other.address(), gather)).unwrap();
+    assert_eq!(reply.get("keys").unwrap().texts(), ["y"]);
+    assert_eq!(fetch(other.address(), "x"), Some(data[0].1.clone()));
+    drop(stream);
+}
+
+#[test]
+fn results_go_to_files_and_come_back() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let folder = tempfile::tempdir().unwrap();
+    let limited = worker().memory_limit(10_000_000).local_directory(folder.path());
+    let (running, mut stream) = join(&scheduler, limited);
+    let keys: Vec<_> = (0..20).map(|number| format!("zeros-{number}")).collect();
+    for key in &keys {
+        stream.compute(&Order::new(key, ZEROS).args([1_000_000]));
+    }
+    let mut left: HashSet<_> = keys.iter().map(String::as_str).collect();
+    while !left.is_empty() {
+        let report = stream.report("task-finished");
+        left.remove(report.text("key").unwrap());
+    }
+    let held = || running.core().lock().store.sizes();
+    eventually("spilling", || held().memory < 7_000_000);
+    assert!(held().spilled > 13_000_000 && held().disk > 13_000_000, "{:?}", held());
+    for key in &keys {
+        let value = fetch(running.address(), key).unwrap();
+        assert_eq!(value.content(), Ok(Content::Bytes(vec![vec![0; 1_000_000].into()])));
+        let inputs = [(key.as_str(), running.address())];
+        let next = format!("length-{key}");
+        stream.compute(&Order::new(&next, LENGTH).input(&inputs));
+        stream.finished(&next);
+    }
+    // A file that is gone is a result that is lost, and the scheduler is told.
+    eventually("spilling", || held().memory < 8_000_000);
+    let own = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    for file in std::fs::read_dir(&own).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let lost: Vec<_> = keys.iter().filter(|key| fetch(running.address(), key).is_none()).collect();
+    assert!(!lost.is_empty());
+    for _ in &lost {
+        stream.report("release-worker-data");
+    }
+    drop(running);
+    assert!(!own.exists());
+}
+
+#[test]
+fn a_worker_leaves_when_it_is_told_to() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, mut stream) = join(&scheduler, worker());
+    stream.order(&[
+        ("op", &"worker-status-change"),
+        ("status", &"closing_gracefully"),
+        ("stimulus_id", &"s"),
+    ]);
+    let change = stream.report("worker-status-change");
+    assert_eq!(change.text("status"), Some("closing_gracefully"));
+    // Nothing begins any more.
+    stream.compute(&Order::new("inc-1", INC).args([1]));
+    assert!(stream.rest(Duration::from_millis(100)).is_empty());
+    stream.order(&[("op", &"close"), ("reason", &"a test")]);
+    block_on(running.ended()).unwrap();
+    block_on(running.ended()).unwrap();
+    drop(running);
+    stream.ended();
+
+    let (running, mut stream) = join(&scheduler, worker());
+    let terminate = call::request("terminate", &[("reason", &"a test")]);
+    assert_eq!(ask(running.address(), terminate).as_str(), Some("OK"));
+    block_on(running.ended()).unwrap();
+    drop(running);
+    stream.ended();
+}
+
+#[test]
+fn a_worker_that_wants_to_leave_is_retired() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    let leave = thread::spawn(move || block_on(running.leave()));
+    let call = scheduler.called("retire_workers");
+    assert_eq!(call.get("workers").unwrap().texts(), [stream.address()]);
+    stream.order(&[("op", &"close"), ("reason", &"retired")]);
+    leave.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_scheduler_that_clings_is_left_without_a_word() {
+    let scheduler = Scheduler::start(Mood::Clinging);
+    let (running, mut stream) = join(&scheduler, worker());
+    stream.compute(&Order::new("forever-1", FOREVER).args([3001]));
+    eventually("starting", || super::tests::running().contains(&3001));
+    let leave = async { Some(running.leave().await) };
+    let told_again = async {
+        scheduler.called("retire_workers");
+        None
+    };
+    assert!(block_on(futures_lite::future::or(leave, told_again)).is_none());
+    drop(running);
+    stream.ended();
+    eventually("dropping", || !super::tests::running().contains(&3001));
+}
+
+#[test]
+fn schedulers_that_go_or_do_not_want_a_worker_are_named() {
+    let mut scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    let begin = Instant::now();
+    scheduler.die();
+    drop(stream);
+    let error = block_on(running.ended()).unwrap_err();
+    assert!(error.is_scheduler_gone() && begin.elapsed() < Duration::from_secs(5), "{error}");
+    assert!(error.to_string().contains(&scheduler.address), "{error}");
+    let error = block_on(worker().start(&scheduler.address)).unwrap_err();
+    assert!(error.to_string().contains("can't connect"), "{error}");
+
+    let scheduler = Scheduler::start(Mood::Refuses);
+    let error = block_on(worker().name("w").start(&scheduler.address)).unwrap_err();
+    assert!(error.is_refused() && error.to_string().contains("name taken, w"), "{error}");
+
+    let scheduler = Scheduler::start(Mood::Forgetful);
+    let error = block_on(worker().handle_signals(false).run(&scheduler.address)).unwrap_err();
+    assert!(error.is_forgotten(), "{error}");
+
+    let error = block_on(worker().start("nowhere")).unwrap_err();
+    assert!(error.to_string().contains("`nowhere` isn't an address"), "{error}");
+}
+
+#[test]
+fn a_scheduler_that_says_nothing_is_not_waited_for() {
+    let scheduler = Scheduler::start(Mood::Silent);
+    let begin = Instant::now();
+    let error = block_on(worker().patience(Duration::from_millis(300)).start(&scheduler.address));
+    let error = error.unwrap_err();
+    assert!(error.is_refused() && begin.elapsed() < Duration::from_secs(5), "{error}");
+    assert!(error.to_string().contains("another one may be known by that address"), "{error}");
+}
+
+#[test]
+fn joining_can_be_given_up() {
+    let scheduler = Scheduler::start(Mood::Silent);
+    let address = scheduler.address.clone();
+    let begin = Instant::now();
+    let start = async { worker().start(&address).await.is_ok() };
+    let late = async {
+        async_io::Timer::after(Duration::from_millis(200)).await;
+        false
+    };
+    assert!(!block_on(futures_lite::future::or(start, late)));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
