@@ -123,7 +123,8 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     .await
 }
 
-async fn wait(attempt: u32, delay: Duration) {
+/// Waits between attempts.
+pub(crate) async fn wait(attempt: u32, delay: Duration) {
     let _parking = Parking::until(attempt, delay);
     if delay.is_zero() {
         futures_lite::future::yield_now().await;

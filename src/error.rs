@@ -76,8 +76,10 @@ pub enum ErrorKind {
     Blocking,
     /// The client was closed or dropped.
     Closed,
-    /// The value was moved out by an earlier await.
+    /// The value was moved out by an earlier await, or went with the cluster that had it.
     Lost,
+    /// What was submitted can't run where it was submitted to, such as a function that a cluster doesn't know.
+    Refused,
 }
 
 impl Error {
@@ -183,6 +185,12 @@ impl Error {
     pub(crate) fn lost(origin: Key) -> Self {
         Self::new(ErrorKind::Lost, origin, "")
     }
+
+    /// For a task that is run somewhere else, with what is known of it.
+    #[cfg(feature = "dask")]
+    pub(crate) fn far(kind: ErrorKind, origin: Key, text: String) -> Self {
+        Self::new(kind, origin, text)
+    }
 }
 
 impl fmt::Display for Error {
@@ -203,6 +211,8 @@ impl fmt::Display for Error {
             ErrorKind::Closed => {
                 write!(f, "task `{origin}` was not run to its end: the client is closed")
             }
+            ErrorKind::Lost if !text.is_empty() => write!(f, "task `{origin}` is lost: {text}"),
+            ErrorKind::Refused => write!(f, "task `{origin}` can't be submitted: {text}"),
             ErrorKind::Lost => write!(
                 f,
                 "the value of `{origin}` was moved out by an earlier await: await `&handle` to keep it"

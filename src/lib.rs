@@ -68,6 +68,8 @@
 //!
 //! Everything is in the default build, and needs no other crates, but for these:
 //!
+//! * `dask`: [the same verbs on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/), whose scheduler is Dask's
+//!   own, and workers for it that run functions in Rust.
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports to
 //!   keep.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
@@ -88,7 +90,7 @@
 //! * Results that are to stay after their last user has gone, with a size or an age: a cache such as `moka`.
 //!   Here a key lives as long as somebody needs it.
 //! * Steps that survive the process: a workflow engine or a job queue. Nothing here is written to disk.
-//! * Many machines, today: Dask itself.
+//! * Work in Python: Dask itself. Functions in Python can be called from here on a Dask cluster.
 
 #![deny(unsafe_code)]
 mod as_completed;

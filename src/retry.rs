@@ -64,6 +64,12 @@ impl Retry {
         failures <= self.budget && self.when.as_ref().is_none_or(|when| when(error))
     }
 
+    /// How often to try again, if that's all there is to it.
+    #[cfg(feature = "dask")]
+    pub(crate) fn plain(&self) -> Option<u32> {
+        (self.max.is_zero() && self.when.is_none()).then_some(self.budget)
+    }
+
     /// How long to wait after so many failures, one at least; `random` is from 0 to 1.
     pub(crate) fn delay(&self, failures: u32, random: impl FnOnce() -> f64) -> Duration {
         let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);

@@ -57,6 +57,23 @@ fn frames_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_large_frame_has_memory_of_its_own() {
+    let large = Serialized::bytes(vec![7; 1 << 20].into());
+    let mut packer = Packer::new();
+    large.pack(&mut packer);
+    let message = packer.finish().to_vec();
+    let mut reader = Reader::new(Limits::default());
+    for _ in 0..2 {
+        let (first, rest) = message.split_at(1000);
+        reader.feed(first);
+        assert_eq!(reader.message(), Ok(None));
+        reader.feed(rest);
+        let frames = reader.message().unwrap().expect("it's whole");
+        assert!(frames[2].len() == 1 << 20 && frames[2].is_unique());
+    }
+}
+
+#[test]
 fn nesting_is_bounded() {
     let deep = |open: &[u8]| Bytes::from(open.repeat(1 << 16));
     for open in [&b"\x91"[..], b"\x81\xc0", b"\xdd\0\0\0\x01", b"\xdf\xff\xff\xff\xff"] {

@@ -184,7 +184,7 @@ fn workers() -> Vec<(&'static str, Outgoing)> {
     vec![
         ("register-worker", registration.message()),
         ("heartbeat-worker", heartbeat("tcp://127.0.0.1:1", 1.5, &metrics, &executing)),
-        ("task-finished", batch(|to| report::finished(to, &run, 9, took))),
+        ("task-finished", batch(|to| report::finished(to, &run, 9, false, took))),
         ("task-erred", batch(|to| report::erred(to, &run, "LookupError", "it's broken", took))),
         ("add-keys", batch(|to| report::has(to, &[tuple.clone(), inc.clone()], "s"))),
         ("release-worker-data", batch(|to| report::released(to, &tuple, "s"))),

@@ -3,6 +3,8 @@
 
 #[path = "dask/cluster.rs"]
 mod cluster;
+#[path = "dask/comm.rs"]
+mod comm;
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -12,7 +14,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cluster::{Cluster, Comm};
+use cluster::Cluster;
+use comm::Comm;
 use ensue::dask::wire::capabilities::{self, Forms, by_release};
 use ensue::dask::wire::client::{self, Event};
 use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
@@ -361,7 +364,7 @@ impl Worker {
         let size = result.len() as u64;
         self.store.lock().unwrap().insert(task.key.clone(), Serialized::bytes(result));
         let took = Span { start: now() - 0.1, stop: now() };
-        self.stream.batch(|to| report::finished(to, &run(task), size, took));
+        self.stream.batch(|to| report::finished(to, &run(task), size, false, took));
     }
 
     fn fail(&mut self, task: &Compute, text: &str) {

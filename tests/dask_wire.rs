@@ -213,7 +213,7 @@ fn events_are_read() {
     );
     assert_eq!(
         event(&[("op", "key-in-memory".into()), ("key", 3.into()), ("type", Value::Nil)]),
-        Event::InMemory { key: Value::Int(3).key().unwrap(), workers: vec![] }
+        Event::InMemory { key: Value::Int(3).key().unwrap(), workers: vec![], is_partial: false }
     );
     assert_eq!(
         event(&[("op", "cancelled-keys".into()), ("keys", texts(&["a"]))]),

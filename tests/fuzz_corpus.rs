@@ -71,3 +71,9 @@ fn clients() {
 fn wire() {
     replay("wire", harness::wire);
 }
+
+#[cfg(feature = "dask")]
+#[test]
+fn values() {
+    replay("values", harness::coded);
+}

@@ -16,6 +16,8 @@
 mod body;
 mod clients;
 mod clients_seen;
+#[cfg(feature = "dask")]
+mod coded;
 mod inputs;
 mod listening;
 mod model;
@@ -77,6 +79,12 @@ pub fn clients(data: &[u8]) {
 #[cfg(feature = "dask")]
 pub fn wire(data: &[u8]) {
     wire::run(data);
+}
+
+/// Values and arguments from other machines.
+#[cfg(feature = "dask")]
+pub fn coded(data: &[u8]) {
+    coded::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {

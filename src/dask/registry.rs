@@ -12,13 +12,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
-use super::codec::{self, Arguments, Batch, Inputs, Problem, ProblemKind, short};
+use super::codec::{self, Arguments, Batch, Inputs, MANY, Problem, ProblemKind, short};
 use super::wire::serialized::Serialized;
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
 
-/// What comes before a function's name where it's to be called many times.
-const MANY: char = '*';
 /// How long calls of a batch go on without letting others run.
 const SLICE: Duration = Duration::from_millis(1);
 
@@ -49,7 +47,10 @@ const SLICE: Duration = Duration::from_millis(1);
 /// ```
 #[derive(Clone, Default)]
 pub struct Registry {
-    functions: Arc<BTreeMap<&'static str, Arc<dyn Function>>>,
+    /// By what they're called on the wire.
+    functions: Arc<BTreeMap<Arc<str>, Arc<dyn Function>>>,
+    /// What those are called there that have been given a name, by the names of their types.
+    names: Arc<BTreeMap<&'static str, Arc<str>>>,
 }
 
 /// A call that is ready to be made. The arguments are read when it runs.
@@ -76,7 +77,12 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If it's a closure, which has no name of its own. One that captures something doesn't compile.
+    /// If it's a closure, which has no name of its own. One that captures something doesn't compile:
+    ///
+    /// ```compile_fail,E0080
+    /// let x = 3;
+    /// ensue::dask::Registry::new().add(async move |y: u64| x + y);
+    /// ```
     #[must_use]
     #[expect(clippy::should_implement_trait)] // nobody takes it for a sum
     pub fn add<F, A>(self, function: F) -> Self
@@ -171,34 +177,68 @@ impl Registry {
             "`{name}` is a closure, which other machines can't call by name: write an `fn` with its \
              body, and add that"
         );
+        let name = self.names.get(name).cloned().unwrap_or_else(|| name.into());
         Arc::make_mut(&mut self.functions).insert(name, Arc::new(function));
         self
     }
 
+    /// Gives a function that was added another name, under which other programs know it, too: by itself it's called by
+    /// its path, which begins with the name of the program.
+    ///
+    /// ```
+    /// # async fn inc(x: u64) -> u64 { x + 1 }
+    /// let registry = ensue::dask::Registry::new().add(inc).name(inc, "inc");
+    /// assert!(registry.names().eq(["inc"]));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the function wasn't added, or another one has the name.
+    #[must_use]
+    pub fn name<F>(mut self, _function: F, name: &str) -> Self {
+        let path = type_name::<F>();
+        let before = self.wire_name(path);
+        let functions = Arc::make_mut(&mut self.functions);
+        let Some(function) = functions.remove(&*before) else {
+            panic!("`{path}` can't be called `{name}`: add it to the registry first");
+        };
+        assert!(
+            functions.insert(name.into(), function).is_none(),
+            "`{path}` can't be called `{name}`: that's the name of another function"
+        );
+        Arc::make_mut(&mut self.names).insert(path, name.into());
+        self
+    }
+
+    fn wire_name(&self, path: &'static str) -> Arc<str> {
+        self.names.get(path).cloned().unwrap_or_else(|| path.into())
+    }
+
     /// Whether it has the function.
     pub fn contains<F>(&self, _function: F) -> bool {
-        self.functions.contains_key(type_name::<F>())
+        self.functions.contains_key(&self.wire_name(type_name::<F>()))
     }
 
     /// The names of its functions, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.functions.keys().copied()
+        self.functions.keys().map(|name| &**name)
     }
 
     /// What a function is called on the wire, if it may be called there: workers that are given the same
     /// functions know it.
-    pub(crate) fn name_of<F>(&self) -> Result<&'static str, Problem> {
-        let name = type_name::<F>();
-        if self.functions.contains_key(name) {
+    pub(crate) fn name_of<F>(&self) -> Result<Arc<str>, Problem> {
+        let path = type_name::<F>();
+        let name = self.wire_name(path);
+        if self.functions.contains_key(&name) {
             return Ok(name);
         }
-        let text = if size_of::<F>() > 0 || name.contains("{{closure}}") {
+        let text = if size_of::<F>() > 0 || path.contains("{{closure}}") {
             format!(
-                "`{name}` can't be called on other machines, since it isn't an `fn` with a name that \
+                "`{path}` can't be called on other machines, since it isn't an `fn` with a name that \
                  captures nothing: write one, and add it to the registry"
             )
         } else {
-            unregistered(name)
+            unregistered(path)
         };
         Err(Problem::new(ProblemKind::Unregistered, text))
     }
@@ -274,8 +314,9 @@ where
             let mut batch = Batch::<T>::new(name, args, inputs)?;
             let mut since = Instant::now();
             while let Some(arguments) = batch.next() {
-                let result = call(arguments?).await;
-                batch.push(result)?;
+                if !batch.push(call(arguments).await) {
+                    break;
+                }
                 if since.elapsed() > SLICE {
                     yield_now().await;
                     since = Instant::now();
@@ -311,9 +352,8 @@ where
         Work::Blocking(Box::new(move || {
             let mut batch = Batch::<T>::new(name, args, inputs)?;
             while let Some(arguments) = batch.next() {
-                batch.push(call(arguments?))?;
-                if is_cancelled() {
-                    return Err(Problem::new(ProblemKind::Failed, "it was cancelled"));
+                if !batch.push(call(arguments)) || is_cancelled() {
+                    break;
                 }
             }
             Ok(batch.finish())

@@ -4,9 +4,10 @@
 //! to any other task. Who wants the value gets that of a second task in its place, the *bringer*: it's made
 //! when first needed, takes the first one as its input, and goes with the last who wants it.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::cell::{self, Failure, Outcome, Setup};
 use super::context;
@@ -25,8 +26,16 @@ pub(crate) trait Away<T>: Clone + Send + Sync + 'static {
     /// Resolves when it has ended there.
     fn ended(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// It has failed, and is to run again.
-    fn again(&self);
+    /// What to call where it has failed and is to run again. It doesn't keep anything alive.
+    fn again(&self) -> impl Fn() + Send + Sync + 'static;
+
+    /// What those who submit such tasks know it by.
+    fn tag(&self) -> Option<Tag> {
+        None
+    }
+
+    /// Whether it can run again at all.
+    fn can_run_again(&self) -> bool;
 
     /// Brings its value here.
     fn bring(&self) -> impl Future<Output = Result<T, Error>> + Send;
@@ -38,6 +47,9 @@ pub(crate) struct Elsewhere<T>(Box<dyn Source<T>>);
 trait Source<T>: Send + Sync {
     fn bring(&self) -> Bringing<'_, T>;
 }
+
+/// Anything that goes with the task.
+pub(crate) type Tag = Weak<dyn Any + Send + Sync>;
 
 type Bringing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
@@ -54,6 +66,7 @@ pub(crate) struct Ties {
     bring: fn(&User) -> (User, Option<Task>),
     /// The last one that was made.
     bringer: Lock<Option<Task>>,
+    tag: Option<Tag>,
 }
 
 /// What such a task is called.
@@ -83,11 +96,12 @@ where
     let new = cell::inputs(core, &mut waits);
     let allocate = || {
         let away = send();
-        let again = {
-            let away = away.clone();
-            Box::new(move || away.again())
+        let ties = Ties {
+            again: Box::new(away.again()),
+            bring: make_bringer::<T>,
+            bringer: Lock::default(),
+            tag: away.tag(),
         };
-        let ties = Ties { again, bring: make_bringer::<T>, bringer: Lock::default() };
         let extras = Extras {
             name: Some(name),
             key: OnceLock::from(key.clone()),
@@ -124,7 +138,10 @@ async fn wait<T: 'static, P: Away<T>>(
 ) -> Outcome<Elsewhere<T>, P, Vec<User>> {
     match away.ended().await {
         Ok(()) => Ok(Elsewhere(Box::new(away))),
-        Err(error) => Err(Failure { error, again: Some((away, inputs)) }),
+        Err(error) => {
+            let again = away.can_run_again().then_some((away, inputs));
+            Err(Failure { error, again })
+        }
     }
 }
 
@@ -163,6 +180,11 @@ pub(crate) fn bringer(user: &User) -> User {
 /// The bringer, if there's one now.
 pub(crate) fn present_bringer(user: &User) -> Option<User> {
     ties(user).bringer.lock().as_ref().and_then(|kept| still_good(kept, user))
+}
+
+/// What the task is known by, if its value is elsewhere and it has such a thing.
+pub(crate) fn tag(user: &User) -> Option<Arc<dyn Any + Send + Sync>> {
+    ties(user).tag.as_ref()?.upgrade()
 }
 
 fn ties(user: &User) -> &Ties {
@@ -231,9 +253,17 @@ mod tests {
             }
         }
 
-        fn again(&self) {
-            self.again.fetch_add(1, Ordering::SeqCst);
-            *self.outcome() = None;
+        fn again(&self) -> impl Fn() + Send + Sync + 'static {
+            let weak = Arc::downgrade(self);
+            move || {
+                let far = weak.upgrade().unwrap();
+                far.again.fetch_add(1, Ordering::SeqCst);
+                *far.outcome() = None;
+            }
+        }
+
+        fn can_run_again(&self) -> bool {
+            true
         }
 
         async fn bring(&self) -> Result<String, Error> {
@@ -348,14 +378,13 @@ mod tests {
         let (one, first) = far(&client, &[]);
         let (two, second) = far(&client, &[&first]);
         drop(first);
-        assert_eq!(Arc::strong_count(&one), 3, "the task, what ties it, and the test");
+        assert_eq!(Arc::strong_count(&one), 2, "the second task needs it");
         drop(second);
         until(|| Arc::strong_count(&one) + Arc::strong_count(&two) == 2);
 
         let (three, third) = far(&client, &[]);
         assert!(third.cancel());
         assert!(third.result().unwrap_err().is_cancelled());
-        drop(third);
         until(|| Arc::strong_count(&three) == 1);
 
         let (four, fourth) = far(&client, &[]);

@@ -295,7 +295,9 @@ impl Core {
         let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
         for event in events {
             match event {
-                Event::InMemory { key, .. } => concerned.extend(state.find(&key, Said::InMemory)),
+                Event::InMemory { key, is_partial, .. } => {
+                    concerned.extend(state.find(&key, Said::InMemory { is_partial }));
+                }
                 Event::Erred { key, exception, .. } => {
                     concerned.extend(state.find(&key, Said::Erred(exception)));
                 }
@@ -401,7 +403,7 @@ fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
 
 /// What was said of a task.
 enum Said {
-    InMemory,
+    InMemory { is_partial: bool },
     Erred(Value),
     Lost,
     Retried,
@@ -412,7 +414,7 @@ impl Said {
     fn tell(self, remote: &Remote) {
         let record = remote.record();
         match self {
-            Self::InMemory => record.in_memory(),
+            Self::InMemory { is_partial } => record.in_memory(is_partial),
             Self::Erred(exception) => record.erred(failure::exception(&exception)),
             Self::Lost => record.lost(),
             Self::Retried => record.retried(),

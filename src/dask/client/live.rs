@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "more is for the other tests")]
 #[path = "../../../tests/dask/cluster.rs"]
 mod cluster;
+#[path = "../../../tests/dask/comm.rs"]
+mod comm;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -70,7 +72,7 @@ fn talk(environment: &Path) {
     // Before any worker is there.
     let early = link.scatter("early-1", Serialized::bytes("early".into()));
     let long = python(&link, "len-1", "builtins.len", vec![OwnedArg::Result("early-1".into())]);
-    let mut calls = cluster::Comm::connect(&cluster.address);
+    let mut calls = comm::Comm::connect(&cluster.address);
     let worker = cluster.stock_worker(&mut calls);
     assert_eq!(fetch(&long).unwrap(), 5.into());
     assert_eq!(fetch(&early).unwrap(), Value::Bin("early".into()));

@@ -1,7 +1,12 @@
 //! Calls of functions in Python, with arguments as our own functions have them.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::spec::OwnedArg;
 use crate::dask::codec::{Encode, Encoder, Place};
-use crate::dask::wire::graph::Arg;
+use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
 
 /// What a Python function is called with: a bare argument, a tuple where there are several, and `()` where there is
@@ -84,43 +89,42 @@ pub(crate) fn python_name(path: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// The arguments that were encoded and [read](crate::dask::wire::unpack::plain) again, as the scheduler wants them;
-/// `key` is that of the input with a number.
-pub(crate) fn python_args<'a>(
-    args: &'a Value,
-    key: &dyn Fn(u32) -> Option<&'a str>,
-) -> Result<Vec<Arg<'a>>, String> {
-    match python_arg(args, key)? {
-        Arg::List(args) => Ok(args),
+/// The arguments that were encoded, as the scheduler wants them; `inputs` are the keys of the inputs, and which item
+/// is meant where it's one of a list.
+pub(super) fn python_args(
+    args: &Bytes,
+    inputs: &[(Arc<str>, Option<u32>)],
+) -> Result<Vec<OwnedArg>, String> {
+    let args = unpack::plain_shared(args).map_err(|error| error.to_string())?;
+    match python_arg(args, inputs)? {
+        OwnedArg::List(args) => Ok(args),
         _ => Err("the arguments of a Python function are no list".to_owned()),
     }
 }
 
-fn python_arg<'a>(
-    value: &'a Value,
-    key: &dyn Fn(u32) -> Option<&'a str>,
-) -> Result<Arg<'a>, String> {
+fn python_arg(value: Value, inputs: &[(Arc<str>, Option<u32>)]) -> Result<OwnedArg, String> {
     Ok(match value {
-        Value::Nil => Arg::None,
-        Value::Bool(it) => Arg::Bool(*it),
-        Value::Int(it) => Arg::Int((*it).into()),
-        Value::Uint(it) => Arg::Int((*it).into()),
-        Value::Float(it) => Arg::Float(*it),
-        Value::Str(it) => Arg::Str(it),
-        Value::Bin(it) => Arg::Bytes(it),
+        Value::Nil => OwnedArg::None,
+        Value::Bool(it) => OwnedArg::Bool(it),
+        Value::Int(it) => OwnedArg::Int(it.into()),
+        Value::Uint(it) => OwnedArg::Int(it.into()),
+        Value::Float(it) => OwnedArg::Float(it),
+        Value::Str(it) => OwnedArg::Str(it),
+        Value::Bin(it) => OwnedArg::Bytes(it),
         Value::Array(items) => {
-            let items = items.iter().map(|item| python_arg(item, key));
-            Arg::List(items.collect::<Result<_, _>>()?)
+            let items = items.into_iter().map(|item| python_arg(item, inputs));
+            OwnedArg::List(items.collect::<Result<_, _>>()?)
         }
         Value::Map(Map(entries)) => {
             let entries = entries
-                .iter()
-                .map(|(name, value)| Ok((python_arg(name, key)?, python_arg(value, key)?)));
-            Arg::Dict(entries.collect::<Result<_, String>>()?)
+                .into_iter()
+                .map(|(name, value)| Ok((python_arg(name, inputs)?, python_arg(value, inputs)?)));
+            OwnedArg::Dict(entries.collect::<Result<_, String>>()?)
         }
-        Value::Ext(kind, data) => match Place::read(*kind, data) {
-            Some(Place::Whole(input)) => match key(input) {
-                Some(key) => Arg::Result(key),
+        Value::Ext(kind, data) => match Place::read(kind, &data) {
+            Some(Place::Whole(input)) => match inputs.get(input as usize) {
+                Some((key, None)) => OwnedArg::Result(key.clone()),
+                Some((key, Some(item))) => OwnedArg::Item(key.clone(), *item),
                 None => unreachable!("an encoder counts its inputs"),
             },
             _ => return Err(unfit()),
@@ -139,7 +143,6 @@ fn unfit() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dask::wire::unpack;
 
     #[test]
     fn names_have_a_module() {
@@ -164,26 +167,26 @@ mod tests {
         let map = std::collections::BTreeMap::from([("k", &y)]);
         let bytes = bytes::Bytes::from_static(b"b");
         (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes).encode_all(&mut encoder);
-        let (msgpack, users) = encoder.finish().unwrap();
-        assert_eq!(users.len(), 2);
-        let value = unpack::plain(&msgpack).unwrap();
-        let keys = ["x-1", "y-2"];
-        let args = python_args(&value, &|input| keys.get(input as usize).copied()).unwrap();
+        let encoded = encoder.finish().unwrap();
+        assert_eq!(encoded.inputs.len(), 2);
+        let keys = [("x-1".into(), None), ("y-2".into(), Some(7))];
+        let args = python_args(&encoded.msgpack.into(), &keys).unwrap();
+        let (x, y) = (OwnedArg::Result("x-1".into()), OwnedArg::Item("y-2".into(), 7));
         assert_eq!(
             args,
             [
-                Arg::Result("x-1"),
-                Arg::List(vec![Arg::Result("y-2"), Arg::Result("x-1")]),
-                Arg::Dict(vec![(Arg::Str("k"), Arg::Result("y-2"))]),
-                Arg::Str("a"),
-                Arg::Int(u64::MAX.into()),
-                Arg::Float(-1.5),
-                Arg::None,
-                Arg::Bytes(b"b"),
+                x.clone(),
+                OwnedArg::List(vec![y.clone(), x]),
+                OwnedArg::Dict(vec![(OwnedArg::Str("k".into()), y)]),
+                OwnedArg::Str("a".into()),
+                OwnedArg::Int(u64::MAX.into()),
+                OwnedArg::Float(-1.5),
+                OwnedArg::None,
+                OwnedArg::Bytes(Bytes::from_static(b"b")),
             ]
         );
         for unfit in [vec![0x91, 0xd4, 9, 0], vec![0x90 - 0x10]] {
-            assert!(python_args(&unpack::plain(&unfit).unwrap(), &|_| None).is_err());
+            assert!(python_args(&unfit.into(), &[]).is_err());
         }
     }
 }

@@ -24,6 +24,7 @@ struct State {
     is_nowhere: bool,
     /// The scheduler has been asked to run it again, and what it says of its failure is old.
     is_retrying: bool,
+    is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +37,8 @@ enum Phase {
 impl Record {
     pub(super) fn new(failed: Option<Failure>) -> Self {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
-        let state = State { phase, version: 0, is_nowhere: false, is_retrying: false };
+        let state =
+            State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
         Self { state: Mutex::new(state), changed: Event::new() }
     }
 
@@ -53,13 +55,18 @@ impl Record {
         has_changed
     }
 
+    pub(super) fn is_partial(&self) -> bool {
+        self.lock().is_partial
+    }
+
     /// The result is there.
-    pub(super) fn in_memory(&self) {
+    pub(super) fn in_memory(&self, is_partial: bool) {
         self.change(|state| {
             if state.is_final() {
                 return false;
             }
             state.phase = Phase::InMemory;
+            state.is_partial = is_partial;
             state.version += 1;
             state.is_nowhere = false;
             state.is_retrying = false;

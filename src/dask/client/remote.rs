@@ -69,6 +69,11 @@ impl Remote {
         self.record.outcome()
     }
 
+    /// Whether its worker has done only a part of what it was to do, and says so in the result.
+    pub(super) fn is_partial(&self) -> bool {
+        self.record.is_partial()
+    }
+
     /// Waits until its result is there, somewhere on the cluster, or it failed. Any number may wait.
     pub(crate) async fn ended(&self) -> Result<(), Failure> {
         self.record.ended().await

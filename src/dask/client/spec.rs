@@ -33,6 +33,8 @@ pub(crate) enum OwnedArg {
     Bytes(Bytes),
     /// The result of a task.
     Result(Arc<str>),
+    /// An item of the list that is the result of a task.
+    Item(Arc<str>, u32),
     List(Vec<OwnedArg>),
     Tuple(Vec<OwnedArg>),
     Dict(Vec<(OwnedArg, OwnedArg)>),
@@ -116,26 +118,6 @@ impl Spec {
     }
 }
 
-impl From<Arg<'_>> for OwnedArg {
-    fn from(arg: Arg<'_>) -> Self {
-        match arg {
-            Arg::None => Self::None,
-            Arg::Bool(it) => Self::Bool(it),
-            Arg::Int(it) => Self::Int(it),
-            Arg::Float(it) => Self::Float(it),
-            Arg::Str(it) => Self::Str(it.to_owned()),
-            Arg::Bytes(it) => Self::Bytes(Bytes::copy_from_slice(it)),
-            Arg::Result(key) => Self::Result(key.into()),
-            Arg::List(items) => Self::List(items.into_iter().map(Self::from).collect()),
-            Arg::Tuple(items) => Self::Tuple(items.into_iter().map(Self::from).collect()),
-            Arg::Dict(entries) => {
-                let entries = entries.into_iter();
-                Self::Dict(entries.map(|(key, value)| (key.into(), value.into())).collect())
-            }
-        }
-    }
-}
-
 impl OwnedArg {
     fn borrow(&self) -> Arg<'_> {
         match self {
@@ -146,6 +128,7 @@ impl OwnedArg {
             Self::Str(it) => Arg::Str(it),
             Self::Bytes(it) => Arg::Bytes(it),
             Self::Result(key) => Arg::Result(key),
+            Self::Item(key, at) => Arg::Item(key, *at),
             Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
             Self::Tuple(items) => Arg::Tuple(items.iter().map(Self::borrow).collect()),
             Self::Dict(entries) => {
@@ -157,7 +140,7 @@ impl OwnedArg {
 
     fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
         match self {
-            Self::Result(key) => found.push(key),
+            Self::Result(key) | Self::Item(key, _) => found.push(key),
             Self::List(items) | Self::Tuple(items) => {
                 items.iter().for_each(|item| item.results(found));
             }
@@ -173,7 +156,7 @@ impl OwnedArg {
         match self {
             Self::Str(text) => text.len() + 5,
             Self::Bytes(bytes) => bytes.len() + 5,
-            Self::Result(key) => key.len() + 40,
+            Self::Result(key) | Self::Item(key, _) => key.len() + 60,
             Self::List(items) | Self::Tuple(items) => items.iter().map(Self::bytes).sum(),
             Self::Dict(entries) => {
                 entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()

@@ -21,14 +21,13 @@ pub struct Encoder {
     inputs: Vec<User>,
     /// Which input a task is, by its address, once there are many.
     known: HashMap<usize, u32, RandomState>,
-    /// How many places there are.
-    places: usize,
+    /// Where the places are.
+    places: Vec<usize>,
     error: Option<String>,
 }
 
 impl Encoder {
     /// With nothing in it.
-    #[cfg_attr(not(test), expect(dead_code))] // until the client uses it
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -60,7 +59,7 @@ impl Encoder {
     /// The result of a task.
     pub(crate) fn handle(&mut self, task: User) {
         let input = self.input(task);
-        self.places += 1;
+        self.places.push(self.msgpack.len());
         Place::Whole(input).write(&mut self.msgpack);
     }
 
@@ -87,9 +86,8 @@ impl Encoder {
         next
     }
 
-    /// What is to be sent, and the inputs in the order in which it counts them; or why it can't be.
-    #[cfg_attr(not(test), expect(dead_code))] // as `new`
-    pub(crate) fn finish(self) -> Result<(Vec<u8>, Vec<User>), String> {
+    /// What is to be sent, with the inputs; or why it can't be.
+    pub(crate) fn finish(self) -> Result<Encoded, String> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -97,13 +95,41 @@ impl Encoder {
             let mut places = 0;
             scan::value(&self.msgpack, |ext| places += usize::from(Place::of(&ext).is_some()))
                 .map_err(|broken| format!("the arguments can't be sent: {broken}"))?;
-            if places != self.places {
+            if places != self.places.len() {
                 return Err("the arguments can't be sent: one has an extension of msgpack of the kind 1 or \
                             2, which stand for results of other tasks"
                     .to_owned());
             }
         }
-        Ok((self.msgpack, self.inputs))
+        Ok(Encoded { msgpack: self.msgpack, inputs: self.inputs, places: self.places })
+    }
+}
+
+/// The arguments of a call.
+pub(crate) struct Encoded {
+    pub(crate) msgpack: Vec<u8>,
+    /// In the order in which the places count them.
+    pub(crate) inputs: Vec<User>,
+    places: Vec<usize>,
+}
+
+impl Encoded {
+    /// The arguments where some inputs are items of lists: `items` says of each input which one.
+    pub(crate) fn with_items(&self, items: &[Option<u32>]) -> Vec<u8> {
+        let mut msgpack = Vec::with_capacity(self.msgpack.len() + 4 * self.places.len());
+        let mut done = 0;
+        for at in &self.places {
+            let Some(Place::Whole(input)) = Place::at(&self.msgpack, *at) else {
+                unreachable!("that's what was written there");
+            };
+            if let Some(Some(item)) = items.get(input as usize) {
+                msgpack.extend_from_slice(&self.msgpack[done..*at]);
+                Place::Item(input, *item).write(&mut msgpack);
+                done = at + Place::LEN;
+            }
+        }
+        msgpack.extend_from_slice(&self.msgpack[done..]);
+        msgpack
     }
 }
 
@@ -113,7 +139,7 @@ impl fmt::Debug for Encoder {
             .field("bytes", &self.msgpack.len())
             .field("inputs", &self.inputs.len())
             .field("error", &self.error)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

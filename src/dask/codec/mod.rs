@@ -11,11 +11,16 @@ mod value;
 
 pub use args::{Arguments, Inputs, Reader, decode};
 pub(crate) use batch::Batch;
+pub(crate) use encoder::Encoded;
 pub use encoder::{Encode, Encoder, Plain};
 pub(crate) use places::Place;
 pub(crate) use problem::short;
 pub use problem::{Misfit, Problem, ProblemKind};
+pub(crate) use value::{Items, is_partial, list};
 pub use value::{read, write};
+
+/// What comes before a function's name where it's to be called many times.
+pub(crate) const MANY: char = '*';
 
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,15 @@ impl Place {
         }
     }
 
+    /// How long the place of a whole result is.
+    pub(super) const LEN: usize = 6;
+
+    /// The place of a whole result that was written here.
+    pub(super) fn at(msgpack: &[u8], at: usize) -> Option<Self> {
+        let place = msgpack.get(at..at + Self::LEN)?;
+        Self::read(WHOLE, place.strip_prefix(&[0xd6, WHOLE as u8])?)
+    }
+
     /// Writes it.
     pub(crate) fn write(self, to: &mut Vec<u8>) {
         match self {

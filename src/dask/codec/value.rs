@@ -15,6 +15,7 @@ use super::problem::{Misfit, Problem, ProblemKind, short};
 use super::{python, scan};
 use crate::Portable;
 use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::value::Value;
 
 /// How many bytes of msgpack a value may have: lengths in it have 32 bits.
 const LONGEST: usize = u32::MAX as usize;
@@ -45,25 +46,98 @@ pub fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
 #[derive(Debug)]
 pub(crate) struct List<T> {
     msgpack: Vec<u8>,
+    len: u32,
     items: PhantomData<fn(T)>,
 }
 
+/// How a list begins whose length isn't known yet.
+const LIST: [u8; 5] = [0xdd, 0, 0, 0, 0];
+/// What the name of a list's type ends with, if there was more to come.
+const PARTIAL: &str = "..]";
+
 impl<T: Portable> List<T> {
-    /// So many values must follow.
-    pub(crate) fn new(len: usize) -> Self {
-        let mut msgpack = Vec::new();
-        array(len, &mut msgpack);
-        Self { msgpack, items: PhantomData }
+    /// Without values.
+    pub(crate) fn new() -> Self {
+        Self { msgpack: LIST.to_vec(), len: 0, items: PhantomData }
     }
 
-    /// One more value.
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// One more value. If it can't be written, the list is what it was before.
     pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
-        append_portable(value, &mut self.msgpack)
+        let start = self.msgpack.len();
+        let written = append_portable(value, &mut self.msgpack);
+        match &written {
+            Ok(()) => self.len += 1,
+            Err(_) => self.msgpack.truncate(start),
+        }
+        written
     }
 
-    /// All of them.
-    pub(crate) fn finish(self) -> Serialized {
-        object(MSGPACK, &format!("[{}]", type_name::<T>()), self.msgpack.into())
+    /// All of them; `is_partial` if there should be more.
+    pub(crate) fn finish(mut self, is_partial: bool) -> Serialized {
+        self.msgpack[1..5].copy_from_slice(&self.len.to_be_bytes());
+        let end = if is_partial { PARTIAL } else { "]" };
+        object(MSGPACK, &format!("[{}{end}", type_name::<T>()), self.msgpack.into())
+    }
+}
+
+/// Whether this is a list to which there should be more.
+pub(crate) fn is_partial(object: &Serialized) -> bool {
+    ours(object).is_some_and(|(rust, ..)| rust.ends_with(PARTIAL))
+}
+
+/// Lists of arguments, as those of many calls.
+pub(crate) fn list(items: &[&Bytes]) -> Vec<u8> {
+    let mut msgpack = Vec::new();
+    array(items.len(), &mut msgpack);
+    items.iter().for_each(|item| msgpack.extend_from_slice(item));
+    msgpack
+}
+
+/// A list of values that is read item by item.
+#[derive(Debug)]
+pub(crate) struct Items {
+    /// The type of Rust's that they were.
+    rust: Option<String>,
+    items: Vec<Bytes>,
+}
+
+impl Items {
+    /// Looks through a list.
+    pub(crate) fn open(object: &Serialized) -> Result<Self, Misfit> {
+        let cannot = Misfit::because::<Vec<()>>;
+        let Opened { rust, body } = open(object).map_err(cannot)?;
+        let because = |broken: scan::Broken| cannot(broken.to_string());
+        let msgpack = body.into_msgpack().map_err(because)?;
+        let (count, mut at) = scan::list(&msgpack).map_err(because)?;
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            let extent = scan::value(&msgpack[at..], |_| ()).map_err(because)?;
+            items.push(msgpack.slice(at..at + extent.len));
+            at += extent.len;
+        }
+        let rust = rust.as_deref().and_then(item_of).map(str::to_owned);
+        Ok(Self { rust, items })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The one with this number.
+    pub(crate) fn get<T: Portable>(&self, at: usize) -> Result<T, Misfit> {
+        if let Some(rust) = self.rust.as_deref().filter(|rust| !fits::<T>(rust)) {
+            return Err(Misfit::other::<T>(rust));
+        }
+        match self.items.get(at) {
+            Some(item) => decode(item),
+            None => Err(Misfit::because::<T>("the list is shorter")),
+        }
     }
 }
 
@@ -186,12 +260,11 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     }
     let header = object.header().map_err(|error| error.to_string())?;
     let rust = header.text("rust").map(str::to_owned);
-    if let ([frame], Some("msgpack"), None, None) = (
-        object.frames(),
-        header.text("serializer"),
-        header.get("compression"),
-        header.get("split-offsets"),
-    ) {
+    let codecs = header.get("compression").and_then(Value::items).unwrap_or_default();
+    let is_compressed = codecs.iter().any(|codec| *codec != Value::Nil);
+    if let ([frame], Some("msgpack"), false) =
+        (object.frames(), header.text("serializer"), is_compressed)
+    {
         return Ok(Opened { rust, body: Body::Msgpack(frame.clone()) });
     }
     let body = match object.content().map_err(|error| error.to_string())? {
@@ -214,7 +287,9 @@ pub(super) fn fits<T>(rust: &str) -> bool {
 
 /// What the items of a list are called, if it was one of Rust's.
 pub(super) fn item_of(rust: &str) -> Option<&str> {
-    strip(rust, "[", "]").or_else(|| strip(rust, "alloc::vec::Vec<", ">"))
+    strip(rust, "[", PARTIAL)
+        .or_else(|| strip(rust, "[", "]"))
+        .or_else(|| strip(rust, "alloc::vec::Vec<", ">"))
 }
 
 fn strip<'a>(name: &'a str, begin: &str, end: &str) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 use super::capabilities::Forms;
 use super::frame::Outgoing;
 use super::pack::{Batch, Pack, Packer};
+use super::serialized::LIST_CLASS;
 use super::value::{Map, Value};
 use super::{WireError, WireKey};
 
@@ -64,7 +65,12 @@ pub enum Event {
         warning: String,
     },
     /// A result is there. This may come more than once.
-    InMemory { key: WireKey, workers: Vec<String> },
+    InMemory {
+        key: WireKey,
+        workers: Vec<String>,
+        /// A worker of ours has only a part of what it was asked for.
+        is_partial: bool,
+    },
     /// The task, or one that it depends on, failed. See [`exception`](super::failure::exception).
     Erred { key: WireKey, exception: Value, traceback: Value },
     /// The result has gone with a worker. It comes again, if it can be computed again.
@@ -92,6 +98,7 @@ impl Event {
             "key-in-memory" => Self::InMemory {
                 key: operation.need_key("key")?,
                 workers: operation.take("workers").texts(),
+                is_partial: matches!(operation.take("type"), Value::Bin(class) if class == LIST_CLASS),
             },
             "task-erred" => Self::Erred {
                 key: operation.need_key("key")?,

@@ -138,6 +138,10 @@ impl Reader {
                     let frame = self.take(self.wanted());
                     let Stage::Frames { taken, lengths, next } = &mut self.stage else { continue };
                     let is_head = taken.is_empty();
+                    if frame.len() > CHUNK && self.len == 0 {
+                        // What is left of the frame's memory would keep all of it.
+                        self.buffer = BytesMut::new();
+                    }
                     let frame = if frame.len() > CHUNK || is_head {
                         frame.freeze()
                     } else {

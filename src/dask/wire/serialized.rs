@@ -14,6 +14,9 @@ use super::value::{Map, Value};
 /// `builtins.bytes`, pickled.
 pub const BYTES_CLASS: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x05bytes\x93.";
 
+/// `builtins.list`, pickled: what a worker of ours says it has if that's a part of what it was asked for.
+pub const LIST_CLASS: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x04list\x93.";
+
 /// An object that is opened by who needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serialized {

@@ -68,7 +68,8 @@ impl Spilled {
 
     /// Reads it. Its frames share one piece of memory.
     pub(crate) fn read(&self) -> io::Result<Serialized> {
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "the file isn't as it was written");
+        let wrong =
+            || io::Error::new(io::ErrorKind::InvalidData, "the file isn't as it was written");
         let length = usize::try_from(self.size).map_err(|_| wrong())?;
         let mut content = Vec::with_capacity(length);
         File::open(&self.path)?.take(self.size + 1).read_to_end(&mut content)?;
@@ -76,7 +77,7 @@ impl Spilled {
             return Err(wrong());
         }
         let mut left = Bytes::from(content);
-        let mut number = |left: &mut Bytes| {
+        let number = |left: &mut Bytes| {
             let number = if left.len() < 8 { Err(wrong()) } else { Ok(left.get_u64_le()) };
             number.and_then(|number| usize::try_from(number).map_err(|_| wrong()))
         };
@@ -139,7 +140,9 @@ mod tests {
         let value = Serialized::bytes(vec![1; 1000].into());
         let file = directory.write(&value).unwrap();
         let whole = fs::read(file.path()).unwrap();
-        for bad in [&whole[..500], &[&whole[..], b"more"].concat(), &[&[9; 8], &whole[8..]].concat()] {
+        for bad in
+            [&whole[..500], &[&whole[..], b"more"].concat(), &[&[9; 8], &whole[8..]].concat()]
+        {
             fs::write(file.path(), bad).unwrap();
             assert_eq!(file.read().unwrap_err().kind(), io::ErrorKind::InvalidData);
         }

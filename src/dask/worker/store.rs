@@ -109,9 +109,7 @@ impl Store {
         let mut known: Vec<_> = self
             .slots
             .iter()
-            .filter(|(_, slot)| {
-                matches!(slot.value, Value::Memory(_)) && slot.nbytes >= TOO_SMALL
-            })
+            .filter(|(_, slot)| matches!(slot.value, Value::Memory(_)) && slot.nbytes >= TOO_SMALL)
             .map(|(key, slot)| (slot.used, key, slot))
             .collect();
         known.sort_unstable_by_key(|(used, ..)| *used);

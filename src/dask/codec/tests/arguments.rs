@@ -39,9 +39,9 @@ fn bytes_of_an_input_are_not_copied() {
 
 #[test]
 fn items_of_lists_are_inputs_too() {
-    let mut list = value::List::<String>::new(3);
+    let mut list = value::List::<String>::new();
     ["a", "b", "c"].iter().for_each(|item| list.push((*item).to_owned()).unwrap());
-    let inputs = vec![list.finish(), write(vec![vec![1_u8], vec![2, 3]]).unwrap()];
+    let inputs = vec![list.finish(false), write(vec![vec![1_u8], vec![2, 3]]).unwrap()];
     let one = |item| blob(&[&place(Place::Item(0, item))]);
     assert_eq!(args(one(2), inputs.clone()), Ok(("c".to_owned(),)));
     assert_eq!(
@@ -70,11 +70,11 @@ fn items_of_lists_are_inputs_too() {
 
 #[test]
 fn a_list_of_bytes_is_one_of_bytes() {
-    let mut list = value::List::<Vec<u8>>::new(2);
+    let mut list = value::List::<Vec<u8>>::new();
     list.push(vec![200_u8; 100]).unwrap();
     list.push(vec![]).unwrap();
-    let list = list.finish();
-    assert_eq!(list.frames()[0].len(), 1 + 2 + 100 + 2);
+    let list = list.finish(false);
+    assert_eq!(list.frames()[0].len(), 5 + 2 + 100 + 2);
     assert_eq!(read(&list), Ok(vec![vec![200_u8; 100], vec![]]));
     assert_eq!(args(blob(&[&place(Place::Item(0, 0))]), vec![list]), Ok((vec![200_u8; 100],)));
 }

@@ -11,10 +11,19 @@ fn arrives<A: Arguments + PartialEq + std::fmt::Debug>(
 ) {
     let mut encoder = Encoder::new();
     inputs.encode_all(&mut encoder);
-    let (msgpack, users) = encoder.finish().unwrap();
+    let encoded = encoder.finish().unwrap();
     let result = |key: &str| write(key.parse::<u64>().unwrap()).unwrap();
-    let inputs = users.iter().map(|user| result(user.key())).collect();
-    assert_eq!(args(msgpack, inputs), Ok(expected));
+    let inputs = encoded.inputs.iter().map(|user| result(user.key()));
+    let inputs: Vec<_> = inputs.collect();
+    // The same if some results are items of lists.
+    let items: Vec<_> = (0..inputs.len()).map(|at| (at % 2 == 1).then_some(2)).collect();
+    let lists = encoded.inputs.iter().zip(&items).map(|(user, item)| match item {
+        None => result(user.key()),
+        Some(_) => write(vec![7, 8, user.key().parse::<u64>().unwrap()]).unwrap(),
+    });
+    let with_items = args::<A>(encoded.with_items(&items), lists.collect());
+    assert_eq!(with_items.as_ref(), Ok(&expected));
+    assert_eq!(args(encoded.msgpack, inputs), Ok(expected));
 }
 
 fn numbers(client: &Client, count: u64) -> Vec<Handle<u64>> {
@@ -72,8 +81,7 @@ fn equal_tasks_are_one_input() {
         let twice: Vec<_> = numbers.iter().chain(&numbers).collect();
         let mut encoder = Encoder::new();
         PortableInputs::<(Vec<u64>,)>::encode_all(twice.clone(), &mut encoder);
-        let (_, users) = encoder.finish().unwrap();
-        assert_eq!(users.len(), count as usize);
+        assert_eq!(encoder.finish().unwrap().inputs.len(), count as usize);
         let expected: Vec<_> = (0..count).chain(0..count).collect();
         arrives(twice, (expected,));
     }
@@ -107,7 +115,7 @@ fn arguments_for_python_are_inferred() {
     fn given(inputs: impl PythonInputs) -> Vec<u8> {
         let mut encoder = Encoder::new();
         inputs.encode_all(&mut encoder);
-        encoder.finish().unwrap().0
+        encoder.finish().unwrap().msgpack
     }
     let client = Client::builder().workers(0).build();
     let numbers = numbers(&client, 2);

@@ -216,6 +216,14 @@ fn what_cannot_be_written_names_the_type() {
     assert_eq!(problem.text, "a `Secret` can't be sent: it's secret");
 }
 
+/// Nothing, or what it has.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Nothing(()),
+    List(Vec<Untagged>),
+}
+
 #[test]
 fn depth_is_bounded_for_all_that_is_nested() {
     // serde's readers recurse for each level, those of enumerations without counting. Threads have this stack.
@@ -242,5 +250,61 @@ fn depth_is_bounded_for_all_that_is_nested() {
         let object = Serialized::pickle(pickle.concat().into());
         assert!(misfit::<Shape>(&object).contains("levels deep"));
     };
+    // What looks at the bytes first needs more, in a build that isn't optimized.
+    let look = || {
+        let nested = [vec![0x91; scan::DEPTH - 1], vec![0x90]].concat();
+        super::read::<Untagged>(&Serialized::msgpack(nested.into())).unwrap();
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(look).unwrap().join().unwrap();
     std::thread::Builder::new().stack_size(1 << 20).spawn(read).unwrap().join().unwrap();
+}
+
+/// What Python wrote for a value.
+fn of_python(value: &str) -> Serialized {
+    let lines = include_str!("python.txt").lines();
+    let line = lines.map(|line| line.split(' ')).find(|line| line.clone().next() == Some(value));
+    let hex = |text: &str| -> Bytes {
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(byte).collect()
+    };
+    let mut parts = line.unwrap().skip(1).map(hex);
+    Serialized::from_wire(parts.next().unwrap(), parts.collect())
+}
+
+#[test]
+fn what_a_stock_worker_writes_is_read() {
+    assert_eq!(read(&of_python("7")), Ok(7_u64));
+    assert_eq!(read(&of_python("7")), Ok(7_i8));
+    assert_eq!(read(&of_python("-3")), Ok(-3.0_f32));
+    assert_eq!(read(&of_python("2**64-1")), Ok(u64::MAX));
+    assert_eq!(read(&of_python("2**100")), Ok(1_i128 << 100));
+    assert_eq!(read(&of_python("1.5")), Ok(1.5_f64));
+    assert_eq!(read(&of_python("'é'")), Ok("é".to_owned()));
+    assert_eq!(read(&of_python("None")), Ok(()));
+    assert_eq!(read(&of_python("None")), Ok(None::<u64>));
+    assert_eq!(read(&of_python("True")), Ok(Some(true)));
+    assert_eq!(read(&of_python("b'ab'")), Ok(Bytes::from_static(b"ab")));
+    assert_eq!(read(&of_python("b'ab'")), Ok(b"ab".to_vec()));
+    assert_eq!(read(&of_python("[1,'x']")), Ok((1_u8, "x".to_owned())));
+    assert_eq!(read(&of_python("(1,(2,3))")), Ok((1_u8, [2_u64, 3])));
+    assert_eq!(read(&of_python("{1:'x'}")), Ok(HashMap::from([(1_u64, 'x')])));
+    assert_eq!(read(&of_python("{1}")), Ok(std::collections::HashSet::from([1_u64])));
+    assert_eq!(read(&of_python("[]")), Ok(Vec::<String>::new()));
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Dict {
+        a: i32,
+        b: Vec<Option<f64>>,
+    }
+    assert_eq!(
+        read(&of_python("{'a':1,'b':[1.5,None]}")),
+        Ok(Dict { a: 1, b: vec![Some(1.5), None] })
+    );
+
+    assert_eq!(
+        misfit::<u64>(&of_python("1j")),
+        "no `u64`: it's a Python object made by `builtins.complex`"
+    );
+    assert!(misfit::<Vec<u8>>(&of_python("range(3)")).contains("`builtins.range`"));
+    assert_eq!(misfit::<u64>(&of_python("'é'")), "no `u64`: text is where it doesn't belong");
 }

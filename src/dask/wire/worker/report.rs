@@ -7,7 +7,7 @@ use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::pack::{Batch, Named, Pack};
 use crate::dask::wire::pickle;
-use crate::dask::wire::serialized::{BYTES_CLASS, Serialized};
+use crate::dask::wire::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
 
 /// When something began and ended, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +26,10 @@ pub struct Run<'a> {
     pub stimulus: &'a str,
 }
 
-/// The result is here. Python is told that it's `bytes`, which is what it gets.
-pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, took: Span) {
-    let class = Bytes::from_static(BYTES_CLASS);
+/// The result is here. Python is told that it's `bytes`, or a list if it's a part of one.
+pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: Span) {
+    let (class, name) = if is_partial { (LIST_CLASS, "list") } else { (BYTES_CLASS, "bytes") };
+    let class = Bytes::from_static(class);
     let times = [Named(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
     to.push(&[
         ("op", &"task-finished"),
@@ -37,7 +38,7 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, took: Span) {
         ("stimulus_id", &task.stimulus),
         ("nbytes", &nbytes),
         ("type", &class),
-        ("typename", &"bytes"),
+        ("typename", &name),
         ("metadata", &EMPTY),
         ("startstops", &times),
         ("thread", &()),

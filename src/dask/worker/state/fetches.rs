@@ -80,6 +80,8 @@ pub(crate) struct Fetch {
     pub(crate) flight: u64,
     pub(crate) peer: Arc<str>,
     pub(crate) keys: Vec<WireKey>,
+    /// How often it has failed of late.
+    pub(crate) failures: u32,
 }
 
 /// How asking a worker ended.
@@ -113,6 +115,11 @@ impl Fetches {
     /// How many results are wanted, and how many of these are under way.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.wanted.len(), self.flights.values().map(|flight| flight.left).sum())
+    }
+
+    /// How many workers are asked just now, and for how much.
+    pub(super) fn under_way(&self) -> (usize, u64) {
+        (self.flights.len(), self.bytes)
     }
 
     pub(super) fn is_us(&self, address: &str) -> bool {
@@ -329,12 +336,14 @@ impl Fetches {
             }
             self.next_flight += 1;
             self.bytes += bytes;
-            if let Some(peer) = self.peers.get_mut(&address) {
-                peer.flight = Some(flight);
-            }
+            let Some(peer) = self.peers.get_mut(&address) else {
+                unreachable!("it had a queue");
+            };
+            peer.flight = Some(flight);
+            let failures = peer.failures;
             let (peer, left) = (address.clone(), keys.len());
             self.flights.insert(flight, Flight { peer, keys: keys.clone(), left, bytes });
-            ask(Fetch { flight, peer: address, keys });
+            ask(Fetch { flight, peer: address, keys, failures });
         }
     }
 

@@ -21,7 +21,7 @@ use ready::{Needs, Rank, Ready};
 
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::WhoHas;
-use crate::dask::wire::worker::order::{Compute, Order, Priority, Rust};
+use crate::dask::wire::worker::order::{Compute, Order, Rust};
 use crate::dask::wire::worker::report::{Span, Stolen};
 
 type Table<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
@@ -55,6 +55,9 @@ pub(crate) struct Counts {
     pub(crate) memory: usize,
     pub(crate) fetch: usize,
     pub(crate) flight: usize,
+    /// From how many workers something comes, and how much.
+    pub(crate) flights: usize,
+    pub(crate) flying_bytes: u64,
 }
 
 #[derive(Default)]
@@ -77,8 +80,23 @@ impl Entry {
 
 #[derive(Clone, Copy)]
 struct Held {
-    nbytes: u64,
+    made: Made,
     took: Span,
+}
+
+/// What is known of a result.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Made {
+    pub(crate) nbytes: u64,
+    /// Of a batch of calls only some were made.
+    pub(crate) is_partial: bool,
+}
+
+impl Made {
+    /// One that is all it should be.
+    pub(crate) fn whole(nbytes: u64) -> Self {
+        Self { nbytes, is_partial: false }
+    }
 }
 
 struct Task {
@@ -131,7 +149,7 @@ pub(crate) struct Start {
 /// What the scheduler is to be told.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Finished { task: Ended, nbytes: u64, took: Span },
+    Finished { task: Ended, made: Made, took: Span },
     Erred { task: Ended, failure: Failure, took: Span },
     Has(Vec<WireKey>),
     Released(WireKey),
@@ -203,8 +221,16 @@ impl State {
 
     pub(crate) fn counts(&self) -> Counts {
         let (wanted, flight) = self.fetches.counts();
-        let executing = self.running.len();
-        Counts { ready: self.ready.len(), executing, fetch: wanted - flight, flight, ..self.counts }
+        let (flights, flying_bytes) = self.fetches.under_way();
+        Counts {
+            ready: self.ready.len(),
+            executing: self.running.len(),
+            fetch: wanted - flight,
+            flight,
+            flights,
+            flying_bytes,
+            ..self.counts
+        }
     }
 
     /// The tasks that run, and since when.
@@ -253,8 +279,8 @@ impl State {
             return;
         }
         let task = Ended { key: key.clone(), run, stimulus };
-        if let Some(Held { nbytes, took }) = entry.held {
-            return self.report(Report::Finished { task, nbytes, took });
+        if let Some(Held { made, took }) = entry.held {
+            return self.report(Report::Finished { task, made, took });
         }
         let (Some(work), false) = (order.rust, order.actor) else {
             self.tidy(&key);
@@ -346,7 +372,7 @@ impl State {
     pub(crate) fn ended(
         &mut self,
         attempt: u64,
-        outcome: Result<u64, Failure>,
+        outcome: Result<Made, Failure>,
         took: Span,
     ) -> bool {
         let Some(running) = self.running.get_mut(&attempt).filter(|running| running.is_wanted)
@@ -366,9 +392,9 @@ impl State {
         let task = Ended { key: key.clone(), run, stimulus };
         let is_wanted = outcome.is_ok();
         match outcome {
-            Ok(nbytes) => {
-                self.hold(&key, nbytes, took);
-                self.report(Report::Finished { task, nbytes, took });
+            Ok(made) => {
+                self.hold(&key, made, took);
+                self.report(Report::Finished { task, made, took });
             }
             Err(failure) => {
                 self.rewant(&key);
@@ -442,9 +468,9 @@ impl State {
     }
 
     /// A result is here now.
-    fn hold(&mut self, key: &WireKey, nbytes: u64, took: Span) {
+    fn hold(&mut self, key: &WireKey, made: Made, took: Span) {
         let entry = self.entries.entry(key.clone()).or_default();
-        if entry.held.replace(Held { nbytes, took }).is_none() {
+        if entry.held.replace(Held { made, took }).is_none() {
             self.counts.memory += 1;
         }
         for (waiter, order) in std::mem::take(&mut entry.waiters) {
@@ -672,7 +698,7 @@ impl State {
     pub(crate) fn arrived(&mut self, flight: u64, key: &WireKey, nbytes: u64, at: f64) -> bool {
         let is_wanted = self.fetches.arrived(flight, key);
         if is_wanted {
-            self.hold(key, nbytes, Span { start: at, stop: at });
+            self.hold(key, Made::whole(nbytes), Span { start: at, stop: at });
             match self.actions.last_mut() {
                 Some(Action::Report(Report::Has(keys))) => keys.push(key.clone()),
                 _ => self.report(Report::Has(vec![key.clone()])),
@@ -691,7 +717,7 @@ impl State {
         self.give_up(key, false);
         let flight = self.fetches.unwant(key, true);
         self.actions.extend(flight.map(Action::StopFetch));
-        self.hold(key, nbytes, Span { start: at, stop: at });
+        self.hold(key, Made::whole(nbytes), Span { start: at, stop: at });
     }
 
     fn report(&mut self, report: Report) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dask::wire::worker::order::Priority;
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
@@ -293,7 +294,7 @@ impl World {
     fn finish(&mut self, attempt: u64, ok: bool, stays: bool) {
         let key = self.running[&attempt].0.clone();
         let failure = Failure { class: "RuntimeError", text: String::new() };
-        let outcome = if ok { Ok(1) } else { Err(failure) };
+        let outcome = if ok { Ok(Made::whole(1)) } else { Err(failure) };
         if self.state.ended(attempt, outcome, SPAN) {
             assert!(self.store.insert(key), "it's there already");
         }
@@ -321,7 +322,7 @@ impl World {
                     assert!(self.running.contains_key(&attempt));
                 }
                 Action::Forget(key) => assert!(self.store.remove(&key), "{key:?} isn't stored"),
-                Action::Fetch(Fetch { flight, peer, keys }) => {
+                Action::Fetch(Fetch { flight, peer, keys, .. }) => {
                     assert!(&*peer != US && !keys.is_empty());
                     self.flights.insert(flight, keys);
                 }

@@ -1,0 +1,35 @@
+//! What our workers run.
+
+use ensue::dask::Registry;
+
+pub(crate) async fn noop(x: u64) -> u64 {
+    x
+}
+
+pub(crate) async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+pub(crate) async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+pub(crate) async fn add(x: u64, y: u64) -> u64 {
+    x + y
+}
+
+pub(crate) async fn total(xs: Vec<u64>) -> u64 {
+    xs.into_iter().sum()
+}
+
+pub(crate) async fn blob(length: u64) -> Vec<u8> {
+    (0..length).map(|at| (at % 251) as u8).collect()
+}
+
+pub(crate) async fn length(bytes: Vec<u8>) -> u64 {
+    bytes.len() as u64
+}
+
+pub(crate) fn registry() -> Registry {
+    Registry::new().add(noop).add(inc).add(double).add(add).add(total).add(blob).add(length)
+}

@@ -1,0 +1,173 @@
+//! Our client and workers beside stock ones, on one scheduler, in one run:
+//!
+//! ```text
+//! cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]
+//! ```
+//!
+//! `ENVIRONMENT` is a folder with `bin/dask`, such as `target/dask/2026.8.0`. There are two workers with one thread
+//! each, of one kind at a time: stock ones for the stock client, which needs no restrictions then, and ours for ours.
+//! Rounds of both alternate. A time is the median of the rounds, from the first submission until all is done; the
+//! scheduler's is the processor time that it has used meanwhile. Its own checks are off, as they are for users.
+
+#[path = "../../tests/dask/comm.rs"]
+mod comm;
+#[path = "../../examples/support/worker.rs"]
+mod command;
+mod functions;
+#[path = "../../tests/dask_failures/harness/mod.rs"]
+mod harness;
+mod ours;
+mod stock;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use harness::{Cluster, Options, Setting};
+
+/// What is measured: by the stock client, and by ours.
+struct Row {
+    title: &'static str,
+    /// In `stock.py` and `ours.rs`.
+    program: &'static str,
+    n: u64,
+    unit: Unit,
+    /// What is wanted of it: ours and stock's, as a quotient of times.
+    bound: f64,
+}
+
+enum Unit {
+    /// The time of all, over how many they are.
+    Task,
+    Whole,
+}
+
+const ROWS: [Row; 7] = [
+    row("independent, `submit`", "submitted", 1_000, Unit::Task, 0.2),
+    row("independent, `submit`", "submitted", 10_000, Unit::Task, 0.2),
+    row("independent, `map`", "mapped", 1_000, Unit::Task, 0.2),
+    row("independent, `map`", "mapped", 10_000, Unit::Task, 0.02),
+    row("notebook", "notebook", 769, Unit::Task, 0.2),
+    row("round trip", "round_trip", 200, Unit::Whole, 0.6),
+    row("200 MB from worker to worker", "transfer", 200_000_000, Unit::Whole, 1.0),
+];
+
+const fn row(title: &'static str, program: &'static str, n: u64, unit: Unit, bound: f64) -> Row {
+    Row { title, program, n, unit, bound }
+}
+
+impl Row {
+    /// How many tasks it takes.
+    fn tasks(&self) -> f64 {
+        if self.program == "transfer" { 2.0 } else { self.n as f64 }
+    }
+
+    fn shown(&self, seconds: f64) -> String {
+        match self.unit {
+            Unit::Task => format!("{:.1} µs", seconds / self.n as f64 * 1e6),
+            Unit::Whole => format!("{:.2} ms", seconds * 1e3),
+        }
+    }
+}
+
+/// Of one row: seconds, and the scheduler's.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: f64,
+    scheduler: f64,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let Some(environment) = arguments.next() else {
+        eprintln!("usage: cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]");
+        return ExitCode::from(2);
+    };
+    if environment == "worker" {
+        return command::main("dask_speed worker", arguments, functions::registry());
+    }
+    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
+    let environment = std::path::absolute(&environment).expect("a path");
+    measure(&environment, rounds)
+}
+
+fn measure(environment: &Path, rounds: usize) -> ExitCode {
+    let variables = [("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", "False")];
+    let options = Options { variables: &variables, ..Options::default() };
+    let setting = Setting { environment: environment.to_owned() };
+    let cluster = Cluster::start_with(&setting, &options);
+    let mut took: Vec<[Vec<Took>; 2]> = ROWS.iter().map(|_| [vec![], vec![]]).collect();
+    for _ in 0..rounds {
+        let workers = [cluster.python_worker("stock-0"), cluster.python_worker("stock-1")];
+        let mut stock = stock::Stock::start(&cluster);
+        // To warm up.
+        stock.run("mapped", 200);
+        for (row, took) in ROWS.iter().zip(&mut took) {
+            took[0].push(metered(&cluster, || stock.run(row.program, row.n)));
+        }
+        drop((stock, workers));
+        cluster.wait_for_workers(0);
+
+        let workers = [cluster.worker("ours-0"), cluster.worker("ours-1")];
+        let ours = ours::Ours::start(&cluster);
+        ours.run("mapped", 200);
+        for (row, took) in ROWS.iter().zip(&mut took) {
+            took[1].push(metered(&cluster, || ours.run(row.program, row.n)));
+        }
+        ours.end();
+        drop(workers);
+        cluster.wait_for_workers(0);
+    }
+    report(environment, &took)
+}
+
+/// The scheduler goes on for a moment after all is done: it frees what nobody wants any more.
+fn metered(cluster: &Cluster, run: impl FnOnce() -> f64) -> Took {
+    let before = processor_time(cluster.scheduler.id());
+    let wall = run();
+    std::thread::sleep(Duration::from_millis(300));
+    Took { wall, scheduler: processor_time(cluster.scheduler.id()) - before }
+}
+
+/// In seconds, in steps of a hundredth.
+fn processor_time(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux");
+    // Behind the name, which is in parentheses, utime and stime are the 12th and 13th.
+    let fields: Vec<_> = stat[stat.rfind(')').unwrap_or(0) + 1..].split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+    (ticks(11) + ticks(12)) as f64 / 100.0
+}
+
+fn report(environment: &Path, took: &[[Vec<Took>; 2]]) -> ExitCode {
+    println!("Dask of {}, two workers with a thread each\n", environment.display());
+    println!("| | tasks | stock | ours | stock / ours | scheduler, stock | scheduler, ours |");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    let mut missed = false;
+    for (row, [stock, ours]) in ROWS.iter().zip(took) {
+        let wall = |took: &[Took]| median(took.iter().map(|took| took.wall));
+        let scheduler = |took: &[Took]| {
+            let seconds = median(took.iter().map(|took| took.scheduler));
+            format!("{:.0} µs a task", seconds / row.tasks() * 1e6)
+        };
+        let quotient = wall(ours) / wall(stock);
+        let late = if quotient > row.bound { " (too little)" } else { "" };
+        missed |= quotient > row.bound;
+        println!(
+            "| {} | {} | {} | {} | {:.1}{late} | {} | {} |",
+            row.title,
+            row.tasks(),
+            row.shown(wall(stock)),
+            row.shown(wall(ours)),
+            1.0 / quotient,
+            scheduler(stock),
+            scheduler(ours),
+        );
+    }
+    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}

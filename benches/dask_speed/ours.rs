@@ -1,0 +1,89 @@
+//! Our client: the same programs as in `stock.py`.
+
+use std::time::Instant;
+
+use ensue::dask::Client;
+use ensue::{gather, wait_all};
+
+use crate::functions::{add, blob, double, inc, length, noop, total};
+use crate::harness::{Cluster, wait};
+
+pub(crate) struct Ours(Client);
+
+impl Ours {
+    pub(crate) fn start(cluster: &Cluster) -> Self {
+        Self(cluster.client())
+    }
+
+    pub(crate) fn end(self) {
+        wait(self.0.close());
+    }
+
+    /// In seconds.
+    pub(crate) fn run(&self, program: &str, n: u64) -> f64 {
+        match program {
+            "submitted" => self.submitted(n),
+            "mapped" => self.mapped(n),
+            "notebook" => self.notebook(n),
+            "round_trip" => self.round_trip(n),
+            "transfer" => self.transfer(n),
+            _ => panic!("no program {program}"),
+        }
+    }
+
+    fn submitted(&self, n: u64) -> f64 {
+        let started = Instant::now();
+        let handles: Vec<_> = (0..n).map(|x| self.0.submit(noop, x)).collect();
+        wait(wait_all(&handles));
+        let took = started.elapsed().as_secs_f64();
+        let values = wait(gather(handles)).expect("all");
+        assert!(values.into_iter().eq(0..n));
+        took
+    }
+
+    fn mapped(&self, n: u64) -> f64 {
+        let started = Instant::now();
+        let handles = self.0.map(noop, 0..n);
+        wait(wait_all(&handles));
+        let took = started.elapsed().as_secs_f64();
+        let values = wait(gather(handles)).expect("all");
+        assert!(values.into_iter().eq(0..n));
+        took
+    }
+
+    fn notebook(&self, n: u64) -> f64 {
+        let started = Instant::now();
+        let zs: Vec<_> = (0..n / 3)
+            .map(|i| {
+                let x = self.0.submit(inc, i);
+                let y = self.0.submit(double, &x);
+                self.0.submit(add, (x, y))
+            })
+            .collect();
+        let sum = wait(self.0.submit(total, &zs)).expect("a total");
+        let took = started.elapsed().as_secs_f64();
+        assert_eq!(sum, (1..=n / 3).map(|x| 3 * x).sum::<u64>());
+        took
+    }
+
+    fn round_trip(&self, n: u64) -> f64 {
+        let mut times: Vec<_> = (0..n)
+            .map(|x| {
+                let started = Instant::now();
+                assert_eq!(wait(self.0.submit(inc, x)).expect("a result"), x + 1);
+                started.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+
+    fn transfer(&self, n: u64) -> f64 {
+        let bytes = self.0.task().workers(["ours-0"]).submit(blob, n);
+        wait(wait_all([&bytes]));
+        let started = Instant::now();
+        let there = self.0.task().workers(["ours-1"]).submit(length, &bytes);
+        assert_eq!(wait(there).expect("a length"), n);
+        started.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,262 @@
+//! Many small calls of one function as few tasks of the cluster.
+//!
+//! A task costs the scheduler about a tenth of a millisecond, and `map` can't know how long its calls take. So they
+//! go in *batches*: a worker makes the calls of one in turn until a few milliseconds have passed, or one fails, and
+//! returns what it has by then. What is left is sent again: in batches of the size that was done, or one by one where
+//! calls take long. So a call that fails may be made twice, as after the loss of a worker.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use super::link::Link;
+use super::remote::{Failure, Remote};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::codec::{self, Items, Misfit};
+
+/// Fewer calls than this go one by one.
+pub(super) const FEW: usize = 16;
+/// And at most so many together.
+const MOST: usize = 1024;
+/// At most so many bytes of arguments together.
+const BYTES: usize = 1 << 20;
+/// Where a worker does fewer than this at a time, batches aren't worth it.
+const WORTH: usize = 4;
+
+/// What the calls of a `map` have in common.
+pub(super) struct Common {
+    pub(super) link: Link,
+    /// What the workers know it by.
+    pub(super) function: Arc<str>,
+    pub(super) annotations: Arc<OwnedAnnotations>,
+    /// What the keys of batches begin with, and where their numbers come from.
+    pub(super) key: String,
+    pub(super) number: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) slow: Arc<Slow>,
+}
+
+/// The functions whose calls were found to take long.
+#[derive(Default)]
+pub(super) struct Slow(Mutex<HashSet<Arc<str>>>);
+
+/// One of the calls.
+pub(super) struct Slice {
+    key: Arc<str>,
+    args: Bytes,
+    common: Arc<Common>,
+    seat: Mutex<Option<Seat>>,
+}
+
+/// Where a call is made.
+#[derive(Clone)]
+enum Seat {
+    /// In a batch, as the one with this number.
+    In(Arc<Batch>, u32),
+    /// By a task of its own.
+    Alone(Arc<Remote>),
+}
+
+/// Where a result is, for those who take it as an input.
+pub(super) enum Place {
+    /// The result of the task with this key.
+    Whole(Arc<str>),
+    /// This item of that.
+    Item(Arc<str>, u32),
+}
+
+struct Batch {
+    remote: Arc<Remote>,
+    /// Until it's known how many were done.
+    members: Mutex<Vec<Weak<Slice>>>,
+    done: OnceLock<usize>,
+    /// What was fetched; one fetch serves all.
+    items: Mutex<Option<Arc<Items>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slow {
+    pub(super) fn has(&self, function: &str) -> bool {
+        lock(&self.0).contains(function)
+    }
+
+    fn add(&self, function: &Arc<str>) {
+        lock(&self.0).insert(function.clone());
+    }
+}
+
+impl Common {
+    /// Sends calls, in batches that are enough to keep so many threads busy.
+    pub(super) fn send_all(self: &Arc<Self>, slices: &[Arc<Slice>], threads: usize) {
+        // Some for each thread, since they may end at different times.
+        let size = slices.len().div_ceil(4 * threads.max(1));
+        self.send(slices, size);
+    }
+
+    fn send(self: &Arc<Self>, slices: &[Arc<Slice>], size: usize) {
+        if size < WORTH {
+            return slices.iter().for_each(Slice::send_alone);
+        }
+        let mut left = slices;
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = |slice: &&Arc<Slice>| {
+                bytes += slice.args.len();
+                bytes <= BYTES
+            };
+            let count = left[..left.len().min(size.min(MOST))].iter().take_while(fits).count();
+            let (now, later) = left.split_at(count.max(1));
+            match now {
+                [slice] => slice.send_alone(),
+                slices => self.send_batch(slices),
+            }
+            left = later;
+        }
+    }
+
+    fn send_batch(&self, slices: &[Arc<Slice>]) {
+        let key: Arc<str> = format!("{}-{}", self.key, (self.number)()).into();
+        let calls: Vec<_> = slices.iter().map(|slice| &slice.args).collect();
+        let call = OwnedCall::Rust {
+            function: format!("{}{}", codec::MANY, self.function).into(),
+            args: codec::list(&calls).into(),
+            inputs: Vec::new(),
+        };
+        let spec = Spec { key, call, annotations: self.annotations.clone() };
+        let batch = Arc::new(Batch {
+            remote: self.link.submit(spec),
+            members: Mutex::new(slices.iter().map(Arc::downgrade).collect()),
+            done: OnceLock::new(),
+            items: Mutex::default(),
+        });
+        for (slice, at) in slices.iter().zip(0..) {
+            slice.sit(Seat::In(batch.clone(), at));
+        }
+    }
+}
+
+impl Slice {
+    /// A call that will be sent.
+    pub(super) fn new(key: Arc<str>, args: Bytes, common: Arc<Common>) -> Arc<Self> {
+        Arc::new(Self { key, args, common, seat: Mutex::default() })
+    }
+
+    fn send_alone(self: &Arc<Self>) {
+        let Common { link, function, annotations, .. } = &*self.common;
+        let call = OwnedCall::Rust {
+            function: function.clone(),
+            args: self.args.clone(),
+            inputs: Vec::new(),
+        };
+        let spec = Spec { key: self.key.clone(), call, annotations: annotations.clone() };
+        self.sit(Seat::Alone(link.submit(spec)));
+    }
+
+    fn sit(&self, seat: Seat) {
+        let before = lock(&self.seat).replace(seat);
+        drop(before);
+    }
+
+    fn seat(&self) -> Seat {
+        match &*lock(&self.seat) {
+            Some(seat) => seat.clone(),
+            None => unreachable!("a call is sent before anybody can wait for it"),
+        }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Waits until the call was made, and gives where its result is.
+    pub(super) async fn ended(&self) -> Result<(), Failure> {
+        loop {
+            match self.seat() {
+                Seat::Alone(remote) => return remote.ended().await,
+                Seat::In(batch, at) => {
+                    if (at as usize) < batch.settle(&self.common).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the result is, if the call has been made.
+    pub(super) fn place(&self) -> Option<Place> {
+        match self.seat() {
+            Seat::Alone(remote) => Some(Place::Whole(remote.key().clone())),
+            Seat::In(batch, at) => {
+                let is_done = batch.done.get().is_some_and(|done| (at as usize) < *done);
+                is_done.then(|| Place::Item(batch.remote.key().clone(), at))
+            }
+        }
+    }
+
+    /// The result, once the call was made.
+    pub(super) async fn bring<T: crate::Portable>(&self) -> Result<Result<T, Misfit>, Failure> {
+        match self.seat() {
+            Seat::Alone(remote) => Ok(codec::read(&remote.fetch().await?)),
+            Seat::In(batch, at) => Ok(match batch.items().await? {
+                Ok(items) => items.get(at as usize),
+                Err(misfit) => Err(misfit),
+            }),
+        }
+    }
+
+    pub(super) fn retry(&self) {
+        if let Seat::Alone(remote) = self.seat() {
+            remote.retry();
+        }
+    }
+}
+
+impl Batch {
+    /// Waits until the calls were made, and gives how many of them.
+    async fn settle(&self, common: &Arc<Common>) -> Result<usize, Failure> {
+        if let Some(done) = self.done.get() {
+            return Ok(*done);
+        }
+        let all = lock(&self.members).len();
+        let done = match self.remote.ended().await {
+            Ok(()) if !self.remote.is_partial() => all,
+            Ok(()) => match self.items().await? {
+                Ok(items) => items.len(),
+                Err(_) => 0,
+            },
+            Err(Failure::Erred(_)) => 0,
+            Err(other) => return Err(other),
+        };
+        let mut members = lock(&self.members);
+        // The first to come does it.
+        if self.done.get().is_none() {
+            let left: Vec<_> = members.drain(..).skip(done).filter_map(|it| it.upgrade()).collect();
+            if done < WORTH && !left.is_empty() {
+                common.slow.add(&common.function);
+            }
+            common.send(&left, done);
+            // From now on, who isn't done finds where it is.
+            let _ = self.done.set(done);
+        }
+        Ok(*self.done.get().unwrap_or(&done))
+    }
+
+    async fn items(&self) -> Result<Result<Arc<Items>, Misfit>, Failure> {
+        if let Some(items) = &*lock(&self.items) {
+            return Ok(Ok(items.clone()));
+        }
+        let fetched = self.remote.fetch().await?;
+        let mut kept = lock(&self.items);
+        if let Some(items) = &*kept {
+            return Ok(Ok(items.clone()));
+        }
+        Ok(Items::open(&fetched).map(|items| {
+            let items = Arc::new(items);
+            *kept = Some(items.clone());
+            items
+        }))
+    }
+}

@@ -1,0 +1,340 @@
+//! From a submission to a task on the cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::far::{Far, Later, Task, What};
+use super::link::Link;
+use super::many::{Common, FEW, Place, Slice};
+use super::options::Where;
+use super::python::{python_args, python_name};
+use super::spec::{OwnedAnnotations, OwnedCall, Spec};
+use super::{Client, Inner};
+use crate::dask::codec::{self, Encoded, Encoder};
+use crate::engine::cell;
+use crate::engine::elsewhere::{self, Named};
+use crate::engine::header::User;
+use crate::options::TaskOptions;
+use crate::portable::{Portable, PortableInputs};
+use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
+
+/// The resource that our workers have, one for each thread, and that keeps our functions off other workers.
+const RUST: &str = "rust";
+
+/// What is to be run: by its name on the wire, which for Python is a path.
+#[derive(Clone)]
+pub(super) enum Function {
+    Rust(Arc<str>),
+    Python(Arc<str>, Arc<str>),
+}
+
+/// A submission that is right, as far as that's known here.
+struct Ready {
+    key: Arc<str>,
+    function: Function,
+    encoded: Encoded,
+    inputs: Vec<Source>,
+    annotations: Arc<OwnedAnnotations>,
+}
+
+/// Where an input comes from.
+enum Source {
+    Task(Arc<str>),
+    /// Where its result is will be known when it has ended.
+    Slice(Arc<Slice>),
+}
+
+impl Client {
+    /// Submits a call of a function of ours, whose type is `F`.
+    pub(super) fn call<F, I, A, T>(&self, settings: TaskOptions, at: Where, inputs: I) -> Handle<T>
+    where
+        I: PortableInputs<A>,
+        T: Portable,
+    {
+        let inner = &*self.0;
+        let named = inner.named(&settings, || key::short_name(std::any::type_name::<F>()).into());
+        let mut encoder = Encoder::new();
+        inputs.encode_all(&mut encoder);
+        match inner.registry.name_of::<F>() {
+            Ok(name) => inner.submit(named, settings, at, Function::Rust(name), encoder),
+            Err(problem) => inner.refused(named.key, problem.text),
+        }
+    }
+
+    /// Submits a call of a function in Python, whose arguments are encoded.
+    pub(super) fn call_python<T: Portable>(
+        &self,
+        settings: TaskOptions,
+        at: Where,
+        path: &str,
+        encoder: Encoder,
+    ) -> Handle<T> {
+        let inner = &*self.0;
+        let named =
+            inner.named(&settings, || path.rsplit(['.', ':']).next().unwrap_or(path).into());
+        if settings.timeout.is_some() {
+            let text = "a function in Python can't be given a timeout".to_owned();
+            return inner.refused(named.key, text);
+        }
+        match python_name(path) {
+            Ok((module, name)) => {
+                let function = Function::Python(module.into(), name.into());
+                inner.submit(named, settings, at, function, encoder)
+            }
+            Err(text) => inner.refused(named.key, text),
+        }
+    }
+
+    /// Gives a value to the cluster.
+    pub(super) fn scatter<T: Portable>(&self, settings: &TaskOptions, value: T) -> Handle<T> {
+        let inner = &*self.0;
+        let named = inner.named(settings, || "ready".into());
+        let key = named.key.clone();
+        match codec::write(value) {
+            Ok(written) => inner.adopt(named, Vec::new(), || {
+                Far::new(Task::One(inner.link.scatter(&key, written)), What::Data, None)
+            }),
+            Err(problem) => inner.refused(key, problem.text),
+        }
+    }
+
+    /// Submits a call for each of the inputs. Many that need nothing from other tasks go together.
+    pub(super) fn call_many<F, I, A, T>(
+        &self,
+        settings: TaskOptions,
+        at: Where,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Vec<Handle<T>>
+    where
+        I: PortableInputs<A>,
+        T: Portable,
+    {
+        let inner = &*self.0;
+        let inputs = inputs.into_iter();
+        let together = settings.is_plain() && inputs.size_hint().0 >= FEW;
+        let name = inner.registry.name_of::<F>();
+        let function = match name {
+            Ok(name) if together && !inner.slow.has(&name) => name,
+            _ => {
+                let mut numbered = submit::numbered(settings);
+                let call = |input| self.call::<F, I, A, T>(numbered(), at.clone(), input);
+                return inputs.map(call).collect();
+            }
+        };
+        let annotations: Arc<_> = annotations(&settings, at.clone(), true).into();
+        let named = inner.named(&settings, || key::short_name(std::any::type_name::<F>()).into());
+        let core = inner.local.core().clone();
+        let common = Arc::new(Common {
+            link: inner.link.clone(),
+            function: function.clone(),
+            annotations: annotations.clone(),
+            key: format!("{}-{:08x}", named.name, inner.id),
+            number: Box::new(move || core.next_number()),
+            slow: inner.slow.clone(),
+        });
+        let (mut handles, mut slices) = (Vec::with_capacity(inputs.size_hint().0), Vec::new());
+        let mut waiting = Vec::new();
+        for input in inputs {
+            let mut encoder = Encoder::new();
+            input.encode_all(&mut encoder);
+            let named = inner.named(&settings, || named.name.clone());
+            let handle = match encoder.finish() {
+                Ok(encoded) if encoded.inputs.is_empty() => {
+                    let key: Arc<str> = (*named.key).into();
+                    let slice = Slice::new(key, encoded.msgpack.into(), common.clone());
+                    slices.push(slice.clone());
+                    // They may be waited for when they're sent.
+                    waiting.push((handles.len(), named, slice));
+                    None
+                }
+                Ok(encoded) => {
+                    let function = Function::Rust(function.clone());
+                    let ready = inner.ready(&named.key, function, encoded, annotations.clone());
+                    Some(match ready {
+                        Ok((ready, users)) => inner.begin(named, ready, users, What::Rust, None),
+                        Err(text) => inner.refused(named.key, text),
+                    })
+                }
+                Err(text) => Some(inner.refused(named.key, text)),
+            };
+            handles.push(handle);
+        }
+        common.send_all(&slices, inner.threads());
+        for (at, named, slice) in waiting {
+            let far = || Far::new(Task::Slice(slice), What::Rust, None);
+            handles[at] = Some(inner.adopt(named, Vec::new(), far));
+        }
+        handles.into_iter().flatten().collect()
+    }
+}
+
+impl Inner {
+    fn submit<T: Portable>(
+        &self,
+        named: Named,
+        settings: TaskOptions,
+        at: Where,
+        function: Function,
+        encoder: Encoder,
+    ) -> Handle<T> {
+        let what = match function {
+            Function::Rust(_) => What::Rust,
+            Function::Python(..) => What::Python,
+        };
+        let annotations = annotations(&settings, at, what == What::Rust).into();
+        let ready = encoder
+            .finish()
+            .and_then(|encoded| self.ready(&named.key, function, encoded, annotations));
+        match ready {
+            Ok((ready, users)) => {
+                let retry = settings.retry.filter(|retry| retry.plain().is_none());
+                self.begin(named, ready, users, what, retry.map(Arc::new))
+            }
+            Err(text) => self.refused(named.key, text),
+        }
+    }
+
+    /// Sends it as soon as it can be.
+    fn begin<T: Portable>(
+        &self,
+        named: Named,
+        ready: Ready,
+        users: Vec<User>,
+        what: What,
+        retry: Option<Arc<Retry>>,
+    ) -> Handle<T> {
+        let link = &self.link;
+        self.adopt(named, users, || {
+            let task = if ready.is_known() {
+                Task::One(ready.send(link))
+            } else {
+                let (key, link) = (ready.key.clone(), link.clone());
+                Task::Later(Arc::new(Later::new(key, move || ready.send(&link))))
+            };
+            Far::new(task, what, retry)
+        })
+    }
+
+    /// The task here that stands for what `send` sends.
+    fn adopt<T: Portable>(
+        &self,
+        named: Named,
+        inputs: Vec<User>,
+        send: impl FnOnce() -> Far<T>,
+    ) -> Handle<T> {
+        let core = self.local.core();
+        let key = named.key.clone();
+        match elsewhere::submit(core, named, inputs, send) {
+            Ok(typed) => Handle::new(typed),
+            Err(error) => Handle::new(cell::create_ended(core, Some(key), Err(error))),
+        }
+    }
+
+    fn refused<T: Portable>(&self, key: Key, text: String) -> Handle<T> {
+        let error = Error::far(ErrorKind::Refused, key.clone(), text);
+        Handle::new(cell::create_ended(self.local.core(), Some(key), Err(error)))
+    }
+
+    /// By default a key that no other client uses: the words in front are what Dask groups tasks by.
+    fn named(&self, settings: &TaskOptions, name: impl FnOnce() -> Arc<str>) -> Named {
+        let name = settings.name.clone().unwrap_or_else(name);
+        match &settings.key {
+            Some(key) => Named { key: key.clone(), name, is_given: true },
+            None => {
+                let number = self.local.core().next_number();
+                let key = format!("{name}-{:08x}-{number}", self.id).into();
+                Named { key, name, is_given: false }
+            }
+        }
+    }
+
+    /// What is to be sent, with the tasks here that its inputs are; or why it can't be.
+    fn ready(
+        &self,
+        key: &Key,
+        function: Function,
+        mut encoded: Encoded,
+        annotations: Arc<OwnedAnnotations>,
+    ) -> Result<(Ready, Vec<User>), String> {
+        let users = std::mem::take(&mut encoded.inputs);
+        let inputs = users.iter().map(|user| self.source(user)).collect::<Result<Vec<_>, _>>()?;
+        let ready = Ready { key: (**key).into(), function, encoded, inputs, annotations };
+        if let Function::Python(..) = ready.function {
+            // Whether Python can be told of these arguments doesn't depend on where the inputs are.
+            let anywhere = vec![(ready.key.clone(), None); ready.inputs.len()];
+            python_args(&ready.encoded.msgpack.clone().into(), &anywhere)?;
+        }
+        Ok((ready, users))
+    }
+
+    fn source(&self, input: &User) -> Result<Source, String> {
+        let is_ours = std::ptr::eq(input.core(), &**self.local.core());
+        if !is_ours || !input.vtable.is_elsewhere {
+            return Err(format!(
+                "its input `{}` isn't on this cluster: await it and pass the value, or give that to `ready`",
+                input.key()
+            ));
+        }
+        let slice = elsewhere::tag(input).and_then(|tag| tag.downcast().ok());
+        Ok(slice.map_or_else(|| Source::Task((**input.key()).into()), Source::Slice))
+    }
+}
+
+impl Ready {
+    /// Whether it's known where the inputs are, or will be.
+    fn is_known(&self) -> bool {
+        self.inputs.iter().all(|input| match input {
+            Source::Task(_) => true,
+            Source::Slice(slice) => slice.place().is_some(),
+        })
+    }
+
+    /// Sends it, at the latest when the inputs have ended.
+    fn send(self, link: &Link) -> Arc<crate::dask::client::remote::Remote> {
+        let Self { key, function, encoded, inputs, annotations } = self;
+        let places = inputs.into_iter().map(|input| match input {
+            Source::Task(key) => (key, None),
+            Source::Slice(slice) => match slice.place() {
+                Some(Place::Whole(key)) => (key, None),
+                Some(Place::Item(key, at)) => (key, Some(at)),
+                None => unreachable!("what isn't known is sent when the inputs have ended"),
+            },
+        });
+        let places: Vec<_> = places.collect();
+        let call = match function {
+            Function::Rust(function) => {
+                let items: Vec<_> = places.iter().map(|(_, item)| *item).collect();
+                let args = match items.iter().any(Option::is_some) {
+                    true => encoded.with_items(&items).into(),
+                    false => encoded.msgpack.into(),
+                };
+                let inputs = places.into_iter().map(|(key, _)| key).collect();
+                OwnedCall::Rust { function, args, inputs }
+            }
+            Function::Python(module, name) => {
+                let Ok(args) = python_args(&encoded.msgpack.into(), &places) else {
+                    unreachable!("that was tried before");
+                };
+                OwnedCall::Python { module, name, args }
+            }
+        };
+        link.submit(Spec { key, call, annotations })
+    }
+}
+
+fn annotations(settings: &TaskOptions, at: Where, is_rust: bool) -> OwnedAnnotations {
+    let mut resources: Vec<(Arc<str>, f64)> = at.resources;
+    let limits = settings.limits.iter();
+    resources.extend(limits.map(|(name, n)| (name.as_str().into(), *n as f64)));
+    if is_rust && !resources.iter().any(|(name, _)| **name == *RUST) {
+        resources.push((RUST.into(), 1.0));
+    }
+    OwnedAnnotations {
+        priority: (settings.priority != 0).then_some(settings.priority.into()),
+        retries: settings.retry.as_ref().and_then(Retry::plain),
+        resources,
+        workers: at.workers,
+        allow_other_workers: at.allow_other_workers,
+        timeout: settings.timeout.as_ref().map(Duration::as_secs_f64),
+    }
+}

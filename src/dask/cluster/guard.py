@@ -1,0 +1,32 @@
+"""Loaded into each process of Dask that a `LocalCluster` starts: tells where a scheduler listens, and ends the
+process when the one that started it is gone, however that ended. Its end of our standard input is closed then.
+"""
+
+import os
+import sys
+import threading
+
+
+def end_with_the_parent():
+    try:
+        while os.read(0, 4096):
+            pass
+    finally:
+        os._exit(1)
+
+
+threading.Thread(target=end_with_the_parent, daemon=True).start()
+
+
+def dask_setup(server):
+    if type(server).__name__ != "Scheduler":
+        return
+    folder = os.environ["ENSUE_CLUSTER_FOLDER"]
+    # Dask loads this where it has found bokeh; without, its pages only say that bokeh is missing.
+    shown = "distributed.dashboard.scheduler" in sys.modules
+    port = server.services["dashboard"].port if shown else ""
+    written = os.path.join(folder, "written")
+    with open(written, "w") as file:
+        file.write(f"{server.address}\n{port}\n")
+    # Whoever sees the file sees all of it.
+    os.replace(written, os.path.join(folder, "address"))

@@ -1,0 +1,58 @@
+//! Workers on hosts of their own, with links between them.
+
+use std::time::{Duration, Instant};
+
+use crate::functions::{blob, checksum, checksum_of_blob, inc, slowly, total};
+use crate::harness::hosts::Network;
+use crate::harness::{Cluster, Options, Outcome, Setting, Skipped, Test, eventually, wait};
+
+pub(crate) const TESTS: &[Test] =
+    &[("workers_on_hosts", workers_on_hosts), ("a_host_is_unplugged", a_host_is_unplugged)];
+
+/// The large results go from worker to worker, across their links, and not by way of the scheduler or the client.
+fn workers_on_hosts(setting: &Setting) -> Outcome {
+    const LENGTH: u64 = 20_000_000;
+    let mut network = Network::new().map_err(Skipped)?;
+    let hosts = [network.host(), network.host(), network.host()];
+    let [center, left, right] = hosts.map(|host| host.map_err(Skipped));
+    let (center, left, right) = (center?, left?, right?);
+    let cluster =
+        Cluster::start_with(setting, &Options { host: Some(&center), ..Default::default() });
+    let (_left, _right) = (cluster.worker_on(&left, "left"), cluster.worker_on(&right, "right"));
+    let client = cluster.client();
+    let blobs: Vec<_> =
+        (0..4).map(|at| client.task().workers(["left"]).submit(blob, LENGTH + at)).collect();
+    let sums = blobs.iter().map(|bytes| client.task().workers(["right"]).submit(checksum, bytes));
+    let sums: Vec<_> = sums.collect();
+    let expected: u64 = (0..4).map(|at| checksum_of_blob(LENGTH + at)).sum();
+    assert_eq!(wait(client.submit(total, sums)).expect("a total"), expected);
+    assert!(right.received() > 4 * LENGTH, "{} bytes", right.received());
+    assert!(center.received() < LENGTH, "{} bytes", center.received());
+    assert!(left.received() < LENGTH, "{} bytes", left.received());
+    // And the client fetches from a worker on another host.
+    assert_eq!(wait(&blobs[3]).expect("bytes").len() as u64, LENGTH + 3);
+    wait(client.close());
+    Ok(())
+}
+
+/// Nothing is closed, nothing is answered any more.
+fn a_host_is_unplugged(setting: &Setting) -> Outcome {
+    let mut network = Network::new().map_err(Skipped)?;
+    let hosts = [network.host(), network.host(), network.host()];
+    let [center, left, right] = hosts.map(|host| host.map_err(Skipped));
+    let (center, left, right) = (center?, left?, right?);
+    let variables = [("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "4s")];
+    let options = Options { host: Some(&center), variables: &variables, ..Default::default() };
+    let cluster = Cluster::start_with(setting, &options);
+    let (_left, _right) = (cluster.worker_on(&left, "left"), cluster.worker_on(&right, "right"));
+    let client = cluster.client();
+    let xs: Vec<_> = (0..16).map(|x| client.submit(slowly, (200, x))).collect();
+    let ys: Vec<_> = xs.iter().map(|x| client.submit(inc, x)).collect();
+    eventually("some are done", || ys.iter().filter(|y| y.is_finished()).count() >= 4);
+    left.unplug();
+    let start = Instant::now();
+    assert_eq!(wait(client.submit(total, ys)).expect("a total"), (1..=16).sum::<u64>());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    wait(client.close());
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Workers that are killed: while they compute, while others fetch from them, and by what they run.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ensue::dask::Client;
+use ensue::{ErrorKind, Handle};
+
+use crate::functions::{blob, checksum, checksum_of_blob, die, inc, slowly, total};
+use crate::harness::proxy::{Proxy, Then};
+use crate::harness::{Cluster, Outcome, Process, Setting, Test, eventually, free_port, wait};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("killed_mid_graph", killed_mid_graph),
+    ("killed_while_serving", killed_while_serving),
+    ("stopped_while_a_peer_fetches", stopped_while_a_peer_fetches),
+    ("a_task_that_kills_its_worker", a_task_that_kills_its_worker),
+];
+
+/// Some of its results are lost, some are under way, some have not begun: all are computed by the other.
+fn killed_mid_graph(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let (mut first, _second) = (cluster.worker("first"), cluster.worker("second"));
+    let client = cluster.client();
+    let xs: Vec<_> = (0..16).map(|x| client.submit(slowly, (200, x))).collect();
+    let ys: Vec<_> = xs.iter().map(|x| client.submit(inc, x)).collect();
+    let sum = client.submit(total, &ys);
+    eventually("a quarter is done", || done(&ys) >= 4);
+    assert!(done(&ys) < 16, "the worker is killed too late");
+    first.kill();
+    assert_eq!(wait(sum).expect("a total"), (0..16).map(|x| x + 1).sum::<u64>());
+    cluster.wait_for_workers(1);
+    wait(client.close());
+    Ok(())
+}
+
+fn done(handles: &[Handle<u64>]) -> usize {
+    handles.iter().filter(|handle| handle.is_finished()).count()
+}
+
+const LENGTH: u64 = 50_000_000;
+
+/// A worker that others reach through a cable, and one that is about to fetch a large result from it, of which
+/// half has come.
+struct Fetching {
+    source: Process,
+    _other: Process,
+    _cable: Proxy,
+    sum: Handle<u64>,
+    client: Client,
+}
+
+fn fetching(cluster: &Cluster) -> Fetching {
+    // All of 127.0.0.0/8 is this machine: the cable has the same port at another address.
+    let port = free_port();
+    let cable =
+        Proxy::start(&format!("127.0.0.2:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
+    let listen = format!("127.0.0.1:{port}");
+    let source = cluster.worker_with("source", &["--listen", &listen, "--announce", "127.0.0.2"]);
+    let client = cluster.client();
+    let bytes = client.submit(blob, LENGTH);
+    eventually("there is a blob", || bytes.is_finished());
+    let other = cluster.worker("other");
+    cable.after(LENGTH / 2, Then::Stall);
+    let sum = client.task().workers(["other"]).submit(checksum, &bytes);
+    drop(bytes);
+    eventually("half of it has come", || cable.is_stalled());
+    Fetching { source, _other: other, _cable: cable, sum, client }
+}
+
+fn killed_while_serving(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let mut fetching = fetching(&cluster);
+    fetching.source.kill();
+    drop(fetching._cable);
+    assert_eq!(wait(fetching.sum).expect("a sum"), checksum_of_blob(LENGTH));
+    wait(fetching.client.close());
+    Ok(())
+}
+
+/// Nobody closes the connection. The one that fetches gives up, the scheduler gives the worker up when it has
+/// heard nothing of it for a while; and that leaves when it learns of it.
+fn stopped_while_a_peer_fetches(setting: &Setting) -> Outcome {
+    let variables = [("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "4s")];
+    let options = crate::harness::Options { variables: &variables, ..Default::default() };
+    let cluster = Cluster::start_with(setting, &options);
+    let mut fetching = fetching(&cluster);
+    fetching.source.signal("STOP");
+    let start = Instant::now();
+    assert_eq!(wait(fetching.sum).expect("a sum"), checksum_of_blob(LENGTH));
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    fetching.source.signal("CONT");
+    let status = fetching.source.ended_within(Duration::from_secs(30));
+    assert!(!status.success(), "{status}:\n{}", fetching.source.log());
+    wait(fetching.client.close());
+    Ok(())
+}
+
+/// Dask gives it up after its fourth worker.
+fn a_task_that_kills_its_worker(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let _workers: Vec<_> = (0..5).map(|at| cluster.worker(&format!("worker-{at}"))).collect();
+    let client = cluster.client();
+    let bad = client.submit(die, 1);
+    let after = client.submit(inc, &bad);
+    let error = wait(&bad).expect_err("it can't be done");
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("KilledWorker"), "{error}");
+    let error = wait(after).expect_err("it can't be done");
+    assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &bad.key()), "{error}");
+    cluster.wait_for_workers(1);
+    assert_eq!(wait(client.submit(inc, 1)).expect("one is left"), 2);
+    wait(client.close());
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The scheduler goes, or what leads to it.
+
+use std::time::{Duration, Instant};
+
+use ensue::{Error, ErrorKind, Handle, as_completed, dask, gather_settled};
+use futures::StreamExt;
+
+use crate::functions::{self, inc, slowly};
+use crate::harness::proxy::{Proxy, Then};
+use crate::harness::{Cluster, Outcome, Setting, Test, eventually, free_port, wait};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("the_scheduler_is_killed", the_scheduler_is_killed),
+    ("the_client_is_cut_off_mid_message", the_client_is_cut_off_mid_message),
+    ("a_worker_is_cut_off_mid_message", a_worker_is_cut_off_mid_message),
+    ("there_is_no_scheduler", there_is_no_scheduler),
+];
+
+#[track_caller]
+fn lost<T>(result: Result<T, Error>) {
+    let error = result.err().expect("an error");
+    assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+}
+
+/// What the client has asked for is lost, whatever its state, and so is what it asks for after that. Nothing
+/// hangs; workers end and say why.
+fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
+    let mut cluster = Cluster::start(setting);
+    let mut worker = cluster.worker("worker");
+    let client = cluster.client();
+    let done = client.submit(inc, 1);
+    eventually("one is done", || done.is_finished());
+    let taken = client.submit(inc, 2);
+    assert_eq!(wait(&taken).expect("a result"), 3);
+    let slow: Vec<_> = (0..5).map(|x| client.submit(slowly, (60_000, x))).collect();
+    let next = client.submit(inc, &slow[0]);
+    let mut arriving = as_completed(&slow[1..3]);
+    let waiting: Handle<u64> = slow[3].clone();
+    let waiter = std::thread::spawn(move || waiting.result());
+
+    cluster.scheduler.kill();
+    let start = Instant::now();
+    for result in wait(gather_settled(&slow)) {
+        lost(result);
+    }
+    lost(wait(next));
+    lost(waiter.join().expect("no panic"));
+    assert!(wait(arriving.next()).is_some() && wait(arriving.next()).is_some());
+    assert!(wait(arriving.next()).is_none());
+    lost(wait(client.submit(inc, 1)));
+    // Its value may still be there, on a worker that hasn't ended yet.
+    let _ = wait(done);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait(client.close());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+
+    let status = worker.ended_within(Duration::from_secs(30));
+    let log = worker.log();
+    assert!(!status.success() && log.contains("gone") && log.contains(&cluster.address), "{log}");
+    Ok(())
+}
+
+fn port(address: &str) -> u16 {
+    address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+}
+
+fn cable_to(address: &str) -> Proxy {
+    let server = address.trim_start_matches("tcp://").parse().expect("an address");
+    Proxy::start("127.0.0.1:0", server)
+}
+
+/// The client is told of many finished tasks when the cable is cut, so that's in the middle of a message.
+fn the_client_is_cut_off_mid_message(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let _worker = cluster.worker("worker");
+    let cable = cable_to(&cluster.address);
+    let address = format!("tcp://{}", cable.address);
+    let connected = dask::Client::connect(&address, functions::registry());
+    let client = wait(connected).expect("a client");
+    cable.after(10_001, Then::Cut);
+    let start = Instant::now();
+    let xs: Vec<_> = (0..3000).map(|x| client.submit(inc, x)).collect();
+    let mut count = 0;
+    for (x, result) in wait(gather_settled(&xs)).into_iter().enumerate() {
+        match result {
+            Ok(y) => assert_eq!(y, x as u64 + 1),
+            failed => {
+                lost(failed);
+                count += 1;
+            }
+        }
+    }
+    assert!(cable.has_happened() && count > 0, "{count} were lost");
+    lost(wait(client.submit(inc, 1)));
+    wait(client.close());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+
+    // The cluster is none the worse for it.
+    let client = cluster.client();
+    assert_eq!(wait(client.submit(inc, 1)).expect("a result"), 2);
+    wait(client.close());
+    Ok(())
+}
+
+/// The worker ends, and says why; what it had is computed by another.
+fn a_worker_is_cut_off_mid_message(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let cable = cable_to(&cluster.address);
+    let address = format!("tcp://{}", cable.address);
+    let mut worker = cluster.start_worker(&address, "worker", &[]);
+    cluster.wait_for_workers(1);
+    let client = cluster.client();
+    cable.after(20_001, Then::Cut);
+    let xs: Vec<_> = (0..500).map(|x| client.submit(inc, x)).collect();
+    let status = worker.ended_within(Duration::from_secs(30));
+    let log = worker.log();
+    assert!(!status.success() && log.contains("gone") && log.contains(&address), "{log}");
+    let _other = cluster.worker("other");
+    for (x, result) in wait(gather_settled(&xs)).into_iter().enumerate() {
+        assert_eq!(result.expect("a result"), x as u64 + 1);
+    }
+    wait(client.close());
+    Ok(())
+}
+
+/// Neither where nobody listens nor where nobody answers.
+fn there_is_no_scheduler(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let nobody = format!("tcp://127.0.0.1:{}", free_port());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = format!("tcp://{}", silent.local_addr().expect("an address"));
+    for address in [&nobody, &silent] {
+        let start = Instant::now();
+        let client = dask::Client::connect(address, functions::registry());
+        let error = wait(client).err().expect("nobody is there").to_string();
+        assert!(error.contains(&port(address).to_string()), "{error}");
+        let mut worker = cluster.start_worker(address, "worker", &[]);
+        assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
+        assert!(worker.log().contains(&port(address).to_string()), "{}", worker.log());
+        assert!(start.elapsed() < Duration::from_secs(90), "{:?}", start.elapsed());
+    }
+    Ok(())
+}
