@@ -213,7 +213,7 @@ mod tests {
         block_on(async {
             let record = Record::new(None);
             assert!(poll_once(record.ended()).await.is_none());
-            record.in_memory();
+            record.in_memory(false);
             let version = record.available().await.unwrap();
             record.lost();
             assert!(record.ended().await.is_ok());
@@ -221,7 +221,7 @@ mod tests {
             record.changed_since(version).await;
             // Late news of the first time.
             record.is_nowhere(version);
-            record.in_memory();
+            record.in_memory(false);
             assert_eq!(record.available().await.unwrap(), version + 2);
         });
     }
@@ -248,7 +248,7 @@ mod tests {
         let record = Record::new(None);
         assert!(record.fail(&Failure::Cancelled("why".into())));
         assert!(!record.fail(&Failure::Closed));
-        record.in_memory();
+        record.in_memory(false);
         record.erred(exception("late"));
         record.retried();
         assert!(!record.retry());
