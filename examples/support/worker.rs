@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use ensue::dask::{Registry, Tls, Worker};
 use futures::executor::block_on;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// What can be said on the command line; see [`OPTIONS`].
 #[derive(Debug, Default, PartialEq)]
@@ -109,6 +110,23 @@ fn resource(text: &str) -> Result<(String, f64), String> {
         .ok_or_else(|| format!("--resource takes a name and an amount such as gpu=1, not `{text}`"))
 }
 
+/// Writes what a worker has to say to the standard error output, without what is for debugging.
+struct Errors;
+
+impl Log for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("{} {}", record.level(), record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// Runs a worker with the functions of `registry` until it's asked to leave.
 pub(crate) fn main(
     program: &str,
@@ -126,6 +144,9 @@ pub(crate) fn main(
             return ExitCode::from(2);
         }
     };
+    if log::set_logger(&Errors).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
     match worker(&asked, registry).and_then(|worker| {
         block_on(worker.run(&asked.scheduler)).map_err(|error| error.to_string())
     }) {

@@ -6,6 +6,10 @@ use std::{error, fmt};
 use super::wire::pickle::Exception;
 use crate::ErrorKind;
 
+/// What a worker of ours begins the texts with of what panicked, or took too long.
+pub(crate) const PANICKED: &str = "panicked: ";
+pub(crate) const TIMED_OUT: &str = "it took longer than its ";
+
 /// Why a task failed on a cluster, as far as that came across: the [source](std::error::Error::source) of an
 /// [`Error`](crate::Error) of kind [`Failed`](ErrorKind::Failed).
 ///
@@ -35,13 +39,16 @@ impl Failed {
         &self.0.text
     }
 
-    /// What has happened to a function of ours, which our workers tell by these classes.
-    pub(crate) fn kind(&self) -> ErrorKind {
+    /// What has happened to a function of ours other than that it returned an error, which our workers tell by these
+    /// classes; and what is to be said of it.
+    pub(crate) fn other(&self) -> Option<(ErrorKind, &str)> {
+        let text = self.message();
+        let after = |begin| text.strip_prefix(begin).unwrap_or(text);
         match (self.0.module.as_str(), self.0.class.as_str()) {
-            ("builtins", "SystemError") => ErrorKind::Panicked,
-            ("builtins", "TimeoutError") => ErrorKind::TimedOut,
-            ("builtins", "LookupError") => ErrorKind::Refused,
-            _ => ErrorKind::Failed,
+            ("builtins", "SystemError") => Some((ErrorKind::Panicked, after(PANICKED))),
+            ("builtins", "TimeoutError") => Some((ErrorKind::TimedOut, after(TIMED_OUT))),
+            ("builtins", "LookupError") => Some((ErrorKind::Refused, text)),
+            _ => None,
         }
     }
 }

@@ -46,8 +46,8 @@ fn a_host_is_unplugged(setting: &Setting) -> Outcome {
     let cluster = Cluster::start_with(setting, &options);
     let (_left, _right) = (cluster.worker_on(&left, "left"), cluster.worker_on(&right, "right"));
     let client = cluster.client();
-    let xs: Vec<_> = (0..16).map(|x| client.submit(slowly, (200, x))).collect();
-    let ys: Vec<_> = xs.iter().map(|x| client.submit(inc, x)).collect();
+    let next = |x| client.submit(inc, client.submit(slowly, (200, x)));
+    let ys: Vec<_> = (0..16).map(next).collect();
     eventually("some are done", || ys.iter().filter(|y| y.is_finished()).count() >= 4);
     left.unplug();
     let start = Instant::now();

@@ -30,7 +30,8 @@ fn a_local_cluster(setting: &Setting) -> Outcome {
     let client = wait(cluster.client()).expect("a client");
     let xs: Vec<_> = (0..100).map(|x| client.submit(inc, x)).collect();
     assert_eq!(wait(client.submit(total, &xs)).expect("a total"), (1..=100).sum::<u64>());
-    let next: Handle<u64> = client.submit_python("operator.neg", (&xs[0],));
+    let next: Handle<u64> =
+        client.task().resource("python", 1.0).submit_python("operator.neg", (&xs[0],));
     assert!(wait(next).expect_err("-1 is no u64").to_string().contains("u64"));
     let has_bokeh = setting.environment.join("bin/bokeh").exists();
     assert_eq!(cluster.dashboard().is_some(), has_bokeh, "{:?}", cluster.dashboard());

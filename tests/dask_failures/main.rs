@@ -18,6 +18,7 @@ mod hosts;
 mod killed;
 mod local;
 mod members;
+mod mixed;
 mod python;
 mod scheduler;
 mod tls;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         tls::TESTS,
         hosts::TESTS,
         python::TESTS,
+        mixed::TESTS,
         local::TESTS,
     ]
     .concat();

@@ -131,10 +131,10 @@ fn there_is_no_scheduler(setting: &Setting) -> Outcome {
     let silent = format!("tcp://{}", silent.local_addr().expect("an address"));
     for address in [&nobody, &silent] {
         let start = Instant::now();
+        let mut worker = cluster.start_worker(address, "worker", &[]);
         let client = dask::Client::connect(address, functions::registry());
         let error = wait(client).err().expect("nobody is there").to_string();
         assert!(error.contains(&port(address).to_string()), "{error}");
-        let mut worker = cluster.start_worker(address, "worker", &[]);
         assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
         assert!(worker.log().contains(&port(address).to_string()), "{}", worker.log());
         assert!(start.elapsed() < Duration::from_secs(90), "{:?}", start.elapsed());

@@ -7,17 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
-use futures_lite::future::or;
+use futures_lite::future::{or, zip};
 
-use super::link::{Core, FAREWELL};
+use super::link::{Core, FAREWELL, State};
 use super::outbox::{Load, Op, Outbox};
 use super::remote::Failure;
 use crate::dask::net::{Reader, Writer};
 use crate::dask::wire::client::Event;
-use crate::dask::wire::{call, unpack};
+use crate::dask::wire::serialized::Serialized;
+use crate::dask::wire::{WireKey, call, unpack};
 
 /// How long to gather what is submitted next, after something was sent.
 const GATHERING: Duration = Duration::from_millis(2);
+
+/// When to look again for a worker, where there's none.
+const WORKERS: Duration = Duration::from_millis(500);
+/// How much is given to workers in one call, unless one value alone is more.
+const VALUES: (usize, u64) = (256, 8 << 20);
 
 impl Core {
     /// What goes to the scheduler next.
@@ -90,6 +96,49 @@ impl Core {
         }
     }
 
+    /// Gives values to workers, as soon as there are some.
+    async fn give(&self) -> Infallible {
+        loop {
+            let more = self.values.listen();
+            let values = self.lock().take_values();
+            if values.is_empty() {
+                more.await;
+                continue;
+            }
+            let outcome = self.give_these(&values).await;
+            let keys = values.iter().filter_map(|(key, _)| key.as_str().map(Arc::from));
+            let keys: Vec<Arc<str>> = keys.collect();
+            match outcome {
+                Ok(()) => self.lock().outbox.settle(&keys),
+                Err(error) => {
+                    let why = format!("no worker took it: {error}");
+                    keys.iter().for_each(|key| self.give_up(key, &why));
+                }
+            }
+            self.filled.notify(1);
+        }
+    }
+
+    async fn give_these(&self, values: &[(WireKey, Serialized)]) -> Result<(), String> {
+        let ask = |question| async {
+            let answer = self.pool.call(&self.address, question, self.pace.silence).await;
+            call::reply(answer.map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())
+        };
+        loop {
+            // Without any, the scheduler would wait for one for two seconds, and then fail.
+            let workers = ask(call::request("ncores_running", &[])).await?;
+            if workers.as_map().is_some_and(|workers| workers.0.is_empty()) {
+                Timer::after(WORKERS).await;
+                continue;
+            }
+            match ask(call::scatter(&self.id, values, None)).await {
+                Err(error) if error.contains("No valid workers") => {}
+                answer => return answer.map(drop),
+            }
+        }
+    }
+
     /// Has tasks run again.
     async fn repeat(&self) -> Infallible {
         loop {
@@ -117,7 +166,7 @@ impl Core {
         let mut state = self.lock();
         let mut heard = Vec::new();
         for key in keys {
-            state.outbox.settle(key);
+            state.outbox.settle(std::slice::from_ref(key));
             if let Some(remote) = state.remotes.get(key) {
                 heard.extend(remote.upgrade());
                 // It may have failed again before we knew that it had begun to run.
@@ -128,6 +177,24 @@ impl Core {
         heard.iter().for_each(|remote| remote.record().retry_is_heard());
         self.filled.notify(1);
         Ok(())
+    }
+}
+
+impl State {
+    /// Those that go in the next call.
+    fn take_values(&mut self) -> Vec<(WireKey, Serialized)> {
+        let (most, mut room) = VALUES;
+        let mut values = Vec::new();
+        while let Some((key, value)) = self.values.front() {
+            let bytes = value.nbytes();
+            if values.len() == most || bytes > room && !values.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            values.push((WireKey::from(&**key), value.clone()));
+            self.values.pop_front();
+        }
+        values
     }
 }
 
@@ -154,6 +221,9 @@ pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
     let heard = Mutex::new(Instant::now());
     let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
     let repeat = async { match core.repeat().await {} };
+    let pin = async { match core.keep_pinned().await {} };
     let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
-    end.why = or(talk, or(fetch, repeat)).await;
+    // A large value doesn't keep all others waiting.
+    let give = async { match zip(core.give(), core.give()).await.0 {} };
+    end.why = or(talk, or(fetch, or(repeat, or(give, pin)))).await;
 }

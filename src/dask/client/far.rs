@@ -136,11 +136,9 @@ impl<T> Far<T> {
         match failure {
             Failure::Erred(exception) => {
                 let failed = Failed::new(exception);
-                match self.what {
-                    What::Rust if failed.kind() != ErrorKind::Failed => {
-                        Error::far(failed.kind(), origin, failed.message().to_owned())
-                    }
-                    _ => Error::failed(origin, failed),
+                match failed.other().filter(|_| self.what == What::Rust) {
+                    Some((kind, text)) => Error::far(kind, origin, text.to_owned()),
+                    None => Error::failed(origin, failed),
                 }
             }
             Failure::Cancelled(_) => Error::cancelled(origin),

@@ -3,10 +3,10 @@
 //! A thread of its own reads and writes it. The state is here, behind one lock that is never held for long:
 //! which tasks are held, and what waits to be said.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use async_io::Timer;
@@ -17,25 +17,22 @@ use super::connect::{ConnectError, Joined, join};
 use super::drive;
 use super::fetch::Fetches;
 use super::outbox::{Op, Outbox};
+use super::pins::Pins;
 use super::remote::{Failure, Remote};
 use super::spec::Spec;
 use super::wishes::Found;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
-use crate::dask::wire::call::{self, CallError};
+use crate::dask::wire::call;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client::Event;
-use crate::dask::wire::pickle::Exception;
 use crate::dask::wire::serialized::Serialized;
-use crate::dask::wire::value::Map;
+use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, failure};
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long leaving may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
-/// When to offer data again, where there was no worker to take it.
-const OFFER: Duration = Duration::from_millis(500);
-
 /// How soon a scheduler is missed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -82,6 +79,8 @@ pub(super) struct Core {
     pub(super) filled: Notice,
     /// Something is to run again.
     pub(super) retries: Notice,
+    /// Some value is to be given away.
+    pub(super) values: Notice,
     pub(super) fetches: Fetches,
     /// The thread has nothing more to do.
     pub(super) is_over: AtomicBool,
@@ -96,7 +95,9 @@ pub(super) struct State {
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
     pub(super) outbox: Outbox,
+    pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
+    pub(super) values: VecDeque<(Arc<str>, Serialized)>,
     ended: Option<Failure>,
 }
 
@@ -131,6 +132,7 @@ impl Link {
             state: Mutex::default(),
             filled: Notice::new(),
             retries: Notice::new(),
+            values: Notice::new(),
             fetches: Fetches::default(),
             is_over: AtomicBool::new(false),
             over: Notice::new(),
@@ -150,12 +152,12 @@ impl Link {
 
     /// Gives a value to the cluster, where it's as if it were a task's result.
     pub(crate) fn scatter(&self, key: &str, value: Serialized) -> Arc<Remote> {
-        let Inner { core, io } = &*self.inner;
+        let core = &self.inner.core;
         let key: Arc<str> = key.into();
         core.hold(&key, &self.inner, |state, _| {
             state.outbox.hold(&key);
-            let (core, key) = (core.clone(), key.clone());
-            io.spawn(async move { core.scatter(&key, value).await }).detach();
+            state.values.push_back((key.clone(), value));
+            core.values.notify(1);
         })
     }
 
@@ -276,12 +278,13 @@ impl Core {
         self.fetches.ask(key, version)
     }
 
-    pub(super) fn retry(&self, remote: &Remote) {
+    pub(super) fn retry(&self, remote: &Arc<Remote>) {
         let mut state = self.lock();
         if state.ended.is_none() && remote.record().retry() {
             // The scheduler would have what takes its result fail at once.
             state.outbox.hold(remote.key());
             state.retries.push(remote.key().clone());
+            state.pins.watch(remote);
             drop(state);
             self.retries.notify(1);
         }
@@ -299,12 +302,7 @@ impl Core {
                     concerned.extend(state.find(&key, Said::InMemory { is_partial }));
                 }
                 Event::Erred { key, exception, .. } => {
-                    let found = state.find(&key, Said::Lost);
-                    concerned.extend(
-                        found.map(|(remote, _)| {
-                            (remote, Said::Erred(failure::exception(&exception)))
-                        }),
-                    );
+                    concerned.extend(state.find(&key, Said::Erred(exception)));
                 }
                 Event::Lost { key } => concerned.extend(state.find(&key, Said::Lost)),
                 Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
@@ -324,43 +322,20 @@ impl Core {
         }
         drop(state);
         for (remote, said) in concerned {
+            let runs_again = matches!(said, Said::Lost | Said::Retried);
             said.tell(&remote);
+            if runs_again {
+                self.lock().pins.watch(&remote);
+            }
         }
         goes_on
-    }
-
-    /// Gives a value to some worker, as soon as there is one.
-    async fn scatter(&self, key: &Arc<str>, value: Serialized) {
-        let data = [(WireKey::from(&**key), value)];
-        loop {
-            let offer = call::scatter(&self.id, &data, None);
-            let answer = self.pool.call(&self.address, offer, self.pace.silence).await;
-            let error = match answer.map(call::reply) {
-                Ok(Ok(_)) => {
-                    self.lock().outbox.settle(key);
-                    self.filled.notify(1);
-                    return;
-                }
-                Ok(Err(CallError::Failed(text))) if text.contains("No valid workers") => {
-                    let is_wanted = self.lock().remotes.contains_key(key);
-                    if is_wanted {
-                        Timer::after(OFFER).await;
-                        continue;
-                    }
-                    text
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            return self.give_up(key, &format!("no worker took it: {error}"));
-        }
     }
 
     /// What was on its way to the scheduler for this key isn't any more, and it failed.
     pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
         let mut state = self.lock();
         let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
-        state.outbox.settle(key);
+        state.outbox.settle(std::slice::from_ref(key));
         drop(state);
         for (remote, said) in lost {
             said.tell(&remote);
@@ -381,8 +356,10 @@ impl Core {
             outbox(&mut state.outbox);
         }
         let remotes = std::mem::take(&mut state.remotes);
+        let values = std::mem::take(&mut state.values);
         state.gone.clear();
         drop(state);
+        drop(values);
         for remote in remotes.values().filter_map(Weak::upgrade) {
             remote.record().fail(why);
         }
@@ -391,11 +368,16 @@ impl Core {
 
 impl State {
     fn submit(&mut self, remote: &Arc<Remote>, spec: Spec) {
-        if let Some(input) = spec.inputs().into_iter().find(|input| self.gone.contains(*input)) {
+        let inputs = spec.inputs();
+        if let Some(input) = inputs.iter().find(|input| self.gone.contains(**input)) {
             let why = format!("it takes the result of `{input}`, which is gone");
             self.gone.insert(spec.key.clone());
             remote.record().fail(&Failure::Lost(why.into()));
         } else {
+            self.pins.take(&inputs);
+            if spec.is_for_python() && !self.pins.submit(remote, Instant::now()) {
+                self.outbox.hold(&spec.key);
+            }
             self.outbox.push(Op::Submit(spec));
         }
     }
@@ -434,7 +416,7 @@ fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
 /// What was said of a task.
 enum Said {
     InMemory { is_partial: bool },
-    Erred(Exception),
+    Erred(Value),
     Lost,
     Retried,
     Failed(Failure),
@@ -445,7 +427,7 @@ impl Said {
         let record = remote.record();
         match self {
             Self::InMemory { is_partial } => record.in_memory(is_partial),
-            Self::Erred(exception) => record.erred(exception),
+            Self::Erred(exception) => record.erred(failure::exception(&exception)),
             Self::Lost => record.lost(),
             Self::Retried => record.retried(),
             Self::Failed(why) => drop(record.fail(&why)),

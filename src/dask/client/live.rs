@@ -73,7 +73,7 @@ fn talk(environment: &Path) {
     let early = link.scatter("early-1", Serialized::bytes("early".into()));
     let long = python(&link, "len-1", "builtins.len", vec![OwnedArg::Result("early-1".into())]);
     let mut calls = comm::Comm::connect(&cluster.address);
-    let _worker = cluster.stock_worker(&mut calls);
+    let worker = cluster.stock_worker(&mut calls);
     assert_eq!(fetch(&long).unwrap(), 5.into());
     assert_eq!(fetch(&early).unwrap(), Value::Bin("early".into()));
 
@@ -81,6 +81,11 @@ fn talk(environment: &Path) {
     failures(&link);
     released(&link);
     figures(&link);
+    recomputed(&link, || {
+        drop(worker);
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.stock_worker(&mut calls)
+    });
 
     let left = python(&link, "sleep-1", "time.sleep", vec![OwnedArg::Float(100.0)]);
     within(10, link.close());
@@ -146,7 +151,6 @@ fn failures(link: &Link) {
     assert_eq!(fetch(&again).unwrap(), Value::Float(0.5));
     assert!(matches!(within(1, bad.ended()), Err(Failure::Erred(_))));
     drop(bad);
-    Timer::after(Duration::from_millis(100));
     assert_eq!(fetch(&again).unwrap(), Value::Float(0.5));
 }
 
@@ -158,6 +162,23 @@ fn released(link: &Link) {
         let remote = python(link, "again-1", "operator.add", vec![int(round), int(1)]);
         assert_eq!(fetch(&remote).unwrap(), ((round + 1) as i64).into());
     }
+}
+
+/// The only worker is killed, and another comes.
+fn recomputed<T>(link: &Link, replace: impl FnOnce() -> T) {
+    let int = OwnedArg::Int;
+    let sum = python(link, "sum-2", "operator.add", vec![int(20), int(3)]);
+    let data = link.scatter("data-2", Serialized::bytes("only there".into()));
+    within(10, async {
+        sum.ended().await.unwrap();
+        data.ended().await.unwrap()
+    });
+    let _new = replace();
+    assert_eq!(fetch(&sum).unwrap(), 23.into());
+    let Err(Failure::Lost(why)) = within(10, data.fetch()) else { panic!() };
+    assert!(why.contains("doesn't have it any more"), "{why}");
+    let next = python(link, "len-2", "builtins.len", vec![OwnedArg::Result("data-2".into())]);
+    assert!(matches!(next.outcome(), Some(Err(Failure::Lost(_)))));
 }
 
 fn figures(link: &Link) {

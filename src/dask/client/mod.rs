@@ -10,6 +10,8 @@ mod live;
 mod many;
 mod options;
 mod outbox;
+mod pinning;
+mod pins;
 mod python;
 mod record;
 mod remote;
@@ -203,8 +205,9 @@ impl Client {
     /// Calls a function in Python, given by its path, on a Python worker. Its inputs may be handles of functions of
     /// ours, and the other way round: both sides see numbers, text, bytes, lists and dicts.
     ///
-    /// Any worker may be chosen that isn't ours; a worker in Python must be able to import the function. What it returns
-    /// must be such data and fit `T`: otherwise awaiting it gives an error that says what it is.
+    /// Any worker may be chosen that isn't ours, unless the task is given workers or a resource; while there's none, it
+    /// waits here. The worker must be able to import the function. What it returns must be such data and fit `T`:
+    /// otherwise awaiting it gives an error that says what it is.
     ///
     /// ```no_run
     /// # async fn inc(x: u64) -> u64 { x + 1 }
@@ -304,10 +307,13 @@ impl Client {
 fn ours(identity: &Map) -> impl Iterator<Item = &Map> {
     let workers = identity.get("workers").and_then(Value::as_map);
     let workers = workers.into_iter().flat_map(|workers| &workers.0);
-    let has_rust = |worker: &&Map| {
-        worker.get("resources").and_then(Value::as_map).is_some_and(|it| it.get("rust").is_some())
-    };
-    workers.filter_map(|(_, worker)| worker.as_map()).filter(has_rust)
+    workers.filter_map(|(_, worker)| worker.as_map()).filter(|worker| is_ours(worker))
+}
+
+/// Whether a worker in an identity is ours.
+fn is_ours(worker: &Map) -> bool {
+    let resources = worker.get("resources").and_then(Value::as_map);
+    resources.is_some_and(|resources| resources.get(verbs::RUST).is_some())
 }
 
 impl Engine for Client {

@@ -4,9 +4,10 @@
 //! message come graphs, then releases, then the rest; what may not pass what was said before, waits for the
 //! next message.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::pins::Workers;
 use super::spec::Spec;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client;
@@ -56,18 +57,22 @@ impl Op {
 pub(super) struct Outbox {
     ready: VecDeque<Op>,
     /// What concerns keys that the scheduler doesn't know yet, or knows as failed: they are on their way on
-    /// another connection.
+    /// another connection, or wait for a worker that can run them.
     held: Vec<Op>,
-    /// These keys, and those submitted in [`held`](Self::held).
+    /// These keys, and those submitted or taken in [`held`](Self::held).
     unsettled: HashSet<Arc<str>>,
-    /// What has to be done before something in [`held`](Self::held) can go.
-    under_way: HashSet<Arc<str>>,
+    /// What has to be done before something in [`held`](Self::held) can go, and how many things for a key.
+    under_way: HashMap<Arc<str>, usize>,
+    /// Where tasks in Python are to run.
+    python: Workers,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, op: Op) {
         if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
             if let Op::Submit(spec) = &op {
+                // Its inputs mustn't be released before.
+                self.unsettled.extend(spec.inputs().into_iter().cloned());
                 self.unsettled.insert(spec.key.clone());
             }
             self.held.push(op);
@@ -78,17 +83,64 @@ impl Outbox {
 
     /// What concerns this key waits from now on.
     pub(super) fn hold(&mut self, key: &Arc<str>) {
-        self.under_way.insert(key.clone());
+        *self.under_way.entry(key.clone()).or_default() += 1;
         self.unsettled.insert(key.clone());
     }
 
-    /// The key is as it should be.
-    pub(super) fn settle(&mut self, key: &str) {
-        self.under_way.remove(key);
+    /// The keys are as they should be.
+    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
+        for key in keys {
+            if let Some(count) = self.under_way.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.under_way.remove(key);
+                }
+            }
+        }
         let held = std::mem::take(&mut self.held);
-        self.unsettled = self.under_way.clone();
+        self.unsettled = self.under_way.keys().cloned().collect();
         for op in held {
             self.push(op);
+        }
+    }
+
+    /// Tasks in Python are to run on these workers.
+    pub(super) fn pin_to(&mut self, python: Workers) {
+        self.python = python;
+    }
+
+    /// Forgets tasks that are held, and that nobody needs any more. Of the keys that are given, those of no task
+    /// that is held are taken out, and settled.
+    pub(super) fn forget_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
+        let (mut releases, mut needed) = (HashMap::new(), HashSet::new());
+        let mut left = Vec::with_capacity(self.held.len());
+        // From the end, so that it's known what comes after a submission.
+        for op in std::mem::take(&mut self.held).into_iter().rev() {
+            match &op {
+                Op::Release(key) => drop(releases.insert(key.clone(), left.len())),
+                Op::Submit(spec) => {
+                    let release = releases.remove(&spec.key);
+                    if let Some(at) = release.filter(|_| !needed.contains(&spec.key)) {
+                        left[at] = None;
+                        continue;
+                    }
+                    needed.extend(spec.inputs().into_iter().cloned());
+                }
+                _ => {}
+            }
+            left.push(Some(op));
+        }
+        self.held = left.into_iter().rev().flatten().collect();
+        let submitted = self.held.iter().filter_map(|op| match op {
+            Op::Submit(spec) => Some(&spec.key),
+            _ => None,
+        });
+        let submitted: HashSet<_> = submitted.cloned().collect();
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
+        *waiting = stay;
+        if !go.is_empty() {
+            self.settle(&go);
         }
     }
 
@@ -113,7 +165,7 @@ impl Outbox {
 
     /// As much as goes in the next message.
     pub(super) fn take(&mut self) -> Option<Load> {
-        let mut load = Load::default();
+        let mut load = Load { python: self.python.clone(), ..Load::default() };
         while let Some(op) = self.ready.front() {
             if !load.has_room_for(op) {
                 break;
@@ -134,6 +186,7 @@ impl Outbox {
 #[derive(Debug, Default)]
 pub(super) struct Load {
     graphs: Vec<Vec<Spec>>,
+    python: Workers,
     tasks: usize,
     bytes: usize,
     releases: Vec<Arc<str>>,
@@ -156,7 +209,7 @@ impl Load {
         match op {
             Op::Submit(spec) => {
                 self.tasks < TASKS
-                    && (self.tasks == 0 || self.bytes + spec.bytes() <= BYTES)
+                    && (self.tasks == 0 || self.bytes + self.bytes_of(spec) <= BYTES)
                     // It would pass them.
                     && !self.later.contains(&spec.key)
             }
@@ -165,11 +218,16 @@ impl Load {
         }
     }
 
+    fn bytes_of(&self, spec: &Spec) -> usize {
+        let python = if spec.is_for_python() { &*self.python } else { &[] };
+        spec.bytes() + python.iter().map(|worker| worker.len() + 5).sum::<usize>()
+    }
+
     fn add(&mut self, op: Op) {
         match op {
             Op::Submit(spec) => {
                 self.tasks += 1;
-                self.bytes += spec.bytes();
+                self.bytes += self.bytes_of(&spec);
                 match self.graphs.last_mut() {
                     Some(graph) if graph[0].goes_with(&spec) => graph.push(spec),
                     _ => self.graphs.push(vec![spec]),
@@ -202,7 +260,7 @@ impl Load {
         let mut batch = Batch::new();
         for specs in &self.graphs {
             let mut graph = Graph::new();
-            specs.iter().for_each(|spec| spec.add_to(&mut graph));
+            specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python));
             let keys: Vec<&str> = specs.iter().map(|spec| &*spec.key).collect();
             let order = Some(&*keys);
             UpdateGraph { graph: &graph, form: forms.graph, keys: &keys, order }.push(&mut batch);
@@ -219,5 +277,170 @@ impl Load {
             client::close(&mut batch);
         }
         batch.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dask::client::spec::{OwnedArg, OwnedCall};
+
+    fn key(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    fn rust(name: &str, inputs: &[&str]) -> Op {
+        let inputs = inputs.iter().map(|input| key(input)).collect();
+        let call = OwnedCall::Rust { function: "f".into(), args: Default::default(), inputs };
+        Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+    }
+
+    fn python(name: &str, function: &str) -> Op {
+        let args = vec![OwnedArg::List(vec![OwnedArg::Result(key("input"))])];
+        let call = OwnedCall::Python { module: "m".into(), name: function.into(), args };
+        Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+    }
+
+    /// What is said, in the order in which the scheduler hears it.
+    fn said(load: &Load) -> Vec<String> {
+        let submits = load.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
+        let releases = load.releases.iter().map(|key| format!("release {key}"));
+        submits
+            .chain(releases)
+            .chain(load.reports.iter().map(|key| format!("report {key}")))
+            .collect()
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.take()).flat_map(|load| said(&load)).collect()
+    }
+
+    #[test]
+    fn functions_that_may_be_missing_have_graphs_of_their_own() {
+        let mut outbox = Outbox::default();
+        [rust("a", &[]), rust("b", &[]), python("c", "f"), python("d", "f"), python("e", "g")]
+            .into_iter()
+            .for_each(|op| outbox.push(op));
+        let load = outbox.take().unwrap();
+        let sizes: Vec<_> = load.graphs.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 2, 1]);
+        assert!(outbox.take().is_none());
+    }
+
+    #[test]
+    fn a_message_is_not_too_large() {
+        let mut outbox = Outbox::default();
+        for at in 0..5_000 {
+            outbox.push(rust(&format!("f-{at}"), &[]));
+        }
+        let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+        assert_eq!(tasks, [2_000, 2_000, 1_000]);
+        for at in 0..3 {
+            let Op::Submit(mut spec) = rust(&format!("f-{at}"), &[]) else { unreachable!() };
+            let args = vec![0; 3 << 20].into();
+            spec.call = OwnedCall::Rust { function: "f".into(), args, inputs: Vec::new() };
+            outbox.push(Op::Submit(spec));
+        }
+        let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+        assert_eq!(tasks, [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_takes_a_lost_result_is_dropped() {
+        let mut outbox = Outbox::default();
+        outbox.hold(&key("data"));
+        [rust("a", &["data"]), rust("b", &[]), rust("c", &["a", "b"]), rust("d", &["b"])]
+            .into_iter()
+            .for_each(|op| outbox.push(op));
+        let mut keys = HashSet::from([key("data")]);
+        outbox.drop_dependents(&mut keys);
+        outbox.settle(&["data".into()]);
+        assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
+        assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Submit(usize, Vec<usize>),
+        Release(usize),
+        Report(usize),
+        Hold(usize),
+        Settle(usize),
+        Take,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let key = 0..5usize;
+        prop_oneof![
+            (key.clone(), prop::collection::vec(key.clone(), 0..3))
+                .prop_map(|(key, inputs)| Step::Submit(key, inputs)),
+            key.clone().prop_map(Step::Release),
+            key.clone().prop_map(Step::Report),
+            key.clone().prop_map(Step::Hold),
+            key.prop_map(Step::Settle),
+            Just(Step::Take),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is held for how long, a key's own story is told in order, and nothing passes what it needs.
+        #[test]
+        fn nothing_passes_what_it_may_not(steps in prop::collection::vec(step(), 0..60)) {
+            let name = |at: usize| format!("k{at}");
+            let (mut outbox, mut live) = (Outbox::default(), [0u32; 5]);
+            // What was pushed: the text, and the keys that it concerns, its own first.
+            let (mut pushed, mut heard) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Submit(at, inputs) if live[at] == 0 => {
+                        let inputs: Vec<_> =
+                            inputs.into_iter().filter(|input| live[*input] > 0).collect();
+                        let names: Vec<_> = inputs.iter().map(|at| name(*at)).collect();
+                        let names: Vec<_> = names.iter().map(String::as_str).collect();
+                        outbox.push(rust(&name(at), &names));
+                        live[at] = 1;
+                        pushed.push((format!("submit {}", name(at)), at, inputs));
+                    }
+                    Step::Release(at) if live[at] > 0 => {
+                        outbox.push(Op::Release(key(&name(at))));
+                        live[at] = 0;
+                        pushed.push((format!("release {}", name(at)), at, vec![]));
+                    }
+                    Step::Report(at) if live[at] > 0 => {
+                        outbox.push(Op::Report(key(&name(at))));
+                        pushed.push((format!("report {}", name(at)), at, vec![]));
+                    }
+                    Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
+                    Step::Settle(at) => outbox.settle(&[name(at).into()]),
+                    Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
+                    _ => {}
+                }
+            }
+            (0..5).for_each(|at| outbox.settle(&[name(at).into()]));
+            heard.extend(drain(&mut outbox));
+            let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
+            let mut sorted = heard.clone();
+            all.sort();
+            sorted.sort();
+            prop_assert_eq!(all, sorted);
+            // The n-th of a text is the n-th of it that was pushed.
+            let mut places: Vec<usize> = Vec::new();
+            for (at, (text, ..)) in pushed.iter().enumerate() {
+                let before = pushed[..at].iter().filter(|(other, ..)| other == text).count();
+                let place = heard.iter().enumerate().filter(|(_, other)| *other == text).nth(before);
+                places.push(place.unwrap().0);
+            }
+            for (b, (text, own, inputs)) in pushed.iter().enumerate() {
+                for (a, (other, other_own, other_inputs)) in pushed[..b].iter().enumerate() {
+                    let needs = own == other_own
+                        || inputs.contains(other_own) && other.starts_with("submit")
+                        || text.starts_with("release") && other_inputs.contains(own);
+                    // Two questions, or a question and what takes the result, may pass each other.
+                    prop_assert!(!needs || places[a] < places[b], "{} before {}", text, other);
+                }
+            }
+        }
     }
 }

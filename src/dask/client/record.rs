@@ -105,6 +105,16 @@ impl Record {
         });
     }
 
+    /// Whether the scheduler has still to run it, or to run it again.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.lock();
+        match state.phase {
+            Phase::Pending => true,
+            Phase::InMemory => state.is_nowhere,
+            Phase::Failed(_) => false,
+        }
+    }
+
     /// The result isn't where it should have been.
     pub(super) fn is_nowhere(&self, version: u32) {
         let mut state = self.lock();
@@ -194,5 +204,64 @@ impl State {
     /// Cancelled, lost or closed: nothing that is said of it matters.
     fn is_final(&self) -> bool {
         matches!(&self.phase, Phase::Failed(failure) if !matches!(failure, Failure::Erred(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    fn exception(text: &str) -> Exception {
+        let (class, module) = ("E".to_owned(), "m".to_owned());
+        Exception { class, module, text: text.to_owned(), cause: None }
+    }
+
+    #[test]
+    fn who_was_told_stays_told() {
+        block_on(async {
+            let record = Record::new(None);
+            assert!(poll_once(record.ended()).await.is_none());
+            record.in_memory(false);
+            let version = record.available().await.unwrap();
+            record.lost();
+            assert!(record.ended().await.is_ok());
+            assert!(poll_once(record.available()).await.is_none());
+            record.changed_since(version).await;
+            // Late news of the first time.
+            record.is_nowhere(version);
+            record.in_memory(false);
+            assert_eq!(record.available().await.unwrap(), version + 2);
+        });
+    }
+
+    #[test]
+    fn old_failures_do_not_count() {
+        let record = Record::new(None);
+        record.erred(exception("one"));
+        assert!(record.retry());
+        assert!(!record.retry());
+        record.erred(exception("one"));
+        assert!(record.outcome().is_none());
+        record.retried();
+        record.erred(exception("two"));
+        assert!(matches!(record.outcome(), Some(Err(Failure::Erred(e))) if e.text == "two"));
+        assert!(record.retry());
+        record.retry_is_heard();
+        record.erred(exception("three"));
+        assert!(matches!(record.outcome(), Some(Err(Failure::Erred(_)))));
+    }
+
+    #[test]
+    fn an_end_is_an_end() {
+        let record = Record::new(None);
+        assert!(record.fail(&Failure::Cancelled("why".into())));
+        assert!(!record.fail(&Failure::Closed));
+        record.in_memory(false);
+        record.erred(exception("late"));
+        record.retried();
+        assert!(!record.retry());
+        assert!(matches!(record.outcome(), Some(Err(Failure::Cancelled(_)))));
     }
 }

@@ -107,7 +107,7 @@ impl Remote {
 
     /// If it has failed, it's pending again, and the scheduler is asked to run it, and the failed tasks that it
     /// depends on. What was cancelled or lost stays that.
-    pub(crate) fn retry(&self) {
+    pub(crate) fn retry(self: &Arc<Self>) {
         self.link.core().retry(self);
     }
 

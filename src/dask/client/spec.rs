@@ -92,17 +92,26 @@ impl Spec {
         }
     }
 
-    pub(super) fn add_to(&self, graph: &mut Graph) {
+    /// Whether any worker may run it that isn't ours.
+    pub(super) fn is_for_python(&self) -> bool {
+        let OwnedAnnotations { workers, resources, .. } = &*self.annotations;
+        matches!(self.call, OwnedCall::Python { .. }) && workers.is_empty() && resources.is_empty()
+    }
+
+    /// Adds the task. `python` are the workers that aren't ours.
+    pub(super) fn add_to(&self, graph: &mut Graph, python: &[Arc<str>]) {
+        let is_for_python = self.is_for_python();
         let Self { key, call, annotations } = self;
         let resources: Vec<_> =
             annotations.resources.iter().map(|(name, amount)| (&**name, *amount)).collect();
-        let workers: Vec<_> = annotations.workers.iter().map(|worker| &**worker).collect();
+        let workers = if is_for_python { python } else { &annotations.workers };
+        let workers: Vec<_> = workers.iter().map(|worker| &**worker).collect();
         let annotations = Annotations {
             priority: annotations.priority,
             retries: annotations.retries,
             resources: &resources,
             workers: &workers,
-            allow_other_workers: annotations.allow_other_workers,
+            allow_other_workers: annotations.allow_other_workers && !is_for_python,
             timeout: annotations.timeout,
         };
         match call {

@@ -13,8 +13,9 @@ use super::link::{Link, Pace};
 use super::remote::{Failure, Remote};
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::net::{Address, Comm, Io, Listener};
+use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Batch, Fields, Pack, Packer, Pairs};
+use crate::dask::wire::pack::{Batch, Fields, Named, Pack, Packer, Pairs};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
@@ -209,6 +210,44 @@ fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<Remote> {
     let inputs = inputs.iter().map(|key| Arc::from(*key)).collect();
     let call = OwnedCall::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
     link.submit(Spec { key: key.into(), call, annotations: Arc::new(OwnedAnnotations::default()) })
+}
+
+fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
+    let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+    link.submit(Spec { key: key.into(), call, annotations: Arc::default() })
+}
+
+/// Who is there: a worker of ours, and these.
+fn identity(python: &[&str]) -> Outgoing {
+    let ours = Pairs([("rust", 4.0)].into_iter());
+    let ours = Named(&[("status", &"running"), ("resources", &ours)]);
+    let others = Named(&[("status", &"running"), ("resources", &EMPTY)]);
+    let leaving = Named(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
+    let some = [("tcp://ours:1", ours), ("tcp://leaving:1", leaving)];
+    let workers = some.into_iter().chain(python.iter().map(|address| (*address, others)));
+    let workers: Vec<_> = workers.collect();
+    message(&[("type", &"Scheduler"), ("workers", &Pairs(workers.into_iter()))])
+}
+
+/// Answers who is there, but nothing else, for ever.
+async fn identify(fake: &Fake, python: &[&str]) {
+    loop {
+        fake.asked("identity").await.answer(identity(python));
+    }
+}
+
+fn states(states: &[(&str, Option<&str>)]) -> Outgoing {
+    let mut packer = Packer::new();
+    Pairs(states.iter().map(|(key, state)| (key, state))).pack(&mut packer);
+    packer.finish()
+}
+
+/// Which of these a graph says something of.
+fn mentioned<'a>(graph: &Map, addresses: &[&'a str]) -> Vec<&'a str> {
+    let Some(Value::Serialized(graph)) = graph.get("expr_ser") else { panic!("{graph:?}") };
+    let Content::Pickle(pickle, _) = graph.content().unwrap() else { panic!() };
+    let is_in = |text: &&str| pickle.windows(text.len()).any(|part| part == text.as_bytes());
+    addresses.iter().copied().filter(is_in).collect()
 }
 
 fn bytes(value: Serialized) -> Vec<u8> {
@@ -602,8 +641,13 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
         let _other = submit(&link, "f-3", &[]);
         drop(second);
         stream.expect_keys("update-graph", &["f-3"]).await;
+        let workers = || message(&[("tcp://w:1", &1u64)]);
+        fake.asked("ncores_running").await.answer(message(&[]));
+        fake.asked("ncores_running").await.answer(workers());
+        // It goes away in this moment.
         let none = crate::dask::wire::call::failed("TimeoutError('No valid workers found')");
         fake.asked("scatter").await.answer(none);
+        fake.asked("ncores_running").await.answer(workers());
         let asked = fake.asked("scatter").await;
         assert!(value.outcome().is_none());
         stream.in_memory("data-1").await;
@@ -614,6 +658,7 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
 
         let bad = link.scatter("data-2", Serialized::bytes("value".into()));
         let next = submit(&link, "f-4", &["data-2"]);
+        fake.asked("ncores_running").await.answer(workers());
         let asked = fake.asked("scatter").await;
         asked.answer(crate::dask::wire::call::failed("no memory"));
         let Err(Failure::Lost(why)) = soon(bad.ended()).await else { panic!() };
@@ -671,5 +716,165 @@ fn nothing_is_registered_where_it_would_not_work() {
         let error = zip(connect(), refusing).await.0.unwrap_err();
         assert!(error.to_string().contains("doesn't take this client"), "{error}");
         assert!(fake.streams.is_empty());
+    });
+}
+
+const PYTHON: [&str; 3] = ["tcp://python:1", "tcp://python:2", "tcp://python:3"];
+
+#[test]
+fn python_tasks_wait_for_a_python_worker() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let first = submit_python(&link, "p-1");
+        let next = submit(&link, "f-1", &["p-1"]);
+        let _other = submit(&link, "f-2", &[]);
+        stream.expect_keys("update-graph", &["f-2"]).await;
+        drop(next);
+        drop(submit_python(&link, "p-2"));
+        fake.asked("identity").await.answer(identity(&[]));
+        let start = Instant::now();
+        let asked = fake.asked("identity").await;
+        assert!(start.elapsed() > 4 * SOON);
+        let second = submit_python(&link, "p-3");
+        asked.answer(identity(&PYTHON[..2]));
+        // What nobody needs any more isn't sent.
+        let graph = stream.expect("update-graph").await;
+        assert_eq!(graph.get("keys").unwrap().texts(), ["p-1", "p-3"]);
+        assert_eq!(mentioned(&graph, &PYTHON), &PYTHON[..2]);
+        // It's known now.
+        let _third = submit_python(&link, "p-4");
+        let graph = stream.expect("update-graph").await;
+        assert_eq!(mentioned(&graph, &PYTHON), &PYTHON[..2]);
+        drop((first, second));
+        stream.expect_keys("client-releases-keys", &["p-1", "p-3"]).await;
+    });
+}
+
+#[test]
+fn what_follows_a_python_task_keeps_the_order() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let first = submit_python(&link, "p-1");
+        let next = submit(&link, "f-1", &["p-1"]);
+        let last = submit(&link, "f-2", &["f-1"]);
+        drop(first);
+        drop(next);
+        let again = submit_python(&link, "p-1");
+        fake.asked("identity").await.answer(identity(&PYTHON[..1]));
+        stream.expect_keys("update-graph", &["p-1"]).await;
+        stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
+        stream.expect_keys("client-releases-keys", &["p-1", "f-1"]).await;
+        stream.expect_keys("update-graph", &["p-1"]).await;
+        drop((last, again));
+    });
+}
+
+#[test]
+fn nobody_is_asked_for_python_workers_without_need() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        // Neither for tasks that nobody needs.
+        drop(submit_python(&link, "p-1"));
+        let pause = async { drop(Timer::after(12 * SOON).await) };
+        or(identify(&fake, &[]), pause).await;
+        let chosen = OwnedAnnotations { workers: vec!["a".into()], ..OwnedAnnotations::default() };
+        let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+        let key = "p-2".into();
+        let chosen = link.submit(Spec { key, call, annotations: chosen.into() });
+        let graph = stream.expect("update-graph").await;
+        assert_eq!(graph.get("keys").unwrap().texts(), ["p-2"]);
+        Timer::after(12 * SOON).await;
+        assert!(fake.calls.is_empty());
+
+        let task = submit_python(&link, "p-3");
+        fake.asked("identity").await.answer(identity(&PYTHON[..1]));
+        stream.expect_keys("update-graph", &["p-3"]).await;
+        stream.in_memory("p-3").await;
+        soon(task.ended()).await.unwrap();
+        Timer::after(22 * SOON).await;
+        assert!(fake.calls.is_empty());
+        drop(chosen);
+    });
+}
+
+#[test]
+fn python_tasks_follow_the_python_workers() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let _first = submit_python(&link, "p-1");
+        let _second = submit_python(&link, "p-2");
+        fake.asked("identity").await.answer(identity(&PYTHON[..1]));
+        stream.expect_keys("update-graph", &["p-1", "p-2"]).await;
+        // Nobody, the same, another.
+        fake.asked("identity").await.answer(identity(&[]));
+        fake.asked("identity").await.answer(identity(&PYTHON[..1]));
+        fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
+        // The scheduler reads graphs at its leisure.
+        let asked = fake.asked("get_task_status").await;
+        let mut keys = asked.keys();
+        keys.sort();
+        assert_eq!(keys, ["p-1", "p-2"]);
+        asked.answer(states(&[("p-1", Some("no-worker")), ("p-2", None)]));
+        let restricted = fake.asked("set_restrictions").await;
+        let workers = restricted.map.get("worker").and_then(Value::as_map).unwrap();
+        assert_eq!(workers.0.len(), 1);
+        assert_eq!(workers.get("p-1").unwrap().texts(), [PYTHON[1]]);
+        restricted.answer(nil());
+        let asked = fake.asked("get_task_status").await;
+        assert_eq!(asked.keys(), ["p-1"]);
+        asked.answer(states(&[("p-1", Some("no-worker"))]));
+        let asked = fake.asked("retry").await;
+        assert_eq!(asked.keys(), ["p-1"]);
+        asked.answer(data(&[]));
+        // The other, at the next opportunity. It fails, and is tried again.
+        for has_failed in [true, false] {
+            fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
+            let asked = fake.asked("get_task_status").await;
+            assert_eq!(asked.keys(), ["p-2"]);
+            asked.answer(states(&[("p-2", Some("waiting"))]));
+            let failed = || crate::dask::wire::call::failed("KeyError");
+            let answer = if has_failed { failed() } else { nil() };
+            fake.asked("set_restrictions").await.answer(answer);
+        }
+        fake.asked("get_task_status").await.answer(states(&[("p-2", Some("waiting"))]));
+        fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
+        fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
+    });
+}
+
+#[test]
+fn what_was_released_may_have_to_run_again() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let (first, leaf) = (submit_python(&link, "p-1"), submit_python(&link, "p-2"));
+        let next = submit(&link, "f-1", &["p-1"]);
+        fake.asked("identity").await.answer(identity(&PYTHON[..1]));
+        stream.expect_keys("update-graph", &["p-1", "p-2"]).await;
+        for key in ["p-1", "p-2", "f-1"] {
+            stream.in_memory(key).await;
+        }
+        soon(next.ended()).await.unwrap();
+        drop((first, leaf));
+        Timer::after(12 * SOON).await;
+        assert!(fake.calls.is_empty());
+        stream.say(&[("op", &"lost-data"), ("key", &"f-1")]).await;
+        fake.asked("identity").await.answer(identity(&PYTHON[1..]));
+        let asked = fake.asked("get_task_status").await;
+        // Of the other there's no need to know.
+        assert_eq!(asked.keys(), ["p-1"]);
+        asked.answer(states(&[("p-1", Some("no-worker"))]));
+        fake.asked("set_restrictions").await.answer(nil());
+        fake.asked("get_task_status").await.answer(states(&[("p-1", Some("no-worker"))]));
+        fake.asked("retry").await.answer(data(&[]));
+        stream.in_memory("f-1").await;
+        Timer::after(22 * SOON).await;
+        while let Ok(asked) = fake.calls.try_recv() {
+            assert_eq!(asked.op, "identity");
+        }
     });
 }

@@ -19,7 +19,7 @@ use crate::portable::{Portable, PortableInputs};
 use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
 
 /// The resource that our workers have, one for each thread, and that keeps our functions off other workers.
-const RUST: &str = "rust";
+pub(super) const RUST: &str = "rust";
 
 /// What is to be run: by its name on the wire, which for Python is a path.
 #[derive(Clone)]

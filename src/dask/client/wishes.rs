@@ -250,3 +250,106 @@ fn object(value: Value) -> Result<Serialized, WireError> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use async_channel::Receiver;
+
+    use super::*;
+
+    fn ask(wishes: &mut Wishes, key: &str, version: u32) -> Receiver<Found> {
+        let (sender, receiver) = async_channel::bounded(1);
+        wishes.ask(&key.into(), version, sender);
+        receiver
+    }
+
+    fn value(key: &str) -> (WireKey, Value) {
+        (key.into(), Value::Bin(key.as_bytes().to_vec().into()))
+    }
+
+    fn names(jobs: &[Job]) -> Vec<&str> {
+        jobs.iter().map(|job| &*job.key).collect()
+    }
+
+    #[test]
+    fn one_job_serves_all_who_ask() {
+        let mut wishes = Wishes::default();
+        let (first, given_up) = (ask(&mut wishes, "a", 1), ask(&mut wishes, "b", 1));
+        let second = ask(&mut wishes, "a", 1);
+        drop(given_up);
+        let jobs = wishes.take();
+        assert_eq!(names(&jobs), ["a"]);
+        // It's elsewhere now, and the old job's failure doesn't matter; its success would.
+        let third = ask(&mut wishes, "a", 2);
+        wishes.settle(&"a".into(), 1, Found::Nowhere);
+        assert_eq!(names(&wishes.take()), ["a"]);
+        wishes.settle(&"a".into(), 1, Found::Here(Serialized::bytes("v".into())));
+        for receiver in [first, second, third] {
+            assert!(matches!(receiver.try_recv(), Ok(Found::Here(_))));
+        }
+        assert!(wishes.by_key.is_empty());
+    }
+
+    #[test]
+    fn each_holder_is_tried_and_then_the_scheduler() {
+        let mut wishes = Wishes::default();
+        let answer = ask(&mut wishes, "a", 1);
+        let holders = ["w1".to_owned(), "w2".to_owned()];
+        let mut tried = Vec::new();
+        for is_away in [false, true, false] {
+            for job in wishes.take() {
+                wishes.place(job, &holders);
+            }
+            let (source, jobs) = wishes.sources.begin().unwrap();
+            wishes.failed(&source, jobs, is_away);
+            wishes.sources.end(&source);
+            tried.push(source);
+        }
+        let worker = |name: &str| Source::Worker(name.into());
+        assert!(tried.contains(&worker("w1")) && tried.contains(&worker("w2")));
+        assert_eq!(tried[2], Source::Scheduler);
+        assert!(matches!(answer.try_recv(), Ok(Found::Nowhere)));
+        // The one that was away isn't asked at all for a while.
+        let _answer = ask(&mut wishes, "b", 1);
+        let job = wishes.take().remove(0);
+        let Source::Worker(away) = &tried[1] else { unreachable!() };
+        wishes.place(job, &[away.to_string()]);
+        assert_eq!(wishes.sources.begin().unwrap().0, Source::Scheduler);
+    }
+
+    #[test]
+    fn calls_grow_while_results_are_small() {
+        let mut wishes = Wishes::default();
+        let names: Vec<_> = (0..3_000).map(|at| format!("k{at}")).collect();
+        let answers: Vec<_> = names.iter().map(|name| ask(&mut wishes, name, 1)).collect();
+        for job in wishes.take() {
+            wishes.place(job, &["w".to_owned()]);
+        }
+        let mut sizes = Vec::new();
+        while let Some((source, jobs)) = wishes.sources.begin() {
+            sizes.push(jobs.len());
+            let values = jobs.iter().map(|job| value(&job.key)).collect();
+            wishes.here(&source, jobs, values);
+            wishes.sources.end(&source);
+        }
+        assert_eq!(sizes, [4, 16, 64, 256, 1024, 1024, 612]);
+        assert!(answers.iter().all(|answer| matches!(answer.try_recv(), Ok(Found::Here(_)))));
+        wishes.sources.adapt(1, 200 << 20);
+        assert_eq!(wishes.sources.keys, 1);
+    }
+
+    #[test]
+    fn few_calls_go_to_one_worker() {
+        let mut sources = Sources::default();
+        let job = || Job { key: "k".into(), version: 0, tried: Vec::new() };
+        for at in 0..100 {
+            for worker in ["a", "b"] {
+                sources.push(Source::Worker(worker.into()), Job { version: at, ..job() });
+            }
+        }
+        let begun: Vec<_> = std::iter::from_fn(|| sources.begin()).collect();
+        assert_eq!(begun.len(), 4);
+        sources.end(&begun[0].0);
+        assert_eq!(sources.begin().unwrap().0, begun[0].0);
+    }
+}

@@ -93,3 +93,8 @@ impl fmt::Debug for LocalCluster {
             .finish_non_exhaustive()
     }
 }
+
+/// Compiles the snippets of the page on clusters.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/dask.md")]
+struct Page;

@@ -81,6 +81,18 @@ pub fn retry<K: Pack>(client: &str, keys: &[K]) -> Outgoing {
     request("retry", &[("keys", &keys), ("client", &client)])
 }
 
+/// In what states these tasks are. Answered as [`states_reply`] reads it.
+pub fn states<K: Pack>(keys: &[K]) -> Outgoing {
+    request("get_task_status", &[("keys", &keys)])
+}
+
+/// Tasks may run on the workers of these addresses only, of which there must be some. The reply is nothing; it fails
+/// if the scheduler doesn't know one of the tasks. One that waits for a worker isn't looked at again.
+pub fn restrict<K: Pack>(keys: &[K], workers: &[K]) -> Outgoing {
+    let workers = Pairs(keys.iter().map(|key| (key, workers)));
+    request("set_restrictions", &[("worker", &workers)])
+}
+
 /// Moves away what the workers of these addresses hold, and closes them.
 pub fn retire_workers(addresses: &[&str]) -> Outgoing {
     request(
@@ -144,6 +156,14 @@ pub fn map_reply(message: Value) -> Result<Map, CallError> {
 /// The release of Dask in what was answered to [`versions`].
 pub fn release(versions: &Map) -> Option<&str> {
     versions.get("packages")?.as_map()?.text("distributed")
+}
+
+/// Reads what was answered to [`states`]: that of a task that isn't known is none.
+pub fn states_reply(message: Value) -> Result<Vec<(WireKey, Option<String>)>, CallError> {
+    let states = map_reply(message)?.0.into_iter();
+    Ok(states
+        .map(|(key, state)| Ok((key.key()?, state.string())))
+        .collect::<Result<_, WireError>>()?)
 }
 
 /// The keys, and the addresses of the workers that have them.

@@ -1,5 +1,7 @@
 //! Writing messages.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rmp::buffer::ByteBuf;
 use rmp::encode as rmp;
@@ -254,6 +256,12 @@ impl Pack for Bytes {
 }
 
 impl<T: Pack + ?Sized> Pack for &T {
+    fn pack(&self, packer: &mut Packer) {
+        (**self).pack(packer);
+    }
+}
+
+impl<T: Pack + ?Sized> Pack for Arc<T> {
     fn pack(&self, packer: &mut Packer) {
         (**self).pack(packer);
     }

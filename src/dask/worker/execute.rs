@@ -11,6 +11,7 @@ use super::core::{Core, now, span};
 use super::state::{Failure, Made, Start};
 use super::store::Value;
 use crate::dask::codec::{self, Problem, ProblemKind};
+use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::serialized::Serialized;
@@ -151,7 +152,7 @@ fn settled(outcome: thread::Result<Result<Serialized, Problem>>) -> Result<Seria
     match outcome {
         Ok(outcome) => outcome.map_err(failure),
         Err(payload) => {
-            let text = format!("panicked: {}", panic_text(&*payload));
+            let text = format!("{PANICKED}{}", panic_text(&*payload));
             forget_if_it_panics(payload);
             Err(Failure { class: "SystemError", text })
         }
@@ -168,6 +169,6 @@ fn failure(problem: Problem) -> Failure {
 }
 
 fn late(timeout: Option<Duration>) -> Failure {
-    let text = format!("it took longer than its {:?}", timeout.unwrap_or_default());
+    let text = format!("{TIMED_OUT}{:?}", timeout.unwrap_or_default());
     Failure { class: "TimeoutError", text }
 }

@@ -66,10 +66,11 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
         asked.filters.is_empty() || asked.filters.iter().any(|word| name.contains(word.as_str()))
     };
     let environments = std::env::var("ENSUE_DASK").unwrap_or_default();
-    let environments = environments.split(':').filter(|folder| !folder.is_empty());
+    let environments: Vec<_> =
+        environments.split(':').filter(|folder| !folder.is_empty()).collect();
     let mut queue = VecDeque::new();
-    for environment in environments {
-        for _ in 0..asked.repeat {
+    for _ in 0..asked.repeat {
+        for environment in &environments {
             let chosen = tests.iter().filter(|(name, _)| wanted(name));
             queue.extend(chosen.map(|test| (*test, Setting { environment: environment.into() })));
         }
