@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dask::wire::worker::order::Priority;
+use crate::dask::wire::worker::order::{Compute, Order, Priority};
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
