@@ -109,13 +109,13 @@ fn the_cluster_is_restarted(setting: &Setting) -> Outcome {
 fn the_cluster_grows_while_tasks_wait(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let client = cluster.client();
-    let xs: Vec<_> = (0..30).map(|x| client.submit(slowly, (200, x))).collect();
+    let xs: Vec<_> = (0..150).map(|x| client.submit(slowly, (200, x))).collect();
     let ids: Vec<_> = xs.iter().map(|x| client.submit(worker_id, x)).collect();
     assert!(wanted(&cluster) > 0);
     let mut workers: Vec<Process> = vec![cluster.worker("worker-0")];
     eventually("one is done", || xs[0].is_finished());
     let more = wanted(&cluster).min(4);
-    assert!(more > 1, "{more} for 6 s of work");
+    assert!(more > 1, "{more} for 30 s of work");
     for at in 1..more {
         workers.push(cluster.worker(&format!("worker-{at}")));
     }

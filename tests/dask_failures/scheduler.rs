@@ -11,6 +11,7 @@ use crate::harness::{Cluster, Outcome, Setting, Test, eventually, free_port, wai
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_scheduler_is_killed", the_scheduler_is_killed),
+    ("the_scheduler_is_stopped", the_scheduler_is_stopped),
     ("the_client_is_cut_off_mid_message", the_client_is_cut_off_mid_message),
     ("a_worker_is_cut_off_mid_message", a_worker_is_cut_off_mid_message),
     ("there_is_no_scheduler", there_is_no_scheduler),
@@ -57,6 +58,26 @@ fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
     let status = worker.ended_within(Duration::from_secs(30));
     let log = worker.log();
     assert!(!status.success() && log.contains("gone") && log.contains(&cluster.address), "{log}");
+    Ok(())
+}
+
+/// Nothing is closed, and nothing comes any more: the client gives up after a minute or so. Workers are more patient, so
+/// the cluster is as good as before when it goes on.
+fn the_scheduler_is_stopped(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let mut worker = cluster.worker("worker");
+    let client = cluster.client();
+    let slow = client.submit(slowly, (600_000, 1));
+    let never = client.submit(inc, &slow);
+    cluster.scheduler.signal("STOP");
+    lost(wait(slow));
+    lost(wait(never));
+    wait(client.close());
+    cluster.scheduler.signal("CONT");
+    let client = cluster.client();
+    assert_eq!(wait(client.submit(inc, 1)).expect("a result"), 2);
+    assert!(worker.ended().is_none(), "{}", worker.log());
+    wait(client.close());
     Ok(())
 }
 

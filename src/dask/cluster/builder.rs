@@ -56,7 +56,8 @@ impl LocalClusterBuilder {
         self
     }
 
-    /// Starts so many stock workers, too, each with one thread, for functions in Python. By default there are none.
+    /// Starts so many stock workers, too, for functions in Python. Each has one thread, and 1 of the resource
+    /// `python`. By default there are none.
     pub fn python_workers(mut self, workers: usize) -> Self {
         self.python_workers = workers;
         self
