@@ -266,6 +266,8 @@ pub fn read<T: Portable>(object: &Serialized) -> Result<T, Misfit> {
     match body {
         Body::Bytes(parts) if is::<T, Bytes>() => Ok(known(one(parts))),
         Body::Bytes(parts) if is::<T, Vec<u8>>() => Ok(known(Vec::from(one(parts)))),
+        // serde would take them for text, if by chance they're UTF-8.
+        Body::Bytes(_) if is::<T, String>() => Err(Misfit::because::<T>("it's bytes")),
         body => decode(&body.into_msgpack().map_err(Misfit::because::<T>)?),
     }
 }
