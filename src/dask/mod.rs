@@ -46,9 +46,7 @@ mod cluster;
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
 pub mod codec;
 mod failed;
-#[allow(dead_code, unused_imports, reason = "the client and the worker will use it all")]
 mod net;
-#[allow(dead_code)] // until the client uses it
 mod registry;
 #[doc(hidden)]
 // as `codec`

@@ -306,7 +306,7 @@ mod tests {
         assert!(!handle.is_finished());
         far.end(Ok(()));
         let waited = block_on(wait_all([&handle]));
-        assert_eq!(waited.done, [handle.clone()]);
+        assert_eq!(waited.done, std::slice::from_ref(&handle));
         assert_eq!(block_on(as_completed([&handle]).next()), Some(handle.clone()));
         assert_eq!((handle.status(), far.brought()), (Status::Finished, 0));
         assert!(handle.try_get().is_none());

@@ -42,6 +42,12 @@ pub(crate) async fn length(bytes: Vec<u8>) -> u64 {
     length
 }
 
+/// The number in a file.
+pub(crate) async fn read_file(path: String) -> Result<u64, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    text.trim().parse().map_err(|_| format!("`{text}` isn't a number"))
+}
+
 /// Ends the worker that runs it.
 pub(crate) async fn die(_: u64) -> u64 {
     std::process::abort()
@@ -59,6 +65,7 @@ pub(crate) fn registry() -> Registry {
         .add(total)
         .add(slowly)
         .try_add(divide)
+        .try_add(read_file)
         .add(blob)
         .add(length)
         .add(die)

@@ -23,6 +23,7 @@ mod python;
 mod scheduler;
 mod tls;
 mod transfer;
+mod verbs;
 
 use std::io::Read;
 use std::process::{ExitCode, exit};
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         killed::TESTS,
         scheduler::TESTS,
         transfer::TESTS,
+        verbs::TESTS,
         members::TESTS,
         tls::TESTS,
         hosts::TESTS,

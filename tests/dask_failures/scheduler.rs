@@ -154,7 +154,7 @@ fn there_is_no_scheduler(setting: &Setting) -> Outcome {
         let start = Instant::now();
         let mut worker = cluster.start_worker(address, "worker", &[]);
         let client = dask::Client::connect(address, functions::registry());
-        let error = wait(client).err().expect("nobody is there").to_string();
+        let error = wait(client).expect_err("nobody is there").to_string();
         assert!(error.contains(&port(address).to_string()), "{error}");
         assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
         assert!(worker.log().contains(&port(address).to_string()), "{}", worker.log());

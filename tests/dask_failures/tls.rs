@@ -41,7 +41,7 @@ fn tls(setting: &Setting) -> Outcome {
     for bad in [&wrong, &half] {
         let start = Instant::now();
         let refused = dask::Client::connect(&cluster.address, functions::registry()).tls(bad.tls());
-        let error = wait(refused).err().expect("it's refused").to_string();
+        let error = wait(refused).expect_err("it's refused").to_string();
         assert!(error.to_lowercase().contains("certificate"), "{error}");
         let options = bad.options(OURS);
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -54,7 +54,7 @@ fn tls(setting: &Setting) -> Outcome {
     let plain = cluster.address.replace("tls://", "tcp://");
     for address in [&cluster.address, &plain] {
         let refused = dask::Client::connect(address, functions::registry());
-        wait(refused).err().expect("it's refused");
+        wait(refused).expect_err("it's refused");
         let mut worker = cluster.start_worker(address, "bad", &[]);
         assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
     }

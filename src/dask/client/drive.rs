@@ -106,13 +106,13 @@ impl Core {
                 continue;
             }
             let outcome = self.give_these(&values).await;
-            let keys = values.iter().filter_map(|(key, _)| key.as_str().map(Arc::from));
-            let keys: Vec<Arc<str>> = keys.collect();
-            match outcome {
-                Ok(()) => self.lock().outbox.settle(&keys),
-                Err(error) => {
-                    let why = format!("no worker took it: {error}");
-                    keys.iter().for_each(|key| self.give_up(key, &why));
+            for (key, _) in values {
+                match &outcome {
+                    Ok(()) => self.lock().outbox.settle(key.as_str().unwrap_or_default()),
+                    Err(error) => {
+                        let key = key.as_str().unwrap_or_default().into();
+                        self.give_up(&key, &format!("no worker took it: {error}"));
+                    }
                 }
             }
             self.filled.notify(1);
@@ -166,7 +166,7 @@ impl Core {
         let mut state = self.lock();
         let mut heard = Vec::new();
         for key in keys {
-            state.outbox.settle(std::slice::from_ref(key));
+            state.outbox.settle(key);
             if let Some(remote) = state.remotes.get(key) {
                 heard.extend(remote.upgrade());
                 // It may have failed again before we knew that it had begun to run.

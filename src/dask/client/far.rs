@@ -46,8 +46,10 @@ pub(super) enum What {
 pub(super) struct Later {
     key: Arc<str>,
     sent: OnceLock<Arc<Remote>>,
-    send: Mutex<Option<Box<dyn FnOnce() -> Arc<Remote> + Send>>>,
+    send: Mutex<Option<Sending>>,
 }
+
+type Sending = Box<dyn FnOnce() -> Arc<Remote> + Send>;
 
 impl Later {
     pub(super) fn new(key: Arc<str>, send: impl FnOnce() -> Arc<Remote> + Send + 'static) -> Self {

@@ -177,11 +177,6 @@ impl Link {
         or(over, async { _ = Timer::after(FAREWELL).await }).await;
     }
 
-    /// Whether nothing can be submitted any more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.inner.core.lock().ended.is_some()
-    }
-
     /// What the scheduler says of itself and its workers.
     pub(crate) async fn identity(&self) -> Result<Map, NetError> {
         let core = self.inner.core.clone();
@@ -194,19 +189,9 @@ impl Link {
         })
     }
 
-    /// Connections for calls. They may be used on any thread.
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.inner.core.pool
-    }
-
     /// The scheduler's address.
     pub(crate) fn scheduler(&self) -> &Address {
         &self.inner.core.scheduler
-    }
-
-    /// What the scheduler calls this client.
-    pub(crate) fn id(&self) -> &str {
-        &self.inner.core.id
     }
 }
 
@@ -335,7 +320,7 @@ impl Core {
     pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
         let mut state = self.lock();
         let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
-        state.outbox.settle(std::slice::from_ref(key));
+        state.outbox.settle(key);
         drop(state);
         for (remote, said) in lost {
             said.tell(&remote);

@@ -80,7 +80,8 @@ fn talk(environment: &Path) {
     inputs(&link);
     failures(&link);
     released(&link);
-    figures(&link);
+    many_at_once(&link);
+    one_by_one(&link);
     recomputed(&link, || {
         drop(worker);
         std::thread::sleep(Duration::from_secs(1));
@@ -89,7 +90,6 @@ fn talk(environment: &Path) {
 
     let left = python(&link, "sleep-1", "time.sleep", vec![OwnedArg::Float(100.0)]);
     within(10, link.close());
-    assert!(link.is_closed());
     assert!(matches!(left.outcome(), Some(Err(Failure::Closed))));
     within(1, link.close());
     let late = python(&link, "late-1", "builtins.list", vec![]);
@@ -102,7 +102,6 @@ fn talk(environment: &Path) {
     let Err(Failure::Lost(why)) = within(10, lost.ended()) else { panic!("not lost") };
     assert!(why.starts_with(&format!("the scheduler at {address} is gone: ")), "{why}");
     assert!(matches!(within(1, lost.fetch()), Err(Failure::Lost(_))));
-    assert!(link.is_closed());
     // Of the function that isn't there.
     assert_eq!(log.matches("Traceback").count(), 1, "{log}");
 }
@@ -140,11 +139,6 @@ fn failures(link: &Link) {
     let Err(Failure::Erred(exception)) = within(10, none.ended()) else { panic!() };
     println!("  {exception} {:?}", exception.cause);
     assert_eq!(fetch(&good).unwrap(), 1.into());
-    // What was cancelled, and what takes it.
-    let slow = python(link, "sleep-3", "time.sleep", vec![OwnedArg::Float(0.5)]);
-    slow.cancel("no need");
-    let Err(Failure::Cancelled(why)) = within(1, slow.ended()) else { panic!() };
-    assert_eq!(&*why, "no need");
     // A failed one is replaced.
     drop(next);
     let again = python(link, "div-1", "operator.truediv", vec![int(1), int(2)]);
@@ -181,36 +175,38 @@ fn recomputed<T>(link: &Link, replace: impl FnOnce() -> T) {
     assert!(matches!(next.outcome(), Some(Err(Failure::Lost(_)))));
 }
 
-fn figures(link: &Link) {
-    for count in [1_000] {
-        let start = Instant::now();
-        let remotes: Vec<_> = (0..count)
-            .map(|at| {
-                let key = format!("abs-{count}-{at}");
-                python(link, &key, "builtins.abs", vec![OwnedArg::Int(at)])
-            })
-            .collect();
-        let submitted = start.elapsed();
-        within(120, async {
-            for remote in &remotes {
-                remote.ended().await.unwrap();
-            }
-        });
-        let ended = start.elapsed();
-        let start = Instant::now();
-        let link = async {
-            let mut fetches: futures::stream::FuturesOrdered<_> =
-                remotes.iter().map(|remote| remote.fetch()).collect();
-            let mut sum = 0;
-            while let Some(value) = futures::StreamExt::next(&mut fetches).await {
-                sum += plain(&value.unwrap()).as_int().unwrap();
-            }
-            sum
-        };
-        assert_eq!(within(60, link), (0..count as i64).sum::<i64>());
-        let gathered = start.elapsed();
-        println!("  {count}: submitted {submitted:?}, ended {ended:?}, gathered {gathered:?}");
-    }
+fn many_at_once(link: &Link) {
+    let count = 1_000;
+    let start = Instant::now();
+    let remotes: Vec<_> = (0..count)
+        .map(|at| {
+            let key = format!("abs-{count}-{at}");
+            python(link, &key, "builtins.abs", vec![OwnedArg::Int(at)])
+        })
+        .collect();
+    let submitted = start.elapsed();
+    within(120, async {
+        for remote in &remotes {
+            remote.ended().await.unwrap();
+        }
+    });
+    let ended = start.elapsed();
+    let start = Instant::now();
+    let link = async {
+        let mut fetches: futures::stream::FuturesOrdered<_> =
+            remotes.iter().map(|remote| remote.fetch()).collect();
+        let mut sum = 0;
+        while let Some(value) = futures::StreamExt::next(&mut fetches).await {
+            sum += plain(&value.unwrap()).as_int().unwrap();
+        }
+        sum
+    };
+    assert_eq!(within(60, link), (0..count as i64).sum::<i64>());
+    let gathered = start.elapsed();
+    println!("  {count}: submitted {submitted:?}, ended {ended:?}, gathered {gathered:?}");
+}
+
+fn one_by_one(link: &Link) {
     let (mut ended, mut fetched) = (Duration::ZERO, Duration::ZERO);
     for at in 0..20 {
         let start = Instant::now();

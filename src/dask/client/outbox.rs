@@ -87,16 +87,29 @@ impl Outbox {
         self.unsettled.insert(key.clone());
     }
 
-    /// The keys are as they should be.
-    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
-        for key in keys {
-            if let Some(count) = self.under_way.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.under_way.remove(key);
-                }
+    /// The key is as it should be.
+    pub(super) fn settle(&mut self, key: &str) {
+        self.end(key);
+        self.let_go();
+    }
+
+    /// All of the keys are.
+    pub(super) fn settle_all(&mut self, keys: &[Arc<str>]) {
+        keys.iter().for_each(|key| self.end(key));
+        self.let_go();
+    }
+
+    fn end(&mut self, key: &str) {
+        if let Some(count) = self.under_way.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(key);
             }
         }
+    }
+
+    /// What is held still waits for something, or is ready now.
+    fn let_go(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.unsettled = self.under_way.keys().cloned().collect();
         for op in held {
@@ -140,7 +153,7 @@ impl Outbox {
             std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
         *waiting = stay;
         if !go.is_empty() {
-            self.settle(&go);
+            self.settle_all(&go);
         }
     }
 
@@ -356,9 +369,60 @@ mod tests {
             .for_each(|op| outbox.push(op));
         let mut keys = HashSet::from([key("data")]);
         outbox.drop_dependents(&mut keys);
-        outbox.settle(&["data".into()]);
+        outbox.settle("data");
         assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
         assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_forgotten_while_it_is_held() {
+        let cases: [(&[Op], &[&str], &[&str]); 5] = [
+            (&[rust("p", &[]), release("p")], &[], &[]),
+            (
+                &[rust("p", &[]), rust("a", &["p"]), release("p")],
+                &["p"],
+                &["submit p", "submit a", "release p"],
+            ),
+            (&[rust("p", &[]), rust("a", &["p"]), release("p"), release("a")], &[], &[]),
+            (&[rust("p", &[]), release("p"), rust("p", &[])], &["p", "p"], &["submit p"]),
+            (
+                // The first is what another takes.
+                &[rust("p", &[]), rust("a", &["p"]), release("p"), rust("p", &[]), release("p")],
+                &["p", "p"],
+                &["submit p", "submit a", "release p"],
+            ),
+        ];
+        for (ops, waiting, expected) in cases {
+            let mut outbox = Outbox::default();
+            let mut keys = Vec::new();
+            for op in ops {
+                if let Op::Submit(spec) = op {
+                    if &*spec.key == "p" {
+                        outbox.hold(&spec.key);
+                        keys.push(spec.key.clone());
+                    }
+                }
+                outbox.push(copy(op));
+            }
+            outbox.forget_unneeded(&mut keys);
+            assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
+            assert!(drain(&mut outbox).is_empty());
+            outbox.settle_all(&keys);
+            assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
+            assert_eq!(drain(&mut outbox), expected);
+        }
+    }
+
+    fn release(name: &str) -> Op {
+        Op::Release(key(name))
+    }
+
+    fn copy(op: &Op) -> Op {
+        match op {
+            Op::Submit(spec) => Op::Submit(spec.clone()),
+            Op::Release(key) => Op::Release(key.clone()),
+            other => unreachable!("{other:?}"),
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -392,13 +456,6 @@ mod tests {
             let (mut outbox, mut live) = (Outbox::default(), [0u32; 5]);
             // What was pushed: the text, and the keys that it concerns, its own first.
             let (mut pushed, mut heard) = (Vec::new(), Vec::new());
-            let settle = |outbox: &mut Outbox, at: usize| {
-                let keys = [key(&name(at))];
-                // Once for each time that it was held.
-                while outbox.under_way.contains_key(&keys[0]) {
-                    outbox.settle(&keys);
-                }
-            };
             for step in steps {
                 match step {
                     Step::Submit(at, inputs) if live[at] == 0 => {
@@ -420,12 +477,14 @@ mod tests {
                         pushed.push((format!("report {}", name(at)), at, vec![]));
                     }
                     Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                    Step::Settle(at) => settle(&mut outbox, at),
+                    Step::Settle(at) => outbox.settle(&name(at)),
                     Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
                     _ => {}
                 }
             }
-            (0..5).for_each(|at| settle(&mut outbox, at));
+            while let Some(key) = outbox.under_way.keys().next().cloned() {
+                outbox.settle(&key);
+            }
             heard.extend(drain(&mut outbox));
             let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
             let mut sorted = heard.clone();

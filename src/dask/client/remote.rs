@@ -110,15 +110,6 @@ impl Remote {
     pub(crate) fn retry(self: &Arc<Self>) {
         self.link.core().retry(self);
     }
-
-    /// It's cancelled, and the scheduler may stop it, unless others need it. Tasks that take its result have to
-    /// be cancelled before it: until then it's needed.
-    pub(crate) fn cancel(&self, why: &str) {
-        let was_pending = self.record.fail(&Failure::Cancelled(why.into()));
-        if was_pending {
-            self.link.core().release(self);
-        }
-    }
 }
 
 impl Drop for Remote {

@@ -36,7 +36,6 @@ pub(crate) enum OwnedArg {
     /// An item of the list that is the result of a task.
     Item(Arc<str>, u32),
     List(Vec<OwnedArg>),
-    Tuple(Vec<OwnedArg>),
     Dict(Vec<(OwnedArg, OwnedArg)>),
 }
 
@@ -139,7 +138,6 @@ impl OwnedArg {
             Self::Result(key) => Arg::Result(key),
             Self::Item(key, at) => Arg::Item(key, *at),
             Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
-            Self::Tuple(items) => Arg::Tuple(items.iter().map(Self::borrow).collect()),
             Self::Dict(entries) => {
                 let entries = entries.iter();
                 Arg::Dict(entries.map(|(key, value)| (key.borrow(), value.borrow())).collect())
@@ -150,9 +148,7 @@ impl OwnedArg {
     fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
         match self {
             Self::Result(key) | Self::Item(key, _) => found.push(key),
-            Self::List(items) | Self::Tuple(items) => {
-                items.iter().for_each(|item| item.results(found));
-            }
+            Self::List(items) => items.iter().for_each(|item| item.results(found)),
             Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
                 key.results(found);
                 value.results(found);
@@ -166,7 +162,7 @@ impl OwnedArg {
             Self::Str(text) => text.len() + 5,
             Self::Bytes(bytes) => bytes.len() + 5,
             Self::Result(key) | Self::Item(key, _) => key.len() + 60,
-            Self::List(items) | Self::Tuple(items) => items.iter().map(Self::bytes).sum(),
+            Self::List(items) => items.iter().map(Self::bytes).sum(),
             Self::Dict(entries) => {
                 entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()
             }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::items::Items;
 use super::places::{BadPlace, Place};
 use super::problem::{Misfit, Problem};
 use super::scan::{self, Extent};
@@ -49,8 +50,8 @@ struct Document {
     extent: Extent,
     /// The type of Rust's that it was.
     rust: Option<String>,
-    /// Where its items begin, and the last ends, once needed; the depth of each.
-    items: Option<Vec<Extent>>,
+    /// Where its items are, once needed.
+    items: Option<Items>,
 }
 
 impl Inputs {
@@ -68,32 +69,38 @@ impl Inputs {
 
     /// An item of a result.
     fn item<T: Portable>(&mut self, input: u32, item: u32) -> Result<T, Trouble> {
-        let (msgpack, extent) = self.part(Place::Item(input, item))?;
-        if let Some(Document { rust: Some(rust), .. }) = &self.documents[input as usize] {
-            if let Some(found) = value::item_of(rust).filter(|found| !value::fits::<T>(found)) {
-                return Err(Misfit::other::<T>(found).into());
-            }
-        }
-        Ok(value::decode_seen(&msgpack, extent)?)
+        let because = |why| Trouble::Input(input, why);
+        let items = self.document(input)?.items().map_err(because)?;
+        let (msgpack, extent) = items.part(item as usize).map_err(because)?;
+        Ok(items.read(&msgpack, extent)?)
     }
 
     /// What is to be in a place.
     fn part(&mut self, place: Place) -> Result<(Bytes, Extent), Trouble> {
-        let (input, item) = match place {
-            Place::Whole(input) => (input, None),
-            Place::Item(input, item) => (input, Some(item)),
-        };
+        match place {
+            Place::Whole(input) => {
+                let document = self.document(input)?;
+                Ok((document.msgpack.clone(), document.extent))
+            }
+            Place::Item(input, item) => {
+                let items = self.document(input)?.items();
+                let part = items.and_then(|items| items.part(item as usize));
+                part.map_err(|why| Trouble::Input(input, why))
+            }
+        }
+    }
+
+    /// A result that was looked through.
+    fn document(&mut self, input: u32) -> Result<&mut Document, Trouble> {
         let at = input as usize;
         let value = self.values.get(at).ok_or(Trouble::NoInput(input))?;
-        let document = match &mut self.documents[at] {
-            Some(document) => document,
+        match &mut self.documents[at] {
+            Some(document) => Ok(document),
             none => {
                 let document = Document::of(value).map_err(|why| Trouble::Input(input, why))?;
-                none.insert(document)
+                Ok(none.insert(document))
             }
-        };
-        let Some(item) = item else { return Ok((document.msgpack.clone(), document.extent)) };
-        document.item(item).map_err(|why| Trouble::Input(input, why))
+        }
     }
 }
 
@@ -108,31 +115,15 @@ impl Document {
         look().map_err(|broken: scan::Broken| broken.to_string())
     }
 
-    fn item(&mut self, item: u32) -> Result<(Bytes, Extent), String> {
-        let items = match &mut self.items {
-            Some(items) => items,
-            none => none.insert(items(&self.msgpack).map_err(|broken| broken.to_string())?),
-        };
-        let (Some(this), Some(next)) = (items.get(item as usize), items.get(item as usize + 1))
-        else {
-            return Err(format!("it has {} items, none with the number {item}", items.len() - 1));
-        };
-        let extent = Extent { len: next.len - this.len, depth: this.depth };
-        Ok((self.msgpack.slice(this.len..next.len), extent))
+    fn items(&mut self) -> Result<&Items, String> {
+        match &mut self.items {
+            Some(items) => Ok(items),
+            none => {
+                let items = Items::of(self.msgpack.clone(), self.rust.as_deref());
+                Ok(none.insert(items.map_err(|broken| broken.to_string())?))
+            }
+        }
     }
-}
-
-/// Where each item of a list begins, with its depth, and where the last ends.
-fn items(list: &[u8]) -> Result<Vec<Extent>, scan::Broken> {
-    let (count, mut at) = scan::list(list)?;
-    let mut items = Vec::with_capacity(count + 1);
-    for _ in 0..count {
-        let item = scan::value(&list[at..], |_| ())?;
-        items.push(Extent { len: at, depth: item.depth });
-        at += item.len;
-    }
-    items.push(Extent { len: at, depth: 0 });
-    Ok(items)
 }
 
 /// What is wrong with an argument.

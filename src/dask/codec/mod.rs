@@ -3,6 +3,7 @@
 mod args;
 mod batch;
 mod encoder;
+mod items;
 mod places;
 mod problem;
 mod python;
@@ -13,10 +14,11 @@ pub use args::{Arguments, Inputs, Reader, decode};
 pub(crate) use batch::Batch;
 pub(crate) use encoder::Encoded;
 pub use encoder::{Encode, Encoder, Plain};
+pub(crate) use items::Items;
 pub(crate) use places::Place;
 pub(crate) use problem::short;
 pub use problem::{Misfit, Problem, ProblemKind};
-pub(crate) use value::{Items, is_partial, list};
+pub(crate) use value::{is_partial, list};
 pub use value::{read, write};
 
 /// What comes before a function's name where it's to be called many times.

@@ -98,49 +98,6 @@ pub(crate) fn list(items: &[&Bytes]) -> Vec<u8> {
     msgpack
 }
 
-/// A list of values that is read item by item.
-#[derive(Debug)]
-pub(crate) struct Items {
-    /// The type of Rust's that they were.
-    rust: Option<String>,
-    items: Vec<Bytes>,
-}
-
-impl Items {
-    /// Looks through a list.
-    pub(crate) fn open(object: &Serialized) -> Result<Self, Misfit> {
-        let cannot = Misfit::because::<Vec<()>>;
-        let Opened { rust, body } = open(object).map_err(cannot)?;
-        let because = |broken: scan::Broken| cannot(broken.to_string());
-        let msgpack = body.into_msgpack().map_err(because)?;
-        let (count, mut at) = scan::list(&msgpack).map_err(because)?;
-        let mut items = Vec::with_capacity(count);
-        for _ in 0..count {
-            let extent = scan::value(&msgpack[at..], |_| ()).map_err(because)?;
-            items.push(msgpack.slice(at..at + extent.len));
-            at += extent.len;
-        }
-        let rust = rust.as_deref().and_then(item_of).map(str::to_owned);
-        Ok(Self { rust, items })
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// The one with this number.
-    pub(crate) fn get<T: Portable>(&self, at: usize) -> Result<T, Misfit> {
-        if let Some(rust) = self.rust.as_deref().filter(|rust| !fits::<T>(rust)) {
-            return Err(Misfit::other::<T>(rust));
-        }
-        match self.items.get(at) {
-            Some(item) => decode(item),
-            None => Err(Misfit::because::<T>("the list is shorter")),
-        }
-    }
-}
-
 /// A value as msgpack, after what is there.
 pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
     let cannot = |why: &dyn std::fmt::Display| {
@@ -309,6 +266,8 @@ pub fn read<T: Portable>(object: &Serialized) -> Result<T, Misfit> {
     match body {
         Body::Bytes(parts) if is::<T, Bytes>() => Ok(known(one(parts))),
         Body::Bytes(parts) if is::<T, Vec<u8>>() => Ok(known(Vec::from(one(parts)))),
+        // serde would take them for text, if by chance they're UTF-8.
+        Body::Bytes(_) if is::<T, String>() => Err(Misfit::because::<T>("it's bytes")),
         body => decode(&body.into_msgpack().map_err(Misfit::because::<T>)?),
     }
 }

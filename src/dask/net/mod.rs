@@ -14,7 +14,7 @@ pub(crate) use comm::{Comm, Reader, Writer};
 pub(crate) use error::NetError;
 pub(crate) use io::Io;
 pub(crate) use listener::Listener;
-pub(crate) use pool::{Lease, Pool};
+pub(crate) use pool::Pool;
 pub use tls::{Tls, TlsError};
 
 #[cfg(test)]

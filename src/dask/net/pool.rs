@@ -77,6 +77,7 @@ impl Pool {
     }
 
     /// A connection for oneself. It may be one that was closed by the other side this moment.
+    #[cfg(test)]
     pub(crate) async fn lease(&self, address: &str) -> Result<Lease, NetError> {
         match self.idle(address) {
             Some(lease) => Ok(lease),

@@ -7,7 +7,7 @@ use rmp::buffer::ByteBuf;
 use rmp::encode as rmp;
 
 use super::frame::Outgoing;
-use super::serialized::{Pickled, Serialized};
+use super::serialized::{Parts, Pickled, Serialized};
 use super::value::{Map, Value};
 
 /// A message that is being written. Objects become frames of their own.
@@ -76,12 +76,12 @@ impl Packer {
     }
 
     /// An object in frames of its own, which are shared.
-    fn object(&mut self, mark: &str, header: &Bytes, frames: &[Bytes]) {
+    fn object(&mut self, mark: &str, parts: &Parts) {
         self.map(1);
         self.str(mark);
         (self.frames.len() as u64 + 1).pack(self);
-        self.frames.push(header.clone());
-        self.frames.extend_from_slice(frames);
+        self.frames.push(parts.raw_header().clone());
+        self.frames.extend_from_slice(parts.frames());
     }
 
     /// How many bytes the message has by now, more or less.
@@ -197,13 +197,13 @@ impl Pack for Map {
 
 impl Pack for Serialized {
     fn pack(&self, packer: &mut Packer) {
-        packer.object("__Serialized__", self.raw_header(), self.frames());
+        packer.object("__Serialized__", self);
     }
 }
 
 impl Pack for Pickled {
     fn pack(&self, packer: &mut Packer) {
-        packer.object("__Pickled__", self.raw_header(), self.frames());
+        packer.object("__Pickled__", self);
     }
 }
 

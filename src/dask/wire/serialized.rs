@@ -2,7 +2,7 @@
 //!
 //! Whoever doesn't need what is in one keeps it as it came, and can give it to the next.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 
@@ -19,14 +19,15 @@ pub const LIST_CLASS: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x04list\x93.";
 
 /// An object that is opened by who needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serialized {
-    header: Bytes,
-    frames: Vec<Bytes>,
-}
+pub struct Serialized(Parts);
 
 /// An object that every receiver opens, and that we keep closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pickled {
+pub struct Pickled(Parts);
+
+/// What an object travels as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
     header: Bytes,
     frames: Vec<Bytes>,
 }
@@ -60,7 +61,7 @@ pub enum Kind {
 
 impl Serialized {
     pub(crate) fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
-        Self { header, frames }
+        Self(Parts { header, frames })
     }
 
     fn new(fields: &[(&str, &dyn Pack)], frame: Bytes) -> Self {
@@ -72,7 +73,7 @@ impl Serialized {
         }
         packer.str("num-sub-frames");
         1u64.pack(&mut packer);
-        Self { header: packer.into_msgpack().into(), frames: vec![frame] }
+        Self::from_wire(packer.into_msgpack().into(), vec![frame])
     }
 
     /// What Python sees as `bytes`. They aren't copied.
@@ -98,9 +99,49 @@ impl Serialized {
         Self::new(&[("serializer", &"msgpack")], msgpack)
     }
 
+    /// What is in it.
+    pub fn content(&self) -> Result<Content, WireError> {
+        let header = self.header()?;
+        let logical = Logical::new(&header, self.frames())?;
+        let all = 0..logical.len();
+        content(header, &logical, all)
+    }
+}
+
+impl Pickled {
+    pub(crate) fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
+        Self(Parts { header, frames })
+    }
+
+    /// Of a pickle without buffers.
+    pub fn new(pickle: &[u8]) -> Self {
+        let mut packer = Packer::new();
+        packer
+            .fields(&[("pickled-obj", &Bytes::copy_from_slice(pickle)), ("num-sub-frames", &0u64)]);
+        Self::from_wire(packer.into_msgpack().into(), Vec::new())
+    }
+
+    /// The pickle.
+    pub fn pickle(&self) -> Result<Bytes, WireError> {
+        match self.header()?.take("pickled-obj") {
+            Value::Bin(pickle) => Ok(pickle),
+            _ => Err(WireError::malformed("a pickled object without its pickle")),
+        }
+    }
+}
+
+impl Parts {
     /// The header as it came.
     pub fn raw_header(&self) -> &Bytes {
         &self.header
+    }
+
+    /// The header, read.
+    pub fn header(&self) -> Result<Map, WireError> {
+        match unpack::plain_shared(&self.header)? {
+            Value::Map(map) => Ok(map),
+            _ => Err(WireError::malformed("an object's header that is no map")),
+        }
     }
 
     /// The frames as they came.
@@ -110,68 +151,23 @@ impl Serialized {
 
     /// How many bytes it takes.
     pub fn nbytes(&self) -> u64 {
-        size(&self.header, &self.frames)
-    }
-
-    /// The header, read.
-    pub fn header(&self) -> Result<Map, WireError> {
-        header(&self.header)
-    }
-
-    /// What is in it.
-    pub fn content(&self) -> Result<Content, WireError> {
-        let header = self.header()?;
-        let logical = Logical::new(&header, &self.frames)?;
-        let all = 0..logical.len();
-        content(header, &logical, all)
+        (self.header.len() + self.frames.iter().map(Bytes::len).sum::<usize>()) as u64
     }
 }
 
-impl Pickled {
-    pub(crate) fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
-        Self { header, frames }
-    }
+impl Deref for Serialized {
+    type Target = Parts;
 
-    /// Of a pickle without buffers.
-    pub fn new(pickle: &[u8]) -> Self {
-        let mut packer = Packer::new();
-        packer
-            .fields(&[("pickled-obj", &Bytes::copy_from_slice(pickle)), ("num-sub-frames", &0u64)]);
-        Self { header: packer.into_msgpack().into(), frames: Vec::new() }
-    }
-
-    /// The header as it came.
-    pub fn raw_header(&self) -> &Bytes {
-        &self.header
-    }
-
-    /// The buffers as they came.
-    pub fn frames(&self) -> &[Bytes] {
-        &self.frames
-    }
-
-    /// How many bytes it takes.
-    pub fn nbytes(&self) -> u64 {
-        size(&self.header, &self.frames)
-    }
-
-    /// The pickle.
-    pub fn pickle(&self) -> Result<Bytes, WireError> {
-        match header(&self.header)?.take("pickled-obj") {
-            Value::Bin(pickle) => Ok(pickle),
-            _ => Err(WireError::malformed("a pickled object without its pickle")),
-        }
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 
-fn size(header: &Bytes, frames: &[Bytes]) -> u64 {
-    (header.len() + frames.iter().map(Bytes::len).sum::<usize>()) as u64
-}
+impl Deref for Pickled {
+    type Target = Parts;
 
-fn header(bytes: &Bytes) -> Result<Map, WireError> {
-    match unpack::plain_shared(bytes)? {
-        Value::Map(map) => Ok(map),
-        _ => Err(WireError::malformed("an object's header that is no map")),
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 

@@ -115,7 +115,7 @@ async fn register(core: &Core, settings: &Settings, stream: &mut Comm) -> Result
             name: &me.name,
             server_id: &me.id,
             threads: settings.threads as u64,
-            memory_limit: Some(core.limits.memory),
+            memory_limit: Some(core.limits.memory).filter(|limit| *limit < u64::MAX),
             resources: &resources,
             directory: &directory,
             versions: &me.versions,

@@ -83,7 +83,9 @@ pub(super) async fn watch(core: Arc<Core>) {
         let (excess, _) = unmanaged.pressure(managed, &core.limits);
         if excess > 0 && may_write {
             match spill(&core, excess).await {
-                Ok(()) => (respite, has_failed) = (None, false),
+                Ok(true) => (respite, has_failed) = (None, false),
+                // What is left is too small, or nothing.
+                Ok(false) => respite = Some(Instant::now() + LOOK),
                 Err(error) => {
                     if !has_failed {
                         let folder = core.directory.path().display();
@@ -113,9 +115,11 @@ pub(super) async fn watch(core: Arc<Core>) {
     }
 }
 
-/// Writes as much to files as is too much, beginning with what hasn't been used for longest.
-async fn spill(core: &Arc<Core>, excess: u64) -> std::io::Result<()> {
+/// Writes as much to files as is too much, beginning with what hasn't been used for longest. Says whether there
+/// was anything to write.
+async fn spill(core: &Arc<Core>, excess: u64) -> std::io::Result<bool> {
     let victims = core.lock().store.victims(excess);
+    let has_victims = !victims.is_empty();
     for victim in victims {
         let (writer, value) = (core.clone(), victim.value);
         let file = blocking::unblock(move || writer.directory.write(&value)).await?;
@@ -124,7 +128,7 @@ async fn spill(core: &Arc<Core>, excess: u64) -> std::io::Result<()> {
             inner.discard(Some(before));
         });
     }
-    Ok(())
+    Ok(has_victims)
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Worker {
     /// How much memory it may use, in bytes. If this isn't said, it's 80 % of the machine's, or of what the
     /// process may have, in proportion to the cores that it has threads for.
     ///
-    /// Past 70 % of it, the results that haven't been used for longest go to files; past 80 %, no task begins.
+    /// 0 is no limit. Past 70 % of it, the results that haven't been used for longest go to files; past 80 %, no task begins.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
@@ -211,7 +211,8 @@ impl Worker {
     pub async fn start(self, scheduler: &str) -> Result<Running, WorkerError> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let threads = self.threads.unwrap_or(cores);
-        let memory_limit = self.memory_limit.unwrap_or_else(|| {
+        let memory_limit = self.memory_limit.map(|limit| if limit == 0 { u64::MAX } else { limit });
+        let memory_limit = memory_limit.unwrap_or_else(|| {
             let share = (threads as f64 / cores as f64).min(1.0);
             (metrics::machine_memory() as f64 * 0.8 * share) as u64
         });

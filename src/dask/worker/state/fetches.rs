@@ -241,6 +241,11 @@ impl Fetches {
                     peer.failures = 0;
                 }
                 left.iter().for_each(|key| self.lose(key, &peer));
+                // The scheduler may believe that it has it, and would say so at once, again and again.
+                self.questions.retain(|key| !left.contains(key));
+                if !left.is_empty() {
+                    self.ask_again.get_or_insert(now + ASK_AGAIN);
+                }
             }
             Landing::Busy => {
                 self.rest(&peer, now + BUSY);

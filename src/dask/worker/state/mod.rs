@@ -7,7 +7,9 @@
 //! A task that was freed while it ran occupies its slot until it's really gone, and nothing more is ever said of
 //! it. If the same key is ordered again in the meantime, it starts only then, so that nothing runs twice at once.
 
+mod action;
 mod fetches;
+mod orders;
 mod ready;
 #[cfg(test)]
 mod tests;
@@ -15,19 +17,16 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use action::{Action, Counts, Ended, Failure, Report, Start};
 use fetches::Fetches;
 pub(crate) use fetches::{Fetch, Landing};
 use ready::{Needs, Rank, Ready};
 
 use crate::dask::wire::WireKey;
-use crate::dask::wire::call::WhoHas;
-use crate::dask::wire::worker::order::{Compute, Order, Rust};
+use crate::dask::wire::worker::order::Rust;
 use crate::dask::wire::worker::report::{Span, Stolen};
 
 type Table<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
-
-const NOT_RUST: &str = "this is a Rust worker, which runs no Python functions: start workers of Python, too, and \
-    have tasks of Python's say where they may run (`workers=` or `resources=`)";
 
 /// All that a worker knows.
 pub(crate) struct State {
@@ -44,20 +43,6 @@ pub(crate) struct State {
     counts: Counts,
     next: u64,
     actions: Vec<Action>,
-}
-
-/// How many tasks and results there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) waiting: usize,
-    pub(crate) ready: usize,
-    pub(crate) executing: usize,
-    pub(crate) memory: usize,
-    pub(crate) fetch: usize,
-    pub(crate) flight: usize,
-    /// From how many workers something comes, and how much.
-    pub(crate) flights: usize,
-    pub(crate) flying_bytes: u64,
 }
 
 #[derive(Default)]
@@ -122,55 +107,6 @@ struct Running {
     since: Instant,
     /// Whether the task has neither been freed nor has ended.
     is_wanted: bool,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum Action {
-    Start(Start),
-    /// Nobody wants this attempt any more.
-    Abort(u64),
-    /// Drop a result.
-    Forget(WireKey),
-    Fetch(Fetch),
-    StopFetch(u64),
-    Report(Report),
-    Leave(String),
-}
-
-/// A task to run, all of whose inputs are here.
-#[derive(Debug)]
-pub(crate) struct Start {
-    pub(crate) attempt: u64,
-    pub(crate) key: WireKey,
-    pub(crate) work: Rust,
-}
-
-/// What the scheduler is to be told.
-#[derive(Debug)]
-pub(crate) enum Report {
-    Finished { task: Ended, made: Made, took: Span },
-    Erred { task: Ended, failure: Failure, took: Span },
-    Has(Vec<WireKey>),
-    Released(WireKey),
-    Stolen { key: WireKey, state: Stolen, stimulus: String },
-    WhoHas(Vec<WireKey>),
-    Status { status: String, stimulus: String },
-}
-
-/// As it was ordered.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) key: WireKey,
-    pub(crate) run: i64,
-    pub(crate) stimulus: String,
-}
-
-/// Why a task has no result: a class of Python's, and what it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) class: &'static str,
-    pub(crate) text: String,
 }
 
 impl State {
@@ -246,94 +182,6 @@ impl State {
     /// The keys of all results that are here.
     pub(crate) fn held(&self) -> impl Iterator<Item = &WireKey> {
         self.entries.iter().filter(|(_, entry)| entry.held.is_some()).map(|(key, _)| key)
-    }
-
-    /// Does what the scheduler says.
-    pub(crate) fn order(&mut self, order: Order) {
-        match order {
-            Order::Compute(order) => self.compute(*order),
-            Order::Free { keys, .. } => self.free(&keys),
-            Order::RemoveReplicas { keys, .. } => keys.iter().for_each(|key| self.thin_out(key)),
-            Order::AcquireReplicas { who_has, sizes, .. } => self.acquire(&who_has, &sizes),
-            Order::Steal { key, stimulus } => self.steal(key, stimulus),
-            Order::WhoHas { who_has, .. } => self.who_has(&who_has),
-            Order::Cancel { key } => self.cancel(&key),
-            Order::Gone { address } => {
-                let flight = self.fetches.gone(&address);
-                self.actions.extend(flight.map(Action::StopFetch));
-            }
-            Order::Status { status, stimulus } => self.set_status(status, stimulus),
-            Order::Close { reason } => self.actions.push(Action::Leave(reason)),
-            Order::Other(_) => {}
-        }
-    }
-
-    fn compute(&mut self, order: Compute) {
-        let Compute { key, run, stimulus, .. } = order;
-        let entry = self.entries.entry(key.clone()).or_default();
-        if let Some(task) = &mut entry.task {
-            (task.run, task.stimulus) = (run, stimulus);
-            for (input, holders) in &order.who_has {
-                self.fetches.found(input, holders);
-            }
-            return;
-        }
-        let task = Ended { key: key.clone(), run, stimulus };
-        if let Some(Held { made, took }) = entry.held {
-            return self.report(Report::Finished { task, made, took });
-        }
-        let (Some(work), false) = (order.rust, order.actor) else {
-            self.tidy(&key);
-            let failure = Failure { class: "RuntimeError", text: NOT_RUST.to_owned() };
-            let took = Span { start: 0.0, stop: 0.0 };
-            return self.report(Report::Erred { task, failure, took });
-        };
-        self.next += 1;
-        let rank = Rank { priority: order.priority, order: self.next };
-        let ghost = usize::from(entry.ghost.is_some());
-        let missing = ghost + self.need(&key, rank.order, &order.who_has, &order.sizes);
-        // It may have been wanted from elsewhere: now it's made here.
-        if self.fetches.is_wanted(&key) {
-            let flight = self.fetches.unwant(&key, true);
-            self.actions.extend(flight.map(Action::StopFetch));
-        }
-        let inputs = order.who_has.into_iter().map(|(input, _)| input).collect();
-        let Ended { run, stimulus, .. } = task;
-        let phase = Phase::Waiting(missing, work);
-        let task = Task { run, stimulus, rank, needs: order.resources, inputs, phase };
-        self.counts.waiting += 1;
-        self.entries.entry(key.clone()).or_default().task = Some(Box::new(task));
-        if missing == 0 {
-            self.make_ready(&key);
-        }
-    }
-
-    /// Notes that a task takes these, and wants what isn't here. Gives how many aren't.
-    fn need(
-        &mut self,
-        key: &WireKey,
-        order: u64,
-        who_has: &WhoHas,
-        sizes: &[(WireKey, u64)],
-    ) -> usize {
-        let mut missing = 0;
-        for (at, (input, holders)) in who_has.iter().enumerate() {
-            let entry = self.entries.entry(input.clone()).or_default();
-            entry.users += 1;
-            if entry.held.is_some() {
-                continue;
-            }
-            missing += 1;
-            entry.waiters.push((key.clone(), order));
-            // What is being made here comes without asking.
-            if entry.task.is_none() {
-                // The sizes come in the same order.
-                let size = sizes.get(at).filter(|(of, _)| of == input);
-                let size = size.or_else(|| sizes.iter().find(|(of, _)| of == input));
-                self.fetches.want(input, holders, size.map_or(0, |(_, size)| *size), false);
-            }
-        }
-        missing
     }
 
     fn make_ready(&mut self, key: &WireKey) {
@@ -614,70 +462,6 @@ impl State {
             self.rewant(key);
             self.tidy(key);
         }
-    }
-
-    /// Drops a copy, unless a task here takes it.
-    fn thin_out(&mut self, key: &WireKey) {
-        match self.entries.get(key) {
-            Some(Entry { held: Some(_), users: 0, .. }) => {
-                self.drop_result(key);
-                self.report(Report::Released(key.clone()));
-                self.tidy(key);
-            }
-            Some(Entry { held: Some(_), .. }) => self.report(Report::Has(vec![key.clone()])),
-            _ => {}
-        }
-    }
-
-    fn acquire(&mut self, who_has: &WhoHas, sizes: &[(WireKey, u64)]) {
-        let mut here = Vec::new();
-        for (key, holders) in who_has {
-            match self.entries.get(key) {
-                Some(entry) if entry.held.is_some() => here.push(key.clone()),
-                Some(entry) if entry.task.is_some() => {}
-                _ => {
-                    let size = sizes.iter().find(|(of, _)| of == key);
-                    self.fetches.want(key, holders, size.map_or(0, |(_, size)| *size), true);
-                }
-            }
-        }
-        if !here.is_empty() {
-            self.report(Report::Has(here));
-        }
-    }
-
-    fn steal(&mut self, key: WireKey, stimulus: String) {
-        let state = self.give_up(&key, true).unwrap_or(Stolen::Unknown);
-        if matches!(state, Stolen::Ready | Stolen::Waiting) {
-            self.rewant(&key);
-            self.tidy(&key);
-        }
-        self.report(Report::Stolen { key, state, stimulus });
-    }
-
-    fn cancel(&mut self, key: &WireKey) {
-        if let Some(Stolen::Ready | Stolen::Waiting) = self.give_up(key, true) {
-            self.rewant(key);
-            self.tidy(key);
-        }
-    }
-
-    fn who_has(&mut self, who_has: &WhoHas) {
-        for (key, holders) in who_has {
-            if !self.fetches.is_wanted(key) {
-                continue;
-            }
-            // The scheduler would never make it again if it thought that it's here.
-            if holders.iter().any(|holder| self.fetches.is_us(holder)) {
-                self.report(Report::Released(key.clone()));
-            }
-            self.fetches.found(key, holders);
-        }
-    }
-
-    fn set_status(&mut self, status: String, stimulus: String) {
-        self.status.clone_from(&status);
-        self.report(Report::Status { status, stimulus });
     }
 
     /// Too much memory is in use to begin anything, or not any more.

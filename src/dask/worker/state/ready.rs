@@ -9,6 +9,9 @@ use crate::dask::wire::worker::order::Priority;
 /// What a task uses while it runs: names and amounts.
 pub(super) type Needs = Vec<(String, f64)>;
 
+/// Fractions don't add up to what they were taken from.
+const TOLERANCE: f64 = 1e-6;
+
 /// Where a task stands in the queue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
@@ -66,7 +69,8 @@ impl Ready {
     pub(super) fn take(&mut self) -> Option<WireKey> {
         let fits = |queue: &Queue| {
             queue.needs.iter().all(|(name, amount)| {
-                *amount <= 0.0 || self.free.get(name).is_some_and(|free| free >= amount)
+                let free = self.free.get(name);
+                *amount <= 0.0 || free.is_some_and(|free| *free + TOLERANCE >= *amount)
             })
         };
         let fitting = self.queues.iter().enumerate().filter(|(_, queue)| fits(queue));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dask::wire::worker::order::Priority;
+use crate::dask::wire::worker::order::{Compute, Order, Priority};
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
@@ -388,7 +388,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn nothing_is_lost_run_twice_or_told_of_what_was_freed(

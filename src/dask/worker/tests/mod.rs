@@ -75,6 +75,13 @@ const ZEROS: &str = "ensue::dask::worker::tests::zeros";
 const LENGTH: &str = "ensue::dask::worker::tests::length";
 const FOREVER: &str = "ensue::dask::worker::tests::forever";
 
+/// Any runtime may run it.
+#[allow(dead_code)]
+fn running_is_send() {
+    fn check(_: impl Send) {}
+    check(worker().run(""));
+}
+
 fn worker() -> Worker {
     let registry = Registry::new().add(inc).try_add(refuse).add(panics).add_blocking(waits);
     let registry = registry.add(zeros).add(length).add(forever);
@@ -346,7 +353,9 @@ fn a_scheduler_that_clings_is_left_without_a_word() {
     eventually("starting", || super::tests::running().contains(&3001));
     let leave = async { Some(running.leave().await) };
     let told_again = async {
-        scheduler.called("retire_workers");
+        while !scheduler.was_called("retire_workers") {
+            async_io::Timer::after(Duration::from_millis(5)).await;
+        }
         None
     };
     assert!(block_on(futures_lite::future::or(leave, told_again)).is_none());

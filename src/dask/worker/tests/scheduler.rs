@@ -85,6 +85,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether there was a call of this name.
+    pub(super) fn was_called(&self, op: &str) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().any(|call| call.text("op") == Some(op))
+    }
+
     /// Goes away without a word.
     pub(super) fn die(&mut self) {
         self.task = None;
