@@ -185,6 +185,7 @@ fn workers() -> Vec<(&'static str, Outgoing)> {
         ("register-worker", registration.message()),
         ("heartbeat-worker", heartbeat("tcp://127.0.0.1:1", 1.5, &metrics, &executing)),
         ("task-finished", batch(|to| report::finished(to, &run, 9, false, took))),
+        ("task-finished, a part", batch(|to| report::finished(to, &run, 9, true, took))),
         ("task-erred", batch(|to| report::erred(to, &run, "LookupError", "it's broken", took))),
         ("add-keys", batch(|to| report::has(to, &[tuple.clone(), inc.clone()], "s"))),
         ("release-worker-data", batch(|to| report::released(to, &tuple, "s"))),
@@ -242,6 +243,7 @@ fn served() -> Vec<(&'static str, Outgoing)> {
         ("not run", serve::not_run("no Python here")),
         ("unknown", serve::unknown()),
         ("profile", serve::harmless(serve::Harmless::Profile)),
+        ("profile's times", serve::harmless(serve::Harmless::ProfileTimes)),
         ("monitor", serve::harmless(serve::Harmless::Monitor)),
         ("values", call::answer_value(&values)),
     ]

@@ -30,7 +30,11 @@ pub(crate) async fn tour(
     };
     client.wait_for_workers(1, PATIENCE).await?;
     println!("{client:?}");
-    let link = client.dashboard().await?.filter(|_| with_dashboard);
+    let link = match &started {
+        Some(cluster) => cluster.dashboard().map(str::to_owned),
+        None => client.dashboard().await?,
+    };
+    let link = link.filter(|_| with_dashboard);
     match &link {
         Some(link) => println!("watch it at {link}"),
         None if with_dashboard => println!("the scheduler has no dashboard: `pip install bokeh`"),

@@ -277,7 +277,8 @@ impl Client {
         }
     }
 
-    /// The link to Dask's own dashboard, if the scheduler has one.
+    /// The link to Dask's own dashboard, if the scheduler serves pages. It shows much only where bokeh is installed beside
+    /// the scheduler; without it the page says so.
     ///
     /// # Errors
     ///

@@ -79,7 +79,9 @@ pub(super) async fn beat(core: Arc<Core>, interval: f64) {
                 core.hear(begin, interval);
             }
             Ok(Beat::Unknown) => {
-                return core.finish(Err(core.forgotten()));
+                // One that is being retired is forgotten as soon as its results are elsewhere.
+                let is_leaving = core.lock().state.status() == "closing_gracefully";
+                return core.finish(if is_leaving { Ok(()) } else { Err(core.forgotten()) });
             }
             Err(error) => {
                 log::warn!("{}: no answer to a heartbeat: {error}", me.address);

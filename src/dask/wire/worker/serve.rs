@@ -67,6 +67,8 @@ pub enum Harmless {
     Map,
     /// That no time was spent.
     Profile,
+    /// That no time was spent, ever.
+    ProfileTimes,
     /// That nothing was measured.
     Monitor,
 }
@@ -96,6 +98,7 @@ impl Request {
             "call_stack" | "benchmark_disk" | "benchmark_memory" | "benchmark_network"
             | "dump_state" => Ask::Harmless(Harmless::Map),
             "profile" => Ask::Harmless(Harmless::Profile),
+            "profile_metadata" => Ask::Harmless(Harmless::ProfileTimes),
             "get_monitor_info" => Ask::Harmless(Harmless::Monitor),
             _ => Ask::Other(op, map),
         };
@@ -178,6 +181,7 @@ pub fn harmless(kind: Harmless) -> Outgoing {
         Harmless::Ok => Packer::message(&[("status", &"OK")]),
         Harmless::List => plain(&none),
         Harmless::Map => plain(&EMPTY),
+        Harmless::ProfileTimes => Packer::message(&[("counts", &none), ("keys", &none)]),
         Harmless::Profile => Packer::message(&[
             ("count", &0u64),
             ("children", &EMPTY),
