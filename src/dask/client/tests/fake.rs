@@ -1,0 +1,257 @@
+//! Schedulers and workers that do what a test says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use async_io::{Timer, block_on};
+use bytes::Bytes;
+use futures_lite::future::{or, zip};
+
+use crate::dask::client::link::{Link, Pace};
+use crate::dask::client::remote::Remote;
+use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::net::{Address, Comm, Io, Listener};
+use crate::dask::wire::call::EMPTY;
+use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::pack::{Batch, Fields, Named, Pack, Packer, Pairs};
+use crate::dask::wire::serialized::{Content, Serialized};
+use crate::dask::wire::unpack;
+use crate::dask::wire::value::{Map, Value};
+use crate::dask::wire::worker::serve;
+
+pub(super) const SOON: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
+    let late = async {
+        Timer::after(Duration::from_secs(60)).await;
+        panic!("the test hangs");
+    };
+    block_on(or(test, late))
+}
+
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let late = async {
+        Timer::after(PATIENCE).await;
+        panic!("it takes too long");
+    };
+    or(future, late).await
+}
+
+/// What is asked of the fake one: the connection that waits for an answer to it.
+pub(super) struct Asked {
+    pub(super) op: String,
+    pub(super) map: Map,
+    pub(super) answer: Sender<Option<Outgoing>>,
+}
+
+impl Asked {
+    pub(super) fn answer(self, message: Outgoing) {
+        let _ = self.answer.try_send(Some(message));
+    }
+
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.map.get("keys").unwrap().texts()
+    }
+}
+
+/// A scheduler or worker that answers as the test does.
+pub(super) struct Fake {
+    pub(super) address: Address,
+    pub(super) calls: Receiver<Asked>,
+    pub(super) streams: Receiver<Comm>,
+    /// Keeps it going.
+    pub(super) _io: Io,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        let io = Io::start("fake").unwrap();
+        let listener = Listener::bind("127.0.0.1", 0, None).await.unwrap();
+        let address = listener.address().clone();
+        let (asked, calls) = async_channel::unbounded();
+        let (streaming, streams) = async_channel::unbounded();
+        io.spawn(async move {
+            let serve = move |mut comm: Comm| {
+                let (asked, streaming) = (asked.clone(), streaming.clone());
+                async move {
+                    while let Ok(Some(frames)) = comm.receive().await {
+                        let Ok(Value::Map(mut map)) = unpack::message(&frames) else { continue };
+                        let op = map.take("op").string().unwrap();
+                        if op == "register-client" {
+                            return streaming.send(comm).await.unwrap();
+                        }
+                        let (answer, answered) = async_channel::bounded(1);
+                        let _ = asked.send(Asked { op, map, answer }).await;
+                        match answered.recv().await {
+                            Ok(Some(answer)) => comm.send(answer).await.unwrap(),
+                            _ => return,
+                        }
+                    }
+                }
+            };
+            match listener.serve(serve).await {}
+        })
+        .detach();
+        Self { address, calls, streams, _io: io }
+    }
+
+    pub(super) async fn asked(&self, op: &str) -> Asked {
+        let asked = soon(self.calls.recv()).await.unwrap();
+        assert_eq!(asked.op, op);
+        asked
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Takes a client, of which it wants nothing unusual.
+    pub(super) async fn take(&self) -> (Link, Stream) {
+        self.take_at(Pace { heartbeat: SOON / 5, doubt: PATIENCE, silence: PATIENCE }).await
+    }
+
+    pub(super) async fn take_impatient(&self) -> (Link, Stream) {
+        self.take_at(Pace { heartbeat: SOON / 5, doubt: SOON, silence: 3 * SOON }).await
+    }
+
+    pub(super) async fn take_at(&self, pace: Pace) -> (Link, Stream) {
+        let take = async {
+            self.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
+            self.asked("versions").await.answer(versions());
+            // It doesn't run functions.
+            self.asked("run_function").await.answer(nil());
+            let mut stream =
+                Stream { comm: soon(self.streams.recv()).await.unwrap(), said: vec![] };
+            stream.say(&[("op", &"stream-start"), ("warning", &"")]).await;
+            stream
+        };
+        let (link, stream) = zip(Link::connect_at(pace, &self.address, None, PATIENCE), take).await;
+        (link.unwrap(), stream)
+    }
+}
+
+pub(super) fn message(fields: &Fields<'_>) -> Outgoing {
+    Packer::message(fields)
+}
+
+pub(super) fn nil() -> Outgoing {
+    let mut packer = Packer::new();
+    ().pack(&mut packer);
+    packer.finish()
+}
+
+pub(super) fn versions() -> Outgoing {
+    let packages = Pairs([("distributed", "2026.8.0")].into_iter());
+    message(&[("packages", &packages)])
+}
+
+pub(super) fn who_has(keys: &[String], addresses: &[String]) -> Outgoing {
+    let pairs: Vec<_> = keys.iter().map(|key| (key, addresses)).collect();
+    let mut packer = Packer::new();
+    Pairs(pairs.into_iter()).pack(&mut packer);
+    packer.finish()
+}
+
+pub(super) fn data(keys: &[String]) -> Outgoing {
+    let data: Vec<_> = keys
+        .iter()
+        .map(|key| (key.as_str().into(), Serialized::bytes(key.clone().into_bytes().into())))
+        .collect();
+    serve::data(&data)
+}
+
+/// The scheduler's end of a client's stream.
+pub(super) struct Stream {
+    pub(super) comm: Comm,
+    pub(super) said: Vec<Map>,
+}
+
+impl Stream {
+    pub(super) async fn say(&mut self, operation: &Fields<'_>) {
+        let mut batch = Batch::new();
+        batch.push(operation);
+        self.comm.send(batch.finish()).await.unwrap();
+    }
+
+    pub(super) async fn in_memory(&mut self, key: &str) {
+        self.say(&[("op", &"key-in-memory"), ("key", &key)]).await;
+    }
+
+    /// The next operation that isn't a heartbeat; none at the end.
+    pub(super) async fn hear(&mut self) -> Option<Map> {
+        loop {
+            while self.said.is_empty() {
+                let frames = soon(self.comm.receive()).await.unwrap()?;
+                self.said = unpack::operations(&frames).unwrap();
+                self.said.reverse();
+            }
+            let next = self.said.pop();
+            if next.as_ref().unwrap().text("op") != Some("heartbeat-client") {
+                return next;
+            }
+        }
+    }
+
+    pub(super) async fn expect(&mut self, op: &str) -> Map {
+        let map = self.hear().await.unwrap();
+        assert_eq!(map.text("op"), Some(op));
+        map
+    }
+
+    pub(super) async fn expect_keys(&mut self, op: &str, keys: &[&str]) {
+        assert_eq!(self.expect(op).await.get("keys").unwrap().texts(), keys);
+    }
+}
+
+pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<Remote> {
+    let inputs = inputs.iter().map(|key| Arc::from(*key)).collect();
+    let call = OwnedCall::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
+    link.submit(Spec { key: key.into(), call, annotations: Arc::new(OwnedAnnotations::default()) })
+}
+
+pub(super) fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
+    let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+    link.submit(Spec { key: key.into(), call, annotations: Arc::default() })
+}
+
+/// Who is there: a worker of ours, and these.
+pub(super) fn identity(python: &[&str]) -> Outgoing {
+    let ours = Pairs([("rust", 4.0)].into_iter());
+    let ours = Named(&[("status", &"running"), ("resources", &ours)]);
+    let others = Named(&[("status", &"running"), ("resources", &EMPTY)]);
+    let leaving = Named(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
+    let some = [("tcp://ours:1", ours), ("tcp://leaving:1", leaving)];
+    let workers = some.into_iter().chain(python.iter().map(|address| (*address, others)));
+    let workers: Vec<_> = workers.collect();
+    message(&[("type", &"Scheduler"), ("workers", &Pairs(workers.into_iter()))])
+}
+
+/// Answers who is there, but nothing else, for ever.
+pub(super) async fn identify(fake: &Fake, python: &[&str]) {
+    loop {
+        fake.asked("identity").await.answer(identity(python));
+    }
+}
+
+pub(super) fn states(states: &[(&str, Option<&str>)]) -> Outgoing {
+    let mut packer = Packer::new();
+    Pairs(states.iter().map(|(key, state)| (key, state))).pack(&mut packer);
+    packer.finish()
+}
+
+/// Which of these a graph says something of.
+pub(super) fn mentioned<'a>(graph: &Map, addresses: &[&'a str]) -> Vec<&'a str> {
+    let Some(Value::Serialized(graph)) = graph.get("expr_ser") else { panic!("{graph:?}") };
+    let Content::Pickle(pickle, _) = graph.content().unwrap() else { panic!() };
+    let is_in = |text: &&str| pickle.windows(text.len()).any(|part| part == text.as_bytes());
+    addresses.iter().copied().filter(is_in).collect()
+}
+
+pub(super) fn bytes(value: Serialized) -> Vec<u8> {
+    match value.content().unwrap() {
+        Content::Bytes(parts) => parts.concat(),
+        other => panic!("{other:?}"),
+    }
+}
