@@ -82,7 +82,8 @@ fn talk(environment: &Path) {
     released(&link);
     many_at_once(&link);
     one_by_one(&link);
-    recomputed(&link, || {
+    // It must not go while we do: the scheduler's news of that would meet a closed connection.
+    let _worker = recomputed(&link, || {
         drop(worker);
         std::thread::sleep(Duration::from_secs(1));
         cluster.stock_worker(&mut calls)
@@ -158,8 +159,8 @@ fn released(link: &Link) {
     }
 }
 
-/// The only worker is killed, and another comes.
-fn recomputed<T>(link: &Link, replace: impl FnOnce() -> T) {
+/// The only worker is killed, and another comes, which is given back.
+fn recomputed<T>(link: &Link, replace: impl FnOnce() -> T) -> T {
     let int = OwnedArg::Int;
     let sum = python(link, "sum-2", "operator.add", vec![int(20), int(3)]);
     let data = link.scatter("data-2", Serialized::bytes("only there".into()));
@@ -167,12 +168,13 @@ fn recomputed<T>(link: &Link, replace: impl FnOnce() -> T) {
         sum.ended().await.unwrap();
         data.ended().await.unwrap()
     });
-    let _new = replace();
+    let new = replace();
     assert_eq!(fetch(&sum).unwrap(), 23.into());
     let Err(Failure::Lost(why)) = within(10, data.fetch()) else { panic!() };
     assert!(why.contains("doesn't have it any more"), "{why}");
     let next = python(link, "len-2", "builtins.len", vec![OwnedArg::Result("data-2".into())]);
     assert!(matches!(next.outcome(), Some(Err(Failure::Lost(_)))));
+    new
 }
 
 fn many_at_once(link: &Link) {
