@@ -199,7 +199,11 @@ fn records(log: &str) -> impl Iterator<Item = &str> {
 /// That a connection ended which Dask was about to write to is nothing bad, though it says so with a traceback.
 fn is_bad(record: &str) -> bool {
     let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
-    record.contains("Traceback") && !expected.iter().any(|text| record.contains(text))
+    // As when it reads what a client has sent before it went.
+    let last = record.trim_end().lines().last().unwrap_or_default();
+    record.contains("Traceback")
+        && !expected.iter().any(|text| record.contains(text))
+        && !last.starts_with("distributed.comm.core.CommClosedError: ")
 }
 
 /// One of Dask's own programs.
