@@ -147,7 +147,9 @@ async fn wait<T: 'static, P: Away<T>>(
 
 fn make_bringer<T: Send + 'static>(of: &User) -> (User, Option<Task>) {
     let name = format!("fetch {}", of.name()).into();
-    let extras = Extras { name: Some(name), ..Extras::default() };
+    // Its errors are those of the task.
+    let key = OnceLock::from(of.key().clone());
+    let extras = Extras { name: Some(name), key, ..Extras::default() };
     let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
     let (typed, ready) = cell::create(of.core(), setup, bring::<T>, (), (After::new(of.clone()),));
     (typed.into_user(), ready)

@@ -105,14 +105,16 @@ impl Core {
                 more.await;
                 continue;
             }
+            // What is left is for the other one that gives.
+            self.values.notify(1);
             let outcome = self.give_these(&values).await;
-            for (key, _) in values {
-                match &outcome {
-                    Ok(()) => self.lock().outbox.settle(key.as_str().unwrap_or_default()),
-                    Err(error) => {
-                        let key = key.as_str().unwrap_or_default().into();
-                        self.give_up(&key, &format!("no worker took it: {error}"));
-                    }
+            let keys = values.iter().filter_map(|(key, _)| key.as_str().map(Arc::from));
+            let keys: Vec<Arc<str>> = keys.collect();
+            match outcome {
+                Ok(()) => self.lock().outbox.settle_all(&keys),
+                Err(error) => {
+                    let why = format!("no worker took it: {error}");
+                    keys.iter().for_each(|key| self.give_up(key, &why));
                 }
             }
             self.filled.notify(1);
@@ -165,8 +167,8 @@ impl Core {
         call::reply(answer).map_err(|error| error.to_string())?;
         let mut state = self.lock();
         let mut heard = Vec::new();
+        state.outbox.settle_all(keys);
         for key in keys {
-            state.outbox.settle(key);
             if let Some(remote) = state.remotes.get(key) {
                 heard.extend(remote.upgrade());
                 // It may have failed again before we knew that it had begun to run.

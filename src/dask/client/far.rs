@@ -56,6 +56,11 @@ impl Later {
         Self { key, sent: OnceLock::new(), send: Mutex::new(Some(Box::new(send))) }
     }
 
+    /// What was sent.
+    pub(super) fn sent(&self) -> Option<&Arc<Remote>> {
+        self.sent.get()
+    }
+
     /// Sends it, if it wasn't.
     fn remote(&self) -> &Arc<Remote> {
         self.sent.get_or_init(|| {
@@ -179,14 +184,23 @@ impl<T: Portable> Away<T> for Far<T> {
     }
 
     fn can_run_again(&self) -> bool {
-        self.what != What::Data
+        let outcome = match &self.task {
+            Task::One(remote) => remote.outcome(),
+            Task::Later(later) => later.sent.get().and_then(|remote| remote.outcome()),
+            Task::Slice(_) => None,
+        };
+        // What was lost, cancelled or closed stays that.
+        let is_final =
+            matches!(outcome, Some(Err(failure)) if !matches!(failure, Failure::Erred(_)));
+        self.what != What::Data && !is_final
     }
 
     fn tag(&self) -> Option<Tag> {
-        match &self.task {
-            Task::Slice(slice) => Some(Arc::downgrade(slice) as Tag),
-            _ => None,
-        }
+        Some(match &self.task {
+            Task::One(remote) => Arc::downgrade(remote) as Tag,
+            Task::Later(later) => Arc::downgrade(later) as Tag,
+            Task::Slice(slice) => Arc::downgrade(slice) as Tag,
+        })
     }
 
     async fn bring(&self) -> Result<T, Error> {

@@ -161,10 +161,15 @@ impl Link {
         })
     }
 
+    /// Leaves the cluster: tasks that are held fail, and nothing can be submitted. The scheduler learns of it soon.
+    pub(crate) fn leave(&self) {
+        self.inner.core.close();
+    }
+
     /// Leaves the cluster: tasks that are held fail, and nothing can be submitted. Waits until the scheduler knows,
     /// but not for long.
     pub(crate) async fn close(&self) {
-        self.inner.core.close();
+        self.leave();
         let core = &self.inner.core;
         let over = async {
             while !core.is_over.load(Ordering::SeqCst) {
@@ -265,7 +270,10 @@ impl Core {
 
     pub(super) fn retry(&self, remote: &Arc<Remote>) {
         let mut state = self.lock();
-        if state.ended.is_none() && remote.record().retry() {
+        // A new task may have the key by now, and all that is said of it concerns that.
+        let held = state.remotes.get(remote.key());
+        let has_key = held.is_some_and(|held| std::ptr::eq(held.as_ptr(), Arc::as_ptr(remote)));
+        if state.ended.is_none() && has_key && remote.record().retry() {
             // The scheduler would have what takes its result fail at once.
             state.outbox.hold(remote.key());
             state.retries.push(remote.key().clone());

@@ -145,6 +145,11 @@ impl Slice {
     }
 
     fn send_alone(self: &Arc<Self>) {
+        self.sit(Seat::Alone(self.alone()));
+    }
+
+    /// The call as a task of its own.
+    fn alone(&self) -> Arc<Remote> {
         let Common { link, function, annotations, .. } = &*self.common;
         let call = OwnedCall::Rust {
             function: function.clone(),
@@ -152,7 +157,7 @@ impl Slice {
             inputs: Vec::new(),
         };
         let spec = Spec { key: self.key.clone(), call, annotations: annotations.clone() };
-        self.sit(Seat::Alone(link.submit(spec)));
+        link.submit(spec)
     }
 
     fn sit(&self, seat: Seat) {
@@ -197,14 +202,31 @@ impl Slice {
     }
 
     /// The result, once the call was made.
-    pub(super) async fn bring<T: crate::Portable>(&self) -> Result<Result<T, Misfit>, Failure> {
-        match self.seat() {
-            Seat::Alone(remote) => Ok(codec::read(&remote.fetch().await?)),
-            Seat::In(batch, at) => Ok(match batch.items().await? {
-                Ok(items) => items.get(at as usize),
-                Err(misfit) => Err(misfit),
-            }),
+    pub(super) async fn bring<T: crate::Portable>(
+        self: &Arc<Self>,
+    ) -> Result<Result<T, Misfit>, Failure> {
+        loop {
+            let (batch, at) = match self.seat() {
+                Seat::Alone(remote) => return Ok(codec::read(&remote.fetch().await?)),
+                Seat::In(batch, at) => (batch, at),
+            };
+            match batch.items().await {
+                Ok(Ok(items)) if (at as usize) < items.len() => return Ok(items.get(at as usize)),
+                Ok(Err(misfit)) => return Ok(Err(misfit)),
+                // The batch was lost and made again, and didn't come as far, or failed.
+                Ok(Ok(_)) | Err(Failure::Erred(_)) => self.leave(&batch),
+                Err(other) => return Err(other),
+            }
         }
+    }
+
+    /// Has the call made by itself, unless somebody has seen to that.
+    fn leave(self: &Arc<Self>, batch: &Arc<Batch>) {
+        let mut seat = lock(&self.seat);
+        let is_there = matches!(&*seat, Some(Seat::In(of, _)) if Arc::ptr_eq(of, batch));
+        let before = is_there.then(|| seat.replace(Seat::Alone(self.alone())));
+        drop(seat);
+        drop(before);
     }
 
     pub(super) fn retry(&self) {
@@ -221,12 +243,15 @@ impl Batch {
             return Ok(*done);
         }
         let all = lock(&self.members).len();
+        let mut is_slow = false;
         let done = match self.remote.ended().await {
             Ok(()) if !self.remote.is_partial() => all,
-            Ok(()) => match self.items().await? {
-                Ok(items) => items.len(),
-                Err(_) => 0,
-            },
+            Ok(()) => {
+                let done = self.items().await?.map_or(0, |items| items.len());
+                // Where it's none, the first call has failed.
+                is_slow = (1..WORTH).contains(&done);
+                done
+            }
             Err(Failure::Erred(_)) => 0,
             Err(other) => return Err(other),
         };
@@ -234,7 +259,7 @@ impl Batch {
         // The first to come does it.
         if self.done.get().is_none() {
             let left: Vec<_> = members.drain(..).skip(done).filter_map(|it| it.upgrade()).collect();
-            if done < WORTH && !left.is_empty() {
+            if is_slow {
                 common.slow.add(&common.function);
             }
             common.send(&left, done);

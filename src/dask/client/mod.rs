@@ -89,6 +89,9 @@ struct Inner {
     threads: AtomicUsize,
 }
 
+/// So many threads a cluster is taken to have that had no workers when it was looked at.
+const UNKNOWN: usize = 16;
+
 /// Why there's no connection to a cluster, or no use of it; the text says what, and what to do.
 #[derive(Debug)]
 pub struct ConnectError(Cause);
@@ -127,10 +130,21 @@ impl<E: Into<connect::ConnectError>> From<E> for ConnectError {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Handles may still be there, and would keep the connection.
+        self.link.leave();
+    }
+}
+
 impl Inner {
     /// How many tasks may run at once, more or less.
     fn threads(&self) -> usize {
-        self.threads.load(Ordering::Relaxed)
+        match self.threads.load(Ordering::Relaxed) {
+            // Those that have come since weren't heard of.
+            0 => UNKNOWN,
+            threads => threads,
+        }
     }
 
     /// What the scheduler says of itself and its workers.
@@ -226,6 +240,10 @@ impl Client {
     }
 
     /// Submits a function once for each of the inputs.
+    ///
+    /// Calls that take no other task's result go together, some hundreds in a task of the cluster, which makes them one
+    /// after the other for 10 ms; what is left by then, or after a call that failed, is sent again. So a call that never
+    /// returns keeps those behind it in its task from starting: give such calls to `submit`.
     pub fn map<F, I, A>(
         &self,
         function: F,

@@ -8,6 +8,7 @@ use super::link::Link;
 use super::many::{Common, FEW, Place, Slice};
 use super::options::Where;
 use super::python::{python_args, python_name};
+use super::remote::Remote;
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::{Client, Inner};
 use crate::dask::codec::{self, Encoded, Encoder};
@@ -37,11 +38,30 @@ struct Ready {
     annotations: Arc<OwnedAnnotations>,
 }
 
-/// Where an input comes from.
+/// Where an input comes from. It's kept until what takes it is sent: the scheduler must know it until then.
 enum Source {
-    Task(Arc<str>),
+    Task(Arc<Remote>),
     /// Where its result is will be known when it has ended.
     Slice(Arc<Slice>),
+    /// The same of one that may not have been sent.
+    Later(Arc<Later>),
+    /// It has failed for good, so what takes it will never be sent.
+    Gone(Arc<str>),
+}
+
+impl Source {
+    /// What it's called on the cluster, and which item of that it is; none if that isn't known yet.
+    fn place(&self) -> Option<(Arc<str>, Option<u32>)> {
+        match self {
+            Self::Task(remote) => Some((remote.key().clone(), None)),
+            Self::Later(later) => later.sent().map(|remote| (remote.key().clone(), None)),
+            Self::Slice(slice) => slice.place().map(|place| match place {
+                Place::Whole(key) => (key, None),
+                Place::Item(key, at) => (key, Some(at)),
+            }),
+            Self::Gone(_) => None,
+        }
+    }
 }
 
 impl Client {
@@ -275,30 +295,30 @@ impl Inner {
                 input.key()
             ));
         }
-        let slice = elsewhere::tag(input).and_then(|tag| tag.downcast().ok());
-        Ok(slice.map_or_else(|| Source::Task((**input.key()).into()), Source::Slice))
+        let gone = || Source::Gone((**input.key()).into());
+        Ok(elsewhere::tag(input).map_or_else(gone, |tag| {
+            tag.downcast()
+                .map(Source::Task)
+                .or_else(|tag| tag.downcast().map(Source::Slice))
+                .or_else(|tag| tag.downcast().map(Source::Later))
+                .unwrap_or_else(|_| gone())
+        }))
     }
 }
 
 impl Ready {
     /// Whether it's known where the inputs are, or will be.
     fn is_known(&self) -> bool {
-        self.inputs.iter().all(|input| match input {
-            Source::Task(_) => true,
-            Source::Slice(slice) => slice.place().is_some(),
-        })
+        self.inputs.iter().all(|input| input.place().is_some())
     }
 
     /// Sends it, at the latest when the inputs have ended.
-    fn send(self, link: &Link) -> Arc<crate::dask::client::remote::Remote> {
+    fn send(self, link: &Link) -> Arc<Remote> {
         let Self { key, function, encoded, inputs, annotations } = self;
-        let places = inputs.into_iter().map(|input| match input {
-            Source::Task(key) => (key, None),
-            Source::Slice(slice) => match slice.place() {
-                Some(Place::Whole(key)) => (key, None),
-                Some(Place::Item(key, at)) => (key, Some(at)),
-                None => unreachable!("what isn't known is sent when the inputs have ended"),
-            },
+        let places = inputs.iter().map(|input| match (input.place(), input) {
+            (Some(place), _) => place,
+            (None, Source::Gone(key)) => (key.clone(), None),
+            (None, _) => unreachable!("what isn't known is sent when the inputs have ended"),
         });
         let places: Vec<_> = places.collect();
         let call = match function {
@@ -318,7 +338,9 @@ impl Ready {
                 OwnedCall::Python { module, name, args }
             }
         };
-        link.submit(Spec { key, call, annotations })
+        let sent = link.submit(Spec { key, call, annotations });
+        drop(inputs);
+        sent
     }
 }
 
