@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("options_are_kept_to", options_are_kept_to),
     ("failures_say_where_they_began", failures_say_where_they_began),
     ("failed_tasks_run_again", failed_tasks_run_again),
+    ("what_takes_a_cancelled_task", what_takes_a_cancelled_task_is_cancelled),
     ("what_cannot_run_is_refused", what_cannot_run_is_refused),
     ("small_calls_go_together", small_calls_go_together),
     ("clients_end", clients_end),
@@ -213,6 +214,36 @@ async fn parse(text: String) -> Result<u64, ParseIntError> {
     text.parse()
 }
 
+/// What is submitted with it is left alone.
+fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let _worker = cluster.worker("a");
+    let client = cluster.client();
+    for many in [false, true] {
+        let mut some = match many {
+            true => client.map(slowly, (0..20u64).map(|x| (10_000, x))),
+            false => vec![client.submit(slowly, (10_000, 1))],
+        };
+        let x = some.swap_remove(0);
+        assert!(x.cancel());
+        std::thread::sleep(Duration::from_millis(100));
+        let (y, z) = (client.submit(inc, &x), client.submit(inc, 8));
+        drop(some);
+        assert_eq!(wait(z).expect("a value"), 9);
+        assert!(wait(y).expect_err("cancelled").is_cancelled());
+    }
+
+    // A task that has been replaced stays failed.
+    let first = client.task().key("k").try_submit(divide, (1, 0));
+    wait(&first).expect_err("it fails");
+    let second = client.task().key("k").try_submit(divide, (6, 3));
+    assert_eq!(wait(&second).expect("a value"), 2);
+    first.retry();
+    wait(first).expect_err("it fails");
+    wait(client.close());
+    Ok(())
+}
+
 fn what_cannot_run_is_refused(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
@@ -269,6 +300,13 @@ fn small_calls_go_together(setting: &Setting) -> Outcome {
     let rest: Vec<_> = some.drain(20..).collect();
     assert_eq!(wait(gather(rest)).expect("values"), (20..40).collect::<Vec<_>>());
     assert!(wait(some.swap_remove(7)).expect_err("cancelled").is_cancelled());
+
+    // What takes them goes when they are placed, and what takes that after it.
+    let slow = client.map(slowly, (0..64u64).map(|x| (2, x)));
+    let sum = client.submit(add, (&slow[0], &slow[63]));
+    let next = client.submit(inc, &sum);
+    let other = client.submit(inc, 7);
+    assert_eq!(wait(gather([next, other, sum])).expect("values"), [64, 8, 63]);
     wait(client.close());
     Ok(())
 }

@@ -166,17 +166,14 @@ impl Core {
         let answer = answer.map_err(|error| error.to_string())?;
         call::reply(answer).map_err(|error| error.to_string())?;
         let mut state = self.lock();
-        let mut heard = Vec::new();
         state.outbox.settle_all(keys);
         for key in keys {
-            if let Some(remote) = state.remotes.get(key) {
-                heard.extend(remote.upgrade());
+            if state.remotes.contains_key(key) {
                 // It may have failed again before we knew that it had begun to run.
                 state.outbox.push(Op::Report(key.clone()));
             }
         }
         drop(state);
-        heard.iter().for_each(|remote| remote.record().retry_is_heard());
         self.filled.notify(1);
         Ok(())
     }

@@ -263,10 +263,14 @@ impl Core {
         let mut inner = self.lock();
         let engine = inner.engine.take();
         let handles = std::mem::take(&mut inner.handles);
+        let store = std::mem::take(&mut inner.store);
         drop(inner);
         drop(handles);
         drop(engine);
         self.pool.close();
+        // What still runs keeps all of this, and may do so for long.
+        drop(store);
+        self.directory.remove();
     }
 }
 

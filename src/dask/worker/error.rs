@@ -48,6 +48,8 @@ pub(super) enum Kind {
     },
     /// Where results would be written to, and what's wrong there.
     Directory(String, io::Error),
+    /// A part of the worker has panicked, with this text.
+    Broken(String),
     Thread(io::Error),
     Signals(io::Error),
 }
@@ -120,6 +122,7 @@ impl fmt::Display for WorkerError {
             Kind::Directory(path, error) => {
                 write!(f, "no folder for results can be made in {path}: {error}")
             }
+            Kind::Broken(text) => write!(f, "the worker has a defect, and ends: {text}"),
             Kind::Thread(error) => write!(f, "no thread can be started: {error}"),
             Kind::Signals(error) => write!(f, "signals can't be waited for: {error}"),
         }

@@ -10,7 +10,7 @@ use futures_lite::FutureExt;
 use super::core::{Core, now, span};
 use super::state::{Failure, Made, Start};
 use super::store::Value;
-use crate::dask::codec::{self, Problem, ProblemKind};
+use crate::dask::codec::{Problem, ProblemKind};
 use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
@@ -32,10 +32,7 @@ impl Slot {
     fn finish(mut self, outcome: Result<Serialized, Failure>) {
         self.is_free = true;
         let (outcome, value) = match outcome {
-            Ok(value) => {
-                let is_partial = codec::is_partial(&value);
-                (Ok(Made { nbytes: value.nbytes(), is_partial }), Some(value))
-            }
+            Ok(value) => (Ok(Made::of(&value)), Some(value)),
             Err(failure) => (Err(failure), None),
         };
         let took = span(self.start);

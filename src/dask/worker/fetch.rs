@@ -8,7 +8,7 @@ use async_channel::Receiver;
 use async_executor::{Executor, Task};
 
 use super::core::{Core, Errand, now};
-use super::state::{Fetch, Landing};
+use super::state::{Fetch, Landing, Made};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, Data, WhoHas};
 use crate::dask::wire::pack::{Pack, Packer};
@@ -49,7 +49,7 @@ async fn fly(core: Arc<Core>, fetch: Fetch) {
             let at = now();
             core.with(|inner| {
                 for (key, value) in data {
-                    if inner.state.arrived(flight, &key, value.nbytes(), at) {
+                    if inner.state.arrived(flight, &key, Made::of(&value), at) {
                         inner.keep(key, value);
                     }
                 }
@@ -114,7 +114,7 @@ pub(super) async fn gather(core: &Arc<Core>, who_has: WhoHas) -> Vec<WireKey> {
                 let at = now();
                 core.with(|inner| {
                     for (key, value) in data {
-                        inner.state.placed(&key, value.nbytes(), at);
+                        inner.state.placed(&key, Made::of(&value), at);
                         inner.keep(key, value);
                     }
                 });

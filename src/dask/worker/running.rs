@@ -1,16 +1,19 @@
 //! A worker that has joined.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_channel::Receiver;
 use async_executor::Task;
+use futures_lite::FutureExt;
 
 use super::core::Core;
 use super::error::{Kind, WorkerError};
 use super::join::{Joined, Settings, join};
 use super::{fetch, heartbeat, leave, memory, metrics, serve, stream};
 use crate::dask::net::Io;
+use crate::error::{forget_if_it_panics, panic_text};
 
 /// A worker that has joined a scheduler; made by [`Worker::start`](super::Worker::start).
 ///
@@ -38,14 +41,14 @@ impl Running {
             match listener.serve(move |comm| serve::serve(served.clone(), comm)).await {}
         };
         let tasks = vec![
-            io.spawn(serve),
-            io.spawn(metrics::sample(core.clone())),
-            io.spawn(stream::listen(core.clone(), reader)),
-            io.spawn(stream::report(core.clone(), writer)),
-            io.spawn(stream::wake(core.clone())),
-            io.spawn(fetch::errands(core.clone(), outlets.errands)),
-            io.spawn(heartbeat::beat(core.clone(), interval)),
-            io.spawn(memory::watch(core.clone())),
+            io.spawn(guarded(&core, serve)),
+            io.spawn(guarded(&core, metrics::sample(core.clone()))),
+            io.spawn(guarded(&core, stream::listen(core.clone(), reader))),
+            io.spawn(guarded(&core, stream::report(core.clone(), writer))),
+            io.spawn(guarded(&core, stream::wake(core.clone()))),
+            io.spawn(guarded(&core, fetch::errands(core.clone(), outlets.errands))),
+            io.spawn(guarded(&core, heartbeat::beat(core.clone(), interval))),
+            io.spawn(guarded(&core, memory::watch(core.clone()))),
         ];
         log::info!("{}: joined {}", core.me.address, core.me.scheduler);
         Ok(Self { core, end: outlets.end, tasks, _io: io })
@@ -98,6 +101,20 @@ impl Running {
         self.end.close();
         self.core.stop();
         result
+    }
+}
+
+/// A worker without one of its parts would be one that never answers: it ends instead.
+fn guarded<P: Future<Output = ()> + Send>(
+    core: &Arc<Core>,
+    part: P,
+) -> impl Future<Output = ()> + Send + use<P> {
+    let core = core.clone();
+    async move {
+        if let Err(payload) = AssertUnwindSafe(part).catch_unwind().await {
+            core.finish(Err(Kind::Broken(panic_text(&*payload)).into()));
+            forget_if_it_panics(payload);
+        }
     }
 }
 

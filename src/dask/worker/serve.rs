@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::core::{Core, now};
 use super::fetch::{self, closed};
+use super::state::Made;
 use crate::dask::net::{Comm, NetError};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::worker::serve::{self, Ask, Request};
@@ -95,7 +96,7 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Outgoing {
             let at = now();
             core.with(|inner| {
                 for (key, value) in data {
-                    inner.state.placed(&key, value.nbytes(), at);
+                    inner.state.placed(&key, Made::of(&value), at);
                     inner.keep(key, value);
                 }
             });

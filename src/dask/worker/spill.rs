@@ -36,6 +36,13 @@ impl Directory {
         self.folder.path()
     }
 
+    /// Removes the folder now. What is written later fails.
+    pub(crate) fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(self.path()) {
+            log::debug!("{} stays: {error}", self.path().display());
+        }
+    }
+
     /// Writes a result to a file. Nothing is left of one that can't be written whole.
     pub(crate) fn write(&self, value: &Serialized) -> io::Result<Spilled> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

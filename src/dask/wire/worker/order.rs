@@ -53,6 +53,8 @@ pub struct Compute {
     pub sizes: Vec<(WireKey, u64)>,
     /// What to run, if it's ours.
     pub rust: Option<Rust>,
+    /// Why it can't be told what to run, though it's meant to be ours.
+    pub misread: Option<String>,
     /// What to run, as everybody gets it: a closed object.
     pub run_spec: Value,
     /// What it uses of what this worker has.
@@ -132,9 +134,20 @@ impl Order {
 impl Compute {
     fn read(mut operation: Map, stimulus: String) -> Result<Self, WireError> {
         let mut annotations = map(operation.take("annotations"));
+        let mut misread = None;
         let rust = match annotations.take(RUST) {
-            Value::Map(rust) => Some(Rust::read(rust)?),
-            _ => None,
+            Value::Map(rust) => match Rust::read(rust) {
+                Ok(rust) => Some(rust),
+                Err(error) => {
+                    misread = Some(error.to_string());
+                    None
+                }
+            },
+            Value::Nil => None,
+            _ => {
+                misread = Some("it isn't a dict".to_owned());
+                None
+            }
         };
         let run = operation.need("run_id")?.as_int();
         let priority = operation.take("priority");
@@ -148,6 +161,7 @@ impl Compute {
             who_has: read_who_has(map(operation.take("who_has")))?,
             sizes: sizes(operation.take("nbytes"))?,
             rust,
+            misread,
             run_spec: operation.take("run_spec"),
             resources: resources
                 .named()

@@ -22,7 +22,9 @@ use fetches::Fetches;
 pub(crate) use fetches::{Fetch, Landing};
 use ready::{Needs, Rank, Ready};
 
+use crate::dask::codec;
 use crate::dask::wire::WireKey;
+use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
 use crate::dask::wire::worker::report::{Span, Stolen};
 
@@ -78,7 +80,13 @@ pub(crate) struct Made {
 }
 
 impl Made {
+    /// Of this value.
+    pub(crate) fn of(value: &Serialized) -> Self {
+        Self { nbytes: value.nbytes(), is_partial: codec::is_partial(value) }
+    }
+
     /// One that is all it should be.
+    #[cfg(test)]
     pub(crate) fn whole(nbytes: u64) -> Self {
         Self { nbytes, is_partial: false }
     }
@@ -362,15 +370,18 @@ impl State {
             task.is_some_and(|task| task.rank.order == *order)
         };
         let mut is_needed = entry.waiters.iter().any(is_waiting);
+        // Each task has an order of its own.
+        let waiting: std::collections::HashSet<u64> =
+            entry.waiters.iter().map(|(_, order)| *order).collect();
         // Those that had it are found by looking at all, since it hardly ever happens.
         let had: Vec<_> = self
             .entries
             .iter()
             .filter_map(|(user, entry)| Some((user, entry.task.as_ref()?)))
-            .filter(|(user, task)| {
+            .filter(|(_, task)| {
                 !matches!(task.phase, Phase::Executing(_))
+                    && !waiting.contains(&task.rank.order)
                     && task.inputs.contains(key)
-                    && !self.entries[key].waiters.contains(&((*user).clone(), task.rank.order))
             })
             .map(|(user, task)| (user.clone(), task.rank.order))
             .collect();
@@ -479,10 +490,10 @@ impl State {
 
     /// A result has come from another worker. Whether it's wanted; if so, store it before doing anything else.
     #[must_use]
-    pub(crate) fn arrived(&mut self, flight: u64, key: &WireKey, nbytes: u64, at: f64) -> bool {
+    pub(crate) fn arrived(&mut self, flight: u64, key: &WireKey, made: Made, at: f64) -> bool {
         let is_wanted = self.fetches.arrived(flight, key);
         if is_wanted {
-            self.hold(key, Made::whole(nbytes), Span { start: at, stop: at });
+            self.hold(key, made, Span { start: at, stop: at });
             match self.actions.last_mut() {
                 Some(Action::Report(Report::Has(keys))) => keys.push(key.clone()),
                 _ => self.report(Report::Has(vec![key.clone()])),
@@ -497,11 +508,11 @@ impl State {
     }
 
     /// Somebody puts a result here, which takes the place of whatever is known of the key.
-    pub(crate) fn placed(&mut self, key: &WireKey, nbytes: u64, at: f64) {
+    pub(crate) fn placed(&mut self, key: &WireKey, made: Made, at: f64) {
         self.give_up(key, false);
         let flight = self.fetches.unwant(key, true);
         self.actions.extend(flight.map(Action::StopFetch));
-        self.hold(key, Made::whole(nbytes), Span { start: at, stop: at });
+        self.hold(key, made, Span { start: at, stop: at });
     }
 
     fn report(&mut self, report: Report) {

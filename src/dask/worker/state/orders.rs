@@ -1,10 +1,12 @@
 //! What the scheduler's orders do to the state.
 
+use std::collections::HashSet;
+
 use super::ready::Rank;
 use super::{Action, Ended, Entry, Failure, Held, Phase, Report, State, Task};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::WhoHas;
-use crate::dask::wire::worker::order::{Compute, Order};
+use crate::dask::wire::worker::order::{Compute, Order, Rust};
 use crate::dask::wire::worker::report::{Span, Stolen};
 
 const NOT_RUST: &str = "this is a Rust worker, which runs no Python functions: start workers of Python, too, and \
@@ -31,8 +33,9 @@ impl State {
         }
     }
 
-    fn compute(&mut self, order: Compute) {
-        let Compute { key, run, stimulus, .. } = order;
+    fn compute(&mut self, mut order: Compute) {
+        let key = order.key.clone();
+        let (run, stimulus) = (order.run, std::mem::take(&mut order.stimulus));
         let entry = self.entries.entry(key.clone()).or_default();
         if let Some(task) = &mut entry.task {
             (task.run, task.stimulus) = (run, stimulus);
@@ -45,11 +48,13 @@ impl State {
         if let Some(Held { made, took }) = entry.held {
             return self.report(Report::Finished { task, made, took });
         }
-        let (Some(work), false) = (order.rust, order.actor) else {
-            self.tidy(&key);
-            let failure = Failure { class: "RuntimeError", text: NOT_RUST.to_owned() };
-            let took = Span { start: 0.0, stop: 0.0 };
-            return self.report(Report::Erred { task, failure, took });
+        let work = match work_of(&mut order) {
+            Ok(work) => work,
+            Err(failure) => {
+                self.tidy(&key);
+                let took = Span { start: 0.0, stop: 0.0 };
+                return self.report(Report::Erred { task, failure, took });
+            }
         };
         self.next += 1;
         let rank = Rank { priority: order.priority, order: self.next };
@@ -90,10 +95,7 @@ impl State {
             entry.waiters.push((key.clone(), order));
             // What is being made here comes without asking.
             if entry.task.is_none() {
-                // The sizes come in the same order.
-                let size = sizes.get(at).filter(|(of, _)| of == input);
-                let size = size.or_else(|| sizes.iter().find(|(of, _)| of == input));
-                self.fetches.want(input, holders, size.map_or(0, |(_, size)| *size), false);
+                self.fetches.want(input, holders, size_at(sizes, at, input), false);
             }
         }
         missing
@@ -114,14 +116,11 @@ impl State {
 
     fn acquire(&mut self, who_has: &WhoHas, sizes: &[(WireKey, u64)]) {
         let mut here = Vec::new();
-        for (key, holders) in who_has {
+        for (at, (key, holders)) in who_has.iter().enumerate() {
             match self.entries.get(key) {
                 Some(entry) if entry.held.is_some() => here.push(key.clone()),
                 Some(entry) if entry.task.is_some() => {}
-                _ => {
-                    let size = sizes.iter().find(|(of, _)| of == key);
-                    self.fetches.want(key, holders, size.map_or(0, |(_, size)| *size), true);
-                }
+                _ => self.fetches.want(key, holders, size_at(sizes, at, key), true),
             }
         }
         if !here.is_empty() {
@@ -162,4 +161,30 @@ impl State {
         self.status.clone_from(&status);
         self.report(Report::Status { status, stimulus });
     }
+}
+
+/// What is to be run, if it can be.
+fn work_of(order: &mut Compute) -> Result<Rust, Failure> {
+    let wrong = |what: &str| {
+        let text = format!("its annotation `rust` can't be used: {what}");
+        Err(Failure { class: "TypeError", text })
+    };
+    if let Some(what) = &order.misread {
+        return wrong(what);
+    }
+    let (Some(work), false) = (order.rust.take(), order.actor) else {
+        return Err(Failure { class: "RuntimeError", text: NOT_RUST.to_owned() });
+    };
+    let known: HashSet<_> = order.who_has.iter().map(|(input, _)| input).collect();
+    match work.inputs.iter().find(|input| !known.contains(input)) {
+        Some(input) => {
+            wrong(&format!("`{input}` is among its `deps`, but the task doesn't depend on it"))
+        }
+        None => Ok(work),
+    }
+}
+
+/// How large it is. Sizes mostly come in the same order; if not, it doesn't matter much.
+fn size_at(sizes: &[(WireKey, u64)], at: usize, key: &WireKey) -> u64 {
+    sizes.get(at).filter(|(of, _)| of == key).map_or(0, |(_, size)| *size)
 }

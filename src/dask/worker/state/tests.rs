@@ -238,7 +238,7 @@ impl World {
                 let Some(flight) = pick(&self.flights, *which) else { return };
                 let asked = self.flights.remove(&flight).unwrap();
                 for key in asked.iter().take(*keys) {
-                    if self.state.arrived(flight, key, 1, 0.0) {
+                    if self.state.arrived(flight, key, Made::whole(1), 0.0) {
                         self.store.insert(key.clone());
                     }
                 }
@@ -250,7 +250,7 @@ impl World {
             Happens::Place(number) => {
                 let key = key(*number);
                 self.ordered.remove(&key);
-                self.state.placed(&key, 1, 0.0);
+                self.state.placed(&key, Made::whole(1), 0.0);
                 self.store.insert(key);
             }
             Happens::Full(is_full) => {
@@ -287,6 +287,7 @@ impl World {
             run_spec: Default::default(),
             resources: if gpu { vec![("gpu".to_owned(), 1.0)] } else { Vec::new() },
             actor: false,
+            misread: None,
             annotations: Default::default(),
         })));
     }
@@ -438,6 +439,7 @@ fn tasks_of_python_fail_and_say_why() {
         run_spec: Default::default(),
         resources: Vec::new(),
         actor: false,
+        misread: None,
         annotations: Default::default(),
     })));
     let actions = world.state.actions(Instant::now());
