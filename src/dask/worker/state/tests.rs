@@ -425,30 +425,38 @@ fn the_most_urgent_starts_first_and_what_lacks_a_resource_holds_up_nobody() {
 }
 
 #[test]
-fn tasks_of_python_fail_and_say_why() {
-    let mut world = World::new();
-    world.compute(1, &BTreeMap::new(), 0, false);
-    world.state.order(Order::Compute(Box::new(Compute {
-        key: key(2),
-        run: 7,
-        priority: Priority::default(),
-        stimulus: "s".to_owned(),
-        who_has: vec![(key(3), peers(&[1]))],
-        sizes: Vec::new(),
-        rust: None,
-        run_spec: Default::default(),
-        resources: Vec::new(),
-        actor: false,
-        misread: None,
-        annotations: Default::default(),
-    })));
-    let actions = world.state.actions(Instant::now());
-    let erred = actions.iter().find_map(|action| match action {
-        Action::Report(Report::Erred { task, failure, .. }) => Some((task, failure)),
-        _ => None,
-    });
-    let (task, failure) = erred.unwrap();
-    assert_eq!((task.run, &*task.stimulus), (7, "s"));
-    assert!(failure.text.contains("Rust worker"), "{failure:?}");
-    assert!(!actions.iter().any(|action| matches!(action, Action::Fetch(_))));
+fn tasks_that_cannot_run_here_fail_and_say_why() {
+    let rust = |input| Rust { inputs: vec![key(input)], ..Rust::default() };
+    let cases = [
+        (None, None, "Rust worker"),
+        (None, Some("`args` isn't bytes".to_owned()), "`args` isn't bytes"),
+        (Some(rust(4)), None, "`k-4` is among its `deps`"),
+    ];
+    for (rust, misread, text) in cases {
+        let mut world = World::new();
+        world.compute(1, &BTreeMap::new(), 0, false);
+        world.state.order(Order::Compute(Box::new(Compute {
+            key: key(2),
+            run: 7,
+            priority: Priority::default(),
+            stimulus: "s".to_owned(),
+            who_has: vec![(key(3), peers(&[1]))],
+            sizes: Vec::new(),
+            rust,
+            misread,
+            run_spec: Default::default(),
+            resources: Vec::new(),
+            actor: false,
+            annotations: Default::default(),
+        })));
+        let actions = world.state.actions(Instant::now());
+        let erred = actions.iter().find_map(|action| match action {
+            Action::Report(Report::Erred { task, failure, .. }) => Some((task, failure)),
+            _ => None,
+        });
+        let (task, failure) = erred.unwrap();
+        assert_eq!((task.run, &*task.stimulus), (7, "s"));
+        assert!(failure.text.contains(text), "{failure:?}");
+        assert!(!actions.iter().any(|action| matches!(action, Action::Fetch(_))));
+    }
 }
