@@ -28,7 +28,8 @@ SCHEDULER is an address such as tcp://10.0.0.1:8786, or tls://10.0.0.1:8786
   --memory-limit BYTES    such as 4GB, 512MiB or 1e9; results beyond are written to files
   --name NAME             what the scheduler and its pages call the worker
   --resource NAME=AMOUNT  something that tasks can ask for, such as gpu=1; may be repeated
-  --listen HOST:PORT      where others connect to; by default any port of all addresses
+  --listen HOST:PORT      where others connect to; by default any port of the address
+                          from which the scheduler is reached
   --announce HOST         the host that others are told to connect to
   --local-directory PATH  where results are written to
   --tls-ca FILE --tls-cert FILE --tls-key FILE

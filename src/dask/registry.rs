@@ -193,10 +193,14 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If the function wasn't added, or another one has the name.
+    /// If the function wasn't added, or another one has the name, or it begins with `*`.
     #[must_use]
     pub fn name<F>(mut self, _function: F, name: &str) -> Self {
         let path = type_name::<F>();
+        assert!(
+            !name.starts_with(MANY),
+            "`{path}` can't be called `{name}`: `{MANY}` stands for many calls"
+        );
         let before = self.wire_name(path);
         let functions = Arc::make_mut(&mut self.functions);
         let Some(function) = functions.remove(&*before) else {
