@@ -69,6 +69,8 @@ fn the_scheduler_is_stopped(setting: &Setting) -> Outcome {
     let client = cluster.client();
     let slow = client.submit(slowly, (600_000, 1));
     let never = client.submit(inc, &slow);
+    // Dask would keep for ever what it takes in while the one who sent it goes.
+    cluster.python("import time\nwhile not any(client.processing().values()): time.sleep(0.05)");
     cluster.scheduler.signal("STOP");
     lost(wait(slow));
     lost(wait(never));
