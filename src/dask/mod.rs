@@ -60,3 +60,6 @@ pub use failed::Failed;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;
 pub use worker::{Running, Worker, WorkerError};
+
+/// The resource that our workers have, one for each thread, and that keeps our functions off other workers.
+const RUST: &str = "rust";

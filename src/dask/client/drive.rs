@@ -2,8 +2,8 @@
 //! whether the scheduler is still there.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -16,6 +16,7 @@ use crate::dask::net::{Reader, Writer};
 use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
+use crate::engine::lock::Lock;
 
 /// How long to gather what is submitted next, after something was sent.
 const GATHERING: Duration = Duration::from_millis(2);
@@ -58,14 +59,14 @@ impl Core {
     }
 
     /// Reads what the scheduler says. Gives the error that ends that.
-    async fn read(&self, mut reader: Reader, heard: &Mutex<Instant>) -> String {
+    async fn read(&self, mut reader: Reader, heard: &Lock<Instant>) -> String {
         loop {
             let frames = match reader.receive().await {
                 Ok(Some(frames)) => frames,
                 Ok(None) => return "it closed the connection".to_owned(),
                 Err(error) => return error.to_string(),
             };
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *heard.lock() = Instant::now();
             let operations = unpack::operations(&frames);
             let events =
                 operations.and_then(|operations| operations.into_iter().map(Event::read).collect());
@@ -78,13 +79,13 @@ impl Core {
     }
 
     /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
-    async fn beat(&self, heard: &Mutex<Instant>) -> String {
+    async fn beat(&self, heard: &Lock<Instant>) -> String {
         loop {
             Timer::after(self.pace.heartbeat).await;
             self.lock().outbox.push(Op::Heartbeat);
             self.filled.notify(1);
             self.pool.sweep();
-            let since = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = *heard.lock();
             if since.elapsed() < self.pace.doubt {
                 continue;
             }
@@ -92,7 +93,7 @@ impl Core {
             if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
                 return error.to_string();
             }
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *heard.lock() = Instant::now();
         }
     }
 
@@ -217,7 +218,7 @@ impl Drop for End {
 /// What the thread does.
 pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
     let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
-    let heard = Mutex::new(Instant::now());
+    let heard = Lock::new(Instant::now());
     let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
     let repeat = async { match core.repeat().await {} };
     let pin = async { match core.keep_pinned().await {} };

@@ -1,7 +1,7 @@
 //! A task on the cluster, as the engine here sees it.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::many::Slice;
 use super::remote::{Failure, Remote};
@@ -9,6 +9,7 @@ use crate::attempt;
 use crate::dask::codec;
 use crate::dask::failed::Failed;
 use crate::engine::elsewhere::{Away, Tag};
+use crate::engine::lock::Lock;
 use crate::{Error, ErrorKind, Key, Portable, Retry};
 
 /// A task on the cluster whose values are of type `T`.
@@ -46,14 +47,14 @@ pub(super) enum What {
 pub(super) struct Later {
     key: Arc<str>,
     sent: OnceLock<Arc<Remote>>,
-    send: Mutex<Option<Sending>>,
+    send: Lock<Option<Sending>>,
 }
 
 type Sending = Box<dyn FnOnce() -> Arc<Remote> + Send>;
 
 impl Later {
     pub(super) fn new(key: Arc<str>, send: impl FnOnce() -> Arc<Remote> + Send + 'static) -> Self {
-        Self { key, sent: OnceLock::new(), send: Mutex::new(Some(Box::new(send))) }
+        Self { key, sent: OnceLock::new(), send: Lock::new(Some(Box::new(send))) }
     }
 
     /// What was sent.
@@ -64,7 +65,7 @@ impl Later {
     /// Sends it, if it wasn't.
     fn remote(&self) -> &Arc<Remote> {
         self.sent.get_or_init(|| {
-            let send = self.send.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let send = self.send.lock().take();
             match send {
                 Some(send) => send(),
                 None => unreachable!("it's sent once"),

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -19,6 +19,7 @@ use super::wishes::{Found, Job, Source, Wishes};
 use crate::dask::net::{NetError, Pool};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, CallError, Data};
+use crate::engine::lock::Lock;
 
 /// How many keys the scheduler is asked for at once.
 const QUESTION: usize = 4096;
@@ -30,7 +31,7 @@ const BUSY: Duration = Duration::from_millis(150);
 /// What is wanted here, and what is done for it.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    wishes: Mutex<Wishes>,
+    wishes: Lock<Wishes>,
     news: Event,
 }
 
@@ -46,7 +47,7 @@ impl Fetches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wishes.lock()
     }
 
     /// Does what is asked.

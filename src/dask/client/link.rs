@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
@@ -28,6 +28,7 @@ use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, failure};
+use crate::engine::lock::Lock;
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ pub(super) struct Core {
     pub(super) forms: Forms,
     pub(super) pace: Pace,
     pub(super) pool: Pool,
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Something waits to be said.
     pub(super) filled: Notice,
     /// Something is to run again.
@@ -129,7 +130,7 @@ impl Link {
             forms,
             pace,
             pool,
-            state: Mutex::default(),
+            state: Lock::default(),
             filled: Notice::new(),
             retries: Notice::new(),
             values: Notice::new(),
@@ -208,7 +209,7 @@ impl Inner {
 
 impl Core {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The task of this key: the one that is held, if it hasn't failed, or else a new one, which is begun.

@@ -6,7 +6,7 @@
 //! calls take long. So a call that fails may be made twice, as after the loss of a worker.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use super::link::Link;
 use super::remote::{Failure, Remote};
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::codec::{self, Items, Misfit};
+use crate::engine::lock::Lock;
 
 /// Fewer calls than this go one by one.
 pub(super) const FEW: usize = 16;
@@ -38,14 +39,14 @@ pub(super) struct Common {
 
 /// The functions whose calls were found to take long.
 #[derive(Default)]
-pub(super) struct Slow(Mutex<HashSet<Arc<str>>>);
+pub(super) struct Slow(Lock<HashSet<Arc<str>>>);
 
 /// One of the calls.
 pub(super) struct Slice {
     key: Arc<str>,
     args: Bytes,
     common: Arc<Common>,
-    seat: Mutex<Option<Seat>>,
+    seat: Lock<Option<Seat>>,
 }
 
 /// Where a call is made.
@@ -57,34 +58,25 @@ enum Seat {
     Alone(Arc<Remote>),
 }
 
-/// Where a result is, for those who take it as an input.
-pub(super) enum Place {
-    /// The result of the task with this key.
-    Whole(Arc<str>),
-    /// This item of that.
-    Item(Arc<str>, u32),
-}
+/// Where a result is, for those who take it as an input: the task that has it, and which item of that it is.
+pub(super) type Place = (Arc<str>, Option<u32>);
 
 struct Batch {
     remote: Arc<Remote>,
     /// Until it's known how many were done.
-    members: Mutex<Vec<Weak<Slice>>>,
+    members: Lock<Vec<Weak<Slice>>>,
     done: OnceLock<usize>,
     /// What was fetched; one fetch serves all.
-    items: Mutex<Option<Arc<Items>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    items: Lock<Option<Arc<Items>>>,
 }
 
 impl Slow {
     pub(super) fn has(&self, function: &str) -> bool {
-        lock(&self.0).contains(function)
+        self.0.lock().contains(function)
     }
 
     fn add(&self, function: &Arc<str>) {
-        lock(&self.0).insert(function.clone());
+        self.0.lock().insert(function.clone());
     }
 }
 
@@ -128,9 +120,9 @@ impl Common {
         let spec = Spec { key, call, annotations: self.annotations.clone() };
         let batch = Arc::new(Batch {
             remote: self.link.submit(spec),
-            members: Mutex::new(slices.iter().map(Arc::downgrade).collect()),
+            members: Lock::new(slices.iter().map(Arc::downgrade).collect()),
             done: OnceLock::new(),
-            items: Mutex::default(),
+            items: Lock::default(),
         });
         for (slice, at) in slices.iter().zip(0..) {
             slice.sit(Seat::In(batch.clone(), at));
@@ -141,7 +133,7 @@ impl Common {
 impl Slice {
     /// A call that will be sent.
     pub(super) fn new(key: Arc<str>, args: Bytes, common: Arc<Common>) -> Arc<Self> {
-        Arc::new(Self { key, args, common, seat: Mutex::default() })
+        Arc::new(Self { key, args, common, seat: Lock::default() })
     }
 
     fn send_alone(self: &Arc<Self>) {
@@ -161,12 +153,12 @@ impl Slice {
     }
 
     fn sit(&self, seat: Seat) {
-        let before = lock(&self.seat).replace(seat);
+        let before = self.seat.lock().replace(seat);
         drop(before);
     }
 
     fn seat(&self) -> Seat {
-        match &*lock(&self.seat) {
+        match &*self.seat.lock() {
             Some(seat) => seat.clone(),
             None => unreachable!("a call is sent before anybody can wait for it"),
         }
@@ -193,10 +185,10 @@ impl Slice {
     /// Where the result is, if the call has been made.
     pub(super) fn place(&self) -> Option<Place> {
         match self.seat() {
-            Seat::Alone(remote) => Some(Place::Whole(remote.key().clone())),
+            Seat::Alone(remote) => Some((remote.key().clone(), None)),
             Seat::In(batch, at) => {
                 let is_done = batch.done.get().is_some_and(|done| (at as usize) < *done);
-                is_done.then(|| Place::Item(batch.remote.key().clone(), at))
+                is_done.then(|| (batch.remote.key().clone(), Some(at)))
             }
         }
     }
@@ -222,7 +214,7 @@ impl Slice {
 
     /// Has the call made by itself, unless somebody has seen to that.
     fn leave(self: &Arc<Self>, batch: &Arc<Batch>) {
-        let mut seat = lock(&self.seat);
+        let mut seat = self.seat.lock();
         let is_there = matches!(&*seat, Some(Seat::In(of, _)) if Arc::ptr_eq(of, batch));
         let before = is_there.then(|| seat.replace(Seat::Alone(self.alone())));
         drop(seat);
@@ -242,7 +234,7 @@ impl Batch {
         if let Some(done) = self.done.get() {
             return Ok(*done);
         }
-        let all = lock(&self.members).len();
+        let all = self.members.lock().len();
         let mut is_slow = false;
         let done = match self.remote.ended().await {
             Ok(()) if !self.remote.is_partial() => all,
@@ -255,7 +247,7 @@ impl Batch {
             Err(Failure::Erred(_)) => 0,
             Err(other) => return Err(other),
         };
-        let mut members = lock(&self.members);
+        let mut members = self.members.lock();
         // The first to come does it.
         if self.done.get().is_none() {
             let left: Vec<_> = members.drain(..).skip(done).filter_map(|it| it.upgrade()).collect();
@@ -270,11 +262,11 @@ impl Batch {
     }
 
     async fn items(&self) -> Result<Result<Arc<Items>, Misfit>, Failure> {
-        if let Some(items) = &*lock(&self.items) {
+        if let Some(items) = &*self.items.lock() {
             return Ok(Ok(items.clone()));
         }
         let fetched = self.remote.fetch().await?;
-        let mut kept = lock(&self.items);
+        let mut kept = self.items.lock();
         if let Some(items) = &*kept {
             return Ok(Ok(items.clone()));
         }

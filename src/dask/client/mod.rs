@@ -332,7 +332,7 @@ fn ours(identity: &Map) -> impl Iterator<Item = &Map> {
 /// Whether a worker in an identity is ours.
 fn is_ours(worker: &Map) -> bool {
     let resources = worker.get("resources").and_then(Value::as_map);
-    resources.is_some_and(|resources| resources.get(verbs::RUST).is_some())
+    resources.is_some_and(|resources| resources.get(super::RUST).is_some())
 }
 
 impl Engine for Client {

@@ -1,16 +1,17 @@
 //! What is known of a task on the cluster.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use event_listener::Event;
 
 use super::remote::Failure;
 use crate::dask::wire::pickle::Exception;
+use crate::engine::lock::Lock;
 
 /// What is known of a task.
 #[derive(Debug)]
 pub(super) struct Record {
-    state: Mutex<State>,
+    state: Lock<State>,
     changed: Event,
 }
 
@@ -39,11 +40,11 @@ impl Record {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
         let state =
             State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
-        Self { state: Mutex::new(state), changed: Event::new() }
+        Self { state: Lock::new(state), changed: Event::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Changes it if the change says so, and wakes who waits.

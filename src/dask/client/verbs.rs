@@ -11,6 +11,7 @@ use super::python::{python_args, python_name};
 use super::remote::Remote;
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::{Client, Inner};
+use crate::dask::RUST;
 use crate::dask::codec::{self, Encoded, Encoder};
 use crate::engine::cell;
 use crate::engine::elsewhere::{self, Named};
@@ -18,9 +19,6 @@ use crate::engine::header::User;
 use crate::options::TaskOptions;
 use crate::portable::{Portable, PortableInputs};
 use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
-
-/// The resource that our workers have, one for each thread, and that keeps our functions off other workers.
-pub(super) const RUST: &str = "rust";
 
 /// What is to be run: by its name on the wire, which for Python is a path.
 #[derive(Clone)]
@@ -51,14 +49,11 @@ enum Source {
 
 impl Source {
     /// What it's called on the cluster, and which item of that it is; none if that isn't known yet.
-    fn place(&self) -> Option<(Arc<str>, Option<u32>)> {
+    fn place(&self) -> Option<Place> {
         match self {
             Self::Task(remote) => Some((remote.key().clone(), None)),
             Self::Later(later) => later.sent().map(|remote| (remote.key().clone(), None)),
-            Self::Slice(slice) => slice.place().map(|place| match place {
-                Place::Whole(key) => (key, None),
-                Place::Item(key, at) => (key, Some(at)),
-            }),
+            Self::Slice(slice) => slice.place(),
             Self::Gone(_) => None,
         }
     }

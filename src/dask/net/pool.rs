@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{Address, Comm, NetError, Tls};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::value::Value;
+use crate::engine::lock::Lock;
 
 /// How many connections wait for their next call, for one address and for all.
 const IDLE_EACH: usize = 8;
@@ -25,7 +26,7 @@ pub(crate) struct Pool {
 struct Shared {
     tls: Option<Tls>,
     timeout: Duration,
-    idle: Mutex<Idle>,
+    idle: Lock<Idle>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +41,7 @@ struct Idle {
 impl Pool {
     /// Without connections. Making one may take so long, and no longer than a byte of its first call may take.
     pub(crate) fn new(tls: Option<Tls>, timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { tls, timeout, idle: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { tls, timeout, idle: Lock::default() }) }
     }
 
     /// Calls who listens at an address. No byte may take longer than `timeout`.
@@ -123,7 +124,7 @@ impl Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 }
 

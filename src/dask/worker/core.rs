@@ -3,7 +3,7 @@
 //! Whoever has news takes the lock, tells the state, and carries out what that wants, all before anybody else
 //! learns of anything. Under the lock nothing waits and no user code runs: it's dropped, and sent, afterwards.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_channel::{Receiver, Sender};
@@ -23,6 +23,7 @@ use crate::dask::wire::pack::Batch;
 use crate::dask::wire::value::Map;
 use crate::dask::wire::worker::order::Order;
 use crate::dask::wire::worker::report::{self, Run, Span};
+use crate::engine::lock::Lock;
 use crate::{Client, Handle};
 
 /// What isn't said otherwise is told to the scheduler with this stimulus.
@@ -40,9 +41,9 @@ pub(super) struct Core {
     pub(super) samples: Samples,
     pub(super) member: Member,
     pub(super) limits: Limits,
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     /// When the scheduler was last sent a heartbeat that it answered, and how long it wants to have none.
-    heard: Mutex<(Instant, Duration)>,
+    heard: Lock<(Instant, Duration)>,
     /// There's something for the scheduler.
     pub(super) outgoing: Event,
     /// There's another time to wake up at.
@@ -134,7 +135,7 @@ impl Core {
         let limits = Limits::of(memory_limit);
         let engine = Client::builder().name("ensue-worker").workers(threads).build();
         let most_bytes = (memory_limit / 10).max(100 << 20);
-        let inner = Mutex::new(Inner {
+        let inner = Lock::new(Inner {
             state: State::new(&me.address, threads, resources, most_bytes),
             store: Store::default(),
             outbox: Batch::new(),
@@ -154,7 +155,7 @@ impl Core {
             member: Member::new(),
             limits,
             inner,
-            heard: Mutex::new((Instant::now(), Duration::ZERO)),
+            heard: Lock::new((Instant::now(), Duration::ZERO)),
             outgoing: Event::new(),
             due: Event::new(),
             crowded: Event::new(),
@@ -166,7 +167,7 @@ impl Core {
 
     /// For a look that changes nothing.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Tells news, and does what has become necessary.
@@ -244,12 +245,12 @@ impl Core {
 
     /// The scheduler has answered what it was told then, and wants to hear nothing for so long.
     pub(super) fn hear(&self, at: Instant, interval: Duration) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (at, interval);
+        *self.heard.lock() = (at, interval);
     }
 
     /// How long it has answered nothing, beyond what it wants.
     pub(super) fn silence(&self) -> Duration {
-        let (heard, interval) = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (heard, interval) = *self.heard.lock();
         heard.elapsed().saturating_sub(interval)
     }
 

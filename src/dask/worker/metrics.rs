@@ -1,7 +1,7 @@
 //! How the machine and the process are, sampled off the thread that talks.
 
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -13,6 +13,7 @@ use sysinfo::{
 
 use super::core::Core;
 use crate::dask::wire::worker::register::Flow;
+use crate::engine::lock::Lock;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a look at the sockets is put off to see how late it comes.
@@ -39,11 +40,11 @@ pub(super) struct Sample {
 
 /// The last sample, for whoever needs it.
 #[derive(Debug, Default)]
-pub(super) struct Samples(Mutex<Sample>);
+pub(super) struct Samples(Lock<Sample>);
 
 impl Samples {
     fn lock(&self) -> MutexGuard<'_, Sample> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn last(&self) -> Sample {
@@ -136,18 +137,18 @@ pub(super) fn machine_memory() -> u64 {
 /// How many bytes each worker of a process holds: one process may have several, and what it takes of the memory
 /// is to be counted once.
 #[derive(Debug)]
-struct Workers(Mutex<Slab<u64>>);
+struct Workers(Lock<Slab<u64>>);
 
 /// Of this process.
 static WORKERS: Workers = Workers::new();
 
 impl Workers {
     const fn new() -> Self {
-        Self(Mutex::new(Slab::new()))
+        Self(Lock::new(Slab::new()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn join(&'static self) -> Member {

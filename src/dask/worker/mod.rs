@@ -38,11 +38,9 @@ pub use running::Running;
 
 use self::error::Kind;
 use self::join::Settings;
+use super::RUST;
 use super::net::Tls;
 use super::registry::Registry;
-
-/// What tasks of ours ask for, so that no worker in Python gets one.
-const RUST: &str = "rust";
 
 /// A worker for Dask's scheduler that runs Rust functions, in this process.
 ///

@@ -1,10 +1,11 @@
 //! How much goes between workers, and how fast.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use crate::dask::wire::worker::register::Transfers;
+use crate::engine::lock::Lock;
 
 /// A transfer of fewer bytes says nothing of how fast larger ones are.
 const TELLING: u64 = 1 << 20;
@@ -13,7 +14,7 @@ const GUESS: f64 = 100e6;
 
 /// How much goes in and out, and how fast it came.
 #[derive(Debug)]
-pub(super) struct Traffic(Mutex<Counts>);
+pub(super) struct Traffic(Lock<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -26,7 +27,7 @@ struct Counts {
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self(Mutex::new(Counts {
+        Self(Lock::new(Counts {
             incoming: Transfers::default(),
             outgoing: Transfers::default(),
             bandwidth: GUESS,
@@ -51,7 +52,7 @@ pub(super) struct Outgoing<'a> {
 
 impl Traffic {
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Something has come.
