@@ -12,9 +12,9 @@ impl Client {
     /// Begins to record what happens to tasks, for whoever looks later: [`stats`](Client::stats) and the other
     /// views. They begin by themselves when first asked, but then what was before is not known.
     ///
-    /// It costs some nanoseconds a task, and about 100 for those that are watched in detail, which are up to
-    /// 20,000 new ones a second. What is kept is bounded, too: up to 100,000 tasks. There's no way back. Calling it
-    /// again does nothing.
+    /// It costs some nanoseconds a task, and a microsecond or two for those that are watched in detail, which are
+    /// up to 20,000 new ones a second: 2 to 4 % of a core. What is kept is bounded, too: up to 100,000 tasks.
+    /// There's no way back. Calling it again does nothing.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -114,7 +114,7 @@ impl Client {
     /// What happens to the client's tasks from now on, as a stream.
     ///
     /// While nobody listens it costs nothing. The client begins to [`observe`](Client::observe), and while the
-    /// stream is there it watches all tasks.
+    /// stream is there it watches all tasks, at a microsecond or two each.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
