@@ -336,7 +336,8 @@ impl Client {
     ///
     /// Spawn it as often as you like on a runtime of your own, and tasks use that runtime's I/O and timers.
     /// It resolves when the client is closed and has nothing left to do, and doesn't keep the client alive.
-    /// Dropping it between polls loses no task.
+    /// Dropping it between polls loses no task. In one poll it runs up to 64 tasks, for some 100 µs or until the one
+    /// in hand gives way, and then lets the runtime run others.
     ///
     /// ```
     /// use ensue::Client;
