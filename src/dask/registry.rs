@@ -20,6 +20,9 @@ use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
 /// How long calls of a batch go on without letting others run.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// What a closure is in the path of a type, and the body of an async function.
+const CLOSURE: &str = "{{closure}}";
+
 /// Functions that can be called from other machines, by name.
 ///
 /// Client and workers are given the same ones, usually by being the same program. A function's name is its path, so
@@ -77,7 +80,8 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If it's a closure, which has no name of its own. One that captures something doesn't compile:
+    /// If it's a closure, which has no name of its own, or an `fn` within the body of a closure or of an async
+    /// function, whose path may be that of another one. A closure that captures something doesn't compile:
     ///
     /// ```compile_fail,E0080
     /// let x = 3;
@@ -173,10 +177,11 @@ impl Registry {
         }
         let name = type_name::<F>();
         assert!(
-            !name.contains("{{closure}}"),
+            !is_closure(name),
             "`{name}` is a closure, which other machines can't call by name: write an `fn` with its \
              body, and add that"
         );
+        assert!(!name.contains(CLOSURE), "{}", hidden(name));
         let name = self.names.get(name).cloned().unwrap_or_else(|| name.into());
         Arc::make_mut(&mut self.functions).insert(name, Arc::new(function));
         self
@@ -236,7 +241,9 @@ impl Registry {
         if self.functions.contains_key(&name) {
             return Ok(name);
         }
-        let text = if size_of::<F>() > 0 || path.contains("{{closure}}") {
+        let text = if size_of::<F>() == 0 && path.contains(CLOSURE) && !is_closure(path) {
+            hidden(path)
+        } else if size_of::<F>() > 0 || path.contains(CLOSURE) {
             format!(
                 "`{path}` can't be called on other machines, since it isn't an `fn` with a name that \
                  captures nothing: write one, and add it to the registry"
@@ -264,6 +271,19 @@ impl Registry {
             None => Err(Problem::new(ProblemKind::Unregistered, unregistered(name))),
         }
     }
+}
+
+/// Whether it's the path of a closure itself, or of an async one.
+fn is_closure(path: &str) -> bool {
+    path.ends_with(CLOSURE)
+}
+
+/// What is said of a function that is within a closure or an async body, or is generic over one.
+fn hidden(path: &str) -> String {
+    format!(
+        "`{path}` can't be called on other machines, since its path, which has a closure or the body of an \
+         async function in it, may be that of another one, too: move it out, to the level of a module"
+    )
 }
 
 fn unregistered(name: &str) -> String {

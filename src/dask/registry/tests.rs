@@ -206,3 +206,28 @@ fn the_client_learns_what_it_may_call() {
 fn closures_are_refused() {
     let _ = Registry::new().add_blocking(|x: u64| x + 1);
 }
+
+/// What is said of a function that is written in the body of an async one.
+fn within() -> (String, String) {
+    let said = async {
+        async fn inner(x: u64) -> u64 {
+            x
+        }
+        fn refused<F>(registry: &Registry, _: F) -> String {
+            registry.name_of::<F>().unwrap_err().text
+        }
+        let by_client = refused(&Registry::new(), inner);
+        let panic = std::panic::catch_unwind(|| Registry::new().add(inner)).unwrap_err();
+        (by_client, crate::error::panic_text(&*panic))
+    };
+    futures_lite::future::block_on(said)
+}
+
+#[test]
+fn a_function_within_an_async_body_is_told_to_move_out() {
+    let (by_client, by_registry) = within();
+    for text in [by_client, by_registry] {
+        assert!(text.contains("::inner`") && text.contains("move it out"), "{text}");
+        assert!(!text.contains("is a closure"), "{text}");
+    }
+}
