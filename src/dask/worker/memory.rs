@@ -88,7 +88,7 @@ pub(super) async fn watch(core: Arc<Core>) {
                 Ok(false) => respite = Some(Instant::now() + LOOK),
                 Err(error) => {
                     if !has_failed {
-                        let folder = core.directory.path().display();
+                        let folder = core.directory.within().display();
                         log::error!(
                             "{}: results stay in memory, since they can't be written to {folder}: {error}",
                             core.me.address

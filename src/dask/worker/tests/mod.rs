@@ -307,6 +307,44 @@ fn results_go_to_files_and_come_back() {
 }
 
 #[test]
+fn a_folder_is_made_when_it_is_needed_and_goes_with_the_worker() {
+    let within = tempfile::tempdir().unwrap();
+    let folders = || std::fs::read_dir(within.path()).unwrap().count();
+    let scheduler = Scheduler::start(Mood::Kind);
+    let spilling = || {
+        let limited = worker().memory_limit(10_000_000).local_directory(within.path());
+        let (running, mut stream) = join(&scheduler, limited);
+        stream.compute(&Order::new("inc-1", INC).args([1]));
+        stream.finished("inc-1");
+        assert_eq!(folders(), 0);
+        for number in 0..10 {
+            let key = format!("zeros-{number}");
+            stream.compute(&Order::new(&key, ZEROS).args([1_000_000]));
+            stream.finished(&key);
+        }
+        eventually("spilling", || running.core().lock().store.sizes().disk > 2_000_000);
+        assert_eq!(folders(), 1);
+        (running, stream)
+    };
+    // It's gone as soon as the worker is, whoever still holds on to it.
+    let (running, stream) = spilling();
+    stream.order(&[("op", &"close"), ("reason", &"a test")]);
+    block_on(running.ended()).unwrap();
+    assert_eq!(folders(), 0);
+    let (running, stream) = spilling();
+    thread::scope(|scope| {
+        let leave = scope.spawn(|| block_on(running.leave()));
+        scheduler.called("retire_workers");
+        stream.order(&[("op", &"close"), ("reason", &"retired")]);
+        leave.join().unwrap().unwrap();
+    });
+    assert_eq!(folders(), 0);
+    let (running, _stream) = spilling();
+    drop(running);
+    assert_eq!(folders(), 0);
+}
+
+#[test]
 fn a_worker_leaves_when_it_is_told_to() {
     let scheduler = Scheduler::start(Mood::Kind);
     let (running, mut stream) = join(&scheduler, worker());
