@@ -458,7 +458,7 @@ impl State {
     }
 
     /// Forgets results and tasks.
-    pub(crate) fn free(&mut self, keys: &[WireKey]) {
+    fn free(&mut self, keys: &[WireKey]) {
         // The tasks first: what they take may be among the results.
         for key in keys {
             self.give_up(key, false);
@@ -507,12 +507,34 @@ impl State {
         self.fetches.landed(flight, landing, now);
     }
 
-    /// Somebody puts a result here, which takes the place of whatever is known of the key.
+    /// Somebody puts a result here, which takes the place of whatever is known of the key. If it was to be made here,
+    /// it's as good as made, and the scheduler, who waits for it, is told so.
     pub(crate) fn placed(&mut self, key: &WireKey, made: Made, at: f64) {
+        let task = self.entries.get(key).and_then(|entry| entry.task.as_ref());
+        let task = task.map(|task| Ended {
+            key: key.clone(),
+            run: task.run,
+            stimulus: task.stimulus.clone(),
+        });
         self.give_up(key, false);
         let flight = self.fetches.unwant(key, true);
         self.actions.extend(flight.map(Action::StopFetch));
-        self.hold(key, made, Span { start: at, stop: at });
+        let took = Span { start: at, stop: at };
+        self.hold(key, made, took);
+        if let Some(task) = task {
+            self.report(Report::Finished { task, made, took });
+        }
+    }
+
+    /// Somebody who doesn't order tasks wants results to go. One that was ordered here meanwhile is still to be
+    /// made: the scheduler waits for it.
+    pub(crate) fn drop_results(&mut self, keys: &[WireKey]) {
+        for key in keys {
+            if self.drop_result(key) {
+                self.rewant(key);
+                self.tidy(key);
+            }
+        }
     }
 
     fn report(&mut self, report: Report) {

@@ -84,6 +84,7 @@ struct World {
 enum Happens {
     Compute { key: u8, inputs: Vec<(u8, Vec<u8>)>, priority: i8, gpu: bool },
     Free(Vec<u8>),
+    DropResults(Vec<u8>),
     RemoveReplicas(Vec<u8>),
     Acquire(Vec<(u8, Vec<u8>)>),
     Steal(u8),
@@ -110,6 +111,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         6 => (key(), with_peers(), any::<i8>(), any::<bool>())
             .prop_map(|(key, inputs, priority, gpu)| Happens::Compute { key, inputs, priority, gpu }),
         2 => keys().prop_map(Happens::Free),
+        1 => keys().prop_map(Happens::DropResults),
         1 => keys().prop_map(Happens::RemoveReplicas),
         1 => with_peers().prop_map(Happens::Acquire),
         2 => key().prop_map(Happens::Steal),
@@ -175,6 +177,10 @@ impl World {
                     self.ordered.remove(key);
                 });
                 self.state.order(Order::Free { keys, stimulus });
+            }
+            Happens::DropResults(numbers) => {
+                let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+                self.state.drop_results(&keys);
             }
             Happens::RemoveReplicas(numbers) => {
                 let keys = numbers.iter().map(|number| key(*number)).collect();
@@ -249,7 +255,6 @@ impl World {
             }
             Happens::Place(number) => {
                 let key = key(*number);
-                self.ordered.remove(&key);
                 self.state.placed(&key, Made::whole(1), 0.0);
                 self.store.insert(key);
             }
@@ -335,6 +340,10 @@ impl World {
             }
         }
         self.state.check();
+        // The scheduler waits for these, so each is still to be done, and none besides.
+        let tasks = self.state.entries.iter().filter(|(_, entry)| entry.task.is_some());
+        let tasks: BTreeSet<_> = tasks.map(|(key, _)| key).collect();
+        assert_eq!(tasks, self.ordered.keys().collect());
         let held: BTreeSet<_> = self.state.held().cloned().collect();
         assert_eq!(held, self.store);
     }
@@ -398,6 +407,26 @@ proptest! {
         let mut world = World::new();
         all.iter().for_each(|what| world.happen(what));
         world.settle();
+    }
+}
+
+#[test]
+fn what_is_put_here_ends_the_task_that_would_make_it() {
+    for has_begun in [false, true] {
+        let mut world = World::new();
+        world.state.set_full(!has_begun);
+        world.compute(1, &BTreeMap::new(), 0, false);
+        world.act();
+        assert_eq!(world.state.executing().count(), usize::from(has_begun));
+        world.state.placed(&key(1), Made::whole(5), 3.0);
+        world.store.insert(key(1));
+        let finished: Vec<_> = world.state.actions(world.now);
+        let [.., Action::Report(Report::Finished { task, made, took })] = &*finished else {
+            panic!("{finished:?}");
+        };
+        assert_eq!((&task.key, task.run, *made), (&key(1), 1, Made::whole(5)));
+        assert_eq!((took.start, took.stop), (3.0, 3.0));
+        assert_eq!(finished.len(), 1 + usize::from(has_begun));
     }
 }
 

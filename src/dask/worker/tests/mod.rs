@@ -266,6 +266,37 @@ fn results_are_put_here_and_listed() {
 }
 
 #[test]
+fn the_scheduler_is_never_left_waiting_for_what_others_put_here_or_take_away() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, mut stream) = join(&scheduler, worker());
+    let put = |key: &str| {
+        let data = [(WireKey::from(key), Serialized::bytes("payload".into()))];
+        ask(running.address(), call::update_data(&data));
+        fetch(running.address(), key).is_some_and(|value| value == data[0].1)
+    };
+    let forever = Order::new("forever-1", FOREVER).args([4001]);
+    stream.compute(&Order { run: 5, ..forever.clone() });
+    eventually("starting", || super::tests::running().contains(&4001));
+    assert!(put("forever-1"));
+    assert_eq!(stream.finished("forever-1").get("run_id"), Some(&5.into()));
+    eventually("dropping", || !super::tests::running().contains(&4001));
+
+    let free = |key: &str| {
+        ask(running.address(), call::request("free_keys", &[("keys", &[key])]));
+    };
+    free("forever-1");
+    assert!(fetch(running.address(), "forever-1").is_none());
+    stream.compute(&Order { run: 6, ..forever });
+    eventually("starting", || super::tests::running().contains(&4001));
+    free("forever-1");
+    stream.compute(&Order::new("inc-1", INC).args([1]));
+    stream.finished("inc-1");
+    assert!(super::tests::running().contains(&4001));
+    assert!(put("forever-1"));
+    assert_eq!(stream.finished("forever-1").get("run_id"), Some(&6.into()));
+}
+
+#[test]
 fn results_go_to_files_and_come_back() {
     let scheduler = Scheduler::start(Mood::Kind);
     let folder = tempfile::tempdir().unwrap();
