@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch};
+use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch, within};
 
 use super::*;
 use crate::dask::wire::serialized::{Content, Serialized};
@@ -412,6 +412,35 @@ fn a_worker_that_wants_to_leave_is_retired() {
     assert_eq!(call.get("workers").unwrap().texts(), [stream.address()]);
     stream.order(&[("op", &"close"), ("reason", &"retired")]);
     leave.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_worker_of_which_a_part_breaks_ends_and_says_why() {
+    /// It panics again when it's dropped.
+    struct Twice;
+    impl Drop for Twice {
+        fn drop(&mut self) {
+            panic!("and again");
+        }
+    }
+    let scheduler = Scheduler::start(Mood::Kind);
+    let text: fn() = || panic!("oh no");
+    let odd: fn() = || std::panic::panic_any(Twice);
+    for (break_it, why) in [(text, "oh no"), (odd, "a panic without a message")] {
+        let (mut running, mut stream) = join(&scheduler, worker());
+        stream.compute(&Order::new("forever-1", FOREVER).args([5001]));
+        eventually("starting", || super::tests::running().contains(&5001));
+        running.add(async move {
+            futures_lite::future::yield_now().await;
+            break_it();
+        });
+        let error = block_on(within(running.ended())).unwrap_err();
+        assert_eq!(error.to_string(), format!("the worker has a defect, and ends: {why}"));
+        assert!(!(error.is_refused() || error.is_forgotten() || error.is_scheduler_gone()));
+        eventually("dropping", || !super::tests::running().contains(&5001));
+        drop(running);
+        stream.ended();
+    }
 }
 
 #[test]

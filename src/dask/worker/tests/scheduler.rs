@@ -97,7 +97,7 @@ impl Scheduler {
     }
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
     let late = async {
         Timer::after(PATIENCE).await;
         panic!("it takes too long")
