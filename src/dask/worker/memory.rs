@@ -29,6 +29,8 @@ impl Core {
                         let before = inner.store.unspill(key, &file, kept);
                         inner.discard(before);
                     }
+                    // If this is the last to know of the file, it goes with it.
+                    inner.discard(Some(Value::Disk(file)));
                 });
                 Some(value)
             }

@@ -2,9 +2,11 @@
 //!
 //! [`state`] decides what is to be done, without sockets or threads; [`core`] does it. Around these: a stream
 //! with the scheduler's orders ([`stream`]), getting results from other workers ([`fetch`]), giving them
-//! ([`serve`]), running tasks on the engine ([`execute`]), [`heartbeat`]s, and keeping [`memory`] free.
+//! ([`serve`]), running tasks on the engine ([`execute`]), [`heartbeat`]s, and keeping [`memory`] free, with what
+//! belongs to it: files ([`spill`]), taking away those of workers that were killed, and [`disposal`].
 
 mod core;
+mod disposal;
 mod error;
 mod execute;
 mod fetch;

@@ -12,7 +12,7 @@ use futures_lite::future::Boxed;
 use super::core::Core;
 use super::error::{Kind, WorkerError};
 use super::join::{Joined, Settings, join};
-use super::{fetch, heartbeat, leave, memory, metrics, serve, stream};
+use super::{disposal, fetch, heartbeat, leave, memory, metrics, serve, stream};
 use crate::dask::net::Io;
 use crate::error::{forget_if_it_panics, panic_text};
 
@@ -41,7 +41,8 @@ impl Running {
         let serve = async move {
             match listener.serve(move |comm| serve::serve(served.clone(), comm)).await {}
         };
-        let parts: [Boxed<()>; 8] = [
+        let [memory, files] = outlets.dropped;
+        let parts: [Boxed<()>; 10] = [
             Box::pin(serve),
             Box::pin(metrics::sample(core.clone())),
             Box::pin(stream::listen(core.clone(), reader)),
@@ -50,6 +51,8 @@ impl Running {
             Box::pin(fetch::errands(core.clone(), outlets.errands)),
             Box::pin(heartbeat::beat(core.clone(), interval)),
             Box::pin(memory::watch(core.clone())),
+            Box::pin(disposal::dispose(memory)),
+            Box::pin(disposal::dispose(files)),
         ];
         let tasks = parts.into_iter().map(|part| io.spawn(guarded(core.clone(), part))).collect();
         log::info!("{}: joined {}", core.me.address, core.me.scheduler);

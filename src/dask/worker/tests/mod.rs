@@ -3,6 +3,7 @@
 mod scheduler;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -335,6 +336,47 @@ fn results_go_to_files_and_come_back() {
     }
     drop(running);
     assert!(!own.exists());
+}
+
+#[test]
+fn heartbeats_do_not_wait_for_what_takes_long_to_drop() {
+    /// As much memory, or a file on such a disk.
+    struct Slow(Vec<u8>);
+    impl AsRef<[u8]> for Slow {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    static MAY_BE_DROPPED: AtomicBool = AtomicBool::new(false);
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let begin = Instant::now();
+            while !MAY_BE_DROPPED.load(Ordering::Relaxed) && begin.elapsed() < scheduler::PATIENCE {
+                thread::sleep(Duration::from_millis(5));
+            }
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    running.core().with(|inner| {
+        for key in ["slow-1", "slow-2"] {
+            let value = Serialized::bytes(Bytes::from_owner(Slow(vec![0; 2 << 20])));
+            inner.state.placed(&key.into(), state::Made::of(&value), 0.0);
+            inner.keep(key.into(), value);
+        }
+    });
+    stream.about("free-keys", &["slow-1", "slow-2"]);
+    eventually("freeing", || running.core().lock().store.sizes().memory == 0);
+    scheduler.forget_calls();
+    for _ in 0..5 {
+        scheduler.called("heartbeat_worker");
+    }
+    assert_eq!(ask(running.address(), call::ping()), Value::Bin("pong".into()));
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0);
+    MAY_BE_DROPPED.store(true, Ordering::Relaxed);
+    eventually("dropping", || DROPPED.load(Ordering::Relaxed) == 2);
 }
 
 #[test]

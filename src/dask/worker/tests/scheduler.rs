@@ -85,6 +85,11 @@ impl Scheduler {
         }
     }
 
+    /// From now on only later calls count.
+    pub(super) fn forget_calls(&self) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Whether there was a call of this name.
     pub(super) fn was_called(&self, op: &str) -> bool {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
