@@ -430,6 +430,39 @@ fn what_is_put_here_ends_the_task_that_would_make_it() {
     }
 }
 
+/// A result of 40 MB is here, and a task that takes it has been ordered.
+fn with_a_large_input() -> World {
+    let mut world = World::new();
+    world.state.placed(&key(1), Made::whole(40 << 20), 0.0);
+    world.store.insert(key(1));
+    world.compute(2, &BTreeMap::from([(1, vec![0])]), 0, false);
+    world
+}
+
+#[test]
+fn the_size_of_what_is_to_be_got_again_is_known() {
+    type Lose = fn(&mut World);
+    let lost: Lose = |world| world.state.lost(&key(1));
+    let freed: Lose = |world| {
+        world.state.order(Order::Free { keys: vec![key(1)], stimulus: String::new() });
+    };
+    let dropped: Lose = |world| world.state.drop_results(&[key(1)]);
+    let unreadable: Lose = |world| {
+        world.act();
+        let (attempt, (_, work)) = world.running.pop_first().unwrap();
+        world.state.lost_inputs(attempt, work, &[key(1)]);
+    };
+    for lose in [lost, freed, dropped, unreadable] {
+        let mut world = with_a_large_input();
+        lose(&mut world);
+        world.act();
+        assert!(world.store.is_empty());
+        world.happen(&Happens::WhoHas(vec![0]));
+        let counts = world.state.counts();
+        assert_eq!((counts.flights, counts.flying_bytes), (1, 40 << 20));
+    }
+}
+
 fn started(state: &mut State) -> Vec<String> {
     let actions = state.actions(Instant::now());
     let start = |action| match action {
