@@ -289,11 +289,9 @@ impl World {
             sizes: inputs.iter().map(|(key, _)| (key.clone(), 1 << 20)).collect(),
             who_has: inputs,
             rust: Some(rust),
-            run_spec: Default::default(),
             resources: if gpu { vec![("gpu".to_owned(), 1.0)] } else { Vec::new() },
             actor: false,
             misread: None,
-            annotations: Default::default(),
         })));
     }
 
@@ -506,10 +504,8 @@ fn tasks_that_cannot_run_here_fail_and_say_why() {
             sizes: Vec::new(),
             rust,
             misread,
-            run_spec: Default::default(),
             resources: Vec::new(),
             actor: false,
-            annotations: Default::default(),
         })));
         let actions = world.state.actions(Instant::now());
         let erred = actions.iter().find_map(|action| match action {

@@ -180,7 +180,7 @@ async fn stream(comm: Comm, registration: Map, streams: Sender<Stream>) {
     };
     let receive = async {
         while let Ok(Some(frames)) = reader.receive().await {
-            for report in unpack::operations(&frames).unwrap() {
+            for report in unpack::operations(&frames, Ok).unwrap() {
                 let _ = to_test.send(report).await;
             }
         }
