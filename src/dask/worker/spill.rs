@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 #[cfg(target_os = "linux")]
 use super::leftovers;
+use crate::dask::folder;
 use crate::dask::wire::serialized::Serialized;
 use crate::engine::lock::Lock;
 
@@ -121,12 +122,7 @@ impl Directory {
 
 impl Folder {
     fn create(within: &Path) -> io::Result<Self> {
-        let mut options = tempfile::Builder::new();
-        options.prefix(PREFIX);
-        // Results are nobody else's business, wherever they lie.
-        #[cfg(unix)]
-        options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        let folder = options.tempdir_in(within)?;
+        let folder = folder::private(PREFIX, within)?;
         #[cfg(target_os = "linux")]
         let _mark = leftovers::mark(folder.path());
         Ok(Self {
@@ -279,17 +275,6 @@ mod tests {
         });
         assert_eq!(was_removed, cfg!(target_os = "linux"));
         assert_eq!(file.read().unwrap(), value);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nobody_else_can_read_what_is_written() {
-        use std::os::unix::fs::PermissionsExt;
-        let within = tempfile::tempdir().unwrap();
-        let directory = Directory::new(within.path()).unwrap();
-        let _file = directory.write(&Serialized::bytes(Bytes::new())).unwrap();
-        let folder = directory.folder().unwrap();
-        assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
