@@ -146,17 +146,22 @@ fn a_batch_lets_others_run_and_ends_when_it_takes_long() {
         x
     }
     let registry = Registry::new().add(slow);
-    let work = registry.work(&format!("*{}", name(slow)), args(&vec![(1_u8,); 1000]), vec![]);
-    let Ok(Work::Async(mut work)) = work else { panic!("not async") };
-    let mut polls = 1;
-    let result = loop {
-        match block_on(poll_once(&mut work)) {
-            Some(result) => break result.unwrap(),
-            None => polls += 1,
-        }
+    let polls = || {
+        let work = registry.work(&format!("*{}", name(slow)), args(&vec![(1_u8,); 1000]), vec![]);
+        let Ok(Work::Async(mut work)) = work else { panic!("not async") };
+        let mut polls = 1;
+        let result = loop {
+            match block_on(poll_once(&mut work)) {
+                Some(result) => break result.unwrap(),
+                None => polls += 1,
+            }
+        };
+        assert!(is_partial(&result));
+        assert!((1..1000).contains(&Items::open(&result).unwrap().len()));
+        polls
     };
-    assert!(is_partial(&result) && polls > 2, "{polls} polls");
-    assert!((1..1000).contains(&Items::open(&result).unwrap().len()));
+    // On a busy machine all the time may go by in one poll, but not again and again.
+    assert!((0..50).any(|_| polls() > 2));
 }
 
 #[test]
