@@ -350,7 +350,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: New) -> Option<Ta
     // registered somewhere.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
     if observed != 0 {
-        let name = tally::count(task, Event::Submitted);
+        let name = tally::count(core, task, Event::Submitted);
         if observed & WATCHED != 0 {
             let status = match inputs {
                 _ if core.is_closed() => Status::Cancelled,
@@ -475,7 +475,7 @@ pub(crate) fn create_ended<T: Send + 'static>(
     if observed != 0 {
         typed.task().state.set(observed);
         let status = park::status(typed.task());
-        let name = tally::count(typed.task(), Event::Submitted);
+        let name = tally::count(core, typed.task(), Event::Submitted);
         if observed & WATCHED != 0 {
             tell_of_new(core, typed.task(), name, New { inputs: 0, observed }, status);
         }

@@ -173,7 +173,7 @@ impl Hook {
     pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
         if state & COUNTED != 0 {
             let status = how();
-            tally::count(task, Event::of_end(status));
+            tally::count(task.core(), task, Event::of_end(status));
             if state & WATCHED != 0 {
                 self.tell_now(task, Moment::Ended(status));
             }
@@ -196,7 +196,7 @@ impl Hook {
         if before & COUNTED != 0 {
             // Somebody else was quicker.
         } else if flags & COUNTED != 0 {
-            let name = tally::count(task, Event::Submitted);
+            let name = tally::count(task.core(), task, Event::Submitted);
             if flags & WATCHED != 0 {
                 self.watched.insert(number, task);
                 let status = status();

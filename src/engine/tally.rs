@@ -9,6 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use super::core::Core;
 use super::header::TaskRef;
 use crate::Status;
 
@@ -108,13 +109,13 @@ impl Drop for Tables {
     }
 }
 
-/// Counts a task, and returns what the observer knows its function's name by.
+/// Counts a task of this engine, and returns what the observer knows its function's name by.
 #[inline]
-pub(crate) fn count(task: TaskRef<'_>, event: Event) -> u32 {
+pub(crate) fn count(core: &Core, task: TaskRef<'_>, event: Event) -> u32 {
     if task.given_name().is_none() {
         let address = ptr::from_ref(task.vtable).addr();
         let found = LAST.with(|last| {
-            if last.engine.get() != task.core().id {
+            if last.engine.get() != core.id {
                 return None;
             }
             // SAFETY: it's a table that `TABLES` keeps while the engine's number is there.
@@ -125,7 +126,7 @@ pub(crate) fn count(task: TaskRef<'_>, event: Event) -> u32 {
             return name;
         }
     }
-    count_elsewhere(task, event)
+    count_elsewhere(core, task, event)
 }
 
 /// Where to look first. The addresses lie one behind the other, each as many bytes apart as two or three of these.
@@ -134,13 +135,13 @@ fn first(address: usize) -> usize {
 }
 
 #[cold]
-fn count_elsewhere(task: TaskRef<'_>, event: Event) -> u32 {
-    let Some(observer) = task.core().hook.observer() else { return 0 };
+fn count_elsewhere(core: &Core, task: TaskRef<'_>, event: Event) -> u32 {
+    let Some(observer) = core.hook.observer() else { return 0 };
     if task.given_name().is_some() {
         return observer.count(task, event);
     }
     // Where there are no tables any more, the thread is ending.
-    let Ok(table) = TABLES.try_with(|tables| tables.turn_to(task)) else {
+    let Ok(table) = TABLES.try_with(|tables| tables.turn_to(core)) else {
         return observer.count(task, event);
     };
     let address = ptr::from_ref(task.vtable).addr();
@@ -159,9 +160,8 @@ fn count_elsewhere(task: TaskRef<'_>, event: Event) -> u32 {
 }
 
 impl Tables {
-    /// The table for the engine of this task, which comes to be the last one.
-    fn turn_to(&self, task: TaskRef<'_>) -> Arc<Table> {
-        let core = task.core();
+    /// The table for this engine, which comes to be the last one.
+    fn turn_to(&self, core: &Core) -> Arc<Table> {
         let all = &mut *self.0.borrow_mut();
         match all.iter().position(|(engine, _)| *engine == core.id) {
             Some(at) => all.swap(0, at),

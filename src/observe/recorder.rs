@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::buffers::{Buffers, Moment, What};
+use super::buffers::{Buffers, FULL, Moment, What};
 use super::functions::Functions;
 use super::record::Record;
 #[cfg(feature = "tracing")]
@@ -155,8 +155,10 @@ impl Recorder {
             moments.sort_by_key(|moment| moment.at);
         }
         let later = moments.partition_point(|moment| moment.at <= until);
-        record.pending = moments.split_off(later);
-        moments.into_iter().for_each(|moment| record.apply(moment));
+        moments.drain(..later).for_each(|moment| record.apply(moment));
+        // The next ones find room there; what one burst needed is not kept for ever.
+        moments.shrink_to(2 * FULL);
+        record.pending = moments;
     }
 
     /// Has the waker woken when something has happened since the last look, or the engine is no more.
