@@ -28,6 +28,11 @@ use crate::engine::timer::{Sleep, alarm};
 const BUDGET: i64 = 2_000;
 const TICK: Duration = Duration::from_millis(100);
 
+/// Where there are more than so many new tasks in a tick, hardly any can be watched, and so only [`FEW`] are: that
+/// their share of the time stays small.
+const MANY: u64 = 20_000;
+const FEW: i64 = 500;
+
 /// So many that were left over are used together.
 const BURST: i64 = 10_000;
 
@@ -40,7 +45,8 @@ pub(crate) struct Recorder {
     wanted: Wanted,
     /// How many more tasks may be watched for now.
     tokens: AtomicI64,
-    /// When more were given out last, in nanoseconds of the engine's clock.
+    /// How many there were when more were given out last, and when that was, in nanoseconds of the engine's clock.
+    given: AtomicI64,
     refilled: AtomicU64,
     refill: Lock<Option<Sleep>>,
     /// What looks at the client now and then, and keeps it in memory.
@@ -114,6 +120,7 @@ impl Recorder {
             seeded,
             wanted,
             tokens: AtomicI64::new(BURST),
+            given: AtomicI64::new(BURST),
             refilled: AtomicU64::new(nanos(core.now())),
             refill: Lock::default(),
             watch: Lock::default(),
@@ -145,7 +152,7 @@ impl Recorder {
         // comes before anything that is; of what is later, something may be missing in between.
         let until = match self.seeded {
             true => u64::MAX,
-            false => nanos(self.began.elapsed()),
+            false => self.now(),
         };
         let mut moments = std::mem::take(&mut record.pending);
         record.dropped += self.buffers.take(&mut moments);
@@ -259,14 +266,20 @@ impl Recorder {
         {
             let more = BUDGET.saturating_mul(i64::try_from(ticks).unwrap_or(i64::MAX));
             let tokens = self.tokens.load(Ordering::Relaxed).max(0);
-            self.tokens.store(tokens.saturating_add(more).min(BURST), Ordering::Relaxed);
+            let given = tokens.saturating_add(more).min(BURST);
+            self.given.store(given, Ordering::Relaxed);
+            self.tokens.store(given, Ordering::Relaxed);
         }
     }
 
     /// Has them given out in a while, though no task is watched until then.
     #[cold]
     fn refill_later(&self) {
-        let waker = Waker::from(Arc::new(Refill(self.itself.clone())));
+        let given = self.given.load(Ordering::Relaxed).unsigned_abs();
+        let lasted = self.now().saturating_sub(self.refilled.load(Ordering::Relaxed));
+        let are_many = given.saturating_mul(nanos(TICK)) > MANY.saturating_mul(lasted);
+        let more = if are_many { FEW } else { BUDGET };
+        let waker = Waker::from(Arc::new(Refill { recorder: self.itself.clone(), more }));
         let before = {
             // Two at a time would leave the alarm of one, and what the other has said last.
             let mut refill = self.refill.lock();
@@ -274,26 +287,35 @@ impl Recorder {
             let sleep = alarm(TICK, waker);
             if sleep.is_none() {
                 // There's no thread for timers, and so no end to what is watched.
-                self.refill_now();
+                self.refill_now(more);
             }
             std::mem::replace(&mut *refill, sleep)
         };
         drop(before);
     }
 
-    fn refill_now(&self) {
-        self.tokens.store(BUDGET, Ordering::Relaxed);
+    fn refill_now(&self, more: i64) {
+        self.refilled.store(self.now(), Ordering::Relaxed);
+        self.given.store(more, Ordering::Relaxed);
+        self.tokens.store(more, Ordering::Relaxed);
         self.wanted.set_some(true);
+    }
+
+    /// The engine's clock, of one that isn't seeded.
+    fn now(&self) -> u64 {
+        nanos(self.began.elapsed())
     }
 }
 
-struct Refill(Weak<Recorder>);
+struct Refill {
+    recorder: Weak<Recorder>,
+    more: i64,
+}
 
 impl Wake for Refill {
     fn wake(self: Arc<Self>) {
-        if let Some(recorder) = self.0.upgrade() {
-            recorder.refilled.store(nanos(recorder.began.elapsed()), Ordering::Relaxed);
-            recorder.refill_now();
+        if let Some(recorder) = self.recorder.upgrade() {
+            recorder.refill_now(self.more);
         }
     }
 }
@@ -390,7 +412,7 @@ impl Observer for Attached {
         // Those of a virtual clock are taken as they come.
         let at = match self.0.seeded {
             true => 0,
-            false => nanos(self.0.began.elapsed()),
+            false => self.0.now(),
         };
         self.0.write([Moment { at, task: number, what: What::Released }]);
     }
