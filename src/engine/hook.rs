@@ -170,13 +170,19 @@ impl Hook {
     }
 
     /// Tells that a task, which has this state, has ended in this way.
+    #[inline]
     pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
         if state & COUNTED != 0 {
-            let status = how();
-            tally::count(task.core(), task, Event::of_end(status));
-            if state & WATCHED != 0 {
-                self.tell_now(task, Moment::Ended(status));
-            }
+            self.ended(task, state, how());
+        }
+    }
+
+    /// Apart, so that a task that isn't counted saves no registers for it.
+    #[inline(never)]
+    fn ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
+        tally::count(task.core(), task, Event::of_end(status));
+        if state & WATCHED != 0 {
+            self.tell_now(task, Moment::Ended(status));
         }
     }
 

@@ -12,9 +12,9 @@ impl Client {
     /// Begins to record what happens to tasks, for whoever looks later: [`stats`](Client::stats) and the other
     /// views. They begin by themselves when first asked, but then what was before is not known.
     ///
-    /// It costs some nanoseconds a task, and about 100 for those that are watched in detail, which are up to
-    /// 20,000 new ones a second. What is kept is bounded, too: up to 100,000 tasks. There's no way back. Calling it
-    /// again does nothing.
+    /// It costs about 3 nanoseconds a task, and a microsecond or two for those that are watched in detail. These are
+    /// up to 20,000 new ones a second; where more than 200,000 are submitted, 5,000. What is kept is bounded, too: up
+    /// to 100,000 tasks. There's no way back. Calling it again does nothing.
     ///
     /// ```
     /// let client = ensue::Client::new();
