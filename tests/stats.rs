@@ -98,6 +98,73 @@ fn every_thread_counts_and_what_it_counted_outlives_it() {
 }
 
 #[test]
+fn clients_that_take_turns_on_a_thread_are_counted_apart() {
+    bounded(|| {
+        let clients: Vec<_> =
+            (0..7).map(|_| Client::builder().workers(0).observe().build()).collect();
+        for turn in 0..500 {
+            for client in &clients[..turn % 7 + 1] {
+                client.submit(inc, 1).detach();
+            }
+        }
+        for (at, client) in clients.iter().enumerate() {
+            let turns = (0..500).filter(|turn| turn % 7 >= at).count() as u64;
+            assert_eq!((client.stats().submitted, client.stats().left), (turns, turns));
+            run_what_is_ready(client);
+            assert_eq!((client.stats().finished, client.stats().left), (turns, 0));
+        }
+    });
+}
+
+async fn one_of_many<const N: usize>() -> usize {
+    N
+}
+
+/// Submits a task of each of three hundred functions.
+fn submit_three_hundred(client: &Client) {
+    macro_rules! ten {
+        ($submit:ident, $n:expr) => {
+            $submit!($n + 0);
+            $submit!($n + 1);
+            $submit!($n + 2);
+            $submit!($n + 3);
+            $submit!($n + 4);
+            $submit!($n + 5);
+            $submit!($n + 6);
+            $submit!($n + 7);
+            $submit!($n + 8);
+            $submit!($n + 9);
+        };
+    }
+    macro_rules! one {
+        ($n:expr) => {
+            client.submit(one_of_many::<{ $n }>, ()).detach();
+        };
+    }
+    macro_rules! some {
+        ($n:expr) => {
+            ten!(one, 10 * ($n));
+        };
+    }
+    ten!(some, 0);
+    ten!(some, 10);
+    ten!(some, 20);
+}
+
+#[test]
+fn functions_beyond_what_a_thread_has_room_for_are_counted() {
+    within(Duration::from_secs(60), || {
+        let client = Client::builder().workers(2).observe().build();
+        for _ in 0..100 {
+            submit_three_hundred(&client);
+        }
+        block_on(client.idle());
+        let stats = client.stats();
+        assert_eq!((stats.submitted, stats.finished, stats.left), (30_000, 30_000, 0));
+    });
+}
+
+#[test]
 fn many_names_are_bounded() {
     within(Duration::from_secs(60), || {
         let client = Client::builder().workers(1).observe().build();

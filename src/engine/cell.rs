@@ -24,6 +24,7 @@ use super::memory;
 use super::park;
 use super::release::quietly;
 use super::state::{COUNTED, State, WATCHED};
+use super::tally::{self, Event};
 use super::typed::Typed;
 use super::waiters::{Outlook, Waiters};
 use crate::{Error, Key, Status};
@@ -349,12 +350,15 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: New) -> Option<Ta
     // registered somewhere.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
     if observed != 0 {
-        let status = match inputs {
-            _ if core.is_closed() => Status::Cancelled,
-            0 => Status::Ready,
-            _ => Status::Waiting,
-        };
-        tell_of_new(core, task, new, status);
+        let name = tally::count(core, task, Event::Submitted);
+        if observed & WATCHED != 0 {
+            let status = match inputs {
+                _ if core.is_closed() => Status::Cancelled,
+                0 => Status::Ready,
+                _ => Status::Waiting,
+            };
+            tell_of_new(core, task, name, new, status);
+        }
     }
     if core.is_closed() {
         core.refuse(&owned);
@@ -382,12 +386,9 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: New) -> Option<Ta
     Some(owned)
 }
 
-/// Tells of a task that is being built, so that its inputs stay in place.
+/// Tells of a watched task that is being built, so that its inputs stay in place.
 #[cold]
-fn tell_of_new(core: &Core, task: TaskRef<'_>, new: New, status: Status) {
-    if new.observed & WATCHED == 0 {
-        return core.hook.count(task, None);
-    }
+fn tell_of_new(core: &Core, task: TaskRef<'_>, name: u32, new: New, status: Status) {
     let number = task.make_number();
     core.hook.watched.insert(number, task);
     let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
@@ -402,7 +403,8 @@ fn tell_of_new(core: &Core, task: TaskRef<'_>, new: New, status: Status) {
         }
     }
     let by = context::current_number(core);
-    core.hook.tell_now(task, Moment::Created { status, is_old: false, by, inputs: &inputs });
+    let inputs = &inputs;
+    core.hook.tell_now(task, Moment::Created { name, status, is_old: false, by, inputs });
 }
 
 /// So many inputs of a task the observer is shown, at most.
@@ -473,7 +475,10 @@ pub(crate) fn create_ended<T: Send + 'static>(
     if observed != 0 {
         typed.task().state.set(observed);
         let status = park::status(typed.task());
-        tell_of_new(core, typed.task(), New { inputs: 0, observed }, status);
+        let name = tally::count(core, typed.task(), Event::Submitted);
+        if observed & WATCHED != 0 {
+            tell_of_new(core, typed.task(), name, New { inputs: 0, observed }, status);
+        }
         core.hook.tell_ended(typed.task(), observed, || status);
     }
     typed

@@ -227,9 +227,14 @@ impl Header {
             .map_or_else(|theirs| theirs, |_| new)
     }
 
+    /// The name that options gave it.
+    pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
+        self.extras()?.name.as_ref()
+    }
+
     pub(crate) fn name(&self) -> Arc<str> {
-        match self.extras().and_then(|extras| extras.name.clone()) {
-            Some(name) => name,
+        match self.given_name() {
+            Some(name) => name.clone(),
             None => key::short_name((self.vtable.function)()).into(),
         }
     }

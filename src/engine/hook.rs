@@ -5,23 +5,35 @@
 //! state, which is looked at anyway.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use super::header::TaskRef;
 use super::park::Parked;
 use super::state::{COUNTED, WATCHED};
+use super::tally::{self, Event, Table};
 use super::watched::Watched;
 use crate::Status;
 
 /// Is told of tasks, on the thread where it happens, and must be quick. No lock of the engine's is held but for
 /// [`released`](Observer::released), which may run anywhere and must run nothing foreign.
 pub(crate) trait Observer: Send + Sync {
+    /// What every new task looks at.
+    fn wanted(&self) -> &Wanted;
+
     /// Whether a new task is to be watched. Others are counted only.
     fn wants(&self) -> bool;
 
-    /// A task was made that isn't watched, or has ended in this way.
-    fn count(&self, task: TaskRef<'_>, ended: Option<Status>);
+    /// What it knows a function's name by, of a task that wasn't given one.
+    fn name(&self, task: TaskRef<'_>) -> u32;
+
+    /// Counts a task by the name that it was given, or by its function's where that isn't in a table. Returns what
+    /// it knows the name by.
+    fn count(&self, task: TaskRef<'_>, event: Event) -> u32;
+
+    /// A thread has begun to count in this table.
+    fn read(&self, table: Arc<Table>);
 
     /// Something happened to a task that is watched.
     fn tell(&self, task: TaskRef<'_>, moment: Moment<'_>);
@@ -41,6 +53,8 @@ pub(crate) trait Observer: Send + Sync {
 pub(crate) enum Moment<'a> {
     /// It was made, or is run again by a retry, or the observer comes to know of it.
     Created {
+        /// What the observer knows its name by.
+        name: u32,
         /// `Waiting` or `Ready`, where it doesn't end as it begins.
         status: Status,
         /// It was there before anybody observed.
@@ -66,9 +80,49 @@ pub(crate) enum Moment<'a> {
     Ended(Status),
 }
 
+/// Whether an observer is to be asked about new tasks, for some of them or for all.
+pub(crate) struct Wanted(AtomicU64);
+
+/// One who wants all; a lower bit says that some are wanted.
+const ALL: u64 = 2;
+const SOME: u64 = 1;
+
+impl Wanted {
+    /// Of some.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(SOME))
+    }
+
+    pub(crate) fn set_some(&self, some: bool) {
+        if some {
+            self.0.fetch_or(SOME, Ordering::SeqCst);
+        } else {
+            self.0.fetch_and(!SOME, Ordering::SeqCst);
+        }
+    }
+
+    /// One more who wants all.
+    pub(crate) fn add_all(&self) {
+        self.0.fetch_add(ALL, Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove_all(&self) {
+        self.0.fetch_sub(ALL, Ordering::SeqCst);
+    }
+
+    pub(crate) fn all(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= ALL
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Hook {
-    on: AtomicBool,
+    /// What the observer wants; null without one.
+    wanted: AtomicPtr<Wanted>,
     observer: OnceLock<Arc<dyn Observer>>,
     /// The tasks that it's told of.
     pub(crate) watched: Watched,
@@ -77,8 +131,8 @@ pub(crate) struct Hook {
 impl Hook {
     /// Puts an observer here, unless there is one.
     pub(crate) fn attach(&self, observer: impl FnOnce() -> Arc<dyn Observer>) {
-        self.observer.get_or_init(observer);
-        self.on.store(true, Ordering::Relaxed);
+        let wanted = ptr::from_ref(self.observer.get_or_init(observer).wanted());
+        self.wanted.store(wanted.cast_mut(), Ordering::Release);
     }
 
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {
@@ -86,12 +140,18 @@ impl Hook {
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        !self.wanted.load(Ordering::Relaxed).is_null()
     }
 
     /// What a new task has in its state.
     pub(crate) fn flags(&self) -> u64 {
-        if self.is_on() { self.flags_now() } else { 0 }
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        if wanted.is_null() {
+            return 0;
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: it's the observer's, which stays in place as long as this does.
+        if unsafe { &*wanted }.any() { self.flags_now() } else { COUNTED }
     }
 
     #[cold]
@@ -110,18 +170,19 @@ impl Hook {
     }
 
     /// Tells that a task, which has this state, has ended in this way.
+    #[inline]
     pub(crate) fn tell_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
-        if state & WATCHED != 0 {
-            self.tell_now(task, Moment::Ended(how()));
-        } else if state & COUNTED != 0 {
-            self.count(task, Some(how()));
+        if state & COUNTED != 0 {
+            self.ended(task, state, how());
         }
     }
 
-    #[cold]
-    pub(crate) fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
-        if let Some(observer) = self.observer() {
-            observer.count(task, ended);
+    /// Apart, so that a task that isn't counted saves no registers for it.
+    #[inline(never)]
+    fn ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
+        tally::count(task.core(), task, Event::of_end(status));
+        if state & WATCHED != 0 {
+            self.tell_now(task, Moment::Ended(status));
         }
     }
 
@@ -140,12 +201,14 @@ impl Hook {
         let before = task.state.set(flags);
         if before & COUNTED != 0 {
             // Somebody else was quicker.
-        } else if flags & WATCHED != 0 {
-            self.watched.insert(number, task);
-            let status = status();
-            self.tell_now(task, Moment::Created { status, is_old: true, by: None, inputs: &[] });
-        } else {
-            self.count(task, None);
+        } else if flags & COUNTED != 0 {
+            let name = tally::count(task.core(), task, Event::Submitted);
+            if flags & WATCHED != 0 {
+                self.watched.insert(number, task);
+                let status = status();
+                let (is_old, by, inputs) = (true, None, &[][..]);
+                self.tell_now(task, Moment::Created { name, status, is_old, by, inputs });
+            }
         }
         before | flags
     }

@@ -50,6 +50,7 @@ mod started;
 pub(crate) mod state;
 pub(crate) mod store;
 mod sync;
+pub(crate) mod tally;
 pub(crate) mod threads;
 pub(crate) mod timer;
 pub(crate) mod typed;

@@ -16,7 +16,7 @@ use crate::{Key, Status};
 const SHARDS: usize = 16;
 
 /// With so many in a buffer, who writes tries to put them in order for the readers.
-const FULL: usize = 8_192;
+pub(super) const FULL: usize = 1_024;
 
 /// So many are kept in a buffer when that can't be done. At 48 bytes each, 1.5 megabytes.
 const KEPT: usize = 32_768;
@@ -81,7 +81,7 @@ impl Buffers {
 
     /// Writes moments of one time. True where somebody should look.
     pub(crate) fn write(&self, moments: impl IntoIterator<Item = Moment>) -> bool {
-        let mut shard = self.shards[this_thread() % self.shards.len()].lock();
+        let mut shard = self.shards[this_thread() & (self.shards.len() - 1)].lock();
         let shard = &mut *shard;
         for moment in moments {
             if shard.moments.len() >= KEPT {

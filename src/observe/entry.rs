@@ -1,8 +1,12 @@
 //! What is remembered of a task.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::{Key, Status, key};
+
+/// The memory of lists with room for so many is used again for other tasks.
+const ROOM: usize = 8;
 
 /// Of the times at which a task came to a new status, so many are kept: the first and the last ones.
 const CHAPTERS: usize = 100;
@@ -35,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) error: Option<Arc<str>>,
     /// When it changed last, as a number of the record's.
     pub(crate) revision: u64,
+    /// Where the log of changes says so.
+    pub(crate) noted: u64,
 }
 
 /// What a task's key is made from.
@@ -88,7 +94,24 @@ impl Entry {
             left_out: 0,
             error: None,
             revision: 0,
+            noted: u64::MAX,
         }
+    }
+
+    /// Lets go of what it knows of a task, but for the memory of its lists.
+    pub(crate) fn empty(&mut self) {
+        self.label = Label::Number;
+        self.error = None;
+        self.edges.clear();
+        self.edges.shrink_to(ROOM);
+        self.chapters.clear();
+        self.chapters.shrink_to(ROOM);
+    }
+
+    /// After that, makes it the entry of another.
+    pub(crate) fn begin_again(&mut self, name: u32, priority: i32, status: Status) {
+        let (edges, chapters) = (mem::take(&mut self.edges), mem::take(&mut self.chapters));
+        *self = Self { edges, chapters, ..Self::new(name, priority, status) };
     }
 
     pub(crate) fn key(&self, name: &str, number: u64) -> Key {

@@ -26,6 +26,7 @@ pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod story;
 mod svg;
+mod tasks;
 #[cfg(any(test, feature = "dashboard"))]
 pub(crate) mod update;
 mod verbs;

@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::buffers::{Moment, What};
 use super::entry::{Edge, Entry, Kind, Label, is_end};
+use super::tasks::Tasks;
 use crate::Status;
 
 /// So many tasks are remembered. The first to be forgotten are those whose memory was freed first, then those
@@ -25,8 +26,6 @@ const LINKS: usize = 10_000;
 const BARS: usize = 100_000;
 /// So many changes of status.
 pub(crate) const EVENTS: usize = 10_000;
-
-pub(crate) type Tasks = HashMap<u64, Entry, RandomState>;
 
 #[derive(Default)]
 pub(crate) struct Record {
@@ -42,8 +41,10 @@ pub(crate) struct Tables {
     pub(crate) names: Vec<(u64, Arc<str>)>,
     /// What the tasks of each function are doing.
     pub(crate) functions: Vec<Doing>,
-    /// Which task changed, by revision; an entry that isn't a task's last one means nothing.
+    /// Which task changed, by revision; 0 where it has changed again, or was forgotten.
     pub(crate) changes: VecDeque<(u64, u64)>,
+    /// How many have gone from the front of these.
+    changes_gone: u64,
     /// Tasks that were forgotten.
     pub(crate) gone: VecDeque<(u64, u64)>,
     /// Those before this revision were forgotten too.
@@ -198,24 +199,25 @@ impl Record {
         if self.tasks.len() >= TASKS && !self.forget_one() {
             return;
         }
-        self.entered += 1;
-        let mut entry = Entry::new(name, priority, status);
-        entry.depth = self.tasks.get(&by).map_or(0, |by| by.depth + 1);
-        if let Some(doing) = self.doing(name).of(status) {
+        let depth = self.tasks.get(&by).map_or(0, |by| by.depth + 1);
+        let Self { tasks, tables } = self;
+        tables.entered += 1;
+        let entry = tasks.insert(id, name, priority, status);
+        entry.depth = depth;
+        if let Some(doing) = tables.doing(name).of(status) {
             *doing += 1;
         }
         if is_end(status) {
             // If it's not old, it's about to be told that it has ended.
             entry.held = is_old && status == Status::Finished;
-            self.ended.push_back(id);
+            tables.ended.push_back(id);
         } else {
             entry.begin_chapter(at);
             if !is_old {
-                self.happened(id, &entry, at);
+                tables.happened(id, entry, at);
             }
         }
-        self.note(id, &mut entry);
-        self.tasks.insert(id, entry);
+        tables.note(id, entry);
     }
 
     /// Makes room for a task; false where all are still needed.
@@ -236,10 +238,16 @@ impl Record {
     }
 
     fn forget(&mut self, id: u64) {
-        let Some(entry) = self.tasks.remove(&id) else { return };
-        self.edges -= entry.edges.len();
-        for edge in entry.edges.iter().filter(|edge| edge.kind == Kind::Awaited) {
-            self.awaited.remove(&(edge.from, id));
+        let Self { tasks, tables } = self;
+        let was_there = tasks.remove(id, |entry| {
+            tables.edges -= entry.edges.len();
+            for edge in entry.edges.iter().filter(|edge| edge.kind == Kind::Awaited) {
+                tables.awaited.remove(&(edge.from, id));
+            }
+            tables.unnote(entry);
+        });
+        if !was_there {
+            return;
         }
         let revision = self.next_revision();
         self.gone.push_back((revision, id));
@@ -257,10 +265,17 @@ impl Record {
     /// Drops what has come to mean nothing, once it's most of it.
     fn tidy(&mut self) {
         let Self { tasks, tables } = self;
+        while tables.changes.front().is_some_and(|(_, id)| *id == 0) {
+            tables.changes.pop_front();
+            tables.changes_gone += 1;
+        }
         if tables.changes.len() > 4 * tasks.len() + 1_000 {
-            tables
-                .changes
-                .retain(|(at, id)| tasks.get(id).is_some_and(|entry| entry.revision == *at));
+            tables.changes.retain(|(_, id)| *id != 0);
+            for (noted, (_, id)) in (tables.changes_gone..).zip(&tables.changes) {
+                if let Some(entry) = tasks.get_mut(id) {
+                    entry.noted = noted;
+                }
+            }
         }
     }
 }
@@ -385,8 +400,25 @@ impl Tables {
 
     /// Notes that a task has changed.
     fn note(&mut self, id: u64, entry: &mut Entry) {
-        entry.revision = self.next_revision();
-        self.changes.push_back((entry.revision, id));
+        let revision = self.next_revision();
+        match self.changes.back_mut() {
+            // What happens to a task comes in twos and threes.
+            Some(last) if last.1 == id => last.0 = revision,
+            _ => {
+                self.unnote(entry);
+                entry.noted = self.changes_gone + self.changes.len() as u64;
+                self.changes.push_back((revision, id));
+            }
+        }
+        entry.revision = revision;
+    }
+
+    /// Takes back what was noted last of a task.
+    fn unnote(&mut self, entry: &Entry) {
+        let at = entry.noted.wrapping_sub(self.changes_gone);
+        if let Some(noted) = self.changes.get_mut(at as usize) {
+            noted.1 = 0;
+        }
     }
 
     pub(crate) fn next_revision(&mut self) -> u64 {

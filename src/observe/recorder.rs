@@ -1,12 +1,12 @@
 //! Who observes a client: takes down what the engine tells, and puts it in order when somebody looks.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::buffers::{Buffers, Moment, What};
+use super::buffers::{Buffers, FULL, Moment, What};
 use super::functions::Functions;
 use super::record::Record;
 #[cfg(feature = "tracing")]
@@ -15,17 +15,23 @@ use crate::Status;
 use crate::engine::context;
 use crate::engine::core::Core;
 use crate::engine::header::{Task, TaskRef};
-use crate::engine::hook::{self, Observer};
+use crate::engine::hook::{self, Observer, Wanted};
 use crate::engine::lock::Lock;
 use crate::engine::look;
 use crate::engine::park::{self, Parked};
 use crate::engine::release;
 use crate::engine::state::KEYED;
+use crate::engine::tally::{Event, Table};
 use crate::engine::timer::{Sleep, alarm};
 
 /// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
 const BUDGET: i64 = 2_000;
 const TICK: Duration = Duration::from_millis(100);
+
+/// Where there are more than so many new tasks in a tick, hardly any can be watched, and so only [`FEW`] are: that
+/// their share of the time stays small.
+const MANY: u64 = 20_000;
+const FEW: i64 = 500;
 
 /// So many that were left over are used together.
 const BURST: i64 = 10_000;
@@ -36,11 +42,11 @@ pub(crate) struct Recorder {
     /// When recording did, by that clock.
     pub(crate) since: Duration,
     seeded: bool,
-    /// How many ask for all tasks to be watched.
-    everything: AtomicUsize,
+    wanted: Wanted,
     /// How many more tasks may be watched for now.
     tokens: AtomicI64,
-    /// When more were given out last, in nanoseconds of the engine's clock.
+    /// How many there were when more were given out last, and when that was, in nanoseconds of the engine's clock.
+    given: AtomicI64,
     refilled: AtomicU64,
     refill: Lock<Option<Sleep>>,
     /// What looks at the client now and then, and keeps it in memory.
@@ -99,25 +105,28 @@ impl Recorder {
         let seeded = core.seeded.is_some();
         #[cfg(feature = "tracing")]
         let spans = Spans::are_wanted().then(Spans::default);
+        let wanted = Wanted::new();
+        if seeded {
+            wanted.add_all();
+        }
         // Those who have a span for each task see all of them.
         #[cfg(feature = "tracing")]
-        let everything = usize::from(spans.is_some());
-        #[cfg(not(feature = "tracing"))]
-        let everything = 0;
+        spans.iter().for_each(|_| wanted.add_all());
         Arc::new_cyclic(|itself| Self {
             #[cfg(feature = "tracing")]
             spans,
             began: core.began,
             since: core.now(),
             seeded,
-            everything: AtomicUsize::new(everything),
+            wanted,
             tokens: AtomicI64::new(BURST),
+            given: AtomicI64::new(BURST),
             refilled: AtomicU64::new(nanos(core.now())),
             refill: Lock::default(),
             watch: Lock::default(),
             itself: itself.clone(),
             buffers: Buffers::new(seeded),
-            functions: Functions::new(),
+            functions: Functions::default(),
             record: Mutex::default(),
             awaited: AtomicBool::new(false),
             sleepers: Lock::default(),
@@ -127,7 +136,7 @@ impl Recorder {
 
     /// All tasks are watched while this is kept.
     pub(crate) fn watch_everything(self: &Arc<Self>) -> Everything {
-        self.everything.fetch_add(1, Ordering::SeqCst);
+        self.wanted.add_all();
         Everything(self.clone())
     }
 
@@ -143,7 +152,7 @@ impl Recorder {
         // comes before anything that is; of what is later, something may be missing in between.
         let until = match self.seeded {
             true => u64::MAX,
-            false => nanos(self.began.elapsed()),
+            false => self.now(),
         };
         let mut moments = std::mem::take(&mut record.pending);
         record.dropped += self.buffers.take(&mut moments);
@@ -153,8 +162,10 @@ impl Recorder {
             moments.sort_by_key(|moment| moment.at);
         }
         let later = moments.partition_point(|moment| moment.at <= until);
-        record.pending = moments.split_off(later);
-        moments.into_iter().for_each(|moment| record.apply(moment));
+        moments.drain(..later).for_each(|moment| record.apply(moment));
+        // The next ones find room there; what one burst needed is not kept for ever.
+        moments.shrink_to(2 * FULL);
+        record.pending = moments;
     }
 
     /// Has the waker woken when something has happened since the last look, or the engine is no more.
@@ -205,7 +216,7 @@ impl Recorder {
     }
 
     fn wake_if_awaited(&self) {
-        if self.everything.load(Ordering::Relaxed) > 0 {
+        if self.wanted.all() {
             // Who goes to sleep says so and looks again: one of us sees the other.
             fence(Ordering::SeqCst);
             if self.awaited.load(Ordering::SeqCst) {
@@ -255,32 +266,56 @@ impl Recorder {
         {
             let more = BUDGET.saturating_mul(i64::try_from(ticks).unwrap_or(i64::MAX));
             let tokens = self.tokens.load(Ordering::Relaxed).max(0);
-            self.tokens.store(tokens.saturating_add(more).min(BURST), Ordering::Relaxed);
+            let given = tokens.saturating_add(more).min(BURST);
+            self.given.store(given, Ordering::Relaxed);
+            self.tokens.store(given, Ordering::Relaxed);
         }
     }
 
     /// Has them given out in a while, though no task is watched until then.
     #[cold]
     fn refill_later(&self) {
-        let Some(itself) = self.itself.upgrade() else { return };
-        let waker = Waker::from(Arc::new(Refill(Arc::downgrade(&itself))));
-        let sleep = alarm(TICK, waker);
-        if sleep.is_none() {
-            // There's no thread for timers, and so no end to what is watched.
-            self.tokens.store(BUDGET, Ordering::Relaxed);
-        }
-        let before = std::mem::replace(&mut *self.refill.lock(), sleep);
+        let given = self.given.load(Ordering::Relaxed).unsigned_abs();
+        let lasted = self.now().saturating_sub(self.refilled.load(Ordering::Relaxed));
+        let are_many = given.saturating_mul(nanos(TICK)) > MANY.saturating_mul(lasted);
+        let more = if are_many { FEW } else { BUDGET };
+        let waker = Waker::from(Arc::new(Refill { recorder: self.itself.clone(), more }));
+        let before = {
+            // Two at a time would leave the alarm of one, and what the other has said last.
+            let mut refill = self.refill.lock();
+            self.wanted.set_some(false);
+            let sleep = alarm(TICK, waker);
+            if sleep.is_none() {
+                // There's no thread for timers, and so no end to what is watched.
+                self.refill_now(more);
+            }
+            std::mem::replace(&mut *refill, sleep)
+        };
         drop(before);
+    }
+
+    fn refill_now(&self, more: i64) {
+        self.refilled.store(self.now(), Ordering::Relaxed);
+        self.given.store(more, Ordering::Relaxed);
+        self.tokens.store(more, Ordering::Relaxed);
+        self.wanted.set_some(true);
+    }
+
+    /// The engine's clock, of one that isn't seeded.
+    fn now(&self) -> u64 {
+        nanos(self.began.elapsed())
     }
 }
 
-struct Refill(Weak<Recorder>);
+struct Refill {
+    recorder: Weak<Recorder>,
+    more: i64,
+}
 
 impl Wake for Refill {
     fn wake(self: Arc<Self>) {
-        if let Some(recorder) = self.0.upgrade() {
-            recorder.refilled.store(nanos(recorder.began.elapsed()), Ordering::Relaxed);
-            recorder.tokens.store(BUDGET, Ordering::Relaxed);
+        if let Some(recorder) = self.recorder.upgrade() {
+            recorder.refill_now(self.more);
         }
     }
 }
@@ -297,9 +332,13 @@ fn label(task: TaskRef<'_>, number: u64) -> Option<What> {
 }
 
 impl Observer for Attached {
+    fn wanted(&self) -> &Wanted {
+        &self.0.wanted
+    }
+
     fn wants(&self) -> bool {
         let recorder = &*self.0;
-        if recorder.seeded || recorder.everything.load(Ordering::Relaxed) > 0 {
+        if recorder.wanted.all() {
             return true;
         }
         if recorder.tokens.load(Ordering::Relaxed) <= 0 {
@@ -314,8 +353,16 @@ impl Observer for Attached {
         }
     }
 
-    fn count(&self, task: TaskRef<'_>, ended: Option<Status>) {
-        self.0.functions.count(task, ended);
+    fn name(&self, task: TaskRef<'_>) -> u32 {
+        self.0.functions.name(task)
+    }
+
+    fn count(&self, task: TaskRef<'_>, event: Event) -> u32 {
+        self.0.functions.count(task, event)
+    }
+
+    fn read(&self, table: Arc<Table>) {
+        self.0.functions.read(table);
     }
 
     fn tell(&self, task: TaskRef<'_>, moment: hook::Moment<'_>) {
@@ -327,8 +374,7 @@ impl Observer for Attached {
         let one = |what| recorder.write([Moment { at, task: number, what }]);
         let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
         match moment {
-            hook::Moment::Created { status, is_old, by, inputs } => {
-                let name = recorder.functions.count(task, None);
+            hook::Moment::Created { name, status, is_old, by, inputs } => {
                 let (by, priority) = (by.unwrap_or_default(), task.priority());
                 let at = if is_old { nanos(recorder.since) } else { at };
                 let created = What::Created { name, priority, status, by, is_old };
@@ -348,16 +394,12 @@ impl Observer for Attached {
             hook::Moment::Parked { why: Parked::Delay, attempt } => one(What::Delayed(attempt)),
             hook::Moment::Unparked => one(What::Unparked),
             hook::Moment::Ended(Status::Failed) => {
-                recorder.functions.count(task, Some(Status::Failed));
                 let error = task.failure().map(|error| error.to_string().into());
                 let error = error.map(|text| Moment { at, task: number, what: What::Error(text) });
                 let ended = Moment { at, task: number, what: What::Ended(Status::Failed) };
                 recorder.write([ended].into_iter().chain(error));
             }
-            hook::Moment::Ended(status) => {
-                recorder.functions.count(task, Some(status));
-                one(What::Ended(status));
-            }
+            hook::Moment::Ended(status) => one(What::Ended(status)),
         }
         recorder.wake_if_awaited();
     }
@@ -370,7 +412,7 @@ impl Observer for Attached {
         // Those of a virtual clock are taken as they come.
         let at = match self.0.seeded {
             true => 0,
-            false => nanos(self.0.began.elapsed()),
+            false => self.0.now(),
         };
         self.0.write([Moment { at, task: number, what: What::Released }]);
     }
@@ -396,7 +438,7 @@ pub(crate) struct Everything(Arc<Recorder>);
 
 impl Drop for Everything {
     fn drop(&mut self) {
-        self.0.everything.fetch_sub(1, Ordering::SeqCst);
+        self.0.wanted.remove_all();
     }
 }
 

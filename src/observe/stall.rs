@@ -6,6 +6,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::explain::Explanation;
+use super::functions::Counts;
 use super::reason::Reason;
 use super::recorder::Recorder;
 use super::serial::{Seconds, serialize};
@@ -91,7 +92,7 @@ impl Watch {
 
     fn look(&self) {
         let counts = self.recorder.functions.counts();
-        let ended = |count: &super::functions::Counts| count.submitted - count.left();
+        let ended = |count: &Counts| count.submitted - count.left();
         let moved = counts.iter().map(|count| count.submitted + ended(count)).sum();
         let left = counts.iter().map(|count| count.left()).sum();
         let mark = (self.recorder.record().revision, moved);
