@@ -15,6 +15,7 @@ use super::core::Core;
 use super::edges::{After, Many};
 use super::header::{Extras, Task, User};
 use super::lock::Lock;
+use super::release::hold;
 use super::state::KEYED;
 use super::store::{Joined, Wanted};
 use super::typed::Typed;
@@ -159,29 +160,33 @@ async fn bring<T: 'static>((): (), (from,): (User,)) -> Outcome<T, (), (User,)> 
     // SAFETY: only tasks that `submit` has made for values of this type make bringers with this function.
     let from = unsafe { Typed::<T>::new(from) };
     let brought = from.whereabouts().0.bring().await;
-    brought.map_err(|error| Failure { error, again: None })
+    // Who stands on it may be run again, though what it's brought from has ended and need not.
+    brought.map_err(|error| Failure { error, again: Some(((), (from.into_user(),))) })
 }
 
 /// The task whose value is that of this one, brought here.
 pub(crate) fn bringer(user: &User) -> User {
     let ties = ties(user);
-    let mut kept = ties.bringer.lock();
-    if let Some(user) = kept.as_ref().and_then(|kept| still_good(kept, user)) {
-        return user;
-    }
-    let (new, ready) = (ties.bring)(user);
-    let before = kept.replace(new.task().to_task());
-    drop(kept);
+    // Making one may be what frees another engine, and looking at the last one what frees its error: foreign code.
+    let (bringer, before, ready) = hold(|| {
+        let mut kept = ties.bringer.lock();
+        if let Some(user) = kept.as_ref().and_then(|kept| still_good(kept, user)) {
+            return (user, None, None);
+        }
+        let (new, ready) = (ties.bring)(user);
+        let before = kept.replace(new.task().to_task());
+        (new, before, ready)
+    });
     drop(before);
     if let Some(task) = ready {
         context::schedule_new(task);
     }
-    new
+    bringer
 }
 
 /// The bringer, if there's one now.
 pub(crate) fn present_bringer(user: &User) -> Option<User> {
-    ties(user).bringer.lock().as_ref().and_then(|kept| still_good(kept, user))
+    hold(|| ties(user).bringer.lock().as_ref().and_then(|kept| still_good(kept, user)))
 }
 
 /// What the task is known by, if its value is elsewhere and it has such a thing.
@@ -205,13 +210,15 @@ fn still_good(kept: &Task, of: &User) -> Option<User> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Mutex, MutexGuard};
+    use std::sync::mpsc;
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use event_listener::Event;
     use futures_lite::StreamExt;
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
 
     use super::*;
     use crate::{
@@ -227,6 +234,8 @@ mod tests {
         again: AtomicUsize,
         /// So many times bringing the value fails.
         broken: AtomicUsize,
+        /// Bringing it takes until this is over.
+        slow: AtomicBool,
     }
 
     impl Far {
@@ -236,6 +245,11 @@ mod tests {
 
         fn end(&self, outcome: Result<(), Error>) {
             *self.outcome() = Some(outcome);
+            self.told.notify(usize::MAX);
+        }
+
+        fn set_slow(&self, slow: bool) {
+            self.slow.store(slow, Ordering::SeqCst);
             self.told.notify(usize::MAX);
         }
 
@@ -270,6 +284,13 @@ mod tests {
 
         async fn bring(&self) -> Result<String, Error> {
             self.brought.fetch_add(1, Ordering::SeqCst);
+            loop {
+                let told = self.told.listen();
+                if !self.slow.load(Ordering::SeqCst) {
+                    break;
+                }
+                told.await;
+            }
             let broken = self.broken.load(Ordering::SeqCst);
             if broken > 0 {
                 self.broken.store(broken - 1, Ordering::SeqCst);
@@ -297,7 +318,7 @@ mod tests {
         let start = Instant::now();
         while !what() {
             assert!(start.elapsed() < Duration::from_secs(20));
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
@@ -372,6 +393,75 @@ mod tests {
             "task `far` failed: the line is cut"
         );
         assert_eq!(block_on(&mut handle).unwrap(), "value");
+    }
+
+    #[test]
+    fn what_stands_on_a_fetch_that_failed_can_run_again() {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        far.broken.store(1, Ordering::SeqCst);
+        let here = client.submit(async |text: String| text + "!", &handle);
+        let mut all = as_completed([&handle]).with_results();
+        far.end(Ok(()));
+        // The same fetch as that of the one above, which has failed.
+        until(|| here.is_finished());
+        assert_eq!(here.result().unwrap_err().to_string(), "task `far` failed: the line is cut");
+        assert!(here.retry());
+        assert_eq!(here.result().unwrap(), "value!");
+        let (_, result) = block_on(all.next()).unwrap();
+        assert_eq!(result.unwrap(), "value");
+        assert_eq!(far.again.load(Ordering::SeqCst), 0, "it has ended, and need not run again");
+    }
+
+    #[test]
+    fn a_fetch_that_is_tried_again_while_a_stream_waits_for_it() {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        far.set_slow(true);
+        far.broken.store(1, Ordering::SeqCst);
+        far.end(Ok(()));
+        until(|| handle.is_finished());
+        let here = client.submit(async |text: String| text + "!", &handle);
+        let mut all = as_completed([&handle]).with_results();
+        assert!(block_on(poll_once(all.next())).is_none());
+        // It fails, and before the stream sees that it's tried again.
+        far.set_slow(false);
+        until(|| here.is_finished());
+        far.set_slow(true);
+        assert!(here.retry());
+        until(|| far.brought() == 2);
+        assert!(block_on(poll_once(all.next())).is_none());
+        far.set_slow(false);
+        assert_eq!(block_on(all.next()).unwrap().1.unwrap(), "value");
+    }
+
+    #[test]
+    fn foreign_code_that_a_new_bringer_runs_may_ask_for_it() {
+        struct Asks(Handle<String>, Arc<AtomicBool>);
+        impl Drop for Asks {
+            fn drop(&mut self) {
+                assert!(self.0.try_get().is_none());
+                self.1.store(true, Ordering::SeqCst);
+            }
+        }
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let client = client();
+            let (far, handle) = far(&client, &[]);
+            far.end(Ok(()));
+            until(|| handle.is_finished());
+            // This thread is the last one to know of another client, whose hook goes with it.
+            let asked = Arc::<AtomicBool>::default();
+            let asks = Asks(handle.clone(), asked.clone());
+            let hook = move |_: &Error| drop(asks.0.clone());
+            let other = Client::builder().workers(0).on_unobserved(hook).build();
+            drop(other.ready(1));
+            thread::spawn(|| drop(other)).join().unwrap();
+            assert!(!asked.load(Ordering::SeqCst));
+            assert_eq!(handle.result().unwrap(), "value");
+            done.send(asked.load(Ordering::SeqCst)).unwrap();
+        });
+        assert!(ended.recv_timeout(Duration::from_secs(20)).expect("it ends"));
     }
 
     #[test]
