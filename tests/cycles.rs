@@ -510,6 +510,60 @@ fn an_await_is_cheap_also_where_many_depend_on_the_task() {
 }
 
 #[test]
+fn an_await_is_cheap_where_many_depend_on_the_task_and_the_awaited_one_waits_too() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let nested = client.spawn(async move {
+            waits.await;
+            let client = Client::current().unwrap();
+            let mut sum = 0;
+            for x in 0..1000u64 {
+                let input = client.submit(async |x: u64| x, x);
+                sum += client.submit(async |x: u64| x, input).await.unwrap();
+            }
+            sum
+        });
+        let dependents: Vec<_> = (0..30_000)
+            .map(|y| client.submit(async |x: u64, y: u64| x + y, (&nested, y)))
+            .collect();
+        gate.open();
+        assert_eq!(nested.result().unwrap(), 499_500);
+        assert_eq!(dependents[29_999].result().unwrap(), 529_499);
+    });
+}
+
+#[test]
+fn an_await_that_is_polled_often_is_cheap_where_the_awaited_one_has_many_inputs() {
+    bounded(|| {
+        const MANY: usize = 30_000;
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let nested = client.submit(
+            async |waits| {
+                let client = Client::current().unwrap();
+                let first = client.spawn(waits);
+                let mut all = client.map(async |()| 1, vec![&first; MANY]);
+                all.push(client.submit(async || 1, ()));
+                let mut sum = client.submit(async |xs: Vec<usize>| xs.len(), all);
+                for _ in 0..1000 {
+                    assert!(futures::poll!(&mut sum).is_pending());
+                    yield_now().await;
+                }
+                sum
+            },
+            waits,
+        );
+        let dependent = client.submit(async |sum: Handle<usize>| sum.await.unwrap(), &nested);
+        assert_eq!(nested.result().unwrap().status(), Status::Waiting);
+        gate.open();
+        assert_eq!(dependent.result().unwrap(), MANY + 1);
+    });
+}
+
+#[test]
 fn giving_up_many_awaits_in_the_poll_that_made_them_is_cheap() {
     bounded(|| {
         const MANY: usize = 100_000;
