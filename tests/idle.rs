@@ -238,6 +238,23 @@ fn without_workers_cancelled_tasks_do_not_count() {
 }
 
 #[test]
+fn cancelling_many_without_workers_is_cheap_while_somebody_waits_for_it() {
+    bounded(|| {
+        const MANY: u64 = 60_000;
+        for priority in [0, 1] {
+            let client = client_of(0);
+            let task = |x| client.task().priority(priority).submit(inc, x);
+            let handles: Vec<_> = (0..MANY).map(task).collect();
+            let mut idle = Box::pin(client.idle());
+            assert!(poll_once(&mut idle).is_pending());
+            let (first, last) = handles.split_at(MANY as usize / 2);
+            assert!(first.iter().chain(last.iter().rev()).all(ensue::Handle::cancel));
+            assert!(poll_once(&mut idle).is_ready(), "no task is left");
+        }
+    });
+}
+
+#[test]
 fn it_is_told_of_the_last_cancelled_and_the_last_dropped_task() {
     bounded(|| {
         let client = client_of(1);

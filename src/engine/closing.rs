@@ -167,9 +167,9 @@ impl Core {
         if workers == 0 {
             // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
             release::hold(|| {
-                self.injector.retain(is_queued);
-                self.urgent.retain(is_queued);
-                self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
+                self.injector.trim(is_queued);
+                self.urgent.trim(is_queued);
+                self.seeded.iter().for_each(|seeded| seeded.trim(is_queued));
             });
         }
         self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
