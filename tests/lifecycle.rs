@@ -460,6 +460,40 @@ fn started_work_goes_on_about_as_fast_while_closing() {
 }
 
 #[test]
+fn what_does_not_start_while_closing_costs_no_look_at_all_that_runs_on() {
+    bounded(|| {
+        const MANY: usize = 20_000;
+        let client = client_of(1);
+        let gate = Gate::new();
+        let running: Vec<_> = (0..MANY)
+            .map(|_| {
+                let waits = gate.pass();
+                client.spawn(async move {
+                    waits.await;
+                    1
+                })
+            })
+            .collect();
+        let dependents: Vec<_> = running.iter().map(|x| client.submit(inc, x)).collect();
+        eventually("all run", || running.iter().all(|x| x.status() == Status::Running));
+        let (go, held) = mpsc::channel::<()>();
+        let holds = client.spawn(async move { held.recv().is_ok() });
+        eventually("it holds the worker", || holds.status() == Status::Running);
+        // All of them are in a queue now.
+        gate.open();
+        let mut close = Box::pin(client.close());
+        assert!(poll_once(&mut close).is_pending());
+        let late = client.map(inc, 0..MANY as u64);
+        let later: Vec<_> = (0..MANY as u64).map(|x| client.submit(inc, x)).collect();
+        late.iter().chain(&later).for_each(assert_closed);
+        go.send(()).unwrap();
+        block_on(close);
+        assert!(running.iter().all(|x| x.result().is_ok()));
+        dependents.iter().for_each(assert_closed);
+    });
+}
+
+#[test]
 fn submitting_while_closing_never_hangs() {
     bounded(|| {
         for _ in 0..100 {

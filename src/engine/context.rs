@@ -277,6 +277,10 @@ pub(crate) fn make_ready(code: impl FnOnce(&mut MadeReady<'_>)) {
 
 impl MadeReady<'_> {
     pub(crate) fn push(&mut self, task: Task) {
+        if task.core().is_closed() {
+            // It won't start.
+            return task.core().refuse(&task);
+        }
         let here = self.context.filter(|context| {
             let core = context.core;
             ptr::eq(core, task.core()) && task.priority() == 0 && core.seeded.is_none()
