@@ -131,6 +131,25 @@ fn a_task_may_await_it() {
 }
 
 #[test]
+fn blocking_work_may_wait_for_it() {
+    bounded(|| {
+        let client = client_of(1);
+        let nap = client.submit(async || ensue::sleep(Duration::from_millis(20)).await, ());
+        let waits = || {
+            let (idle, nap) = (client.idle(), nap.clone());
+            let wait = move || {
+                block_on(idle);
+                nap.is_finished()
+            };
+            client.submit_blocking(wait, ())
+        };
+        let both = [waits(), waits()];
+        assert!(both.iter().all(|x| x.result().unwrap()));
+        block_on(client.idle());
+    });
+}
+
+#[test]
 fn two_tasks_may_await_it_at_once() {
     bounded(|| {
         let client = client_of(1);

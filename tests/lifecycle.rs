@@ -582,6 +582,33 @@ fn a_task_may_await_close() {
 }
 
 #[test]
+fn blocking_work_may_wait_for_close() {
+    bounded(|| {
+        for workers in [1, 2] {
+            for _ in 0..50 {
+                let client = client_of(workers);
+                let nap = client.submit(async || ensue::sleep(Duration::from_millis(2)).await, ());
+                eventually("it has started", || nap.status() != Status::Ready);
+                let closes = || {
+                    let client = client.clone();
+                    client.clone().submit_blocking(move || block_on(client.close()), ())
+                };
+                let (one, two) = (closes(), closes());
+                one.result().unwrap();
+                // It may have come too late to start.
+                let _ = two.result();
+                assert!(nap.result().is_ok());
+                block_on(client.close());
+                assert_eq!(client.workers(), 0);
+            }
+        }
+        let seeded = Client::builder().seed(1).build();
+        let close = seeded.close();
+        assert!(seeded.submit_blocking(|| smol::block_on(close), ()).result().is_ok());
+    });
+}
+
+#[test]
 fn two_tasks_may_await_close_at_once() {
     bounded(|| {
         for workers in [1, 2] {

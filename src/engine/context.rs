@@ -208,9 +208,14 @@ pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
 }
 
-/// Whether this thread is polling a worker of this engine.
-pub(crate) fn on_worker_of(core: &Core) -> bool {
-    current(|context| context.local.is_some() && ptr::eq(context.core, core)).unwrap_or(false)
+/// The task of this engine whose code, or whose blocking work, is running on this thread, and whether this is its poll.
+pub(crate) fn task_that_waits(core: &Core) -> Option<(Task, bool)> {
+    let is_its = |context: &Context<'_>| {
+        // The blocking work of a seeded client is done in the poll.
+        ptr::eq(context.core, core).then_some(context.local.is_some() || core.seeded.is_some())
+    };
+    let in_its_poll = current(is_its).flatten()?;
+    Some((current_task()?, in_its_poll))
 }
 
 /// Notes that the current task awaits `task` in this poll.
