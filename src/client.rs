@@ -123,6 +123,10 @@ impl Client {
     /// returns, so a long one should ask [`is_cancelled`](crate::is_cancelled). On a seeded client it runs
     /// on the spot.
     ///
+    /// The threads are those of the crate `blocking`: at most 500 in the process, or as many as the environment variable
+    /// `BLOCKING_MAX_THREADS` says. So many closures can wait for others; further ones have their turn when some have
+    /// returned, and don't if all of those wait for them.
+    ///
     /// ```
     /// let client = ensue::Client::new();
     /// let text = client.submit_blocking(|| std::fs::read_to_string("Cargo.toml").is_ok(), ());

@@ -472,7 +472,7 @@ fn a_long_line_costs_no_more_for_each_who_stands_in_it() {
         let client = Client::builder().workers(1).limit("one", 1).limit("two", 2).build();
         let gate = Gate::new();
         let waits = gate.pass();
-        let first = client.task().limit("one", 1).spawn(async move { waits.await });
+        let first = client.task().limit("one", 1).spawn(waits);
         // Two kinds of lines, one of which is in the way of the other.
         let submit = |n: usize| {
             let task = client.task().limit("one", 1);
