@@ -282,8 +282,7 @@ pub(crate) fn make_ready(code: impl FnOnce(&mut MadeReady<'_>)) {
 
 impl MadeReady<'_> {
     pub(crate) fn push(&mut self, task: Task) {
-        if task.core().is_closed() {
-            // It won't start.
+        if task.core().refuses(task.state.load()) {
             return task.core().refuse(&task);
         }
         let here = self.context.filter(|context| {

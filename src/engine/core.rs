@@ -211,11 +211,12 @@ impl Core {
 
     /// Queues a task: at the end of the worker's own queue, or of the shared one.
     pub(crate) fn schedule(&self, task: Task, local: Option<&Local>) {
-        let is_new = Self::is_new(&task);
-        if is_new && self.is_closed() {
+        let state = task.state.load();
+        if self.refuses(state) {
             // Without a look at all that is queued, which is for those who were here before it was closed.
             return self.refuse(&task);
         }
+        let is_new = state & STARTED == 0;
         self.enqueue(task, local);
         self.pushed(is_new);
     }
@@ -237,15 +238,18 @@ impl Core {
 
     /// Queues tasks, at once.
     pub(crate) fn schedule_all(&self, tasks: &mut Vec<Task>, local: Option<&Local>) {
-        if self.is_closed() {
+        tasks.retain(|task| {
             // As in `schedule`.
-            tasks.iter().filter(|task| Self::is_new(task)).for_each(|task| self.refuse(task));
-            tasks.retain(|task| !Self::is_new(task));
-        }
+            let refused = self.refuses(task.state.load());
+            if refused {
+                self.refuse(task);
+            }
+            !refused
+        });
         if tasks.is_empty() {
             return;
         }
-        let any_new = tasks.iter().any(Self::is_new);
+        let any_new = tasks.iter().any(|task| task.state.load() & STARTED == 0);
         let plain = self.seeded.is_none() && tasks.iter().all(Self::is_plain);
         match local {
             None if plain => self.injector.push_all(tasks.drain(..)),
@@ -257,11 +261,6 @@ impl Core {
             _ => tasks.drain(..).for_each(|task| self.enqueue(task, local)),
         }
         self.pushed(any_new);
-    }
-
-    /// Whether a task hasn't started.
-    fn is_new(task: &Task) -> bool {
-        task.state.load() & STARTED == 0
     }
 
     /// Whether a task may go into the queue that links its tasks.
