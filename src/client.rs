@@ -123,9 +123,11 @@ impl Client {
     /// returns, so a long one should ask [`is_cancelled`](crate::is_cancelled). On a seeded client it runs
     /// on the spot.
     ///
-    /// The threads are those of the crate `blocking`: at most 500 in the process, or as many as the environment variable
-    /// `BLOCKING_MAX_THREADS` says. So many closures can wait for others; further ones have their turn when some have
-    /// returned, and don't if all of those wait for them.
+    /// The threads are those of the crate `blocking`, up to 500 (or `BLOCKING_MAX_THREADS`, from the environment) for
+    /// the whole process; one ends when it has had nothing to do for half a second. A closure for which there is none
+    /// waits, and counts as running. Where closures that wait for the [results](crate::Handle::result) of others take
+    /// all of these threads, they wait for ever: do the waiting in async tasks, or give them a
+    /// [limit](crate::Builder::limit).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -334,7 +336,8 @@ impl Client {
     ///
     /// Spawn it as often as you like on a runtime of your own, and tasks use that runtime's I/O and timers.
     /// It resolves when the client is closed and has nothing left to do, and doesn't keep the client alive.
-    /// Dropping it between polls loses no task.
+    /// Dropping it between polls loses no task. In one poll it runs up to 64 tasks, for some 100 µs or until the one
+    /// in hand gives way, and then lets the runtime run others.
     ///
     /// ```
     /// use ensue::Client;
@@ -365,6 +368,25 @@ impl Client {
     /// It begins with the first poll. It may be called again, also at the same time. A task of the client
     /// may await it, or block on it in a blocking closure: neither that task nor its worker is waited for. Where no
     /// worker is left to run them, started tasks are cancelled too.
+    ///
+    /// One that never ends is waited for without end. To bound that, give up the wait after a while and drop the
+    /// client, which drops what still runs:
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use std::time::Duration;
+    /// use ensue::{Client, ErrorKind, Status};
+    /// use futures_lite::FutureExt;
+    ///
+    /// let client = Client::new();
+    /// let endless = client.spawn(std::future::pending::<()>());
+    /// # while endless.status() != Status::Running { ensue::sleep(Duration::from_millis(1)).await }
+    /// client.close().or(ensue::sleep(Duration::from_millis(20))).await;
+    /// assert_eq!(endless.status(), Status::Running);
+    /// drop(client);
+    /// assert_eq!(endless.await.unwrap_err().kind(), ErrorKind::Closed);
+    /// # });
+    /// ```
     pub fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         self.core.clone().close()
     }

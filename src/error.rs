@@ -90,11 +90,34 @@ impl Error {
 
     /// The key of the task where it began: for a dependent that was not run because of it, the
     /// first task that failed.
+    ///
+    /// It's in parentheses where it is no key: `(dropped)` for a task that was given up, which only its callbacks
+    /// see, and `(callback or destructor)` for a panic in one of those.
     pub fn origin(&self) -> &Key {
         &self.0.origin
     }
 
     /// The error that the task returned, if it is an `E`.
+    ///
+    /// `E` is the type that the function returns. Where that is a box, or `anyhow::Error`, what is inside is found
+    /// by its [`source`](std::error::Error::source):
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use std::num::ParseIntError;
+    ///
+    /// type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    ///
+    /// async fn parse(text: &str) -> Result<u8, Boxed> {
+    ///     Ok(text.parse()?)
+    /// }
+    ///
+    /// let client = ensue::Client::new();
+    /// let error = client.try_submit(parse, "old").result().unwrap_err();
+    /// assert!(error.downcast_ref::<Boxed>().is_some());
+    /// assert!(error.downcast_ref::<ParseIntError>().is_none());
+    /// assert!(error.source().unwrap().downcast_ref::<ParseIntError>().is_some());
+    /// ```
     pub fn downcast_ref<E: 'static>(&self) -> Option<&E> {
         self.0.cause.as_deref()?.as_any().downcast_ref()
     }
@@ -139,11 +162,14 @@ impl Error {
         Self::new(ErrorKind::Cancelled, origin, "")
     }
 
-    /// For a task that ends because its last handle was dropped: nobody is left to read it.
+    /// For a task that ends because its last handle was dropped: only its callbacks are left to read it.
     pub(crate) fn abandoned() -> Self {
-        static ABANDONED: LazyLock<Error> =
-            LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)".into(), ""));
         ABANDONED.clone()
+    }
+
+    /// Whether it's of a task that ended so.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        Arc::ptr_eq(&self.0, &ABANDONED.0)
     }
 
     /// For a panic that isn't of any task's function.
@@ -193,12 +219,19 @@ impl Error {
     }
 }
 
+/// One for all, since millions of tasks may be given up.
+static ABANDONED: LazyLock<Error> =
+    LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)".into(), ""));
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, origin, text, .. } = &*self.0;
         match kind {
             ErrorKind::Failed => write!(f, "task `{origin}` failed: {text}"),
             ErrorKind::Panicked => write!(f, "task `{origin}` panicked: {text}"),
+            ErrorKind::Cancelled if self.is_abandoned() => {
+                f.write_str("the task was given up: its last handle was dropped")
+            }
             ErrorKind::Cancelled => write!(f, "task `{origin}` was cancelled"),
             ErrorKind::TimedOut => write!(f, "task `{origin}` took longer than its {text}"),
             ErrorKind::KeyConflict => write!(f, "the key `{origin}` is taken: {text}"),

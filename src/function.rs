@@ -9,8 +9,9 @@ use std::future::Future;
 /// awaits. You never implement it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted with these inputs",
-    label = "not an async function of the arguments `{A}` whose future is `Send`",
+    label = "not an async function of the arguments `{A}` whose future and value are `Send`",
     note = "write `async fn f(x: u64) -> u64` or `async |x: u64| x + 1`; arguments that come from handles need their types written",
+    note = "errors of any type are returned as `Box<dyn Error + Send + Sync>`, which is `Send` where `Box<dyn Error>` is not",
     note = "inputs are given bare where there is one, as a tuple `(&x, 7)` where there are several, and as `()` where there is none",
     note = "for a plain function that blocks, use `submit_blocking`"
 )]
@@ -29,8 +30,9 @@ pub trait TaskFn<A>: Send + 'static {
 /// Implemented for functions and closures. You never implement it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted as blocking work with these inputs",
-    label = "not a `Send` function of the arguments `{A}`",
+    label = "not a `Send` function of the arguments `{A}` whose value is `Send`",
     note = "write `fn f(x: u64) -> u64` or `|x: u64| x + 1`; arguments that come from handles need their types written",
+    note = "errors of any type are returned as `Box<dyn Error + Send + Sync>`, which is `Send` where `Box<dyn Error>` is not",
     note = "for an async function, use `submit`"
 )]
 pub trait BlockingFn<A>: Send + 'static {

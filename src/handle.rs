@@ -20,6 +20,10 @@ use crate::{Error, Key, Ref, Status};
 ///   moves the value out if nobody else needs it, and where the await itself is dropped (it lost a
 ///   `select!`, or a timeout struck) the handle goes with it. Await `&handle` or `&mut handle` to keep it;
 ///   `&handle` clones the value.
+/// * **Values** are `Clone + Send + Sync` for awaiting, since somebody else may need them, too. Of others take a
+///   [`Ref`] with [`get_ref`](Handle::get_ref), and [what is in it](Ref::try_into_inner) if you're the last. A
+///   `Result` whose error is not `Clone`, such as that of `std::io`, is for
+///   [`try_submit`](crate::Client::try_submit).
 /// * **Dropping** the last handle of a task that no other task depends on gives up the work: if it's queued
 ///   it never starts, if it runs it's dropped at its next await, and a result is freed at once.
 ///   [`detach`](Handle::detach) opts out.
@@ -120,7 +124,9 @@ impl<T> Handle<T> {
 impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// Blocks until the task has ended, and clones its value. The task can be asked again.
     ///
-    /// On a handle of a [seeded](crate::Builder::seed) client this runs the client's tasks.
+    /// On a handle of a [seeded](crate::Builder::seed) client this runs the client's tasks. Where the only
+    /// [workers](crate::Client::worker) are futures that a runtime polls on this very thread, as on a single-threaded
+    /// one, nobody is left to run them and it waits for ever: await the handle there, too.
     ///
     /// # Errors
     ///

@@ -56,6 +56,12 @@ impl From<String> for Key {
     }
 }
 
+impl From<&String> for Key {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
 impl From<Arc<str>> for Key {
     fn from(text: Arc<str>) -> Self {
         Self(text)
@@ -65,6 +71,12 @@ impl From<Arc<str>> for Key {
 impl From<&Key> for Key {
     fn from(key: &Key) -> Self {
         key.clone()
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.as_str().to_owned()
     }
 }
 
@@ -151,6 +163,16 @@ mod tests {
     use crate::body::Spawned;
 
     fn inc() {}
+
+    #[test]
+    fn keys_are_made_of_texts_and_become_texts() {
+        let text = String::from("k");
+        for key in
+            [Key::from("k"), Key::from(&text), Key::from(text.clone()), Key::from(&Key::from("k"))]
+        {
+            assert_eq!(String::from(key), text);
+        }
+    }
 
     #[test]
     fn a_digest_is_found_in_its_key() {

@@ -76,7 +76,7 @@ fn a_blocking_closure_may_wait_for_results() {
 }
 
 #[test]
-fn blocking_closures_wait_for_each_other_at_any_depth() {
+fn blocking_closures_wait_for_each_other() {
     bounded(|| {
         fn down(client: Client, depth: u64) -> u64 {
             if depth == 0 {

@@ -202,7 +202,7 @@ proptest! {
         let payload = Serialized::bytes(Bytes::from_static(b"x"));
         names.iter().for_each(|name| batch.push(&[("op", name), ("data", &payload)]));
         prop_assert_eq!(batch.len(), names.len());
-        let read = unpack::operations(&frames(&batch.finish())).unwrap();
+        let read = unpack::operations(&frames(&batch.finish()), Ok).unwrap();
         let ops: Vec<_> = read.iter().map(|map| map.text("op").unwrap().to_owned()).collect();
         prop_assert_eq!(ops, names);
     }

@@ -180,6 +180,29 @@ fn a_callback_is_no_interest_and_is_called_when_the_last_handle_goes() {
 }
 
 #[test]
+fn a_callback_reads_that_its_task_was_given_up() {
+    bounded(|| {
+        let client = client_of(1);
+        let (send, receive) = mpsc::channel();
+        let looker = client.clone();
+        let x = client.spawn(std::future::pending::<()>());
+        x.on_done(move |x| {
+            let error = x.error().unwrap();
+            send.send((error, looker.explain(x).to_string())).unwrap();
+        });
+        let key = x.key();
+        drop(x);
+        let (error, explanation) = receive.recv().unwrap();
+        assert!(error.is_cancelled());
+        assert_eq!(error.to_string(), "the task was given up: its last handle was dropped");
+        assert_eq!(
+            explanation,
+            format!("`{key}` is cancelled: by its handle, or because nobody needed it")
+        );
+    });
+}
+
+#[test]
 fn a_finished_task_calls_at_once_on_this_thread() {
     bounded(|| {
         let client = client_of(1);

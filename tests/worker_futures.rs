@@ -97,6 +97,27 @@ fn a_busy_worker_lets_its_runtime_run_others() {
 }
 
 #[test]
+fn a_worker_gives_way_after_a_task_that_took_long() {
+    bounded(|| {
+        let client = client_of(0);
+        let counts = Counts::new();
+        let xs: Vec<_> = (0..20)
+            .map(|_| {
+                let long = async { thread::sleep(Duration::from_millis(1)) };
+                client.spawn(counts.future(long))
+            })
+            .collect();
+        // Its host has timers and sockets to look at.
+        let mut worker = pin!(client.worker());
+        for polled in 1..=20 {
+            assert!(poll_once(&mut worker).is_pending());
+            assert_eq!(counts.polls.get(), polled);
+        }
+        drop(xs);
+    });
+}
+
+#[test]
 fn on_smol() {
     bounded(|| {
         let executor = Arc::new(smol::Executor::new());

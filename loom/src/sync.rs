@@ -11,10 +11,25 @@
 
 use std::cell;
 use std::sync::atomic::AtomicU8 as Plain;
+use std::time::Duration;
 
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 pub(crate) use loom::thread::yield_now;
+
+/// A clock that stands still, since a model does the same each time.
+#[derive(Clone, Copy)]
+pub(crate) struct Instant;
+
+impl Instant {
+    pub(crate) fn now() -> Self {
+        Self
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::ZERO
+    }
+}
 
 /// How accesses with `SeqCst` are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

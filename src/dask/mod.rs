@@ -46,6 +46,7 @@ mod cluster;
 // for the crate's own tests and fuzzing, which play the other side; may change at any time
 pub mod codec;
 mod failed;
+mod folder;
 mod net;
 mod registry;
 #[doc(hidden)]

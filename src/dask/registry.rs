@@ -1,6 +1,6 @@
 //! Functions that are known by name, and the work that calling one is.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -48,9 +48,16 @@ const SLICE: Duration = Duration::from_millis(1);
 #[derive(Clone, Default)]
 pub struct Registry {
     /// By what they're called on the wire.
-    functions: Arc<BTreeMap<Arc<str>, Arc<dyn Function>>>,
-    /// What those are called there that have been given a name, by the names of their types.
-    names: Arc<BTreeMap<&'static str, Arc<str>>>,
+    functions: Arc<BTreeMap<Arc<str>, Known>>,
+    /// What those are called there that have been given a name.
+    names: Arc<BTreeMap<TypeId, Arc<str>>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    /// Each `fn` has a type of its own, also where several have one path: those in blocks of one function.
+    id: TypeId,
+    function: Arc<dyn Function>,
 }
 
 /// A call that is ready to be made. The arguments are read when it runs.
@@ -76,6 +83,9 @@ impl Registry {
     /// Adds an async function. Adding one again changes nothing.
     ///
     /// # Panics
+    ///
+    /// If another function has its name. There's only one of each path, but for functions that are written within
+    /// others, and for several versions of a crate: give the first a [`name`](Self::name) before adding the second.
     ///
     /// If it's a closure, which has no name of its own. One that captures something doesn't compile:
     ///
@@ -163,7 +173,7 @@ impl Registry {
         })
     }
 
-    fn insert<F>(mut self, function: impl Function + 'static) -> Self {
+    fn insert<F: 'static>(mut self, function: impl Function + 'static) -> Self {
         const {
             assert!(
                 size_of::<F>() == 0,
@@ -171,14 +181,16 @@ impl Registry {
                  give the `fn` itself, and what it would capture as arguments"
             );
         }
-        let name = type_name::<F>();
+        let path = type_name::<F>();
         assert!(
-            !name.contains("{{closure}}"),
-            "`{name}` is a closure, which other machines can't call by name: write an `fn` with its \
+            !is_closure(path),
+            "`{path}` is a closure, which other machines can't call by name: write an `fn` with its \
              body, and add that"
         );
-        let name = self.names.get(name).cloned().unwrap_or_else(|| name.into());
-        Arc::make_mut(&mut self.functions).insert(name, Arc::new(function));
+        let (name, id) = (self.wire_name::<F>(), TypeId::of::<F>());
+        let known = Known { id, function: Arc::new(function) };
+        let before = Arc::make_mut(&mut self.functions).insert(name.clone(), known);
+        assert!(before.is_none_or(|before| before.id == id), "{}", taken(&name));
         self
     }
 
@@ -195,32 +207,38 @@ impl Registry {
     ///
     /// If the function wasn't added, or another one has the name, or it begins with `*`.
     #[must_use]
-    pub fn name<F>(mut self, _function: F, name: &str) -> Self {
-        let path = type_name::<F>();
+    pub fn name<F: 'static>(mut self, _function: F, name: &str) -> Self {
+        let (path, id) = (type_name::<F>(), TypeId::of::<F>());
         assert!(
             !name.starts_with(MANY),
             "`{path}` can't be called `{name}`: `{MANY}` stands for many calls"
         );
-        let before = self.wire_name(path);
+        let before = self.wire_name::<F>();
         let functions = Arc::make_mut(&mut self.functions);
-        let Some(function) = functions.remove(&*before) else {
+        let Some(function) = functions.remove(&*before).filter(|known| known.id == id) else {
             panic!("`{path}` can't be called `{name}`: add it to the registry first");
         };
         assert!(
             functions.insert(name.into(), function).is_none(),
             "`{path}` can't be called `{name}`: that's the name of another function"
         );
-        Arc::make_mut(&mut self.names).insert(path, name.into());
+        Arc::make_mut(&mut self.names).insert(id, name.into());
         self
     }
 
-    fn wire_name(&self, path: &'static str) -> Arc<str> {
-        self.names.get(path).cloned().unwrap_or_else(|| path.into())
+    /// What it's called, if it's there.
+    fn wire_name<F: 'static>(&self) -> Arc<str> {
+        let given = self.names.get(&TypeId::of::<F>());
+        given.cloned().unwrap_or_else(|| type_name::<F>().into())
     }
 
     /// Whether it has the function.
-    pub fn contains<F>(&self, _function: F) -> bool {
-        self.functions.contains_key(&self.wire_name(type_name::<F>()))
+    pub fn contains<F: 'static>(&self, _function: F) -> bool {
+        self.has::<F>(&self.wire_name::<F>())
+    }
+
+    fn has<F: 'static>(&self, name: &str) -> bool {
+        self.functions.get(name).is_some_and(|known| known.id == TypeId::of::<F>())
     }
 
     /// The names of its functions, sorted.
@@ -230,17 +248,19 @@ impl Registry {
 
     /// What a function is called on the wire, if it may be called there: workers that are given the same
     /// functions know it.
-    pub(crate) fn name_of<F>(&self) -> Result<Arc<str>, Problem> {
+    pub(crate) fn name_of<F: 'static>(&self) -> Result<Arc<str>, Problem> {
         let path = type_name::<F>();
-        let name = self.wire_name(path);
-        if self.functions.contains_key(&name) {
+        let name = self.wire_name::<F>();
+        if self.has::<F>(&name) {
             return Ok(name);
         }
-        let text = if size_of::<F>() > 0 || path.contains("{{closure}}") {
+        let text = if size_of::<F>() > 0 || is_closure(path) {
             format!(
                 "`{path}` can't be called on other machines, since it isn't an `fn` with a name that \
                  captures nothing: write one, and add it to the registry"
             )
+        } else if self.functions.contains_key(&name) {
+            taken(&name)
         } else {
             unregistered(path)
         };
@@ -260,10 +280,22 @@ impl Registry {
             None => (name, false),
         };
         match self.functions.get(name) {
-            Some(function) => Ok(function.work(many, args, inputs)),
+            Some(known) => Ok(known.function.work(many, args, inputs)),
             None => Err(Problem::new(ProblemKind::Unregistered, unregistered(name))),
         }
     }
+}
+
+/// Whether it's the path of a closure, and not of an `fn` that is written within one or within an async function.
+fn is_closure(path: &str) -> bool {
+    path.ends_with("{{closure}}")
+}
+
+fn taken(name: &str) -> String {
+    format!(
+        "another function is called `{name}` already: give that one a name of its own with `Registry::name` \
+         before this one is added, or write one of them elsewhere"
+    )
 }
 
 fn unregistered(name: &str) -> String {

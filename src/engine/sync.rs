@@ -11,3 +11,4 @@ pub(crate) use std::sync::atomic::{
 };
 pub(crate) use std::thread::yield_now;
 pub(crate) use std::thread_local;
+pub(crate) use std::time::Instant;

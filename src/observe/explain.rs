@@ -123,8 +123,9 @@ fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, V
 
 fn failed(task: TaskRef<'_>, status: Status) -> Reason {
     let error = task.failure();
-    // Where it began, if that isn't here.
-    let origin = error.as_ref().map(|error| error.origin().clone());
+    // Where it began, if that isn't here, but in a task.
+    let origin = error.as_ref().filter(|error| !error.is_abandoned());
+    let origin = origin.map(|error| error.origin().clone());
     let origin = origin.filter(|origin| origin != task.key());
     match status {
         Status::Cancelled => Reason::Cancelled { origin },

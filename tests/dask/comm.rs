@@ -85,7 +85,7 @@ impl Comm {
             }
             assert!(start.elapsed() < PATIENCE, "no {what}");
             let frames = self.frames().unwrap_or_else(|| panic!("the stream ended before {what}"));
-            self.operations.extend(unpack::operations(&frames).unwrap());
+            self.operations.extend(unpack::operations(&frames, Ok).unwrap());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Workers that are killed: while they compute, while others fetch from them, and by what they run.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ensue::dask::Client;
@@ -15,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("killed_while_serving", killed_while_serving),
     ("stopped_while_a_peer_fetches", stopped_while_a_peer_fetches),
     ("a_task_that_kills_its_worker", a_task_that_kills_its_worker),
+    ("killed_after_spilling", killed_after_spilling),
 ];
 
 /// Some of its results are lost, some are under way, some have not begun: all are computed by the other.
@@ -116,4 +119,44 @@ fn a_task_that_kills_its_worker(setting: &Setting) -> Outcome {
     assert_eq!(wait(client.submit(inc, 1)).expect("one is left"), 2);
     wait(client.close());
     Ok(())
+}
+
+/// What it has written to files is removed by the next worker that is given the same place, and not what belongs to
+/// one that lives.
+fn killed_after_spilling(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let folder = cluster.folder().join("spilled");
+    fs::create_dir(&folder).expect("a folder");
+    let path = folder.to_str().expect("text");
+    let options = ["--memory-limit", "100MB", "--local-directory", path];
+    let client = cluster.client();
+    let spilled = |name: &'static str| {
+        let before = folders(&folder);
+        let worker = cluster.worker_with(name, &options);
+        let task = |at: u64| client.task().workers([name]).submit(blob, 10_000_000 + at);
+        let blobs: Vec<_> = (0..15).map(task).collect();
+        eventually("all are there", || blobs.iter().all(Handle::is_finished));
+        let own = folders(&folder).into_iter().find(|own| !before.contains(own));
+        (worker, own.expect("a folder of its own"), blobs)
+    };
+    let (mut first, left, blobs) = spilled("first");
+    let (_second, kept, other_blobs) = spilled("second");
+    let files = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
+    assert!(files(&left) > 2 && files(&kept) > 2);
+    first.kill();
+    drop(blobs);
+    cluster.wait_for_workers(1);
+    let third = cluster.worker_with("third", &options);
+    eventually("what the first has left is gone", || !left.exists());
+    assert_eq!(folders(&folder), [kept]);
+    for (at, bytes) in (0..).zip(other_blobs) {
+        assert_eq!(wait(client.submit(length, bytes)).expect("its length"), 10_000_000 + at);
+    }
+    assert!(third.log().contains("its worker was killed"), "{}", third.log());
+    wait(client.close());
+    Ok(())
+}
+
+fn folders(within: &Path) -> Vec<PathBuf> {
+    fs::read_dir(within).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
 }

@@ -80,7 +80,6 @@ fn thread_id() -> String {
 fn a_local_cluster_whose_process_is_killed(setting: &Setting) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    // Its temporary files, which nobody is left to remove, go with the folder of the test.
     command.arg("local-cluster").arg(&setting.environment).env("TMPDIR", folder.path());
     let mut process = Process::start(command, "local-cluster", folder.path());
     eventually("it's there", || process.log().contains('\n'));
@@ -88,6 +87,11 @@ fn a_local_cluster_whose_process_is_killed(setting: &Setting) -> Outcome {
     assert!(listens(&address), "{address}");
     process.kill();
     eventually("the scheduler is gone", || !listens(&address));
+    let is_ours = |entry: std::fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with("ensue-").then(|| entry.path())
+    };
+    let left = || std::fs::read_dir(folder.path()).expect("a folder").flatten().find_map(is_ours);
+    eventually("nothing is left on disk", || left().is_none());
     Ok(())
 }
 

@@ -105,7 +105,7 @@ pub(super) async fn join(
     let Some(frames) = stream.receive_within(left()).await? else {
         return Err(wrong("it closed the connection".to_owned()));
     };
-    let operations = unpack::operations(&frames).map_err(|error| wrong(error.to_string()))?;
+    let operations = unpack::operations(&frames, Ok).map_err(|error| wrong(error.to_string()))?;
     // The rest, if there is any, concerns nothing that this client has asked for.
     match operations.into_iter().next().map(Event::read) {
         Some(Ok(Event::Started { warning })) => {

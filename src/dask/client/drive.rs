@@ -67,9 +67,7 @@ impl Core {
                 Err(error) => return error.to_string(),
             };
             *heard.lock() = Instant::now();
-            let operations = unpack::operations(&frames);
-            let events =
-                operations.and_then(|operations| operations.into_iter().map(Event::read).collect());
+            let events = unpack::operations(&frames, Event::read);
             match events.map(|events| self.hear(events)) {
                 Ok(true) => {}
                 Ok(false) => return "it ended the connection".to_owned(),

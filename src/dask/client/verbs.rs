@@ -63,6 +63,7 @@ impl Client {
     /// Submits a call of a function of ours, whose type is `F`.
     pub(super) fn call<F, I, A, T>(&self, settings: TaskOptions, at: Where, inputs: I) -> Handle<T>
     where
+        F: 'static,
         I: PortableInputs<A>,
         T: Portable,
     {
@@ -121,6 +122,7 @@ impl Client {
         inputs: impl IntoIterator<Item = I>,
     ) -> Vec<Handle<T>>
     where
+        F: 'static,
         I: PortableInputs<A>,
         T: Portable,
     {

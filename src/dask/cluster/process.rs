@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 
 use super::error::{ClusterError, Problem};
+use crate::dask::folder;
 
 /// Loaded into the process, which it ends when the other end of its standard input is closed: by us, or by the
 /// system when our process is gone, whatever killed it.
@@ -23,8 +24,8 @@ pub(super) struct Folder(TempDir);
 
 impl Folder {
     pub(super) fn new() -> Result<Self, ClusterError> {
-        let folder = tempfile::Builder::new().prefix("ensue-cluster-").tempdir();
-        let folder = folder.map_err(Problem::Folder)?;
+        let within = std::env::temp_dir();
+        let folder = folder::private("ensue-cluster-", &within).map_err(Problem::Folder)?;
         fs::write(folder.path().join("guard.py"), GUARD).map_err(Problem::Folder)?;
         Ok(Self(folder))
     }

@@ -146,17 +146,22 @@ fn a_batch_lets_others_run_and_ends_when_it_takes_long() {
         x
     }
     let registry = Registry::new().add(slow);
-    let work = registry.work(&format!("*{}", name(slow)), args(&vec![(1_u8,); 1000]), vec![]);
-    let Ok(Work::Async(mut work)) = work else { panic!("not async") };
-    let mut polls = 1;
-    let result = loop {
-        match block_on(poll_once(&mut work)) {
-            Some(result) => break result.unwrap(),
-            None => polls += 1,
-        }
+    let polls = || {
+        let work = registry.work(&format!("*{}", name(slow)), args(&vec![(1_u8,); 1000]), vec![]);
+        let Ok(Work::Async(mut work)) = work else { panic!("not async") };
+        let mut polls = 1;
+        let result = loop {
+            match block_on(poll_once(&mut work)) {
+                Some(result) => break result.unwrap(),
+                None => polls += 1,
+            }
+        };
+        assert!(is_partial(&result));
+        assert!((1..1000).contains(&Items::open(&result).unwrap().len()));
+        polls
     };
-    assert!(is_partial(&result) && polls > 2, "{polls} polls");
-    assert!((1..1000).contains(&Items::open(&result).unwrap().len()));
+    // On a busy machine all the time may go by in one poll, but not again and again.
+    assert!((0..50).any(|_| polls() > 2));
 }
 
 #[test]
@@ -182,21 +187,72 @@ fn a_name_is_of_a_function_that_is_there() {
     let _ = Registry::new().name(inc, "f");
 }
 
+/// Two functions of one path: what `this` does with the one, and `that` with the other.
+macro_rules! twins {
+    ($this:expr, $that:expr) => {{
+        let this = {
+            async fn twin(x: u64) -> u64 {
+                x + 1
+            }
+            $this(twin)
+        };
+        async fn twin(x: u64) -> u64 {
+            x + 2
+        }
+        ($that)(this, twin)
+    }};
+}
+
+#[test]
+#[should_panic(expected = "another function is called `ensue::dask::registry::tests::")]
+fn a_function_does_not_take_the_place_of_another() {
+    twins!(|one| Registry::new().add(one), |registry: Registry, two| drop(registry.add(two)));
+}
+
+#[test]
+fn two_of_one_path_are_told_apart() {
+    let registry =
+        twins!(|one| Registry::new().add(one).name(one, "one"), |registry: Registry, two| {
+            assert!(!registry.contains(two));
+            registry.add(two).name(two, "two")
+        });
+    for (name, sum) in [("one", 11_u64), ("two", 12)] {
+        let result = run(registry.work(name, args(&(10,)), vec![]).unwrap()).unwrap();
+        assert_eq!(read::<u64>(&result), Ok(sum));
+    }
+    // Nor is one called in place of the other.
+    twins!(|one| Registry::new().add(one), |registry: Registry, two| {
+        assert!(!registry.contains(two));
+        let problem = name_of(&registry, two).unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Unregistered);
+        assert!(problem.text.starts_with("another function is called"), "{problem}");
+    });
+}
+
+#[test]
+#[should_panic(expected = "add it to the registry first")]
+fn only_a_function_that_was_added_is_given_a_name() {
+    twins!(|one| Registry::new().add(one), |registry: Registry, two| drop(
+        registry.name(two, "two")
+    ));
+}
+
+fn name_of<F: 'static>(registry: &Registry, _: F) -> Result<Arc<str>, Problem> {
+    registry.name_of::<F>()
+}
+
 #[test]
 fn the_client_learns_what_it_may_call() {
     let registry = registry();
     assert!(registry.contains(inc) && !registry.contains(same::<u16>));
     assert_eq!(registry.names().count(), 8);
     assert_eq!(registry.clone().add(inc).names().count(), 8);
-    fn allowed<F>(registry: &Registry, _: F) -> Result<Arc<str>, Problem> {
-        registry.name_of::<F>()
-    }
-    assert_eq!(allowed(&registry, inc), Ok(name(inc).into()));
-    let problem = allowed(&registry, same::<u16>).unwrap_err();
+    assert_eq!(name_of(&registry, inc), Ok(name(inc).into()));
+    let problem = name_of(&registry, same::<u16>).unwrap_err();
     assert_eq!(problem.kind, ProblemKind::Unregistered);
     assert!(problem.text.contains(name(same::<u16>)), "{problem}");
     let x = 5;
-    let problem = allowed(&registry, || x).unwrap_err();
+    let problem = name_of(&registry, move || x).unwrap_err();
     assert!(problem.text.contains("{{closure}}") && problem.text.contains("captures"), "{problem}");
     assert!(format!("{registry:?}").contains("parse"));
 }
@@ -205,4 +261,20 @@ fn the_client_learns_what_it_may_call() {
 #[should_panic(expected = "write an `fn`")]
 fn closures_are_refused() {
     let _ = Registry::new().add_blocking(|x: u64| x + 1);
+}
+
+#[test]
+fn a_function_within_an_async_body_is_like_any_other() {
+    futures_lite::future::block_on(async {
+        async fn inner(x: u64) -> u64 {
+            x + 1
+        }
+        fn name<F: 'static>(registry: &Registry, _: F) -> Arc<str> {
+            registry.name_of::<F>().unwrap_or_else(|problem| panic!("{}", problem.text))
+        }
+        let registry = Registry::new().add(inner);
+        let name = name(&registry, inner);
+        assert!(name.contains("{{closure}}::inner"), "{name}");
+        assert!(registry.contains(inner));
+    });
 }

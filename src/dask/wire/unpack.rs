@@ -15,25 +15,23 @@ const VALUES: u64 = 1 << 27;
 
 /// Reads a message. What it shows in other frames goes with it.
 pub fn message(frames: &[Bytes]) -> Result<Value, WireError> {
-    let Some((head, others)) = frames.split_first() else {
-        return Err(WireError::malformed("a message without frames"));
-    };
-    read_all(head, others)
+    read_all(frames, |unpacker| unpacker.value(0))
 }
 
-/// Reads a stream's message: the operations in it.
-pub fn operations(frames: &[Bytes]) -> Result<Vec<Map>, WireError> {
-    let items = match message(frames)? {
-        Value::Array(items) => items,
-        // One alone needs no array.
-        map @ Value::Map(_) => vec![map],
-        _ => return Err(WireError::malformed("a stream's message that is no list")),
-    };
-    let operation = |item| match item {
-        Value::Map(map) => Ok(map),
+/// Reads a stream's message: what `read` makes of each operation in it, one by one, since as values they're large.
+pub fn operations<T>(
+    frames: &[Bytes],
+    mut read: impl FnMut(Map) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
+    let mut operation = |value| match value {
+        Value::Map(map) => read(map),
         _ => Err(WireError::malformed("an operation that is no map")),
     };
-    items.into_iter().map(operation).collect()
+    read_all(frames, |unpacker| match unpacker.array_len()? {
+        Some(len) => unpacker.items(len, |unpacker| unpacker.value(1).and_then(&mut operation)),
+        // One alone needs no array.
+        None => Ok(vec![unpacker.value(0).and_then(operation)?]),
+    })
 }
 
 /// Reads msgpack that stands alone.
@@ -43,12 +41,18 @@ pub fn plain(msgpack: &[u8]) -> Result<Value, WireError> {
 
 /// The same, and bytes in it aren't copied.
 pub(crate) fn plain_shared(msgpack: &Bytes) -> Result<Value, WireError> {
-    read_all(msgpack, &[])
+    read_all(std::slice::from_ref(msgpack), |unpacker| unpacker.value(0))
 }
 
-fn read_all(head: &Bytes, others: &[Bytes]) -> Result<Value, WireError> {
+fn read_all<T>(
+    frames: &[Bytes],
+    read: impl FnOnce(&mut Unpacker<'_>) -> Result<T, WireError>,
+) -> Result<T, WireError> {
+    let Some((head, others)) = frames.split_first() else {
+        return Err(WireError::malformed("a message without frames"));
+    };
     let mut unpacker = Unpacker { left: head.clone(), others, values: 0, shown: 0 };
-    let value = unpacker.value(0)?;
+    let value = read(&mut unpacker)?;
     if !unpacker.left.is_empty() {
         return Err(WireError::malformed("msgpack goes on after its end"));
     }
@@ -136,6 +140,22 @@ impl Unpacker<'_> {
         let text = text.to_owned();
         self.left.advance(len);
         Ok(Value::Str(text))
+    }
+
+    /// How many items follow, if it's an array that comes.
+    fn array_len(&mut self) -> Result<Option<usize>, WireError> {
+        let Some(&first) = self.left.first() else { return Err(ended()) };
+        let marker = Marker::from_u8(first);
+        if !matches!(marker, Marker::FixArray(_) | Marker::Array16 | Marker::Array32) {
+            return Ok(None);
+        }
+        self.left.advance(1);
+        self.values += 1;
+        Ok(Some(match marker {
+            Marker::FixArray(len) => len.into(),
+            Marker::Array16 => self.sized::<2>()?,
+            _ => self.sized::<4>()?,
+        }))
     }
 
     fn array(&mut self, len: usize, depth: u32) -> Result<Value, WireError> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_channel::{Receiver, Sender};
 use event_listener::Event;
 
+use super::disposal::Disposal;
 use super::error::{Kind, WorkerError};
 use super::execute;
 use super::metrics::{Member, Samples};
@@ -51,6 +52,7 @@ pub(super) struct Core {
     /// More is in memory than should be.
     pub(super) crowded: Event,
     pub(super) errands: Sender<Errand>,
+    disposal: Disposal,
     end: Sender<Result<(), WorkerError>>,
 }
 
@@ -95,13 +97,8 @@ pub(super) struct Inner {
     handles: hashbrown::HashMap<u64, Handle<()>, foldhash::fast::RandomState>,
     due: Option<Instant>,
     /// What is to be dropped without the lock.
-    trash: Vec<Trash>,
-}
-
-#[allow(dead_code)] // it's only kept until it's dropped
-enum Trash {
-    Value(Value),
-    Handle(Handle<()>),
+    dropped_values: Vec<Value>,
+    dropped_handles: Vec<Handle<()>>,
 }
 
 /// What whoever fetches is to do.
@@ -124,6 +121,7 @@ pub(super) struct Parts {
 /// Where a core sends what it can't do itself.
 pub(super) struct Outlets {
     pub(super) errands: Receiver<Errand>,
+    pub(super) dropped: [Receiver<Value>; 2],
     pub(super) end: Receiver<Result<(), WorkerError>>,
 }
 
@@ -131,6 +129,7 @@ impl Core {
     pub(super) fn new(parts: Parts) -> (Arc<Self>, Outlets) {
         let Parts { me, registry, pool, directory, memory_limit, threads, resources } = parts;
         let (errands, errands_to) = async_channel::unbounded();
+        let (disposal, dropped) = Disposal::new();
         let (end, end_to) = async_channel::bounded(1);
         let limits = Limits::of(memory_limit);
         let engine = Client::builder().name("ensue-worker").workers(threads).build();
@@ -143,7 +142,8 @@ impl Core {
             engine: Some(engine),
             handles: Default::default(),
             due: None,
-            trash: Vec::new(),
+            dropped_values: Vec::new(),
+            dropped_handles: Vec::new(),
         });
         let core = Self {
             me,
@@ -160,9 +160,10 @@ impl Core {
             due: Event::new(),
             crowded: Event::new(),
             errands,
+            disposal,
             end,
         };
-        (Arc::new(core), Outlets { errands: errands_to, end: end_to })
+        (Arc::new(core), Outlets { errands: errands_to, dropped, end: end_to })
     }
 
     /// For a look that changes nothing.
@@ -184,7 +185,8 @@ impl Core {
         let is_due_sooner = due.is_some() && (inner.due.is_none() || due < inner.due);
         inner.due = due;
         let has_outgoing = !inner.outbox.is_empty();
-        let trash = std::mem::take(&mut inner.trash);
+        let values = std::mem::take(&mut inner.dropped_values);
+        let handles = std::mem::take(&mut inner.dropped_handles);
         drop(inner);
         if has_outgoing {
             self.outgoing.notify(1);
@@ -195,8 +197,9 @@ impl Core {
         if memory > self.limits.spill {
             self.crowded.notify(1);
         }
+        values.into_iter().for_each(|value| self.disposal.take(value));
         // Dropping a task may bring news.
-        drop(trash);
+        drop(handles);
         result
     }
 
@@ -283,13 +286,13 @@ impl Inner {
     }
 
     pub(super) fn discard(&mut self, value: Option<Value>) {
-        self.trash.extend(value.map(Trash::Value));
+        self.dropped_values.extend(value);
     }
 
     /// Drops a task soon.
     pub(super) fn forget_handle(&mut self, attempt: u64) {
         let handle = self.handles.remove(&attempt);
-        self.trash.extend(handle.map(Trash::Handle));
+        self.dropped_handles.extend(handle);
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn join(settings: Settings, scheduler: &str) -> Result<Joined, 
 
     let mut stream = Comm::connect(&address, tls.as_ref(), patience).await?;
     let (listener, announced) = listen(&settings, stream.local_ip()).await?;
-    let directory = Directory::create(&settings.directory)
+    let directory = Directory::new(&settings.directory)
         .map_err(|error| Kind::Directory(settings.directory.display().to_string(), error))?;
     let me = Me {
         name: settings.name.clone().unwrap_or_else(|| announced.clone()),
@@ -76,6 +76,8 @@ pub(super) async fn join(settings: Settings, scheduler: &str) -> Result<Joined, 
         resources: settings.resources.clone(),
     });
     let interval = register(&core, &settings, &mut stream).await?;
+    // It may be much, and nobody waits for it.
+    blocking::unblock(move || Directory::tidy(&settings.directory)).detach();
     Ok(Joined { core, outlets, listener, stream, interval })
 }
 
@@ -108,7 +110,7 @@ async fn register(core: &Core, settings: &Settings, stream: &mut Comm) -> Result
     let (me, patience) = (&core.me, settings.patience);
     let resources: Vec<_> =
         settings.resources.iter().map(|(name, amount)| (name.as_str(), *amount)).collect();
-    let directory = core.directory.path().display().to_string();
+    let directory = core.directory.within().display().to_string();
     let message = core.metrics(|metrics| {
         let registration = Registration {
             address: &me.address,

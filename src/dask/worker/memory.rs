@@ -29,6 +29,8 @@ impl Core {
                         let before = inner.store.unspill(key, &file, kept);
                         inner.discard(before);
                     }
+                    // If this is the last to know of the file, it goes with it.
+                    inner.discard(Some(Value::Disk(file)));
                 });
                 Some(value)
             }
@@ -88,7 +90,7 @@ pub(super) async fn watch(core: Arc<Core>) {
                 Ok(false) => respite = Some(Instant::now() + LOOK),
                 Err(error) => {
                     if !has_failed {
-                        let folder = core.directory.path().display();
+                        let folder = core.directory.within().display();
                         log::error!(
                             "{}: results stay in memory, since they can't be written to {folder}: {error}",
                             core.me.address

@@ -2,15 +2,19 @@
 //!
 //! [`state`] decides what is to be done, without sockets or threads; [`core`] does it. Around these: a stream
 //! with the scheduler's orders ([`stream`]), getting results from other workers ([`fetch`]), giving them
-//! ([`serve`]), running tasks on the engine ([`execute`]), [`heartbeat`]s, and keeping [`memory`] free.
+//! ([`serve`]), running tasks on the engine ([`execute`]), [`heartbeat`]s, and keeping [`memory`] free, with what
+//! belongs to it: files ([`spill`]), taking away those of workers that were killed, and [`disposal`].
 
 mod core;
+mod disposal;
 mod error;
 mod execute;
 mod fetch;
 mod heartbeat;
 mod join;
 mod leave;
+#[cfg(target_os = "linux")]
+mod leftovers;
 mod memory;
 mod metrics;
 mod running;
@@ -145,7 +149,8 @@ impl Worker {
     }
 
     /// Where it makes a folder for results that memory has no room for; the system's folder for temporary files
-    /// if this isn't said. The folder goes with the worker.
+    /// if this isn't said. The folder is made when something is written, and goes with the worker. One that is
+    /// killed leaves it; on Linux, the next worker of the same user that is given the same place removes it.
     pub fn local_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Some(path.into());
         self

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use async_channel::Receiver;
 use async_executor::Task;
 use futures_lite::FutureExt;
+use futures_lite::future::Boxed;
 
 use super::core::Core;
 use super::error::{Kind, WorkerError};
 use super::join::{Joined, Settings, join};
-use super::{fetch, heartbeat, leave, memory, metrics, serve, stream};
+use super::{disposal, fetch, heartbeat, leave, memory, metrics, serve, stream};
 use crate::dask::net::Io;
 use crate::error::{forget_if_it_panics, panic_text};
 
@@ -40,23 +41,33 @@ impl Running {
         let serve = async move {
             match listener.serve(move |comm| serve::serve(served.clone(), comm)).await {}
         };
-        let tasks = vec![
-            io.spawn(guarded(&core, serve)),
-            io.spawn(guarded(&core, metrics::sample(core.clone()))),
-            io.spawn(guarded(&core, stream::listen(core.clone(), reader))),
-            io.spawn(guarded(&core, stream::report(core.clone(), writer))),
-            io.spawn(guarded(&core, stream::wake(core.clone()))),
-            io.spawn(guarded(&core, fetch::errands(core.clone(), outlets.errands))),
-            io.spawn(guarded(&core, heartbeat::beat(core.clone(), interval))),
-            io.spawn(guarded(&core, memory::watch(core.clone()))),
+        let [memory, files] = outlets.dropped;
+        let parts: [Boxed<()>; 10] = [
+            Box::pin(serve),
+            Box::pin(metrics::sample(core.clone())),
+            Box::pin(stream::listen(core.clone(), reader)),
+            Box::pin(stream::report(core.clone(), writer)),
+            Box::pin(stream::wake(core.clone())),
+            Box::pin(fetch::errands(core.clone(), outlets.errands)),
+            Box::pin(heartbeat::beat(core.clone(), interval)),
+            Box::pin(memory::watch(core.clone())),
+            Box::pin(disposal::dispose(memory)),
+            Box::pin(disposal::dispose(files)),
         ];
+        let tasks = parts.into_iter().map(|part| io.spawn(guarded(core.clone(), part))).collect();
         log::info!("{}: joined {}", core.me.address, core.me.scheduler);
         Ok(Self { core, end: outlets.end, tasks, _io: io })
     }
 
     #[cfg(test)]
-    pub(super) fn core(&self) -> &Core {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Gives the worker one more part.
+    #[cfg(test)]
+    pub(super) fn add(&mut self, part: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(self._io.spawn(guarded(self.core.clone(), Box::pin(part))));
     }
 
     /// Where others reach it, as `tcp://host:port`.
@@ -105,16 +116,10 @@ impl Running {
 }
 
 /// A worker without one of its parts would be one that never answers: it ends instead.
-fn guarded<P: Future<Output = ()> + Send>(
-    core: &Arc<Core>,
-    part: P,
-) -> impl Future<Output = ()> + Send + use<P> {
-    let core = core.clone();
-    async move {
-        if let Err(payload) = AssertUnwindSafe(part).catch_unwind().await {
-            core.finish(Err(Kind::Broken(panic_text(&*payload)).into()));
-            forget_if_it_panics(payload);
-        }
+async fn guarded(core: Arc<Core>, part: Boxed<()>) {
+    if let Err(payload) = AssertUnwindSafe(part).catch_unwind().await {
+        core.finish(Err(Kind::Broken(panic_text(&*payload)).into()));
+        forget_if_it_panics(payload);
     }
 }
 

@@ -104,7 +104,7 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Outgoing {
         }
         Ask::Gather { who_has } => serve::gathered(&fetch::gather(core, who_has).await),
         Ask::FreeKeys { keys } => {
-            core.with(|inner| inner.state.free(&keys));
+            core.with(|inner| inner.state.drop_results(&keys));
             serve::unknown()
         }
         Ask::Keys => {

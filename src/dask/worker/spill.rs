@@ -8,13 +8,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Buf, Bytes};
 use tempfile::TempDir;
 
+#[cfg(target_os = "linux")]
+use super::leftovers;
+use crate::dask::folder;
 use crate::dask::wire::serialized::Serialized;
+use crate::engine::lock::Lock;
 
-/// A folder of a worker's own, which goes with it.
+/// What the folders of workers begin with.
+const PREFIX: &str = "ensue-worker-";
+
+/// Where a worker writes: in a folder of its own, which is made when there's something to write, and goes with it.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    folder: TempDir,
+    within: PathBuf,
+    place: Lock<Place>,
     next: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Unmade,
+    Made(Folder),
+    /// Nothing is written any more. What is left of the folder, if it was made, goes when this is dropped.
+    Over(Option<Folder>),
+}
+
+#[derive(Debug)]
+struct Folder {
+    folder: TempDir,
+    /// By this others see that its worker lives.
+    #[cfg(target_os = "linux")]
+    _mark: Option<File>,
 }
 
 /// A result in a file, which goes with it.
@@ -25,29 +49,63 @@ pub(crate) struct Spilled {
 }
 
 impl Directory {
-    /// A new folder in this one.
-    pub(crate) fn create(within: &Path) -> io::Result<Self> {
+    /// For a folder within this one, which is made if it isn't there. That it can be written to is found out now.
+    pub(crate) fn new(within: &Path) -> io::Result<Self> {
         fs::create_dir_all(within)?;
-        let folder = tempfile::Builder::new().prefix("ensue-worker-").tempdir_in(within)?;
-        Ok(Self { folder, next: AtomicU64::new(0) })
+        // This file has no name, and goes at once.
+        tempfile::tempfile_in(within)?;
+        Ok(Self {
+            within: within.to_owned(),
+            place: Lock::new(Place::Unmade),
+            next: AtomicU64::new(0),
+        })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+    /// Where the folder is, or would be.
+    pub(crate) fn within(&self) -> &Path {
+        &self.within
+    }
+
+    /// Removes what workers that were killed have left in there, as far as it's certain that they were.
+    pub(crate) fn tidy(within: &Path) {
+        #[cfg(target_os = "linux")]
+        leftovers::take_away(within, PREFIX);
+        #[cfg(not(target_os = "linux"))]
+        let _ = within;
     }
 
     /// Removes the folder now. What is written later fails.
     pub(crate) fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(self.path()) {
-            log::debug!("{} stays: {error}", self.path().display());
+        let mut place = self.place.lock();
+        let made = match std::mem::replace(&mut *place, Place::Over(None)) {
+            Place::Unmade => None,
+            Place::Made(folder) => {
+                folder.remove();
+                Some(folder)
+            }
+            Place::Over(left) => left,
+        };
+        *place = Place::Over(made);
+    }
+
+    /// The folder, which is made if it isn't there yet.
+    fn folder(&self) -> io::Result<PathBuf> {
+        let mut place = self.place.lock();
+        if let Place::Unmade = *place {
+            *place = Place::Made(Folder::create(&self.within)?);
+        }
+        match &*place {
+            Place::Made(folder) => Ok(folder.folder.path().to_owned()),
+            Place::Unmade | Place::Over(_) => Err(io::Error::other("the worker leaves")),
         }
     }
 
     /// Writes a result to a file. Nothing is left of one that can't be written whole.
     pub(crate) fn write(&self, value: &Serialized) -> io::Result<Spilled> {
+        let folder = self.folder()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         // It's removed when it's dropped, which also happens where writing fails.
-        let mut spilled = Spilled { path: self.path().join(number.to_string()), size: 0 };
+        let mut spilled = Spilled { path: folder.join(number.to_string()), size: 0 };
         let parts = || std::iter::once(value.raw_header()).chain(value.frames());
         let mut file = BufWriter::new(File::create_new(&spilled.path)?);
         file.write_all(&(parts().count() as u64).to_le_bytes())?;
@@ -59,6 +117,30 @@ impl Directory {
         let lengths = 8 * (1 + parts().count() as u64);
         spilled.size = lengths + value.nbytes();
         Ok(spilled)
+    }
+}
+
+impl Folder {
+    fn create(within: &Path) -> io::Result<Self> {
+        let folder = folder::private(PREFIX, within)?;
+        #[cfg(target_os = "linux")]
+        let _mark = leftovers::mark(folder.path());
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            _mark,
+            folder,
+        })
+    }
+
+    fn remove(&self) {
+        let path = self.folder.path();
+        #[cfg(target_os = "linux")]
+        let removed = leftovers::remove(path);
+        #[cfg(not(target_os = "linux"))]
+        let removed = fs::remove_dir_all(path);
+        if let Err(error) = removed {
+            log::debug!("{} stays: {error}", path.display());
+        }
     }
 }
 
@@ -122,9 +204,21 @@ impl Drop for Spilled {
 mod tests {
     use super::*;
 
+    fn folders(within: &Path) -> Vec<PathBuf> {
+        fs::read_dir(within).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// What is in there besides the mark.
+    fn files(folder: &Path) -> usize {
+        let is_file = |path: &PathBuf| path.extension().is_none_or(|it| it != "lock");
+        folders(folder).iter().filter(|path| is_file(path)).count()
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let directory = Directory::create(&std::env::temp_dir()).unwrap();
+        let within = tempfile::tempdir().unwrap();
+        let directory = Directory::new(within.path()).unwrap();
+        assert!(folders(within.path()).is_empty());
         let odd = Serialized::from_wire(
             Bytes::from_static(b"header"),
             vec![Bytes::new(), vec![3; 100_000].into(), Bytes::from_static(b"x")],
@@ -135,15 +229,65 @@ mod tests {
             assert_eq!(file.read().unwrap(), value);
             assert_eq!(fs::metadata(file.path()).unwrap().len(), file.size());
         }
-        let folder = directory.path().to_owned();
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        let folder = directory.folder().unwrap();
+        assert_eq!(files(&folder), 0);
+        assert_eq!(folders(within.path()), [folder]);
         drop(directory);
-        assert!(!folder.exists());
+        assert!(folders(within.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_not_made_again() {
+        let within = tempfile::tempdir().unwrap();
+        let value = Serialized::bytes(vec![1; 1000].into());
+        for has_written in [false, true] {
+            let directory = Directory::new(within.path()).unwrap();
+            let file = has_written.then(|| directory.write(&value).unwrap());
+            directory.remove();
+            directory.remove();
+            assert!(folders(within.path()).is_empty());
+            assert!(directory.write(&value).is_err());
+            assert!(folders(within.path()).is_empty());
+            assert!(file.is_none_or(|file| file.read().is_err()));
+        }
+    }
+
+    #[test]
+    fn what_the_dead_have_left_is_removed() {
+        let within = tempfile::tempdir().unwrap();
+        let value = Serialized::bytes(vec![1; 1000].into());
+        let living = Directory::new(within.path()).unwrap();
+        let file = living.write(&value).unwrap();
+        let killed = Folder::create(within.path()).unwrap();
+        fs::write(killed.folder.path().join("0"), "a result").unwrap();
+        Directory::tidy(within.path());
+        assert_eq!(folders(within.path()).len(), 2);
+        // As it's when the process is gone: the mark isn't locked any more, and nobody has cleared away.
+        let left = {
+            let killed = killed;
+            killed.folder.keep()
+        };
+        // A process that another test starts has a copy of what is open here, for a moment.
+        let was_removed = (0..1000).any(|_| {
+            Directory::tidy(within.path());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            !left.exists()
+        });
+        assert_eq!(was_removed, cfg!(target_os = "linux"));
+        assert_eq!(file.read().unwrap(), value);
+    }
+
+    #[test]
+    fn where_nothing_can_be_made_it_is_known_at_once() {
+        let within = tempfile::tempdir().unwrap();
+        let file = within.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(Directory::new(&file).is_err() && Directory::new(&file.join("more")).is_err());
     }
 
     #[test]
     fn a_file_that_was_changed_is_an_error() {
-        let directory = Directory::create(&std::env::temp_dir()).unwrap();
+        let directory = Directory::new(&std::env::temp_dir()).unwrap();
         let value = Serialized::bytes(vec![1; 1000].into());
         let file = directory.write(&value).unwrap();
         let whole = fs::read(file.path()).unwrap();
@@ -159,8 +303,8 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_written_nothing_is_left() {
-        let directory = Directory::create(&std::env::temp_dir()).unwrap();
-        fs::create_dir(directory.path().join("0")).unwrap();
+        let directory = Directory::new(&std::env::temp_dir()).unwrap();
+        fs::create_dir(directory.folder().unwrap().join("0")).unwrap();
         let value = Serialized::bytes(Bytes::from_static(b"x"));
         assert!(directory.write(&value).is_err());
         assert!(directory.write(&value).is_ok());

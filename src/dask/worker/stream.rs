@@ -26,8 +26,8 @@ pub(super) async fn listen(core: Arc<Core>, mut reader: Reader) {
             Ok(None) => return core.finish(Err(gone(None).into())),
             Err(error) => return core.finish(Err(gone(Some(error)).into())),
         };
-        let orders = unpack::operations(&frames)
-            .and_then(|orders| orders.into_iter().map(Order::read).collect::<Result<Vec<_>, _>>());
+        let orders = unpack::operations(&frames, Order::read);
+        drop(frames);
         match orders {
             Ok(orders) => core.obey(orders),
             Err(source) => {

@@ -1,13 +1,16 @@
 //! Hosts of a network on this machine: network namespaces, each with a link to one bridge.
 
-use std::process::{Command, id};
+use std::path::Path;
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A bridge, and hosts that are linked to it. All of it goes when this is dropped.
+/// A bridge, and hosts that are linked to it. All of it goes when this is dropped, or, where the process is killed
+/// before, when the next one makes a network.
 pub(crate) struct Network {
-    /// Short enough for the names of interfaces, and unlike those of other tests that run now.
+    /// Short enough for the names of interfaces, and unlike those of other tests that run now: `en`, the process,
+    /// `n`, a number.
     name: String,
-    subnet: u32,
+    subnet: u8,
     hosts: Vec<String>,
 }
 
@@ -22,17 +25,31 @@ impl Network {
     /// `Err` says why there can't be any here.
     pub(crate) fn new() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = id().wrapping_mul(16) + COUNT.fetch_add(1, Ordering::Relaxed);
-        let network = Self {
-            name: format!("en{:x}", number & 0xffffff),
-            subnet: number % 250,
-            hosts: vec![],
-        };
-        let bridge = &network.name;
-        ip(&["link", "add", bridge, "type", "bridge"])?;
-        ip(&["addr", "add", &format!("{}/24", network.address(1)), "dev", bridge])?;
-        ip(&["link", "set", bridge, "up"])?;
+        remove_abandoned()?;
+        let name = format!("en{:x}n{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        ip(&["link", "add", &name, "type", "bridge"])?;
+        let mut network = Self { name, subnet: 0, hosts: vec![] };
+        ip(&["link", "set", &network.name, "up"])?;
+        network.take_a_subnet()?;
         Ok(network)
+    }
+
+    /// One that nobody else has: with two of the same, packets for the one go to the other.
+    fn take_a_subnet(&mut self) -> Result<(), String> {
+        let mut refused = String::new();
+        for subnet in 0..=255 {
+            self.subnet = subnet;
+            // The kernel takes an address any number of times, but a route only once.
+            match ip(&["route", "add", &format!("10.77.{subnet}.0/24"), "dev", &self.name]) {
+                Ok(_) => {
+                    let address = format!("{}/24", self.address(1));
+                    ip(&["addr", "add", &address, "dev", &self.name, "noprefixroute"])?;
+                    return Ok(());
+                }
+                Err(why) => refused = why,
+            }
+        }
+        Err(refused)
     }
 
     /// That of the bridge, by which this process is reached.
@@ -66,6 +83,27 @@ impl Drop for Network {
     }
 }
 
+/// Takes away the networks of processes that are gone.
+fn remove_abandoned() -> Result<(), String> {
+    let abandoned = |name: &str| {
+        let process = name.strip_prefix("en").and_then(|rest| rest.split_once('n'));
+        let process = process.and_then(|(process, _)| u32::from_str_radix(process, 16).ok());
+        process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+    };
+    // Each is the first word of a line, for a bridge after its number.
+    for line in ip(&["netns", "list"])?.lines() {
+        if let Some(name) = line.split(' ').next().filter(|name| abandoned(name)) {
+            let _ = ip(&["netns", "del", name]);
+        }
+    }
+    for line in ip(&["-o", "link", "show", "type", "bridge"])?.lines() {
+        if let Some(name) = line.split(": ").nth(1).filter(|name| abandoned(name)) {
+            let _ = ip(&["link", "del", name]);
+        }
+    }
+    Ok(())
+}
+
 impl Host {
     /// The command, on this host.
     pub(crate) fn command(&self, command: &Command) -> Command {
@@ -89,11 +127,12 @@ impl Host {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), String> {
+/// Gives what it prints.
+fn ip(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|error| format!("`ip` can't be run: {error}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let errors = String::from_utf8_lossy(&output.stderr);
     Err(format!("`ip {}`: {}", arguments.join(" "), errors.trim()))

@@ -184,7 +184,7 @@ impl Stream {
         loop {
             while self.said.is_empty() {
                 let frames = soon(self.comm.receive()).await.unwrap()?;
-                self.said = unpack::operations(&frames).unwrap();
+                self.said = unpack::operations(&frames, Ok).unwrap();
                 self.said.reverse();
             }
             let next = self.said.pop();

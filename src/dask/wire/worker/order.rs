@@ -9,6 +9,9 @@ use crate::dask::wire::graph::RUST;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireError, WireKey};
 
+/// Arguments of so many bytes aren't copied.
+const LARGE: usize = 4096;
+
 /// What the scheduler tells a worker to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
@@ -55,14 +58,10 @@ pub struct Compute {
     pub rust: Option<Rust>,
     /// Why it can't be told what to run, though it's meant to be ours.
     pub misread: Option<String>,
-    /// What to run, as everybody gets it: a closed object.
-    pub run_spec: Value,
     /// What it uses of what this worker has.
     pub resources: Vec<(String, f64)>,
     /// Whether it's an actor.
     pub actor: bool,
-    /// What else was said of it.
-    pub annotations: Map,
 }
 
 /// What one of our functions is to do.
@@ -162,13 +161,11 @@ impl Compute {
             sizes: sizes(operation.take("nbytes"))?,
             rust,
             misread,
-            run_spec: operation.take("run_spec"),
             resources: resources
                 .named()
                 .filter_map(|(name, amount)| Some((name.to_owned(), amount.as_float()?)))
                 .collect(),
             actor: operation.take("actor") == Value::Bool(true),
-            annotations,
         })
     }
 }
@@ -178,6 +175,8 @@ impl Rust {
         let Value::Bin(args) = map.need("args")? else {
             return Err(WireError::malformed("`args` isn't bytes"));
         };
+        // A few bytes would keep a whole message in memory, with all its other tasks, for as long as this one waits.
+        let args = if args.len() < LARGE { Bytes::copy_from_slice(&args) } else { args };
         let timeout = map.take("timeout").as_float().filter(|seconds| *seconds >= 0.0);
         let (function, inputs) = (map.need_text("fn")?, map.need_keys("deps")?);
         Ok(Self { function, args, inputs, timeout })
@@ -195,4 +194,39 @@ fn map(value: Value) -> Map {
 fn sizes(value: Value) -> Result<Vec<(WireKey, u64)>, WireError> {
     let size = |value: Value| value.as_int().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
     map(value).0.into_iter().map(|(key, value)| Ok((key.key()?, size(value)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dask::wire::pack::{Batch, Named};
+    use crate::dask::wire::unpack;
+
+    #[test]
+    fn small_arguments_do_not_keep_the_message() {
+        for len in [0, 1, LARGE - 1, LARGE, 2 * LARGE] {
+            let args = Bytes::from(vec![7; len]);
+            let deps: &[WireKey] = &[];
+            let mut batch = Batch::new();
+            batch.push(&[
+                ("op", &"compute-task"),
+                ("key", &"k"),
+                ("run_id", &1i64),
+                (
+                    "annotations",
+                    &Named(&[("rust", &Named(&[("fn", &"f"), ("args", &args), ("deps", &deps)]))]),
+                ),
+            ]);
+            let message = Bytes::from(batch.finish().to_vec());
+            let mut reader = crate::dask::wire::frame::Reader::new(Default::default());
+            reader.feed(&message);
+            let frames = reader.message().unwrap().unwrap();
+            let mut orders = unpack::operations(&frames, Order::read).unwrap();
+            let Some(Order::Compute(compute)) = orders.pop() else { panic!("{orders:?}") };
+            let got = compute.rust.unwrap().args;
+            assert_eq!(got, args);
+            let head = frames[0].as_ptr_range();
+            assert_eq!(head.contains(&got.as_ptr()), len >= LARGE, "{len}");
+        }
+    }
 }

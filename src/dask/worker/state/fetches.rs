@@ -134,6 +134,7 @@ impl Fetches {
     pub(super) fn want(&mut self, key: &WireKey, holders: &[String], size: u64, replica: bool) {
         if let Some(wanted) = self.wanted.get_mut(key) {
             wanted.replica |= replica;
+            wanted.size = wanted.size.max(size);
             if wanted.at == At::Missing {
                 self.found(key, holders);
             }

@@ -253,7 +253,7 @@ impl State {
                 self.report(Report::Finished { task, made, took });
             }
             Err(failure) => {
-                self.rewant(&key);
+                self.rewant(&key, None);
                 self.report(Report::Erred { task, failure, took });
             }
         }
@@ -284,7 +284,11 @@ impl State {
 
     /// An attempt couldn't begin, since some inputs have turned out to be lost. They're to be got again.
     pub(crate) fn lost_inputs(&mut self, attempt: u64, work: Rust, inputs: &[WireKey]) {
-        inputs.iter().for_each(|input| self.lost(input));
+        let sizes: Vec<_> = inputs.iter().map(|input| self.lose(input)).collect();
+        let size_of = |input: &WireKey| {
+            let at = inputs.iter().position(|lost| lost == input);
+            at.map_or(0, |at| sizes[at])
+        };
         let running = self.running.get_mut(&attempt).filter(|running| running.is_wanted);
         let Some(running) = running else { return self.gone(attempt) };
         running.is_wanted = false;
@@ -300,7 +304,7 @@ impl State {
                 missing += 1;
                 entry.waiters.push((key.clone(), order));
                 if entry.task.is_none() {
-                    self.fetches.want(&input, &[], 0, false);
+                    self.fetches.want(&input, &[], size_of(&input), false);
                 }
             }
         }
@@ -316,11 +320,18 @@ impl State {
 
     /// A result that was here isn't any more.
     pub(crate) fn lost(&mut self, key: &WireKey) {
-        if self.drop_result(key) {
+        self.lose(key);
+    }
+
+    /// Gives its size, if it was here.
+    fn lose(&mut self, key: &WireKey) -> u64 {
+        let size = self.drop_result(key);
+        if size.is_some() {
             self.report(Report::Released(key.clone()));
-            self.rewant(key);
+            self.rewant(key, size);
             self.tidy(key);
         }
+        size.unwrap_or(0)
     }
 
     /// A result is here now.
@@ -348,19 +359,17 @@ impl State {
         }
     }
 
-    /// Drops a result; says whether there was one.
-    fn drop_result(&mut self, key: &WireKey) -> bool {
-        let held = self.entries.get_mut(key).and_then(|entry| entry.held.take());
-        if held.is_some() {
-            self.counts.memory -= 1;
-            self.actions.push(Action::Forget(key.clone()));
-        }
-        held.is_some()
+    /// Drops a result. Gives its size, if there was one.
+    fn drop_result(&mut self, key: &WireKey) -> Option<u64> {
+        let held = self.entries.get_mut(key)?.held.take()?;
+        self.counts.memory -= 1;
+        self.actions.push(Action::Forget(key.clone()));
+        Some(held.made.nbytes)
     }
 
     /// Something has become of a key that tasks here still take and that isn't here: it's wanted from elsewhere.
     /// The scheduler mostly frees those tasks, too.
-    fn rewant(&mut self, key: &WireKey) {
+    fn rewant(&mut self, key: &WireKey, size: Option<u64>) {
         let Some(entry) = self.entries.get(key) else { return };
         if entry.users == 0 || entry.held.is_some() || entry.task.is_some() {
             return;
@@ -402,7 +411,7 @@ impl State {
             self.entries.entry(key.clone()).or_default().waiters.push((user, order));
         }
         if is_needed {
-            self.fetches.want(key, &[], 0, false);
+            self.fetches.want(key, &[], size.unwrap_or(0), false);
         }
     }
 
@@ -458,19 +467,19 @@ impl State {
     }
 
     /// Forgets results and tasks.
-    pub(crate) fn free(&mut self, keys: &[WireKey]) {
+    fn free(&mut self, keys: &[WireKey]) {
         // The tasks first: what they take may be among the results.
         for key in keys {
             self.give_up(key, false);
         }
         for key in keys {
-            self.drop_result(key);
+            let size = self.drop_result(key);
             let flight = match self.entries.get(key) {
                 Some(entry) if entry.users > 0 => None,
                 _ => self.fetches.unwant(key, true),
             };
             self.actions.extend(flight.map(Action::StopFetch));
-            self.rewant(key);
+            self.rewant(key, size);
             self.tidy(key);
         }
     }
@@ -507,12 +516,35 @@ impl State {
         self.fetches.landed(flight, landing, now);
     }
 
-    /// Somebody puts a result here, which takes the place of whatever is known of the key.
+    /// Somebody puts a result here, which takes the place of whatever is known of the key. If it was to be made here,
+    /// it's as good as made, and the scheduler, who waits for it, is told so.
     pub(crate) fn placed(&mut self, key: &WireKey, made: Made, at: f64) {
+        let task = self.entries.get(key).and_then(|entry| entry.task.as_ref());
+        let task = task.map(|task| Ended {
+            key: key.clone(),
+            run: task.run,
+            stimulus: task.stimulus.clone(),
+        });
         self.give_up(key, false);
         let flight = self.fetches.unwant(key, true);
         self.actions.extend(flight.map(Action::StopFetch));
-        self.hold(key, made, Span { start: at, stop: at });
+        let took = Span { start: at, stop: at };
+        self.hold(key, made, took);
+        if let Some(task) = task {
+            self.report(Report::Finished { task, made, took });
+        }
+    }
+
+    /// Somebody who doesn't order tasks wants results to go. One that was ordered here meanwhile is still to be
+    /// made: the scheduler waits for it.
+    pub(crate) fn drop_results(&mut self, keys: &[WireKey]) {
+        for key in keys {
+            let size = self.drop_result(key);
+            if size.is_some() {
+                self.rewant(key, size);
+                self.tidy(key);
+            }
+        }
     }
 
     fn report(&mut self, report: Report) {

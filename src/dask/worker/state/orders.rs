@@ -131,7 +131,7 @@ impl State {
     fn steal(&mut self, key: WireKey, stimulus: String) {
         let state = self.give_up(&key, true).unwrap_or(Stolen::Unknown);
         if matches!(state, Stolen::Ready | Stolen::Waiting) {
-            self.rewant(&key);
+            self.rewant(&key, None);
             self.tidy(&key);
         }
         self.report(Report::Stolen { key, state, stimulus });
@@ -139,7 +139,7 @@ impl State {
 
     fn cancel(&mut self, key: &WireKey) {
         if let Some(Stolen::Ready | Stolen::Waiting) = self.give_up(key, true) {
-            self.rewant(key);
+            self.rewant(key, None);
             self.tidy(key);
         }
     }

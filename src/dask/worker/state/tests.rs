@@ -84,6 +84,7 @@ struct World {
 enum Happens {
     Compute { key: u8, inputs: Vec<(u8, Vec<u8>)>, priority: i8, gpu: bool },
     Free(Vec<u8>),
+    DropResults(Vec<u8>),
     RemoveReplicas(Vec<u8>),
     Acquire(Vec<(u8, Vec<u8>)>),
     Steal(u8),
@@ -110,6 +111,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         6 => (key(), with_peers(), any::<i8>(), any::<bool>())
             .prop_map(|(key, inputs, priority, gpu)| Happens::Compute { key, inputs, priority, gpu }),
         2 => keys().prop_map(Happens::Free),
+        1 => keys().prop_map(Happens::DropResults),
         1 => keys().prop_map(Happens::RemoveReplicas),
         1 => with_peers().prop_map(Happens::Acquire),
         2 => key().prop_map(Happens::Steal),
@@ -175,6 +177,10 @@ impl World {
                     self.ordered.remove(key);
                 });
                 self.state.order(Order::Free { keys, stimulus });
+            }
+            Happens::DropResults(numbers) => {
+                let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+                self.state.drop_results(&keys);
             }
             Happens::RemoveReplicas(numbers) => {
                 let keys = numbers.iter().map(|number| key(*number)).collect();
@@ -249,7 +255,6 @@ impl World {
             }
             Happens::Place(number) => {
                 let key = key(*number);
-                self.ordered.remove(&key);
                 self.state.placed(&key, Made::whole(1), 0.0);
                 self.store.insert(key);
             }
@@ -284,11 +289,9 @@ impl World {
             sizes: inputs.iter().map(|(key, _)| (key.clone(), 1 << 20)).collect(),
             who_has: inputs,
             rust: Some(rust),
-            run_spec: Default::default(),
             resources: if gpu { vec![("gpu".to_owned(), 1.0)] } else { Vec::new() },
             actor: false,
             misread: None,
-            annotations: Default::default(),
         })));
     }
 
@@ -335,6 +338,10 @@ impl World {
             }
         }
         self.state.check();
+        // The scheduler waits for these, so each is still to be done, and none besides.
+        let tasks = self.state.entries.iter().filter(|(_, entry)| entry.task.is_some());
+        let tasks: BTreeSet<_> = tasks.map(|(key, _)| key).collect();
+        assert_eq!(tasks, self.ordered.keys().collect());
         let held: BTreeSet<_> = self.state.held().cloned().collect();
         assert_eq!(held, self.store);
     }
@@ -401,6 +408,59 @@ proptest! {
     }
 }
 
+#[test]
+fn what_is_put_here_ends_the_task_that_would_make_it() {
+    for has_begun in [false, true] {
+        let mut world = World::new();
+        world.state.set_full(!has_begun);
+        world.compute(1, &BTreeMap::new(), 0, false);
+        world.act();
+        assert_eq!(world.state.executing().count(), usize::from(has_begun));
+        world.state.placed(&key(1), Made::whole(5), 3.0);
+        world.store.insert(key(1));
+        let finished: Vec<_> = world.state.actions(world.now);
+        let [.., Action::Report(Report::Finished { task, made, took })] = &*finished else {
+            panic!("{finished:?}");
+        };
+        assert_eq!((&task.key, task.run, *made), (&key(1), 1, Made::whole(5)));
+        assert_eq!((took.start, took.stop), (3.0, 3.0));
+        assert_eq!(finished.len(), 1 + usize::from(has_begun));
+    }
+}
+
+/// A result of 40 MB is here, and a task that takes it has been ordered.
+fn with_a_large_input() -> World {
+    let mut world = World::new();
+    world.state.placed(&key(1), Made::whole(40 << 20), 0.0);
+    world.store.insert(key(1));
+    world.compute(2, &BTreeMap::from([(1, vec![0])]), 0, false);
+    world
+}
+
+#[test]
+fn the_size_of_what_is_to_be_got_again_is_known() {
+    type Lose = fn(&mut World);
+    let lost: Lose = |world| world.state.lost(&key(1));
+    let freed: Lose = |world| {
+        world.state.order(Order::Free { keys: vec![key(1)], stimulus: String::new() });
+    };
+    let dropped: Lose = |world| world.state.drop_results(&[key(1)]);
+    let unreadable: Lose = |world| {
+        world.act();
+        let (attempt, (_, work)) = world.running.pop_first().unwrap();
+        world.state.lost_inputs(attempt, work, &[key(1)]);
+    };
+    for lose in [lost, freed, dropped, unreadable] {
+        let mut world = with_a_large_input();
+        lose(&mut world);
+        world.act();
+        assert!(world.store.is_empty());
+        world.happen(&Happens::WhoHas(vec![0]));
+        let counts = world.state.counts();
+        assert_eq!((counts.flights, counts.flying_bytes), (1, 40 << 20));
+    }
+}
+
 fn started(state: &mut State) -> Vec<String> {
     let actions = state.actions(Instant::now());
     let start = |action| match action {
@@ -444,10 +504,8 @@ fn tasks_that_cannot_run_here_fail_and_say_why() {
             sizes: Vec::new(),
             rust,
             misread,
-            run_spec: Default::default(),
             resources: Vec::new(),
             actor: false,
-            annotations: Default::default(),
         })));
         let actions = world.state.actions(Instant::now());
         let erred = actions.iter().find_map(|action| match action {

@@ -3,12 +3,13 @@
 mod scheduler;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch};
+use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch, within};
 
 use super::*;
 use crate::dask::wire::serialized::{Content, Serialized};
@@ -266,6 +267,37 @@ fn results_are_put_here_and_listed() {
 }
 
 #[test]
+fn the_scheduler_is_never_left_waiting_for_what_others_put_here_or_take_away() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, mut stream) = join(&scheduler, worker());
+    let put = |key: &str| {
+        let data = [(WireKey::from(key), Serialized::bytes("payload".into()))];
+        ask(running.address(), call::update_data(&data));
+        fetch(running.address(), key).is_some_and(|value| value == data[0].1)
+    };
+    let forever = Order::new("forever-1", FOREVER).args([4001]);
+    stream.compute(&Order { run: 5, ..forever.clone() });
+    eventually("starting", || super::tests::running().contains(&4001));
+    assert!(put("forever-1"));
+    assert_eq!(stream.finished("forever-1").get("run_id"), Some(&5.into()));
+    eventually("dropping", || !super::tests::running().contains(&4001));
+
+    let free = |key: &str| {
+        ask(running.address(), call::request("free_keys", &[("keys", &[key])]));
+    };
+    free("forever-1");
+    assert!(fetch(running.address(), "forever-1").is_none());
+    stream.compute(&Order { run: 6, ..forever });
+    eventually("starting", || super::tests::running().contains(&4001));
+    free("forever-1");
+    stream.compute(&Order::new("inc-1", INC).args([1]));
+    stream.finished("inc-1");
+    assert!(super::tests::running().contains(&4001));
+    assert!(put("forever-1"));
+    assert_eq!(stream.finished("forever-1").get("run_id"), Some(&6.into()));
+}
+
+#[test]
 fn results_go_to_files_and_come_back() {
     let scheduler = Scheduler::start(Mood::Kind);
     let folder = tempfile::tempdir().unwrap();
@@ -307,6 +339,85 @@ fn results_go_to_files_and_come_back() {
 }
 
 #[test]
+fn heartbeats_do_not_wait_for_what_takes_long_to_drop() {
+    /// As much memory, or a file on such a disk.
+    struct Slow(Vec<u8>);
+    impl AsRef<[u8]> for Slow {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    static MAY_BE_DROPPED: AtomicBool = AtomicBool::new(false);
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let begin = Instant::now();
+            while !MAY_BE_DROPPED.load(Ordering::Relaxed) && begin.elapsed() < scheduler::PATIENCE {
+                thread::sleep(Duration::from_millis(5));
+            }
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    running.core().with(|inner| {
+        for key in ["slow-1", "slow-2"] {
+            let value = Serialized::bytes(Bytes::from_owner(Slow(vec![0; 2 << 20])));
+            inner.state.placed(&key.into(), state::Made::of(&value), 0.0);
+            inner.keep(key.into(), value);
+        }
+    });
+    stream.about("free-keys", &["slow-1", "slow-2"]);
+    eventually("freeing", || running.core().lock().store.sizes().memory == 0);
+    scheduler.forget_calls();
+    for _ in 0..5 {
+        scheduler.called("heartbeat_worker");
+    }
+    assert_eq!(ask(running.address(), call::ping()), Value::Bin("pong".into()));
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0);
+    MAY_BE_DROPPED.store(true, Ordering::Relaxed);
+    eventually("dropping", || DROPPED.load(Ordering::Relaxed) == 2);
+}
+
+#[test]
+fn a_folder_is_made_when_it_is_needed_and_goes_with_the_worker() {
+    let within = tempfile::tempdir().unwrap();
+    let folders = || std::fs::read_dir(within.path()).unwrap().count();
+    let scheduler = Scheduler::start(Mood::Kind);
+    let spilling = || {
+        let limited = worker().memory_limit(10_000_000).local_directory(within.path());
+        let (running, mut stream) = join(&scheduler, limited);
+        stream.compute(&Order::new("inc-1", INC).args([1]));
+        stream.finished("inc-1");
+        assert_eq!(folders(), 0);
+        for number in 0..10 {
+            let key = format!("zeros-{number}");
+            stream.compute(&Order::new(&key, ZEROS).args([1_000_000]));
+            stream.finished(&key);
+        }
+        eventually("spilling", || running.core().lock().store.sizes().disk > 2_000_000);
+        assert_eq!(folders(), 1);
+        (running, stream)
+    };
+    // It's gone as soon as the worker is, whoever still holds on to it.
+    let (running, stream) = spilling();
+    stream.order(&[("op", &"close"), ("reason", &"a test")]);
+    block_on(running.ended()).unwrap();
+    assert_eq!(folders(), 0);
+    let (running, stream) = spilling();
+    thread::scope(|scope| {
+        let leave = scope.spawn(|| block_on(running.leave()));
+        scheduler.called("retire_workers");
+        stream.order(&[("op", &"close"), ("reason", &"retired")]);
+        leave.join().unwrap().unwrap();
+    });
+    assert_eq!(folders(), 0);
+    let (running, _stream) = spilling();
+    drop(running);
+    assert_eq!(folders(), 0);
+}
+
+#[test]
 fn a_worker_leaves_when_it_is_told_to() {
     let scheduler = Scheduler::start(Mood::Kind);
     let (running, mut stream) = join(&scheduler, worker());
@@ -343,6 +454,35 @@ fn a_worker_that_wants_to_leave_is_retired() {
     assert_eq!(call.get("workers").unwrap().texts(), [stream.address()]);
     stream.order(&[("op", &"close"), ("reason", &"retired")]);
     leave.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_worker_of_which_a_part_breaks_ends_and_says_why() {
+    /// It panics again when it's dropped.
+    struct Twice;
+    impl Drop for Twice {
+        fn drop(&mut self) {
+            panic!("and again");
+        }
+    }
+    let scheduler = Scheduler::start(Mood::Kind);
+    let text: fn() = || panic!("oh no");
+    let odd: fn() = || std::panic::panic_any(Twice);
+    for (break_it, why) in [(text, "oh no"), (odd, "a panic without a message")] {
+        let (mut running, mut stream) = join(&scheduler, worker());
+        stream.compute(&Order::new("forever-1", FOREVER).args([5001]));
+        eventually("starting", || super::tests::running().contains(&5001));
+        running.add(async move {
+            futures_lite::future::yield_now().await;
+            break_it();
+        });
+        let error = block_on(within(running.ended())).unwrap_err();
+        assert_eq!(error.to_string(), format!("the worker has a defect, and ends: {why}"));
+        assert!(!(error.is_refused() || error.is_forgotten() || error.is_scheduler_gone()));
+        eventually("dropping", || !super::tests::running().contains(&5001));
+        drop(running);
+        stream.ended();
+    }
 }
 
 #[test]
