@@ -192,8 +192,13 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
     fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Poll::Ready(Some((typed, at))) = self.bringing.poll_pop(poller) {
+                let Some(result) = typed.try_take_or_clone() else {
+                    // It had failed, and is brought once more.
+                    self.bringing.add(typed, at);
+                    continue;
+                };
                 let handle = self.brought.remove(at);
-                match typed.take_or_clone() {
+                match result {
                     Err(_) if !handle.is_finished() => self.add(handle),
                     result => return Poll::Ready(Some((handle, result))),
                 }

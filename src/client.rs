@@ -356,8 +356,8 @@ impl Client {
 
     /// Resolves when no task is left to run or running, or none was at some time since the first poll.
     ///
-    /// Tasks that themselves await this, or [`close`](Client::close), don't count. Without workers it
-    /// resolves only if there are no tasks.
+    /// Tasks that themselves await this, or [`close`](Client::close), don't count, nor do those whose blocking work waits
+    /// for it, but for a seeded client's. Without workers it resolves only if there are no tasks.
     pub fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
         self.core.clone().idle()
     }
@@ -366,8 +366,8 @@ impl Client {
     /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers are gone.
     ///
     /// It begins with the first poll. It may be called again, also at the same time. A task of the client
-    /// may await it: neither that task nor its worker is waited for. Where no worker is left to run them,
-    /// started tasks are cancelled too.
+    /// may await it, or block on it in a blocking closure: neither that task nor its worker is waited for. Where no
+    /// worker is left to run them, started tasks are cancelled too.
     ///
     /// One that never ends is waited for without end. To bound that, give up the wait after a while and drop the
     /// client, which drops what still runs:

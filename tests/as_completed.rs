@@ -604,3 +604,21 @@ fn the_stream_moves_between_threads() {
         assert_eq!(counted.get(), 1);
     });
 }
+
+#[test]
+fn adding_while_many_are_pending_is_cheap_also_where_somebody_observes() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        client.observe();
+        let task = client.spawn(async {
+            let client = Client::current().unwrap();
+            let pending = client.spawn(std::future::pending::<()>());
+            let mut all = as_completed(vec![&pending; 40_000]);
+            for _ in 0..3000 {
+                all.add(client.submit(async || (), ()));
+                assert!(all.next().await.is_some());
+            }
+        });
+        task.result().unwrap();
+    });
+}

@@ -12,7 +12,8 @@ use ensue::{
 };
 use futures::channel::oneshot;
 use futures::executor::block_on;
-use futures::future::{join, select};
+use futures::future::{join, poll_fn, select};
+use futures::task::Poll;
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
 use support::hold::Gate;
@@ -505,6 +506,119 @@ fn an_await_is_cheap_also_where_many_depend_on_the_task() {
             client.map(async |x: u64, y: u64| x + y, (0..20_000).map(|y| (&children, y)));
         assert_eq!(children.result().unwrap(), 4_498_500);
         assert_eq!(dependents[19_999].result().unwrap(), 4_518_499);
+    });
+}
+
+#[test]
+fn an_await_is_cheap_where_many_depend_on_the_task_and_the_awaited_one_waits_too() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let nested = client.spawn(async move {
+            waits.await;
+            let client = Client::current().unwrap();
+            let mut sum = 0;
+            for x in 0..1000u64 {
+                let input = client.submit(async |x: u64| x, x);
+                sum += client.submit(async |x: u64| x, input).await.unwrap();
+            }
+            sum
+        });
+        let dependents: Vec<_> = (0..30_000)
+            .map(|y| client.submit(async |x: u64, y: u64| x + y, (&nested, y)))
+            .collect();
+        gate.open();
+        assert_eq!(nested.result().unwrap(), 499_500);
+        assert_eq!(dependents[29_999].result().unwrap(), 529_499);
+    });
+}
+
+#[test]
+fn an_await_that_is_polled_often_is_cheap_where_the_awaited_one_has_many_inputs() {
+    bounded(|| {
+        const MANY: usize = 30_000;
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let nested = client.submit(
+            async |waits| {
+                let client = Client::current().unwrap();
+                let first = client.spawn(waits);
+                let mut all = client.map(async |()| 1, vec![&first; MANY]);
+                all.push(client.submit(async || 1, ()));
+                let mut sum = client.submit(async |xs: Vec<usize>| xs.len(), all);
+                for _ in 0..1000 {
+                    assert!(futures::poll!(&mut sum).is_pending());
+                    yield_now().await;
+                }
+                Some(sum)
+            },
+            waits,
+        );
+        let dependent =
+            client.submit(async |sum: Option<Handle<usize>>| sum.unwrap().await.unwrap(), &nested);
+        assert_eq!(nested.result().unwrap().unwrap().status(), Status::Waiting);
+        gate.open();
+        assert_eq!(dependent.result().unwrap(), MANY + 1);
+    });
+}
+
+#[test]
+fn giving_up_many_awaits_in_the_poll_that_made_them_is_cheap() {
+    bounded(|| {
+        const MANY: usize = 100_000;
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let first = client.spawn(waits);
+        let mut many = client.map(async |()| (), vec![&first; MANY]);
+        // As `select` does where the other side is ready at once.
+        let other = client.spawn(poll_fn(move |poller| {
+            assert!(many.iter_mut().all(|x| x.poll_unpin(poller).is_pending()));
+            many.clear();
+            Poll::Ready(1)
+        }));
+        assert_eq!(other.result().unwrap(), 1);
+        gate.open();
+        first.result().unwrap();
+    });
+}
+
+#[test]
+fn of_many_awaits_those_given_up_are_in_no_ring_and_the_others_are() {
+    bounded(|| {
+        for gives_up in [false, true] {
+            let client = Client::builder().seed(1).build();
+            let nap = async |seconds| ensue::sleep(Duration::from_secs(seconds)).await;
+            let mut others = client.map(nap, [1000; 40]);
+            let place = Arc::new(Mutex::new(None::<Handle<bool>>));
+            let of_a = place.clone();
+            let b = client.spawn(async move {
+                nap(1).await;
+                let mut a = of_a.lock().unwrap().clone();
+                poll_fn(|poller| {
+                    assert!(a.iter_mut().all(|a| a.poll_unpin(poller).is_pending()));
+                    assert!(others.iter_mut().all(|other| other.poll_unpin(poller).is_pending()));
+                    Poll::Ready(())
+                })
+                .await;
+                if gives_up {
+                    a = None;
+                }
+                others.drain(5..10);
+                nap(10).await;
+                drop(a);
+            });
+            let a = client.spawn(async move {
+                nap(5).await;
+                b.await.is_ok()
+            });
+            // With this the search has somewhere to begin.
+            let _dependent = client.submit(async |x: bool| x, &a);
+            *place.lock().unwrap() = Some(a.clone());
+            assert_eq!(a.result().unwrap(), gives_up);
+        }
     });
 }
 

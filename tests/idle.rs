@@ -131,6 +131,25 @@ fn a_task_may_await_it() {
 }
 
 #[test]
+fn blocking_work_may_wait_for_it() {
+    bounded(|| {
+        let client = client_of(1);
+        let nap = client.submit(async || ensue::sleep(Duration::from_millis(20)).await, ());
+        let waits = || {
+            let (idle, nap) = (client.idle(), nap.clone());
+            let wait = move || {
+                block_on(idle);
+                nap.is_finished()
+            };
+            client.submit_blocking(wait, ())
+        };
+        let both = [waits(), waits()];
+        assert!(both.iter().all(|x| x.result().unwrap()));
+        block_on(client.idle());
+    });
+}
+
+#[test]
 fn two_tasks_may_await_it_at_once() {
     bounded(|| {
         let client = client_of(1);
@@ -235,6 +254,23 @@ fn without_workers_cancelled_tasks_do_not_count() {
     drop(urgent);
     assert!(poll_once(&mut Box::pin(client.idle())).is_ready(), "no task is left");
     assert!(poll_once(&mut idle).is_ready(), "no task is left");
+}
+
+#[test]
+fn cancelling_many_without_workers_is_cheap_while_somebody_waits_for_it() {
+    bounded(|| {
+        const MANY: u64 = 60_000;
+        for priority in [0, 1] {
+            let client = client_of(0);
+            let task = |x| client.task().priority(priority).submit(inc, x);
+            let handles: Vec<_> = (0..MANY).map(task).collect();
+            let mut idle = Box::pin(client.idle());
+            assert!(poll_once(&mut idle).is_pending());
+            let (first, last) = handles.split_at(MANY as usize / 2);
+            assert!(first.iter().chain(last.iter().rev()).all(ensue::Handle::cancel));
+            assert!(poll_once(&mut idle).is_ready(), "no task is left");
+        }
+    });
 }
 
 #[test]

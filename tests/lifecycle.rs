@@ -460,6 +460,40 @@ fn started_work_goes_on_about_as_fast_while_closing() {
 }
 
 #[test]
+fn what_does_not_start_while_closing_costs_no_look_at_all_that_runs_on() {
+    bounded(|| {
+        const MANY: usize = 20_000;
+        let client = client_of(1);
+        let gate = Gate::new();
+        let running: Vec<_> = (0..MANY)
+            .map(|_| {
+                let waits = gate.pass();
+                client.spawn(async move {
+                    waits.await;
+                    1
+                })
+            })
+            .collect();
+        let dependents: Vec<_> = running.iter().map(|x| client.submit(inc, x)).collect();
+        eventually("all run", || running.iter().all(|x| x.status() == Status::Running));
+        let (go, held) = mpsc::channel::<()>();
+        let holds = client.spawn(async move { held.recv().is_ok() });
+        eventually("it holds the worker", || holds.status() == Status::Running);
+        // All of them are in a queue now.
+        gate.open();
+        let mut close = Box::pin(client.close());
+        assert!(poll_once(&mut close).is_pending());
+        let late = client.map(inc, 0..MANY as u64);
+        let later: Vec<_> = (0..MANY as u64).map(|x| client.submit(inc, x)).collect();
+        late.iter().chain(&later).for_each(assert_closed);
+        go.send(()).unwrap();
+        block_on(close);
+        assert!(running.iter().all(|x| x.result().is_ok()));
+        dependents.iter().for_each(assert_closed);
+    });
+}
+
+#[test]
 fn submitting_while_closing_never_hangs() {
     bounded(|| {
         for _ in 0..100 {
@@ -544,6 +578,34 @@ fn a_task_may_await_close() {
             eventually("all workers are gone", || client.workers() == 0);
             block_on(client.close());
         }
+    });
+}
+
+#[test]
+fn blocking_work_may_wait_for_close() {
+    bounded(|| {
+        for workers in [1, 2] {
+            for _ in 0..50 {
+                let client = client_of(workers);
+                let nap = client.submit(async || ensue::sleep(Duration::from_millis(2)).await, ());
+                eventually("it has started", || nap.status() != Status::Ready);
+                let closes = || {
+                    let client = client.clone();
+                    client.clone().submit_blocking(move || block_on(client.close()), ())
+                };
+                // The second to close may have come too late to start.
+                let (closed, late): (Vec<_>, Vec<_>) =
+                    [closes(), closes()].into_iter().partition(|x| x.result().is_ok());
+                assert!(!closed.is_empty());
+                late.iter().for_each(assert_closed);
+                assert!(nap.result().is_ok());
+                block_on(client.close());
+                assert_eq!(client.workers(), 0);
+            }
+        }
+        let seeded = Client::builder().seed(1).build();
+        let close = seeded.close();
+        assert!(seeded.submit_blocking(|| smol::block_on(close), ()).result().is_ok());
     });
 }
 

@@ -464,3 +464,31 @@ fn cancelling_a_storm_of_waiting_tasks_leaves_the_limit_whole() {
         assert_whole(&client, "three", 3);
     });
 }
+
+#[test]
+fn a_long_line_costs_no_more_for_each_who_stands_in_it() {
+    bounded(|| {
+        const MANY: usize = 30_000;
+        let client = Client::builder().workers(1).limit("one", 1).limit("two", 2).build();
+        let gate = Gate::new();
+        let waits = gate.pass();
+        let first = client.task().limit("one", 1).spawn(waits);
+        // Two kinds of lines, one of which is in the way of the other.
+        let submit = |n: usize| {
+            let task = client.task().limit("one", 1);
+            let task = if n % 2 == 0 { task.limit("two", 1) } else { task };
+            task.submit(async || yield_now().await, ())
+        };
+        let handles: Vec<_> = (0..MANY).map(submit).collect();
+        let in_line = || client.stats().limits[0].waiting;
+        eventually("all stand in line", || in_line() == MANY);
+        let (given_up, wanted) = handles.split_at(MANY / 2);
+        assert!(given_up.iter().all(Handle::cancel));
+        assert_eq!(in_line(), MANY / 2);
+        gate.open();
+        first.result().unwrap();
+        assert!(block_on(wait_all(wanted)).done.iter().all(|x| x.error().is_none()));
+        assert_whole(&client, "one", 1);
+        assert_whole(&client, "two", 2);
+    });
+}

@@ -255,6 +255,18 @@ fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
 }
 
 #[test]
+fn a_worker_that_is_not_polled_keeps_no_task_from_the_clients_own() {
+    bounded(|| {
+        let client = client_of(1);
+        // Asleep, and then looked after by nobody, as on a runtime whose thread is blocked.
+        let mut unpolled = Box::pin(client.worker());
+        block_on(client.idle());
+        assert!(poll_once(&mut unpolled).is_pending());
+        assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+    });
+}
+
+#[test]
 fn a_worker_takes_tasks_from_one_that_came_later() {
     bounded(|| {
         let client = client_of(0);

@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Poll;
+use std::thread;
 
 use event_listener::{Event, EventListener};
 
@@ -167,9 +168,9 @@ impl Core {
         if workers == 0 {
             // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
             release::hold(|| {
-                self.injector.retain(is_queued);
-                self.urgent.retain(is_queued);
-                self.seeded.iter().for_each(|seeded| seeded.retain(is_queued));
+                self.injector.trim(is_queued);
+                self.urgent.trim(is_queued);
+                self.seeded.iter().for_each(|seeded| seeded.trim(is_queued));
             });
         }
         self.is_done() && self.sleepers.asleep() >= workers && !self.has_queued()
@@ -209,17 +210,27 @@ struct Exempt(Option<Task>);
 
 impl Exempt {
     fn current(core: &Core) -> Self {
-        if !context::on_worker_of(core) {
-            return Self(None);
-        }
-        let Some(task) = context::current_task() else { return Self(None) };
-        if task.state.load() & LISTED == 0 {
-            // Else it would count as less than none.
-            core.started.insert(task.as_ref(), context::Awaited::default());
-        }
+        let Some((task, in_its_poll)) = context::task_that_waits(core) else { return Self(None) };
         // It may wait more than once at a time, and is one task all the same.
-        if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
-            core.life.exempt.fetch_add(1, Ordering::SeqCst);
+        let count = || {
+            if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
+                core.life.exempt.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        if in_its_poll {
+            if task.state.load() & LISTED == 0 {
+                // Else it would count as less than none.
+                core.started.insert(task.as_ref(), context::Awaited::default());
+            }
+            count();
+        } else {
+            while task.state.load() & (LISTED | DONE) == 0 {
+                // Its worker is at the end of the poll that began the blocking work.
+                thread::yield_now();
+            }
+            if !core.started.while_listed(&task, count) {
+                return Self(None);
+            }
         }
         core.maybe_done();
         Self(Some(task))

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -24,6 +25,8 @@ pub(crate) struct Context<'a> {
     task: Cell<Option<NonNull<Header>>>,
     /// What the task has begun to await in this poll.
     awaited: RefCell<Awaited>,
+    /// What it has given up again, and is still among those: a task is here as often as it's to be taken out there.
+    given_up: RefCell<Vec<NonNull<Header>>>,
 }
 
 /// What a task awaits.
@@ -42,6 +45,9 @@ impl Awaited {
     }
 }
 
+/// Of what a poll awaits, so many of the last are looked at one by one when something is given up.
+const LOOKED_AT_AT_ONCE: usize = 8;
+
 thread_local! {
     static CURRENT: Cell<*const Context<'static>> = const { Cell::new(ptr::null()) };
 }
@@ -49,13 +55,21 @@ thread_local! {
 impl<'a> Context<'a> {
     pub(crate) fn of_worker(core: &'a Core, local: &'a Local, worker: usize) -> Self {
         let (local, task) = (Some(local), Cell::new(None));
-        Self { core, local, worker, task, awaited: RefCell::default() }
+        Self {
+            core,
+            local,
+            worker,
+            task,
+            awaited: RefCell::default(),
+            given_up: RefCell::default(),
+        }
     }
 
     /// For blocking work of `task`, which waits for it meanwhile.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        Self { core, local: None, worker: 0, task, awaited: RefCell::default() }
+        let (awaited, given_up) = Default::default();
+        Self { core, local: None, worker: 0, task, awaited, given_up }
     }
 
     /// Runs `code` in this context.
@@ -84,9 +98,53 @@ impl<'a> Context<'a> {
 
     /// What the poll that has just ended awaits.
     pub(crate) fn take_awaited(&self) -> Awaited {
+        drop(self.take_out_given_up());
         let awaited = &mut *self.awaited.borrow_mut();
         if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
     }
+}
+
+impl Context<'_> {
+    /// Takes a note of this task back: at once if it's one of the last, else together with others. Returns what is to be
+    /// dropped.
+    fn take_back(&self, task: TaskRef<'_>) -> Vec<Task> {
+        let tasks = &mut self.awaited.borrow_mut().tasks;
+        let near = tasks.len().saturating_sub(LOOKED_AT_AT_ONCE);
+        if let Some(at) = tasks[near..].iter().rposition(|other| other.as_ref().is(task)) {
+            return vec![tasks.swap_remove(near + at)];
+        }
+        let given_up = &mut self.given_up.borrow_mut();
+        given_up.push(task.as_ptr());
+        if given_up.len() > tasks.len() / 2 { take_out(tasks, given_up) } else { Vec::new() }
+    }
+
+    fn take_out_given_up(&self) -> Vec<Task> {
+        let given_up = &mut *self.given_up.borrow_mut();
+        if given_up.is_empty() {
+            return Vec::new();
+        }
+        take_out(&mut self.awaited.borrow_mut().tasks, given_up)
+    }
+}
+
+fn take_out(tasks: &mut Vec<Task>, given_up: &mut Vec<NonNull<Header>>) -> Vec<Task> {
+    let mut counts = HashMap::new();
+    for task in given_up.drain(..) {
+        *counts.entry(task).or_insert(0u32) += 1;
+    }
+    let mut is_given_up = |task: &Task| match counts.get_mut(&task.as_ref().as_ptr()) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    };
+    let (mut out, mut left) = (Vec::new(), Vec::new());
+    for task in tasks.drain(..) {
+        if is_given_up(&task) { out.push(task) } else { left.push(task) }
+    }
+    *tasks = left;
+    out
 }
 
 fn current<R>(look: impl FnOnce(&Context<'static>) -> R) -> Option<R> {
@@ -150,9 +208,14 @@ pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
 }
 
-/// Whether this thread is polling a worker of this engine.
-pub(crate) fn on_worker_of(core: &Core) -> bool {
-    current(|context| context.local.is_some() && ptr::eq(context.core, core)).unwrap_or(false)
+/// The task of this engine whose code, or whose blocking work, is running on this thread, and whether this is its poll.
+pub(crate) fn task_that_waits(core: &Core) -> Option<(Task, bool)> {
+    let is_its = |context: &Context<'_>| {
+        // The blocking work of a seeded client is done in the poll.
+        ptr::eq(context.core, core).then_some(context.local.is_some() || core.seeded.is_some())
+    };
+    let in_its_poll = current(is_its).flatten()?;
+    Some((current_task()?, in_its_poll))
 }
 
 /// Notes that the current task awaits `task` in this poll.
@@ -168,12 +231,8 @@ pub(crate) fn note_await(task: TaskRef<'_>) {
 /// Takes back a note of `awaiter`, if that's the current task, whose await was refused or given up.
 pub(crate) fn take_back_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
     let noted = current(|context| {
-        if context.local.is_none() || context.task.get() != Some(awaiter.as_ptr()) {
-            return None;
-        }
-        let tasks = &mut context.awaited.borrow_mut().tasks;
-        let at = tasks.iter().rposition(|other| other.as_ref().is(task))?;
-        Some(tasks.swap_remove(at))
+        let is_its_poll = context.local.is_some() && context.task.get() == Some(awaiter.as_ptr());
+        is_its_poll.then(|| context.take_back(task))
     });
     drop(noted);
 }
@@ -223,6 +282,9 @@ pub(crate) fn make_ready(code: impl FnOnce(&mut MadeReady<'_>)) {
 
 impl MadeReady<'_> {
     pub(crate) fn push(&mut self, task: Task) {
+        if task.core().refuses(task.state.load()) {
+            return task.core().refuse(&task);
+        }
         let here = self.context.filter(|context| {
             let core = context.core;
             ptr::eq(core, task.core()) && task.priority() == 0 && core.seeded.is_none()

@@ -211,7 +211,12 @@ impl Core {
 
     /// Queues a task: at the end of the worker's own queue, or of the shared one.
     pub(crate) fn schedule(&self, task: Task, local: Option<&Local>) {
-        let is_new = task.state.load() & STARTED == 0;
+        let state = task.state.load();
+        if self.refuses(state) {
+            // Without a look at all that is queued, which is for those who were here before it was closed.
+            return self.refuse(&task);
+        }
+        let is_new = state & STARTED == 0;
         self.enqueue(task, local);
         self.pushed(is_new);
     }
@@ -233,6 +238,14 @@ impl Core {
 
     /// Queues tasks, at once.
     pub(crate) fn schedule_all(&self, tasks: &mut Vec<Task>, local: Option<&Local>) {
+        tasks.retain(|task| {
+            // As in `schedule`.
+            let refused = self.refuses(task.state.load());
+            if refused {
+                self.refuse(task);
+            }
+            !refused
+        });
         if tasks.is_empty() {
             return;
         }

@@ -41,6 +41,11 @@ impl Count {
         self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
+    /// How many inputs it waits for, and holds there are.
+    pub(crate) fn number(&self) -> usize {
+        (self.0.load(Ordering::Relaxed) & NUMBER) as usize
+    }
+
     /// Before the first of `inputs` inputs is registered.
     pub(crate) fn begin(&self, inputs: usize) {
         let inputs = u32::try_from(inputs).ok().filter(|n| *n < NUMBER / 2);

@@ -7,7 +7,8 @@
 //! The awaiting task `a` awaits `b`. There is a ring if `b` waits, over any number of steps, for `a`.
 //! The search goes from `a` to those who wait for it and from `b` to those it waits for, always on the
 //! side that has looked at less so far, and ends when either side has nowhere left to go. A task that
-//! no other waits for, or that awaits one that waits for nothing, costs one look.
+//! no other waits for, or that awaits one that waits for nothing, costs one look. A task with more neighbours than the
+//! other side has looked at in all is put off until that has caught up: most searches end before.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -33,7 +34,7 @@ pub(crate) fn find(
     if is_awaited(from) {
         return Some(ring(&[from.to_task()]));
     }
-    if !has_dependents(from) {
+    if !may_have_dependents(from) {
         return None;
     }
     // What is awaited usually waits for nothing, so that side is first, unless there's much of it.
@@ -46,9 +47,10 @@ pub(crate) fn find(
             if let Some(awaited) = awaited.take() {
                 awaited(&mut |task| ahead.start(task));
             }
-            ahead.step(|task| task.is(from), waited_for)
+            ahead.step(behind.seen, |task| task.is(from), waited_for)
         } else {
-            behind.step(&is_awaited, dependents)
+            let most = if ahead.is_at_a_loss() { usize::MAX } else { ahead.seen };
+            behind.step(most, &is_awaited, dependents)
         };
         match step {
             Step::Found(task) if task.as_ref().is(from) => {
@@ -92,22 +94,46 @@ enum Step {
     On,
 }
 
+/// What became of a look at a task's neighbours.
+enum Look {
+    All,
+    /// There may be others.
+    Some,
+    /// There are more than were asked for.
+    TooMany,
+}
+
+/// The other side has looked at hardly anything yet: so many neighbours are always looked at.
+const AT_LEAST: usize = 16;
+
 impl Search {
     fn start(&mut self, task: TaskRef<'_>) {
         self.from.insert(task.as_ptr(), (task.to_task(), None));
         self.next.push(task.to_task());
     }
 
+    /// Looks at the neighbours of one task, or puts that off where they are many more than `most` and than this side
+    /// has looked at: each time that happens it may be twice as many.
     fn step(
         &mut self,
+        most: usize,
         is_goal: impl Fn(TaskRef<'_>) -> bool,
-        neighbours: impl Fn(TaskRef<'_>, &mut Vec<Task>) -> bool,
+        neighbours: impl Fn(TaskRef<'_>, usize, &mut Vec<Task>) -> Look,
     ) -> Step {
         let Some(task) = self.next.pop() else {
             return if self.incomplete { Step::On } else { Step::End };
         };
         let mut found = Vec::new();
-        self.incomplete |= !neighbours(task.as_ref(), &mut found);
+        let most = most.max(self.seen).max(AT_LEAST);
+        match neighbours(task.as_ref(), most, &mut found) {
+            Look::All => {}
+            Look::Some => self.incomplete = true,
+            Look::TooMany => {
+                self.seen += most;
+                self.next.push(task);
+                return Step::On;
+            }
+        }
         self.seen += 1 + found.len();
         for neighbour in found {
             if let Entry::Vacant(entry) = self.from.entry(neighbour.as_ref().as_ptr()) {
@@ -140,19 +166,33 @@ impl Search {
 }
 
 /// Who waits for the task. All of them are known.
-pub(crate) fn dependents(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
-    if let Some(locked) = task.waiters.lock() {
-        // SAFETY: the list is locked.
-        locked.each(|link| found.extend(unsafe { dependent(link) }));
-    }
-    true
+pub(crate) fn all_dependents(task: TaskRef<'_>, found: &mut Vec<Task>) {
+    dependents(task, usize::MAX, found);
 }
 
-fn has_dependents(task: TaskRef<'_>) -> bool {
-    // SAFETY: the list is locked.
-    task.waiters
-        .lock()
-        .is_some_and(|locked| locked.any(|link| unsafe { dependent(link) }.is_some()))
+fn dependents(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
+    let mut seen = 0;
+    let are_too_many = task.waiters.lock().is_some_and(|locked| {
+        locked.any(|link| {
+            seen += 1;
+            // SAFETY: the list is locked.
+            found.extend(unsafe { dependent(link) });
+            seen > most
+        })
+    });
+    if are_too_many { Look::TooMany } else { Look::All }
+}
+
+/// Whether others wait for the task, as far as the first few who do show it.
+fn may_have_dependents(task: TaskRef<'_>) -> bool {
+    let mut seen = 0;
+    task.waiters.lock().is_some_and(|locked| {
+        locked.any(|link| {
+            seen += 1;
+            // SAFETY: the list is locked.
+            seen > AT_LEAST || unsafe { dependent(link) }.is_some()
+        })
+    })
 }
 
 /// The task behind an entry in a list of waiters.
@@ -173,22 +213,26 @@ unsafe fn dependent(link: NonNull<Link>) -> Option<Task> {
     awaiter.filter(Awaiter::still_awaits).map(|awaiter| awaiter.task)
 }
 
-/// What the task waits for; false where that isn't all.
-fn waited_for(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+/// What the task waits for.
+fn waited_for(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
     if task.waiters.is_closed() {
-        return true;
+        return Look::All;
+    }
+    if task.count.number() > most {
+        return Look::TooMany;
     }
     if finish::look_at_inputs(task, found) {
-        return true;
+        return Look::All;
     }
     if task.count.is_waiting() {
-        return false;
+        return Look::Some;
     }
     let state = task.state.load();
     if state & AWAITS == 0 {
         // It may await something later in this poll, and will look itself then.
-        return true;
+        return Look::All;
     }
     // What it has begun to await in this poll is in no list of its own yet.
-    state & RUNNING == 0 && task.core().started.awaited(task, found)
+    let are_all = state & RUNNING == 0 && task.core().started.awaited(task, found);
+    if are_all { Look::All } else { Look::Some }
 }

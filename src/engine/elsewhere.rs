@@ -15,6 +15,7 @@ use super::core::Core;
 use super::edges::{After, Many};
 use super::header::{Extras, Task, User};
 use super::lock::Lock;
+use super::release::hold;
 use super::state::KEYED;
 use super::store::{Joined, Wanted};
 use super::typed::Typed;
@@ -159,29 +160,33 @@ async fn bring<T: 'static>((): (), (from,): (User,)) -> Outcome<T, (), (User,)> 
     // SAFETY: only tasks that `submit` has made for values of this type make bringers with this function.
     let from = unsafe { Typed::<T>::new(from) };
     let brought = from.whereabouts().0.bring().await;
-    brought.map_err(|error| Failure { error, again: None })
+    // Who stands on it may be run again, though what it's brought from has ended and need not.
+    brought.map_err(|error| Failure { error, again: Some(((), (from.into_user(),))) })
 }
 
 /// The task whose value is that of this one, brought here.
 pub(crate) fn bringer(user: &User) -> User {
     let ties = ties(user);
-    let mut kept = ties.bringer.lock();
-    if let Some(user) = kept.as_ref().and_then(|kept| still_good(kept, user)) {
-        return user;
-    }
-    let (new, ready) = (ties.bring)(user);
-    let before = kept.replace(new.task().to_task());
-    drop(kept);
+    // Making one may be what frees another engine, and looking at the last one what frees its error: foreign code.
+    let (bringer, before, ready) = hold(|| {
+        let mut kept = ties.bringer.lock();
+        if let Some(user) = kept.as_ref().and_then(|kept| still_good(kept, user)) {
+            return (user, None, None);
+        }
+        let (new, ready) = (ties.bring)(user);
+        let before = kept.replace(new.task().to_task());
+        (new, before, ready)
+    });
     drop(before);
     if let Some(task) = ready {
         context::schedule_new(task);
     }
-    new
+    bringer
 }
 
 /// The bringer, if there's one now.
 pub(crate) fn present_bringer(user: &User) -> Option<User> {
-    ties(user).bringer.lock().as_ref().and_then(|kept| still_good(kept, user))
+    hold(|| ties(user).bringer.lock().as_ref().and_then(|kept| still_good(kept, user)))
 }
 
 /// What the task is known by, if its value is elsewhere and it has such a thing.
@@ -204,226 +209,4 @@ fn still_good(kept: &Task, of: &User) -> Option<User> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Mutex, MutexGuard};
-    use std::time::{Duration, Instant};
-
-    use event_listener::Event;
-    use futures_lite::StreamExt;
-    use futures_lite::future::block_on;
-
-    use super::*;
-    use crate::{
-        Client, ErrorKind, Handle, Status, as_completed, gather, gather_settled, wait_all,
-    };
-
-    /// A task somewhere else, as the test wants it to be.
-    #[derive(Default)]
-    struct Far {
-        outcome: Mutex<Option<Result<(), Error>>>,
-        told: Event,
-        brought: AtomicUsize,
-        again: AtomicUsize,
-        /// So many times bringing the value fails.
-        broken: AtomicUsize,
-    }
-
-    impl Far {
-        fn outcome(&self) -> MutexGuard<'_, Option<Result<(), Error>>> {
-            self.outcome.lock().unwrap()
-        }
-
-        fn end(&self, outcome: Result<(), Error>) {
-            *self.outcome() = Some(outcome);
-            self.told.notify(usize::MAX);
-        }
-
-        fn brought(&self) -> usize {
-            self.brought.load(Ordering::SeqCst)
-        }
-    }
-
-    impl Away<String> for Arc<Far> {
-        async fn ended(&self) -> Result<(), Error> {
-            loop {
-                let told = self.told.listen();
-                if let Some(outcome) = &*self.outcome() {
-                    return outcome.clone();
-                }
-                told.await;
-            }
-        }
-
-        fn again(&self) -> impl Fn() + Send + Sync + 'static {
-            let weak = Arc::downgrade(self);
-            move || {
-                let far = weak.upgrade().unwrap();
-                far.again.fetch_add(1, Ordering::SeqCst);
-                *far.outcome() = None;
-            }
-        }
-
-        fn can_run_again(&self) -> bool {
-            true
-        }
-
-        async fn bring(&self) -> Result<String, Error> {
-            self.brought.fetch_add(1, Ordering::SeqCst);
-            let broken = self.broken.load(Ordering::SeqCst);
-            if broken > 0 {
-                self.broken.store(broken - 1, Ordering::SeqCst);
-                return Err(Error::failed("far".into(), "the line is cut"));
-            }
-            Ok("value".to_owned())
-        }
-    }
-
-    fn far(client: &Client, inputs: &[&Handle<String>]) -> (Arc<Far>, Handle<String>) {
-        let far = Arc::new(Far::default());
-        let key = format!("far-{}", client.core().next_number()).into();
-        let named = Named { key, name: "far".into(), is_given: false };
-        let inputs = inputs.iter().map(|handle| handle.typed().user().clone()).collect();
-        let sent = far.clone();
-        (far, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))
-    }
-
-    fn client() -> Client {
-        Client::builder().workers(1).build()
-    }
-
-    /// Waits, with an end to it, until something is so.
-    fn until(what: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !what() {
-            assert!(start.elapsed() < Duration::from_secs(20));
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn it_ends_without_being_fetched() {
-        let client = client();
-        let (far, handle) = far(&client, &[]);
-        assert!(!handle.is_finished());
-        far.end(Ok(()));
-        let waited = block_on(wait_all([&handle]));
-        assert_eq!(waited.done, std::slice::from_ref(&handle));
-        assert_eq!(block_on(as_completed([&handle]).next()), Some(handle.clone()));
-        assert_eq!((handle.status(), far.brought()), (Status::Finished, 0));
-        assert!(handle.try_get().is_none());
-        assert_eq!(handle.result().unwrap(), "value");
-        // Nobody has kept it.
-        assert!(handle.try_get().is_none());
-        assert_eq!(block_on(handle.get_ref()).unwrap().as_str(), "value");
-        assert_eq!(far.brought(), 2);
-    }
-
-    #[test]
-    fn all_who_want_it_at_a_time_get_one_fetch() {
-        let client = client();
-        let (far, handle) = far(&client, &[]);
-        let shared = handle.get_ref();
-        let here = client.submit(async |text: String| text + "!", &handle);
-        let by_ref = client.submit(async |text: crate::Ref<String>| text.len(), &handle);
-        far.end(Ok(()));
-        let all = block_on(gather([&handle, &handle])).unwrap();
-        assert_eq!(all, ["value", "value"]);
-        assert_eq!((here.result().unwrap().as_str(), by_ref.result().unwrap()), ("value!", 5));
-        assert!(far.brought() <= 2);
-        let shared = block_on(shared).unwrap();
-        let before = far.brought();
-        assert_eq!(handle.try_get().unwrap().unwrap(), *shared);
-        assert_eq!(handle.result().unwrap(), *shared);
-        assert_eq!(far.brought(), before);
-    }
-
-    #[test]
-    fn a_failure_reaches_all_who_stand_on_it_and_can_be_tried_again() {
-        let client = client();
-        let (one, first) = far(&client, &[]);
-        let (two, second) = far(&client, &[&first]);
-        let here = client.submit(async |text: String| text, &second);
-        one.end(Err(Error::failed(first.key(), "broken")));
-        for error in [second.result().unwrap_err(), here.result().unwrap_err()] {
-            assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &first.key()));
-        }
-        assert_eq!(block_on(gather_settled([&first, &second])).iter().flatten().count(), 0);
-        let mut kept = second.clone();
-        assert!(block_on(&mut kept).is_err());
-        assert!(second.retry());
-        assert_eq!([&one, &two].map(|far| far.again.load(Ordering::SeqCst)), [1, 1]);
-        assert!(!second.is_finished());
-        one.end(Ok(()));
-        two.end(Ok(()));
-        assert_eq!(block_on(&mut kept).unwrap(), "value");
-        assert_eq!(second.result().unwrap(), "value");
-    }
-
-    #[test]
-    fn a_fetch_that_fails_is_told_once_and_tried_again_by_the_next() {
-        let client = client();
-        let (far, handle) = far(&client, &[]);
-        far.broken.store(1, Ordering::SeqCst);
-        far.end(Ok(()));
-        let mut handle = handle;
-        assert_eq!(
-            block_on(&mut handle).unwrap_err().to_string(),
-            "task `far` failed: the line is cut"
-        );
-        assert_eq!(block_on(&mut handle).unwrap(), "value");
-    }
-
-    #[test]
-    fn giving_up_lets_go_of_it() {
-        let client = client();
-        let (one, first) = far(&client, &[]);
-        let (two, second) = far(&client, &[&first]);
-        drop(first);
-        assert_eq!(Arc::strong_count(&one), 2, "the second task needs it");
-        drop(second);
-        until(|| Arc::strong_count(&one) + Arc::strong_count(&two) == 2);
-
-        let (three, third) = far(&client, &[]);
-        assert!(third.cancel());
-        assert!(third.result().unwrap_err().is_cancelled());
-        until(|| Arc::strong_count(&three) == 1);
-
-        let (four, fourth) = far(&client, &[]);
-        four.end(Ok(()));
-        until(|| fourth.is_finished());
-        assert!(!fourth.cancel());
-        let brought = fourth.get_ref();
-        drop(fourth);
-        assert_eq!(block_on(brought).unwrap().as_str(), "value");
-        until(|| Arc::strong_count(&four) == 1);
-    }
-
-    #[test]
-    fn results_beside_handles_are_brought() {
-        let client = client();
-        let (one, first) = far(&client, &[]);
-        let (two, second) = far(&client, &[]);
-        let mut all = as_completed([&first, &second]).with_results();
-        two.end(Ok(()));
-        let (handle, result) = block_on(all.next()).unwrap();
-        assert_eq!((handle, result.unwrap().as_str()), (second, "value"));
-        assert_eq!(all.len(), 1);
-        one.end(Err(Error::failed(first.key(), "broken")));
-        let (handle, result) = block_on(all.next()).unwrap();
-        assert!(handle == first && result.is_err());
-        assert!(block_on(all.next()).is_none());
-    }
-
-    #[test]
-    fn the_end_of_the_client_is_the_end_of_all_this() {
-        let client = client();
-        let (far, handle) = far(&client, &[]);
-        let waiting = handle.clone();
-        drop(client);
-        assert_eq!(handle.result().unwrap_err().kind(), ErrorKind::Closed);
-        assert_eq!(waiting.result().unwrap_err().kind(), ErrorKind::Closed);
-        drop((handle, waiting));
-        until(|| Arc::strong_count(&far) == 1);
-    }
-}
+mod tests;

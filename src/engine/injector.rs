@@ -199,30 +199,28 @@ impl Injector {
         }
     }
 
-    /// Drops the tasks that aren't wanted and leaves the others as they are. It is at no time empty
-    /// meanwhile, unless it stays so.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
+    /// Drops the tasks in front that aren't wanted, up to one that is. It is at no time empty meanwhile, unless it stays
+    /// so.
+    pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         if self.is_empty() {
             return;
         }
         let mut taken = self.front.taken.lock();
         self.front.has_more.store(true, Ordering::SeqCst);
-        let mut kept = Vec::new();
         loop {
             match self.pop(&mut taken) {
-                Popped::Task(task) if wanted(&task) => kept.push(place_of(task)),
+                Popped::Task(task) if wanted(&task) => {
+                    let place = place_of(task);
+                    // SAFETY: it's ours again.
+                    unsafe { (*place).next.store(taken.kept, Ordering::Relaxed) };
+                    taken.kept = place;
+                    break;
+                }
                 Popped::Task(task) => drop(task),
                 Popped::Empty => break,
                 Popped::Broken => yield_now(),
             }
         }
-        let mut next = ptr::null_mut();
-        for place in kept.into_iter().rev() {
-            // SAFETY: it's ours again.
-            unsafe { (*place).next.store(next, Ordering::Relaxed) };
-            next = place;
-        }
-        taken.kept = next;
         self.note_more(&taken);
     }
 }

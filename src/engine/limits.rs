@@ -22,7 +22,8 @@ pub(crate) struct Limits {
 
 struct Book {
     free: Vec<usize>,
-    waiting: BTreeMap<Place, Waiting>,
+    /// Who waits. There's none without anybody in it.
+    lines: Vec<Line>,
     /// Who has taken something, by the number it waited under.
     holders: BTreeMap<u64, Holder>,
     count: u64,
@@ -30,6 +31,13 @@ struct Book {
 
 /// In the order in which they're served: by priority, then by a number that counts up.
 type Place = (Reverse<i32>, u64);
+
+/// Those who wait for the same limits, however much of each. Where the first of them can't be served no other can, so
+/// looking for who can be takes one look at each line, however long it is.
+struct Line {
+    limits: Vec<usize>,
+    waiting: BTreeMap<Place, Waiting>,
+}
 
 struct Waiting {
     holder: Holder,
@@ -60,8 +68,7 @@ pub(crate) type Needs = Vec<(usize, usize)>;
 impl Limits {
     pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
         let free = names.iter().map(|(_, n)| *n).collect();
-        let (waiting, holders) = Default::default();
-        let book = Book { free, waiting, holders, count: 0 };
+        let book = Book { free, lines: Vec::new(), holders: BTreeMap::new(), count: 0 };
         Self { names, state: Lock::new(book) }
     }
 
@@ -96,8 +103,9 @@ impl Limits {
     pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
         let book = &*self.state.lock();
         let usage = |(at, (name, of)): (usize, &(String, usize))| {
-            let wants = |waiting: &&Waiting| waiting.holder.amount(at) > 0;
-            (name.clone(), *of, of - book.free[at], book.waiting.values().filter(wants).count())
+            let lines = book.lines.iter().filter(|line| line.limits.contains(&at));
+            let waiting = lines.map(|line| line.waiting.len()).sum();
+            (name.clone(), *of, of - book.free[at], waiting)
         };
         self.names.iter().enumerate().map(usage).collect()
     }
@@ -106,14 +114,14 @@ impl Limits {
     pub(crate) fn lacking(&self, task: TaskRef<'_>) -> Vec<Lacking> {
         let book = &*self.state.lock();
         let is_task = |holder: &Holder| holder.task.as_ref().is_some_and(|t| t.as_ref().is(task));
-        let Some(at) = book.waiting.values().position(|waiting| is_task(&waiting.holder)) else {
+        let mut all = book.lines.iter().flat_map(|line| &line.waiting);
+        let Some((place, waiting)) = all.find(|(_, waiting)| is_task(&waiting.holder)) else {
             return Vec::new();
         };
-        let Some(waiting) = book.waiting.values().nth(at) else { return Vec::new() };
         let needs = waiting.holder.needs.iter().map(|(limit, needed)| {
             let (name, of) = &self.names[*limit];
             let holders = book.holders.values().filter(|holder| holder.amount(*limit) > 0);
-            let before = book.waiting.values().take(at);
+            let lines = book.lines.iter().filter(|line| line.limits.contains(limit));
             Lacking {
                 name: name.clone(),
                 of: *of,
@@ -122,7 +130,7 @@ impl Limits {
                 holders: holders
                     .filter_map(|holder| Some(holder.task.as_ref()?.as_ref().to_task()))
                     .collect(),
-                ahead: before.filter(|waiting| waiting.holder.amount(*limit) > 0).count(),
+                ahead: lines.map(|line| line.waiting.range(..*place).count()).sum(),
             }
         });
         let mut lacking: Vec<_> =
@@ -156,30 +164,48 @@ impl Holder {
 }
 
 impl Book {
+    fn enter(&mut self, place: Place, waiting: Waiting) {
+        let limits = waiting.holder.needs.iter().map(|(limit, _)| *limit);
+        let is_line = |line: &Line| line.limits.iter().copied().eq(limits.clone());
+        let at = self.lines.iter().position(is_line).unwrap_or_else(|| {
+            self.lines.push(Line { limits: limits.clone().collect(), waiting: BTreeMap::new() });
+            self.lines.len() - 1
+        });
+        self.lines[at].waiting.insert(place, waiting);
+    }
+
+    /// Takes out one who waits; `None` where it has been served.
+    fn leave(&mut self, place: Place) -> Option<Waiting> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        let (at, left) = lines.find_map(|(at, line)| Some((at, line.waiting.remove(&place)?)))?;
+        if self.lines[at].waiting.is_empty() {
+            self.lines.swap_remove(at);
+        }
+        Some(left)
+    }
+
     /// Gives out what can be given.
     fn serve(&mut self, wakers: &mut Vec<Waker>) {
         let mut reserved = vec![false; self.free.len()];
-        let mut served = Vec::new();
-        for (place, waiting) in &self.waiting {
-            let needs = &waiting.holder.needs;
-            let fits = needs.iter().all(|(at, n)| !reserved[*at] && self.free[*at] >= *n);
-            for (at, n) in needs {
-                if fits {
-                    self.free[*at] -= n;
-                } else {
-                    reserved[*at] = true;
-                }
+        let first = |line: &Line| line.waiting.first_key_value().map(|(place, _)| *place);
+        let lines = self.lines.iter().enumerate();
+        let mut next: BTreeMap<_, _> =
+            lines.filter_map(|(at, line)| Some((first(line)?, at))).collect();
+        while let Some((place, at)) = next.pop_first() {
+            let line = &mut self.lines[at];
+            let Some(first_of_line) = line.waiting.first_entry() else { continue };
+            let needs = &first_of_line.get().holder.needs;
+            if needs.iter().any(|(at, n)| reserved[*at] || self.free[*at] < *n) {
+                needs.iter().for_each(|(at, _)| reserved[*at] = true);
+                continue;
             }
-            if fits {
-                served.push(*place);
-            }
+            needs.iter().for_each(|(at, n)| self.free[*at] -= n);
+            let Waiting { holder, waker } = first_of_line.remove();
+            self.holders.insert(place.1, holder);
+            wakers.push(waker);
+            next.extend(first(line).map(|place| (place, at)));
         }
-        for place in served {
-            if let Some(Waiting { holder, waker }) = self.waiting.remove(&place) {
-                self.holders.insert(place.1, holder);
-                wakers.push(waker);
-            }
-        }
+        self.lines.retain(|line| !line.waiting.is_empty());
     }
 }
 
@@ -228,11 +254,10 @@ impl Future for Acquire {
             let book = &mut *this.core.limits.state.lock();
             let (holder, number) = match std::mem::replace(&mut this.stage, Stage::Over) {
                 Stage::Waits(place) => {
-                    let (holder, waker) = match book.waiting.remove(&place) {
-                        Some(Waiting { holder, waker }) => (Some(holder), Some(waker)),
-                        None => (None, None),
-                    };
-                    before = waker;
+                    let holder = book.leave(place).map(|Waiting { holder, waker }| {
+                        before = Some(waker);
+                        holder
+                    });
                     (holder, place.1)
                 }
                 _ => {
@@ -245,9 +270,9 @@ impl Future for Acquire {
             if let Some(holder) = holder {
                 // The priority may have been raised meanwhile.
                 let place = (Reverse(priority), number);
-                book.waiting.insert(place, Waiting { holder, waker });
+                book.enter(place, Waiting { holder, waker });
                 book.serve(&mut wakers);
-                if book.waiting.contains_key(&place) {
+                if !book.holders.contains_key(&number) {
                     this.stage = Stage::Waits(place);
                 }
             }
@@ -265,7 +290,7 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         let Stage::Waits(place) = self.stage else { return };
-        let removed = self.core.limits.state.lock().waiting.remove(&place);
+        let removed = self.core.limits.state.lock().leave(place);
         // Served and not noticed, or waiting in front of others.
         self.core.limits.release(place.1);
         drop(removed);

@@ -40,7 +40,7 @@ pub(crate) fn live(core: &Core) -> Vec<Task> {
 fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
     inputs(task, found);
     awaited(task, found);
-    cycle::dependents(task, found);
+    cycle::all_dependents(task, found);
 }
 
 /// The tasks that a waiting one takes its inputs from.
@@ -69,7 +69,7 @@ pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
             link.as_ref().kind() == Kind::Member && sink::is_owned(link, task)
         };
         let mut dependents = Vec::new();
-        cycle::dependents(other.as_ref(), &mut dependents);
+        cycle::all_dependents(other.as_ref(), &mut dependents);
         dependents.iter().any(|dependent| dependent.as_ref().is(task))
             || other.waiters.lock().is_some_and(|locked| locked.any(is_one))
     });

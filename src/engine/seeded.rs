@@ -38,12 +38,16 @@ impl Seeded {
         Some(task)
     }
 
-    /// Drops the tasks that aren't wanted.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
-        self.ready.lock().levels.retain(|_, level| {
-            level.retain(&wanted);
-            !level.is_empty()
-        });
+    /// Drops tasks that aren't wanted, up to one that is.
+    pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
+        let levels = &mut self.ready.lock().levels;
+        while let Some(mut level) = levels.last_entry() {
+            match level.get().last() {
+                Some(task) if wanted(task) => break,
+                Some(_) => drop(level.get_mut().pop()),
+                None => drop(level.remove()),
+            }
+        }
     }
 
     /// Shows the tasks.

@@ -79,8 +79,10 @@ pub(crate) struct Sink<T> {
     all: Option<HashSet<NonNull<Header>>>,
     /// The engine that runs only when somebody waits.
     seeded: Option<CoreRef>,
-    /// The observer has been told that the members are awaited.
-    told: bool,
+    /// The observer has been told that this task, by its address, awaits the members.
+    told: usize,
+    /// The numbers of those that came after that.
+    untold: Vec<u64>,
     values: PhantomData<fn() -> T>,
 }
 
@@ -147,7 +149,8 @@ impl<T> Sink<T> {
             lent: None,
             all: None,
             seeded: None,
-            told: false,
+            told: 0,
+            untold: Vec::new(),
             values: PhantomData,
         }
     }
@@ -166,7 +169,7 @@ impl<T> Sink<T> {
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
         let user = typed.into_user();
         self.lent = None;
-        self.told = false;
+        self.note_untold(&user);
         let member = self.new_member();
         // SAFETY: a free member is ours alone.
         let member_ref = unsafe { member.as_ref() };
@@ -310,6 +313,19 @@ impl<T> Sink<T> {
         Poll::Ready(self.pop())
     }
 
+    /// Notes that the observer doesn't know yet that this one is awaited, too.
+    fn note_untold(&mut self, user: &User) {
+        if self.told == 0 {
+            return;
+        }
+        self.untold.extend(user.number());
+        if self.untold.len() > 2 * self.len() + FIRST_CHUNK {
+            // Most are gone by now, without having been waited for.
+            self.told = 0;
+            self.untold.clear();
+        }
+    }
+
     /// Notes who waits, for who looks.
     fn note_owner(&mut self) {
         let noted = context::look_at_current(|task| {
@@ -317,10 +333,14 @@ impl<T> Sink<T> {
             self.shared().owner.store(task.as_ptr().addr().get(), Ordering::Relaxed);
             self.shared().poll.store(polls as usize, Ordering::Relaxed);
             let state = task.state.load();
-            if state & WATCHED != 0 && !self.told {
-                self.told = true;
-                let mut awaits = Vec::new();
-                self.each_pending(|user| awaits.extend(user.number()));
+            let is_told = self.told == task.as_ptr().addr().get();
+            if state & WATCHED != 0 && !(is_told && self.untold.is_empty()) {
+                let mut awaits = mem::take(&mut self.untold);
+                if !is_told {
+                    self.told = task.as_ptr().addr().get();
+                    awaits.clear();
+                    self.each_pending(|user| awaits.extend(user.number()));
+                }
                 task.core().hook.tell(task, state, Moment::Awaits(&awaits));
             }
         });

@@ -10,7 +10,7 @@
 //! order; who has pushed into a worker's own queue, by plain stores, puts a fence in between.
 //!
 //! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
-//! doesn't count as being on its way.
+//! doesn't count as being on its way, and is woken only where none of the client's own sleeps.
 
 use std::task::Waker;
 
@@ -57,7 +57,9 @@ impl Sleepers {
         if !self.may_wake() {
             return;
         }
-        let Some(sleeper) = list.pop() else { return };
+        let own = list.iter().rposition(|sleeper| sleeper.own);
+        let Some(at) = own.or(list.len().checked_sub(1)) else { return };
+        let sleeper = list.remove(at);
         self.left(&sleeper);
         drop(list);
         context::foreign(|| sleeper.waker.wake());

@@ -79,6 +79,19 @@ impl Started {
         change(&mut self.shards[slot % SHARDS].lock()[slot / SHARDS])
     }
 
+    /// Runs `code` if the task is in the list, and is so until that is done; false where it isn't.
+    pub(crate) fn while_listed(&self, task: &Task, code: impl FnOnce()) -> bool {
+        let slot = task.slot.load(Ordering::Relaxed) as usize;
+        let shard = self.shards[slot % SHARDS].lock();
+        // The slot may be stale: the task may have ended.
+        let is_listed =
+            shard.get(slot / SHARDS).is_some_and(|entry| entry.task == task.as_ref().as_ptr());
+        if is_listed {
+            code();
+        }
+        is_listed
+    }
+
     /// Takes out a task that the caller owns.
     pub(crate) fn remove(&self, task: &Task) {
         let slot = task.slot.load(Ordering::Relaxed) as usize;

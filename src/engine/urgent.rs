@@ -52,13 +52,16 @@ impl Urgent {
         task
     }
 
-    /// Drops the tasks that aren't wanted.
-    pub(crate) fn retain(&self, wanted: impl Fn(&Task) -> bool) {
+    /// Drops the tasks in front that aren't wanted, up to one that is.
+    pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         let mut levels = self.levels.lock();
-        levels.retain(|_, level| {
-            level.retain(&wanted);
-            !level.is_empty()
-        });
+        while let Some(mut level) = levels.last_entry() {
+            match level.get_mut().front() {
+                Some(task) if wanted(task) => break,
+                Some(_) => drop(level.get_mut().pop_front()),
+                None => drop(level.remove()),
+            }
+        }
         self.note_top(&levels);
     }
 

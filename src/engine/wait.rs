@@ -10,7 +10,7 @@ use std::task::{Context as Poller, Poll, Waker};
 use super::context;
 use super::core::Core;
 use super::cycle;
-use super::header::Task;
+use super::header::{Task, TaskRef};
 use super::release::quietly;
 use super::state::AWAITS;
 use super::sync::{AtomicU8, Ordering, UnsafeCell};
@@ -172,9 +172,12 @@ impl<T> Waitable<T> {
 
     #[cold]
     fn poll_brought(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), Error>> {
-        let is_open = |typed: &Typed<T>| typed.task().waiters.outlook() == Outlook::Open;
-        // A bringer that failed with a task that runs again is of no more use.
-        let outlived = is_open(&self.typed) && self.here().task().waiters.is_closed();
+        let has_failed = |task: TaskRef<'_>| task.waiters.outlook() == Outlook::Failed;
+        // A bringer that never ran has failed with its task. Where that runs again, or has done so, it's of no more use.
+        let here = self.here().task();
+        let outlived = here.polls.load(Ordering::Relaxed) == 0
+            && has_failed(here)
+            && !has_failed(self.typed.task());
         if self.node.here::<T>().is_none() || outlived {
             self.forget();
             let here = Box::into_raw(Box::new(Self::new(self.typed().clone().here())));

@@ -19,7 +19,7 @@ pub(super) const MODELS: &[Model] = &[
     Model { name: "injector: two takers", orders: WEAK, interruptions: Some(3), run: takers },
     Model { name: "injector: not empty", orders: WEAK, interruptions: None, run: not_empty },
     Model { name: "injector: last one", orders: WEAK, interruptions: None, run: last_one },
-    Model { name: "injector: retain", orders: WEAK, interruptions: Some(4), run: retain },
+    Model { name: "injector: trim", orders: WEAK, interruptions: Some(4), run: trim },
 ];
 
 /// Tasks with numbers, and the injector of their engine.
@@ -150,20 +150,22 @@ fn last_one() {
     assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
 }
 
-/// One of three is dropped while a fourth comes; the others stay, and don't go unseen meanwhile.
-fn retain() {
-    let mut tasks = Tasks::new(4);
-    let [a, b, c, d] = tasks.give([0, 1, 2, 3]);
-    tasks.core.injector.push_all([a, b, c]);
+/// The first of two is dropped while a third comes; the others stay, and don't go unseen meanwhile.
+fn trim() {
+    let mut tasks = Tasks::new(3);
+    let [a, b, c] = tasks.give([0, 1, 2]);
+    tasks.core.injector.push_all([a, b]);
     let (looker, pusher) = (tasks.core.clone(), tasks.core.clone());
     let threads = [
         thread::spawn(move || assert!(!looker.injector.is_empty())),
-        thread::spawn(move || pusher.injector.push(d)),
+        thread::spawn(move || pusher.injector.push(c)),
     ];
-    tasks.core.injector.retain(|task| number(task) != 1);
+    tasks.core.injector.trim(|task| number(task) != 0);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+    // What was kept is in front again, and stays there.
+    tasks.core.injector.trim(|_| true);
     assert!(!tasks.core.injector.is_empty());
-    assert_eq!(take(&tasks.core.injector, 4, 3), [0, 2, 3]);
+    assert_eq!(take(&tasks.core.injector, 4, 2), [1, 2]);
     assert!(tasks.core.injector.is_empty());
     drop(tasks.users);
 }

@@ -1,0 +1,588 @@
+//! Tasks elsewhere, in all states that they and their bringers can be in.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use event_listener::Event;
+use futures_lite::StreamExt;
+use futures_lite::future::{block_on, poll_once};
+
+use super::*;
+use crate::{Client, ErrorKind, Handle, Status, as_completed, gather, gather_settled, wait_all};
+
+/// A task somewhere else, as the test wants it to be.
+#[derive(Default)]
+struct Far {
+    outcome: Mutex<Option<Result<(), Error>>>,
+    told: Event,
+    brought: AtomicUsize,
+    again: AtomicUsize,
+    /// So many times bringing the value fails.
+    broken: AtomicUsize,
+    /// Bringing it takes until this is over.
+    slow: AtomicBool,
+}
+
+impl Far {
+    fn outcome(&self) -> MutexGuard<'_, Option<Result<(), Error>>> {
+        self.outcome.lock().unwrap()
+    }
+
+    fn end(&self, outcome: Result<(), Error>) {
+        *self.outcome() = Some(outcome);
+        self.told.notify(usize::MAX);
+    }
+
+    fn set_slow(&self, slow: bool) {
+        self.slow.store(slow, Ordering::SeqCst);
+        self.told.notify(usize::MAX);
+    }
+
+    fn brought(&self) -> usize {
+        self.brought.load(Ordering::SeqCst)
+    }
+}
+
+impl Away<String> for Arc<Far> {
+    async fn ended(&self) -> Result<(), Error> {
+        loop {
+            let told = self.told.listen();
+            if let Some(outcome) = &*self.outcome() {
+                return outcome.clone();
+            }
+            told.await;
+        }
+    }
+
+    fn again(&self) -> impl Fn() + Send + Sync + 'static {
+        let weak = Arc::downgrade(self);
+        move || {
+            let far = weak.upgrade().unwrap();
+            far.again.fetch_add(1, Ordering::SeqCst);
+            *far.outcome() = None;
+        }
+    }
+
+    fn can_run_again(&self) -> bool {
+        true
+    }
+
+    async fn bring(&self) -> Result<String, Error> {
+        self.brought.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let told = self.told.listen();
+            if !self.slow.load(Ordering::SeqCst) {
+                break;
+            }
+            told.await;
+        }
+        let broken = self.broken.load(Ordering::SeqCst);
+        if broken > 0 {
+            self.broken.store(broken - 1, Ordering::SeqCst);
+            return Err(Error::failed("far".into(), "the line is cut"));
+        }
+        Ok("value".to_owned())
+    }
+}
+
+fn far(client: &Client, inputs: &[&Handle<String>]) -> (Arc<Far>, Handle<String>) {
+    let far = Arc::new(Far::default());
+    let key = format!("far-{}", client.core().next_number()).into();
+    let named = Named { key, name: "far".into(), is_given: false };
+    let inputs = inputs.iter().map(|handle| handle.typed().user().clone()).collect();
+    let sent = far.clone();
+    (far, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))
+}
+
+fn client() -> Client {
+    Client::builder().workers(1).build()
+}
+
+/// Runs a test's body, which is to come to an end.
+fn bounded(body: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel::<()>();
+    let runner = thread::spawn(move || {
+        let _done = done;
+        body();
+    });
+    match ended.recv_timeout(Duration::from_secs(20)) {
+        Err(RecvTimeoutError::Timeout) => panic!("not done"),
+        _ => runner.join().unwrap_or_else(|payload| resume_unwind(payload)),
+    }
+}
+
+/// Waits, with an end to it, until something is so.
+fn until(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn it_ends_without_being_fetched() {
+    let client = client();
+    let (far, handle) = far(&client, &[]);
+    assert!(!handle.is_finished());
+    far.end(Ok(()));
+    let waited = block_on(wait_all([&handle]));
+    assert_eq!(waited.done, std::slice::from_ref(&handle));
+    assert_eq!(block_on(as_completed([&handle]).next()), Some(handle.clone()));
+    assert_eq!((handle.status(), far.brought()), (Status::Finished, 0));
+    assert!(handle.try_get().is_none());
+    assert_eq!(handle.result().unwrap(), "value");
+    // Nobody has kept it.
+    assert!(handle.try_get().is_none());
+    assert_eq!(block_on(handle.get_ref()).unwrap().as_str(), "value");
+    assert_eq!(far.brought(), 2);
+}
+
+#[test]
+fn all_who_want_it_at_a_time_get_one_fetch() {
+    let client = client();
+    let (far, handle) = far(&client, &[]);
+    let shared = handle.get_ref();
+    let here = client.submit(async |text: String| text + "!", &handle);
+    let by_ref = client.submit(async |text: crate::Ref<String>| text.len(), &handle);
+    far.end(Ok(()));
+    let all = block_on(gather([&handle, &handle])).unwrap();
+    assert_eq!(all, ["value", "value"]);
+    assert_eq!((here.result().unwrap().as_str(), by_ref.result().unwrap()), ("value!", 5));
+    assert!(far.brought() <= 2);
+    let shared = block_on(shared).unwrap();
+    let before = far.brought();
+    assert_eq!(handle.try_get().unwrap().unwrap(), *shared);
+    assert_eq!(handle.result().unwrap(), *shared);
+    assert_eq!(far.brought(), before);
+}
+
+#[test]
+fn a_failure_reaches_all_who_stand_on_it_and_can_be_tried_again() {
+    let client = client();
+    let (one, first) = far(&client, &[]);
+    let (two, second) = far(&client, &[&first]);
+    let here = client.submit(async |text: String| text, &second);
+    one.end(Err(Error::failed(first.key(), "broken")));
+    for error in [second.result().unwrap_err(), here.result().unwrap_err()] {
+        assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &first.key()));
+    }
+    assert_eq!(block_on(gather_settled([&first, &second])).iter().flatten().count(), 0);
+    let mut kept = second.clone();
+    assert!(block_on(&mut kept).is_err());
+    assert!(second.retry());
+    assert_eq!([&one, &two].map(|far| far.again.load(Ordering::SeqCst)), [1, 1]);
+    assert!(!second.is_finished());
+    one.end(Ok(()));
+    two.end(Ok(()));
+    assert_eq!(block_on(&mut kept).unwrap(), "value");
+    assert_eq!(second.result().unwrap(), "value");
+}
+
+#[test]
+fn a_fetch_that_fails_is_told_once_and_tried_again_by_the_next() {
+    let client = client();
+    let (far, handle) = far(&client, &[]);
+    far.broken.store(1, Ordering::SeqCst);
+    far.end(Ok(()));
+    let mut handle = handle;
+    assert_eq!(
+        block_on(&mut handle).unwrap_err().to_string(),
+        "task `far` failed: the line is cut"
+    );
+    assert_eq!(block_on(&mut handle).unwrap(), "value");
+}
+
+#[test]
+fn what_stands_on_a_fetch_that_failed_can_run_again() {
+    bounded(|| {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        far.broken.store(1, Ordering::SeqCst);
+        let here = client.submit(async |text: String| text + "!", &handle);
+        let mut all = as_completed([&handle]).with_results();
+        far.end(Ok(()));
+        // The same fetch as that of the one above, which has failed.
+        until(|| here.is_finished());
+        assert_eq!(here.result().unwrap_err().to_string(), "task `far` failed: the line is cut");
+        assert!(here.retry());
+        assert_eq!(here.result().unwrap(), "value!");
+        let (_, result) = block_on(all.next()).unwrap();
+        assert_eq!(result.unwrap(), "value");
+        assert_eq!(far.again.load(Ordering::SeqCst), 0, "it has ended, and need not run again");
+    });
+}
+
+#[test]
+fn a_fetch_that_is_tried_again_while_a_stream_waits_for_it() {
+    bounded(|| {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        far.set_slow(true);
+        far.broken.store(1, Ordering::SeqCst);
+        far.end(Ok(()));
+        until(|| handle.is_finished());
+        let here = client.submit(async |text: String| text + "!", &handle);
+        let mut all = as_completed([&handle]).with_results();
+        assert!(block_on(poll_once(all.next())).is_none());
+        // It fails, and before the stream sees that it's tried again.
+        far.set_slow(false);
+        until(|| here.is_finished());
+        far.set_slow(true);
+        assert!(here.retry());
+        until(|| far.brought() == 2);
+        assert!(block_on(poll_once(all.next())).is_none());
+        far.set_slow(false);
+        assert_eq!(block_on(all.next()).unwrap().1.unwrap(), "value");
+    });
+}
+
+#[test]
+fn foreign_code_that_a_new_bringer_runs_may_ask_for_it() {
+    struct Asks(Handle<String>, Arc<AtomicBool>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            assert!(self.0.try_get().is_none());
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+    bounded(|| {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        far.end(Ok(()));
+        until(|| handle.is_finished());
+        // This thread is the last one to know of another client, whose hook goes with it.
+        let asked = Arc::<AtomicBool>::default();
+        let asks = Asks(handle.clone(), asked.clone());
+        let hook = move |_: &Error| drop(asks.0.clone());
+        let other = Client::builder().workers(0).on_unobserved(hook).build();
+        drop(other.ready(1));
+        thread::spawn(|| drop(other)).join().unwrap();
+        assert!(!asked.load(Ordering::SeqCst));
+        assert_eq!(handle.result().unwrap(), "value");
+        assert!(asked.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn giving_up_lets_go_of_it() {
+    let client = client();
+    let (one, first) = far(&client, &[]);
+    let (two, second) = far(&client, &[&first]);
+    drop(first);
+    assert_eq!(Arc::strong_count(&one), 2, "the second task needs it");
+    drop(second);
+    until(|| Arc::strong_count(&one) + Arc::strong_count(&two) == 2);
+
+    let (three, third) = far(&client, &[]);
+    assert!(third.cancel());
+    assert!(third.result().unwrap_err().is_cancelled());
+    until(|| Arc::strong_count(&three) == 1);
+
+    let (four, fourth) = far(&client, &[]);
+    four.end(Ok(()));
+    until(|| fourth.is_finished());
+    assert!(!fourth.cancel());
+    let brought = fourth.get_ref();
+    drop(fourth);
+    assert_eq!(block_on(brought).unwrap().as_str(), "value");
+    until(|| Arc::strong_count(&four) == 1);
+}
+
+#[test]
+fn results_beside_handles_are_brought() {
+    let client = client();
+    let (one, first) = far(&client, &[]);
+    let (two, second) = far(&client, &[]);
+    let mut all = as_completed([&first, &second]).with_results();
+    two.end(Ok(()));
+    let (handle, result) = block_on(all.next()).unwrap();
+    assert_eq!((handle, result.unwrap().as_str()), (second, "value"));
+    assert_eq!(all.len(), 1);
+    one.end(Err(Error::failed(first.key(), "broken")));
+    let (handle, result) = block_on(all.next()).unwrap();
+    assert!(handle == first && result.is_err());
+    assert!(block_on(all.next()).is_none());
+}
+
+#[test]
+fn the_end_of_the_client_is_the_end_of_all_this() {
+    let client = client();
+    let (far, handle) = far(&client, &[]);
+    let waiting = handle.clone();
+    drop(client);
+    assert_eq!(handle.result().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(waiting.result().unwrap_err().kind(), ErrorKind::Closed);
+    drop((handle, waiting));
+    until(|| Arc::strong_count(&far) == 1);
+}
+
+/// Counts how often its wakers are woken.
+#[derive(Clone, Default)]
+struct Counted(Arc<Wakes>);
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Counted {
+    fn waker(&self) -> Waker {
+        self.0.clone().into()
+    }
+
+    fn count(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How far the second task is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bringer {
+    NotMade,
+    /// For its task to end.
+    Waits,
+    NotMadeThoughEnded,
+    Running,
+    Failed,
+    GivenUp,
+    Done,
+    Dropped,
+}
+
+const BRINGERS: [Bringer; 8] = {
+    use Bringer::*;
+    [NotMade, Waits, NotMadeThoughEnded, Running, Failed, GivenUp, Done, Dropped]
+};
+
+/// A task elsewhere, with who keeps its bringer as it is.
+struct Scene {
+    client: Client,
+    far: Arc<Far>,
+    handle: Handle<String>,
+    kept: Vec<Box<dyn Any>>,
+    bringer: Bringer,
+}
+
+impl Scene {
+    fn new(bringer: Bringer) -> Self {
+        let client = client();
+        let (far, handle) = far(&client, &[]);
+        let mut kept: Vec<Box<dyn Any>> = Vec::new();
+        let mut wanted = handle.get_ref();
+        if bringer == Bringer::Waits {
+            assert!(block_on(poll_once(&mut wanted)).is_none());
+        } else if bringer != Bringer::NotMade {
+            far.end(Ok(()));
+            until(|| handle.is_finished());
+        }
+        match bringer {
+            Bringer::NotMade | Bringer::NotMadeThoughEnded => drop(wanted),
+            Bringer::Waits => kept.push(Box::new(wanted)),
+            Bringer::Running | Bringer::GivenUp => {
+                far.set_slow(true);
+                assert!(block_on(poll_once(&mut wanted)).is_none());
+                until(|| far.brought() == 1);
+                match bringer {
+                    Bringer::Running => kept.push(Box::new(wanted)),
+                    _ => drop(wanted),
+                }
+            }
+            Bringer::Failed => {
+                far.broken.store(1, Ordering::SeqCst);
+                let here = client.submit(async |text: String| text, &handle);
+                assert!(here.result().is_err() && block_on(wanted).is_ok());
+                kept.push(Box::new(here));
+            }
+            Bringer::Done => kept.push(Box::new(block_on(wanted).unwrap())),
+            Bringer::Dropped => drop(block_on(wanted).unwrap()),
+        }
+        Self { client, far, handle, kept, bringer }
+    }
+
+    fn has_ended(&self) -> bool {
+        !matches!(self.bringer, Bringer::NotMade | Bringer::Waits)
+    }
+
+    fn end(&self) {
+        self.far.set_slow(false);
+        self.far.end(Ok(()));
+    }
+
+    /// Nothing is left of it.
+    fn leave(self) {
+        let Self { client, far, handle, kept, .. } = self;
+        drop((handle, kept));
+        until(|| client.held() == 0);
+        assert_eq!(Arc::strong_count(&far), 1);
+    }
+}
+
+fn in_all_states(act: impl Fn(&mut Scene) + Send + 'static) {
+    bounded(move || {
+        for bringer in BRINGERS {
+            println!("{bringer:?}");
+            let mut scene = Scene::new(bringer);
+            act(&mut scene);
+            scene.leave();
+        }
+    });
+}
+
+#[test]
+fn it_can_be_left_in_all_states() {
+    in_all_states(|_| {});
+    // With the bringer last.
+    in_all_states(|scene| {
+        let (_, other) = far(&scene.client, &[]);
+        drop(std::mem::replace(&mut scene.handle, other));
+    });
+}
+
+#[test]
+fn it_can_be_cancelled_until_it_has_ended_in_all_states() {
+    in_all_states(|scene| {
+        assert_eq!(scene.handle.cancel(), !scene.has_ended());
+        scene.end();
+        match scene.handle.result() {
+            Ok(value) => assert!(scene.has_ended() && value == "value"),
+            Err(error) => assert!(error.is_cancelled() && !scene.has_ended()),
+        }
+    });
+}
+
+#[test]
+fn it_runs_again_only_where_it_has_failed_in_all_states() {
+    in_all_states(|scene| {
+        assert!(!scene.handle.retry());
+        scene.end();
+        assert_eq!(scene.handle.result().unwrap(), "value");
+        assert_eq!(scene.far.again.load(Ordering::SeqCst), 0);
+    });
+    bounded(|| {
+        for bringer in [Bringer::NotMade, Bringer::Waits] {
+            let scene = Scene::new(bringer);
+            let here = scene.client.submit(async |text: String| text, &scene.handle);
+            let mut before = scene.handle.clone();
+            assert!(block_on(poll_once(&mut before)).is_none());
+            scene.far.end(Err(Error::failed(scene.handle.key(), "broken")));
+            assert!(here.result().is_err());
+            assert!(scene.handle.retry());
+            scene.end();
+            until(|| scene.handle.is_finished());
+            // One has awaited since before, one is new, and one has seen the error and is run again.
+            assert_eq!(block_on(before).unwrap(), "value");
+            assert_eq!(scene.handle.result().unwrap(), "value");
+            assert!(here.retry());
+            assert_eq!(here.result().unwrap(), "value");
+            drop(here);
+            scene.leave();
+        }
+    });
+}
+
+#[test]
+fn new_dependents_and_two_who_await_get_it_in_all_states() {
+    in_all_states(|scene| {
+        let here = scene.client.submit(async |text: String| text + "!", &scene.handle);
+        let (mut one, mut two) = (scene.handle.clone(), scene.handle.get_ref());
+        let (first, again) = (Counted::default(), Counted::default());
+        let mut poll = |counted: &Counted| {
+            let waker = counted.waker();
+            let mut poller = std::task::Context::from_waker(&waker);
+            (Pin::new(&mut one).poll(&mut poller), Pin::new(&mut two).poll(&mut poller))
+        };
+        // The last waker is the one that counts.
+        let _ = (poll(&first), poll(&again));
+        let before = first.count();
+        scene.end();
+        let start = Instant::now();
+        loop {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            if let (Poll::Ready(one), Poll::Ready(two)) = poll(&again) {
+                assert_eq!((one.unwrap().as_str(), two.unwrap().as_str()), ("value", "value"));
+                break;
+            }
+            thread::yield_now();
+        }
+        assert_eq!(first.count(), before);
+        assert_eq!(here.result().unwrap(), "value!");
+    });
+}
+
+#[test]
+fn the_client_can_close_and_go_in_all_states() {
+    bounded(|| {
+        for (bringer, goes) in BRINGERS.iter().flat_map(|at| [(*at, false), (*at, true)]) {
+            println!("{bringer:?}, {goes}");
+            let scene = Scene::new(bringer);
+            if !goes {
+                scene.end();
+                block_on(scene.client.close());
+            }
+            let Scene { client, far, handle, kept, .. } = scene;
+            drop(client);
+            // What is here is here, and nothing else comes.
+            match handle.result() {
+                Ok(value) => assert_eq!(value, "value"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+            }
+            assert!(block_on(poll_once(handle.get_ref())).is_some());
+            drop((handle, kept));
+            until(|| Arc::strong_count(&far) == 1);
+        }
+    });
+}
+
+#[test]
+fn awaits_failures_retries_and_drops_from_several_threads() {
+    bounded(|| {
+        let client = Client::builder().workers(2).build();
+        for round in 0..300 {
+            let (far, handle) = far(&client, &[]);
+            far.broken.store(round % 3, Ordering::SeqCst);
+            let is_known = |error: Error| assert_eq!(error.kind(), ErrorKind::Failed);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        drop(block_on(poll_once(handle.get_ref())));
+                        drop(block_on(poll_once(&mut handle.clone())));
+                        drop(handle.try_get());
+                    }
+                });
+                scope.spawn(|| {
+                    let here = client.submit(async |text: String| text, &handle);
+                    let _ = here.result().map_err(is_known);
+                    here.retry();
+                    let _ = here.result().map_err(is_known);
+                });
+                scope.spawn(|| {
+                    let mut all = as_completed([&handle, &handle]).with_results();
+                    while let Some((_, result)) = block_on(all.next()) {
+                        let _ = result.map_err(is_known);
+                    }
+                });
+                far.end(Err(Error::failed("far".into(), "broken")));
+                // Whoever runs it again has it wait for this once more.
+                while handle.status() != Status::Finished {
+                    handle.retry();
+                    far.end(Ok(()));
+                    thread::yield_now();
+                }
+            });
+            until(|| handle.result().map_err(is_known).is_ok());
+            drop(handle);
+            until(|| client.held() == 0);
+            assert_eq!(Arc::strong_count(&far), 1);
+        }
+    });
+}
