@@ -164,6 +164,22 @@ fn is<T: 'static, U: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
 }
 
+/// Begins an extension of this kind, with so many bytes.
+pub(super) fn ext(kind: i8, len: usize, to: &mut Vec<u8>) {
+    let Ok(len) = u32::try_from(len) else { unreachable!("what is in it has fewer bytes") };
+    written(rmp::encode::write_ext_meta(to, len, kind));
+}
+
+/// Text.
+pub(super) fn text(text: &str, to: &mut Vec<u8>) {
+    written(rmp::encode::write_str(to, text));
+}
+
+/// A value of msgpack that was a `rust`.
+pub(super) fn object_of(rust: &str, msgpack: Bytes) -> Serialized {
+    object(MSGPACK, rust, msgpack)
+}
+
 /// An object of ours.
 fn object(begin: &[u8], rust: &str, frame: Bytes) -> Serialized {
     let mut header = Vec::with_capacity(begin.len() + rust.len() + 5 + END.len());

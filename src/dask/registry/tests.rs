@@ -183,6 +183,12 @@ fn a_name_is_of_a_function_that_is_there() {
 }
 
 #[test]
+#[should_panic(expected = "takes items out of lists")]
+fn a_name_is_not_that_of_picking() {
+    let _ = Registry::new().add(inc).name(inc, "=");
+}
+
+#[test]
 fn the_client_learns_what_it_may_call() {
     let registry = registry();
     assert!(registry.contains(inc) && !registry.contains(same::<u16>));
