@@ -3,7 +3,7 @@
 //! A thread of its own reads and writes it. The state is here, behind one lock that is never held for long:
 //! which tasks are held, and what waits to be said.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::drive;
 use super::fetch::Fetches;
 use super::outbox::{Op, Outbox};
 use super::pins::Pins;
+use super::record::Version;
 use super::remote::{Failure, Remote};
 use super::spec::Spec;
 use super::wishes::Found;
@@ -98,7 +99,6 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
-    pub(super) values: VecDeque<(Arc<str>, Serialized)>,
     ended: Option<Failure>,
 }
 
@@ -156,8 +156,7 @@ impl Link {
         let core = &self.inner.core;
         let key: Arc<str> = key.into();
         core.hold(&key, &self.inner, |state, _| {
-            state.outbox.hold(&key);
-            state.values.push_back((key.clone(), value));
+            state.outbox.push(Op::Give(key.clone(), value));
             core.values.notify(1);
         })
     }
@@ -265,7 +264,7 @@ impl Core {
         }
     }
 
-    pub(super) fn ask(&self, key: &Arc<str>, version: u32) -> Receiver<Found> {
+    pub(super) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
         self.fetches.ask(key, version)
     }
 
@@ -302,7 +301,9 @@ impl Core {
                 Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
                 Event::Cancelled { keys, reason } => {
                     let why = cancelled(&self.address, reason.as_deref());
-                    let keys = keys.iter().filter_map(|key| key.as_str().map(Arc::from)).collect();
+                    let keys = keys.iter().filter_map(WireKey::as_str);
+                    let keys = keys.filter(|key| !state.outbox.hear_unknown(key));
+                    let keys = keys.map(Arc::from).collect();
                     concerned.extend(state.forget(keys, &why));
                 }
                 Event::Restarted => {
@@ -313,6 +314,9 @@ impl Core {
                 Event::Closed => goes_on = false,
                 Event::Started { .. } | Event::Other(_) => {}
             }
+        }
+        if state.outbox.has_values() {
+            self.values.notify(1);
         }
         drop(state);
         for (remote, said) in concerned {
@@ -350,10 +354,8 @@ impl Core {
             outbox(&mut state.outbox);
         }
         let remotes = std::mem::take(&mut state.remotes);
-        let values = std::mem::take(&mut state.values);
         state.gone.clear();
         drop(state);
-        drop(values);
         for remote in remotes.values().filter_map(Weak::upgrade) {
             remote.record().fail(why);
         }
@@ -377,11 +379,14 @@ impl State {
     }
 
     fn find(&self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
-        Some((self.remotes.get(key.as_str()?)?.upgrade()?, said))
+        let key = key.as_str()?;
+        let remote = self.remotes.get(key).filter(|_| !self.outbox.is_leaving(key))?;
+        Some((remote.upgrade()?, said))
     }
 
     /// The scheduler doesn't know these, and they failed. So did what isn't sent yet and takes them.
     fn forget(&mut self, mut keys: HashSet<Arc<str>>, why: &Failure) -> Vec<(Arc<Remote>, Said)> {
+        keys.retain(|key| !self.outbox.is_leaving(key));
         self.outbox.drop_dependents(&mut keys);
         let mut lost = Vec::new();
         for key in keys {

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::leaving::Leaving;
 use super::pins::Workers;
 use super::spec::Spec;
 use crate::dask::wire::capabilities::Forms;
@@ -14,6 +15,7 @@ use crate::dask::wire::client;
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::graph::{Graph, UpdateGraph};
 use crate::dask::wire::pack::Batch;
+use crate::dask::wire::serialized::Serialized;
 
 /// How much goes in one message. The scheduler does nothing else while it reads one.
 const TASKS: usize = 2_000;
@@ -26,6 +28,8 @@ pub(super) enum Op {
     Submit(Spec),
     /// The key isn't needed any more.
     Release(Arc<str>),
+    /// A value is to be the key's. That is said elsewhere, but not before what is said of the key here.
+    Give(Arc<str>, Serialized),
     /// In what state is the key?
     Report(Arc<str>),
     /// This client is there.
@@ -38,7 +42,7 @@ impl Op {
     fn key(&self) -> Option<&Arc<str>> {
         match self {
             Self::Submit(spec) => Some(&spec.key),
-            Self::Release(key) | Self::Report(key) => Some(key),
+            Self::Release(key) | Self::Give(key, _) | Self::Report(key) => Some(key),
             Self::Heartbeat | Self::Close => None,
         }
     }
@@ -65,10 +69,22 @@ pub(super) struct Outbox {
     under_way: HashMap<Arc<str>, usize>,
     /// Where tasks in Python are to run.
     python: Workers,
+    leaving: Leaving,
+    /// What is to be given: now, and when the scheduler knows that the key was released.
+    values: VecDeque<(Arc<str>, Serialized)>,
+    later_values: Vec<(Arc<str>, Serialized)>,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, op: Op) {
+        if let Op::Release(key) = &op {
+            self.leaving.add(key);
+        }
+        self.sort(op);
+    }
+
+    /// Decides when it can go.
+    fn sort(&mut self, op: Op) {
         if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
             if let Op::Submit(spec) = &op {
                 // Its inputs mustn't be released before.
@@ -76,9 +92,57 @@ impl Outbox {
                 self.unsettled.insert(spec.key.clone());
             }
             self.held.push(op);
+        } else if let Op::Give(key, value) = op {
+            // What takes it comes after it.
+            self.hold(&key);
+            if self.leaving.is_going(&key) {
+                self.later_values.push((key, value));
+            } else {
+                self.values.push_back((key, value));
+            }
         } else {
+            if let Op::Release(key) = &op {
+                self.leaving.go(key);
+            }
             self.ready.push_back(op);
         }
+    }
+
+    /// The scheduler doesn't know this key. Says whether that's because it was asked for it here.
+    pub(super) fn hear_unknown(&mut self, key: &str) -> bool {
+        let is_answer = self.leaving.hear(key);
+        if is_answer {
+            let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later_values)
+                .into_iter()
+                .partition(|(key, _)| self.leaving.is_going(key));
+            self.later_values = later;
+            self.values.extend(now);
+        }
+        is_answer
+    }
+
+    /// Whether what the scheduler says of the key is of a task that had it before.
+    pub(super) fn is_leaving(&self, key: &str) -> bool {
+        self.leaving.contains(key)
+    }
+
+    /// Whether there's a value to be given.
+    pub(super) fn has_values(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// As many of these as go together: so many, with so many bytes unless one alone has more.
+    pub(super) fn take_values(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
+        let (mut count, mut room) = (0, bytes);
+        for (_, value) in self.values.iter().take(most) {
+            let bytes = value.nbytes();
+            if bytes > room && count > 0 {
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            count += 1;
+        }
+        self.values.drain(..count).collect()
     }
 
     /// What concerns this key waits from now on.
@@ -113,7 +177,7 @@ impl Outbox {
         let held = std::mem::take(&mut self.held);
         self.unsettled = self.under_way.keys().cloned().collect();
         for op in held {
-            self.push(op);
+            self.sort(op);
         }
     }
 
@@ -135,6 +199,7 @@ impl Outbox {
                     let release = releases.remove(&spec.key);
                     if let Some(at) = release.filter(|_| !needed.contains(&spec.key)) {
                         left[at] = None;
+                        self.leaving.take_back(&spec.key);
                         continue;
                     }
                     needed.extend(spec.inputs().into_iter().cloned());
@@ -191,6 +256,9 @@ impl Outbox {
         if self.ready.is_empty() && self.ready.capacity() > KEYS {
             self.ready = VecDeque::new();
         }
+        if !load.releases.is_empty() {
+            load.question = Some(self.leaving.ask(load.releases.clone()));
+        }
         (!load.is_empty()).then_some(load)
     }
 }
@@ -204,6 +272,8 @@ pub(super) struct Load {
     bytes: usize,
     releases: Vec<Arc<str>>,
     reports: Vec<Arc<str>>,
+    /// What to ask for to know that the releases were heard.
+    question: Option<String>,
     /// The keys of the two above.
     later: HashSet<Arc<str>>,
     heartbeat: bool,
@@ -254,6 +324,7 @@ impl Load {
                 self.later.insert(key.clone());
                 self.reports.push(key);
             }
+            Op::Give(..) => unreachable!("values are given by calls"),
             Op::Heartbeat => self.heartbeat = true,
             Op::Close => self.close = true,
         }
@@ -283,6 +354,9 @@ impl Load {
             client::releases_keys(&mut batch, &keys);
         }
         self.reports.iter().for_each(|key| client::report_key(&mut batch, &&**key));
+        if let Some(question) = &self.question {
+            client::report_key(&mut batch, question);
+        }
         if self.heartbeat {
             client::heartbeat(&mut batch);
         }

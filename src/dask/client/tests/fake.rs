@@ -163,7 +163,7 @@ impl Fake {
         self.asked("versions").await.answer(versions());
         // It doesn't run functions.
         self.asked("run_function").await.answer(nil());
-        let mut stream = Stream { comm: soon(self.streams.recv()).await.unwrap(), said: vec![] };
+        let mut stream = Stream::new(soon(self.streams.recv()).await.unwrap());
         stream.say(&[("op", &"stream-start"), ("warning", &"")]).await;
         stream
     }
@@ -209,9 +209,29 @@ pub(super) fn data(keys: &[String]) -> Outgoing {
 pub(super) struct Stream {
     pub(super) comm: Comm,
     pub(super) said: Vec<Map>,
+    /// Whether it waits to be told before it answers what it hears after releases; and what that was.
+    pub(super) is_slow: bool,
+    pub(super) questions: Vec<String>,
 }
 
 impl Stream {
+    fn new(comm: Comm) -> Self {
+        Self { comm, said: Vec::new(), is_slow: false, questions: Vec::new() }
+    }
+
+    /// Says that it doesn't know the key that it's asked for after releases.
+    pub(super) async fn answer(&mut self) {
+        while self.questions.is_empty() {
+            let next = self.hear_any().await.unwrap();
+            if next.text("op") != Some("heartbeat-client") {
+                assert_eq!(next.text("op"), Some("report-key"));
+                self.questions.push(next.text("key").unwrap().to_owned());
+            }
+        }
+        let key = self.questions.remove(0);
+        self.say(&[("op", &"cancelled-keys"), ("keys", &[key])]).await;
+    }
+
     pub(super) async fn say(&mut self, operation: &Fields<'_>) {
         let mut batch = Batch::new();
         batch.push(operation);
@@ -222,19 +242,30 @@ impl Stream {
         self.say(&[("op", &"key-in-memory"), ("key", &key)]).await;
     }
 
-    /// The next operation that isn't a heartbeat; none at the end.
+    /// The next operation that isn't a heartbeat, nor a question after releases; none at the end.
     pub(super) async fn hear(&mut self) -> Option<Map> {
         loop {
-            while self.said.is_empty() {
-                let frames = soon(self.comm.receive()).await.unwrap()?;
-                self.said = unpack::operations(&frames).unwrap();
-                self.said.reverse();
-            }
-            let next = self.said.pop();
-            if next.as_ref().unwrap().text("op") != Some("heartbeat-client") {
-                return next;
+            let next = self.hear_any().await?;
+            match (next.text("op"), next.text("key")) {
+                (Some("heartbeat-client"), _) => {}
+                (Some("report-key"), Some(key)) if key.starts_with("(ensue asks)") => {
+                    self.questions.push(key.to_owned());
+                    if !self.is_slow {
+                        self.answer().await;
+                    }
+                }
+                _ => return Some(next),
             }
         }
+    }
+
+    async fn hear_any(&mut self) -> Option<Map> {
+        while self.said.is_empty() {
+            let frames = soon(self.comm.receive()).await.unwrap()?;
+            self.said = unpack::operations(&frames).unwrap();
+            self.said.reverse();
+        }
+        self.said.pop()
     }
 
     pub(super) async fn expect(&mut self, op: &str) -> Map {

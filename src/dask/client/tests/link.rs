@@ -65,6 +65,126 @@ fn a_key_that_is_used_again_keeps_the_order() {
     });
 }
 
+/// What was said before the scheduler heard that the key was given up.
+#[test]
+fn old_news_of_a_key_is_not_taken_for_new() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        stream.is_slow = true;
+        let other = submit(&link, "other", &[]);
+        let keys = ["done", "erred", "lost", "gone"];
+        let former = keys.map(|key| submit(&link, key, &[]));
+        let mut heard = 0;
+        while heard < 5 {
+            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+        }
+        drop(former);
+        let again = keys.map(|key| submit(&link, key, &[]));
+        let taking = submit(&link, "taking", &keys);
+        let erred: &Fields<'_> =
+            &[("op", &"task-erred"), ("key", &"erred"), ("exception", &"no"), ("traceback", &())];
+        let gone: &Fields<'_> = &[("op", &"cancelled-keys"), ("keys", &["gone"])];
+        let old = async |stream: &mut Stream| {
+            stream.in_memory("done").await;
+            stream.say(erred).await;
+            stream.say(&[("op", &"lost-data"), ("key", &"lost")]).await;
+            stream.say(gone).await;
+        };
+        old(&mut stream).await;
+        stream.expect("client-releases-keys").await;
+        heard = 0;
+        while heard < 5 {
+            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+        }
+        // It may say so late.
+        old(&mut stream).await;
+        stream.in_memory("other").await;
+        soon(other.ended()).await.unwrap();
+        assert!(again.iter().chain([&taking]).all(|remote| remote.outcome().is_none()));
+        assert_eq!(stream.questions.len(), 1);
+        stream.answer().await;
+        stream.in_memory("done").await;
+        stream.say(erred).await;
+        stream.in_memory("lost").await;
+        stream.say(gone).await;
+        let [done, erred, lost, gone] = &again;
+        soon(done.ended()).await.unwrap();
+        assert!(matches!(soon(erred.ended()).await, Err(Failure::Erred(_))));
+        soon(lost.ended()).await.unwrap();
+        assert!(matches!(soon(gone.ended()).await, Err(Failure::Lost(_))));
+        assert!(taking.outcome().is_none());
+    });
+}
+
+#[test]
+fn a_retry_that_fails_is_not_that_of_a_later_task() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let bad = submit(&link, "bad", &[]);
+        stream.expect("update-graph").await;
+        stream.say(&[("op", &"task-erred"), ("key", &"bad"), ("exception", &"no")]).await;
+        soon(bad.ended()).await.unwrap_err();
+        bad.retry();
+        let asked = fake.asked("retry").await;
+        drop(bad);
+        let again = submit(&link, "bad", &[]);
+        let next = submit(&link, "next", &["bad"]);
+        asked.answer(crate::dask::wire::call::failed("KeyError"));
+        fake.asked("retry").await.answer(crate::dask::wire::call::failed("KeyError"));
+        stream.expect_keys("client-releases-keys", &["bad"]).await;
+        stream.expect_keys("update-graph", &["bad", "next"]).await;
+        assert!(again.outcome().is_none() && next.outcome().is_none());
+    });
+}
+
+/// It goes by another way, on which it could come before the release.
+#[test]
+fn data_is_given_when_the_key_is_free() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        stream.is_slow = true;
+        let scatter = |text: &'static str| link.scatter("data", Serialized::bytes(text.into()));
+        // Again while the first is on its way, and again while that waits for it.
+        let first = scatter("first");
+        let mut asked = giving(&fake).await;
+        drop(first);
+        drop(scatter("second"));
+        let third = scatter("third");
+        let next = submit(&link, "next", &["data"]);
+        for _ in 0..2 {
+            asked.answer(data(&[]));
+            stream.expect_keys("client-releases-keys", &["data"]).await;
+            // What comes after it in the stream is the question.
+            let other = submit(&link, "other", &[]);
+            stream.expect_keys("update-graph", &["other"]).await;
+            Timer::after(SOON / 2).await;
+            assert!(fake.calls.is_empty());
+            // That of the first was said by now.
+            stream.in_memory("data").await;
+            stream.answer().await;
+            asked = giving(&fake).await;
+            assert!(third.outcome().is_none());
+            drop(other);
+            stream.expect_keys("client-releases-keys", &["other"]).await;
+            stream.answer().await;
+        }
+        asked.answer(data(&[]));
+        stream.expect_keys("update-graph", &["next"]).await;
+        stream.in_memory("data").await;
+        soon(third.ended()).await.unwrap();
+        drop(next);
+    });
+}
+
+/// The call that gives values to a worker.
+async fn giving(fake: &Fake) -> Asked {
+    fake.asked("ncores_running").await.answer(message(&[("tcp://w:1", &1u64)]));
+    fake.asked("scatter").await
+}
+
 #[test]
 fn tasks_end_as_the_scheduler_says() {
     run(async {

@@ -150,6 +150,11 @@ fn a_batch_that_is_made_again_and_is_shorter_loses_no_call() {
         ];
         stream.say(&[("op", &"lost-data"), ("key", &batches[2])]).await;
         stream.say(erred).await;
+        // When this has ended, all of that was heard.
+        let other = client.submit(inc, 100);
+        submitted(&mut stream, 1).await;
+        stream.in_memory(&other.key()).await;
+        soon(wait_all([&other])).await;
         let left = [2, 3, 8, 9, 10, 11];
         for at in left {
             cluster.put(&xs[at].key(), at as u64 + 1);
