@@ -4,6 +4,7 @@ mod args;
 mod batch;
 mod encoder;
 mod items;
+mod nothing;
 mod places;
 mod problem;
 mod python;
