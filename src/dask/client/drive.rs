@@ -117,11 +117,8 @@ impl Core {
             let outcome = self.give_these(&values).await;
             let keys: Vec<_> = values.into_iter().map(|(key, _)| key).collect();
             match outcome {
-                Ok(()) => self.lock().outbox.settle_all(&keys),
-                Err(error) => {
-                    let why = format!("no worker took it: {error}");
-                    keys.iter().for_each(|key| self.give_up(key, &why));
-                }
+                Ok(()) => self.lock().outbox.settle(&keys),
+                Err(error) => self.give_up(&keys, &format!("no worker took it: {error}")),
             }
             self.filled.notify(1);
         }
@@ -160,7 +157,8 @@ impl Core {
                 // One that the scheduler has forgotten is an error for all.
                 for key in &keys {
                     if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
-                        self.give_up(key, &format!("it can't run again: {error}"));
+                        let why = format!("it can't run again: {error}");
+                        self.give_up(std::slice::from_ref(key), &why);
                     }
                 }
             }
@@ -174,7 +172,7 @@ impl Core {
         let answer = answer.map_err(|error| error.to_string())?;
         call::reply(answer).map_err(|error| error.to_string())?;
         let mut state = self.lock();
-        state.outbox.settle_all(keys);
+        state.outbox.settle(keys);
         for key in keys {
             if state.remotes.contains_key(key) {
                 // It may have failed again before we knew that it had begun to run.

@@ -194,6 +194,12 @@ impl Link {
         })
     }
 
+    /// How often something that waits to be said was looked at.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.inner.core.lock().outbox.looks
+    }
+
     /// The scheduler's address.
     pub(crate) fn scheduler(&self) -> &Address {
         &self.inner.core.scheduler
@@ -329,11 +335,11 @@ impl Core {
         goes_on
     }
 
-    /// What was on its way to the scheduler for this key isn't any more, and it failed.
-    pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
+    /// What was on its way to the scheduler for these keys isn't any more, and they failed.
+    pub(super) fn give_up(&self, keys: &[Arc<str>], why: &str) {
         let mut state = self.lock();
-        let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
-        state.outbox.settle(key);
+        let lost = state.forget(keys.iter().cloned().collect(), &Failure::Lost(why.into()));
+        state.outbox.settle(keys);
         drop(state);
         for (remote, said) in lost {
             said.tell(&remote);

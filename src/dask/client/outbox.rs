@@ -73,6 +73,9 @@ pub(super) struct Outbox {
     /// What is to be given: now, and when the scheduler knows that the key was released.
     values: VecDeque<(Arc<str>, Serialized)>,
     later_values: Vec<(Arc<str>, Serialized)>,
+    /// How often something was looked at, to see whether it can go.
+    #[cfg(test)]
+    pub(super) looks: usize,
 }
 
 impl Outbox {
@@ -85,6 +88,10 @@ impl Outbox {
 
     /// Decides when it can go.
     fn sort(&mut self, op: Op) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
             if let Op::Submit(spec) = &op {
                 // Its inputs mustn't be released before.
@@ -151,14 +158,8 @@ impl Outbox {
         self.unsettled.insert(key.clone());
     }
 
-    /// The key is as it should be.
-    pub(super) fn settle(&mut self, key: &str) {
-        self.end(key);
-        self.let_go();
-    }
-
-    /// All of the keys are.
-    pub(super) fn settle_all(&mut self, keys: &[Arc<str>]) {
+    /// The keys are as they should be.
+    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.end(key));
         self.let_go();
     }
@@ -218,7 +219,7 @@ impl Outbox {
             std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
         *waiting = stay;
         if !go.is_empty() {
-            self.settle_all(&go);
+            self.settle(&go);
         }
     }
 
@@ -231,6 +232,10 @@ impl Outbox {
             }
             _ => true,
         };
+        #[cfg(test)]
+        {
+            self.looks += self.ready.len() + self.held.len();
+        }
         self.ready.retain(&mut stays);
         self.held.retain(&mut stays);
     }
@@ -443,7 +448,7 @@ mod tests {
             .for_each(|op| outbox.push(op));
         let mut keys = HashSet::from([key("data")]);
         outbox.drop_dependents(&mut keys);
-        outbox.settle("data");
+        outbox.settle(&[key("data")]);
         assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
         assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
     }
@@ -481,7 +486,7 @@ mod tests {
             outbox.forget_unneeded(&mut keys);
             assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
             assert!(drain(&mut outbox).is_empty());
-            outbox.settle_all(&keys);
+            outbox.settle(&keys);
             assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
             assert_eq!(drain(&mut outbox), expected);
         }
@@ -551,13 +556,13 @@ mod tests {
                         pushed.push((format!("report {}", name(at)), at, vec![]));
                     }
                     Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                    Step::Settle(at) => outbox.settle(&name(at)),
+                    Step::Settle(at) => outbox.settle(&[key(&name(at))]),
                     Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
                     _ => {}
                 }
             }
             while let Some(key) = outbox.under_way.keys().next().cloned() {
-                outbox.settle(&key);
+                outbox.settle(&[key]);
             }
             heard.extend(drain(&mut outbox));
             let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();

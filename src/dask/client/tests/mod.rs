@@ -2,6 +2,7 @@
 
 mod client;
 mod fake;
+mod keys;
 mod link;
 mod many;
 mod pinning;

@@ -154,13 +154,16 @@ fn an_item_is_picked_as_the_value_it_was() {
     for text in ["a", "b"] {
         list.push(text.to_owned()).unwrap();
     }
-    let list = list.finish(true);
-    assert_eq!(read::<String>(&pick(&args(1), &[list.clone()]).unwrap()), Ok("b".to_owned()));
-    assert!(read::<u8>(&pick(&args(1), &[list.clone()]).unwrap()).is_err());
-    let error = pick(&args(2), &[list.clone()]).unwrap_err();
+    let lists = [list.finish(true)];
+    assert_eq!(read::<String>(&pick(&args(1), &lists).unwrap()), Ok("b".to_owned()));
+    assert!(read::<u8>(&pick(&args(1), &lists).unwrap()).is_err());
+    let error = pick(&args(2), &lists).unwrap_err();
     assert!(error.text.contains("it has 2 items, none with the number 2"), "{error}");
-    let whole = filled(&args(2), &missing(&args(2), &[list.clone()]), 1);
-    assert_eq!(read::<u8>(&pick(&whole, &[list, write(7_u8).unwrap()]).unwrap()), Ok(7));
+    let whole = filled(&args(2), &missing(&args(2), &lists), 1);
+    assert_eq!(
+        read::<u8>(&pick(&whole, &[&lists[..], &[write(7_u8).unwrap()]].concat()).unwrap()),
+        Ok(7)
+    );
     for wrong in [&b"\x91\x01"[..], b"\xc1"] {
         assert!(pick(&Bytes::copy_from_slice(wrong), &[]).is_err());
     }
