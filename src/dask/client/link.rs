@@ -143,7 +143,7 @@ impl Link {
         Ok(Self { inner: Arc::new(Inner { core, io }) })
     }
 
-    /// Submits a task. If one of this key is held that hasn't failed, it's that one.
+    /// Submits a task. One that has had the key hasn't any more: nobody wants it, though it may not be dropped yet.
     ///
     /// Its inputs must be held until it has ended.
     pub(crate) fn submit(&self, spec: Spec) -> Arc<Remote> {
@@ -217,30 +217,23 @@ impl Core {
         self.state.lock()
     }
 
-    /// The task of this key: the one that is held, if it hasn't failed, or else a new one, which is begun.
+    /// A new task of this key, which is begun.
     fn hold(
         &self,
         key: &Arc<str>,
         inner: &Arc<Inner>,
         begin: impl FnOnce(&mut State, &Arc<Remote>),
     ) -> Arc<Remote> {
-        // Dropped when the lock isn't held any more, which dropping takes.
-        let held;
         let mut state = self.lock();
         if let Some(ended) = state.ended.clone() {
             drop(state);
             return Arc::new(Remote::new(key.clone(), inner.clone(), Some(ended)));
         }
-        if let Some(weak) = state.remotes.get(key) {
-            held = weak.upgrade();
-            match &held {
-                Some(remote) if !matches!(remote.outcome(), Some(Err(_))) => return remote.clone(),
-                // The one before has failed, or is being dropped, and will find that it's not the one any more.
-                _ => state.outbox.push(Op::Release(key.clone())),
-            }
-        }
         let remote = Arc::new(Remote::new(key.clone(), inner.clone(), None));
-        state.remotes.insert(key.clone(), Arc::downgrade(&remote));
+        if state.remotes.insert(key.clone(), Arc::downgrade(&remote)).is_some() {
+            // It has failed or is given up, and will find that it's not the one any more.
+            state.outbox.push(Op::Release(key.clone()));
+        }
         state.gone.remove(key);
         begin(&mut state, &remote);
         drop(state);
