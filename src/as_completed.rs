@@ -1,5 +1,6 @@
 //! Handles in the order in which their tasks finish.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -102,8 +103,16 @@ impl<T: 'static> AsCompleted<T> {
     }
 
     /// The same stream with each handle's result beside it.
+    ///
+    /// Results that are on a cluster are brought here, in the order in which they come: some ahead, and more as they're
+    /// taken, so that they don't fill the memory of who takes them slowly.
     pub fn with_results(self) -> WithResults<T> {
-        WithResults { completed: self, bringing: Sink::new(), brought: Slab::new() }
+        WithResults {
+            completed: self,
+            waiting: VecDeque::new(),
+            bringing: Sink::new(),
+            brought: Slab::new(),
+        }
     }
 
     fn poll_pop(&mut self, poller: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
@@ -160,10 +169,16 @@ impl<T> fmt::Debug for AsCompleted<T> {
     }
 }
 
+/// How many results are on their way here or wait to be taken. They may be large; and if they're small, as many as
+/// this share a call for which they'd wait otherwise.
+const AHEAD: usize = 64;
+
 /// A stream of handles with their results; made by [`AsCompleted::with_results`].
 #[must_use = "streams do nothing unless polled"]
 pub struct WithResults<T> {
     completed: AsCompleted<T>,
+    /// Those whose values are elsewhere, until they're brought.
+    waiting: VecDeque<Handle<T>>,
     /// Those whose values are elsewhere, on their way here: the tags are places in the next.
     bringing: Sink<T>,
     brought: Slab<Handle<T>>,
@@ -177,12 +192,22 @@ impl<T: 'static> WithResults<T> {
 
     /// How many are still to come out.
     pub fn len(&self) -> usize {
-        self.completed.len() + self.bringing.len()
+        self.completed.len() + self.waiting.len() + self.bringing.len()
     }
 
     /// Whether none is left to come out.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Has as many brought as may be.
+    fn bring(&mut self) {
+        while self.bringing.len() < AHEAD {
+            let Some(handle) = self.waiting.pop_front() else { return };
+            let bringer = handle.typed().clone().here();
+            let at = self.brought.insert(handle);
+            self.bringing.add(bringer, at);
+        }
     }
 }
 
@@ -198,6 +223,7 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
                     continue;
                 };
                 let handle = self.brought.remove(at);
+                self.bring();
                 match result {
                     Err(_) if !handle.is_finished() => self.add(handle),
                     result => return Poll::Ready(Some((handle, result))),
@@ -210,9 +236,8 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
                     None if handle.typed().is_elsewhere() => {
-                        let bringer = handle.typed().clone().here();
-                        let at = self.brought.insert(handle);
-                        self.bringing.add(bringer, at);
+                        self.waiting.push_back(handle);
+                        self.bring();
                     }
                     // It was retried meanwhile.
                     None => self.add(handle),

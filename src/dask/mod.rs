@@ -30,7 +30,8 @@
 //! # What is different from an embedded client
 //!
 //! * **Functions** have a name on all machines: an `fn`, async or not, that captures nothing and is registered. Arguments
-//!   and results are serde values. What doesn't fit is refused when it's submitted, as the handle's error.
+//!   and results are serde values. What doesn't fit is refused when it's submitted, as the handle's error. So are
+//!   `Some(None)` and `Some(())`, which couldn't be told from `None`.
 //! * **Results** stay where they are until somebody awaits them. A task has ended when its result is on the cluster.
 //! * **A call may be made more than once**: after the loss of a worker, and, in a `map` of small calls, where one before
 //!   it in its batch has failed or took long.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
-use super::codec::{self, Arguments, Batch, Inputs, MANY, Problem, ProblemKind, short};
+use super::codec::{self, Arguments, Batch, Inputs, MANY, PICK, Problem, ProblemKind, short};
 use super::wire::serialized::Serialized;
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
@@ -205,7 +205,7 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If the function wasn't added, or another one has the name, or it begins with `*`.
+    /// If the function wasn't added, or another one has the name, or it begins with `*`, or is `=`.
     #[must_use]
     pub fn name<F: 'static>(mut self, _function: F, name: &str) -> Self {
         let (path, id) = (type_name::<F>(), TypeId::of::<F>());
@@ -213,6 +213,7 @@ impl Registry {
             !name.starts_with(MANY),
             "`{path}` can't be called `{name}`: `{MANY}` stands for many calls"
         );
+        assert!(name != PICK, "`{path}` can't be called `{name}`: that takes items out of lists");
         let before = self.wire_name::<F>();
         let functions = Arc::make_mut(&mut self.functions);
         let Some(function) = functions.remove(&*before).filter(|known| known.id == id) else {
@@ -275,6 +276,9 @@ impl Registry {
         args: Bytes,
         inputs: Vec<Serialized>,
     ) -> Result<Work, Problem> {
+        if name == PICK {
+            return Ok(Work::Async(Box::pin(async move { codec::pick(&args, &inputs) })));
+        }
         let (name, many) = match name.strip_prefix(MANY) {
             Some(name) => (name, true),
             None => (name, false),

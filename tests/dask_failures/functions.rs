@@ -22,6 +22,14 @@ pub(crate) async fn slowly(ms: u64, x: u64) -> u64 {
     x
 }
 
+/// Gives `x`, after a while once there's such a file.
+pub(crate) async fn delayed(path: String, x: u64) -> u64 {
+    if std::fs::exists(path).is_ok_and(|is_there| is_there) {
+        ensue::sleep(Duration::from_millis(20)).await;
+    }
+    x
+}
+
 pub(crate) async fn divide(x: u64, y: u64) -> Result<u64, String> {
     x.checked_div(y).ok_or_else(|| format!("{x} can't be divided by {y}"))
 }
@@ -64,6 +72,7 @@ pub(crate) fn registry() -> Registry {
         .add(add)
         .add(total)
         .add(slowly)
+        .add(delayed)
         .try_add(divide)
         .try_add(read_file)
         .add(blob)

@@ -14,6 +14,7 @@ mod harness;
 #[path = "../../examples/support/worker.rs"]
 mod worker;
 
+mod batches;
 mod hosts;
 mod killed;
 mod local;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     }
     let tests: Vec<Test> = [
         killed::TESTS,
+        batches::TESTS,
         scheduler::TESTS,
         transfer::TESTS,
         verbs::TESTS,

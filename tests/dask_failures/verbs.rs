@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_takes_a_cancelled_task", what_takes_a_cancelled_task_is_cancelled),
     ("what_cannot_run_is_refused", what_cannot_run_is_refused),
     ("small_calls_go_together", small_calls_go_together),
+    ("a_key_is_used_again", a_key_is_used_again),
     ("clients_end", clients_end),
 ];
 
@@ -307,6 +308,33 @@ fn small_calls_go_together(setting: &Setting) -> Outcome {
     let next = client.submit(inc, &sum);
     let other = client.submit(inc, 7);
     assert_eq!(wait(gather([next, other, sum])).expect("values"), [64, 8, 63]);
+    wait(client.close());
+    Ok(())
+}
+
+/// Whatever became of the task that had it, and however late that is heard.
+fn a_key_is_used_again(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
+    let client = cluster.client();
+    for round in 0..150u64 {
+        let again = || client.task().key("again");
+        // It ends about when it's given up.
+        let former: Handle<u64> = match round % 3 {
+            0 => again().submit(slowly, (1, 1_000)),
+            1 => again().try_submit(divide, (1_000, 0)),
+            _ => again().submit(inc, 1_000),
+        };
+        if round % 2 == 0 {
+            wait(wait_all([&former]));
+        } else {
+            std::thread::sleep(Duration::from_micros(100 * (round % 50)));
+        }
+        drop(former);
+        let now = again().submit(inc, round);
+        let next = client.submit(inc, &now);
+        assert_eq!(wait(gather([now, next])).expect("values"), [round + 1, round + 2], "{round}");
+    }
     wait(client.close());
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use futures_lite::future::{or, zip};
 
-use super::link::{Core, FAREWELL, State};
+use super::link::{Core, FAREWELL};
 use super::outbox::{Load, Op, Outbox};
 use super::remote::Failure;
 use crate::dask::net::{Reader, Writer};
@@ -31,8 +31,14 @@ impl Core {
     async fn next_load(&self) -> Load {
         loop {
             let filled = self.filled.listen();
-            if let Some(load) = self.lock().outbox.take() {
-                return load;
+            {
+                let outbox = &mut self.lock().outbox;
+                if outbox.has_values() {
+                    self.values.notify(1);
+                }
+                if let Some(load) = outbox.take() {
+                    return load;
+                }
             }
             filled.await;
         }
@@ -99,7 +105,7 @@ impl Core {
     async fn give(&self) -> Infallible {
         loop {
             let more = self.values.listen();
-            let values = self.lock().take_values();
+            let values = self.lock().outbox.take_values(VALUES.0, VALUES.1);
             if values.is_empty() {
                 more.await;
                 continue;
@@ -107,20 +113,18 @@ impl Core {
             // What is left is for the other one that gives.
             self.values.notify(1);
             let outcome = self.give_these(&values).await;
-            let keys = values.iter().filter_map(|(key, _)| key.as_str().map(Arc::from));
-            let keys: Vec<Arc<str>> = keys.collect();
+            let keys: Vec<_> = values.into_iter().map(|(key, _)| key).collect();
             match outcome {
-                Ok(()) => self.lock().outbox.settle_all(&keys),
-                Err(error) => {
-                    let why = format!("no worker took it: {error}");
-                    keys.iter().for_each(|key| self.give_up(key, &why));
-                }
+                Ok(()) => self.lock().outbox.settle(&keys),
+                Err(error) => self.give_up(&keys, &format!("no worker took it: {error}")),
             }
             self.filled.notify(1);
         }
     }
 
-    async fn give_these(&self, values: &[(WireKey, Serialized)]) -> Result<(), String> {
+    async fn give_these(&self, values: &[(Arc<str>, Serialized)]) -> Result<(), String> {
+        let values = values.iter().map(|(key, value)| (WireKey::from(&**key), value.clone()));
+        let values: Vec<_> = values.collect();
         let ask = |question| async {
             let answer = self.pool.call(&self.address, question, self.pace.silence).await;
             call::reply(answer.map_err(|error| error.to_string())?)
@@ -133,7 +137,7 @@ impl Core {
                 Timer::after(WORKERS).await;
                 continue;
             }
-            match ask(call::scatter(&self.id, values, None)).await {
+            match ask(call::scatter(&self.id, &values, None)).await {
                 Err(error) if error.contains("No valid workers") => {}
                 answer => return answer.map(drop),
             }
@@ -151,7 +155,8 @@ impl Core {
                 // One that the scheduler has forgotten is an error for all.
                 for key in &keys {
                     if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
-                        self.give_up(key, &format!("it can't run again: {error}"));
+                        let why = format!("it can't run again: {error}");
+                        self.give_up(std::slice::from_ref(key), &why);
                     }
                 }
             }
@@ -165,7 +170,7 @@ impl Core {
         let answer = answer.map_err(|error| error.to_string())?;
         call::reply(answer).map_err(|error| error.to_string())?;
         let mut state = self.lock();
-        state.outbox.settle_all(keys);
+        state.outbox.settle(keys);
         for key in keys {
             if state.remotes.contains_key(key) {
                 // It may have failed again before we knew that it had begun to run.
@@ -175,24 +180,6 @@ impl Core {
         drop(state);
         self.filled.notify(1);
         Ok(())
-    }
-}
-
-impl State {
-    /// Those that go in the next call.
-    fn take_values(&mut self) -> Vec<(WireKey, Serialized)> {
-        let (most, mut room) = VALUES;
-        let mut values = Vec::new();
-        while let Some((key, value)) = self.values.front() {
-            let bytes = value.nbytes();
-            if values.len() == most || bytes > room && !values.is_empty() {
-                break;
-            }
-            room = room.saturating_sub(bytes);
-            values.push((WireKey::from(&**key), value.clone()));
-            self.values.pop_front();
-        }
-        values
     }
 }
 

@@ -15,6 +15,7 @@ use async_executor::Executor;
 use async_io::Timer;
 use event_listener::Event;
 
+use super::record::Version;
 use super::wishes::{Found, Job, Source, Wishes};
 use crate::dask::net::{NetError, Pool};
 use crate::dask::wire::WireKey;
@@ -38,7 +39,7 @@ pub(super) struct Fetches {
 impl Fetches {
     /// The answer comes when the result is here, or can't be had. `version` tells wishes apart that were made when
     /// the result was in different places.
-    pub(super) fn ask(&self, key: &Arc<str>, version: u32) -> Receiver<Found> {
+    pub(super) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
         let (sender, receiver) = async_channel::bounded(1);
         if self.lock().ask(key, version, sender) {
             self.news.notify(1);

@@ -3,7 +3,7 @@
 //! A thread of its own reads and writes it. The state is here, behind one lock that is never held for long:
 //! which tasks are held, and what waits to be said.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::drive;
 use super::fetch::Fetches;
 use super::outbox::{Op, Outbox};
 use super::pins::Pins;
+use super::record::Version;
 use super::remote::{Failure, Remote};
 use super::spec::Spec;
 use super::wishes::Found;
@@ -98,7 +99,6 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
-    pub(super) values: VecDeque<(Arc<str>, Serialized)>,
     ended: Option<Failure>,
 }
 
@@ -143,7 +143,7 @@ impl Link {
         Ok(Self { inner: Arc::new(Inner { core, io }) })
     }
 
-    /// Submits a task. If one of this key is held that hasn't failed, it's that one.
+    /// Submits a task. One that has had the key hasn't any more: nobody wants it, though it may not be dropped yet.
     ///
     /// Its inputs must be held until it has ended.
     pub(crate) fn submit(&self, spec: Spec) -> Arc<Remote> {
@@ -156,8 +156,7 @@ impl Link {
         let core = &self.inner.core;
         let key: Arc<str> = key.into();
         core.hold(&key, &self.inner, |state, _| {
-            state.outbox.hold(&key);
-            state.values.push_back((key.clone(), value));
+            state.outbox.push(Op::Give(key.clone(), value));
             core.values.notify(1);
         })
     }
@@ -195,6 +194,12 @@ impl Link {
         })
     }
 
+    /// How often something that waits to be said was looked at.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.inner.core.lock().outbox.looks
+    }
+
     /// The scheduler's address.
     pub(crate) fn scheduler(&self) -> &Address {
         &self.inner.core.scheduler
@@ -212,30 +217,23 @@ impl Core {
         self.state.lock()
     }
 
-    /// The task of this key: the one that is held, if it hasn't failed, or else a new one, which is begun.
+    /// A new task of this key, which is begun.
     fn hold(
         &self,
         key: &Arc<str>,
         inner: &Arc<Inner>,
         begin: impl FnOnce(&mut State, &Arc<Remote>),
     ) -> Arc<Remote> {
-        // Dropped when the lock isn't held any more, which dropping takes.
-        let held;
         let mut state = self.lock();
         if let Some(ended) = state.ended.clone() {
             drop(state);
             return Arc::new(Remote::new(key.clone(), inner.clone(), Some(ended)));
         }
-        if let Some(weak) = state.remotes.get(key) {
-            held = weak.upgrade();
-            match &held {
-                Some(remote) if !matches!(remote.outcome(), Some(Err(_))) => return remote.clone(),
-                // The one before has failed, or is being dropped, and will find that it's not the one any more.
-                _ => state.outbox.push(Op::Release(key.clone())),
-            }
-        }
         let remote = Arc::new(Remote::new(key.clone(), inner.clone(), None));
-        state.remotes.insert(key.clone(), Arc::downgrade(&remote));
+        if state.remotes.insert(key.clone(), Arc::downgrade(&remote)).is_some() {
+            // It has failed or is given up, and will find that it's not the one any more.
+            state.outbox.push(Op::Release(key.clone()));
+        }
         state.gone.remove(key);
         begin(&mut state, &remote);
         drop(state);
@@ -265,7 +263,7 @@ impl Core {
         }
     }
 
-    pub(super) fn ask(&self, key: &Arc<str>, version: u32) -> Receiver<Found> {
+    pub(super) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
         self.fetches.ask(key, version)
     }
 
@@ -302,7 +300,9 @@ impl Core {
                 Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
                 Event::Cancelled { keys, reason } => {
                     let why = cancelled(&self.address, reason.as_deref());
-                    let keys = keys.iter().filter_map(|key| key.as_str().map(Arc::from)).collect();
+                    let keys = keys.iter().filter_map(WireKey::as_str);
+                    let keys = keys.filter(|key| !state.outbox.hear_unknown(key));
+                    let keys = keys.map(Arc::from).collect();
                     concerned.extend(state.forget(keys, &why));
                 }
                 Event::Restarted => {
@@ -313,6 +313,9 @@ impl Core {
                 Event::Closed => goes_on = false,
                 Event::Started { .. } | Event::Other(_) => {}
             }
+        }
+        if state.outbox.has_values() {
+            self.values.notify(1);
         }
         drop(state);
         for (remote, said) in concerned {
@@ -325,11 +328,11 @@ impl Core {
         goes_on
     }
 
-    /// What was on its way to the scheduler for this key isn't any more, and it failed.
-    pub(super) fn give_up(&self, key: &Arc<str>, why: &str) {
+    /// What was on its way to the scheduler for these keys isn't any more, and they failed.
+    pub(super) fn give_up(&self, keys: &[Arc<str>], why: &str) {
         let mut state = self.lock();
-        let lost = state.forget(HashSet::from([key.clone()]), &Failure::Lost(why.into()));
-        state.outbox.settle(key);
+        let lost = state.forget(keys.iter().cloned().collect(), &Failure::Lost(why.into()));
+        state.outbox.settle(keys);
         drop(state);
         for (remote, said) in lost {
             said.tell(&remote);
@@ -350,10 +353,8 @@ impl Core {
             outbox(&mut state.outbox);
         }
         let remotes = std::mem::take(&mut state.remotes);
-        let values = std::mem::take(&mut state.values);
         state.gone.clear();
         drop(state);
-        drop(values);
         for remote in remotes.values().filter_map(Weak::upgrade) {
             remote.record().fail(why);
         }
@@ -377,11 +378,14 @@ impl State {
     }
 
     fn find(&self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
-        Some((self.remotes.get(key.as_str()?)?.upgrade()?, said))
+        let key = key.as_str()?;
+        let remote = self.remotes.get(key).filter(|_| !self.outbox.is_leaving(key))?;
+        Some((remote.upgrade()?, said))
     }
 
     /// The scheduler doesn't know these, and they failed. So did what isn't sent yet and takes them.
     fn forget(&mut self, mut keys: HashSet<Arc<str>>, why: &Failure) -> Vec<(Arc<Remote>, Said)> {
+        keys.retain(|key| !self.outbox.is_leaving(key));
         self.outbox.drop_dependents(&mut keys);
         let mut lost = Vec::new();
         for key in keys {

@@ -4,6 +4,9 @@
 //! go in *batches*: a worker makes the calls of one in turn until a few milliseconds have passed, or one fails, and
 //! returns what it has by then. What is left is sent again: in batches of the size that was done, or one by one where
 //! calls take long. So a call that fails may be made twice, as after the loss of a worker.
+//!
+//! A batch that is lost with its worker is made again, and may not come as far. Who fetches a result finds that, and
+//! has the call made by itself; a task that takes one has the call [with it](crate::dask::codec::Spare).
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, Weak};
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use super::link::Link;
 use super::remote::{Failure, Remote};
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
-use crate::dask::codec::{self, Items, Misfit};
+use crate::dask::codec::{self, Items, Misfit, Spare};
 use crate::engine::lock::Lock;
 
 /// Fewer calls than this go one by one.
@@ -22,6 +25,8 @@ pub(super) const FEW: usize = 16;
 const MOST: usize = 1024;
 /// At most so many bytes of arguments together.
 const BYTES: usize = 1 << 20;
+/// A call with larger arguments goes by itself: they'd go again with each task that takes its result.
+const LARGE: usize = 4 << 10;
 /// Where a worker does fewer than this at a time, batches aren't worth it.
 const WORTH: usize = 4;
 
@@ -58,8 +63,25 @@ enum Seat {
     Alone(Arc<Remote>),
 }
 
-/// Where a result is, for those who take it as an input: the task that has it, and which item of that it is.
-pub(super) type Place = (Arc<str>, Option<u32>);
+/// Where a result is, for those who take it as an input: the task that has it, and which item of that it is, with the
+/// call that gives it.
+pub(super) struct Place {
+    pub(super) key: Arc<str>,
+    pub(super) item: Option<(u32, Arc<Slice>)>,
+}
+
+impl Place {
+    /// Of the whole result of a task.
+    pub(super) fn whole(key: &Arc<str>) -> Self {
+        Self { key: key.clone(), item: None }
+    }
+
+    /// The item, if it's one, with the call that gives it.
+    pub(super) fn spare(&self) -> Option<Spare<'_>> {
+        let (item, slice) = self.item.as_ref()?;
+        Some(Spare { item: *item, function: &slice.common.function, args: &slice.args })
+    }
+}
 
 struct Batch {
     remote: Arc<Remote>,
@@ -92,7 +114,10 @@ impl Common {
         if size < WORTH {
             return slices.iter().for_each(Slice::send_alone);
         }
-        let mut left = slices;
+        let (small, large): (Vec<_>, Vec<_>) =
+            slices.iter().cloned().partition(|slice| slice.args.len() <= LARGE);
+        large.iter().for_each(Slice::send_alone);
+        let mut left = &small[..];
         while !left.is_empty() {
             let mut bytes = 0;
             let fits = |slice: &&Arc<Slice>| {
@@ -142,14 +167,13 @@ impl Slice {
 
     /// The call as a task of its own.
     fn alone(&self) -> Arc<Remote> {
-        let Common { link, function, annotations, .. } = &*self.common;
-        let call = OwnedCall::Rust {
-            function: function.clone(),
-            args: self.args.clone(),
-            inputs: Vec::new(),
-        };
-        let spec = Spec { key: self.key.clone(), call, annotations: annotations.clone() };
-        link.submit(spec)
+        self.submit(self.common.function.clone(), self.args.clone(), Vec::new())
+    }
+
+    fn submit(&self, function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>>) -> Arc<Remote> {
+        let call = OwnedCall::Rust { function, args, inputs };
+        let annotations = self.common.annotations.clone();
+        self.common.link.submit(Spec { key: self.key.clone(), call, annotations })
     }
 
     fn sit(&self, seat: Seat) {
@@ -183,14 +207,31 @@ impl Slice {
     }
 
     /// Where the result is, if the call has been made.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
         match self.seat() {
-            Seat::Alone(remote) => Some((remote.key().clone(), None)),
+            Seat::Alone(remote) => Some(Place::whole(remote.key())),
             Seat::In(batch, at) => {
                 let is_done = batch.done.get().is_some_and(|done| (at as usize) < *done);
-                is_done.then(|| (batch.remote.key().clone(), Some(at)))
+                let key = batch.remote.key();
+                is_done.then(|| Place { key: key.clone(), item: Some((at, self.clone())) })
             }
         }
+    }
+
+    /// Has a task of its own give the result: for those who can't look into a batch that may turn out shorter.
+    pub(super) fn stand_alone(&self) {
+        let mut seat = self.seat.lock();
+        let before = match &*seat {
+            Some(Seat::In(batch, at)) => {
+                let item = Spare { item: *at, function: &self.common.function, args: &self.args };
+                let (args, inputs) = (codec::picked(&item), vec![batch.remote.key().clone()]);
+                let picked = self.submit(codec::PICK.into(), args.into(), inputs);
+                seat.replace(Seat::Alone(picked))
+            }
+            _ => None,
+        };
+        drop(seat);
+        drop(before);
     }
 
     /// The result, once the call was made.

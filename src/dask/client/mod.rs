@@ -4,6 +4,7 @@ mod connect;
 mod drive;
 mod far;
 mod fetch;
+mod leaving;
 mod link;
 #[cfg(test)]
 mod live;

@@ -152,6 +152,10 @@ impl<'c> Options<'c> {
     }
 
     /// As [`Client::ready`], with these options, of which the key and the name count.
+    ///
+    /// If it's given a key, that should be one which nothing had shortly before. Dask gives values to workers by another
+    /// way than it tells them what to free, so a value may be freed in place of what had the key; what takes it then waits
+    /// for ever.
     pub fn ready<T: Portable>(self, value: T) -> Handle<T> {
         self.client.scatter(&self.settings, value)
     }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::leaving::Leaving;
 use super::pins::Workers;
 use super::spec::Spec;
 use crate::dask::wire::capabilities::Forms;
@@ -14,6 +15,7 @@ use crate::dask::wire::client;
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::graph::{Graph, UpdateGraph};
 use crate::dask::wire::pack::Batch;
+use crate::dask::wire::serialized::Serialized;
 
 /// How much goes in one message. The scheduler does nothing else while it reads one.
 const TASKS: usize = 2_000;
@@ -26,6 +28,8 @@ pub(super) enum Op {
     Submit(Spec),
     /// The key isn't needed any more.
     Release(Arc<str>),
+    /// A value is to be the key's. That is said elsewhere, but not before what is said of the key here.
+    Give(Arc<str>, Serialized),
     /// In what state is the key?
     Report(Arc<str>),
     /// This client is there.
@@ -38,7 +42,7 @@ impl Op {
     fn key(&self) -> Option<&Arc<str>> {
         match self {
             Self::Submit(spec) => Some(&spec.key),
-            Self::Release(key) | Self::Report(key) => Some(key),
+            Self::Release(key) | Self::Give(key, _) | Self::Report(key) => Some(key),
             Self::Heartbeat | Self::Close => None,
         }
     }
@@ -65,10 +69,29 @@ pub(super) struct Outbox {
     under_way: HashMap<Arc<str>, usize>,
     /// Where tasks in Python are to run.
     python: Workers,
+    leaving: Leaving,
+    /// What is to be given: now, and when the scheduler knows that the key was released.
+    values: VecDeque<(Arc<str>, Serialized)>,
+    later_values: Vec<(Arc<str>, Serialized)>,
+    /// How often something was looked at, to see whether it can go.
+    #[cfg(test)]
+    pub(super) looks: usize,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, op: Op) {
+        if let Op::Release(key) = &op {
+            self.leaving.add(key);
+        }
+        self.sort(op);
+    }
+
+    /// Decides when it can go.
+    fn sort(&mut self, op: Op) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
             if let Op::Submit(spec) = &op {
                 // Its inputs mustn't be released before.
@@ -76,9 +99,57 @@ impl Outbox {
                 self.unsettled.insert(spec.key.clone());
             }
             self.held.push(op);
+        } else if let Op::Give(key, value) = op {
+            // What takes it comes after it.
+            self.hold(&key);
+            if self.leaving.is_going(&key) {
+                self.later_values.push((key, value));
+            } else {
+                self.values.push_back((key, value));
+            }
         } else {
+            if let Op::Release(key) = &op {
+                self.leaving.go(key);
+            }
             self.ready.push_back(op);
         }
+    }
+
+    /// The scheduler doesn't know this key. Says whether that's because it was asked for it here.
+    pub(super) fn hear_unknown(&mut self, key: &str) -> bool {
+        let is_answer = self.leaving.hear(key);
+        if is_answer {
+            let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later_values)
+                .into_iter()
+                .partition(|(key, _)| self.leaving.is_going(key));
+            self.later_values = later;
+            self.values.extend(now);
+        }
+        is_answer
+    }
+
+    /// Whether what the scheduler says of the key is of a task that had it before.
+    pub(super) fn is_leaving(&self, key: &str) -> bool {
+        self.leaving.contains(key)
+    }
+
+    /// Whether there's a value to be given.
+    pub(super) fn has_values(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// As many of these as go together: so many, with so many bytes unless one alone has more.
+    pub(super) fn take_values(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
+        let (mut count, mut room) = (0, bytes);
+        for (_, value) in self.values.iter().take(most) {
+            let bytes = value.nbytes();
+            if bytes > room && count > 0 {
+                break;
+            }
+            room = room.saturating_sub(bytes);
+            count += 1;
+        }
+        self.values.drain(..count).collect()
     }
 
     /// What concerns this key waits from now on.
@@ -87,14 +158,8 @@ impl Outbox {
         self.unsettled.insert(key.clone());
     }
 
-    /// The key is as it should be.
-    pub(super) fn settle(&mut self, key: &str) {
-        self.end(key);
-        self.let_go();
-    }
-
-    /// All of the keys are.
-    pub(super) fn settle_all(&mut self, keys: &[Arc<str>]) {
+    /// The keys are as they should be.
+    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.end(key));
         self.let_go();
     }
@@ -113,7 +178,7 @@ impl Outbox {
         let held = std::mem::take(&mut self.held);
         self.unsettled = self.under_way.keys().cloned().collect();
         for op in held {
-            self.push(op);
+            self.sort(op);
         }
     }
 
@@ -135,6 +200,7 @@ impl Outbox {
                     let release = releases.remove(&spec.key);
                     if let Some(at) = release.filter(|_| !needed.contains(&spec.key)) {
                         left[at] = None;
+                        self.leaving.take_back(&spec.key);
                         continue;
                     }
                     needed.extend(spec.inputs().into_iter().cloned());
@@ -153,7 +219,7 @@ impl Outbox {
             std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
         *waiting = stay;
         if !go.is_empty() {
-            self.settle_all(&go);
+            self.settle(&go);
         }
     }
 
@@ -166,6 +232,10 @@ impl Outbox {
             }
             _ => true,
         };
+        #[cfg(test)]
+        {
+            self.looks += self.ready.len() + self.held.len();
+        }
         self.ready.retain(&mut stays);
         self.held.retain(&mut stays);
     }
@@ -191,6 +261,9 @@ impl Outbox {
         if self.ready.is_empty() && self.ready.capacity() > KEYS {
             self.ready = VecDeque::new();
         }
+        if !load.releases.is_empty() {
+            load.question = Some(self.leaving.ask(load.releases.clone()));
+        }
         (!load.is_empty()).then_some(load)
     }
 }
@@ -204,6 +277,8 @@ pub(super) struct Load {
     bytes: usize,
     releases: Vec<Arc<str>>,
     reports: Vec<Arc<str>>,
+    /// What to ask for to know that the releases were heard.
+    question: Option<String>,
     /// The keys of the two above.
     later: HashSet<Arc<str>>,
     heartbeat: bool,
@@ -254,6 +329,7 @@ impl Load {
                 self.later.insert(key.clone());
                 self.reports.push(key);
             }
+            Op::Give(..) => unreachable!("values are given by calls"),
             Op::Heartbeat => self.heartbeat = true,
             Op::Close => self.close = true,
         }
@@ -283,6 +359,9 @@ impl Load {
             client::releases_keys(&mut batch, &keys);
         }
         self.reports.iter().for_each(|key| client::report_key(&mut batch, &&**key));
+        if let Some(question) = &self.question {
+            client::report_key(&mut batch, question);
+        }
         if self.heartbeat {
             client::heartbeat(&mut batch);
         }
@@ -369,7 +448,7 @@ mod tests {
             .for_each(|op| outbox.push(op));
         let mut keys = HashSet::from([key("data")]);
         outbox.drop_dependents(&mut keys);
-        outbox.settle("data");
+        outbox.settle(&[key("data")]);
         assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
         assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
     }
@@ -407,7 +486,7 @@ mod tests {
             outbox.forget_unneeded(&mut keys);
             assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
             assert!(drain(&mut outbox).is_empty());
-            outbox.settle_all(&keys);
+            outbox.settle(&keys);
             assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
             assert_eq!(drain(&mut outbox), expected);
         }
@@ -477,13 +556,13 @@ mod tests {
                         pushed.push((format!("report {}", name(at)), at, vec![]));
                     }
                     Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                    Step::Settle(at) => outbox.settle(&name(at)),
+                    Step::Settle(at) => outbox.settle(&[key(&name(at))]),
                     Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
                     _ => {}
                 }
             }
             while let Some(key) = outbox.under_way.keys().next().cloned() {
-                outbox.settle(&key);
+                outbox.settle(&[key]);
             }
             heard.extend(drain(&mut outbox));
             let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();

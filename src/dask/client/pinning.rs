@@ -58,7 +58,7 @@ impl Core {
                     state.outbox.pin_to(state.pins.workers().clone());
                 }
                 if !tasks.is_empty() {
-                    state.outbox.settle_all(&tasks);
+                    state.outbox.settle(&tasks);
                     self.filled.notify(1);
                 }
             }

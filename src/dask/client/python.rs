@@ -89,12 +89,8 @@ pub(crate) fn python_name(path: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// The arguments that were encoded, as the scheduler wants them; `inputs` are the keys of the inputs, and which item
-/// is meant where it's one of a list.
-pub(super) fn python_args(
-    args: &Bytes,
-    inputs: &[(Arc<str>, Option<u32>)],
-) -> Result<Vec<OwnedArg>, String> {
+/// The arguments that were encoded, as the scheduler wants them; `inputs` are the keys of the inputs.
+pub(super) fn python_args(args: &Bytes, inputs: &[Arc<str>]) -> Result<Vec<OwnedArg>, String> {
     let args = unpack::plain_shared(args).map_err(|error| error.to_string())?;
     match python_arg(args, inputs)? {
         OwnedArg::List(args) => Ok(args),
@@ -102,7 +98,7 @@ pub(super) fn python_args(
     }
 }
 
-fn python_arg(value: Value, inputs: &[(Arc<str>, Option<u32>)]) -> Result<OwnedArg, String> {
+fn python_arg(value: Value, inputs: &[Arc<str>]) -> Result<OwnedArg, String> {
     Ok(match value {
         Value::Nil => OwnedArg::None,
         Value::Bool(it) => OwnedArg::Bool(it),
@@ -123,8 +119,7 @@ fn python_arg(value: Value, inputs: &[(Arc<str>, Option<u32>)]) -> Result<OwnedA
         }
         Value::Ext(kind, data) => match Place::read(kind, &data) {
             Some(Place::Whole(input)) => match inputs.get(input as usize) {
-                Some((key, None)) => OwnedArg::Result(key.clone()),
-                Some((key, Some(item))) => OwnedArg::Item(key.clone(), *item),
+                Some(key) => OwnedArg::Result(key.clone()),
                 None => unreachable!("an encoder counts its inputs"),
             },
             _ => return Err(unfit()),
@@ -169,9 +164,9 @@ mod tests {
         (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes).encode_all(&mut encoder);
         let encoded = encoder.finish().unwrap();
         assert_eq!(encoded.inputs.len(), 2);
-        let keys = [("x-1".into(), None), ("y-2".into(), Some(7))];
+        let keys = ["x-1".into(), "y-2".into()];
         let args = python_args(&encoded.msgpack.into(), &keys).unwrap();
-        let (x, y) = (OwnedArg::Result("x-1".into()), OwnedArg::Item("y-2".into(), 7));
+        let (x, y) = (OwnedArg::Result("x-1".into()), OwnedArg::Result("y-2".into()));
         assert_eq!(
             args,
             [

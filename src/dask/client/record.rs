@@ -1,12 +1,28 @@
 //! What is known of a task on the cluster.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_listener::Event;
 
 use super::remote::Failure;
 use crate::dask::wire::pickle::Exception;
 use crate::engine::lock::Lock;
+
+/// Of which task something is known, and how often it was said that its result is there, or is gone. A key may be that of
+/// one task after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) task: u64,
+    pub(super) count: u32,
+}
+
+impl Version {
+    fn new() -> Self {
+        static TASKS: AtomicU64 = AtomicU64::new(0);
+        Self { task: TASKS.fetch_add(1, Ordering::Relaxed), count: 0 }
+    }
+}
 
 /// What is known of a task.
 #[derive(Debug)]
@@ -18,8 +34,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// How often it was said that the result is there, or is gone.
-    version: u32,
+    version: Version,
     /// The result was there, and isn't now. Who was told that the task has ended isn't told otherwise; only who
     /// wants to have the result has to wait.
     is_nowhere: bool,
@@ -38,8 +53,9 @@ enum Phase {
 impl Record {
     pub(super) fn new(failed: Option<Failure>) -> Self {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
+        let version = Version::new();
         let state =
-            State { phase, version: 0, is_nowhere: false, is_retrying: false, is_partial: false };
+            State { phase, version, is_nowhere: false, is_retrying: false, is_partial: false };
         Self { state: Lock::new(state), changed: Event::new() }
     }
 
@@ -68,7 +84,7 @@ impl Record {
             }
             state.phase = Phase::InMemory;
             state.is_partial = is_partial;
-            state.version += 1;
+            state.version.count += 1;
             state.is_nowhere = false;
             state.is_retrying = false;
             true
@@ -101,7 +117,7 @@ impl Record {
     pub(super) fn lost(&self) {
         self.change(|state| {
             state.is_nowhere |= matches!(state.phase, Phase::InMemory);
-            state.version += 1;
+            state.version.count += 1;
             true
         });
     }
@@ -117,7 +133,7 @@ impl Record {
     }
 
     /// The result isn't where it should have been.
-    pub(super) fn is_nowhere(&self, version: u32) {
+    pub(super) fn is_nowhere(&self, version: Version) {
         let mut state = self.lock();
         state.is_nowhere |= state.version == version;
     }
@@ -178,7 +194,7 @@ impl Record {
     }
 
     /// Waits until the result is said to be somewhere, and gives the number of times that was said.
-    pub(super) async fn available(&self) -> Result<u32, Failure> {
+    pub(super) async fn available(&self) -> Result<Version, Failure> {
         self.wait(|state| match &state.phase {
             Phase::InMemory if !state.is_nowhere => Some(Ok(state.version)),
             Phase::Failed(failure) => Some(Err(failure.clone())),
@@ -187,7 +203,7 @@ impl Record {
         .await
     }
 
-    pub(super) async fn changed_since(&self, version: u32) {
+    pub(super) async fn changed_since(&self, version: Version) {
         self.wait(|state| match &state.phase {
             Phase::Failed(_) => Some(()),
             _ => (state.version != version).then_some(()),
@@ -228,7 +244,7 @@ mod tests {
             // Late news of the first time.
             record.is_nowhere(version);
             record.in_memory(false);
-            assert_eq!(record.available().await.unwrap(), version + 2);
+            assert_eq!(record.available().await.unwrap().count, version.count + 2);
         });
     }
 

@@ -33,8 +33,6 @@ pub(crate) enum OwnedArg {
     Bytes(Bytes),
     /// The result of a task.
     Result(Arc<str>),
-    /// An item of the list that is the result of a task.
-    Item(Arc<str>, u32),
     List(Vec<OwnedArg>),
     Dict(Vec<(OwnedArg, OwnedArg)>),
 }
@@ -136,7 +134,6 @@ impl OwnedArg {
             Self::Str(it) => Arg::Str(it),
             Self::Bytes(it) => Arg::Bytes(it),
             Self::Result(key) => Arg::Result(key),
-            Self::Item(key, at) => Arg::Item(key, *at),
             Self::List(items) => Arg::List(items.iter().map(Self::borrow).collect()),
             Self::Dict(entries) => {
                 let entries = entries.iter();
@@ -147,7 +144,7 @@ impl OwnedArg {
 
     fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
         match self {
-            Self::Result(key) | Self::Item(key, _) => found.push(key),
+            Self::Result(key) => found.push(key),
             Self::List(items) => items.iter().for_each(|item| item.results(found)),
             Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
                 key.results(found);
@@ -161,7 +158,7 @@ impl OwnedArg {
         match self {
             Self::Str(text) => text.len() + 5,
             Self::Bytes(bytes) => bytes.len() + 5,
-            Self::Result(key) | Self::Item(key, _) => key.len() + 60,
+            Self::Result(key) => key.len() + 60,
             Self::List(items) => items.iter().map(Self::bytes).sum(),
             Self::Dict(entries) => {
                 entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum()

@@ -51,8 +51,8 @@ impl Source {
     /// What it's called on the cluster, and which item of that it is; none if that isn't known yet.
     fn place(&self) -> Option<Place> {
         match self {
-            Self::Task(remote) => Some((remote.key().clone(), None)),
-            Self::Later(later) => later.sent().map(|remote| (remote.key().clone(), None)),
+            Self::Task(remote) => Some(Place::whole(remote.key())),
+            Self::Later(later) => later.sent().map(|remote| Place::whole(remote.key())),
             Self::Slice(slice) => slice.place(),
             Self::Gone(_) => None,
         }
@@ -278,7 +278,7 @@ impl Inner {
         let ready = Ready { key: (**key).into(), function, encoded, inputs, annotations };
         if let Function::Python(..) = ready.function {
             // Whether Python can be told of these arguments doesn't depend on where the inputs are.
-            let anywhere = vec![(ready.key.clone(), None); ready.inputs.len()];
+            let anywhere = vec![ready.key.clone(); ready.inputs.len()];
             python_args(&ready.encoded.msgpack.clone().into(), &anywhere)?;
         }
         Ok((ready, users))
@@ -312,24 +312,31 @@ impl Ready {
     /// Sends it, at the latest when the inputs have ended.
     fn send(self, link: &Link) -> Arc<Remote> {
         let Self { key, function, encoded, inputs, annotations } = self;
-        let places = inputs.iter().map(|input| match (input.place(), input) {
+        let place = |input: &Source| match (input.place(), input) {
             (Some(place), _) => place,
-            (None, Source::Gone(key)) => (key.clone(), None),
+            (None, Source::Gone(key)) => Place::whole(key),
             (None, _) => unreachable!("what isn't known is sent when the inputs have ended"),
-        });
-        let places: Vec<_> = places.collect();
+        };
         let call = match function {
             Function::Rust(function) => {
-                let items: Vec<_> = places.iter().map(|(_, item)| *item).collect();
+                let places: Vec<_> = inputs.iter().map(place).collect();
+                let items: Vec<_> = places.iter().map(Place::spare).collect();
                 let args = match items.iter().any(Option::is_some) {
                     true => encoded.with_items(&items).into(),
                     false => encoded.msgpack.into(),
                 };
-                let inputs = places.into_iter().map(|(key, _)| key).collect();
+                let inputs = places.into_iter().map(|place| place.key).collect();
                 OwnedCall::Rust { function, args, inputs }
             }
             Function::Python(module, name) => {
-                let Ok(args) = python_args(&encoded.msgpack.into(), &places) else {
+                // Python can't make the call that goes with an item.
+                for input in &inputs {
+                    if let Source::Slice(slice) = input {
+                        slice.stand_alone();
+                    }
+                }
+                let keys: Vec<_> = inputs.iter().map(|input| place(input).key).collect();
+                let Ok(args) = python_args(&encoded.msgpack.into(), &keys) else {
                     unreachable!("that was tried before");
                 };
                 OwnedCall::Python { module, name, args }

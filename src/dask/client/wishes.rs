@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 
+use super::record::Version;
 use crate::dask::wire::pack::{Pack, Packer};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Value;
@@ -35,14 +36,14 @@ pub(super) enum Found {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) key: Arc<str>,
-    pub(super) version: u32,
+    pub(super) version: Version,
     /// Who didn't give it.
     tried: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Wish {
-    version: u32,
+    version: Version,
     senders: Vec<Sender<Found>>,
 }
 
@@ -58,15 +59,19 @@ pub(super) struct Wishes {
 
 impl Wishes {
     /// Says whether there's something to do for it that wasn't yet.
-    pub(super) fn ask(&mut self, key: &Arc<str>, version: u32, sender: Sender<Found>) -> bool {
-        let wish = self.by_key.entry(key.clone());
-        let wish =
-            wish.or_insert_with(|| Wish { version: version.wrapping_sub(1), senders: vec![] });
-        wish.senders.retain(|sender| !sender.is_closed());
+    pub(super) fn ask(&mut self, key: &Arc<str>, version: Version, sender: Sender<Found>) -> bool {
+        let mut is_new = false;
+        let wish = self.by_key.entry(key.clone()).or_insert_with(|| {
+            is_new = true;
+            Wish { version, senders: vec![] }
+        });
+        // Nobody is given the result of another task that had the key.
+        let is_same = wish.version.task == version.task;
+        wish.senders.retain(|sender| is_same && !sender.is_closed());
         wish.senders.push(sender);
-        let is_new = wish.version != version;
+        is_new |= wish.version != version;
+        wish.version = version;
         if is_new {
-            wish.version = version;
             self.new.push(Job { key: key.clone(), version, tried: Vec::new() });
         }
         is_new
@@ -88,7 +93,7 @@ impl Wishes {
     }
 
     /// Whether anybody still waits for it. If not, it's forgotten.
-    fn is_wanted(&mut self, key: &Arc<str>, version: u32) -> bool {
+    fn is_wanted(&mut self, key: &Arc<str>, version: Version) -> bool {
         let Some(wish) = self.by_key.get_mut(key) else { return false };
         if wish.version != version {
             return false;
@@ -102,9 +107,11 @@ impl Wishes {
     }
 
     /// Gives it to those who wait. What isn't there may be there for a later wish.
-    pub(super) fn settle(&mut self, key: &Arc<str>, version: u32, found: Found) {
+    pub(super) fn settle(&mut self, key: &Arc<str>, version: Version, found: Found) {
         let is_here = matches!(found, Found::Here(_));
-        if self.by_key.get(key).is_some_and(|wish| is_here || wish.version == version) {
+        let fits =
+            |wish: &Wish| wish.version == version || is_here && wish.version.task == version.task;
+        if self.by_key.get(key).is_some_and(fits) {
             for sender in self.by_key.remove(key).into_iter().flat_map(|wish| wish.senders) {
                 let _ = sender.try_send(found.clone());
             }
@@ -257,9 +264,13 @@ mod tests {
 
     use super::*;
 
-    fn ask(wishes: &mut Wishes, key: &str, version: u32) -> Receiver<Found> {
+    fn version(count: u32) -> Version {
+        Version { task: 7, count }
+    }
+
+    fn ask(wishes: &mut Wishes, key: &str, count: u32) -> Receiver<Found> {
         let (sender, receiver) = async_channel::bounded(1);
-        wishes.ask(&key.into(), version, sender);
+        wishes.ask(&key.into(), version(count), sender);
         receiver
     }
 
@@ -281,13 +292,27 @@ mod tests {
         assert_eq!(names(&jobs), ["a"]);
         // It's elsewhere now, and the old job's failure doesn't matter; its success would.
         let third = ask(&mut wishes, "a", 2);
-        wishes.settle(&"a".into(), 1, Found::Nowhere);
+        wishes.settle(&"a".into(), version(1), Found::Nowhere);
         assert_eq!(names(&wishes.take()), ["a"]);
-        wishes.settle(&"a".into(), 1, Found::Here(Serialized::bytes("v".into())));
+        wishes.settle(&"a".into(), version(1), Found::Here(Serialized::bytes("v".into())));
         for receiver in [first, second, third] {
             assert!(matches!(receiver.try_recv(), Ok(Found::Here(_))));
         }
         assert!(wishes.by_key.is_empty());
+    }
+
+    #[test]
+    fn a_result_is_only_for_those_who_want_that_task() {
+        let mut wishes = Wishes::default();
+        let old = ask(&mut wishes, "a", 1);
+        assert_eq!(wishes.take().len(), 1);
+        let (sender, new) = async_channel::bounded(1);
+        let next = Version { task: 8, count: 1 };
+        assert!(wishes.ask(&"a".into(), next, sender));
+        wishes.settle(&"a".into(), version(1), Found::Here(Serialized::bytes("old".into())));
+        assert!(old.is_closed() && new.is_empty());
+        wishes.settle(&"a".into(), next, Found::Here(Serialized::bytes("new".into())));
+        assert!(matches!(new.try_recv(), Ok(Found::Here(_))));
     }
 
     #[test]
@@ -341,10 +366,10 @@ mod tests {
     #[test]
     fn few_calls_go_to_one_worker() {
         let mut sources = Sources::default();
-        let job = || Job { key: "k".into(), version: 0, tried: Vec::new() };
+        let job = || Job { key: "k".into(), version: version(0), tried: Vec::new() };
         for at in 0..100 {
             for worker in ["a", "b"] {
-                sources.push(Source::Worker(worker.into()), Job { version: at, ..job() });
+                sources.push(Source::Worker(worker.into()), Job { version: version(at), ..job() });
             }
         }
         let begun: Vec<_> = std::iter::from_fn(|| sources.begin()).collect();

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use super::places::Place;
-use super::{scan, value};
+use super::{Spare, scan, value};
 use crate::engine::header::User;
 use crate::{Handle, Portable};
 
@@ -115,7 +115,7 @@ pub(crate) struct Encoded {
 
 impl Encoded {
     /// The arguments where some inputs are items of lists: `items` says of each input which one.
-    pub(crate) fn with_items(&self, items: &[Option<u32>]) -> Vec<u8> {
+    pub(crate) fn with_items(&self, items: &[Option<Spare<'_>>]) -> Vec<u8> {
         let mut msgpack = Vec::with_capacity(self.msgpack.len() + 4 * self.places.len());
         let mut done = 0;
         for at in &self.places {
@@ -124,7 +124,7 @@ impl Encoded {
             };
             if let Some(Some(item)) = items.get(input as usize) {
                 msgpack.extend_from_slice(&self.msgpack[done..*at]);
-                Place::Item(input, *item).write(&mut msgpack);
+                item.write(input, &mut msgpack);
                 done = at + Place::LEN;
             }
         }

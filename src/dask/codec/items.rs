@@ -63,6 +63,15 @@ impl Items {
         self.read(&msgpack, extent)
     }
 
+    /// The one with this number, as an object of its own.
+    pub(super) fn object(&self, at: usize) -> Result<Serialized, String> {
+        let (msgpack, _) = self.part(at)?;
+        Ok(match &self.rust {
+            Some(rust) => value::object_of(rust, msgpack),
+            None => Serialized::msgpack(msgpack),
+        })
+    }
+
     /// One of them.
     pub(super) fn read<T: Portable>(&self, part: &Bytes, extent: Extent) -> Result<T, Misfit> {
         match self.rust.as_deref().filter(|rust| !value::fits::<T>(rust)) {

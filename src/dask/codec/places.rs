@@ -1,11 +1,15 @@
 //! Places in a task's arguments, which the results of its inputs take: extensions of msgpack.
 
 use super::scan::Ext;
+use super::value;
 
 /// The kind of the extension for a whole result: the input's number, with four bytes, the highest first.
 const WHOLE: i8 = 1;
-/// The kind for an item of a result that is a list: the input's number and the item's.
+/// The kind for an item of a result that is a list: the input's number and the item's. What follows is a
+/// [`spare`](super::spare).
 const ITEM: i8 = 2;
+/// How long the numbers of an item are.
+pub(super) const NUMBERS: usize = 8;
 
 /// What takes the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,9 @@ impl Place {
         let number = |at: usize| Some(u32::from_be_bytes(*data.get(at..)?.first_chunk()?));
         match (kind, data.len()) {
             (WHOLE, 4) => number(0).map(Self::Whole),
-            (ITEM, 8) => number(0).zip(number(4)).map(|(input, item)| Self::Item(input, item)),
+            (ITEM, NUMBERS..) => {
+                number(0).zip(number(4)).map(|(input, item)| Self::Item(input, item))
+            }
             _ => None,
         }
     }
@@ -52,12 +58,16 @@ impl Place {
                 to.extend_from_slice(&[0xd6, WHOLE as u8]);
                 to.extend_from_slice(&input.to_be_bytes());
             }
-            Self::Item(input, item) => {
-                to.extend_from_slice(&[0xd7, ITEM as u8]);
-                to.extend_from_slice(&input.to_be_bytes());
-                to.extend_from_slice(&item.to_be_bytes());
-            }
+            Self::Item(input, item) => Self::write_item(input, item, &[], to),
         }
+    }
+
+    /// Writes that of an item, with what is to follow its numbers.
+    pub(super) fn write_item(input: u32, item: u32, more: &[u8], to: &mut Vec<u8>) {
+        value::ext(ITEM, NUMBERS + more.len(), to);
+        to.extend_from_slice(&input.to_be_bytes());
+        to.extend_from_slice(&item.to_be_bytes());
+        to.extend_from_slice(more);
     }
 }
 
@@ -91,5 +101,6 @@ mod tests {
         assert_eq!(places(&[0xd6, 0xff, 0, 0, 0, 0]), [None]);
         assert_eq!(places(&[0xd4, 1, 0]), [Some(Err(BadPlace))]);
         assert_eq!(places(&[0xd6, 2, 0, 0, 0, 0]), [Some(Err(BadPlace))]);
+        assert_eq!(places(&[0xc7, 7, 2, 0, 0, 0, 0, 0, 0, 0]), [Some(Err(BadPlace))]);
     }
 }

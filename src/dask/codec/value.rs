@@ -1,8 +1,8 @@
 //! Values as they travel: an object whose header tells the type of Rust's it was.
 //!
 //! Bytes go as Python's `bytes`, without being copied; all else as msgpack, with names where structs have them, so
-//! that Python reads numbers, text, tuples and dicts. Two things are lost on the way, as in JSON: `Some(None)` and
-//! `Some(())` arrive as `None`.
+//! that Python reads numbers, text, tuples and dicts. Two things can't be told from `None` then, as in JSON, and are
+//! refused: `Some(None)` and `Some(())`.
 
 use std::any::{Any, TypeId, type_name};
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use rmp_serde::{Deserializer, Serializer, decode};
 use serde::Serialize;
 
 use super::problem::{Misfit, Problem, ProblemKind, short};
-use super::{python, scan};
+use super::{nothing, python, scan};
 use crate::Portable;
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
@@ -108,6 +108,9 @@ pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Resu
     value
         .serialize(&mut Serializer::new(&mut *to).with_struct_map())
         .map_err(|why| cannot(&why))?;
+    if nothing::is_within_some(value, &to[start..]) {
+        return Err(cannot(&"a `Some` in it holds nothing, and would arrive as `None`"));
+    }
     if to.len() - start > LONGEST {
         return Err(cannot(
             &"it takes more than 4 GiB; only `Bytes` and `Vec<u8>` may be so large",
@@ -162,6 +165,22 @@ fn taken<T: 'static, U: 'static>(value: &mut Option<T>) -> Option<U> {
 
 fn is<T: 'static, U: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
+}
+
+/// Begins an extension of this kind, with so many bytes.
+pub(super) fn ext(kind: i8, len: usize, to: &mut Vec<u8>) {
+    let Ok(len) = u32::try_from(len) else { unreachable!("what is in it has fewer bytes") };
+    written(rmp::encode::write_ext_meta(to, len, kind));
+}
+
+/// Text.
+pub(super) fn text(text: &str, to: &mut Vec<u8>) {
+    written(rmp::encode::write_str(to, text));
+}
+
+/// A value of msgpack that was a `rust`.
+pub(super) fn object_of(rust: &str, msgpack: Bytes) -> Serialized {
+    object(MSGPACK, rust, msgpack)
 }
 
 /// An object of ours.

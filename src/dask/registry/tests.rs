@@ -242,6 +242,12 @@ fn name_of<F: 'static>(registry: &Registry, _: F) -> Result<Arc<str>, Problem> {
 }
 
 #[test]
+#[should_panic(expected = "takes items out of lists")]
+fn a_name_is_not_that_of_picking() {
+    let _ = Registry::new().add(inc).name(inc, "=");
+}
+
+#[test]
 fn the_client_learns_what_it_may_call() {
     let registry = registry();
     assert!(registry.contains(inc) && !registry.contains(same::<u16>));

@@ -52,8 +52,6 @@ pub enum Arg<'a> {
     Bytes(&'a [u8]),
     /// The result of a task.
     Result(&'a str),
-    /// An item of the list that is the result of a task.
-    Item(&'a str, u32),
     List(Vec<Arg<'a>>),
     Tuple(Vec<Arg<'a>>),
     Dict(Vec<(Arg<'a>, Arg<'a>)>),
@@ -267,7 +265,7 @@ impl Call<'_> {
 impl Arg<'_> {
     fn has_result(&self) -> bool {
         match self {
-            Self::Result(_) | Self::Item(..) => true,
+            Self::Result(_) => true,
             Self::List(items) | Self::Tuple(items) => items.iter().any(Self::has_result),
             Self::Dict(entries) => {
                 entries.iter().any(|(key, value)| key.has_result() || value.has_result())
@@ -300,13 +298,6 @@ impl Arg<'_> {
             Self::Str(it) => to.str(it),
             Self::Bytes(it) => to.bytes(it),
             Self::Result(key) => to.call(TASKS, "TaskRef", |to| to.str(key)),
-            // A task within the task.
-            Self::Item(key, at) => to.call(TASKS, "Task", |to| {
-                to.none();
-                to.global("operator", "getitem");
-                Arg::Result(key).pickle_plain(to);
-                to.int((*at).into());
-            }),
             Self::List(items) => to.list(|to| items.iter().for_each(|item| item.pickle(to))),
             Self::Tuple(items) => to.tuple(|to| items.iter().for_each(|item| item.pickle(to))),
             Self::Dict(entries) => to.dict(|to| {

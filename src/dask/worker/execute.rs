@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_lite::FutureExt;
 
 use super::core::{Core, now, span};
 use super::state::{Failure, Made, Start};
 use super::store::Value;
-use crate::dask::codec::{Problem, ProblemKind};
+use crate::dask::codec::{self, Missing, Problem, ProblemKind};
 use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
+use crate::engine::core::CoreRef;
 use crate::error::{forget_if_it_panics, panic_text};
 
 /// An attempt, and the thread that it occupies until this is dropped.
@@ -74,6 +76,10 @@ pub(super) async fn run(core: Arc<Core>, start: Start, inputs: Vec<Value>) {
         }
     };
     let Rust { function, args, timeout, .. } = work;
+    let (slot, args, inputs) = match complete(&core, slot, args, inputs).await {
+        Ok(complete) => complete,
+        Err((slot, failure)) => return slot.finish(Err(failure)),
+    };
     let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match core.registry.work(&function, args, inputs) {
         Err(problem) => slot.finish(Err(failure(problem))),
@@ -92,6 +98,49 @@ pub(super) async fn run(core: Arc<Core>, start: Start, inputs: Vec<Value>) {
     }
 }
 
+type Complete = (Slot, Bytes, Vec<Serialized>);
+
+/// Makes the calls whose results have got lost from the inputs; see [`codec::missing`].
+async fn complete(
+    core: &Arc<Core>,
+    mut slot: Slot,
+    args: Bytes,
+    mut inputs: Vec<Serialized>,
+) -> Result<Complete, (Slot, Failure)> {
+    let missing = codec::missing(&args, &inputs);
+    if missing.is_empty() {
+        return Ok((slot, args, inputs));
+    }
+    let first = inputs.len();
+    for Missing { function, args, .. } in &missing {
+        let outcome = match core.registry.work(function, args.clone(), Vec::new()) {
+            Err(problem) => Err(failure(problem)),
+            Ok(Work::Async(work)) => settled(AssertUnwindSafe(work).catch_unwind().await),
+            Ok(Work::Blocking(work)) => {
+                // It occupies the thread until it returns, whatever becomes of the task.
+                let call = move || (slot, catch_unwind(AssertUnwindSafe(work)));
+                let (returned, outcome) = crate::blocking::run(engine(), None, call).await;
+                slot = returned;
+                settled(outcome)
+            }
+        };
+        match outcome {
+            Ok(value) => inputs.push(value),
+            Err(failure) => return Err((slot, failure)),
+        }
+    }
+    Ok((slot, codec::filled(&args, &missing, first), inputs))
+}
+
+/// The engine that runs this task.
+fn engine() -> CoreRef {
+    let Some(engine) = crate::Client::current() else {
+        unreachable!("tasks run on the engine");
+    };
+    // It isn't kept alive by what runs on it.
+    engine.core().clone()
+}
+
 /// What a future gives within the time.
 async fn or_late<T>(work: impl Future<Output = T>, timeout: Duration) -> Option<T> {
     let late = async {
@@ -108,18 +157,12 @@ async fn blocking(
     work: Box<dyn FnOnce() -> Result<Serialized, Problem> + Send>,
     timeout: Option<Duration>,
 ) {
-    let Some(engine) = crate::Client::current() else {
-        unreachable!("tasks run on the engine");
-    };
     let (attempt, start) = (slot.attempt, slot.start);
     let code = move || {
         let outcome = catch_unwind(AssertUnwindSafe(work));
         slot.finish(settled(outcome));
     };
-    let engine_core = engine.core().clone();
-    // The engine isn't kept alive by what runs on it.
-    drop(engine);
-    let work = crate::blocking::run(engine_core, None, code);
+    let work = crate::blocking::run(engine(), None, code);
     let Some(timeout) = timeout else { return work.await };
     if or_late(work, timeout).await.is_none() {
         // Its thread is free when it returns.

@@ -1,6 +1,8 @@
 //! Schedulers and workers that do what a test says.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
@@ -8,6 +10,8 @@ use async_io::{Timer, block_on};
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
+use crate::dask::Registry;
+use crate::dask::client::Client;
 use crate::dask::client::link::{Link, Pace};
 use crate::dask::client::remote::Remote;
 use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
@@ -56,11 +60,29 @@ impl Asked {
     }
 }
 
+/// Counts as long as it's there.
+struct Connection(Arc<AtomicUsize>);
+
+impl Connection {
+    fn count(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::SeqCst);
+        Self(all.clone())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A scheduler or worker that answers as the test does.
 pub(super) struct Fake {
     pub(super) address: Address,
     pub(super) calls: Receiver<Asked>,
     pub(super) streams: Receiver<Comm>,
+    /// How many connections for calls there are.
+    pub(super) connections: Arc<AtomicUsize>,
     /// Keeps it going.
     pub(super) _io: Io,
 }
@@ -72,10 +94,14 @@ impl Fake {
         let address = listener.address().clone();
         let (asked, calls) = async_channel::unbounded();
         let (streaming, streams) = async_channel::unbounded();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
         io.spawn(async move {
             let serve = move |mut comm: Comm| {
                 let (asked, streaming) = (asked.clone(), streaming.clone());
+                let connection = Connection::count(&counted);
                 async move {
+                    let _connection = connection;
                     while let Ok(Some(frames)) = comm.receive().await {
                         let Ok(Value::Map(mut map)) = unpack::message(&frames) else { continue };
                         let op = map.take("op").string().unwrap();
@@ -94,7 +120,7 @@ impl Fake {
             match listener.serve(serve).await {}
         })
         .detach();
-        Self { address, calls, streams, _io: io }
+        Self { address, calls, streams, connections, _io: io }
     }
 
     pub(super) async fn asked(&self, op: &str) -> Asked {
@@ -116,18 +142,35 @@ impl Fake {
         self.take_at(Pace { heartbeat: SOON / 5, doubt: SOON, silence: 3 * SOON }).await
     }
 
-    pub(super) async fn take_at(&self, pace: Pace) -> (Link, Stream) {
+    /// Takes a client with all its verbs, and tells it of one worker with one thread.
+    pub(super) async fn take_client(&self, registry: Registry) -> (Client, Stream) {
         let take = async {
-            self.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
-            self.asked("versions").await.answer(versions());
-            // It doesn't run functions.
-            self.asked("run_function").await.answer(nil());
-            let mut stream =
-                Stream { comm: soon(self.streams.recv()).await.unwrap(), said: vec![] };
-            stream.say(&[("op", &"stream-start"), ("warning", &"")]).await;
+            let stream = self.welcome().await;
+            let resources = Pairs([("rust", 1.0)].into_iter());
+            let worker = Named(&[("nthreads", &1u64), ("resources", &resources)]);
+            let workers = Pairs([("tcp://w:1", worker)].into_iter());
+            let identity = message(&[("type", &"Scheduler"), ("workers", &workers)]);
+            self.asked("identity").await.answer(identity);
             stream
         };
-        let (link, stream) = zip(Link::connect_at(pace, &self.address, None, PATIENCE), take).await;
+        let connect = Client::connect(self.name(), registry).into_future();
+        let (client, stream) = zip(connect, take).await;
+        (client.unwrap(), stream)
+    }
+
+    async fn welcome(&self) -> Stream {
+        self.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
+        self.asked("versions").await.answer(versions());
+        // It doesn't run functions.
+        self.asked("run_function").await.answer(nil());
+        let mut stream = Stream::new(soon(self.streams.recv()).await.unwrap());
+        stream.say(&[("op", &"stream-start"), ("warning", &"")]).await;
+        stream
+    }
+
+    pub(super) async fn take_at(&self, pace: Pace) -> (Link, Stream) {
+        let connect = Link::connect_at(pace, &self.address, None, PATIENCE);
+        let (link, stream) = zip(connect, self.welcome()).await;
         (link.unwrap(), stream)
     }
 }
@@ -166,9 +209,29 @@ pub(super) fn data(keys: &[String]) -> Outgoing {
 pub(super) struct Stream {
     pub(super) comm: Comm,
     pub(super) said: Vec<Map>,
+    /// Whether it waits to be told before it answers what it hears after releases; and what that was.
+    pub(super) is_slow: bool,
+    pub(super) questions: Vec<String>,
 }
 
 impl Stream {
+    fn new(comm: Comm) -> Self {
+        Self { comm, said: Vec::new(), is_slow: false, questions: Vec::new() }
+    }
+
+    /// Says that it doesn't know the key that it's asked for after releases.
+    pub(super) async fn answer(&mut self) {
+        while self.questions.is_empty() {
+            let next = self.hear_any().await.unwrap();
+            if next.text("op") != Some("heartbeat-client") {
+                assert_eq!(next.text("op"), Some("report-key"));
+                self.questions.push(next.text("key").unwrap().to_owned());
+            }
+        }
+        let key = self.questions.remove(0);
+        self.say(&[("op", &"cancelled-keys"), ("keys", &[key])]).await;
+    }
+
     pub(super) async fn say(&mut self, operation: &Fields<'_>) {
         let mut batch = Batch::new();
         batch.push(operation);
@@ -179,19 +242,30 @@ impl Stream {
         self.say(&[("op", &"key-in-memory"), ("key", &key)]).await;
     }
 
-    /// The next operation that isn't a heartbeat; none at the end.
+    /// The next operation that isn't a heartbeat, nor a question after releases; none at the end.
     pub(super) async fn hear(&mut self) -> Option<Map> {
         loop {
-            while self.said.is_empty() {
-                let frames = soon(self.comm.receive()).await.unwrap()?;
-                self.said = unpack::operations(&frames, Ok).unwrap();
-                self.said.reverse();
-            }
-            let next = self.said.pop();
-            if next.as_ref().unwrap().text("op") != Some("heartbeat-client") {
-                return next;
+            let next = self.hear_any().await?;
+            match (next.text("op"), next.text("key")) {
+                (Some("heartbeat-client"), _) => {}
+                (Some("report-key"), Some(key)) if key.starts_with("(ensue asks)") => {
+                    self.questions.push(key.to_owned());
+                    if !self.is_slow {
+                        self.answer().await;
+                    }
+                }
+                _ => return Some(next),
             }
         }
+    }
+
+    async fn hear_any(&mut self) -> Option<Map> {
+        while self.said.is_empty() {
+            let frames = soon(self.comm.receive()).await.unwrap()?;
+            self.said = unpack::operations(&frames, Ok).unwrap();
+            self.said.reverse();
+        }
+        self.said.pop()
     }
 
     pub(super) async fn expect(&mut self, op: &str) -> Map {

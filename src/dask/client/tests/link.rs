@@ -45,27 +45,6 @@ fn many_submissions_are_few_graphs_in_order() {
 }
 
 #[test]
-fn a_key_that_is_used_again_keeps_the_order() {
-    run(async {
-        let fake = Fake::start().await;
-        let (link, mut stream) = fake.take().await;
-        // Delays what follows, so that it's there at once.
-        let _first = submit(&link, "first", &[]);
-        stream.expect_keys("update-graph", &["first"]).await;
-        let one = submit(&link, "f-1", &[]);
-        assert!(Arc::ptr_eq(&one, &submit(&link, "f-1", &[])));
-        let two = submit(&link, "f-2", &["f-1"]);
-        drop(one);
-        let _again = submit(&link, "f-1", &[]);
-        drop(two);
-        stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
-        stream.expect_keys("client-releases-keys", &["f-1"]).await;
-        stream.expect_keys("update-graph", &["f-1"]).await;
-        stream.expect_keys("client-releases-keys", &["f-2"]).await;
-    });
-}
-
-#[test]
 fn tasks_end_as_the_scheduler_says() {
     run(async {
         let fake = Fake::start().await;
@@ -364,44 +343,6 @@ fn a_result_is_looked_for_until_it_is_found() {
         };
         soon(or(fetch, play)).await;
         assert!(remote.outcome().unwrap().is_ok());
-    });
-}
-
-#[test]
-fn data_waits_for_a_worker_and_tasks_for_the_data() {
-    run(async {
-        let fake = Fake::start().await;
-        let (link, mut stream) = fake.take().await;
-        let value = link.scatter("data-1", Serialized::bytes("value".into()));
-        let first = submit(&link, "f-1", &["data-1"]);
-        let second = submit(&link, "f-2", &["f-1"]);
-        let _other = submit(&link, "f-3", &[]);
-        drop(second);
-        stream.expect_keys("update-graph", &["f-3"]).await;
-        let workers = || message(&[("tcp://w:1", &1u64)]);
-        fake.asked("ncores_running").await.answer(message(&[]));
-        fake.asked("ncores_running").await.answer(workers());
-        // It goes away in this moment.
-        let none = crate::dask::wire::call::failed("TimeoutError('No valid workers found')");
-        fake.asked("scatter").await.answer(none);
-        fake.asked("ncores_running").await.answer(workers());
-        let asked = fake.asked("scatter").await;
-        assert!(value.outcome().is_none());
-        stream.in_memory("data-1").await;
-        asked.answer(data(&[]));
-        stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
-        stream.expect_keys("client-releases-keys", &["f-2"]).await;
-        soon(value.ended()).await.unwrap();
-
-        let bad = link.scatter("data-2", Serialized::bytes("value".into()));
-        let next = submit(&link, "f-4", &["data-2"]);
-        fake.asked("ncores_running").await.answer(workers());
-        let asked = fake.asked("scatter").await;
-        asked.answer(crate::dask::wire::call::failed("no memory"));
-        let Err(Failure::Lost(why)) = soon(bad.ended()).await else { panic!() };
-        assert!(why.contains("no worker took it: the call failed on the other side: no memory"));
-        assert!(matches!(soon(next.ended()).await, Err(Failure::Lost(_))));
-        drop(first);
     });
 }
 

@@ -120,3 +120,52 @@ fn depth_counts_through_places() {
     assert!(read(1).is_ok());
     assert!(read(2).unwrap_err().contains("levels deep"));
 }
+
+#[test]
+fn a_call_goes_with_an_item_that_may_be_missing() {
+    let list = |of: Vec<u64>| write(of).unwrap();
+    let mut blob = vec![0x93];
+    for (input, item) in [(0, 1), (1, 3), (1, 3)] {
+        Spare { item, function: "f", args: &[0x91, item as u8] }.write(input, &mut blob);
+    }
+    let args_of = |inputs| args::<(u64, u64, u64)>(blob.clone(), inputs).unwrap();
+    let whole = vec![list(vec![1, 2]), list(vec![1, 2, 3, 4])];
+    let bytes = Bytes::from(blob.clone());
+    assert_eq!(missing(&bytes, &whole), []);
+    assert_eq!(args_of(whole), (2, 4, 4));
+    // The second list came back shorter.
+    let mut short = vec![list(vec![1, 2]), list(vec![1, 2, 3])];
+    let calls = missing(&bytes, &short);
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!((&*call.function, &call.args[..]), ("f", &[0x91, 3][..]));
+    let filled = filled(&bytes, &calls, short.len());
+    short.push(write(40_u64).unwrap());
+    assert_eq!(args::<(u64, u64, u64)>(filled.into(), short).unwrap(), (2, 40, 40));
+    // What is wrong in another way is told by who reads it.
+    assert_eq!(missing(&bytes, &[]), []);
+    assert_eq!(missing(&bytes, &[write(1_u8).unwrap(), write(1_u8).unwrap()]), []);
+    assert_eq!(missing(&Bytes::from_static(b"\xc1"), &[]), []);
+}
+
+#[test]
+fn an_item_is_picked_as_the_value_it_was() {
+    let args = |item| Bytes::from(picked(&Spare { item, function: "f", args: &[0x90] }));
+    let mut list = value::List::new();
+    for text in ["a", "b"] {
+        list.push(text.to_owned()).unwrap();
+    }
+    let lists = [list.finish(true)];
+    assert_eq!(read::<String>(&pick(&args(1), &lists).unwrap()), Ok("b".to_owned()));
+    assert!(read::<u8>(&pick(&args(1), &lists).unwrap()).is_err());
+    let error = pick(&args(2), &lists).unwrap_err();
+    assert!(error.text.contains("it has 2 items, none with the number 2"), "{error}");
+    let whole = filled(&args(2), &missing(&args(2), &lists), 1);
+    assert_eq!(
+        read::<u8>(&pick(&whole, &[&lists[..], &[write(7_u8).unwrap()]].concat()).unwrap()),
+        Ok(7)
+    );
+    for wrong in [&b"\x91\x01"[..], b"\xc1"] {
+        assert!(pick(&Bytes::copy_from_slice(wrong), &[]).is_err());
+    }
+    assert!(pick(&args(0), &[]).is_err());
+}

@@ -16,7 +16,8 @@ fn arrives<A: Arguments + PartialEq + std::fmt::Debug>(
     let inputs = encoded.inputs.iter().map(|user| result(user.key()));
     let inputs: Vec<_> = inputs.collect();
     // The same if some results are items of lists.
-    let items: Vec<_> = (0..inputs.len()).map(|at| (at % 2 == 1).then_some(2)).collect();
+    let spare = Spare { item: 2, function: "f", args: b"\x90" };
+    let items: Vec<_> = (0..inputs.len()).map(|at| (at % 2 == 1).then_some(spare)).collect();
     let lists = encoded.inputs.iter().zip(&items).map(|(user, item)| match item {
         None => result(user.key()),
         Some(_) => write(vec![7, 8, user.key().parse::<u64>().unwrap()]).unwrap(),

@@ -39,6 +39,50 @@ fn values_come_back_as_they_were() {
     assert_eq!(there_and_back(()).content(), Ok(Content::Plain(Value::Nil)));
 }
 
+/// They would arrive as `None`.
+#[test]
+fn a_some_that_holds_nothing_is_refused() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Within<T> {
+        value: Option<T>,
+        list: Vec<Shape>,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Thin(Option<u8>);
+    fn refused<T: Portable>(value: T) {
+        let error = write(value).unwrap_err();
+        assert_eq!(error.kind, ProblemKind::Unserializable);
+        let expected = format!("a `{}` can't be sent: ", short(std::any::type_name::<T>()));
+        let why = error.text.strip_prefix(&expected).unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(why, "a `Some` in it holds nothing, and would arrive as `None`");
+    }
+    refused(Some(None::<u8>));
+    refused(Some(()));
+    refused(Some(Some(Some(None::<u8>))));
+    refused(Some(Thin(None)));
+    refused(vec![None, Some(None::<u8>)]);
+    refused((1, [Some(())]));
+    refused(BTreeMap::from([(1, Some(()))]));
+    refused(Ok::<_, ()>(Some(())));
+    refused(Within { value: Some(None::<u8>), list: vec![] });
+    there_and_back(None::<Option<u8>>);
+    there_and_back(Some(Some(0xc0_u8)));
+    there_and_back(Some(Thin(Some(1))));
+    there_and_back((Some(Unit), None::<u8>));
+    there_and_back(Some(vec![None, Some(0xc0_u8), None]));
+    there_and_back(Some(((), None::<u8>)));
+    there_and_back(Some(Within {
+        value: None::<u8>,
+        list: vec![Shape::Nothing, Shape::Two(1, 0xc0)],
+    }));
+    there_and_back(Some(Ok::<(), u8>(())));
+    there_and_back(Some(Shape::Named { point: Point { x: 0.5, name: None, tags: vec![] } }));
+    let mut list = value::List::new();
+    list.push(Some(Some(1_u8))).unwrap();
+    list.push(Some(None)).unwrap_err();
+    assert_eq!(list.len(), 1);
+}
+
 #[test]
 fn bytes_are_bytes_to_python_and_are_not_copied() {
     let bytes = Bytes::from(vec![7; 1 << 20]);

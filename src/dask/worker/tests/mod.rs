@@ -12,6 +12,7 @@ use futures_lite::future::block_on;
 use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch, within};
 
 use super::*;
+use crate::dask::codec::{Spare, picked};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
 use crate::dask::wire::{WireKey, call};
@@ -35,6 +36,10 @@ fn waits(millis: u64) -> u64 {
 
 async fn zeros(length: u64) -> Bytes {
     vec![0; length as usize].into()
+}
+
+async fn list(length: u64) -> Vec<u64> {
+    (0..length).collect()
 }
 
 async fn length(bytes: Bytes) -> u64 {
@@ -73,6 +78,7 @@ const REFUSE: &str = "ensue::dask::worker::tests::refuse";
 const PANICS: &str = "ensue::dask::worker::tests::panics";
 const WAITS: &str = "ensue::dask::worker::tests::waits";
 const ZEROS: &str = "ensue::dask::worker::tests::zeros";
+const LIST: &str = "ensue::dask::worker::tests::list";
 const LENGTH: &str = "ensue::dask::worker::tests::length";
 const FOREVER: &str = "ensue::dask::worker::tests::forever";
 
@@ -85,7 +91,7 @@ fn running_is_send() {
 
 fn worker() -> Worker {
     let registry = Registry::new().add(inc).try_add(refuse).add(panics).add_blocking(waits);
-    let registry = registry.add(zeros).add(length).add(forever);
+    let registry = registry.add(zeros).add(list).add(length).add(forever);
     Worker::new(registry).threads(2).memory_limit(1 << 30)
 }
 
@@ -205,6 +211,35 @@ fn failures_have_a_class_and_a_text() {
     // The worker is as good as new.
     stream.compute(&Order::new("g", INC).args([1]));
     stream.finished("g");
+}
+
+/// As after a list was lost with its worker, and made again not so far as before.
+#[test]
+fn a_call_whose_result_is_missing_in_a_list_is_made() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, mut stream) = join(&scheduler, worker());
+    let holders = ["list", "list-2"].map(|key| [(key, running.address())]);
+    let taking = |key, list: usize, function: &str, arg: u64| {
+        let call = rmp_serde::to_vec(&(arg,)).unwrap();
+        let args = picked(&Spare { item: 1, function, args: &call });
+        Order { args, ..Order::new(key, INC).input(&holders[list]) }
+    };
+    stream.compute(&Order::new("list", LIST).args([1]));
+    stream.finished("list");
+    for (key, function, arg, expected) in [("a", INC, 5, 7), ("b", WAITS, 10, 11)] {
+        stream.compute(&taking(key, 0, function, arg));
+        stream.finished(key);
+        assert_eq!(number(&fetch(running.address(), key).unwrap()), Some(expected));
+    }
+    stream.compute(&taking("c", 0, "app::missing", 1));
+    let text = stream.erred("c");
+    assert!(text.starts_with("LookupError: no function `app::missing`"), "{text}");
+    // It's used where it's there.
+    stream.compute(&Order::new("list-2", LIST).args([2]));
+    stream.finished("list-2");
+    stream.compute(&taking("d", 1, "app::missing", 1));
+    stream.finished("d");
+    assert_eq!(number(&fetch(running.address(), "d").unwrap()), Some(2));
 }
 
 #[test]

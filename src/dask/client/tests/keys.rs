@@ -1,0 +1,250 @@
+//! Keys that are used again, and values that are given to them.
+
+use async_io::Timer;
+
+use crate::dask::client::remote::Failure;
+use crate::dask::wire::pack::Fields;
+use crate::dask::wire::serialized::Serialized;
+
+use super::fake::*;
+
+#[test]
+fn a_key_that_is_used_again_keeps_the_order() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        // Delays what follows, so that it's there at once.
+        let _first = submit(&link, "first", &[]);
+        stream.expect_keys("update-graph", &["first"]).await;
+        let one = submit(&link, "f-1", &[]);
+        let two = submit(&link, "f-2", &["f-1"]);
+        drop(one);
+        let _again = submit(&link, "f-1", &[]);
+        drop(two);
+        stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
+        stream.expect_keys("client-releases-keys", &["f-1"]).await;
+        stream.expect_keys("update-graph", &["f-1"]).await;
+        stream.expect_keys("client-releases-keys", &["f-2"]).await;
+    });
+}
+
+/// It may take a moment until what nobody wants any more is dropped.
+#[test]
+fn a_task_that_is_left_over_does_not_keep_its_key() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let former = submit(&link, "f-1", &[]);
+        stream.expect_keys("update-graph", &["f-1"]).await;
+        stream.in_memory("f-1").await;
+        soon(former.ended()).await.unwrap();
+        let now = submit(&link, "f-1", &[]);
+        assert!(now.outcome().is_none());
+        stream.expect_keys("client-releases-keys", &["f-1"]).await;
+        stream.expect_keys("update-graph", &["f-1"]).await;
+        drop(former);
+        let _other = submit(&link, "f-2", &[]);
+        stream.expect_keys("update-graph", &["f-2"]).await;
+        stream.in_memory("f-1").await;
+        soon(now.ended()).await.unwrap();
+    });
+}
+
+/// What was said before the scheduler heard that the key was given up.
+#[test]
+fn old_news_of_a_key_is_not_taken_for_new() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        stream.is_slow = true;
+        let other = submit(&link, "other", &[]);
+        let keys = ["done", "erred", "lost", "gone"];
+        let former = keys.map(|key| submit(&link, key, &[]));
+        let mut heard = 0;
+        while heard < 5 {
+            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+        }
+        drop(former);
+        let again = keys.map(|key| submit(&link, key, &[]));
+        let taking = submit(&link, "taking", &keys);
+        let erred: &Fields<'_> =
+            &[("op", &"task-erred"), ("key", &"erred"), ("exception", &"no"), ("traceback", &())];
+        let gone: &Fields<'_> = &[("op", &"cancelled-keys"), ("keys", &["gone"])];
+        let old = async |stream: &mut Stream| {
+            stream.in_memory("done").await;
+            stream.say(erred).await;
+            stream.say(&[("op", &"lost-data"), ("key", &"lost")]).await;
+            stream.say(gone).await;
+        };
+        old(&mut stream).await;
+        stream.expect("client-releases-keys").await;
+        heard = 0;
+        while heard < 5 {
+            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+        }
+        // It may say so late.
+        old(&mut stream).await;
+        stream.in_memory("other").await;
+        soon(other.ended()).await.unwrap();
+        assert!(again.iter().chain([&taking]).all(|remote| remote.outcome().is_none()));
+        assert_eq!(stream.questions.len(), 1);
+        stream.answer().await;
+        stream.in_memory("done").await;
+        stream.say(erred).await;
+        stream.in_memory("lost").await;
+        stream.say(gone).await;
+        let [done, erred, lost, gone] = &again;
+        soon(done.ended()).await.unwrap();
+        assert!(matches!(soon(erred.ended()).await, Err(Failure::Erred(_))));
+        soon(lost.ended()).await.unwrap();
+        assert!(matches!(soon(gone.ended()).await, Err(Failure::Lost(_))));
+        assert!(taking.outcome().is_none());
+    });
+}
+
+#[test]
+fn a_retry_that_fails_is_not_that_of_a_later_task() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let bad = submit(&link, "bad", &[]);
+        stream.expect("update-graph").await;
+        stream.say(&[("op", &"task-erred"), ("key", &"bad"), ("exception", &"no")]).await;
+        soon(bad.ended()).await.unwrap_err();
+        bad.retry();
+        let asked = fake.asked("retry").await;
+        drop(bad);
+        let again = submit(&link, "bad", &[]);
+        let next = submit(&link, "next", &["bad"]);
+        asked.answer(crate::dask::wire::call::failed("KeyError"));
+        fake.asked("retry").await.answer(crate::dask::wire::call::failed("KeyError"));
+        stream.expect_keys("client-releases-keys", &["bad"]).await;
+        stream.expect_keys("update-graph", &["bad", "next"]).await;
+        assert!(again.outcome().is_none() && next.outcome().is_none());
+    });
+}
+
+/// It goes by another way, on which it could come before the release.
+#[test]
+fn data_is_given_when_the_key_is_free() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        stream.is_slow = true;
+        let scatter = |text: &'static str| link.scatter("data", Serialized::bytes(text.into()));
+        // Again while the first is on its way, and again while that waits for it.
+        let first = scatter("first");
+        let mut asked = giving(&fake).await;
+        drop(first);
+        drop(scatter("second"));
+        let third = scatter("third");
+        let next = submit(&link, "next", &["data"]);
+        for _ in 0..2 {
+            asked.answer(data(&[]));
+            stream.expect_keys("client-releases-keys", &["data"]).await;
+            // What comes after it in the stream is the question.
+            let other = submit(&link, "other", &[]);
+            stream.expect_keys("update-graph", &["other"]).await;
+            Timer::after(SOON / 2).await;
+            assert!(fake.calls.is_empty());
+            // That of the first was said by now.
+            stream.in_memory("data").await;
+            stream.answer().await;
+            asked = giving(&fake).await;
+            assert!(third.outcome().is_none());
+            drop(other);
+            stream.expect_keys("client-releases-keys", &["other"]).await;
+            stream.answer().await;
+        }
+        asked.answer(data(&[]));
+        stream.expect_keys("update-graph", &["next"]).await;
+        stream.in_memory("data").await;
+        soon(third.ended()).await.unwrap();
+        drop(next);
+    });
+}
+
+/// The call that gives values to a worker.
+async fn giving(fake: &Fake) -> Asked {
+    fake.asked("ncores_running").await.answer(message(&[("tcp://w:1", &1u64)]));
+    fake.asked("scatter").await
+}
+
+#[test]
+fn data_waits_for_a_worker_and_tasks_for_the_data() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let value = link.scatter("data-1", Serialized::bytes("value".into()));
+        let first = submit(&link, "f-1", &["data-1"]);
+        let second = submit(&link, "f-2", &["f-1"]);
+        let _other = submit(&link, "f-3", &[]);
+        drop(second);
+        stream.expect_keys("update-graph", &["f-3"]).await;
+        let workers = || message(&[("tcp://w:1", &1u64)]);
+        fake.asked("ncores_running").await.answer(message(&[]));
+        fake.asked("ncores_running").await.answer(workers());
+        // It goes away in this moment.
+        let none = crate::dask::wire::call::failed("TimeoutError('No valid workers found')");
+        fake.asked("scatter").await.answer(none);
+        fake.asked("ncores_running").await.answer(workers());
+        let asked = fake.asked("scatter").await;
+        assert!(value.outcome().is_none());
+        stream.in_memory("data-1").await;
+        asked.answer(data(&[]));
+        stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
+        stream.expect_keys("client-releases-keys", &["f-2"]).await;
+        soon(value.ended()).await.unwrap();
+
+        let bad = link.scatter("data-2", Serialized::bytes("value".into()));
+        let next = submit(&link, "f-4", &["data-2"]);
+        fake.asked("ncores_running").await.answer(workers());
+        let asked = fake.asked("scatter").await;
+        asked.answer(crate::dask::wire::call::failed("no memory"));
+        let Err(Failure::Lost(why)) = soon(bad.ended()).await else { panic!() };
+        assert!(why.contains("no worker took it: the call failed on the other side: no memory"));
+        assert!(matches!(soon(next.ended()).await, Err(Failure::Lost(_))));
+        drop(first);
+    });
+}
+
+/// So it doesn't take much longer for each where they're many.
+#[test]
+fn each_of_many_values_is_looked_at_a_few_times() {
+    const COUNT: usize = 2_000;
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        for is_taken in [true, false] {
+            let before = link.looks();
+            let mut held = Vec::with_capacity(2 * COUNT);
+            for at in 0..COUNT {
+                let key = format!("data-{is_taken}-{at}");
+                held.push(link.scatter(&key, Serialized::bytes("value".into())));
+                held.push(submit(&link, &format!("f-{is_taken}-{at}"), &[&key]));
+            }
+            let mut given = 0;
+            while given < COUNT {
+                let asked = soon(fake.calls.recv()).await.unwrap();
+                if asked.op == "ncores_running" {
+                    asked.answer(message(&[("tcp://w:1", &1u64)]));
+                    continue;
+                }
+                given += asked.map.get("data").unwrap().as_map().unwrap().0.len();
+                asked.answer(match is_taken {
+                    true => data(&[]),
+                    false => crate::dask::wire::call::failed("no memory"),
+                });
+            }
+            let mut heard = 0;
+            while is_taken && heard < COUNT {
+                heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+            }
+            for remote in held.iter().filter(|_| !is_taken) {
+                assert!(matches!(soon(remote.ended()).await, Err(Failure::Lost(_))));
+            }
+            let looks = link.looks() - before;
+            assert!(looks < 40 * COUNT, "{looks}");
+        }
+    });
+}
