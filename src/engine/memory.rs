@@ -239,10 +239,13 @@ impl Decay {
     }
 
     fn set_alarm(after: Duration) {
+        // The lock is held until this alarm is kept: it may go off at once, and set the next one.
+        let mut kept = ALARM.lock();
         let alarm = timer::alarm(after, Waker::from(Arc::new(Self)));
         // Where the system refuses a thread for it, the next one to share a batch tries again.
         DECAYS.store(alarm.is_some(), Ordering::SeqCst);
-        let before = mem::replace(&mut *ALARM.lock(), alarm);
+        let before = mem::replace(&mut *kept, alarm);
+        drop(kept);
         drop(before);
     }
 
