@@ -14,6 +14,7 @@ mod harness;
 #[path = "../../examples/support/worker.rs"]
 mod worker;
 
+mod chaos;
 mod hosts;
 mod killed;
 mod local;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         python::TESTS,
         mixed::TESTS,
         local::TESTS,
+        chaos::TESTS,
     ]
     .concat();
     harness::run::run(&tests)

@@ -143,11 +143,18 @@ impl Cluster {
 
     /// The names of the workers that the scheduler knows.
     pub(crate) fn workers(&self) -> Vec<String> {
+        self.worker_addresses().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same, with the addresses.
+    pub(crate) fn worker_addresses(&self) -> Vec<(String, String)> {
         let mut comm = Comm::connect(&self.address);
         let identity = call::map_reply(comm.call(call::identity())).expect("an answer");
         let workers = identity.get("workers").and_then(Value::as_map).expect("workers");
-        let names = workers.named().filter_map(|(_, worker)| worker.as_map()?.text("id"));
-        names.map(str::to_owned).collect()
+        let of = |(address, worker): (&str, &Value)| {
+            Some((worker.as_map()?.text("id")?.to_owned(), address.to_owned()))
+        };
+        workers.named().filter_map(of).collect()
     }
 
     #[track_caller]
