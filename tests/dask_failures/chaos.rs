@@ -37,8 +37,12 @@ fn chaos(setting: &Setting) -> Outcome {
 fn one(setting: &Setting, seed: u64) {
     let mut random = Rng::with_seed(seed);
     let has_python = random.u32(0..3) == 0;
-    let plan = Plan::new(random.fork(), has_python);
+    // Some failures are more than a scheduler can bear that checks itself.
+    let is_checked = random.u32(0..3) > 0;
+    let plan = Plan::new(random.fork(), has_python, is_checked);
+    let validate = if is_checked { "True" } else { "False" };
     let variables = [
+        ("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", validate),
         ("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1000"),
         ("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", WORKER_TTL),
     ];

@@ -13,6 +13,7 @@ use super::link::{Core, FAREWELL, State};
 use super::outbox::{Load, Op, Outbox};
 use super::remote::Failure;
 use crate::dask::net::{Reader, Writer};
+use crate::dask::wire::call::CallError;
 use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
@@ -23,6 +24,8 @@ const GATHERING: Duration = Duration::from_millis(2);
 
 /// When to look again for a worker, where there's none.
 const WORKERS: Duration = Duration::from_millis(500);
+/// How often values are given again that couldn't be given.
+const ATTEMPTS: u32 = 4;
 /// How much is given to workers in one call, unless one value alone is more.
 const VALUES: (usize, u64) = (256, 8 << 20);
 
@@ -123,19 +126,26 @@ impl Core {
     async fn give_these(&self, values: &[(WireKey, Serialized)]) -> Result<(), String> {
         let ask = |question| async {
             let answer = self.pool.call(&self.address, question, self.pace.silence).await;
-            call::reply(answer.map_err(|error| error.to_string())?)
-                .map_err(|error| error.to_string())
+            Ok::<_, String>(call::reply(answer.map_err(|error| error.to_string())?))
         };
+        let mut attempts = 0;
         loop {
             // Without any, the scheduler would wait for one for two seconds, and then fail.
             let workers = ask(call::request("ncores_running", &[])).await?;
+            let workers = workers.map_err(|error| error.to_string())?;
             if workers.as_map().is_some_and(|workers| workers.0.is_empty()) {
                 Timer::after(WORKERS).await;
                 continue;
             }
-            match ask(call::scatter(&self.id, values, None)).await {
-                Err(error) if error.contains("No valid workers") => {}
-                answer => return answer.map(drop),
+            match ask(call::scatter(&self.id, values, None)).await? {
+                Err(CallError::Failed(text)) if text.contains("No valid workers") => {}
+                // Mostly a worker has gone that was to take some. The scheduler may believe that it has them, and
+                // would keep that for ever, if they weren't given to another.
+                Err(CallError::Failed(_)) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    Timer::after(WORKERS).await;
+                }
+                answer => return answer.map(drop).map_err(|error| error.to_string()),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Does to the workers of a cluster what the world may do to them, at random moments.
 
 use std::net::SocketAddr;
+use std::process::id;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -56,6 +57,11 @@ impl<'a> Disturber<'a> {
             self.disturb();
             self.replace_the_ended();
         }
+        for worker in &self.workers {
+            for cable in worker.to_scheduler.iter().chain(&worker.to_it) {
+                cable.after(u64::MAX, Then::Cut);
+            }
+        }
     }
 
     fn start(&mut self) {
@@ -67,9 +73,11 @@ impl<'a> Disturber<'a> {
             let port = free_port();
             options.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
             // All of 127.0.0.0/8 is this machine: the cable has the same port at another address.
-            options.extend(["--announce".to_owned(), "127.0.0.2".to_owned()]);
-            let server = SocketAddr::from(([127, 0, 0, 1], port));
-            Proxy::start(&format!("127.0.0.2:{port}"), server)
+            let host = format!("127.0.{}.{}", id() % 250, self.count % 250 + 2);
+            let cable =
+                Proxy::start(&format!("{host}:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
+            options.extend(["--announce".to_owned(), host]);
+            cable
         });
         let mut scheduler = self.cluster.address.clone();
         let to_scheduler = (self.random.u32(0..3) == 0).then(|| {

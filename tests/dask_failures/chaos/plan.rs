@@ -62,6 +62,8 @@ pub(crate) type Outcome = Result<u64, BTreeSet<usize>>;
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) steps: Vec<Step>,
+    /// What comes of the nodes where none is gated.
+    pub(crate) open: Vec<Outcome>,
 }
 
 impl Node {
@@ -89,24 +91,28 @@ impl Node {
 
 /// What each node comes to. Of bytes it's their digest.
 pub(crate) fn evaluate(nodes: &[Node], gates_are_open: bool) -> Vec<Outcome> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for (at, node) in nodes.iter().enumerate() {
-        let mut values = Vec::new();
-        let mut origins = BTreeSet::new();
-        for input in node.inputs() {
-            match &outcomes[input] {
-                Ok(value) => values.push(*value),
-                Err(of) => origins.extend(of),
-            }
-        }
-        let outcome = if origins.is_empty() {
-            value(nodes, node, &values, gates_are_open).ok_or(BTreeSet::from([at]))
-        } else {
-            Err(origins)
-        };
-        outcomes.push(outcome);
+    let mut outcomes = Vec::new();
+    for node in nodes {
+        outcomes.push(outcome(nodes, &outcomes, node, gates_are_open));
     }
     outcomes
+}
+
+/// What a node comes to that follows those whose outcomes these are.
+fn outcome(nodes: &[Node], outcomes: &[Outcome], node: &Node, gates_are_open: bool) -> Outcome {
+    let mut values = Vec::new();
+    let mut origins = BTreeSet::new();
+    for input in node.inputs() {
+        match &outcomes[input] {
+            Ok(value) => values.push(*value),
+            Err(of) => origins.extend(of),
+        }
+    }
+    if !origins.is_empty() {
+        return Err(origins);
+    }
+    let at = outcomes.len();
+    value(nodes, node, &values, gates_are_open).ok_or(BTreeSet::from([at]))
 }
 
 /// None where it fails.
@@ -140,6 +146,7 @@ fn digest_of(x: u64, length: u64) -> u64 {
 struct Maker {
     random: Rng,
     has_python: bool,
+    is_checked: bool,
     /// What comes from the client is lost with the worker that it was given to.
     has_data: bool,
     nodes: Vec<Node>,
@@ -148,26 +155,43 @@ struct Maker {
     numbers: Vec<usize>,
     bytes: Vec<usize>,
     keyed: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    /// Whether it fails, be it at first.
+    fails: Vec<Option<At>>,
+    /// Whether it fails at first, or something before it, and is retried by the client.
+    is_retried: Vec<bool>,
+}
+
+/// Where a failure is: where it began, or after that.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    Origin,
+    Follows,
 }
 
 impl Plan {
-    pub(crate) fn new(mut random: Rng, has_python: bool) -> Self {
+    /// For a cluster with a worker in Python, or without, and with a scheduler that checks itself, or doesn't.
+    pub(crate) fn new(mut random: Rng, has_python: bool, is_checked: bool) -> Self {
         let has_data = random.u32(0..4) == 0;
         let mut maker = Maker {
             random,
             has_python,
+            is_checked,
             has_data,
             nodes: Vec::new(),
             steps: Vec::new(),
             numbers: Vec::new(),
             bytes: Vec::new(),
             keyed: Vec::new(),
+            outcomes: Vec::new(),
+            fails: Vec::new(),
+            is_retried: Vec::new(),
         };
         maker.submit(Node::Number(1));
         for _ in 0..maker.random.usize(60..220) {
             maker.step();
         }
-        Self { nodes: maker.nodes, steps: maker.steps }
+        Self { nodes: maker.nodes, steps: maker.steps, open: maker.outcomes }
     }
 }
 
@@ -176,7 +200,9 @@ impl Maker {
         match self.random.u32(0..100) {
             0..=51 => {
                 let node = self.node();
-                self.submit(node);
+                if !self.is_checked || self.can_be_checked(&node) {
+                    self.submit(node);
+                }
             }
             52..=57 => self.map(),
             58..=62 => self.again(),
@@ -198,8 +224,32 @@ impl Maker {
         }
     }
 
+    /// Schedulers that check themselves find two things impossible that happen to Dask where tasks fail. One is that
+    /// a task runs again of which what else has failed is an input of the same task; the other, that a task is
+    /// submitted whose input has failed, with another that takes its result: then they fail all that was submitted
+    /// with it.
+    fn can_be_checked(&self, node: &Node) -> bool {
+        let inputs: BTreeSet<_> = node.inputs().into_iter().collect();
+        let failing: Vec<_> = inputs.into_iter().filter(|at| self.fails[*at].is_some()).collect();
+        let is_retried = failing.iter().any(|at| self.is_retried[*at]);
+        failing.iter().all(|at| self.fails[*at] == Some(At::Origin))
+            && (failing.len() <= 1 || !is_retried)
+    }
+
     fn add(&mut self, node: Node) -> usize {
         let at = self.nodes.len();
+        let outcome = outcome(&self.nodes, &self.outcomes, &node, true);
+        let is_retried_itself = matches!(node, Node::Gated(_) | Node::Flaky(_, _, false));
+        let inputs = node.inputs();
+        let follows = inputs.iter().any(|input| self.fails[*input].is_some());
+        let is_retried = is_retried_itself || inputs.iter().any(|input| self.is_retried[*input]);
+        self.fails.push(match &outcome {
+            _ if follows => Some(At::Follows),
+            Err(_) => Some(At::Origin),
+            Ok(_) => is_retried_itself.then_some(At::Origin),
+        });
+        self.outcomes.push(outcome);
+        self.is_retried.push(is_retried);
         let list = if node.is_bytes() { &mut self.bytes } else { &mut self.numbers };
         list.push(at);
         self.nodes.push(node);

@@ -393,12 +393,29 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
         stream.expect_keys("client-releases-keys", &["f-2"]).await;
         soon(value.ended()).await.unwrap();
 
-        let bad = link.scatter("data-2", Serialized::bytes("value".into()));
-        let next = submit(&link, "f-4", &["data-2"]);
+        // The worker that was to take it goes in this moment, which isn't the end of it.
+        let refuse = async |text| {
+            fake.asked("ncores_running").await.answer(workers());
+            fake.asked("scatter").await.answer(crate::dask::wire::call::failed(text));
+        };
+        let moved = link.scatter("data-2", Serialized::bytes("value".into()));
+        refuse("KeyError('tcp://w:1')").await;
+        refuse("CommClosedError('in <TCP>: Stream is closed')").await;
         fake.asked("ncores_running").await.answer(workers());
         let asked = fake.asked("scatter").await;
-        asked.answer(crate::dask::wire::call::failed("no memory"));
-        let Err(Failure::Lost(why)) = soon(bad.ended()).await else { panic!() };
+        assert!(moved.outcome().is_none());
+        stream.in_memory("data-2").await;
+        asked.answer(data(&[]));
+        soon(moved.ended()).await.unwrap();
+
+        let bad = link.scatter("data-3", Serialized::bytes("value".into()));
+        let next = submit(&link, "f-4", &["data-3"]);
+        let refused = async {
+            loop {
+                refuse("no memory").await;
+            }
+        };
+        let Err(Failure::Lost(why)) = or(bad.ended(), refused).await else { panic!() };
         assert!(why.contains("no worker took it: the call failed on the other side: no memory"));
         assert!(matches!(soon(next.ended()).await, Err(Failure::Lost(_))));
         drop(first);
