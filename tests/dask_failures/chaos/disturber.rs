@@ -52,8 +52,10 @@ impl<'a> Disturber<'a> {
 
     /// Until it's told that all is over. Panics where a worker ends that has no reason to.
     pub(crate) fn run(&mut self, is_over: &AtomicBool) {
+        // Some are never left alone.
+        let longest = 1 << self.random.u32(4..10);
         while !is_over.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(self.random.u64(1..500)));
+            thread::sleep(Duration::from_millis(self.random.u64(1..longest)));
             self.disturb();
             self.replace_the_ended();
         }
@@ -119,7 +121,8 @@ impl<'a> Disturber<'a> {
                 thread::sleep(pause);
                 self.cluster.scheduler.signal("CONT");
             }
-            45..=54 => {
+            // One that hasn't joined may not hear it yet, and is just gone.
+            45..=54 if self.workers[at].process.log().contains("joined") => {
                 self.deed("terminate", &name);
                 self.start();
                 self.workers[at].process.signal("TERM");

@@ -188,7 +188,7 @@ impl Plan {
             is_retried: Vec::new(),
         };
         maker.submit(Node::Number(1));
-        for _ in 0..maker.random.usize(60..220) {
+        for _ in 0..maker.random.usize(60..300) {
             maker.step();
         }
         Self { nodes: maker.nodes, steps: maker.steps, open: maker.outcomes }

@@ -208,7 +208,10 @@ fn is_bad(record: &str) -> bool {
     let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
     // As when it reads what a client has sent before it went.
     let last = record.trim_end().lines().last().unwrap_or_default();
+    // As when a worker goes that was to take a value of a client, which then gives it to another.
+    let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://");
     record.contains("Traceback")
+        && !has_gone
         && !expected.iter().any(|text| record.contains(text))
         && !last.starts_with("distributed.comm.core.CommClosedError: ")
 }

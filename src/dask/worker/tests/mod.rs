@@ -456,6 +456,17 @@ fn a_worker_that_wants_to_leave_is_retired() {
     leave.join().unwrap().unwrap();
 }
 
+/// A heartbeat isn't on the stream, and may be answered before it's read that the worker is to leave.
+#[test]
+fn one_that_is_to_leave_may_be_forgotten_before_it_hears_it() {
+    let scheduler = Scheduler::start(Mood::Forgetful);
+    let (running, stream) = join(&scheduler, worker());
+    scheduler.called("heartbeat_worker");
+    std::thread::sleep(Duration::from_millis(100));
+    stream.order(&[("op", &"close"), ("reason", &"retired")]);
+    block_on(running.ended()).unwrap();
+}
+
 #[test]
 fn a_worker_of_which_a_part_breaks_ends_and_says_why() {
     /// It panics again when it's dropped.
