@@ -34,8 +34,12 @@ impl Core {
     async fn next_load(&self) -> Load {
         loop {
             let filled = self.filled.listen();
-            if let Some(load) = self.lock().outbox.take() {
-                return load;
+            {
+                let state = &mut *self.lock();
+                if let Some(load) = state.outbox.take() {
+                    load.graphs().iter().for_each(|graph| state.sent.remember(graph));
+                    return load;
+                }
             }
             filled.await;
         }

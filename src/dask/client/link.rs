@@ -19,6 +19,7 @@ use super::fetch::Fetches;
 use super::outbox::{Op, Outbox};
 use super::pins::Pins;
 use super::remote::{Failure, Remote};
+use super::sent::Sent;
 use super::spec::Spec;
 use super::wishes::Found;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
@@ -32,6 +33,8 @@ use crate::engine::lock::Lock;
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
+/// Why the scheduler doesn't take the tasks of a graph.
+const REFUSED: &str = "lost dependencies";
 /// How long leaving may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How soon a scheduler is missed.
@@ -96,6 +99,7 @@ pub(super) struct State {
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
     pub(super) outbox: Outbox,
+    pub(super) sent: Sent,
     pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
     pub(super) values: VecDeque<(Arc<str>, Serialized)>,
@@ -231,7 +235,7 @@ impl Core {
             match &held {
                 Some(remote) if !matches!(remote.outcome(), Some(Err(_))) => return remote.clone(),
                 // The one before has failed, or is being dropped, and will find that it's not the one any more.
-                _ => state.outbox.push(Op::Release(key.clone())),
+                _ => state.release(key),
             }
         }
         let remote = Arc::new(Remote::new(key.clone(), inner.clone(), None));
@@ -250,7 +254,7 @@ impl Core {
         if held.is_some_and(|held| std::ptr::eq(held.as_ptr(), remote)) {
             state.remotes.remove(remote.key());
             state.gone.remove(remote.key());
-            state.outbox.push(Op::Release(remote.key().clone()));
+            state.release(remote.key());
             drop(state);
             self.filled.notify(1);
         }
@@ -302,7 +306,12 @@ impl Core {
                 Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
                 Event::Cancelled { keys, reason } => {
                     let why = cancelled(&self.address, reason.as_deref());
-                    let keys = keys.iter().filter_map(|key| key.as_str().map(Arc::from)).collect();
+                    let keys = keys.iter().filter_map(|key| key.as_str().map(Arc::from));
+                    let mut keys = keys.collect();
+                    if reason.as_deref() == Some(REFUSED) {
+                        state.send_again(&mut keys);
+                        self.filled.notify(1);
+                    }
                     concerned.extend(state.forget(keys, &why));
                 }
                 Event::Restarted => {
@@ -352,6 +361,7 @@ impl Core {
         let remotes = std::mem::take(&mut state.remotes);
         let values = std::mem::take(&mut state.values);
         state.gone.clear();
+        state.sent.clear();
         drop(state);
         drop(values);
         for remote in remotes.values().filter_map(Weak::upgrade) {
@@ -376,8 +386,23 @@ impl State {
         }
     }
 
-    fn find(&self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
-        Some((self.remotes.get(key.as_str()?)?.upgrade()?, said))
+    fn release(&mut self, key: &Arc<str>) {
+        self.sent.forget(key);
+        self.outbox.push(Op::Release(key.clone()));
+    }
+
+    /// The scheduler says something of a task, so it has it.
+    fn find(&mut self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
+        let key = key.as_str()?;
+        self.sent.forget(key);
+        Some((self.remotes.get(key)?.upgrade()?, said))
+    }
+
+    /// The scheduler has refused these. Leaves those that take what's gone.
+    fn send_again(&mut self, keys: &mut HashSet<Arc<str>>) {
+        for spec in self.sent.refused(keys, &self.gone) {
+            self.outbox.push(Op::Submit(spec));
+        }
     }
 
     /// The scheduler doesn't know these, and they failed. So did what isn't sent yet and takes them.
@@ -397,9 +422,7 @@ impl State {
 /// Why the scheduler gave up a task.
 fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
     match reason {
-        Some("lost dependencies") => {
-            Failure::Lost("something that it, or a task submitted with it, takes is gone".into())
-        }
+        Some(REFUSED) => Failure::Lost("something that it takes is gone".into()),
         None | Some("already forgotten") => {
             Failure::Lost(format!("the scheduler at {scheduler} doesn't have it any more").into())
         }
