@@ -207,7 +207,8 @@ fn records(log: &str) -> impl Iterator<Item = &str> {
 fn is_bad(record: &str) -> bool {
     let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
     // As when it reads what a client has sent before it went.
-    let last = record.trim_end().lines().last().unwrap_or_default();
+    let error = record.trim_end().lines().take_while(|line| !line.contains(": RuntimeWarning: "));
+    let last = error.last().unwrap_or_default();
     // As when a worker goes that was to take a value of a client, which then gives it to another.
     let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://");
     record.contains("Traceback")
