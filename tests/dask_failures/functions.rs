@@ -1,5 +1,6 @@
 //! What the workers run.
 
+use std::io::Write;
 use std::time::Duration;
 
 use ensue::dask::Registry;
@@ -56,6 +57,73 @@ pub(crate) async fn read_file(path: String) -> Result<u64, String> {
     text.trim().parse().map_err(|_| format!("`{text}` isn't a number"))
 }
 
+/// A number that depends on both, and on their order.
+pub(crate) async fn mix(x: u64, y: u64) -> u64 {
+    (x ^ y.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+pub(crate) async fn mix_slowly(ms: u64, x: u64, y: u64) -> u64 {
+    ensue::sleep(Duration::from_millis(ms)).await;
+    mix(x, y).await
+}
+
+/// All of them, mixed one after the other.
+pub(crate) async fn fold(xs: Vec<u64>) -> u64 {
+    let mut folded = 0;
+    for x in xs {
+        folded = mix(folded, x).await;
+    }
+    folded
+}
+
+/// Gives `x` after a while, in which it keeps its thread.
+pub(crate) fn keep_busy(ms: u64, x: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(ms));
+    x
+}
+
+pub(crate) async fn odd(x: u64) -> Result<u64, String> {
+    if x % 2 == 1 { Ok(x) } else { Err(format!("{x} is even")) }
+}
+
+pub(crate) async fn odd_or_panic(x: u64) -> u64 {
+    assert!(x % 2 == 1, "{x} is even");
+    x
+}
+
+/// Fails so many times, which it counts in a file, and then gives `x`.
+pub(crate) async fn fail_at_first(path: String, times: u64, x: u64) -> Result<u64, String> {
+    let file = std::fs::File::options().append(true).create(true).open(path);
+    let mut file = file.map_err(|error| error.to_string())?;
+    file.write_all(b".").map_err(|error| error.to_string())?;
+    let attempts = file.metadata().map_err(|error| error.to_string())?.len();
+    if attempts > times { Ok(x) } else { Err(format!("attempt {attempts}")) }
+}
+
+/// Fails until there's such a file, and then gives `x`.
+pub(crate) async fn when_there_is(path: String, x: u64) -> Result<u64, String> {
+    if std::fs::exists(path).is_ok_and(|is| is) { Ok(x) } else { Err("not yet".to_owned()) }
+}
+
+/// So many bytes that `x` tells.
+pub(crate) async fn bytes_of(x: u64, length: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(x);
+    let mut bytes = vec![0; length as usize];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// A number that depends on all the bytes.
+pub(crate) async fn digest(bytes: Vec<u8>) -> u64 {
+    let numbers = bytes.chunks(8).map(|chunk| {
+        let mut number = [0; 8];
+        number[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(number)
+    });
+    let sum = numbers.fold(0u64, |sum, x| sum.rotate_left(5).wrapping_add(x));
+    mix(sum, bytes.len() as u64).await
+}
+
 /// Ends the worker that runs it.
 pub(crate) async fn die(_: u64) -> u64 {
     std::process::abort()
@@ -77,6 +145,16 @@ pub(crate) fn registry() -> Registry {
         .try_add(read_file)
         .add(blob)
         .add(length)
+        .add(mix)
+        .add(mix_slowly)
+        .add(fold)
+        .add_blocking(keep_busy)
+        .try_add(odd)
+        .add(odd_or_panic)
+        .try_add(fail_at_first)
+        .try_add(when_there_is)
+        .add(bytes_of)
+        .add(digest)
         .add(die)
         .add(worker_id)
         // What the program in the documentation calls them.

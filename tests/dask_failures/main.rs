@@ -15,6 +15,7 @@ mod harness;
 mod worker;
 
 mod batches;
+mod chaos;
 mod hosts;
 mod killed;
 mod local;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         python::TESTS,
         mixed::TESTS,
         local::TESTS,
+        chaos::TESTS,
     ]
     .concat();
     harness::run::run(&tests)

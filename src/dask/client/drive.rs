@@ -13,6 +13,7 @@ use super::link::{Core, FAREWELL};
 use super::outbox::{Load, Op, Outbox};
 use super::remote::Failure;
 use crate::dask::net::{Reader, Writer};
+use crate::dask::wire::call::CallError;
 use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
@@ -21,8 +22,8 @@ use crate::engine::lock::Lock;
 /// How long to gather what is submitted next, after something was sent.
 const GATHERING: Duration = Duration::from_millis(2);
 
-/// When to look again for a worker, where there's none.
-const WORKERS: Duration = Duration::from_millis(500);
+/// How often values are given again that couldn't be given.
+const ATTEMPTS: u32 = 4;
 /// How much is given to workers in one call, unless one value alone is more.
 const VALUES: (usize, u64) = (256, 8 << 20);
 
@@ -32,11 +33,12 @@ impl Core {
         loop {
             let filled = self.filled.listen();
             {
-                let outbox = &mut self.lock().outbox;
-                if outbox.has_values() {
+                let state = &mut *self.lock();
+                if state.outbox.has_values() {
                     self.values.notify(1);
                 }
-                if let Some(load) = outbox.take() {
+                if let Some(load) = state.outbox.take() {
+                    load.graphs().iter().for_each(|graph| state.sent.remember(graph));
                     return load;
                 }
             }
@@ -127,19 +129,26 @@ impl Core {
         let values: Vec<_> = values.collect();
         let ask = |question| async {
             let answer = self.pool.call(&self.address, question, self.pace.silence).await;
-            call::reply(answer.map_err(|error| error.to_string())?)
-                .map_err(|error| error.to_string())
+            Ok::<_, String>(call::reply(answer.map_err(|error| error.to_string())?))
         };
+        let mut attempts = 0;
         loop {
             // Without any, the scheduler would wait for one for two seconds, and then fail.
             let workers = ask(call::request("ncores_running", &[])).await?;
+            let workers = workers.map_err(|error| error.to_string())?;
             if workers.as_map().is_some_and(|workers| workers.0.is_empty()) {
-                Timer::after(WORKERS).await;
+                Timer::after(self.pace.again).await;
                 continue;
             }
-            match ask(call::scatter(&self.id, &values, None)).await {
-                Err(error) if error.contains("No valid workers") => {}
-                answer => return answer.map(drop),
+            match ask(call::scatter(&self.id, &values, None)).await? {
+                Err(CallError::Failed(text)) if text.contains("No valid workers") => {}
+                // Mostly a worker has gone that was to take some. The scheduler may believe that it has them, and
+                // would keep that for ever, if they weren't given to another.
+                Err(CallError::Failed(_)) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    Timer::after(self.pace.again).await;
+                }
+                answer => return answer.map(drop).map_err(|error| error.to_string()),
             }
         }
     }

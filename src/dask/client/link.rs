@@ -20,6 +20,7 @@ use super::outbox::{Op, Outbox};
 use super::pins::Pins;
 use super::record::Version;
 use super::remote::{Failure, Remote};
+use super::sent::Sent;
 use super::spec::Spec;
 use super::wishes::Found;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
@@ -33,8 +34,11 @@ use crate::engine::lock::Lock;
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);
+/// Why the scheduler doesn't take the tasks of a graph.
+const REFUSED: &str = "lost dependencies";
 /// How long leaving may take.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+
 /// How soon a scheduler is missed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -44,12 +48,15 @@ pub(super) struct Pace {
     pub(super) doubt: Duration,
     /// How long it may be silent where it owes an answer, or may take nothing.
     pub(super) silence: Duration,
+    /// When values are given again that couldn't be given.
+    pub(super) again: Duration,
 }
 
 const PACE: Pace = Pace {
     heartbeat: Duration::from_secs(5),
     doubt: Duration::from_secs(20),
     silence: Duration::from_secs(60),
+    again: Duration::from_millis(500),
 };
 
 /// A client of a scheduler. Clones are the same one, and when the last of them and the last task is dropped, the
@@ -97,6 +104,7 @@ pub(super) struct State {
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
     pub(super) outbox: Outbox,
+    pub(super) sent: Sent,
     pub(super) pins: Pins,
     pub(super) retries: Vec<Arc<str>>,
     ended: Option<Failure>,
@@ -232,7 +240,7 @@ impl Core {
         let remote = Arc::new(Remote::new(key.clone(), inner.clone(), None));
         if state.remotes.insert(key.clone(), Arc::downgrade(&remote)).is_some() {
             // It has failed or is given up, and will find that it's not the one any more.
-            state.outbox.push(Op::Release(key.clone()));
+            state.release(key);
         }
         state.gone.remove(key);
         begin(&mut state, &remote);
@@ -248,7 +256,7 @@ impl Core {
         if held.is_some_and(|held| std::ptr::eq(held.as_ptr(), remote)) {
             state.remotes.remove(remote.key());
             state.gone.remove(remote.key());
-            state.outbox.push(Op::Release(remote.key().clone()));
+            state.release(remote.key());
             drop(state);
             self.filled.notify(1);
         }
@@ -302,7 +310,11 @@ impl Core {
                     let why = cancelled(&self.address, reason.as_deref());
                     let keys = keys.iter().filter_map(WireKey::as_str);
                     let keys = keys.filter(|key| !state.outbox.hear_unknown(key));
-                    let keys = keys.map(Arc::from).collect();
+                    let mut keys = keys.map(Arc::from).collect();
+                    if reason.as_deref() == Some(REFUSED) {
+                        state.send_again(&mut keys);
+                        self.filled.notify(1);
+                    }
                     concerned.extend(state.forget(keys, &why));
                 }
                 Event::Restarted => {
@@ -354,6 +366,7 @@ impl Core {
         }
         let remotes = std::mem::take(&mut state.remotes);
         state.gone.clear();
+        state.sent.clear();
         drop(state);
         for remote in remotes.values().filter_map(Weak::upgrade) {
             remote.record().fail(why);
@@ -377,10 +390,24 @@ impl State {
         }
     }
 
-    fn find(&self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
-        let key = key.as_str()?;
-        let remote = self.remotes.get(key).filter(|_| !self.outbox.is_leaving(key))?;
-        Some((remote.upgrade()?, said))
+    fn release(&mut self, key: &Arc<str>) {
+        self.sent.forget(key);
+        self.outbox.push(Op::Release(key.clone()));
+    }
+
+    /// The scheduler says something of a task, so it has it.
+    fn find(&mut self, key: &WireKey, said: Said) -> Option<(Arc<Remote>, Said)> {
+        let key = key.as_str().filter(|key| !self.outbox.is_leaving(key))?;
+        self.sent.forget(key);
+        Some((self.remotes.get(key)?.upgrade()?, said))
+    }
+
+    /// The scheduler has refused these. Leaves those that take what's gone.
+    fn send_again(&mut self, keys: &mut HashSet<Arc<str>>) {
+        keys.retain(|key| !self.outbox.is_leaving(key));
+        for spec in self.sent.refused(keys, &self.gone) {
+            self.outbox.push(Op::Submit(spec));
+        }
     }
 
     /// The scheduler doesn't know these, and they failed. So did what isn't sent yet and takes them.
@@ -401,9 +428,7 @@ impl State {
 /// Why the scheduler gave up a task.
 fn cancelled(scheduler: &str, reason: Option<&str>) -> Failure {
     match reason {
-        Some("lost dependencies") => {
-            Failure::Lost("something that it, or a task submitted with it, takes is gone".into())
-        }
+        Some(REFUSED) => Failure::Lost("something that it takes is gone".into()),
         None | Some("already forgotten") => {
             Failure::Lost(format!("the scheduler at {scheduler} doesn't have it any more").into())
         }

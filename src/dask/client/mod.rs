@@ -16,6 +16,7 @@ mod pins;
 mod python;
 mod record;
 mod remote;
+mod sent;
 mod spec;
 #[cfg(test)]
 mod tests;

@@ -335,6 +335,11 @@ impl Load {
         }
     }
 
+    /// The tasks in it, by graph.
+    pub(super) fn graphs(&self) -> &[Vec<Spec>] {
+        &self.graphs
+    }
+
     /// As many tasks as go in one message: more wait, probably.
     pub(super) fn is_full(&self) -> bool {
         self.tasks == TASKS || self.bytes > BYTES / 2

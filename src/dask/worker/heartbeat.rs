@@ -12,6 +12,8 @@ use crate::dask::wire::worker::register::{Beat, Metrics, heartbeat};
 
 /// How long the scheduler may take for an answer; it may be busy with a large graph.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take until it's heard on the stream why the scheduler doesn't know the worker any more.
+const WORD: Duration = Duration::from_secs(1);
 /// Without any answer for so long it's taken for dead, as it does with workers.
 const DEAF: Duration = Duration::from_secs(300);
 
@@ -79,6 +81,8 @@ pub(super) async fn beat(core: Arc<Core>, interval: f64) {
                 core.hear(begin, interval);
             }
             Ok(Beat::Unknown) => {
+                // One that was told to leave may not have read it yet.
+                Timer::after(WORD).await;
                 // One that is being retired is forgotten as soon as its results are elsewhere.
                 let is_leaving = core.lock().state.status() == "closing_gracefully";
                 return core.finish(if is_leaving { Ok(()) } else { Err(core.forgotten()) });

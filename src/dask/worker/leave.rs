@@ -9,11 +9,14 @@ use futures_lite::future::or;
 
 use super::core::Core;
 use super::error::WorkerError;
-use crate::dask::wire::call;
+use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::worker::report;
 
 /// How long it may take altogether.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the scheduler is asked where it fails, and how soon again.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long the scheduler has to say that we may go, after all has been moved.
 const WORD: Duration = Duration::from_secs(2);
 /// How long the last words may take.
@@ -27,17 +30,28 @@ pub(super) async fn leave(
 ) -> Result<(), WorkerError> {
     let me = &core.me;
     let retire = async {
-        let message = call::retire_workers(&[&me.address]);
-        let answer = core.pool.call(&me.scheduler, message, PATIENCE).await;
-        let answer = answer.map_err(|error| error.to_string());
-        match answer.and_then(|answer| call::map_reply(answer).map_err(|error| error.to_string())) {
-            Ok(retired) if retired.0.is_empty() => {
-                log::warn!("{}: no other worker could take all results", me.address);
-            }
-            Ok(_) => {
-                Timer::after(WORD).await;
-            }
-            Err(error) => log::warn!("{}: leaving without retiring: {error}", me.address),
+        for attempt in 1.. {
+            let message = call::retire_workers(&[&me.address]);
+            let answer = core.pool.call(&me.scheduler, message, PATIENCE).await;
+            let error = match answer.map(call::map_reply) {
+                Ok(Ok(retired)) if retired.0.is_empty() => {
+                    log::warn!("{}: no other worker could take all results", me.address);
+                    break;
+                }
+                Ok(Ok(_)) => {
+                    Timer::after(WORD).await;
+                    break;
+                }
+                // As where another worker goes in this moment, which was to take some.
+                Ok(Err(CallError::Failed(_))) if attempt < ATTEMPTS => {
+                    Timer::after(PAUSE).await;
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            log::warn!("{}: leaving without retiring: {error}", me.address);
+            break;
         }
         None
     };

@@ -143,11 +143,18 @@ impl Cluster {
 
     /// The names of the workers that the scheduler knows.
     pub(crate) fn workers(&self) -> Vec<String> {
+        self.worker_addresses().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same, with the addresses.
+    pub(crate) fn worker_addresses(&self) -> Vec<(String, String)> {
         let mut comm = Comm::connect(&self.address);
         let identity = call::map_reply(comm.call(call::identity())).expect("an answer");
         let workers = identity.get("workers").and_then(Value::as_map).expect("workers");
-        let names = workers.named().filter_map(|(_, worker)| worker.as_map()?.text("id"));
-        names.map(str::to_owned).collect()
+        let of = |(address, worker): (&str, &Value)| {
+            Some((worker.as_map()?.text("id")?.to_owned(), address.to_owned()))
+        };
+        workers.named().filter_map(of).collect()
     }
 
     #[track_caller]
@@ -200,8 +207,12 @@ fn records(log: &str) -> impl Iterator<Item = &str> {
 fn is_bad(record: &str) -> bool {
     let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
     // As when it reads what a client has sent before it went.
-    let last = record.trim_end().lines().last().unwrap_or_default();
+    let error = record.trim_end().lines().take_while(|line| !line.contains(": RuntimeWarning: "));
+    let last = error.last().unwrap_or_default();
+    // As when a worker goes that was to take a value of a client, which then gives it to another.
+    let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://");
     record.contains("Traceback")
+        && !has_gone
         && !expected.iter().any(|text| record.contains(text))
         && !last.starts_with("distributed.comm.core.CommClosedError: ")
 }

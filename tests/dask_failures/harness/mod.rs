@@ -13,7 +13,7 @@ pub(crate) mod run;
 
 pub(crate) use cluster::{Cluster, Options, free_port};
 pub(crate) use process::Process;
-pub(crate) use run::{Outcome, Setting, Skipped, Test};
+pub(crate) use run::{Outcome, Setting, Skipped, Test, stress};
 
 use std::fmt::Display;
 use std::pin::pin;

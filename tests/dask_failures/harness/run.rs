@@ -14,6 +14,11 @@ use super::process::kill_all;
 /// More than any test needs on a busy machine. What hangs is killed then, and the run ends.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// How many times as long random tests go on.
+pub(crate) fn stress() -> u32 {
+    std::env::var("ENSUE_STRESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
 /// What a test is given.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -97,6 +102,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
 
 fn work(queue: &Mutex<VecDeque<(Test, Setting)>>, counts: &[AtomicUsize; 3]) {
     let next = || queue.lock().unwrap().pop_front();
+    let limit = LIMIT * stress();
     while let Some(((name, test), setting)) = next() {
         let release = release(&setting.environment);
         let start = Instant::now();
@@ -106,7 +112,7 @@ fn work(queue: &Mutex<VecDeque<(Test, Setting)>>, counts: &[AtomicUsize; 3]) {
             let outcome = test(&setting);
             let _ = send.send(outcome);
         });
-        let received = outcome.recv_timeout(LIMIT);
+        let received = outcome.recv_timeout(limit);
         if !matches!(received, Err(RecvTimeoutError::Timeout)) {
             let _ = runner.expect("a thread").join();
         }
@@ -125,7 +131,7 @@ fn work(queue: &Mutex<VecDeque<(Test, Setting)>>, counts: &[AtomicUsize; 3]) {
                 1
             }
             Err(RecvTimeoutError::Timeout) => {
-                println!("{release} {name} ... FAILED: not done within {LIMIT:?}");
+                println!("{release} {name} ... FAILED: not done within {limit:?}");
                 kill_all();
                 process::exit(1);
             }

@@ -87,6 +87,13 @@ pub(super) struct Fake {
     pub(super) _io: Io,
 }
 
+const IMPATIENT: Pace = Pace {
+    heartbeat: Duration::from_millis(20),
+    doubt: SOON,
+    silence: SOON.saturating_mul(3),
+    again: Duration::from_millis(5),
+};
+
 impl Fake {
     pub(super) async fn start() -> Self {
         let io = Io::start("fake").unwrap();
@@ -135,11 +142,11 @@ impl Fake {
 
     /// Takes a client, of which it wants nothing unusual.
     pub(super) async fn take(&self) -> (Link, Stream) {
-        self.take_at(Pace { heartbeat: SOON / 5, doubt: PATIENCE, silence: PATIENCE }).await
+        self.take_at(Pace { doubt: PATIENCE, silence: PATIENCE, ..IMPATIENT }).await
     }
 
     pub(super) async fn take_impatient(&self) -> (Link, Stream) {
-        self.take_at(Pace { heartbeat: SOON / 5, doubt: SOON, silence: 3 * SOON }).await
+        self.take_at(IMPATIENT).await
     }
 
     /// Takes a client with all its verbs, and tells it of one worker with one thread.

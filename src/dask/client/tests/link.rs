@@ -346,6 +346,48 @@ fn a_result_is_looked_for_until_it_is_found() {
     });
 }
 
+/// Dask refuses a graph as a whole where one of its tasks takes what is gone.
+#[test]
+fn what_takes_nothing_that_is_gone_is_sent_again() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let data = submit(&link, "data", &[]);
+        stream.expect_keys("update-graph", &["data"]).await;
+        stream.in_memory("data").await;
+        soon(data.ended()).await.unwrap();
+        let bad = submit(&link, "bad", &["data"]);
+        let worse = submit(&link, "worse", &["bad"]);
+        let good = submit(&link, "good", &[]);
+        let better = submit(&link, "better", &["good"]);
+        stream.expect_keys("update-graph", &["bad", "worse", "good", "better"]).await;
+        // It takes what is about to be refused, and is dropped in the meantime, or isn't.
+        let dropped = submit(&link, "dropped", &["good"]);
+        let best = submit(&link, "best", &["good", "better"]);
+        stream.expect_keys("update-graph", &["dropped", "best"]).await;
+        drop(dropped);
+        stream.expect_keys("client-releases-keys", &["dropped"]).await;
+
+        let refused = async |stream: &mut Stream, keys: &[&str]| {
+            let reason = "lost dependencies";
+            stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
+        };
+        stream.say(&[("op", &"cancelled-keys"), ("keys", &["data"])]).await;
+        refused(&mut stream, &["better", "worse", "good", "bad"]).await;
+        stream.expect_keys("update-graph", &["good", "better"]).await;
+        refused(&mut stream, &["best", "dropped"]).await;
+        stream.expect_keys("update-graph", &["best"]).await;
+        for lost in [data, bad, worse] {
+            assert!(matches!(soon(lost.ended()).await, Err(Failure::Lost(_))));
+        }
+        for (remote, key) in [(good, "good"), (better, "better"), (best, "best")] {
+            assert!(remote.outcome().is_none());
+            stream.in_memory(key).await;
+            soon(remote.ended()).await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn nothing_is_registered_where_it_would_not_work() {
     run(async {

@@ -491,6 +491,31 @@ fn a_worker_that_wants_to_leave_is_retired() {
     leave.join().unwrap().unwrap();
 }
 
+/// As when another worker goes in this moment, which was to take results. They're still to be moved.
+#[test]
+fn a_worker_that_was_not_retired_at_once_asks_again() {
+    let scheduler = Scheduler::start(Mood::Stumbling);
+    let (running, stream) = join(&scheduler, worker());
+    let leave = thread::spawn(move || block_on(running.leave()));
+    for _ in 0..2 {
+        let call = scheduler.called("retire_workers");
+        assert_eq!(call.get("workers").unwrap().texts(), [stream.address()]);
+    }
+    stream.order(&[("op", &"close"), ("reason", &"retired")]);
+    leave.join().unwrap().unwrap();
+}
+
+/// A heartbeat isn't on the stream, and may be answered before it's read that the worker is to leave.
+#[test]
+fn one_that_is_to_leave_may_be_forgotten_before_it_hears_it() {
+    let scheduler = Scheduler::start(Mood::Forgetful);
+    let (running, stream) = join(&scheduler, worker());
+    scheduler.called("heartbeat_worker");
+    std::thread::sleep(Duration::from_millis(100));
+    stream.order(&[("op", &"close"), ("reason", &"retired")]);
+    block_on(running.ended()).unwrap();
+}
+
 #[test]
 fn a_worker_of_which_a_part_breaks_ends_and_says_why() {
     /// It panics again when it's dropped.

@@ -30,6 +30,8 @@ pub(super) enum Mood {
     Forgetful,
     /// It never lets go those who want to leave.
     Clinging,
+    /// It fails when it's asked to let one go.
+    Stumbling,
 }
 
 pub(super) struct Scheduler {
@@ -132,6 +134,9 @@ async fn answer(
             "retire_workers" if mood == Mood::Clinging => {
                 note(&calls, call);
                 return std::future::pending().await;
+            }
+            "retire_workers" if mood == Mood::Stumbling => {
+                call::failed("CommClosedError: another worker has gone")
             }
             "retire_workers" => call::answer(&[("nobody", &1u64)]),
             "register-worker" => match mood {
