@@ -125,14 +125,25 @@ impl Client {
     ///
     /// The threads are those of the crate `blocking`, up to 500 (or `BLOCKING_MAX_THREADS`, from the environment) for
     /// the whole process; one ends when it has had nothing to do for half a second. A closure for which there is none
-    /// waits, and counts as running. Where closures that wait for the [results](crate::Handle::result) of others take
-    /// all of these threads, they wait for ever: do the waiting in async tasks, or give them a
-    /// [limit](crate::Builder::limit).
+    /// waits, and counts as running; [`explain`](Client::explain) tells them apart. Where closures that wait for the
+    /// [results](crate::Handle::result) of others take all of these threads, they wait for ever: do the waiting in
+    /// async tasks, or give them a [limit](crate::Builder::limit).
     ///
     /// ```
     /// let client = ensue::Client::new();
     /// let text = client.submit_blocking(|| std::fs::read_to_string("Cargo.toml").is_ok(), ());
     /// assert!(text.result().unwrap());
+    /// ```
+    ///
+    /// How many wait for a thread at the moment:
+    ///
+    /// ```
+    /// use ensue::{Client, Handle, Reason};
+    ///
+    /// let client = Client::new();
+    /// let all: Vec<_> = (0..100).map(|n| client.submit_blocking(move || n, ())).collect();
+    /// let waits = |x: &&Handle<_>| client.explain(x).reasons.contains(&Reason::WaitsForThread);
+    /// println!("{} have no thread yet", all.iter().filter(waits).count());
     /// ```
     pub fn submit_blocking<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
