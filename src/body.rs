@@ -58,6 +58,22 @@ where
     })
 }
 
+pub(crate) fn spawned_fallible<Fut, T, E, M>(
+    planned: Planned<Spawned<Fut>>,
+    (): (),
+) -> impl Future<Output = Outcome<T, Planned<Spawned<Fut>>, ()>> + Send
+where
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: IntoFailure<M>,
+    M: 'static,
+{
+    attempt::run::<attempt::Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+        let _permit = permit;
+        function.0.await.map_err(problem)
+    })
+}
+
 pub(crate) fn planned<R, F, A>(
     planned: Planned<F>,
     args: A,

@@ -53,7 +53,14 @@ impl Builder {
         self
     }
 
-    /// A name, for the threads and for whoever looks; `ensue` if this isn't said.
+    /// A name, for the threads and for whoever looks; `ensue` if this isn't said. Any text will do; the names of
+    /// the threads leave out NULs.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(1).name("re\0ports").build();
+    /// let thread = client.submit(async || std::thread::current().name().map(str::to_owned), ());
+    /// assert_eq!(thread.result().unwrap().as_deref(), Some("reports-0"));
+    /// ```
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();
         self

@@ -16,7 +16,7 @@ use crate::engine::threads::Threads;
 use crate::engine::typed::Typed;
 use crate::engine::worker::WorkerFuture;
 use crate::error::IntoFailure;
-use crate::function::{BlockingFn, TaskFn};
+use crate::function::{BlockingFn, Repeatable, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::options::Options;
@@ -97,7 +97,8 @@ impl Client {
     /// [`Failed`](crate::ErrorKind::Failed), and its dependents fail with it without running.
     ///
     /// The function and its arguments are `Clone`, so that the task can be
-    /// [retried](crate::Handle::retry).
+    /// [retried](crate::Handle::retry). Work that owns what isn't, such as a connection, is for
+    /// [`try_spawn`](Client::try_spawn).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -107,7 +108,7 @@ impl Client {
     /// ```
     pub fn try_submit<F, I, A, T, E, M>(&self, function: F, inputs: I) -> Handle<T>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TaskFn<A, Output = Result<T, E>> + Repeatable,
         I: Inputs<A>,
         A: Clone + Send + 'static,
         T: Send + 'static,
@@ -125,14 +126,25 @@ impl Client {
     ///
     /// The threads are those of the crate `blocking`, up to 500 (or `BLOCKING_MAX_THREADS`, from the environment) for
     /// the whole process; one ends when it has had nothing to do for half a second. A closure for which there is none
-    /// waits, and counts as running. Where closures that wait for the [results](crate::Handle::result) of others take
-    /// all of these threads, they wait for ever: do the waiting in async tasks, or give them a
-    /// [limit](crate::Builder::limit).
+    /// waits, and counts as running; [`explain`](Client::explain) tells them apart. Where closures that wait for the
+    /// [results](crate::Handle::result) of others take all of these threads, they wait for ever: do the waiting in
+    /// async tasks, or give them a [limit](crate::Builder::limit).
     ///
     /// ```
     /// let client = ensue::Client::new();
     /// let text = client.submit_blocking(|| std::fs::read_to_string("Cargo.toml").is_ok(), ());
     /// assert!(text.result().unwrap());
+    /// ```
+    ///
+    /// How many wait for a thread at the moment:
+    ///
+    /// ```
+    /// use ensue::{Client, Handle, Reason};
+    ///
+    /// let client = Client::new();
+    /// let all: Vec<_> = (0..100).map(|n| client.submit_blocking(move || n, ())).collect();
+    /// let waits = |x: &&Handle<_>| client.explain(x).reasons.contains(&Reason::WaitsForThread);
+    /// println!("{} have no thread yet", all.iter().filter(waits).count());
     /// ```
     pub fn submit_blocking<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
@@ -269,7 +281,7 @@ impl Client {
         self.task().map_stream(inputs, limit, function)
     }
 
-    /// Runs a future as a task.
+    /// Runs a future as a task. One that may fail is for [`try_spawn`](Client::try_spawn).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -283,6 +295,40 @@ impl Client {
         Fut::Output: Send + 'static,
     {
         submit::plain(&self.core, body::spawned, Spawned(future), ())
+    }
+
+    /// Runs a future that returns a `Result` as a task: an `Err` is the task's error, as in
+    /// [`try_submit`](Client::try_submit).
+    ///
+    /// Nothing has to be `Clone`, neither what the future owns nor its error. So it can't be run again:
+    /// [`retry`](Handle::retry) says false.
+    ///
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    ///
+    /// struct Connection; // it can't be cloned
+    ///
+    /// impl Connection {
+    ///     async fn ask(&mut self) -> Result<u64, Error> {
+    ///         Err(ErrorKind::ConnectionReset.into())
+    ///     }
+    /// }
+    ///
+    /// let client = ensue::Client::new();
+    /// let mut connection = Connection;
+    /// let answer = client.try_spawn(async move { connection.ask().await });
+    /// let error = answer.result().unwrap_err();
+    /// assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::ConnectionReset);
+    /// assert!(!answer.retry());
+    /// ```
+    pub fn try_spawn<Fut, T, E, M>(&self, future: Fut) -> Handle<T>
+    where
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.task().try_spawn(future)
     }
 
     /// A handle of a value that is there already.

@@ -43,6 +43,21 @@ pub trait BlockingFn<A>: Send + 'static {
     fn call(self, args: A) -> Self::Output;
 }
 
+/// A function that can be called again: one that is `Clone`.
+///
+/// You never implement it yourself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be called again, since it's not `Clone`",
+    label = "this captures something that is not `Clone`",
+    note = "a fallible task can be retried, so its function and arguments are cloned",
+    note = "a future is run once and may own what is not `Clone`: `client.try_spawn(async move {{ ... }})`"
+)]
+pub trait Repeatable: Clone {}
+
+// Without this the compiler asks for `Clone` of what is captured, and doesn't say what else could be done.
+#[diagnostic::do_not_recommend]
+impl<F: Clone> Repeatable for F {}
+
 macro_rules! functions {
     ($($A:ident $a:ident),*) => {
         impl<Fun, Fut, $($A),*> TaskFn<($($A,)*)> for Fun

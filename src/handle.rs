@@ -95,8 +95,8 @@ impl<T> Handle<T> {
     ///
     /// It can where the task never started, because an input failed, and where it was submitted with a
     /// fallible verb such as [`try_submit`](crate::Client::try_submit) or with
-    /// [`retries`](crate::Options::retries). A cancelled task can't run again. Dependents that have failed
-    /// already stay failed until they're retried themselves.
+    /// [`retries`](crate::Options::retries). A cancelled task can't run again, nor can a future. Dependents
+    /// that have failed already stay failed until they're retried themselves.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
     }

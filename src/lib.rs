@@ -128,7 +128,7 @@ pub use client::{Client, Worker};
 pub use engine::timer::{Sleep, sleep};
 pub use engine::typed::Ref;
 pub use error::{Error, ErrorKind, IntoFailure};
-pub use function::{BlockingFn, TaskFn};
+pub use function::{BlockingFn, Repeatable, TaskFn};
 pub use gather::{Gather, GatherSettled, gather, gather_settled};
 pub use handle::{AsHandle, GetRef, Handle};
 pub use input::{Input, Inputs};

@@ -13,7 +13,7 @@ use crate::body::{self, Spawned};
 use crate::engine::cell::{self, Setup};
 use crate::engine::header::Task;
 use crate::error::IntoFailure;
-use crate::function::{BlockingFn, TaskFn};
+use crate::function::{BlockingFn, Repeatable, TaskFn};
 use crate::input::Inputs;
 use crate::map_stream::MapStream;
 use crate::submit::{self, Submission};
@@ -158,6 +158,18 @@ impl<'c> Options<'c> {
     {
         self.into_submission().one(body::spawned, body::spawned_planned, Spawned(future), ())
     }
+
+    /// As [`Client::try_spawn`], with these options; a future can't be run again, so without retries.
+    pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
+    where
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        let start = body::spawned_fallible::<Fut, T, E, M>;
+        self.into_submission().one_planned(start, Spawned(future), ())
+    }
 }
 
 impl<'c, R> Options<'c, R> {
@@ -184,7 +196,7 @@ impl<'c, R> Options<'c, R> {
     /// As [`Client::try_submit`], with these options.
     pub fn try_submit<F, I, A, T, E, M>(self, function: F, inputs: I) -> Handle<T>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TaskFn<A, Output = Result<T, E>> + Repeatable,
         I: Inputs<A>,
         A: Clone + Send + 'static,
         T: Send + 'static,

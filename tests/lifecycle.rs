@@ -859,6 +859,21 @@ fn current_is_a_client_of_its_own() {
     });
 }
 
+/// The name of a thread can't have a NUL in it.
+#[test]
+fn a_name_with_a_nul_is_fine() {
+    bounded(|| {
+        let client = Client::builder().workers(2).name("a\0b\0").limit("c\0d", 1).build();
+        assert_eq!(client.to_string(), "client `a\0b\0`: 2 workers, limits: c\0d 1");
+        let thread = client.submit(async || thread::current().name().map(str::to_owned), ());
+        assert!(thread.result().unwrap().unwrap().starts_with("ab-"));
+        let x = client.task().name("e\0f").key("g\0h").limit("c\0d", 1).submit(inc, 1);
+        assert_eq!(x.result().unwrap(), 2);
+        client.scale(3);
+        assert_eq!(client.workers(), 3);
+    });
+}
+
 // Nothing is left.
 
 #[cfg(target_os = "linux")]

@@ -2,15 +2,17 @@
 
 mod support;
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use ensue::{Client, Error, ErrorKind, Handle, Retry, Status};
+use ensue::{Client, Error, ErrorKind, Handle, Key, Ref, Retry, Status};
 use futures::executor::block_on;
 use futures::task::{LocalFutureObj, Spawn, SpawnExt};
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, Log};
+use support::observe::{Count, Counts, Log, OnDrop};
 use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
@@ -33,6 +35,105 @@ fn a_future_is_a_task_like_others() {
         let panics = client.spawn(async { panic!("oh") });
         let panics: Handle<()> = panics;
         assert!(panics.result().unwrap_err().is_panic());
+    });
+}
+
+/// As connections are: neither it nor what it fails with can be cloned.
+struct Connection {
+    _open: OnDrop,
+}
+
+impl Connection {
+    async fn ask(&mut self, code: Option<u8>) -> Result<Answer, Refused> {
+        yield_now().await;
+        code.map_or(Ok(Answer(7)), |code| Err(Refused(code)))
+    }
+}
+
+#[derive(Debug)]
+struct Answer(u64);
+
+#[derive(Debug, PartialEq)]
+struct Refused(u8);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused with {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+#[test]
+fn a_future_that_owns_what_is_not_clone_can_fail() {
+    bounded(|| {
+        let client = client_of(1);
+        let closed = Count::new();
+        let ask = |code| {
+            let mut connection = Connection { _open: closed.on_drop() };
+            async move { connection.ask(code).await }
+        };
+        let good = client.try_spawn(ask(None));
+        assert_eq!(block_on(good.get_ref()).unwrap().0, 7);
+        let doubled = client.submit(async |answer: Ref<Answer>| 2 * answer.0, &good);
+        assert_eq!(doubled.result().unwrap(), 14);
+        assert_eq!(closed.get(), 1);
+
+        let bad = client.try_spawn(ask(Some(3)));
+        let dependent = client.submit(async |answer: Ref<Answer>| answer.0, &bad);
+        let error = dependent.result().unwrap_err();
+        assert_eq!(bad.status(), Status::Failed);
+        assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &bad.key()));
+        assert_eq!(error.downcast_ref(), Some(&Refused(3)));
+        assert_eq!(error.to_string(), format!("task `{}` failed: refused with 3", bad.key()));
+        assert_eq!(closed.get(), 2);
+
+        // It has run once, and that was it.
+        assert!(!bad.retry() && !dependent.retry());
+        assert_eq!(bad.status(), Status::Failed);
+        assert_eq!(bad.error().unwrap().downcast_ref(), Some(&Refused(3)));
+    });
+}
+
+#[test]
+fn a_future_that_can_fail_is_a_task_like_others() {
+    bounded(|| {
+        let client = Client::builder().workers(1).limit("one", 1).build();
+        let task = || client.task().key("k").name("n").limit("one", 1).priority(3);
+        // Of an error, a text, and what dereferences to one.
+        let bad = task().try_spawn(async { Err::<u64, _>("text") });
+        let error = bad.result().unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&"text"));
+        assert_eq!(error.origin(), "k");
+        let boxed =
+            client.try_spawn(async { Ok::<u64, Box<dyn StdError + Send + Sync>>("7".parse()?) });
+        assert_eq!(boxed.result().unwrap(), 7);
+        // One that failed is replaced, and one that is there is joined.
+        let good = task().try_spawn(async { Ok::<_, Refused>(1u64) });
+        assert_eq!(good.result().unwrap(), 1);
+        assert_eq!(task().try_spawn(async { Err::<u64, _>(Refused(1)) }).result().unwrap(), 1);
+
+        let (plain, fallible) =
+            (client.spawn(async { 1 }), client.try_spawn(async { Ok::<_, Refused>(1) }));
+        let name = |key: Key| key.rsplit_once('-').unwrap().0.to_owned();
+        assert_eq!(name(fallible.key()), name(plain.key()));
+        let named = client.task().name("load").try_spawn(async { Ok::<_, Refused>(1) });
+        assert_eq!(name(named.key()), "load");
+
+        let panics = client.try_spawn(async { panic!("oh") as Result<(), Refused> });
+        assert!(panics.result().unwrap_err().is_panic());
+        let forever = || std::future::pending::<Result<(), Refused>>();
+        let late = client.task().timeout(Duration::from_millis(1)).try_spawn(forever());
+        assert!(late.result().unwrap_err().is_timeout());
+        let cancelled = client.try_spawn(forever());
+        assert!(cancelled.cancel());
+        assert_eq!(cancelled.status(), Status::Cancelled);
+        for task in [&panics, &late, &cancelled] {
+            assert!(!task.retry());
+        }
+        block_on(client.close());
+        let refused = client.try_spawn(async { Ok::<_, Refused>(1) });
+        assert_eq!(refused.result().unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 

@@ -108,6 +108,9 @@ pub(crate) struct Extras {
     pub(crate) due: AtomicU64,
     /// How many waits for its client to be idle or closed it has under way.
     pub(crate) exempt: AtomicU32,
+    /// The blocking work that it has waited for last: an even number until that has a thread, the next one from
+    /// then on.
+    pub(crate) blocking: AtomicU32,
     /// Of a task that is run somewhere else.
     #[cfg(feature = "dask")]
     pub(crate) ties: Option<Box<super::elsewhere::Ties>>,

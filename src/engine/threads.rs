@@ -45,7 +45,8 @@ impl Threads {
         spawned.handles.retain(|handle| !handle.is_finished());
         while threads.alive() < wanted {
             let worker = WorkerFuture::new(core.clone(), true);
-            let name = format!("{}-{}", core.name, spawned.count);
+            // The system can't take a name with a NUL in it.
+            let name = format!("{}-{}", core.name, spawned.count).replace('\0', "");
             // Before the worker is there to ask whether it may leave.
             threads.alive.fetch_add(1, Ordering::SeqCst);
             match thread::Builder::new().name(name).spawn(move || block_on(worker)) {

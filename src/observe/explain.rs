@@ -7,6 +7,7 @@ use super::reason::Reason;
 use super::record::Record;
 use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
+use crate::blocking;
 use crate::engine::core::Core;
 use crate::engine::header::{Task, TaskRef};
 use crate::engine::look;
@@ -200,7 +201,10 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     }
     awaited.retain(|task| !task.waiters.is_closed());
     if task.core().started.is_blocking(task) {
-        reasons.push(Reason::Blocking);
+        reasons.push(match blocking::waits_for_thread(task) {
+            true => Reason::WaitsForThread,
+            false => Reason::Blocking,
+        });
     } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }

@@ -80,7 +80,10 @@ pub enum Reason {
         /// For how long, in this poll.
         lasted: Option<Duration>,
     },
-    /// Its blocking work is under way, on a thread outside the workers, or waits for one.
+    /// Its blocking work has not begun: no thread is free for it in the pool; see
+    /// [`submit_blocking`](crate::Client::submit_blocking).
+    WaitsForThread,
+    /// Its blocking work is under way, on a thread outside the workers.
     Blocking,
     /// It has started and awaits something that isn't a task: a timer, a socket, a channel.
     Suspended,
@@ -155,7 +158,8 @@ impl fmt::Display for Reason {
                 }
                 lasted.map_or(Ok(()), |lasted| write!(f, " for {lasted:.1?}"))
             }
-            Self::Blocking => f.write_str("its blocking work is not done"),
+            Self::WaitsForThread => f.write_str("its blocking work waits for a thread of the pool"),
+            Self::Blocking => f.write_str("its blocking work runs on a thread"),
             Self::Suspended => f.write_str("it awaits something that is not a task"),
             Self::Ending { error } => write!(f, "it ends at its next await: {error}"),
             Self::Closed => f.write_str("the client is closed"),
@@ -228,7 +232,12 @@ impl Serialize for Reason {
                 map.serialize_entry("origin", origin)?;
             }
             Self::Cancelled { origin } => map.serialize_entry("origin", origin)?,
-            Self::NoWorker | Self::NotDriven | Self::Blocking | Self::Suspended | Self::Closed => {}
+            Self::NoWorker
+            | Self::NotDriven
+            | Self::WaitsForThread
+            | Self::Blocking
+            | Self::Suspended
+            | Self::Closed => {}
         }
         map.end()
     }
@@ -247,6 +256,7 @@ impl Reason {
             Self::LimitFull { .. } => "limit_full",
             Self::RetryIn { .. } => "retry_in",
             Self::Running { .. } => "running",
+            Self::WaitsForThread => "waits_for_thread",
             Self::Blocking => "blocking",
             Self::Suspended => "suspended",
             Self::Ending { .. } => "ending",
