@@ -1,0 +1,123 @@
+//! Results in files, and what is dropped.
+
+use super::*;
+
+#[test]
+fn results_go_to_files_and_come_back() {
+    let scheduler = Scheduler::start(Mood::Kind);
+    let folder = tempfile::tempdir().unwrap();
+    let limited = worker().memory_limit(10_000_000).local_directory(folder.path());
+    let (running, mut stream) = join(&scheduler, limited);
+    let keys: Vec<_> = (0..20).map(|number| format!("zeros-{number}")).collect();
+    for key in &keys {
+        stream.compute(&Order::new(key, ZEROS).args([1_000_000]));
+    }
+    let mut left: HashSet<_> = keys.iter().map(String::as_str).collect();
+    while !left.is_empty() {
+        let report = stream.report("task-finished");
+        left.remove(report.text("key").unwrap());
+    }
+    let held = || running.core().lock().store.sizes();
+    eventually("spilling", || held().memory < 7_000_000);
+    assert!(held().spilled > 13_000_000 && held().disk > 13_000_000, "{:?}", held());
+    for key in &keys {
+        let value = fetch(running.address(), key).unwrap();
+        assert_eq!(value.content(), Ok(Content::Bytes(vec![vec![0; 1_000_000].into()])));
+        let inputs = [(key.as_str(), running.address())];
+        let next = format!("length-{key}");
+        stream.compute(&Order::new(&next, LENGTH).input(&inputs));
+        stream.finished(&next);
+    }
+    // A file that is gone is a result that is lost, and the scheduler is told.
+    eventually("spilling", || held().memory < 8_000_000);
+    let own = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    for file in std::fs::read_dir(&own).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let lost: Vec<_> = keys.iter().filter(|key| fetch(running.address(), key).is_none()).collect();
+    assert!(!lost.is_empty());
+    for _ in &lost {
+        stream.report("release-worker-data");
+    }
+    drop(running);
+    assert!(!own.exists());
+}
+
+#[test]
+fn heartbeats_do_not_wait_for_what_takes_long_to_drop() {
+    /// As much memory, or a file on such a disk.
+    struct Slow(Vec<u8>);
+    impl AsRef<[u8]> for Slow {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    static MAY_BE_DROPPED: AtomicBool = AtomicBool::new(false);
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let begin = Instant::now();
+            while !MAY_BE_DROPPED.load(Ordering::Relaxed) && begin.elapsed() < scheduler::PATIENCE {
+                thread::sleep(Duration::from_millis(5));
+            }
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let scheduler = Scheduler::start(Mood::Kind);
+    let (running, stream) = join(&scheduler, worker());
+    running.core().with(|inner| {
+        for key in ["slow-1", "slow-2"] {
+            let value = Serialized::bytes(Bytes::from_owner(Slow(vec![0; 2 << 20])));
+            inner.state.placed(&key.into(), state::Made::of(&value), 0.0);
+            inner.keep(key.into(), value);
+        }
+    });
+    stream.about("free-keys", &["slow-1", "slow-2"]);
+    eventually("freeing", || running.core().lock().store.sizes().memory == 0);
+    scheduler.forget_calls();
+    for _ in 0..5 {
+        scheduler.called("heartbeat_worker");
+    }
+    assert_eq!(ask(running.address(), call::ping()), Value::Bin("pong".into()));
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0);
+    MAY_BE_DROPPED.store(true, Ordering::Relaxed);
+    eventually("dropping", || DROPPED.load(Ordering::Relaxed) == 2);
+}
+
+#[test]
+fn a_folder_is_made_when_it_is_needed_and_goes_with_the_worker() {
+    let within = tempfile::tempdir().unwrap();
+    let folders = || std::fs::read_dir(within.path()).unwrap().count();
+    let scheduler = Scheduler::start(Mood::Kind);
+    let spilling = || {
+        let limited = worker().memory_limit(10_000_000).local_directory(within.path());
+        let (running, mut stream) = join(&scheduler, limited);
+        stream.compute(&Order::new("inc-1", INC).args([1]));
+        stream.finished("inc-1");
+        assert_eq!(folders(), 0);
+        for number in 0..10 {
+            let key = format!("zeros-{number}");
+            stream.compute(&Order::new(&key, ZEROS).args([1_000_000]));
+            stream.finished(&key);
+        }
+        eventually("spilling", || running.core().lock().store.sizes().disk > 2_000_000);
+        assert_eq!(folders(), 1);
+        (running, stream)
+    };
+    // It's gone as soon as the worker is, whoever still holds on to it.
+    let (running, stream) = spilling();
+    stream.order(&[("op", &"close"), ("reason", &"a test")]);
+    block_on(running.ended()).unwrap();
+    assert_eq!(folders(), 0);
+    let (running, stream) = spilling();
+    thread::scope(|scope| {
+        let leave = scope.spawn(|| block_on(running.leave()));
+        scheduler.called("retire_workers");
+        stream.order(&[("op", &"close"), ("reason", &"retired")]);
+        leave.join().unwrap().unwrap();
+    });
+    assert_eq!(folders(), 0);
+    let (running, _stream) = spilling();
+    drop(running);
+    assert_eq!(folders(), 0);
+}
