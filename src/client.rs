@@ -281,6 +281,39 @@ impl Client {
         self.task().map_stream(inputs, limit, function)
     }
 
+    /// As [`map_stream`](Client::map_stream) with a function that returns a `Result`: an `Err` is the task's
+    /// error, and what [`retries`](crate::Options::retries) are for.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use futures_lite::{StreamExt, stream};
+    ///
+    /// let client = ensue::Client::new();
+    /// let parse = async |text: &'static str| text.parse::<u64>();
+    /// let numbers = client.task().retries(2).try_map_stream(stream::iter(["1", "x", "3"]), 2, parse);
+    /// let numbers: Vec<_> = numbers.collect().await;
+    /// assert_eq!(numbers.iter().flatten().sum::<u64>(), 4);
+    /// assert_eq!(numbers.iter().filter(|number| number.is_err()).count(), 1);
+    /// # });
+    /// ```
+    pub fn try_map_stream<S, F, A, T, E, M>(
+        &self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, T>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        A: Clone + Send + 'static,
+        T: Send + 'static,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.task().try_map_stream(inputs, limit, function)
+    }
+
     /// Runs a future as a task. One that may fail is for [`try_spawn`](Client::try_spawn).
     ///
     /// ```

@@ -320,12 +320,49 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.submit(function, input)
+        })
+    }
+
+    /// As [`Client::try_map_stream`], with these options, and keys as [`map_stream`](Self::map_stream) has them.
+    pub fn try_map_stream<S, F, A, T, E, M>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, T>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        A: Clone + Send + 'static,
+        T: Send + 'static,
+        E: IntoFailure<M>,
+        M: 'static,
+    {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.try_submit(function, input)
+        })
+    }
+
+    /// Submits a task for each of the inputs, as they're wanted.
+    fn stream<S, F, T>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+        submit: impl Fn(Options<'_, R>, F, S::Item) -> Handle<T> + Send + 'static,
+    ) -> MapStream<S, T>
+    where
+        S: Stream,
+        F: Clone + Send + 'static,
+    {
         let client = self.client.clone();
         let origin = self.settings.any_key::<F>(client.core());
         let mut numbered = submit::numbered(self.settings);
-        let submit = move |input: S::Item| {
-            Options::<R>::with(&client, numbered()).submit(function.clone(), input)
-        };
+        let submit =
+            move |input| submit(Options::with(&client, numbered()), function.clone(), input);
         MapStream::new(inputs, limit, origin, Box::new(submit))
     }
 

@@ -3,6 +3,7 @@
 mod support;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -408,5 +409,38 @@ fn the_inputs_are_dropped_when_they_end() {
         assert!(next(&mut results).is_none());
         assert_eq!(drops.get(), 1);
         assert!(next(&mut results).is_none());
+    });
+}
+
+#[test]
+fn calls_that_fail_are_made_again_and_give_their_errors_in_the_end() {
+    bounded(|| {
+        let client = client_of(2);
+        let begun: Arc<[Count; 20]> = Arc::default();
+        let counts = begun.clone();
+        let unsteady = async move |x: u64| {
+            counts[x as usize].add();
+            match counts[x as usize].get() {
+                1 => Err("not yet".to_owned()),
+                _ if x == 13 => Err("never".to_owned()),
+                _ => Ok(x),
+            }
+        };
+        let inputs = stream::iter(0..20);
+        let results = client.task().retries(2).try_map_stream(inputs, 3, unsteady.clone());
+        let results: Vec<_> = block_on(results.collect());
+        assert_eq!(results.iter().flatten().sum::<u64>(), (0..20).sum::<u64>() - 13);
+        let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].kind(), ErrorKind::Failed);
+        assert_eq!(errors[0].downcast_ref::<String>().unwrap(), "never");
+        let attempts: Vec<_> = begun.iter().map(Count::get).collect();
+        assert_eq!(attempts.iter().filter(|n| **n == 2).count(), 19);
+        assert_eq!(attempts[13], 3);
+        // Without options none is made again.
+        let result = next(&mut Box::pin(client.try_map_stream(stream::iter([13]), 1, unsteady)));
+        assert!(result.unwrap().is_err());
+        assert_eq!(begun[13].get(), 4);
+        eventually("nothing is left", || client.held() == 0);
     });
 }
