@@ -30,6 +30,7 @@ real! {
     sleepers "../../../src/engine/sleepers.rs";
     state "../../../src/engine/state.rs";
     store "../../../src/engine/store.rs";
+    tally "../../../src/engine/tally.rs";
     typed "../../../src/engine/typed.rs";
     urgent "../../../src/engine/urgent.rs";
     wait "../../../src/engine/wait.rs";
