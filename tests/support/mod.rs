@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use ensue::Client;
 use futures::executor::block_on;
+use observe::{Wakes, poll_with};
 
 /// Runs a test's body and gives it up after 20 seconds: a hang is a failure with a message.
 #[track_caller]
@@ -81,11 +82,17 @@ pub(crate) fn run_until_idle(client: &Client) {
     drive(client, client.idle());
 }
 
-/// Polls a worker a few times on this thread: runs what is ready, and returns though tasks are left.
+/// Polls a worker on this thread a few times, and as long as it wants to go on: runs what is ready, and returns though
+/// tasks are left, also where they want to go on for ever.
 pub(crate) fn run_what_is_ready(client: &Client) {
     let mut worker = pin!(client.worker());
-    for _ in 0..20 {
-        let _ = poll_once(&mut worker);
+    let wakes = Wakes::new();
+    for polls in 0..1_000 {
+        let before = wakes.get();
+        let _ = poll_with(&mut worker, &wakes);
+        if polls >= 20 && wakes.get() == before {
+            return;
+        }
     }
 }
 
