@@ -1,5 +1,6 @@
 //! What our workers run.
 
+use bytes::Bytes;
 use ensue::dask::Registry;
 
 pub(crate) async fn noop(x: u64) -> u64 {
@@ -22,14 +23,25 @@ pub(crate) async fn total(xs: Vec<u64>) -> u64 {
     xs.into_iter().sum()
 }
 
-pub(crate) async fn blob(length: u64) -> Vec<u8> {
+pub(crate) async fn blob(length: u64) -> Bytes {
     (0..length).map(|at| (at % 251) as u8).collect()
 }
 
-pub(crate) async fn length(bytes: Vec<u8>) -> u64 {
+pub(crate) async fn vector(length: u64) -> Vec<u8> {
+    blob(length).await.into()
+}
+
+/// What it's given is shared with the worker that holds it, as Python's `bytes` are.
+pub(crate) async fn length(bytes: Bytes) -> u64 {
+    bytes.len() as u64
+}
+
+/// What it's given is a copy.
+pub(crate) async fn vector_length(bytes: Vec<u8>) -> u64 {
     bytes.len() as u64
 }
 
 pub(crate) fn registry() -> Registry {
-    Registry::new().add(noop).add(inc).add(double).add(add).add(total).add(blob).add(length)
+    let numbers = Registry::new().add(noop).add(inc).add(double).add(add).add(total);
+    numbers.add(blob).add(vector).add(length).add(vector_length)
 }

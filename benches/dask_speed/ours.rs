@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use ensue::dask::Client;
-use ensue::{gather, wait_all};
+use ensue::{Handle, Portable, gather, wait_all};
 
-use crate::functions::{add, blob, double, inc, length, noop, total};
+use crate::functions::{add, blob, double, inc, length, noop, total, vector, vector_length};
 use crate::harness::{Cluster, wait};
 
 pub(crate) struct Ours(Client);
@@ -27,6 +27,7 @@ impl Ours {
             "notebook" => self.notebook(n),
             "round_trip" => self.round_trip(n),
             "transfer" => self.transfer(n),
+            "copied" => self.copied(n),
             _ => panic!("no program {program}"),
         }
     }
@@ -80,10 +81,19 @@ impl Ours {
 
     fn transfer(&self, n: u64) -> f64 {
         let bytes = self.0.task().workers(["ours-0"]).submit(blob, n);
-        wait(wait_all([&bytes]));
+        Self::taken(&bytes, n, || self.0.task().workers(["ours-1"]).submit(length, &bytes))
+    }
+
+    fn copied(&self, n: u64) -> f64 {
+        let bytes = self.0.task().workers(["ours-0"]).submit(vector, n);
+        let take = || self.0.task().workers(["ours-1"]).submit(vector_length, &bytes);
+        Self::taken(&bytes, n, take)
+    }
+
+    fn taken<T: Portable>(bytes: &Handle<T>, n: u64, take: impl FnOnce() -> Handle<u64>) -> f64 {
+        wait(wait_all([bytes]));
         let started = Instant::now();
-        let there = self.0.task().workers(["ours-1"]).submit(length, &bytes);
-        assert_eq!(wait(there).expect("a length"), n);
+        assert_eq!(wait(take()).expect("a length"), n);
         started.elapsed().as_secs_f64()
     }
 }

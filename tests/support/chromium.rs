@@ -106,7 +106,8 @@ impl Drop for Chromium {
         // One that is asked to end leaves no files behind. Its parts end when the first of them does.
         let _ = self.input.get_mut().write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         let asked = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(10) {
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(10)
+        {
             thread::sleep(Duration::from_millis(10));
         }
         let _ = self.child.kill();

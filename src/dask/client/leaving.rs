@@ -4,6 +4,8 @@
 //! before: it was said before the release was read, and nothing in it tells which task is meant. But the scheduler
 //! reads and says everything in order, and answers at once when it's asked for a key that it doesn't know. So after
 //! releases it's asked for such a key, and until the answer comes, all that is said of those that were released is old.
+//!
+//! It's asked when somebody uses a key again, and else rarely: an answer delays what the scheduler says next.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,10 +13,15 @@ use std::sync::Arc;
 /// What the keys begin with that no task has.
 const QUESTION: &str = "(ensue asks) ";
 
+/// After so many releases it's asked, so that not too many are remembered.
+const MANY: usize = 10_000;
+
 /// Keys that were released.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     keys: HashMap<Arc<str>, Releases>,
+    /// What it was told since it was asked.
+    told: Vec<Arc<str>>,
     /// What it was told before each question that it hasn't answered.
     asked: VecDeque<(u64, Vec<Arc<str>>)>,
     /// How often it was asked.
@@ -28,6 +35,8 @@ struct Releases {
     count: usize,
     /// Without those that wait for something before they're sent.
     going: usize,
+    /// It was told of one since it was asked.
+    is_told: bool,
 }
 
 impl Leaving {
@@ -68,11 +77,36 @@ impl Leaving {
         self.keys.get(key).is_some_and(|releases| releases.going > 0)
     }
 
-    /// These are released now. Gives the key to ask for after that.
-    pub(super) fn ask(&mut self, released: Vec<Arc<str>>) -> String {
+    /// These are released now. Says whether there are many that it wasn't asked about.
+    pub(super) fn tell(&mut self, released: &[Arc<str>]) -> bool {
+        for key in released {
+            if let Some(releases) = self.keys.get_mut(key) {
+                releases.is_told = true;
+            }
+        }
+        self.told.extend_from_slice(released);
+        self.told.len() >= MANY
+    }
+
+    /// Whether the key was released since it was asked.
+    pub(super) fn is_told(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|releases| releases.is_told)
+    }
+
+    /// The key to ask for, unless nothing was released since it was asked.
+    pub(super) fn ask(&mut self) -> Option<String> {
+        if self.told.is_empty() {
+            return None;
+        }
+        let told = std::mem::take(&mut self.told);
+        for key in &told {
+            if let Some(releases) = self.keys.get_mut(key) {
+                releases.is_told = false;
+            }
+        }
         self.questions += 1;
-        self.asked.push_back((self.questions, released));
-        format!("{QUESTION}{}", self.questions)
+        self.asked.push_back((self.questions, told));
+        Some(format!("{QUESTION}{}", self.questions))
     }
 
     /// The scheduler doesn't know this key. Says whether that's an answer.

@@ -253,16 +253,18 @@ impl Outbox {
             if !load.has_room_for(op) {
                 break;
             }
-            match self.ready.pop_front() {
-                Some(op) => load.add(op),
-                None => break,
+            let Some(op) = self.ready.pop_front() else { break };
+            if matches!(&op, Op::Submit(spec) if self.leaving.is_told(&spec.key)) {
+                load.question = load.question.or_else(|| self.leaving.ask());
             }
+            load.add(op);
         }
         if self.ready.is_empty() && self.ready.capacity() > KEYS {
             self.ready = VecDeque::new();
         }
-        if !load.releases.is_empty() {
-            load.question = Some(self.leaving.ask(load.releases.clone()));
+        let are_many = self.leaving.tell(&load.releases);
+        if are_many || load.heartbeat || !self.later_values.is_empty() {
+            load.reports.extend(self.leaving.ask().map(Arc::from));
         }
         (!load.is_empty()).then_some(load)
     }
@@ -277,9 +279,9 @@ pub(super) struct Load {
     bytes: usize,
     releases: Vec<Arc<str>>,
     reports: Vec<Arc<str>>,
-    /// What to ask for to know that the releases were heard.
+    /// What to ask for to know that earlier releases were heard, before it hears of the tasks.
     question: Option<String>,
-    /// The keys of the two above.
+    /// The keys of releases and reports.
     later: HashSet<Arc<str>>,
     heartbeat: bool,
     close: bool,
@@ -287,7 +289,8 @@ pub(super) struct Load {
 
 impl Load {
     fn is_empty(&self) -> bool {
-        self.tasks == 0 && self.later.is_empty() && !self.heartbeat && !self.close
+        let says_nothing = self.releases.is_empty() && self.reports.is_empty();
+        self.tasks == 0 && says_nothing && !self.heartbeat && !self.close
     }
 
     fn has_room_for(&self, op: &Op) -> bool {
@@ -352,6 +355,9 @@ impl Load {
 
     pub(super) fn message(&self, forms: &Forms) -> Outgoing {
         let mut batch = Batch::new();
+        if let Some(question) = &self.question {
+            client::report_key(&mut batch, question);
+        }
         for specs in &self.graphs {
             let mut graph = Graph::new();
             specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python));
@@ -364,9 +370,6 @@ impl Load {
             client::releases_keys(&mut batch, &keys);
         }
         self.reports.iter().for_each(|key| client::report_key(&mut batch, &&**key));
-        if let Some(question) = &self.question {
-            client::report_key(&mut batch, question);
-        }
         if self.heartbeat {
             client::heartbeat(&mut batch);
         }
@@ -378,219 +381,4 @@ impl Load {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::dask::client::spec::{OwnedArg, OwnedCall};
-
-    fn key(name: &str) -> Arc<str> {
-        name.into()
-    }
-
-    fn rust(name: &str, inputs: &[&str]) -> Op {
-        let inputs = inputs.iter().map(|input| key(input)).collect();
-        let call = OwnedCall::Rust { function: "f".into(), args: Default::default(), inputs };
-        Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
-    }
-
-    fn python(name: &str, function: &str) -> Op {
-        let args = vec![OwnedArg::List(vec![OwnedArg::Result(key("input"))])];
-        let call = OwnedCall::Python { module: "m".into(), name: function.into(), args };
-        Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
-    }
-
-    /// What is said, in the order in which the scheduler hears it.
-    fn said(load: &Load) -> Vec<String> {
-        let submits = load.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
-        let releases = load.releases.iter().map(|key| format!("release {key}"));
-        submits
-            .chain(releases)
-            .chain(load.reports.iter().map(|key| format!("report {key}")))
-            .collect()
-    }
-
-    fn drain(outbox: &mut Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.take()).flat_map(|load| said(&load)).collect()
-    }
-
-    #[test]
-    fn functions_that_may_be_missing_have_graphs_of_their_own() {
-        let mut outbox = Outbox::default();
-        [rust("a", &[]), rust("b", &[]), python("c", "f"), python("d", "f"), python("e", "g")]
-            .into_iter()
-            .for_each(|op| outbox.push(op));
-        let load = outbox.take().unwrap();
-        let sizes: Vec<_> = load.graphs.iter().map(Vec::len).collect();
-        assert_eq!(sizes, [2, 2, 1]);
-        assert!(outbox.take().is_none());
-    }
-
-    #[test]
-    fn a_message_is_not_too_large() {
-        let mut outbox = Outbox::default();
-        for at in 0..5_000 {
-            outbox.push(rust(&format!("f-{at}"), &[]));
-        }
-        let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
-        assert_eq!(tasks, [2_000, 2_000, 1_000]);
-        for at in 0..3 {
-            let Op::Submit(mut spec) = rust(&format!("f-{at}"), &[]) else { unreachable!() };
-            let args = vec![0; 3 << 20].into();
-            spec.call = OwnedCall::Rust { function: "f".into(), args, inputs: Vec::new() };
-            outbox.push(Op::Submit(spec));
-        }
-        let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
-        assert_eq!(tasks, [1, 1, 1]);
-    }
-
-    #[test]
-    fn what_takes_a_lost_result_is_dropped() {
-        let mut outbox = Outbox::default();
-        outbox.hold(&key("data"));
-        [rust("a", &["data"]), rust("b", &[]), rust("c", &["a", "b"]), rust("d", &["b"])]
-            .into_iter()
-            .for_each(|op| outbox.push(op));
-        let mut keys = HashSet::from([key("data")]);
-        outbox.drop_dependents(&mut keys);
-        outbox.settle(&[key("data")]);
-        assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
-        assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
-    }
-
-    #[test]
-    fn what_nobody_needs_is_forgotten_while_it_is_held() {
-        let cases: [(&[Op], &[&str], &[&str]); 5] = [
-            (&[rust("p", &[]), release("p")], &[], &[]),
-            (
-                &[rust("p", &[]), rust("a", &["p"]), release("p")],
-                &["p"],
-                &["submit p", "submit a", "release p"],
-            ),
-            (&[rust("p", &[]), rust("a", &["p"]), release("p"), release("a")], &[], &[]),
-            (&[rust("p", &[]), release("p"), rust("p", &[])], &["p", "p"], &["submit p"]),
-            (
-                // The first is what another takes.
-                &[rust("p", &[]), rust("a", &["p"]), release("p"), rust("p", &[]), release("p")],
-                &["p", "p"],
-                &["submit p", "submit a", "release p"],
-            ),
-        ];
-        for (ops, waiting, expected) in cases {
-            let mut outbox = Outbox::default();
-            let mut keys = Vec::new();
-            for op in ops {
-                if let Op::Submit(spec) = op {
-                    if &*spec.key == "p" {
-                        outbox.hold(&spec.key);
-                        keys.push(spec.key.clone());
-                    }
-                }
-                outbox.push(copy(op));
-            }
-            outbox.forget_unneeded(&mut keys);
-            assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
-            assert!(drain(&mut outbox).is_empty());
-            outbox.settle(&keys);
-            assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
-            assert_eq!(drain(&mut outbox), expected);
-        }
-    }
-
-    fn release(name: &str) -> Op {
-        Op::Release(key(name))
-    }
-
-    fn copy(op: &Op) -> Op {
-        match op {
-            Op::Submit(spec) => Op::Submit(spec.clone()),
-            Op::Release(key) => Op::Release(key.clone()),
-            other => unreachable!("{other:?}"),
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Submit(usize, Vec<usize>),
-        Release(usize),
-        Report(usize),
-        Hold(usize),
-        Settle(usize),
-        Take,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let key = 0..5usize;
-        prop_oneof![
-            (key.clone(), prop::collection::vec(key.clone(), 0..3))
-                .prop_map(|(key, inputs)| Step::Submit(key, inputs)),
-            key.clone().prop_map(Step::Release),
-            key.clone().prop_map(Step::Report),
-            key.clone().prop_map(Step::Hold),
-            key.prop_map(Step::Settle),
-            Just(Step::Take),
-        ]
-    }
-
-    proptest! {
-        /// Whatever is held for how long, a key's own story is told in order, and nothing passes what it needs.
-        #[test]
-        fn nothing_passes_what_it_may_not(steps in prop::collection::vec(step(), 0..60)) {
-            let name = |at: usize| format!("k{at}");
-            let (mut outbox, mut live) = (Outbox::default(), [0u32; 5]);
-            // What was pushed: the text, and the keys that it concerns, its own first.
-            let (mut pushed, mut heard) = (Vec::new(), Vec::new());
-            for step in steps {
-                match step {
-                    Step::Submit(at, inputs) if live[at] == 0 => {
-                        let inputs: Vec<_> =
-                            inputs.into_iter().filter(|input| live[*input] > 0).collect();
-                        let names: Vec<_> = inputs.iter().map(|at| name(*at)).collect();
-                        let names: Vec<_> = names.iter().map(String::as_str).collect();
-                        outbox.push(rust(&name(at), &names));
-                        live[at] = 1;
-                        pushed.push((format!("submit {}", name(at)), at, inputs));
-                    }
-                    Step::Release(at) if live[at] > 0 => {
-                        outbox.push(Op::Release(key(&name(at))));
-                        live[at] = 0;
-                        pushed.push((format!("release {}", name(at)), at, vec![]));
-                    }
-                    Step::Report(at) if live[at] > 0 => {
-                        outbox.push(Op::Report(key(&name(at))));
-                        pushed.push((format!("report {}", name(at)), at, vec![]));
-                    }
-                    Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                    Step::Settle(at) => outbox.settle(&[key(&name(at))]),
-                    Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
-                    _ => {}
-                }
-            }
-            while let Some(key) = outbox.under_way.keys().next().cloned() {
-                outbox.settle(&[key]);
-            }
-            heard.extend(drain(&mut outbox));
-            let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
-            let mut sorted = heard.clone();
-            all.sort();
-            sorted.sort();
-            prop_assert_eq!(all, sorted);
-            // The n-th of a text is the n-th of it that was pushed.
-            let mut places: Vec<usize> = Vec::new();
-            for (at, (text, ..)) in pushed.iter().enumerate() {
-                let before = pushed[..at].iter().filter(|(other, ..)| other == text).count();
-                let place = heard.iter().enumerate().filter(|(_, other)| *other == text).nth(before);
-                places.push(place.unwrap().0);
-            }
-            for (b, (text, own, inputs)) in pushed.iter().enumerate() {
-                for (a, (other, other_own, other_inputs)) in pushed[..b].iter().enumerate() {
-                    let needs = own == other_own
-                        || inputs.contains(other_own) && other.starts_with("submit")
-                        || text.starts_with("release") && other_inputs.contains(own);
-                    // Two questions, or a question and what takes the result, may pass each other.
-                    prop_assert!(!needs || places[a] < places[b], "{} before {}", text, other);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,274 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::dask::client::spec::{OwnedArg, OwnedCall};
+
+fn key(name: &str) -> Arc<str> {
+    name.into()
+}
+
+fn rust(name: &str, inputs: &[&str]) -> Op {
+    let inputs = inputs.iter().map(|input| key(input)).collect();
+    let call = OwnedCall::Rust { function: "f".into(), args: Default::default(), inputs };
+    Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+}
+
+fn python(name: &str, function: &str) -> Op {
+    let args = vec![OwnedArg::List(vec![OwnedArg::Result(key("input"))])];
+    let call = OwnedCall::Python { module: "m".into(), name: function.into(), args };
+    Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+}
+
+/// What is said, in the order in which the scheduler hears it.
+fn said(load: &Load) -> Vec<String> {
+    let question = load.question.iter().map(|key| format!("report {key}"));
+    let submits = load.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
+    let releases = load.releases.iter().map(|key| format!("release {key}"));
+    question
+        .chain(submits)
+        .chain(releases)
+        .chain(load.reports.iter().map(|key| format!("report {key}")))
+        .collect()
+}
+
+fn drain(outbox: &mut Outbox) -> Vec<String> {
+    std::iter::from_fn(|| outbox.take()).flat_map(|load| said(&load)).collect()
+}
+
+#[test]
+fn functions_that_may_be_missing_have_graphs_of_their_own() {
+    let mut outbox = Outbox::default();
+    [rust("a", &[]), rust("b", &[]), python("c", "f"), python("d", "f"), python("e", "g")]
+        .into_iter()
+        .for_each(|op| outbox.push(op));
+    let load = outbox.take().unwrap();
+    let sizes: Vec<_> = load.graphs.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [2, 2, 1]);
+    assert!(outbox.take().is_none());
+}
+
+#[test]
+fn a_message_is_not_too_large() {
+    let mut outbox = Outbox::default();
+    for at in 0..5_000 {
+        outbox.push(rust(&format!("f-{at}"), &[]));
+    }
+    let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+    assert_eq!(tasks, [2_000, 2_000, 1_000]);
+    for at in 0..3 {
+        let Op::Submit(mut spec) = rust(&format!("f-{at}"), &[]) else { unreachable!() };
+        let args = vec![0; 3 << 20].into();
+        spec.call = OwnedCall::Rust { function: "f".into(), args, inputs: Vec::new() };
+        outbox.push(Op::Submit(spec));
+    }
+    let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+    assert_eq!(tasks, [1, 1, 1]);
+}
+
+#[test]
+fn what_takes_a_lost_result_is_dropped() {
+    let mut outbox = Outbox::default();
+    outbox.hold(&key("data"));
+    [rust("a", &["data"]), rust("b", &[]), rust("c", &["a", "b"]), rust("d", &["b"])]
+        .into_iter()
+        .for_each(|op| outbox.push(op));
+    let mut keys = HashSet::from([key("data")]);
+    outbox.drop_dependents(&mut keys);
+    outbox.settle(&[key("data")]);
+    assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
+    assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
+}
+
+#[test]
+fn what_nobody_needs_is_forgotten_while_it_is_held() {
+    let cases: [(&[Op], &[&str], &[&str]); 5] = [
+        (&[rust("p", &[]), release("p")], &[], &[]),
+        (
+            &[rust("p", &[]), rust("a", &["p"]), release("p")],
+            &["p"],
+            &["submit p", "submit a", "release p"],
+        ),
+        (&[rust("p", &[]), rust("a", &["p"]), release("p"), release("a")], &[], &[]),
+        (&[rust("p", &[]), release("p"), rust("p", &[])], &["p", "p"], &["submit p"]),
+        (
+            // The first is what another takes.
+            &[rust("p", &[]), rust("a", &["p"]), release("p"), rust("p", &[]), release("p")],
+            &["p", "p"],
+            &["submit p", "submit a", "release p"],
+        ),
+    ];
+    for (ops, waiting, expected) in cases {
+        let mut outbox = Outbox::default();
+        let mut keys = Vec::new();
+        for op in ops {
+            if let Op::Submit(spec) = op {
+                if &*spec.key == "p" {
+                    outbox.hold(&spec.key);
+                    keys.push(spec.key.clone());
+                }
+            }
+            outbox.push(copy(op));
+        }
+        outbox.forget_unneeded(&mut keys);
+        assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
+        assert!(drain(&mut outbox).is_empty());
+        outbox.settle(&keys);
+        assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
+        assert_eq!(drain(&mut outbox), expected);
+    }
+}
+
+fn is_question(text: &str) -> bool {
+    text.starts_with("report (ensue asks)")
+}
+
+#[test]
+fn the_scheduler_is_asked_after_releases_if_somebody_needs_it_or_after_many() {
+    let mut outbox = Outbox::default();
+    let submit_and_release = |outbox: &mut Outbox, name: &str| {
+        outbox.push(rust(name, &[]));
+        outbox.push(release(name));
+        drain(outbox)
+    };
+    for at in 0..9_999 {
+        let said = submit_and_release(&mut outbox, &format!("f-{at}"));
+        assert_eq!(said, [format!("submit f-{at}"), format!("release f-{at}")]);
+    }
+    let said = submit_and_release(&mut outbox, "last");
+    assert_eq!(said, ["submit last", "release last", "report (ensue asks) 1"]);
+    // Nothing was released since.
+    outbox.push(Op::Heartbeat);
+    assert!(outbox.take().is_some_and(|load| load.reports.is_empty()));
+
+    let said = submit_and_release(&mut outbox, "last");
+    assert_eq!(said, ["submit last", "release last"]);
+    let said = submit_and_release(&mut outbox, "last");
+    assert_eq!(said, ["report (ensue asks) 2", "submit last", "release last"]);
+    outbox.push(Op::Heartbeat);
+    assert_eq!(drain(&mut outbox), ["report (ensue asks) 3"]);
+    assert!(outbox.is_leaving("last"));
+    assert!(outbox.hear_unknown("(ensue asks) 3"));
+    assert!(!outbox.is_leaving("last") && !outbox.is_leaving("f-0"));
+}
+
+#[test]
+fn a_value_for_a_released_key_waits_for_an_answer() {
+    let mut outbox = Outbox::default();
+    let value = || Serialized::msgpack(vec![0x01].into());
+    outbox.push(rust("x", &[]));
+    outbox.push(release("x"));
+    assert_eq!(drain(&mut outbox), ["submit x", "release x"]);
+    outbox.push(Op::Give(key("x"), value()));
+    assert!(!outbox.has_values());
+    assert_eq!(drain(&mut outbox), ["report (ensue asks) 1"]);
+    assert!(outbox.hear_unknown("(ensue asks) 1"));
+    assert!(outbox.has_values());
+}
+
+fn release(name: &str) -> Op {
+    Op::Release(key(name))
+}
+
+fn copy(op: &Op) -> Op {
+    match op {
+        Op::Submit(spec) => Op::Submit(spec.clone()),
+        Op::Release(key) => Op::Release(key.clone()),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(usize, Vec<usize>),
+    Release(usize),
+    Report(usize),
+    Hold(usize),
+    Settle(usize),
+    Take,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..5usize;
+    prop_oneof![
+        (key.clone(), prop::collection::vec(key.clone(), 0..3))
+            .prop_map(|(key, inputs)| Step::Submit(key, inputs)),
+        key.clone().prop_map(Step::Release),
+        key.clone().prop_map(Step::Report),
+        key.clone().prop_map(Step::Hold),
+        key.prop_map(Step::Settle),
+        Just(Step::Take),
+    ]
+}
+
+proptest! {
+    /// Whatever is held for how long, a key's own story is told in order, and nothing passes what it needs.
+    #[test]
+    fn nothing_passes_what_it_may_not(steps in prop::collection::vec(step(), 0..60)) {
+        let name = |at: usize| format!("k{at}");
+        let (mut outbox, mut live) = (Outbox::default(), [0u32; 5]);
+        // What was pushed: the text, and the keys that it concerns, its own first.
+        let (mut pushed, mut heard) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Submit(at, inputs) if live[at] == 0 => {
+                    let inputs: Vec<_> =
+                        inputs.into_iter().filter(|input| live[*input] > 0).collect();
+                    let names: Vec<_> = inputs.iter().map(|at| name(*at)).collect();
+                    let names: Vec<_> = names.iter().map(String::as_str).collect();
+                    outbox.push(rust(&name(at), &names));
+                    live[at] = 1;
+                    pushed.push((format!("submit {}", name(at)), at, inputs));
+                }
+                Step::Release(at) if live[at] > 0 => {
+                    outbox.push(Op::Release(key(&name(at))));
+                    live[at] = 0;
+                    pushed.push((format!("release {}", name(at)), at, vec![]));
+                }
+                Step::Report(at) if live[at] > 0 => {
+                    outbox.push(Op::Report(key(&name(at))));
+                    pushed.push((format!("report {}", name(at)), at, vec![]));
+                }
+                Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
+                Step::Settle(at) => outbox.settle(&[key(&name(at))]),
+                Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
+                _ => {}
+            }
+        }
+        while let Some(key) = outbox.under_way.keys().next().cloned() {
+            outbox.settle(&[key]);
+        }
+        heard.extend(drain(&mut outbox));
+        // It answers for the task before first.
+        let mut left = HashSet::new();
+        for text in &heard {
+            match text.split_once(' ') {
+                Some(("release", key)) => drop(left.insert(key)),
+                Some(("submit", key)) => prop_assert!(!left.contains(key), "{:?}", heard),
+                _ if is_question(text) => left.clear(),
+                _ => {}
+            }
+        }
+        heard.retain(|text| !is_question(text));
+        let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
+        let mut sorted = heard.clone();
+        all.sort();
+        sorted.sort();
+        prop_assert_eq!(all, sorted);
+        // The n-th of a text is the n-th of it that was pushed.
+        let mut places: Vec<usize> = Vec::new();
+        for (at, (text, ..)) in pushed.iter().enumerate() {
+            let before = pushed[..at].iter().filter(|(other, ..)| other == text).count();
+            let place = heard.iter().enumerate().filter(|(_, other)| *other == text).nth(before);
+            places.push(place.unwrap().0);
+        }
+        for (b, (text, own, inputs)) in pushed.iter().enumerate() {
+            for (a, (other, other_own, other_inputs)) in pushed[..b].iter().enumerate() {
+                let needs = own == other_own
+                    || inputs.contains(other_own) && other.starts_with("submit")
+                    || text.starts_with("release") && other_inputs.contains(own);
+                // Two questions, or a question and what takes the result, may pass each other.
+                prop_assert!(!needs || places[a] < places[b], "{} before {}", text, other);
+            }
+        }
+    }
+}
