@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("failures_say_where_they_began", failures_say_where_they_began),
     ("failed_tasks_run_again", failed_tasks_run_again),
     ("what_takes_a_cancelled_task", what_takes_a_cancelled_task_is_cancelled),
+    ("what_takes_what_is_gone", what_takes_what_is_gone_is_lost),
     ("what_cannot_run_is_refused", what_cannot_run_is_refused),
     ("small_calls_go_together", small_calls_go_together),
     ("a_key_is_used_again", a_key_is_used_again),
@@ -242,6 +243,35 @@ fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
     first.retry();
     wait(first).expect_err("it fails");
     wait(client.close());
+    Ok(())
+}
+
+/// The scheduler takes nothing of a graph then, but only what takes it is lost.
+fn what_takes_what_is_gone_is_lost(setting: &Setting) -> Outcome {
+    let cluster = Cluster::start(setting);
+    let _worker = cluster.worker("worker");
+    let client = cluster.client();
+    let (gone, there) = (client.ready(1), client.ready(2));
+    wait(wait_all([&client.submit(inc, &gone), &client.submit(inc, &there)]));
+    let forget = "
+def forget(dask_scheduler):
+    for name in list(dask_scheduler.clients):
+        dask_scheduler.client_releases_keys(keys=['KEY'], client=name, stimulus_id='a test')
+
+client.run_on_scheduler(forget)";
+    cluster.python(&forget.replace("KEY", &gone.key()));
+    // This goes at once, and all the rest after a moment.
+    let first = client.submit(inc, 0);
+    let lost = client.submit(add, (&gone, 1));
+    let fine = client.submit(inc, &there);
+    let next_lost = client.submit(add, (&fine, &lost));
+    let next_fine = client.submit(add, (&fine, &first));
+    assert_eq!(wait(gather([&first, &fine, &next_fine])).expect("values"), [1, 3, 4]);
+    for lost in [lost, next_lost] {
+        let error = wait(lost).expect_err("it's gone");
+        assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+        assert!(error.to_string().contains("something that it takes is gone"), "{error}");
+    }
     Ok(())
 }
 

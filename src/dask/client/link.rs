@@ -294,12 +294,19 @@ impl Core {
     pub(super) fn hear(&self, events: Vec<Event>) -> bool {
         let mut goes_on = true;
         let mut state = self.lock();
+        let mut refused = HashSet::new();
         // Changed and dropped when the lock isn't held any more.
         let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
         for event in events {
             match event {
                 Event::InMemory { key, is_partial, .. } => {
                     concerned.extend(state.find(&key, Said::InMemory { is_partial }));
+                }
+                Event::Erred { key, exception, traceback }
+                    if key.as_str().is_some_and(|key| state.sent.contains(key))
+                        && failure::is_of_lost_dependencies(&exception, &traceback) =>
+                {
+                    refused.extend(key.as_str().map(Arc::from));
                 }
                 Event::Erred { key, exception, .. } => {
                     concerned.extend(state.find(&key, Said::Erred(exception)));
@@ -310,12 +317,12 @@ impl Core {
                     let why = cancelled(&self.address, reason.as_deref());
                     let keys = keys.iter().filter_map(WireKey::as_str);
                     let keys = keys.filter(|key| !state.outbox.hear_unknown(key));
-                    let mut keys = keys.map(Arc::from).collect();
+                    let keys: HashSet<_> = keys.map(Arc::from).collect();
                     if reason.as_deref() == Some(REFUSED) {
-                        state.send_again(&mut keys);
-                        self.filled.notify(1);
+                        refused.extend(keys);
+                    } else {
+                        concerned.extend(state.forget(keys, &why));
                     }
-                    concerned.extend(state.forget(keys, &why));
                 }
                 Event::Restarted => {
                     let why = format!("the cluster at {} was restarted", self.address);
@@ -325,6 +332,11 @@ impl Core {
                 Event::Closed => goes_on = false,
                 Event::Started { .. } | Event::Other(_) => {}
             }
+        }
+        if !refused.is_empty() {
+            state.send_again(&mut refused);
+            self.filled.notify(1);
+            concerned.extend(state.forget(refused, &cancelled(&self.address, Some(REFUSED))));
         }
         if state.outbox.has_values() {
             self.values.notify(1);

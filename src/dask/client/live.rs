@@ -49,7 +49,7 @@ fn python(link: &Link, key: &str, function: &str, args: Vec<OwnedArg>) -> Arc<Re
     let (module, name) = function.split_once('.').unwrap();
     let call = OwnedCall::Python { module: module.into(), name: name.into(), args };
     let annotations = Arc::new(OwnedAnnotations::default());
-    link.submit(Spec { key: key.into(), call, annotations })
+    link.submit(Spec { key: key.into(), call, annotations, is_alone: false })
 }
 
 fn plain(value: &Serialized) -> Value {

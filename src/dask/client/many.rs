@@ -142,7 +142,7 @@ impl Common {
             args: codec::list(&calls).into(),
             inputs: Vec::new(),
         };
-        let spec = Spec { key, call, annotations: self.annotations.clone() };
+        let spec = Spec { key, call, annotations: self.annotations.clone(), is_alone: false };
         let batch = Arc::new(Batch {
             remote: self.link.submit(spec),
             members: Lock::new(slices.iter().map(Arc::downgrade).collect()),
@@ -173,7 +173,7 @@ impl Slice {
     fn submit(&self, function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>>) -> Arc<Remote> {
         let call = OwnedCall::Rust { function, args, inputs };
         let annotations = self.common.annotations.clone();
-        self.common.link.submit(Spec { key: self.key.clone(), call, annotations })
+        self.common.link.submit(Spec { key: self.key.clone(), call, annotations, is_alone: false })
     }
 
     fn sit(&self, seat: Seat) {

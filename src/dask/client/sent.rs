@@ -1,16 +1,17 @@
 //! What was sent and may be refused.
 //!
 //! If one of the tasks of a graph takes something that the scheduler doesn't have any more, it takes none of them. It
-//! may only just have lost that, so it can't be known before. What doesn't take it is sent once more.
+//! may only just have lost that, so it can't be known before. What doesn't take it, as far as is known, is sent once
+//! more; and if that is refused, too, each task by itself. Those that are refused then do take what's gone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::spec::Spec;
 
-/// So often a task is sent. What it takes may have been refused, too, and be on its way again, and so on: that's often
-/// enough for long chains, and not for ever.
-const MOST: u32 = 100;
+/// So often a task is sent with others, and then by itself. What it takes is on its way by then, if that was refused
+/// before: refusals come in order.
+const WITH_OTHERS: u32 = 2;
 
 /// Tasks of which the scheduler hasn't said anything yet.
 #[derive(Debug, Default)]
@@ -42,6 +43,11 @@ impl Sent {
         }
     }
 
+    /// Whether it may have been refused.
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.tasks.contains_key(key)
+    }
+
     /// The scheduler has it, or nobody needs it.
     pub(super) fn forget(&mut self, key: &str) {
         self.tasks.remove(key);
@@ -60,10 +66,10 @@ impl Sent {
         let mut again = Vec::new();
         for Task { spec, times, .. } in tasks {
             let is_gone = |input: &&Arc<str>| gone.contains(*input) || lost.contains(*input);
-            if *times == MOST || spec.inputs().iter().any(is_gone) {
+            if *times > WITH_OTHERS || spec.inputs().iter().any(is_gone) {
                 lost.insert(spec.key.clone());
             } else {
-                again.push(spec.clone());
+                again.push(Spec { is_alone: *times == WITH_OTHERS, ..spec.clone() });
             }
         }
         for spec in &again {

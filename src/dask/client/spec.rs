@@ -13,6 +13,8 @@ pub(crate) struct Spec {
     pub(crate) call: OwnedCall,
     /// Mostly the same for many tasks.
     pub(crate) annotations: Arc<OwnedAnnotations>,
+    /// It has a graph of its own, so that it alone fails if the scheduler refuses it.
+    pub(crate) is_alone: bool,
 }
 
 /// What a task is to do; see [`Call`].
@@ -80,6 +82,7 @@ impl Spec {
     /// where it has one not, all tasks of the graph fail.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
         match (&self.call, &other.call) {
+            _ if self.is_alone || other.is_alone => false,
             (OwnedCall::Rust { .. }, OwnedCall::Rust { .. }) => true,
             (
                 OwnedCall::Python { module, name, .. },
@@ -98,7 +101,7 @@ impl Spec {
     /// Adds the task. `python` are the workers that aren't ours.
     pub(super) fn add_to(&self, graph: &mut Graph, python: &[Arc<str>]) {
         let is_for_python = self.is_for_python();
-        let Self { key, call, annotations } = self;
+        let Self { key, call, annotations, .. } = self;
         let resources: Vec<_> =
             annotations.resources.iter().map(|(name, amount)| (&**name, *amount)).collect();
         let workers = if is_for_python { python } else { &annotations.workers };

@@ -342,7 +342,7 @@ impl Ready {
                 OwnedCall::Python { module, name, args }
             }
         };
-        let sent = link.submit(Spec { key, call, annotations });
+        let sent = link.submit(Spec { key, call, annotations, is_alone: false });
         drop(inputs);
         sent
     }

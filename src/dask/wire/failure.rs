@@ -16,6 +16,25 @@ pub fn exception(value: &Value) -> Exception {
     }
 }
 
+/// Whether this is how the scheduler refuses a graph since a task of it takes what is gone. Until 2025.3 it trips over
+/// keys that aren't a set, before it has taken any of the tasks. With a set it would refuse some of those that can't run,
+/// and wait for ever with others.
+pub fn is_of_lost_dependencies(said: &Value, traceback: &Value) -> bool {
+    let Exception { class, text, .. } = exception(said);
+    // The traceback of a task has what the task did.
+    class == "AttributeError"
+        && text == "'tuple' object has no attribute 'discard'"
+        && is_none(traceback)
+}
+
+/// Whether it's Python's `None`.
+fn is_none(value: &Value) -> bool {
+    let Value::Serialized(object) = value else { return *value == Value::Nil };
+    let Ok(Content::Bytes(pickled)) = object.content() else { return false };
+    let objects = pickle::read(&pickled.concat().into());
+    objects.is_ok_and(|objects| matches!(objects.get(objects.root()), pickle::Node::None))
+}
+
 fn unknown(text: String) -> Exception {
     Exception { class: "Exception".to_owned(), module: "builtins".to_owned(), text, cause: None }
 }

@@ -210,7 +210,9 @@ fn is_bad(record: &str) -> bool {
     let error = record.trim_end().lines().take_while(|line| !line.contains(": RuntimeWarning: "));
     let last = error.last().unwrap_or_default();
     // As when a worker goes that was to take a value of a client, which then gives it to another.
-    let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://");
+    let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://")
+        || record.contains(", in scatter_to_workers\n")
+            && last.starts_with("OSError: Timed out trying to connect to tcp://");
     record.contains("Traceback")
         && !has_gone
         && !expected.iter().any(|text| record.contains(text))

@@ -10,13 +10,13 @@ fn key(name: &str) -> Arc<str> {
 fn rust(name: &str, inputs: &[&str]) -> Op {
     let inputs = inputs.iter().map(|input| key(input)).collect();
     let call = OwnedCall::Rust { function: "f".into(), args: Default::default(), inputs };
-    Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+    Op::Submit(Spec { key: key(name), call, annotations: Arc::default(), is_alone: false })
 }
 
 fn python(name: &str, function: &str) -> Op {
     let args = vec![OwnedArg::List(vec![OwnedArg::Result(key("input"))])];
     let call = OwnedCall::Python { module: "m".into(), name: function.into(), args };
-    Op::Submit(Spec { key: key(name), call, annotations: Arc::default() })
+    Op::Submit(Spec { key: key(name), call, annotations: Arc::default(), is_alone: false })
 }
 
 /// What is said, in the order in which the scheduler hears it.

@@ -289,12 +289,17 @@ impl Stream {
 pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<Remote> {
     let inputs = inputs.iter().map(|key| Arc::from(*key)).collect();
     let call = OwnedCall::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
-    link.submit(Spec { key: key.into(), call, annotations: Arc::new(OwnedAnnotations::default()) })
+    link.submit(Spec {
+        key: key.into(),
+        call,
+        annotations: Arc::new(OwnedAnnotations::default()),
+        is_alone: false,
+    })
 }
 
 pub(super) fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
     let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
-    link.submit(Spec { key: key.into(), call, annotations: Arc::default() })
+    link.submit(Spec { key: key.into(), call, annotations: Arc::default(), is_alone: false })
 }
 
 /// Who is there: a worker of ours, and these.

@@ -209,7 +209,12 @@ fn a_scheduler_that_takes_nothing_is_gone() {
                         inputs: Vec::new(),
                     };
                     let annotations = Arc::default();
-                    link.submit(Spec { key: format!("f-{at}").into(), call, annotations })
+                    link.submit(Spec {
+                        key: format!("f-{at}").into(),
+                        call,
+                        annotations,
+                        is_alone: false,
+                    })
                 })
                 .collect();
             let Err(Failure::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
@@ -385,6 +390,35 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
             stream.in_memory(key).await;
             soon(remote.ended()).await.unwrap();
         }
+    });
+}
+
+#[test]
+fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
+    run(async {
+        let fake = Fake::start().await;
+        let (link, mut stream) = fake.take().await;
+        let data = submit(&link, "data", &[]);
+        stream.expect_keys("update-graph", &["data"]).await;
+        stream.in_memory("data").await;
+        soon(data.ended()).await.unwrap();
+        let bad = submit(&link, "bad", &["data"]);
+        let good = submit(&link, "good", &[]);
+        let refused = async |stream: &mut Stream, keys: &[&str]| {
+            let reason = "lost dependencies";
+            stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
+        };
+        for _ in 0..2 {
+            stream.expect_keys("update-graph", &["bad", "good"]).await;
+            refused(&mut stream, &["bad", "good"]).await;
+        }
+        stream.expect_keys("update-graph", &["bad"]).await;
+        stream.expect_keys("update-graph", &["good"]).await;
+        refused(&mut stream, &["bad"]).await;
+        assert!(matches!(soon(bad.ended()).await, Err(Failure::Lost(_))));
+        assert!(good.outcome().is_none());
+        stream.in_memory("good").await;
+        soon(good.ended()).await.unwrap();
     });
 }
 

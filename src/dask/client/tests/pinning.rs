@@ -74,7 +74,7 @@ fn nobody_is_asked_for_python_workers_without_need() {
         let chosen = OwnedAnnotations { workers: vec!["a".into()], ..OwnedAnnotations::default() };
         let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
         let key = "p-2".into();
-        let chosen = link.submit(Spec { key, call, annotations: chosen.into() });
+        let chosen = link.submit(Spec { key, call, annotations: chosen.into(), is_alone: false });
         let graph = stream.expect("update-graph").await;
         assert_eq!(graph.get("keys").unwrap().texts(), ["p-2"]);
         Timer::after(12 * SOON).await;
