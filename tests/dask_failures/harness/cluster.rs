@@ -234,8 +234,10 @@ fn worker_command(scheduler: &str, name: &str, options: &[&str]) -> Command {
     command
 }
 
-/// A port of loopback on which nobody listens now.
+/// A port of loopback on which nobody listens now. It's none of those that the system gives by itself, so that it
+/// gives it to nobody meanwhile.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    let ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
+    let mut free = ports.take(1_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }

@@ -341,3 +341,25 @@ pub(super) fn bytes(value: Serialized) -> Vec<u8> {
         other => panic!("{other:?}"),
     }
 }
+
+/// The call that gives values to a worker.
+pub(super) async fn giving(fake: &Fake) -> Asked {
+    fake.asked("ncores_running").await.answer(message(&[("tcp://w:1", &1u64)]));
+    fake.asked("scatter").await
+}
+
+/// Submits what goes in one graph, however slow that is: it takes a value that is being given, which comes with it.
+pub(super) async fn together<T>(
+    fake: &Fake,
+    link: &Link,
+    stream: &mut Stream,
+    value: &str,
+    submit: impl FnOnce() -> T,
+) -> (Arc<Remote>, T) {
+    let value = link.scatter(value, Serialized::bytes("value".into()));
+    let asked = giving(fake).await;
+    let submitted = submit();
+    stream.in_memory(value.key()).await;
+    asked.answer(data(&[]));
+    (value, submitted)
+}

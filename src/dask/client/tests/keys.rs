@@ -165,12 +165,6 @@ fn data_is_given_when_the_key_is_free() {
     });
 }
 
-/// The call that gives values to a worker.
-async fn giving(fake: &Fake) -> Asked {
-    fake.asked("ncores_running").await.answer(message(&[("tcp://w:1", &1u64)]));
-    fake.asked("scatter").await
-}
-
 #[test]
 fn data_waits_for_a_worker_and_tasks_for_the_data() {
     run(async {

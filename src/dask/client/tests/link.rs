@@ -361,14 +361,20 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         stream.expect_keys("update-graph", &["data"]).await;
         stream.in_memory("data").await;
         soon(data.ended()).await.unwrap();
-        let bad = submit(&link, "bad", &["data"]);
-        let worse = submit(&link, "worse", &["bad"]);
-        let good = submit(&link, "good", &[]);
-        let better = submit(&link, "better", &["good"]);
+        let submitted = together(&fake, &link, &mut stream, "value", || {
+            let bad = submit(&link, "bad", &["data", "value"]);
+            let worse = submit(&link, "worse", &["bad"]);
+            let good = submit(&link, "good", &["value"]);
+            (bad, worse, good, submit(&link, "better", &["good"]))
+        });
+        let (_value, (bad, worse, good, better)) = submitted.await;
         stream.expect_keys("update-graph", &["bad", "worse", "good", "better"]).await;
         // It takes what is about to be refused, and is dropped in the meantime, or isn't.
-        let dropped = submit(&link, "dropped", &["good"]);
-        let best = submit(&link, "best", &["good", "better"]);
+        let submitted = together(&fake, &link, &mut stream, "other", || {
+            let dropped = submit(&link, "dropped", &["good", "other"]);
+            (dropped, submit(&link, "best", &["good", "better", "other"]))
+        });
+        let (_other, (dropped, best)) = submitted.await;
         stream.expect_keys("update-graph", &["dropped", "best"]).await;
         drop(dropped);
         stream.expect_keys("client-releases-keys", &["dropped"]).await;
@@ -402,8 +408,10 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
         stream.expect_keys("update-graph", &["data"]).await;
         stream.in_memory("data").await;
         soon(data.ended()).await.unwrap();
-        let bad = submit(&link, "bad", &["data"]);
-        let good = submit(&link, "good", &[]);
+        let submitted = together(&fake, &link, &mut stream, "value", || {
+            (submit(&link, "bad", &["data", "value"]), submit(&link, "good", &["value"]))
+        });
+        let (_value, (bad, good)) = submitted.await;
         let refused = async |stream: &mut Stream, keys: &[&str]| {
             let reason = "lost dependencies";
             stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
