@@ -17,8 +17,8 @@ pub fn exception(value: &Value) -> Exception {
 }
 
 /// Whether this is how the scheduler refuses a graph since a task of it takes what is gone. Until 2025.3 it trips over
-/// keys that aren't a set, before it has taken any of the tasks. With a set it would refuse some of those that can't run,
-/// and wait for ever with others.
+/// keys that aren't a set, before it has taken any of the tasks. With a set it would refuse one of those that take it, and
+/// keep the others, which can't run.
 pub fn is_of_lost_dependencies(said: &Value, traceback: &Value) -> bool {
     let Exception { class, text, .. } = exception(said);
     // The traceback of a task has what the task did.
