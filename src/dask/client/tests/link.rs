@@ -9,7 +9,7 @@ use futures_lite::future::{or, zip};
 
 use crate::dask::client::connect::ConnectError;
 use crate::dask::client::link::Link;
-use crate::dask::client::remote::Failure;
+use crate::dask::client::remote::{Failure, Remote};
 use crate::dask::client::spec::{OwnedCall, Spec};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::pack::Fields;
@@ -351,16 +351,28 @@ fn a_result_is_looked_for_until_it_is_found() {
     });
 }
 
+/// A result that is there.
+async fn data_there(link: &Link, stream: &mut Stream) -> Arc<Remote> {
+    let data = submit(link, "data", &[]);
+    stream.expect_keys("update-graph", &["data"]).await;
+    stream.in_memory("data").await;
+    soon(data.ended()).await.unwrap();
+    data
+}
+
+/// The scheduler takes none of these, since one of them takes what is gone.
+async fn refuse(stream: &mut Stream, keys: &[&str]) {
+    let reason = "lost dependencies";
+    stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
+}
+
 /// Dask refuses a graph as a whole where one of its tasks takes what is gone.
 #[test]
 fn what_takes_nothing_that_is_gone_is_sent_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let data = submit(&link, "data", &[]);
-        stream.expect_keys("update-graph", &["data"]).await;
-        stream.in_memory("data").await;
-        soon(data.ended()).await.unwrap();
+        let data = data_there(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             let bad = submit(&link, "bad", &["data", "value"]);
             let worse = submit(&link, "worse", &["bad"]);
@@ -379,14 +391,10 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         drop(dropped);
         stream.expect_keys("client-releases-keys", &["dropped"]).await;
 
-        let refused = async |stream: &mut Stream, keys: &[&str]| {
-            let reason = "lost dependencies";
-            stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
-        };
         stream.say(&[("op", &"cancelled-keys"), ("keys", &["data"])]).await;
-        refused(&mut stream, &["better", "worse", "good", "bad"]).await;
+        refuse(&mut stream, &["better", "worse", "good", "bad"]).await;
         stream.expect_keys("update-graph", &["good", "better"]).await;
-        refused(&mut stream, &["best", "dropped"]).await;
+        refuse(&mut stream, &["best", "dropped"]).await;
         stream.expect_keys("update-graph", &["best"]).await;
         for lost in [data, bad, worse] {
             assert!(matches!(soon(lost.ended()).await, Err(Failure::Lost(_))));
@@ -404,25 +412,18 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let data = submit(&link, "data", &[]);
-        stream.expect_keys("update-graph", &["data"]).await;
-        stream.in_memory("data").await;
-        soon(data.ended()).await.unwrap();
+        let _data = data_there(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             (submit(&link, "bad", &["data", "value"]), submit(&link, "good", &["value"]))
         });
         let (_value, (bad, good)) = submitted.await;
-        let refused = async |stream: &mut Stream, keys: &[&str]| {
-            let reason = "lost dependencies";
-            stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
-        };
         for _ in 0..2 {
             stream.expect_keys("update-graph", &["bad", "good"]).await;
-            refused(&mut stream, &["bad", "good"]).await;
+            refuse(&mut stream, &["bad", "good"]).await;
         }
         stream.expect_keys("update-graph", &["bad"]).await;
         stream.expect_keys("update-graph", &["good"]).await;
-        refused(&mut stream, &["bad"]).await;
+        refuse(&mut stream, &["bad"]).await;
         assert!(matches!(soon(bad.ended()).await, Err(Failure::Lost(_))));
         assert!(good.outcome().is_none());
         stream.in_memory("good").await;
