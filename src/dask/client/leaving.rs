@@ -20,7 +20,7 @@ const MANY: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     keys: HashMap<Arc<str>, Releases>,
-    /// What it was told since it was asked.
+    /// What it was told since it was asked: a key twice, if the task that had it in between was never sent.
     told: Vec<Arc<str>>,
     /// What it was told before each question that it hasn't answered.
     asked: VecDeque<(u64, Vec<Arc<str>>)>,
