@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 use slab::Slab;
 
-use crate::engine::sink::Sink;
+use crate::engine::futures::completion::Completions;
 use crate::handle::AsHandle;
 use crate::{Error, Handle};
 
@@ -54,13 +54,13 @@ where
 /// another [`add`](AsCompleted::add). Dropping it leaves the tasks to their other handles.
 #[must_use = "streams do nothing unless polled"]
 pub struct AsCompleted<T> {
-    sink: Sink<T>,
+    sink: Completions<T>,
 }
 
 impl<T: 'static> AsCompleted<T> {
     /// An empty one, to be filled with [`add`](AsCompleted::add).
     pub fn new() -> Self {
-        Self { sink: Sink::new() }
+        Self { sink: Completions::new() }
     }
 
     /// Adds a handle. Works at any time, also after the stream has ended.
@@ -110,7 +110,7 @@ impl<T: 'static> AsCompleted<T> {
         WithResults {
             completed: self,
             waiting: VecDeque::new(),
-            bringing: Sink::new(),
+            bringing: Completions::new(),
             brought: Slab::new(),
         }
     }
@@ -180,7 +180,7 @@ pub struct WithResults<T> {
     /// Those whose values are elsewhere, until they're brought.
     waiting: VecDeque<Handle<T>>,
     /// Those whose values are elsewhere, on their way here: the tags are places in the next.
-    bringing: Sink<T>,
+    bringing: Completions<T>,
     brought: Slab<Handle<T>>,
 }
 
@@ -235,7 +235,7 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
                 None => return Poll::Pending,
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
-                    None if handle.typed().is_elsewhere() => {
+                    None if handle.typed().is_remote() => {
                         self.waiting.push_back(handle);
                         self.bring();
                     }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use crate::engine::cell::{Failure, Outcome};
-use crate::engine::context;
 use crate::engine::core::CoreRef;
-use crate::engine::limits::{Acquire, Needs, Permit};
-use crate::engine::park::Parking;
-use crate::engine::timer::sleep;
+use crate::engine::core::context;
+use crate::engine::data::limits::Needs;
+use crate::engine::futures::acquire::{Acquire, Permit};
+use crate::engine::futures::sleep::sleep;
+use crate::engine::life::cell::{AttemptFailure, Outcome};
+use crate::engine::life::pause::Pause;
 use crate::{Error, Key, Retry};
 
 /// What the options ask for.
@@ -94,7 +95,7 @@ where
             Err(payload) => (Problem::Panicked(payload), None),
         };
         let error = problem.into_error(context::current_key());
-        let Some(kept) = kept else { return Err(Failure { error, again: None }) };
+        let Some(kept) = kept else { return Err(AttemptFailure { error, again: None }) };
         (function, args) = kept;
         failures = failures.saturating_add(1);
         let allowed = catch_unwind(AssertUnwindSafe(|| plan.retry.allows(failures, &error)));
@@ -106,7 +107,7 @@ where
             Ok(_) => error,
             Err(payload) => Error::panicked(context::current_key(), payload),
         };
-        return Err(Failure { error, again: Some((Planned { function, plan }, args)) });
+        return Err(AttemptFailure { error, again: Some((Planned { function, plan }, args)) });
     }
 }
 
@@ -116,7 +117,7 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     std::future::poll_fn(|poller| {
         let polled = acquire.poll(poller);
         if polled.is_pending() && parking.is_none() {
-            parking = Some(Parking::for_limit());
+            parking = Some(Pause::for_limit());
         }
         polled
     })
@@ -125,7 +126,7 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
 
 /// Waits between attempts.
 pub(crate) async fn wait(attempt: u32, delay: Duration) {
-    let _parking = Parking::until(attempt, delay);
+    let _parking = Pause::until(attempt, delay);
     if delay.is_zero() {
         futures_lite::future::yield_now().await;
     } else {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
-use crate::engine::header::{Task, TaskRef};
-use crate::engine::limits::Permit;
+use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::futures::acquire::Permit;
+use crate::engine::task::header::{Task, TaskRef};
 
 thread_local! {
     /// Tells whether the blocking closure on this thread was given up.
@@ -32,7 +32,7 @@ thread_local! {
 /// ```
 pub fn is_cancelled() -> bool {
     let blocking = GIVEN_UP.with_borrow(Clone::clone);
-    blocking.map_or_else(context::current_is_doomed, |is_given_up| is_given_up())
+    blocking.map_or_else(context::current_is_aborting, |is_given_up| is_given_up())
 }
 
 /// Runs `code` where it may block, with `permit` until it returns, even if the future is dropped.
@@ -46,7 +46,7 @@ pub(crate) async fn run<T: Send + 'static>(
     let task = context::current_task();
     if core.seeded.is_some() {
         let _permit = permit;
-        let is_given_up = context::current_doom();
+        let is_given_up = context::current_abort_probe();
         return on_this_thread(&core, task, is_given_up, code).unwrap_or_else(|payload| {
             resume_unwind(payload);
         });
@@ -103,8 +103,9 @@ fn on_this_thread<T>(
     code: impl FnOnce() -> T,
 ) -> thread::Result<T> {
     let before = GIVEN_UP.replace(Some(Rc::new(is_given_up)));
-    let result =
-        catch_unwind(AssertUnwindSafe(|| Context::of_blocking(core, task.as_ref()).enter(code)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        ThreadContext::of_blocking(core, task.as_ref()).enter(code)
+    }));
     GIVEN_UP.set(before);
     result
 }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 
 use crate::Error;
 use crate::attempt::{self, Again, Often, Planned, Problem};
-use crate::engine::cell::Outcome;
+use crate::engine::life::cell::Outcome;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, TaskFn};
 

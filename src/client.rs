@@ -9,12 +9,12 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::attempt::{Again, Once};
 use crate::body::{self, Spawned};
-use crate::engine::cell;
-use crate::engine::context;
 use crate::engine::core::CoreRef;
-use crate::engine::threads::Threads;
-use crate::engine::typed::Typed;
+use crate::engine::core::context;
+use crate::engine::life::cell;
+use crate::engine::task::typed::Typed;
 use crate::engine::worker::WorkerFuture;
+use crate::engine::worker::threads;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, Repeatable, TaskFn};
 use crate::input::Inputs;
@@ -392,7 +392,7 @@ impl Client {
     /// It's exact while nothing happens. A task that was given up while it lay in a queue has dropped all it
     /// held, and counts until a worker comes upon what is left of it.
     pub fn held(&self) -> usize {
-        self.core.held()
+        self.core.tasks_in_memory()
     }
 
     /// Changes the number of the client's own worker threads, while work goes on.
@@ -401,14 +401,14 @@ impl Client {
     /// On a closed or a seeded client it has no effect.
     pub fn scale(&self, workers: usize) {
         if self.core.seeded.is_none() {
-            Threads::scale(&self.core, workers);
+            threads::scale(&self.core, workers);
         }
     }
 
     /// How many workers there are: the client's own threads, and the [`worker`](Client::worker) futures
     /// that are being driven.
     pub fn workers(&self) -> usize {
-        self.core.driven() + self.core.threads.alive()
+        self.core.hosted_workers() + self.core.threads.alive()
     }
 
     /// A worker: a future that runs tasks while it's polled.

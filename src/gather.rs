@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use futures_core::FusedFuture;
 
 use crate::Error;
-use crate::engine::sink::Sink;
-use crate::engine::typed::Typed;
+use crate::engine::futures::completion::Completions;
+use crate::engine::task::typed::Typed;
 use crate::handle::AsHandle;
 
 /// All values, in the order of the handles, or the first error to happen.
@@ -68,7 +68,7 @@ pub struct GatherSettled<T>(Settling<T>);
 
 /// Tasks that are settling, one after the other.
 struct Settling<T> {
-    sink: Sink<T>,
+    sink: Completions<T>,
     slots: Vec<Slot<T>>,
     done: bool,
 }
@@ -96,7 +96,7 @@ impl<T: 'static> Settling<T> {
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
     {
-        let mut sink = Sink::new();
+        let mut sink = Completions::new();
         let mut slots = Vec::new();
         for handle in handles {
             let typed = handle.into_handle().into_typed().here();

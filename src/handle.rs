@@ -9,9 +9,13 @@ use std::task::{Context, Poll};
 use futures_core::FusedFuture;
 use futures_lite::future::block_on;
 
-use crate::engine::typed::Typed;
-use crate::engine::wait::Waitable;
-use crate::engine::{callback, context, finish, park, release, retry, state};
+use crate::engine::base::deferred;
+use crate::engine::core::context;
+use crate::engine::futures::wait::Waitable;
+use crate::engine::life::status::status;
+use crate::engine::life::{callback, finish, retry};
+use crate::engine::task::state;
+use crate::engine::task::typed::Typed;
 use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task: await it for the result, feed it into further tasks, clone it, drop it.
@@ -63,17 +67,17 @@ impl<T> Handle<T> {
     /// The key of the task: `inc-17`, made when first asked for, or what
     /// [`key`](crate::Options::key) said.
     pub fn key(&self) -> Key {
-        self.typed().user().key().clone()
+        self.typed().interest().key().clone()
     }
 
     /// How the task stands right now.
     pub fn status(&self) -> Status {
-        park::status(self.typed().task())
+        status(self.typed().task())
     }
 
     /// Whether the task has ended, in any way.
     pub fn is_finished(&self) -> bool {
-        self.typed().user().waiters.is_closed()
+        self.typed().interest().waiters.is_closed()
     }
 
     /// The error of a task that has ended without a value; `None` if it hasn't ended or has one.
@@ -104,7 +108,7 @@ impl<T> Handle<T> {
     /// Lets the task run to its end though nobody holds a handle. An error that nobody can see goes to
     /// the client's [hook](crate::Builder::on_unobserved).
     pub fn detach(self) {
-        self.typed().user().state.set(state::DETACHED);
+        self.typed().interest().state.set(state::DETACHED);
     }
 
     /// Calls `callback` once the task has ended, in whatever way; at once if it has.
@@ -133,7 +137,7 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// The task's error; or [`Blocking`](crate::ErrorKind::Blocking), at once, on a thread that is running
     /// tasks, or is dropping a task's value, where it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
-        if context::on_worker() || release::is_under_way() {
+        if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.key()));
         }
         block_on(self.clone())

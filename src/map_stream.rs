@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
-use crate::engine::sink::Sink;
+use crate::engine::futures::completion::Completions;
 use crate::{Error, Handle, Key};
 
 /// The results of tasks made from a stream of inputs, in the order in which they finish; made by
@@ -21,7 +21,7 @@ pub struct MapStream<S: Stream, T> {
     inputs: Option<Pin<Box<S>>>,
     submit: Submit<S, T>,
     limit: usize,
-    in_flight: Sink<T>,
+    in_flight: Completions<T>,
     /// What a failure of the stream itself is said to come from.
     origin: Key,
     /// That failure, until it was given out.
@@ -37,7 +37,7 @@ impl<S: Stream, T> MapStream<S, T> {
             Error::limit(origin.clone(), text.into())
         });
         let inputs = failure.is_none().then(|| Box::pin(inputs));
-        Self { inputs, submit, limit, in_flight: Sink::new(), origin, failure }
+        Self { inputs, submit, limit, in_flight: Completions::new(), origin, failure }
     }
 
     /// Takes inputs while there's room.

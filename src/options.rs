@@ -10,8 +10,8 @@ use futures_core::Stream;
 
 use crate::attempt::{Again, Often, Once};
 use crate::body::{self, Spawned};
-use crate::engine::cell::{self, Setup};
-use crate::engine::header::Task;
+use crate::engine::life::cell::{self, Setup};
+use crate::engine::task::header::Task;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, Repeatable, TaskFn};
 use crate::input::Inputs;

@@ -5,14 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use crate::attempt::{Plan, Planned};
-use crate::engine::cell::{self, Outcome, Setup};
-use crate::engine::context;
 use crate::engine::core::Core;
-use crate::engine::edges::Waits;
-use crate::engine::header::{Extras, Task};
-use crate::engine::state::KEYED;
-use crate::engine::store::{Joined, Wanted};
-use crate::engine::typed::Typed;
+use crate::engine::data::store::{Joined, Lookup};
+use crate::engine::life::cell::{self, Outcome, Setup};
+use crate::engine::life::schedule;
+use crate::engine::task::edges::Waits;
+use crate::engine::task::header::{Extras, Task};
+use crate::engine::task::state::KEYED;
+use crate::engine::task::typed::Typed;
 use crate::options::TaskOptions;
 use crate::{Error, Handle, Key, Retry, key};
 
@@ -55,7 +55,7 @@ where
 /// Queues a new task that is ready.
 fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     if let Some(task) = ready {
-        context::schedule_new(task);
+        schedule::schedule_new(task);
     }
     handle
 }
@@ -77,7 +77,7 @@ pub(crate) fn many<I, T>(
         handles.push(handle);
         ready.tasks.extend(task);
         if ready.tasks.len() >= at_once {
-            context::schedule_all(core, &mut ready.tasks);
+            schedule::schedule_all(core, &mut ready.tasks);
             if counted {
                 at_once = (2 * at_once).min(AT_ONCE);
             }
@@ -94,7 +94,7 @@ struct Bulk<'c> {
 
 impl Drop for Bulk<'_> {
     fn drop(&mut self) {
-        context::schedule_all(self.core, &mut self.tasks);
+        schedule::schedule_all(self.core, &mut self.tasks);
     }
 }
 
@@ -277,16 +277,16 @@ where
     let Named { key, derived, name } = &named;
     let wanted = match (key, derived) {
         (None, Some(digest)) => {
-            Wanted::Derived { digest: *digest, name: name.as_deref(), function: type_name::<F> }
+            Lookup::Derived { digest: *digest, name: name.as_deref(), function: type_name::<F> }
         }
-        (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
+        (key, _) => Lookup::Key(key.as_deref().unwrap_or_default()),
     };
     let new = cell::inputs(core, &mut waits);
     let joined = core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let extras = Extras { name: name.clone(), key, derived: *derived, ..Extras::default() };
         let setup = Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) };
-        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_user()
+        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_interest()
     });
     match joined {
         Joined::New(user) => {

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::Handle;
-use crate::engine::sink::Sink;
-use crate::engine::timer::{Sleep, sleep};
+use crate::engine::futures::completion::Completions;
+use crate::engine::futures::sleep::{Sleep, sleep};
 use crate::handle::AsHandle;
 
 /// Waits until all tasks have ended, whatever their outcome.
@@ -74,7 +74,7 @@ pub struct Waited<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
-    sink: Sink<T>,
+    sink: Completions<T>,
     /// How many are to end before it resolves.
     missing: usize,
     timeout: Option<Sleep>,
@@ -87,7 +87,7 @@ impl<T: 'static> Wait<T> {
         I::Item: AsHandle<Value = T>,
     {
         let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
-        let mut sink = Sink::new();
+        let mut sink = Completions::new();
         for handle in &handles {
             sink.add(handle.typed().clone(), 0);
         }
