@@ -1,10 +1,10 @@
 //! How the engine closes here: once all is done, so that the workers leave. Nothing is refused or swept.
 
-use super::core::Core;
-use super::header::Task;
-use super::sync::{AtomicBool, Ordering};
+use crate::engine::core::Core;
+use crate::engine::task::header::Task;
+use crate::sync::{AtomicBool, Ordering};
 
-pub(crate) struct Life {
+pub(crate) struct ShutdownState {
     closed: AtomicBool,
     pub(crate) changed: Changed,
 }
@@ -15,7 +15,7 @@ impl Changed {
     pub(crate) fn notify(&self, _: usize) {}
 }
 
-impl Life {
+impl ShutdownState {
     pub(crate) fn new() -> Self {
         Self { closed: AtomicBool::new(false), changed: Changed }
     }
@@ -23,13 +23,13 @@ impl Life {
 
 impl Core {
     pub(crate) fn is_closed(&self) -> bool {
-        self.life.closed.load(Ordering::SeqCst)
+        self.shutdown.closed.load(Ordering::SeqCst)
     }
 
     /// As the engine's own does after it has swept the queues.
     pub(crate) fn begin_close(&self) {
-        self.life.closed.store(true, Ordering::SeqCst);
-        self.sleepers.wake_all();
+        self.shutdown.closed.store(true, Ordering::SeqCst);
+        self.idle_workers.wake_all();
     }
 
     pub(crate) fn may_leave(&self) -> bool {
@@ -52,5 +52,11 @@ impl Core {
         false
     }
 
+    pub(crate) fn maybe_done(&self) {}
     pub(crate) fn maybe_idle(&self) {}
+    pub(crate) fn end_exemption(&self, _: &Task) {}
+
+    pub(crate) fn worker_left(&self, id: usize, _: bool) {
+        self.remove_worker(id);
+    }
 }
