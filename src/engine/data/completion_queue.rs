@@ -419,5 +419,5 @@ pub(crate) unsafe fn is_owned(link: NonNull<Link>, task: TaskRef<'_>) -> bool {
 pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
     // SAFETY: a sink takes its members out of their lists before it goes.
     let awaiter = unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() };
-    awaiter.as_ref().map(Awaiter::again)
+    awaiter.as_ref().map(Awaiter::duplicate)
 }

@@ -135,7 +135,7 @@ impl<T> Completions<T> {
     /// Returns an error where that closes a cycle.
     pub(crate) fn await_all(&mut self) -> Option<Error> {
         let awaiter = Awaiter::begin()?;
-        let before = self.queue.set_awaiter(Some(awaiter.again()));
+        let before = self.queue.set_awaiter(Some(awaiter.duplicate()));
         drop(before);
         context::note_more_awaits();
         let priority = awaiter.task.priority();

@@ -110,8 +110,8 @@ impl<T> Waitable<T> {
             return Poll::Ready(Ok(()));
         }
         let awaiter = Awaiter::begin();
-        let again = awaiter.as_ref().map(Awaiter::again);
-        let Some(is_new) = self.register(cx.waker(), again) else {
+        let copy = awaiter.as_ref().map(Awaiter::duplicate);
+        let Some(is_new) = self.register(cx.waker(), copy) else {
             return Poll::Ready(Ok(()));
         };
         let task = self.typed.task();

@@ -1,14 +1,23 @@
-//! What a task still waits for before it can be queued.
+//! The number of inputs that a task still waits for before it can be queued.
 //!
-//! The count is the number of inputs that have not finished, plus holds: whoever wants to look at
-//! the inputs of a waiting task takes a hold, and the task stays as it is until the hold is
-//! released. The one who brings the count to zero owns the task.
+//! A thread that wants to read the inputs of a waiting task takes a *hold*, which counts like an input, so that the
+//! task stays as it is until the hold is released. The thread that brings the count to zero owns the task.
+//!
+//! | word | meaning | next |
+//! |---|---|---|
+//! | `BUILDING`, n | the submitter is linking n inputs | `built`: waiting, or ready at zero |
+//! | `BUILDING`, `ABORTING`, n | aborted meanwhile | `built`: the submitter gets a hold and unlinks the inputs |
+//! | n > 0 | waits for n inputs and holds | `release`: each input that ends, each hold |
+//! | 0 | waits for nothing | stays, unless a retry begins again |
+//!
+//! `built` and the functions that take holds are sequentially consistent: a thread that raises the priority of a task and
+//! then sees it being built leaves the rest to the submitter, which reads the priority after `built`.
 
 use crate::engine::base::sync::{AtomicU32, Ordering};
 
-/// Its submitter is still registering the inputs.
+/// The submitter is still linking the inputs.
 const BUILDING: u32 = 1 << 31;
-/// It was doomed meanwhile: the submitter takes it from there.
+/// The task was aborted meanwhile: the submitter finishes that.
 const ABORTING: u32 = 1 << 30;
 const NUMBER: u32 = ABORTING - 1;
 
@@ -16,11 +25,11 @@ pub(crate) struct Count(AtomicU32);
 
 #[must_use]
 pub(crate) enum Hold {
-    /// The task waits, and does so until the hold is released.
+    /// The task waits, and will until the hold is released.
     Held,
     /// It waits for nothing.
     Ready,
-    /// Its submitter has been told to end it.
+    /// The submitter will abort it.
     Building,
 }
 
@@ -28,7 +37,7 @@ pub(crate) enum Hold {
 pub(crate) enum Built {
     Waiting,
     Ready,
-    /// Doomed while it was built. The caller has a hold.
+    /// Aborted while it was built. The caller has a hold.
     Aborting,
 }
 
@@ -41,19 +50,19 @@ impl Count {
         self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
-    /// How many inputs it waits for, and holds there are.
+    /// The number of unfinished inputs and holds.
     pub(crate) fn number(&self) -> usize {
         (self.0.load(Ordering::Relaxed) & NUMBER) as usize
     }
 
-    /// Before the first of `inputs` inputs is registered.
+    /// Begins building, before the first of `inputs` inputs is linked.
     pub(crate) fn begin(&self, inputs: usize) {
         let inputs = u32::try_from(inputs).ok().filter(|n| *n < NUMBER / 2);
         let inputs = inputs.expect("a task takes at most 500 million inputs");
         self.0.store(BUILDING | inputs, Ordering::Release);
     }
 
-    /// All inputs are registered, but for `finished` that need no waiting.
+    /// Ends building: all inputs are linked, but for `finished` ones that had ended already.
     pub(crate) fn built(&self, finished: usize) -> Built {
         let finished = finished as u32;
         let before = self
@@ -89,7 +98,7 @@ impl Count {
         }
     }
 
-    /// Takes a hold in order to look at the inputs only.
+    /// Takes a hold in order to read the inputs; false if there is nothing to hold.
     pub(crate) fn hold_to_look(&self) -> bool {
         self.0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
@@ -98,7 +107,7 @@ impl Count {
             .is_ok()
     }
 
-    /// Takes `n` off. True where nothing is left: the caller owns the task.
+    /// Subtracts `n`. True if nothing is left: the caller owns the task.
     #[must_use]
     pub(crate) fn release(&self, n: u32) -> bool {
         let before = self.0.fetch_sub(n, Ordering::AcqRel);

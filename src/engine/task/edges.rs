@@ -1,7 +1,7 @@
-//! What a waiting task waits for: its inputs, as they lie in its cell.
+//! The inputs of a waiting task, as they are stored in its cell.
 //!
-//! An edge is a user of the task it comes from and, while that task has not finished, an entry in its
-//! list of waiters. So registering an input allocates nothing.
+//! An edge is an interest in the task that it comes from and, while that task has not finished, an entry in its list of
+//! waiters. So registering an input allocates nothing.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -36,7 +36,7 @@ impl Edge {
         self.from
     }
 
-    /// If what it's to bring is elsewhere, takes it from the task that fetches it.
+    /// If it comes from a remote task, makes it come from the task that fetches the value.
     fn settle(&mut self) {
         if let Some(fetch_task) = self.from.remote().map(|remote| remote.fetch_task(&self.from)) {
             self.from = fetch_task;
@@ -47,21 +47,20 @@ impl Edge {
         prefetch(self.from.task().as_ptr().as_ptr());
     }
 
-    /// Enters the list of the task it comes from; false where that has ended.
+    /// Links the edge into the waiters of the task it comes from; false if that has ended.
     ///
     /// # Safety
     ///
-    /// The edge stays in place until it has been told or unlinked; `dependent` is the task that it
-    /// belongs to.
+    /// The edge stays in place until it has been notified or unlinked; `dependent` is the task that it belongs to.
     pub(crate) unsafe fn register(&self, dependent: NonNull<Header>) -> bool {
         let Some(mut locked) = self.from.waiters.lock() else { return false };
         self.link.set_kind(WaiterKind::Edge(dependent));
-        // SAFETY: it's in no list, and the rest is the caller's promise.
+        // SAFETY: it's in no list; the rest is the caller's promise.
         unsafe { locked.push(&raw const self.link) };
         true
     }
 
-    /// Leaves the list; false where it's not in it any more.
+    /// Unlinks the edge; false if it isn't in the list any more.
     pub(crate) fn unlink(&self) -> bool {
         match self.from.waiters.lock() {
             // SAFETY: if the link is in a list, it's that of the task it comes from.
@@ -75,24 +74,24 @@ impl Edge {
 ///
 /// # Safety
 ///
-/// `each` shows all edges, the same ones each time, at addresses that change only when the whole is
-/// moved; `count` says how many.
+/// `each` visits all edges, the same ones each time, at addresses that change only when the whole is moved; `count` says
+/// how many there are.
 pub unsafe trait Waits: 'static {
-    /// What the function is called with.
+    /// The arguments that the function is called with.
     type Args: Send + 'static;
 
     #[doc(hidden)]
     fn count(&self) -> usize;
     #[doc(hidden)]
     fn each(&self, visit: &mut dyn FnMut(&Edge));
-    /// Once all have finished.
+    /// Turns the inputs into arguments, once all tasks they come from have finished.
     #[doc(hidden)]
     fn take(self) -> Result<Self::Args, Error>;
-    /// Comes before anything else is done: what is left is to be waited for. Sees to what is elsewhere, and, if
-    /// `copy` says so, gets what is there already and costs next to nothing to copy.
+    /// Prepares the inputs before anything else is done; the edges that are left must be waited for. Replaces remote
+    /// tasks by the tasks that fetch their values and, if `copy` is set, copies small values that exist already.
     #[doc(hidden)]
     fn settle(&mut self, _copy: bool) {}
-    /// Says that the tasks they come from will be looked at in a moment.
+    /// Prefetches the headers of the tasks they come from.
     #[doc(hidden)]
     fn announce(&self) {}
 }
@@ -113,11 +112,11 @@ unsafe impl<T: Send + 'static> Waits for Plain<T> {
     }
 }
 
-/// The value of another task, moved out where this is its last user, else cloned.
+/// The value of another task, moved out if this is the last interest in it, else cloned.
 pub enum ByValue<T> {
-    /// Of a task with values of this type.
+    /// From a task with values of this type.
     Awaited(Edge),
-    /// It was there at once.
+    /// It was copied at submission.
     Value(T),
 }
 
@@ -126,15 +125,14 @@ impl<T> ByValue<T> {
         Self::Awaited(Edge::new(from.into_interest()))
     }
 
-    /// Whether values are copied when the task is submitted, if they're there, instead of when it runs.
+    /// Whether values that exist already are copied when the task is submitted, instead of when it runs.
     ///
-    /// It saves the worker the way to the other task, which all dependents of that may be on at the same
-    /// time. But a clone that takes time has no place in a submission, and clones that own memory would pile
-    /// up in the queue.
+    /// It saves the worker the access to the other task, for which all its dependents may contend. But an expensive
+    /// clone would make submitting slow, and clones that own memory would pile up in the queue.
     const SMALL: bool = !mem::needs_drop::<T>() && size_of::<T>() <= 16;
 }
 
-// SAFETY: there's one edge or none, in place.
+// SAFETY: there is one edge or none, stored inline.
 unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
     type Args = T;
 
@@ -161,9 +159,9 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         }
         // SAFETY: as in `take`.
         let from = unsafe { Typed::<T>::of(&edge.from) };
-        // A key is to be found while a dependent needs the value.
+        // A task with a key must be found while a dependent needs its value, so this one keeps its interest.
         if from.has_succeeded() && edge.from.state.load() & KEYED == 0 {
-            // If a clone panics, let it do so where the task runs.
+            // A clone that panics does so again where the task runs, and is that task's error.
             match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
                 Ok(Some(Ok(value))) => *self = Self::Value(value),
                 Ok(_) => {}
@@ -187,7 +185,7 @@ impl<T> ByRef<T> {
     }
 }
 
-// SAFETY: there's one edge, in place.
+// SAFETY: there is one edge, stored inline.
 unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
     type Args = Ref<T>;
 
@@ -209,10 +207,10 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
     }
 }
 
-/// How many inputs ahead of the one at hand are announced: enough to hide the wait for memory.
+/// Prefetching runs this many inputs ahead: enough to hide the latency of memory.
 const AHEAD: usize = 8;
 
-/// Many of a kind; the vector is never changed.
+/// A list of inputs; the vector is never changed, so its elements stay in place.
 pub struct Many<W>(pub(crate) Vec<W>);
 
 // SAFETY: all edges are in the vector's own memory.
@@ -246,10 +244,10 @@ unsafe impl<W: Waits> Waits for Many<W> {
     }
 }
 
-/// As many as an array has.
+/// An array of inputs.
 pub struct Array<W, const N: usize>(pub(crate) [W; N]);
 
-// SAFETY: all edges are in place.
+// SAFETY: all edges are stored inline.
 unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
     type Args = [W::Args; N];
 
@@ -271,10 +269,10 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
     }
 }
 
-/// One or none.
+/// One input or none.
 pub struct Maybe<W>(pub(crate) Option<W>);
 
-// SAFETY: the edges are in place.
+// SAFETY: the edges are stored inline.
 unsafe impl<W: Waits> Waits for Maybe<W> {
     type Args = Option<W::Args>;
 
@@ -322,7 +320,7 @@ where
 
 macro_rules! tuple {
     ($($W:ident $at:tt),*) => {
-        // SAFETY: all edges are in place.
+        // SAFETY: all edges are stored inline.
         unsafe impl<$($W: Waits),*> Waits for ($($W,)*) {
             type Args = ($($W::Args,)*);
 
@@ -366,7 +364,7 @@ mod tests {
         ByValue::new(handle.into_typed())
     }
 
-    /// How many edges are left after the small values that are there were copied.
+    /// The number of edges that are left after small values were copied.
     fn settled(mut waits: impl Waits) -> usize {
         waits.settle(true);
         waits.count()

@@ -1,10 +1,10 @@
-//! What every task has, whatever it computes: the header of its cell, and the three ways to hold it.
+//! The header of a task's cell, which doesn't depend on what the task computes, and the three ways to refer to it.
 //!
-//! * [`TaskRef`] borrows: somebody else keeps the task in memory.
-//! * [`Task`] keeps it in memory. The engine has one for each unfinished task, which travels from its
-//!   queue to its worker; wakers and stale queue entries have more.
-//! * [`User`] keeps the outcome wanted: handles, `Ref`s and inputs are users. When the last one goes,
-//!   so do the outcome and the work.
+//! * [`TaskRef`] borrows: something else keeps the task in memory.
+//! * [`Task`] is a counted memory reference. The engine has one for each unfinished task, which moves from its queue to
+//!   its worker; wakers and stale queue entries have more.
+//! * [`Interest`] is a counted interest in the outcome: handles, `Ref`s and inputs have one each. When the last one is
+//!   dropped, the outcome is freed, or the work aborted.
 
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
@@ -38,12 +38,11 @@ pub(crate) struct Header {
     pub(crate) priority: AtomicI32,
     /// Null, the address of a box, or, marked with [`NUMBER`], the number of a watched task that has nothing else.
     extras: AtomicPtr<Extras>,
-    /// Guarded by the lock of the waiters word; what is in it once that says doomed stays until a
-    /// retry.
+    /// Guarded by the lock of the waiters word. Once that says `ABORTING`, the error stays until a retry.
     pub(crate) failure: UnsafeCell<Option<Error>>,
-    /// Where the list of started tasks has it; for its owner only.
+    /// The slot in the table of owned tasks; for the thread that owns the task only.
     pub(crate) slot: AtomicU32,
-    /// How often it was polled. An await belongs to the poll that made it.
+    /// The number of polls so far. An await belongs to the poll that began it.
     pub(crate) polls: AtomicU32,
 }
 
@@ -71,27 +70,27 @@ pub(crate) struct QueueNode {
     pub(crate) next: LinkPtr<QueueNode>,
 }
 
-/// Marks a number in place of the address of extras, which is even. The number is shifted by one.
+/// Marks a task number that is stored in place of the address of extras, which is even. The number is shifted by one.
 const NUMBER: usize = 1;
 
 /// What can be done to a task without knowing its types.
 ///
-/// But for `value`, whose caller is a user of a task that has succeeded, and `dealloc`, the caller
-/// owns the contents.
+/// The caller owns the contents, except for `value`, whose caller has an interest in a task that has succeeded, for
+/// `dealloc`, and for the two that drop interests.
 pub(crate) struct VTable {
-    /// Calls the function if that is still to be done, and polls its future once.
+    /// Calls the function if it hasn't been called yet, and polls its future once.
     pub(crate) run: unsafe fn(NonNull<Header>, &mut Context<'_>) -> PollOutcome,
-    /// Drops whatever is there.
+    /// Drops the contents, whatever they are.
     pub(crate) clear: unsafe fn(NonNull<Header>),
-    /// Drops what can't be run again.
+    /// Drops the contents unless they can be run again; says whether they can.
     pub(crate) keep_for_retry: unsafe fn(NonNull<Header>) -> bool,
-    /// Shows the inputs of a task that waits.
+    /// Visits the inputs of a task that waits.
     pub(crate) edges: unsafe fn(NonNull<Header>, VisitEdge<'_>),
-    /// Where the value is.
+    /// Returns the address of the value.
     pub(crate) value: unsafe fn(NonNull<Header>) -> NonNull<()>,
-    /// Moves the value to a place that is fit for it.
+    /// Moves the value to memory that fits it.
     pub(crate) take: unsafe fn(NonNull<Header>, NonNull<()>),
-    /// Frees the cell, whose contents are gone or need no dropping.
+    /// Frees the cell, whose contents were dropped or need no dropping.
     pub(crate) dealloc: unsafe fn(NonNull<Header>),
     /// Gives up an interest that may be the last one, of a task that has a key or a value with a destructor.
     pub(crate) drop_interest: unsafe fn(NonNull<Header>),
@@ -103,7 +102,7 @@ pub(crate) struct VTable {
     pub(crate) type_name: fn() -> &'static str,
     /// The type of the function.
     pub(crate) function: fn() -> &'static str,
-    /// What is in place of the value only says where that is. The types are those of the value.
+    /// The cell stores a reference to a value in another process. The types are those of that value.
     pub(crate) is_remote: bool,
     /// Whether dropping the value does anything.
     pub(crate) value_needs_drop: bool,
@@ -118,41 +117,41 @@ pub(crate) enum PollOutcome {
     Failed(Error),
 }
 
-/// What few tasks have: made with the task where options ask for it, else when first needed.
+/// What few tasks need: allocated with the task if options ask for it, else when first needed.
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) key: OnceLock<Key>,
-    /// The digest that the key is made from, with the name, when somebody asks for it.
+    /// The digest that the key of a pure call is made from, together with the name, when the key is first read.
     pub(crate) derived: Option<u128>,
-    /// The number in its key, and what the observer knows it by; 0 where it has none yet.
+    /// The number in its key, by which the observer knows it too; 0 if it has none yet.
     pub(crate) number: AtomicU64,
-    /// What it's parked for: see [`Parked`].
+    /// Why it's paused: see [`PausedFor`].
     pub(crate) paused_for: AtomicU8,
-    /// Which attempt is under way, or waited for; 0 for the first.
+    /// The attempt that runs or is waited for; 0 for the first.
     pub(crate) attempt: AtomicU32,
-    /// When that is due, in nanoseconds of the engine's clock.
+    /// When that attempt is due, in nanoseconds of the engine's clock.
     pub(crate) due: AtomicU64,
-    /// How many waits for its client to be idle or closed it has under way.
+    /// The number of waits for its client to be idle or closed that it has begun.
     pub(crate) exempt: AtomicU32,
-    /// The blocking work that it has waited for last: an even number until that has a thread, the next one from
-    /// then on.
+    /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next
+    /// odd one from then on.
     pub(crate) blocking: AtomicU32,
     /// Set for a task that another process runs.
     pub(crate) remote: Option<Box<dyn Remote>>,
 }
 
-/// Why a task is parked.
+/// Why a task is paused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PausedFor {
-    /// For a limit.
+    /// It waits for a limit.
     Limit = 0,
-    /// Until its next attempt.
+    /// It waits for its next attempt.
     Delay = 1,
 }
 
 impl Extras {
-    /// What a parked task is parked for.
+    /// Whether a paused task is paused for this reason.
     pub(crate) fn is_paused_for(&self, why: PausedFor) -> bool {
         self.paused_for.load(Ordering::Relaxed) == why as u8
     }
@@ -224,18 +223,18 @@ impl Header {
 
     pub(crate) fn extras(&self) -> Option<&Extras> {
         let extras = self.extras.load(Ordering::Acquire);
-        // SAFETY: it's what is there.
+        // SAFETY: it's the current word.
         unsafe { self.at(extras) }
     }
 
     /// # Safety
     ///
-    /// The word is, or was, that of the extras.
+    /// The word is the present or an earlier one of `extras`.
     unsafe fn at(&self, extras: *mut Extras) -> Option<&Extras> {
         if extras.addr() & NUMBER != 0 {
             return None;
         }
-        // SAFETY: once it's an address it stays until the header is dropped.
+        // SAFETY: once the word is an address it stays until the header is dropped.
         unsafe { extras.as_ref() }
     }
 
@@ -265,7 +264,7 @@ impl Header {
         }
     }
 
-    /// The number that the observer knows a watched task by.
+    /// The number of a watched task, by which the observer knows it.
     pub(crate) fn number(&self) -> Option<u64> {
         if self.state.load() & WATCHED == 0 { None } else { self.any_number() }
     }
@@ -273,7 +272,7 @@ impl Header {
     /// Its number, if it has one already.
     pub(crate) fn any_number(&self) -> Option<u64> {
         let extras = self.extras.load(Ordering::Acquire);
-        // SAFETY: it's what is there.
+        // SAFETY: it's the current word.
         let number = match unsafe { self.at(extras) } {
             Some(extras) => extras.number.load(Ordering::Relaxed),
             None => number_in(extras),
@@ -281,7 +280,7 @@ impl Header {
         (number != 0).then_some(number)
     }
 
-    /// Its number, from now on if it has none.
+    /// Its number; it gets one if it has none.
     pub(crate) fn make_number(&self) -> u64 {
         if let Some(number) = self.any_number() {
             return number;
@@ -289,7 +288,7 @@ impl Header {
         // SAFETY: the cell's reference keeps the engine in memory.
         let new = unsafe { self.engine.as_ref() }.next_number();
         let marked = ptr::without_provenance_mut((new as usize) << 1 | NUMBER);
-        // An address has no room for one that is too large.
+        // A large number doesn't fit beside the mark.
         if new <= (usize::MAX >> 1) as u64
             && self
                 .extras
@@ -304,7 +303,7 @@ impl Header {
             .map_or_else(|theirs| theirs, |_| new)
     }
 
-    /// The name that options gave it.
+    /// The name that was given with options.
     pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
         self.extras()?.name.as_ref()
     }
@@ -324,7 +323,7 @@ impl Header {
         })
     }
 
-    /// The error of a task that has failed, or is doomed to.
+    /// The error of a task that has failed or is aborting.
     pub(crate) fn failure(&self) -> Option<Error> {
         // SAFETY: the slot is read and written under the lock.
         let read = || unsafe { (*self.failure.get()).clone() };
@@ -339,7 +338,7 @@ impl Header {
     }
 }
 
-/// The number in a word that isn't an address; 0 for any other.
+/// The number in a word that isn't an address; 0 for an address.
 fn number_in(extras: *mut Extras) -> u64 {
     if extras.addr() & NUMBER == 0 { 0 } else { (extras.addr() >> 1) as u64 }
 }
@@ -354,10 +353,10 @@ impl Drop for Header {
     }
 }
 
-/// A task that somebody else keeps in memory.
+/// A borrowed task, which something else keeps in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct TaskRef<'a> {
-    // A reference to the header would not do: what is behind it is reached from here too.
+    // Not a reference to the header: the pointer must also be good for the rest of the cell.
     header: NonNull<Header>,
     lives: PhantomData<&'a Header>,
 }
@@ -384,15 +383,15 @@ impl<'a> TaskRef<'a> {
         Task(self.header)
     }
 
-    /// One more user of a task that has one, or that is known to stay for now.
+    /// Adds an interest to a task that has one, or that is known to keep its outcome for now.
     pub(crate) fn to_interest(self) -> Interest {
         self.state.add_interest();
         Interest(self.header)
     }
 
-    /// One more user of a task that may have none any more, unless it has.
+    /// Adds an interest unless the last one was dropped or the value moved out.
     pub(crate) fn try_to_interest(self) -> Option<Interest> {
-        // SAFETY: the user that was just added.
+        // SAFETY: the interest that was just added.
         self.state.try_add_interest().then(|| unsafe { Interest::from_raw(self.header) })
     }
 
@@ -412,9 +411,9 @@ impl Deref for TaskRef<'_> {
 /// A counted memory reference.
 pub(crate) struct Task(NonNull<Header>);
 
-// SAFETY: the header may be used from any thread, and what is behind it is `Send`.
+// SAFETY: the header may be used from any thread, and the contents of the cell are `Send`.
 unsafe impl Send for Task {}
-// SAFETY: as above; the contents are only for the owner, and a shared value asks for `Sync`.
+// SAFETY: as above; the contents are for their owner only, and sharing the value requires `Sync`.
 unsafe impl Sync for Task {}
 
 impl Task {
@@ -456,7 +455,7 @@ impl Drop for Task {
     }
 }
 
-/// A counted interest in a task's outcome.
+/// A counted interest in the outcome of a task.
 pub(crate) struct Interest(NonNull<Header>);
 
 // SAFETY: as for `Task`.
@@ -467,13 +466,13 @@ unsafe impl Sync for Interest {}
 impl Interest {
     /// # Safety
     ///
-    /// The caller gives away a user.
+    /// The caller gives away an interest.
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
         Self(header)
     }
 
     pub(crate) fn task(&self) -> TaskRef<'_> {
-        // SAFETY: all users together have a memory reference.
+        // SAFETY: all interests together have a memory reference.
         unsafe { TaskRef::new(self.0) }
     }
 }

@@ -1,31 +1,32 @@
-//! The state word of a task: what it is doing, who may touch it, and how many hold it.
+//! The state word of a task: what the task is doing, which thread owns its contents, and how many references there are.
 //!
 //! | from | to | by | method |
 //! |---|---|---|---|
 //! | waiting, counted in [`Count`](crate::engine::task::count::Count) | queued | the last input to finish | (`QUEUED` is set from birth) |
 //! | queued | running | the worker that pops it | [`State::claim`] |
-//! | queued, suspended | running | who ends it early | [`State::claim_to_end`] |
+//! | queued, suspended | running | the thread that aborts it | [`State::claim_to_end`] |
 //! | running | suspended, queued | its worker, after a poll | [`State::suspend`] |
 //! | suspended | queued | a waker | [`State::wake`] |
 //! | running | done | its worker | [`State::finish`] |
-//! | done | waiting | a retry, while it alone holds the failed task | [`State::rewind`] |
+//! | done | waiting | a retry, which excludes other retries | [`State::rewind`] |
 //!
-//! Whoever sets `RUNNING` owns the contents of the task until it clears it again.
+//! The thread that sets `RUNNING` owns the contents of the task until it clears the bit again. From the low end the
+//! word has flags, the number of memory references ([`REF`]), and the number of interests ([`INTEREST`]), so that one
+//! atomic operation can change a flag and a count together.
 
 use crate::engine::base::sync::{AtomicU64, Ordering};
 
-/// The task may be claimed for running. It's in a queue, or about to be put there: by its
-/// submitter, by the last input it waits for, by the waker that set this, or, while `RUNNING` is
-/// set too, by the worker that runs it. One set bit is one queue entry; a task that was put a second
-/// time into a queue of higher priority, or that was ended while queued, leaves an entry that finds
-/// nothing to claim.
+/// The task may be claimed for running. It's in a queue, or about to be queued: by its submitter, by the last
+/// input it waits for, by the waker that set this bit, or, while `RUNNING` is set too, by the worker that runs it.
+/// One set bit is one queue entry. A task that was queued a second time, at a higher priority, or that was aborted
+/// while queued leaves a stale entry, which finds nothing to claim.
 pub(crate) const QUEUED: u64 = 1 << 0;
 
-/// Somebody owns the contents: a worker in a poll, or who ends the task.
+/// A thread owns the contents: a worker during a poll, or the thread that aborts the task.
 pub(crate) const RUNNING: u64 = 1 << 1;
 
-/// The outcome is there and the engine has let go. Who waits for the outcome reads the waiters
-/// word, which closes a moment earlier.
+/// The outcome is stored and the engine has dropped its reference. Waiters don't read this bit but the waiters word,
+/// which closes a moment earlier.
 pub(crate) const DONE: u64 = 1 << 2;
 
 /// The function was called at least once in this life of the task.
@@ -34,55 +35,56 @@ pub(crate) const STARTED: u64 = 1 << 3;
 /// The value was moved out.
 pub(crate) const TAKEN: u64 = 1 << 4;
 
-/// The task goes on when nobody needs it.
+/// The task runs on when its last interest is dropped.
 pub(crate) const DETACHED: u64 = 1 << 5;
 
-/// The task may be found by its key, so a user can appear out of nowhere, under the store's lock.
+/// The task can be found by its key, so an interest can be added at any time, under the lock of the store.
 pub(crate) const KEYED: u64 = 1 << 6;
 
-/// Suspended between attempts, or before the first, for a limit or a delay: no code of the user's
-/// is under way. Set and cleared by the task itself.
+/// Suspended between attempts, or before the first, for a limit or a delay: no user code has started that must be
+/// let finish. Set and cleared by the task itself.
 pub(crate) const PAUSED: u64 = 1 << 7;
 
-/// The task is in its client's list of started tasks.
+/// The task is in its engine's table of owned tasks.
 pub(crate) const OWNED: u64 = 1 << 8;
 
-/// The task awaits another, or has done so in the poll before. Set before it enters the other's list of
-/// waiters.
+/// The task awaits another one, or did in its previous poll. Set before it's linked into the other's list of waiters,
+/// so that a search for cycles that finds the entry also finds the bit.
 pub(crate) const AWAITS: u64 = 1 << 9;
 
-/// Somebody has seen, or been told of, the task's error.
+/// The task's error was observed: returned to a caller, or passed on to a dependent.
 pub(crate) const OBSERVED: u64 = 1 << 10;
 
-/// The task is being made to run once more, by a retry, or waits for inputs after that. Entries and wakers
-/// of its former life may still be about, and are to find nothing to claim. In its first life a waiting task
-/// has none.
+/// A retry is making the task run again, or it waits for inputs after that. Queue entries and wakers of its former
+/// life may still exist, and must find nothing to claim. (In its first life a waiting task has none.)
 pub(crate) const REOPENING: u64 = 1 << 11;
 
-/// The task may have a second entry in the queues, since its priority was raised while it was queued. The
-/// queue that links its tasks holds none of these: a task can be linked only once. Set before that second
-/// entry is made, and never cleared.
+/// The task may have a second queue entry, because its priority was raised while it was queued. The injector links
+/// the tasks themselves, so it can hold a task only once and takes none of these. Set before the second entry is
+/// made, and never cleared.
 pub(crate) const REQUEUED: u64 = 1 << 12;
 
-/// There are callbacks among its waiters. Set and read under the lock of the waiters word, or by who closed it.
+/// There are callbacks among its waiters. Set and read under the lock of the waiters word, or by the thread that
+/// closed it.
 pub(crate) const CALLBACKS: u64 = 1 << 13;
 
-/// The observer counts the task. Like the next one decided when the task is made, or when the observer comes
-/// upon one that was there before it.
+/// The observer counts the task. Like `WATCHED`, set when the task is made, or when the observer meets a task that is
+/// older than itself.
 pub(crate) const COUNTED: u64 = 1 << 14;
 
-/// The observer is told what happens to the task, which has a number and may be found by it, so a reference can
-/// appear out of nowhere.
+/// The observer is notified of the task's events. Such a task has a number and can be found by it, so a reference can
+/// be added at any time.
 pub(crate) const WATCHED: u64 = 1 << 15;
 
-/// One memory reference: of the engine, of a queue entry, of a waker. All users together hold one.
+/// One memory reference: of the engine, of a queue entry, of a waker. All interests together hold one.
 pub(crate) const REF: u64 = 1 << 16;
 const REF_MASK: u64 = (INTEREST - 1) & !(REF - 1);
 
-/// One user: a handle, a `Ref`, or an input of another task.
+/// One interest: a handle, a `Ref`, or an input of another task.
 pub(crate) const INTEREST: u64 = 1 << 39;
 
-/// So many are a leak in a loop. As with `Arc`, half of what can be counted.
+/// More than this is taken for a leak in a loop. Half of what the word can count, as with `Arc`, so that threads that
+/// pass the limit at once don't overflow it.
 const TOO_MANY_REFS: u64 = 1 << 22;
 const TOO_MANY_INTERESTS: u64 = 1 << 24;
 
@@ -96,12 +98,12 @@ pub(crate) fn interests(state: u64) -> u64 {
 
 pub(crate) struct State(AtomicU64);
 
-/// What became of a claim made in order to end a task.
+/// The result of a claim that is to abort a task.
 #[must_use]
 pub(crate) enum ClaimToEnd {
     /// The caller owns the contents and holds a reference of the engine's.
     Owned,
-    /// It's being polled: its worker will look after it.
+    /// It's being polled: its worker aborts it after the poll.
     Running,
     /// It has ended.
     Done,
@@ -115,12 +117,12 @@ pub(crate) enum Suspend {
 }
 
 impl State {
-    /// A new task: queued or waiting, with one user and the engine's reference.
+    /// A new task: queued or waiting, with one interest and the engine's reference.
     pub(crate) fn new(flags: u64) -> Self {
         Self(AtomicU64::new(flags | QUEUED | INTEREST | (2 * REF)))
     }
 
-    /// A task that is born with its outcome.
+    /// A task that is made with its outcome.
     pub(crate) fn finished() -> Self {
         Self(AtomicU64::new(DONE | INTEREST | REF))
     }
@@ -148,7 +150,7 @@ impl State {
             .ok()
     }
 
-    /// Claims a task in order to end it; where it's running, tells its worker to look.
+    /// Claims a task that is to be aborted. If it's running, sets `QUEUED`, so that its worker checks after the poll.
     pub(crate) fn claim_to_end(&self) -> ClaimToEnd {
         let claimed = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             if state & DONE != 0 {
@@ -169,7 +171,7 @@ impl State {
         }
     }
 
-    /// The task waits for nothing any more. Returns the state before.
+    /// Ends a reopening: the task waits for nothing any more. Returns the previous state.
     pub(crate) fn end_reopening(&self) -> u64 {
         let state = self.load();
         if state & REOPENING != 0 {
@@ -178,7 +180,7 @@ impl State {
         state
     }
 
-    /// True where the caller is to put the task into a queue.
+    /// Wakes the task. True if the caller must queue it.
     pub(crate) fn wake(&self) -> bool {
         if self.0.load(Ordering::Relaxed) & DONE != 0 {
             return false;
@@ -186,14 +188,14 @@ impl State {
         self.0.fetch_or(QUEUED, Ordering::AcqRel) & (QUEUED | RUNNING | DONE) == 0
     }
 
-    /// Gives up the contents after a poll that is not the last.
+    /// Releases the contents after a poll that isn't the last.
     pub(crate) fn suspend(&self) -> Suspend {
         let state = self.0.fetch_and(!RUNNING, Ordering::AcqRel);
         if state & QUEUED != 0 { Suspend::Woken } else { Suspend::Suspended }
     }
 
-    /// Gives up the contents for good, and, where the task has users to keep it, the engine's
-    /// reference with them. False where it has none: the caller goes on owning both.
+    /// Releases the contents for good and, if the task has interests that keep it, the engine's reference. False if it
+    /// has none: the caller keeps both.
     #[must_use]
     pub(crate) fn finish(&self) -> bool {
         let finished = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -204,8 +206,8 @@ impl State {
         finished.is_ok_and(|before| interests(before) > 0)
     }
 
-    /// Makes a failed task one that waits again, and that is held until [`State::let_go`]. The caller is a
-    /// user and the only one who rewinds.
+    /// Turns a failed task into one that waits again, reopening until [`State::end_reopening`]. The caller has an
+    /// interest and excludes other retries.
     pub(crate) fn rewind(&self) {
         const PAST: u64 = DONE | STARTED | OWNED | PAUSED | AWAITS | OBSERVED | CALLBACKS;
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -220,7 +222,7 @@ impl State {
         }
     }
 
-    /// Adds a reference to a task that may be about to be freed, and is in memory for now; false where it is.
+    /// Adds a reference to a task that is in memory for now, unless it's about to be freed.
     pub(crate) fn try_add_ref(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -229,7 +231,7 @@ impl State {
             .is_ok()
     }
 
-    /// True where this was the last reference: the caller frees the task.
+    /// Drops a reference. True if it was the last: the caller frees the task.
     #[must_use]
     pub(crate) fn drop_ref(&self) -> bool {
         let state = self.0.fetch_sub(REF, Ordering::AcqRel);
@@ -237,10 +239,10 @@ impl State {
         refs(state) == 1
     }
 
-    /// Adds a user to a task that the caller keeps in memory and that may have no user any more.
+    /// Adds an interest to a task that the caller keeps in memory and that may have none any more.
     pub(crate) fn revive(&self) {
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            // All users together have one reference.
+            // All interests together have one reference.
             Some(state + INTEREST + if interests(state) == 0 { REF } else { 0 })
         });
     }
@@ -252,7 +254,7 @@ impl State {
         }
     }
 
-    /// Adds a user to a task found by its key, unless its last one is gone or its value moved out.
+    /// Adds an interest to a task that was found by its key, unless its last one was dropped or its value moved out.
     pub(crate) fn try_add_interest(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -264,14 +266,14 @@ impl State {
             .is_ok()
     }
 
-    /// Returns the state before.
+    /// Drops an interest and returns the previous state.
     pub(crate) fn drop_interest(&self) -> u64 {
         let state = self.0.fetch_sub(INTEREST, Ordering::AcqRel);
         debug_assert!(interests(state) > 0);
         state
     }
 
-    /// Drops a user that isn't the last one; false where it is.
+    /// Drops an interest unless it's the last one; false if it is.
     pub(crate) fn drop_interest_unless_last(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
@@ -280,11 +282,11 @@ impl State {
             .is_ok()
     }
 
-    /// Claims the value for the caller, who is a user, if there is no other one.
+    /// Claims the value for the caller, which has an interest, if that is the only one.
     pub(crate) fn take(&self) -> bool {
         let state = self.load();
         if Self::is_alone(state) {
-            // Nobody else has the task, so nobody else changes the state.
+            // No other thread can reach the task, so a plain store can't lose a change.
             self.0.store(state | TAKEN, Ordering::Relaxed);
             return state & TAKEN == 0;
         }
@@ -295,14 +297,14 @@ impl State {
             .is_ok()
     }
 
-    /// Whether the caller, a user of a finished task, is all that holds it.
+    /// Whether the caller's interest is all that holds a finished task.
     pub(crate) fn is_alone(state: u64) -> bool {
         let kind = state & (DONE | KEYED | DETACHED | WATCHED);
         kind == DONE && interests(state) == 1 && refs(state) == 1
     }
 }
 
-/// Going on would let the count wrap around and free what is in use.
+/// Going on could overflow the count and free a task that is in use.
 #[cold]
 fn too_many(what: &str) -> ! {
     log::error!("ensue: too many {what} one task: aborting");
@@ -314,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_alone_is_all_that_holds_a_finished_task() {
+    fn alone_means_one_interest_and_no_other_way_to_the_task() {
         let state = State::finished().load();
         assert!(State::is_alone(state));
         for other in [state | KEYED, state | DETACHED, state & !DONE, state + INTEREST, state + REF]
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_user_is_told_so() {
+    fn the_last_interest_is_not_dropped_unseen() {
         let state = State::new(0);
         state.add_interest();
         assert!(state.drop_interest_unless_last());

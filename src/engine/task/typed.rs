@@ -1,4 +1,4 @@
-//! A user of a task whose type of value is known, and the value shared.
+//! An interest in a task whose type of value is known, and the shared value.
 
 use std::any::TypeId;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::engine::task::header::{Interest, TaskRef};
 use crate::engine::task::state::{OBSERVED, TAKEN};
 use crate::engine::task::waiters::Resolution;
 
-/// A user of a task with values of type `T`.
+/// An interest in a task with values of type `T`.
 #[repr(transparent)]
 pub(crate) struct Typed<T>(Interest, PhantomData<fn() -> T>);
 
@@ -49,7 +49,7 @@ impl<T> Typed<T> {
         }
     }
 
-    /// For one that was a `Typed<T>` before.
+    /// For an interest that was a `Typed<T>` before.
     pub(crate) fn known(interest: Interest) -> Self
     where
         T: 'static,
@@ -60,7 +60,7 @@ impl<T> Typed<T> {
         }
     }
 
-    /// The value of an ended task that nobody else can have.
+    /// The value of an ended task in which this is the only interest.
     pub(crate) fn into_value(self) -> Result<T, Error> {
         match self.available() {
             Some(Ok(())) => self.take().ok_or_else(|| self.lost()),
@@ -81,12 +81,12 @@ impl<T> Typed<T> {
         self.0.task()
     }
 
-    /// Whether the value isn't in the task, which only says where it is.
+    /// Whether the value is in another process.
     pub(crate) fn is_remote(&self) -> bool {
         self.0.vtable.is_remote
     }
 
-    /// The task that has the value, or will have it: this one, or that which brings it here.
+    /// The task in this process that has or gets the value: this one, or the one that fetches a remote value.
     pub(crate) fn here(self) -> Self {
         match self.0.remote() {
             Some(remote) => Self(remote.fetch_task(&self.0), PhantomData),
@@ -94,7 +94,7 @@ impl<T> Typed<T> {
         }
     }
 
-    /// Whether there's a value to be had here; an error where the task has failed or the value is gone.
+    /// `Some(Ok)` if the value is in this process; an error if the task has failed or the value was moved out.
     fn available(&self) -> Option<Result<(), Error>> {
         match self.0.waiters.resolution() {
             Resolution::Succeeded if self.0.state.load() & TAKEN != 0 => Some(Err(self.lost())),
@@ -106,19 +106,19 @@ impl<T> Typed<T> {
         }
     }
 
-    /// The error of a task that has failed; it's seen by that.
+    /// The error of a task that has failed, which counts as observed from now on.
     pub(crate) fn error(&self) -> Option<Error> {
         let error = self.unseen_error()?;
         self.set_seen();
         Some(error)
     }
 
-    /// The error of a task that has failed, for one who may yet show it to nobody.
+    /// The error of a task that has failed, without counting it as observed.
     pub(crate) fn unseen_error(&self) -> Option<Error> {
         self.0.waiters.is_closed().then(|| self.0.failure()).flatten()
     }
 
-    /// Somebody was shown the error.
+    /// Counts the error as observed.
     pub(crate) fn set_seen(&self) {
         if self.0.state.load() & OBSERVED == 0 {
             self.0.state.set(OBSERVED);
@@ -133,7 +133,7 @@ impl<T> Typed<T> {
         Error::lost(self.0.key().clone())
     }
 
-    /// What became of an ended task, with its value cloned.
+    /// The outcome of an ended task, with its value cloned.
     pub(crate) fn try_clone(&self) -> Option<Result<T, Error>>
     where
         T: Clone + Sync,
@@ -144,7 +144,7 @@ impl<T> Typed<T> {
         Some(self.available()?.map(|()| self.value().clone()))
     }
 
-    /// What became of an ended task, with its value shared.
+    /// The outcome of an ended task, with its value shared.
     pub(crate) fn try_ref(&self) -> Option<Result<Ref<T>, Error>>
     where
         T: Sync,
@@ -152,7 +152,7 @@ impl<T> Typed<T> {
         Some(self.available()?.map(|()| Ref(self.clone())))
     }
 
-    /// What became of an ended task, with its value moved out if this is the last user.
+    /// The outcome of an ended task, with its value moved out if this is the last interest.
     pub(crate) fn try_take_or_clone(&self) -> Option<Result<T, Error>>
     where
         T: Clone + Sync,
@@ -160,7 +160,7 @@ impl<T> Typed<T> {
         Some(self.available()?.map(|()| self.take().unwrap_or_else(|| self.value().clone())))
     }
 
-    /// The same, for an input that is there.
+    /// The same for an input whose task has ended.
     pub(crate) fn take_or_clone(self) -> Result<T, Error>
     where
         T: Clone + Sync,
@@ -168,7 +168,7 @@ impl<T> Typed<T> {
         self.try_take_or_clone().unwrap_or_else(|| Err(self.lost()))
     }
 
-    /// The value shared, for an input that is there.
+    /// The value shared, for an input whose task has ended.
     pub(crate) fn into_ref(self) -> Result<Ref<T>, Error>
     where
         T: Sync,
@@ -180,14 +180,14 @@ impl<T> Typed<T> {
         }
     }
 
-    /// Moves the value out if this is the last user.
+    /// Moves the value out if this is the last interest.
     fn take(&self) -> Option<T> {
         if !self.0.state.take() {
             return None;
         }
         let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: the task has succeeded and its value is of type `T`; as the only user we've claimed
-        // it, so nobody else reads it or will.
+        // SAFETY: the task has succeeded and its value is of type `T`. The only interest has claimed the value, so nothing
+        // else reads it.
         unsafe {
             let place = NonNull::from(&mut value).cast::<()>();
             (self.0.vtable.take)(self.task().as_ptr(), place);
@@ -195,22 +195,23 @@ impl<T> Typed<T> {
         }
     }
 
-    /// The value of a task that has succeeded and whose value wasn't moved out.
+    /// The value of a task that has succeeded. It wasn't moved out.
     fn value(&self) -> &T
     where
         T: Sync,
     {
         debug_assert!(self.0.waiters.resolution() == Resolution::Succeeded);
-        // SAFETY: the value is there and of type `T`. While there are two users nobody takes it, and
-        // if we are the only one, nobody else does; it's `Sync`, so others may read it too.
+        // SAFETY: the value exists and is of type `T`. Only the last interest moves it out, and this one doesn't do so
+        // while the reference lives. It's `Sync`, so other threads may read it too.
         unsafe { (self.0.vtable.value)(self.task().as_ptr()).cast().as_ref() }
     }
 }
 
 /// The value of a task, shared instead of copied.
 ///
-/// It reads as a `&T` and keeps the value in memory. As the type of a function's argument it takes a
-/// handle without asking for `Clone`; see also [`Handle::get_ref`](crate::Handle::get_ref).
+/// It derefs to `T` and keeps the value in memory. As the type of a function's argument it takes a handle without
+/// requiring `Clone`; see also [`Handle::get_ref`](crate::Handle::get_ref). The value is dropped on the thread that
+/// drops the last `Ref`, handle or dependent of the task.
 ///
 /// ```
 /// use ensue::{Client, Ref};
@@ -225,11 +226,11 @@ impl<T> Typed<T> {
 pub struct Ref<T>(Typed<T>);
 
 impl<T> Ref<T> {
-    /// Moves the value out, if this is all that holds it.
+    /// Moves the value out if nothing else holds it.
     ///
     /// # Errors
     ///
-    /// Gives the `Ref` back where another handle, `Ref` or dependent task needs the value.
+    /// Returns the `Ref` if another handle, `Ref` or dependent task needs the value.
     pub fn try_into_inner(self) -> Result<T, Self> {
         self.0.take().ok_or(self)
     }

@@ -18,9 +18,9 @@ use crate::engine::task::header::Task;
 use crate::engine::task::waiters::Link;
 
 pub(crate) const WAITING: u8 = 0;
-/// Told, by who took it from the list.
+/// Notified by the thread that took it from the list.
 pub(crate) const NOTIFIED: u8 = 1;
-/// Given up by its handle.
+/// Abandoned by its handle.
 pub(crate) const ABANDONED: u8 = 2;
 
 #[repr(C)]
@@ -36,33 +36,33 @@ pub(crate) struct Waiting {
     pub(crate) awaiter: Option<Awaiter>,
 }
 
-/// The task that awaits.
+/// A task that awaits another one.
 pub(crate) struct Awaiter {
     pub(crate) task: Task,
-    /// The poll in which it did; `None` where its blocking work waits, on its own thread.
+    /// The number of the poll in which it does; `None` if its blocking work waits, on a thread of its own.
     pub(crate) poll: Option<u32>,
 }
 
 impl Awaiter {
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         Self { task: self.task.as_ref().to_task(), poll: self.poll }
     }
 
-    /// An await lasts until the task's next poll, and a blocking one until it's over.
+    /// Whether it still awaits: an await lasts until the task's next poll, a blocking one until it returns.
     pub(crate) fn still_awaits(&self) -> bool {
         self.poll.is_none_or(|poll| self.task.polls.load(Ordering::Acquire) == poll)
     }
 }
 
-/// The task that awaits through this entry.
+/// Returns the task that awaits through this entry, if it's a task.
 ///
 /// # Safety
 ///
 /// The link is that of a `WaitNode` in a list that is locked.
 pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
-    // SAFETY: see above; a link is the first field of its node, and the lock guards the rest.
+    // SAFETY: a link is the first field of its node, and the lock of the list guards the rest.
     let awaiter = unsafe { (*link.cast::<WaitNode>().as_ref().waiting.get()).awaiter.as_ref() }?;
-    Some(awaiter.again())
+    Some(awaiter.duplicate())
 }
 
 /// Takes the waker out of an entry, for the caller to wake.

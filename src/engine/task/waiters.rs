@@ -1,14 +1,21 @@
-//! Who waits for a task: a list behind one word.
+//! The list of a task's waiters, behind one word.
 //!
-//! The word holds the first entry and three bits. `LOCK` guards the list, for a few instructions at
-//! a time and never around foreign code. `DOOMED` says that the task is to end with the error in its
-//! failure slot. `CLOSED` says that the outcome is there; with `DOOMED` it's an error. A closed word
-//! has no list: who closed it took the list along.
+//! The word holds the address of the first entry and three bits:
 //!
-//! Entries are linked through a [`Link`] that each kind of waiter has as its first field and keeps in
-//! place until it has been unlinked or taken. The list is in order of arrival; the first entry's
-//! `prev` is the last one. An entry is linked just when its `prev` isn't null, except that a list
-//! taken by success is left as it is: such a task never opens again, so nobody looks.
+//! | `CLOSED` | `ABORTING` | meaning | list |
+//! |---|---|---|---|
+//! | 0 | 0 | pending | open |
+//! | 0 | 1 | will end with the error in the failure slot | open |
+//! | 1 | 0 | succeeded | taken by the thread that closed it |
+//! | 1 | 1 | failed | taken; a retry opens the word again |
+//!
+//! `LOCK` guards the list, and the failure slot of a failed task, for a few instructions at a time and never around user
+//! code.
+//!
+//! Entries are linked through a [`Link`], which is the first field of every kind of waiter and stays in place until it
+//! has been unlinked or taken. The list is in order of arrival; the `prev` of the first entry is the last one. An entry
+//! is linked if and only if its `prev` isn't null, except that a list taken by success is left as it is: such a task
+//! never opens again, so nothing reads those links.
 
 use std::ptr::{self, NonNull};
 
@@ -24,7 +31,7 @@ const BITS: usize = LOCK | ABORTING | CLOSED;
 const SUCCEEDED: usize = CLOSED;
 const FAILED: usize = CLOSED | ABORTING;
 
-/// What a link is the first field of.
+/// The kind of waiter that a link is the first field of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaiterKind {
     /// An [`Edge`](crate::engine::task::edges::Edge): an input of this waiting task.
@@ -45,7 +52,7 @@ const CALLBACK: usize = 2;
 pub(crate) struct Link {
     next: Cell<*const Link>,
     prev: Cell<*const Link>,
-    /// A kind without data, or the address of a dependent's header.
+    /// The address of a dependent's header, or a small number for another kind.
     owner: Cell<*mut Header>,
 }
 
@@ -60,7 +67,7 @@ impl Link {
         link
     }
 
-    /// Only while the link is in no list.
+    /// Sets the kind of a link that is in no list.
     pub(crate) fn set_kind(&self, kind: WaiterKind) {
         self.owner.set(match kind {
             WaiterKind::Edge(dependent) => dependent.as_ptr(),
@@ -79,12 +86,12 @@ impl Link {
         }
     }
 
-    /// After it was told, before it's used again.
+    /// Marks a link that was notified as unlinked, so that it can be used again.
     pub(crate) fn reset(&self) {
         self.prev.set(ptr::null());
     }
 
-    /// Under the lock of the list that it may be in.
+    /// Whether it's in a list. The caller has the lock of the list that it may be in.
     pub(crate) fn is_linked(&self) -> bool {
         !self.prev.get().is_null()
     }
@@ -92,7 +99,7 @@ impl Link {
 
 pub(crate) struct Waiters(AtomicUsize);
 
-/// How the task stands for one who waits for it.
+/// What a waiter can know of the task's outcome.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resolution {
     Pending,
@@ -131,13 +138,13 @@ impl Waiters {
         self.0.load(Ordering::Acquire) & ABORTING != 0
     }
 
-    /// Locks the list; `None` where the task has its outcome.
+    /// Locks the list; `None` if the task has its outcome.
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {
         let word = self.lock_where(|word| word & CLOSED == 0)?;
         Some(Locked { waiters: self, word })
     }
 
-    /// Locks the failure slot of a failed task; `None` where it hasn't failed.
+    /// Locks the failure slot of a failed task; `None` if it hasn't failed.
     pub(crate) fn lock_failed(&self) -> Option<LockedFailure<'_>> {
         self.lock_where(|word| word & FAILED == FAILED)?;
         Some(LockedFailure { waiters: self, word: FAILED })
@@ -162,7 +169,7 @@ impl Waiters {
         }
     }
 
-    /// Closes a task that has a value, and takes the list. `None` where it is doomed.
+    /// Closes a task that has a value, and takes the list. `None` if it's aborting.
     pub(crate) fn close(&self) -> Option<Taken> {
         let mut spins = 0u32;
         let mut word = self.0.load(Ordering::Acquire);
@@ -191,7 +198,7 @@ fn address(word: usize) -> *const Link {
 fn backoff(spins: &mut u32) {
     *spins += 1;
     if *spins % 64 == 0 {
-        // Whoever holds the lock may have lost its processor.
+        // The thread that holds the lock may have been preempted.
         yield_now();
     } else {
         spin_loop();
@@ -217,14 +224,14 @@ impl Locked<'_> {
         self.word & ABORTING != 0
     }
 
-    /// From now on the task can only end with what is in its failure slot.
+    /// Makes the task end with the error in its failure slot, whatever it's doing.
     pub(crate) fn abort(&mut self) {
         self.word |= ABORTING;
     }
 
     /// # Safety
     ///
-    /// The link is in no list, and stays in place until it was unlinked or taken.
+    /// The link is in no list, and stays in place until it has been unlinked or taken.
     pub(crate) unsafe fn push(&mut self, link: *const Link) {
         // SAFETY: linked entries stay in place, and their links are touched under this lock only.
         unsafe {
@@ -243,7 +250,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Takes an entry out; false where it's not in the list any more.
+    /// Unlinks an entry; false if it isn't in the list any more.
     ///
     /// # Safety
     ///
@@ -271,7 +278,7 @@ impl Locked<'_> {
         }
     }
 
-    /// The entries, in order of arrival. They stay while the lock is held.
+    /// Visits the entries in order of arrival. They stay in place while the lock is held.
     pub(crate) fn each(&self, mut visit: impl FnMut(NonNull<Link>)) {
         self.any(|link| {
             visit(link);
@@ -279,7 +286,7 @@ impl Locked<'_> {
         });
     }
 
-    /// Whether any entry is such.
+    /// Whether `wanted` is true of any entry.
     pub(crate) fn any(&self, mut wanted: impl FnMut(NonNull<Link>) -> bool) -> bool {
         let mut next = NonNull::new(self.head().cast_mut());
         while let Some(link) = next {
@@ -292,8 +299,8 @@ impl Locked<'_> {
         false
     }
 
-    /// Closes a task that has failed, and takes the list. Every entry is marked, because a retry
-    /// may open the list again before the last one was told.
+    /// Closes a task that has failed, and takes the list. Every entry is marked as unlinked, because a retry may open
+    /// the list again before the last one has been notified.
     pub(crate) fn close_failed(mut self) -> Taken {
         let head = self.head();
         // SAFETY: linked entries stay in place.
@@ -316,7 +323,7 @@ pub(crate) struct LockedFailure<'a> {
 }
 
 impl LockedFailure<'_> {
-    /// The task waits again.
+    /// Opens the word again, with an empty list.
     pub(crate) fn reopen(&mut self) {
         self.word = 0;
     }
@@ -328,7 +335,7 @@ impl Drop for LockedFailure<'_> {
     }
 }
 
-/// A list that was taken from a closed word: the caller tells each entry, once.
+/// A list that was taken from a closed word: the caller notifies each entry, once.
 #[must_use]
 pub(crate) struct Taken {
     next: *const Link,
@@ -342,7 +349,7 @@ impl Taken {
     pub(crate) fn has_dependents(&self) -> bool {
         let mut link = self.next;
         while !link.is_null() {
-            // SAFETY: taken entries stay in place until they're told.
+            // SAFETY: taken entries stay in place until they're notified.
             unsafe {
                 if matches!((*link).kind(), WaiterKind::Edge(_)) {
                     return true;
@@ -357,10 +364,10 @@ impl Taken {
 impl Iterator for Taken {
     type Item = NonNull<Link>;
 
-    /// The next entry, which may be gone as soon as it was told.
+    /// The next entry, which may be freed as soon as it has been notified.
     fn next(&mut self) -> Option<NonNull<Link>> {
         let link = NonNull::new(self.next.cast_mut())?;
-        // SAFETY: this entry hasn't been told yet, so it's still in place.
+        // SAFETY: this entry hasn't been notified yet, so it's still in place.
         self.next = unsafe { link.as_ref().next.get() };
         prefetch(self.next);
         Some(link)
