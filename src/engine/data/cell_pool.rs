@@ -1,17 +1,16 @@
-//! Memory for cells, used again and again.
+//! Recycled memory for cells.
 //!
-//! A task is often made on one thread and freed on another, which is where general allocators are
-//! slowest: both threads meet at a lock, or at a list in memory, for every single task. So each thread
-//! keeps two batches of free cells of each size, and hands over and gets whole batches through a list that
-//! all threads share: one short lock for [`BATCH`] tasks.
+//! A task is often made on one thread and freed on another, which is where general allocators are slowest: both threads
+//! contend for a lock, or for a list in memory, for every single task. So each thread keeps two batches of free cells of
+//! each size, and exchanges whole batches through a list that all threads share: one short lock per [`BATCH`] tasks.
 //!
-//! What is kept is bounded and goes back. A thread has at most two batches of a size, which it frees when it
-//! ends. The shared list has at most [`MOST`] of a size; of what is above [`FLOOR`], as much as nobody needed
-//! for half a second is freed, and all of it with the last engine of the process. Cells are allocated one by
-//! one, so every one of them can be given back to the allocator by itself.
+//! The memory kept is bounded and is given back. A thread has at most two batches of a size, which it frees when it exits.
+//! The shared list has at most [`MOST`] of a size. Of what exceeds [`FLOOR`], whatever was not used for half a second is
+//! freed; all of it is freed with the last engine of the process. Cells are allocated one by one, so each of them can be
+//! given back to the allocator by itself.
 //!
-//! Under a sanitizer this would hide the very faults that it's there to find, so `--cfg ensue_no_recycling`
-//! turns it off.
+//! Under a sanitizer recycling would hide the faults that the sanitizer looks for, so `--cfg ensue_no_recycling` turns it
+//! off.
 
 use std::alloc::{self, Layout, handle_alloc_error};
 use std::cell::Cell;
@@ -32,26 +31,26 @@ const STEP: usize = 32;
 const SMALLEST: usize = 96;
 const LARGEST: usize = 256;
 const SIZES: usize = (LARGEST - SMALLEST) / STEP + 1;
-/// What every allocator gives without being asked; cells that need more aren't kept.
+/// The alignment that every allocator gives; cells that need more aren't kept.
 const ALIGN: usize = 16;
 
-/// Cells that change hands at a time.
+/// The number of cells that are exchanged at a time.
 const BATCH: usize = 32;
-/// What the shared list keeps of each size, at most. With 1 MiB some of the benchmarks of 200,000 tasks took
-/// up to 1.7 times as long; far more makes others slower, since free cells come back in no order, and memory
-/// in no order that isn't in a cache is slower than new memory.
+/// The most bytes of each size in the shared list. With 1 MiB some benchmarks of 200,000 tasks took up to 1.7 times as
+/// long. Far more makes others slower: free cells come back in random order, and that is slower than new memory once it
+/// exceeds the cache.
 const MOST: usize = 8 * 1024 * 1024;
-/// What it keeps however long that isn't needed: less than a core's own cache has.
+/// The bytes of each size that are kept however long they go unused: less than a core's own cache.
 const FLOOR: usize = 256 * 1024;
-/// How long more than the floor has to go unused before it's freed.
+/// How long memory above the floor must go unused before it is freed.
 const UNUSED: Duration = Duration::from_millis(500);
-/// So many batches are freed at a time, and more a little later: the thread of the timers has other things to do.
+/// The most batches freed in one go on the timer thread, which has other timers to serve; the rest follow after `A_LITTLE`.
 const AT_ONCE: usize = 128;
 const A_LITTLE: Duration = Duration::from_millis(5);
 
 const RECYCLES: bool = !cfg!(ensue_no_recycling);
 
-/// In which list memory of this layout is kept.
+/// The index of the list that keeps memory of this layout; `None` if it isn't kept.
 const fn size_class(layout: Layout) -> Option<usize> {
     if !RECYCLES || layout.size() > LARGEST || layout.align() > ALIGN {
         return None;
@@ -59,7 +58,7 @@ const fn size_class(layout: Layout) -> Option<usize> {
     Some(layout.size().saturating_sub(SMALLEST).div_ceil(STEP))
 }
 
-/// What is really allocated for this layout.
+/// The layout that is really allocated for this one.
 const fn real(layout: Layout) -> Layout {
     match size_class(layout) {
         Some(class) => class_layout(class),
@@ -74,7 +73,7 @@ const fn class_layout(class: usize) -> Layout {
     }
 }
 
-/// The beginning of a free cell.
+/// The first bytes of a free cell.
 struct Free {
     next: *mut Free,
 }
@@ -86,7 +85,7 @@ struct Batch {
     len: usize,
 }
 
-// SAFETY: it owns its cells, which are plain memory.
+// SAFETY: a batch owns its cells, which are plain memory.
 unsafe impl Send for Batch {}
 
 impl Batch {
@@ -97,14 +96,14 @@ impl Batch {
         // SAFETY: the batch owns its cells, and each one holds a link.
         self.first = unsafe { cell.as_ref().next };
         self.len -= 1;
-        // It was freed on another core, maybe, and is the next to be used.
+        // It may have been freed on another core, and is used next.
         prefetch(self.first);
         Some(cell.cast())
     }
 
     /// # Safety
     ///
-    /// The caller gives away memory of this batch's size.
+    /// The caller gives away memory of the size of this batch.
     unsafe fn push(&mut self, place: NonNull<u8>) {
         let cell = place.cast::<Free>();
         // SAFETY: a cell has room for a link and is aligned for it.
@@ -121,8 +120,8 @@ impl Batch {
     }
 }
 
-/// What a thread keeps of one size: one batch in use, and another so that a thread that allocates and
-/// frees by turns doesn't go to the shared list each time.
+/// The cells of one size that a thread keeps: one batch in use, and another one, so that a thread that allocates and
+/// frees by turns doesn't need the shared list each time.
 struct Kept {
     used: Cell<Batch>,
     spare: Cell<Batch>,
@@ -141,7 +140,7 @@ static SHARED: [Lock<Shared>; SIZES] = [const { Lock::new(Shared::EMPTY) }; SIZE
 /// Free cells of one size for all threads.
 struct Shared {
     batches: Vec<Batch>,
-    /// The fewest there were since the decay looked last: nobody needed these.
+    /// The fewest batches since the last decay: these were not used.
     unused: usize,
 }
 
@@ -154,11 +153,11 @@ impl Shared {
         batch
     }
 
-    /// What nobody needed, or a part of it.
+    /// Removes batches that were not used, at most [`AT_ONCE`].
     fn take_unused(&mut self, class: usize) -> Vec<Batch> {
         let above = self.batches.len().saturating_sub(batches_in(FLOOR, class));
         let unused = self.unused.min(above);
-        // The oldest ones are the coldest.
+        // The oldest batches are the coldest.
         let part = self.batches.drain(..unused.min(AT_ONCE)).collect();
         self.unused = if unused > AT_ONCE { unused - AT_ONCE } else { self.batches.len() };
         part
@@ -169,7 +168,7 @@ const fn batches_in(bytes: usize, class: usize) -> usize {
     bytes / (class_layout(class).size() * BATCH)
 }
 
-/// How many engines there are in this process.
+/// The number of engines in this process.
 static ENGINES: AtomicUsize = AtomicUsize::new(0);
 
 impl Kept {
@@ -224,10 +223,10 @@ fn share(batch: Batch, class: usize) {
     }
 }
 
-/// Frees what isn't needed, from time to time while there's more than the floor.
+/// Frees unused memory at intervals while there is more than the floor.
 struct Decay;
 
-/// Whether an alarm is set, or its work is being done.
+/// Whether an alarm is set or its work is being done.
 static DECAYS: AtomicBool = AtomicBool::new(false);
 static ALARM: Lock<Option<RealTimer>> = Lock::new(None);
 
@@ -239,10 +238,10 @@ impl Decay {
     }
 
     fn set_alarm(after: Duration) {
-        // The lock is held until this alarm is kept: it may go off at once, and set the next one.
+        // The lock is held until this alarm is stored: it may fire at once and set the next one.
         let mut kept = ALARM.lock();
         let alarm = clock::alarm(after, Waker::from(Arc::new(Self)));
-        // Where the system refuses a thread for it, the next one to share a batch tries again.
+        // If the system refuses the timer thread, the next thread that shares a batch tries again.
         DECAYS.store(alarm.is_some(), Ordering::SeqCst);
         let before = mem::replace(&mut *kept, alarm);
         drop(kept);
@@ -272,7 +271,7 @@ impl Wake for Decay {
         if goes_on {
             Self::set_alarm(after);
         } else {
-            // Who goes above the floor just now doesn't begin; the next one to share a batch does.
+            // A thread that exceeds the floor at this moment doesn't begin a decay; the next one to share a batch does.
             DECAYS.store(false, Ordering::SeqCst);
         }
     }
@@ -320,7 +319,7 @@ pub(crate) unsafe fn free<T>(place: NonNull<T>) {
         if CACHE.try_with(free).is_ok() {
             return;
         }
-        // The thread is ending.
+        // The thread is exiting.
     }
     // SAFETY: it was allocated with this layout.
     unsafe { alloc::dealloc(place.as_ptr().cast(), real(layout)) };
@@ -330,7 +329,7 @@ pub(crate) fn engine_made() {
     ENGINES.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Frees what is kept if that was the last one.
+/// Frees all memory that is kept if that was the last engine of the process.
 pub(crate) fn engine_gone() {
     if ENGINES.fetch_sub(1, Ordering::Relaxed) > 1 {
         return;

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::run_user_code;
 
-/// How long the timer thread stays when there is no timer. Long enough not to start one for each of a
-/// series of short sleeps.
+/// How long the timer thread stays without a timer: long enough not to start one for each of a series of short sleeps.
 const LINGER: Duration = Duration::from_millis(200);
 
 /// Timers in order of their deadlines.
@@ -57,7 +56,9 @@ impl RealClock {
         self.timers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails where the system refuses the thread.
+    /// # Errors
+    ///
+    /// If the system refuses the timer thread.
     fn insert(&'static self, deadline: Instant, waker: Waker) -> io::Result<u64> {
         let mut state = self.lock();
         let (timers, running) = &mut *state;
@@ -99,7 +100,7 @@ impl RealClock {
     }
 }
 
-/// The clock of a seeded client: it moves on when told to.
+/// The clock of a seeded client, which advances only when it's told to, from one deadline to the next.
 pub(crate) struct VirtualClock(Lock<(Duration, Timers<Duration>)>);
 
 impl VirtualClock {
@@ -149,7 +150,7 @@ impl VirtualClock {
         drop(waker);
     }
 
-    /// Moves on to the next deadline; false where there is none.
+    /// Advances to the next deadline and fires its timer; false if there is none.
     pub(crate) fn advance(&self) -> bool {
         let waker = {
             let (now, timers) = &mut *self.0.lock();

@@ -33,39 +33,39 @@ const EMPTY: usize = 0;
 const WAKER: usize = 1;
 const DROPPED: usize = 2;
 
-/// Members are allocated so many at a time, at first.
+/// The number of members in the first chunk; each further chunk has twice as many.
 const FIRST_CHUNK: usize = 8;
-/// And at most so many.
+/// The most members in a chunk.
 const LARGEST_CHUNK: usize = 1024;
 
 #[repr(C)]
 pub(crate) struct Member {
     link: Link,
     shared: Cell<*const Shared>,
-    /// In the shared list the one that came before, and in the sink's own the one that comes after.
+    /// The older member in the shared list; the newer one in the owner's own list.
     next: Cell<*const Member>,
-    /// For the sink only.
+    /// For the owner only.
     interest: Cell<Option<Interest>>,
     tag: Cell<usize>,
 }
 
 struct Shared {
     word: AtomicUsize,
-    /// After the sink is gone: members that have yet to find that out.
+    /// After the queue was dropped: the members that tasks have taken and not yet pushed.
     orphans: AtomicIsize,
-    /// The members of a sink that is gone.
+    /// The members of a queue that was dropped.
     left: Lock<Vec<Chunk>>,
     /// The task that waits for all members.
     awaiter: Lock<Option<Awaiter>>,
-    /// The address of the task that has waited for any of them last, and in which of its polls. For who looks
-    /// only, since any one of them may be enough.
+    /// The address of the task that last waited for a member, and the number of that poll. For diagnostics only: any one
+    /// member may be enough for it.
     owner: AtomicUsize,
     poll: AtomicUsize,
 }
 
 type Chunk = Box<[Member]>;
 
-/// The owner's side, for tasks with values of type `T`.
+/// The owner's half, for tasks with values of type `T`.
 pub(crate) struct CompletionQueue<T> {
     shared: NonNull<Shared>,
     chunks: Vec<Chunk>,
@@ -76,7 +76,7 @@ pub(crate) struct CompletionQueue<T> {
     values: PhantomData<fn() -> T>,
 }
 
-/// Members that have ended and are to be handed out, in order.
+/// Members whose tasks have ended, in the order in which they come out.
 struct Ready {
     first: *const Member,
     last: *const Member,
@@ -88,7 +88,7 @@ impl Ready {
 
     /// # Safety
     ///
-    /// The members from `first` to `last` are the sink's alone, linked, and so many.
+    /// The members from `first` to `last` are the owner's alone, linked, and `len` in number.
     unsafe fn append(&mut self, first: *const Member, last: *const Member, len: usize) {
         // SAFETY: as the caller promises.
         unsafe {
@@ -107,17 +107,16 @@ impl Ready {
             return None;
         }
         let member = NonNull::new(self.first.cast_mut())?;
-        // SAFETY: it's the sink's alone.
+        // SAFETY: it's the owner's alone.
         self.first = unsafe { member.as_ref().next.get() };
         self.len -= 1;
         Some(member)
     }
 }
 
-// SAFETY: members and the shared part are used from other threads in the ways said above; the rest
-// has one owner.
+// SAFETY: members and the shared part are used from other threads as the module says; the rest has one owner.
 unsafe impl<T> Send for CompletionQueue<T> {}
-// SAFETY: a shared reference only tells numbers.
+// SAFETY: a shared reference gives numbers, and the interests of pending members, which are `Sync`.
 unsafe impl<T> Sync for CompletionQueue<T> {}
 
 impl<T> CompletionQueue<T> {
@@ -141,49 +140,48 @@ impl<T> CompletionQueue<T> {
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: it stays at least as long as the sink.
+        // SAFETY: it stays at least as long as the queue.
         unsafe { self.shared.as_ref() }
     }
 
-    /// Members that have not been handed out.
+    /// The number of members that have not come out.
     pub(crate) fn len(&self) -> usize {
         self.pending + self.ready.len
     }
 
-    /// Adds a task, whose turn comes when it has ended; at once if it has.
+    /// Adds a task, which comes out once it has ended: at the next `pop` if it has ended already.
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
         let interest = typed.into_interest();
         let member = self.new_member();
-        // SAFETY: a free member is ours alone.
+        // SAFETY: a free member is the owner's alone.
         let member_ref = unsafe { member.as_ref() };
         member_ref.tag.set(tag);
         let waits = match interest.waiters.lock() {
             Some(mut locked) => {
-                // SAFETY: a member stays in its place until the sink and all who have taken it are
-                // done.
+                // SAFETY: a member stays in place until the queue and every thread that has taken it are done.
                 unsafe { locked.push(member.cast::<Link>().as_ptr()) };
                 true
             }
             None => false,
         };
         if waits {
-            // For this side only, so it may come after.
+            // Only the owner reads it, so it may be set after the member was linked.
             member_ref.interest.set(Some(interest));
             self.pending += 1;
             return;
         }
         member_ref.interest.set(Some(interest));
-        // Those that ended before this one come first.
+        // Tasks that ended before this one come out first.
         self.collect();
         // SAFETY: it's in no list.
         unsafe { self.ready.append(member.as_ptr(), member.as_ptr(), 1) };
         if let Some(waker) = self.take_back_waker() {
-            // Whoever waits has something to take now.
+            // A member is ready for the task that waits.
             run_user_code(|| waker.wake());
         }
     }
 
-    /// Takes the waker out of the word, if there's one.
+    /// Takes the owner's waker out of the word.
     fn take_back_waker(&self) -> Option<Box<Waker>> {
         let word = self.shared().word.load(Ordering::Relaxed);
         if word & WAKER == 0 {
@@ -191,7 +189,7 @@ impl<T> CompletionQueue<T> {
         }
         let taken =
             self.shared().word.compare_exchange(word, EMPTY, Ordering::Acquire, Ordering::Relaxed);
-        // SAFETY: it was taken out; if not, a member has taken it along.
+        // SAFETY: this took it out; a member that was quicker has taken it along.
         taken.ok().map(|word| unsafe { take_waker(word) })
     }
 
@@ -209,7 +207,7 @@ impl<T> CompletionQueue<T> {
                 tag: Cell::new(0),
             })
             .collect();
-        // Where it stays from now on.
+        // It stays in this memory from now on.
         self.chunks.push(chunk);
         let Some(first) = self.chunks.last_mut().map(|chunk| chunk.as_mut_ptr()) else {
             unreachable!("it was just pushed");
@@ -226,18 +224,18 @@ impl<T> CompletionQueue<T> {
         if word == EMPTY || word & WAKER != 0 {
             return;
         }
-        // A list of members stays one until we take it.
+        // A list of members stays a list until the owner takes it.
         let word = self.shared().word.swap(EMPTY, Ordering::Acquire);
         let newest: *const Member = ptr::with_exposed_provenance(word);
         let (mut member, mut oldest, mut len) = (newest, ptr::null(), 0);
         while !member.is_null() {
-            // SAFETY: who pushed it is done with it, so it's ours alone again.
+            // SAFETY: the thread that pushed it is done with it, so it's the owner's alone again.
             let before = unsafe { (*member).next.replace(oldest) };
             oldest = mem::replace(&mut member, before);
             len += 1;
         }
         self.pending -= len;
-        // SAFETY: they're ours, and were just linked the other way round.
+        // SAFETY: they're the owner's, and were just linked in reverse order.
         unsafe { self.ready.append(oldest, newest, len) };
     }
 
@@ -247,12 +245,12 @@ impl<T> CompletionQueue<T> {
             self.collect();
         }
         let member = self.ready.pop()?;
-        // SAFETY: it's ours alone.
+        // SAFETY: it's the owner's alone.
         let member_ref = unsafe { member.as_ref() };
         member_ref.link.reset();
         self.free.push(member);
         let interest = member_ref.interest.take()?;
-        // SAFETY: only such users are added.
+        // SAFETY: only interests in tasks of this type are added.
         Some((unsafe { Typed::new(interest) }, member_ref.tag.get()))
     }
 
@@ -297,7 +295,7 @@ impl<T> CompletionQueue<T> {
         mem::replace(&mut *self.shared().awaiter.lock(), awaiter)
     }
 
-    /// The tasks that have not been handed out.
+    /// Visits the tasks that have not come out.
     pub(crate) fn each_pending(&self, mut visit: impl FnMut(&Interest)) {
         for member in self.chunks.iter().flatten() {
             if let Some(interest) = member.interest.take() {
@@ -307,12 +305,12 @@ impl<T> CompletionQueue<T> {
         }
     }
 
-    /// Forgets all members.
+    /// Removes all members.
     pub(crate) fn clear(&mut self) {
         let waker = self.take_back_waker();
         *self = Self::new();
         if let Some(waker) = waker {
-            // Whoever waits is to see that nothing is left.
+            // The task that waits must see the empty queue.
             run_user_code(|| waker.wake());
         }
     }
@@ -325,7 +323,7 @@ impl<T> Drop for CompletionQueue<T> {
         for member in self.chunks.iter().flatten() {
             let Some(interest) = member.interest.take() else { continue };
             if let Some(mut locked) = interest.waiters.lock() {
-                // SAFETY: if it's in a list, it's that of its task.
+                // SAFETY: if it's in a list, it's the list of its task.
                 in_flight -= usize::from(unsafe { locked.unlink(&raw const member.link) });
             }
             interests.push(interest);
@@ -333,19 +331,19 @@ impl<T> Drop for CompletionQueue<T> {
         *self.shared().left.lock() = std::mem::take(&mut self.chunks);
         let word = self.shared().word.swap(DROPPED, Ordering::AcqRel);
         if word & WAKER != 0 {
-            // SAFETY: it was ours, and has been taken back.
+            // SAFETY: it was the owner's, and was just taken back.
             run_user_code(|| drop(unsafe { take_waker(word) }));
         } else {
             let mut member: *const Member = ptr::with_exposed_provenance(word);
             while !member.is_null() {
                 in_flight -= 1;
-                // SAFETY: the chunks are still there.
+                // SAFETY: the chunks are still in memory.
                 member = unsafe { (*member).next.get() };
             }
         }
         let in_flight = in_flight as isize;
         if self.shared().orphans.fetch_add(in_flight, Ordering::AcqRel) == -in_flight {
-            // SAFETY: no member is left to look.
+            // SAFETY: no member is left to read it.
             unsafe { free(self.shared) };
         }
     }
@@ -353,7 +351,7 @@ impl<T> Drop for CompletionQueue<T> {
 
 /// # Safety
 ///
-/// Nobody uses it any more.
+/// Nothing uses it any more.
 unsafe fn free(shared: NonNull<Shared>) {
     // SAFETY: it came from a box.
     drop(unsafe { Box::from_raw(shared.as_ptr()) });
@@ -371,11 +369,11 @@ unsafe fn take_waker(word: usize) -> Box<Waker> {
 ///
 /// # Safety
 ///
-/// The link is that of a member in a taken list that hasn't been told.
+/// The link is that of a member in a taken list, and hasn't been notified.
 pub(crate) unsafe fn deliver(link: NonNull<Link>) -> Option<Waker> {
     let member = link.cast::<Member>();
-    // SAFETY: until the push, or until it finds the sink gone and says so, the member is ours, and the
-    // shared part stays.
+    // SAFETY: until the push, or until it counts itself off a dropped queue, the member is this thread's, and the shared
+    // part stays in memory.
     unsafe {
         let shared = NonNull::new_unchecked(member.as_ref().shared.get().cast_mut());
         let word = &shared.as_ref().word;
@@ -399,25 +397,25 @@ pub(crate) unsafe fn deliver(link: NonNull<Link>) -> Option<Waker> {
     }
 }
 
-/// Whether this task waits for this member, or any of its siblings, since its last poll.
+/// Whether this task has waited for a member of this queue since its last poll.
 ///
 /// # Safety
 ///
 /// The link is that of a member in a list that is locked.
 pub(crate) unsafe fn is_owned(link: NonNull<Link>, task: TaskRef<'_>) -> bool {
-    // SAFETY: a sink takes its members out of their lists before it goes.
+    // SAFETY: a queue takes its members out of their lists before it is freed.
     let shared = unsafe { &*link.cast::<Member>().as_ref().shared.get() };
     shared.owner.load(Ordering::Relaxed) == task.as_ptr().addr().get()
         && shared.poll.load(Ordering::Relaxed) == task.polls.load(Ordering::Relaxed) as usize
 }
 
-/// The task that waits for this member and its siblings.
+/// The task that waits for all members of this queue.
 ///
 /// # Safety
 ///
 /// The link is that of a member in a list that is locked.
 pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
-    // SAFETY: a sink takes its members out of their lists before it goes.
+    // SAFETY: a queue takes its members out of their lists before it is freed.
     let awaiter = unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() };
     awaiter.as_ref().map(Awaiter::duplicate)
 }

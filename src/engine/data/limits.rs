@@ -1,7 +1,7 @@
-//! Named limits: how many tasks of a kind run at once.
+//! Named limits on the number of tasks that run at once.
 //!
-//! A task takes all it needs at once or waits; who waits is served by priority and then by arrival,
-//! and nobody overtakes on a limit that an earlier one waits for.
+//! A task takes all it needs at once, or waits. Waiting tasks are served by priority and then by arrival, and none
+//! overtakes another on a limit that the other waits for.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ pub(crate) struct Limits {
 
 struct Book {
     free: Vec<usize>,
-    /// Who waits. There's none without anybody in it.
+    /// The lines of waiting tasks, none of them empty.
     lines: Vec<Line>,
-    /// Who has taken something, by the number it waited under.
+    /// The tasks that hold something, by the number of their request.
     holders: BTreeMap<u64, Holder>,
     count: u64,
 }
 
-/// In the order in which they're served: by priority, then by a number that counts up.
+/// The order of service: by priority, then by the number of the request.
 pub(crate) type Position = (Reverse<i32>, u64);
 
 /// A request for limits.
@@ -39,8 +39,8 @@ pub(crate) enum Request {
     Granted(u64),
 }
 
-/// Those who wait for the same limits, however much of each. Where the first of them can't be served no other can, so
-/// looking for who can be takes one look at each line, however long it is.
+/// The tasks that wait for the same set of limits, whatever amounts. If the first of a line can't be served no other one
+/// can, so serving looks at one task per line, however long the lines are.
 struct Line {
     limits: Vec<usize>,
     waiting: BTreeMap<Position, Waiting>,
@@ -51,7 +51,7 @@ struct Waiting {
     waker: Waker,
 }
 
-/// A task, and what it takes. One that isn't any task's is of blocking work that was left behind.
+/// A task and what it takes; without a task for blocking work whose task was dropped.
 struct Holder {
     needs: Needs,
     task: Option<Task>,
@@ -62,14 +62,14 @@ pub(crate) struct Lacking {
     pub(crate) name: String,
     pub(crate) of: usize,
     pub(crate) used: usize,
-    /// How much of it the task needs.
+    /// The amount that the task needs.
     pub(crate) needed: usize,
     pub(crate) holders: Vec<Task>,
-    /// How many tasks that need it, too, are served before.
+    /// The number of tasks ahead of it that need the limit too.
     pub(crate) ahead: usize,
 }
 
-/// Which limits, by their place, and how much of each.
+/// The limits that are needed, by index, and the amount of each.
 pub(crate) type Needs = Vec<(usize, usize)>;
 
 impl Limits {
@@ -83,7 +83,7 @@ impl Limits {
         &self.names
     }
 
-    /// What to take for these limits, or why that can never be had.
+    /// Looks the limits up by name, and adds amounts up. An error says why the request can never be served.
     pub(crate) fn needs(&self, wanted: &[(String, usize)]) -> Result<Needs, String> {
         let mut needs = BTreeMap::new();
         for (name, n) in wanted {
@@ -106,7 +106,7 @@ impl Limits {
         Ok(needs.into_iter().filter(|(_, n)| *n > 0).collect())
     }
 
-    /// For each limit its name, how much there is, how much of it is taken, and how many wait for some.
+    /// For each limit: name, total amount, amount taken, number of tasks that wait for it.
     pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
         let book = &*self.state.lock();
         let usage = |(at, (name, of)): (usize, &(String, usize))| {
@@ -117,7 +117,7 @@ impl Limits {
         self.names.iter().enumerate().map(usage).collect()
     }
 
-    /// The limits that this task waits for, those first of which there isn't enough.
+    /// The limits that this task waits for, first those of which too little is free.
     pub(crate) fn lacking(&self, task: TaskRef<'_>) -> Vec<Lacking> {
         let book = &*self.state.lock();
         let is_task = |holder: &Holder| holder.task.as_ref().is_some_and(|t| t.as_ref().is(task));
@@ -197,7 +197,7 @@ impl Limits {
         drop(removed);
     }
 
-    /// Gives back what was taken under this number, and gives out again.
+    /// Gives back what was taken under this number, and serves waiting requests.
     pub(crate) fn release(&self, number: u64) {
         let mut wakers = Vec::new();
         let holder = {
@@ -215,7 +215,7 @@ impl Limits {
 }
 
 impl Holder {
-    /// How much of a limit it takes.
+    /// The amount of a limit that it takes.
     fn amount(&self, limit: usize) -> usize {
         self.needs.iter().find(|(at, _)| *at == limit).map_or(0, |(_, n)| *n)
     }
@@ -232,7 +232,7 @@ impl Book {
         self.lines[at].waiting.insert(place, waiting);
     }
 
-    /// Takes out one who waits; `None` where it has been served.
+    /// Removes a waiting request; `None` if it has been served.
     fn leave(&mut self, place: Position) -> Option<Waiting> {
         let mut lines = self.lines.iter_mut().enumerate();
         let (at, left) = lines.find_map(|(at, line)| Some((at, line.waiting.remove(&place)?)))?;
@@ -242,7 +242,7 @@ impl Book {
         Some(left)
     }
 
-    /// Gives out what can be given.
+    /// Serves every request that can be served.
     fn serve(&mut self, wakers: &mut Vec<Waker>) {
         let mut reserved = vec![false; self.free.len()];
         let first = |line: &Line| line.waiting.first_key_value().map(|(place, _)| *place);

@@ -1,9 +1,9 @@
-//! The tasks that can be found by their keys.
+//! The table of tasks that can be found by their keys.
 //!
-//! The store holds no interest in them: an entry is a pointer that goes, under the lock of its shard,
-//! before the last user does. Tasks without a key of their own never come here. The key itself stands in
-//! the task only, and is hashed once for an operation, outside the lock. That of a pure call isn't even made
-//! for this: such tasks are found by the digest in it.
+//! The store has no interest in its tasks: an entry is a pointer that is removed, under the lock of its shard, before the
+//! last interest is dropped. Tasks without a key of their own are not entered. The key itself is stored in the task only
+//! and is hashed once per operation, outside the lock. A pure call is found by the digest of the call, without making the
+//! text of its key.
 
 use std::hash::BuildHasher;
 use std::ptr::NonNull;
@@ -29,19 +29,18 @@ struct Shard(HashTable<KeyedTask>);
 struct KeyedTask {
     task: NonNull<Header>,
     hash: u64,
-    /// That of a pure call, which says all about its key; 0 for any other.
+    /// The digest of a pure call, which determines its key; 0 for any other task.
     digest: u128,
 }
 
-// SAFETY: an entry is used under the lock only, where its task has a user.
+// SAFETY: an entry is used under the lock only, where its task has an interest.
 unsafe impl Send for KeyedTask {}
 
-/// What a task is to be found by.
+/// What a task is looked up by.
 #[derive(Clone, Copy)]
 pub(crate) enum Lookup<'a> {
     Key(&'a str),
-    /// That of a pure call: the digest, of which the name is a part, and the name, which is the one that was
-    /// given to it or that of the function.
+    /// A pure call: the digest, which covers the name, and the name, which was given or is that of the function.
     Derived {
         digest: u128,
         name: Option<&'a str>,
@@ -50,7 +49,7 @@ pub(crate) enum Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    /// What this task, which has a key of its own, is found by.
+    /// What a task that has a key of its own is found by.
     fn of(task: &'a Header) -> Self {
         match task.extras() {
             Some(Extras { derived: Some(digest), name, .. }) => Self::Derived {
@@ -76,7 +75,7 @@ impl<'a> Lookup<'a> {
         match self {
             Self::Key(key) => **entry.task().key() == *key,
             Self::Derived { digest, .. } if entry.digest == digest => true,
-            // The key that this one has by itself may have been given to another.
+            // Another task may have been given the very key that this call has.
             Self::Derived { .. } => entry.digest == 0 && *entry.task().key() == self.key(),
         }
     }
@@ -91,11 +90,11 @@ impl<'a> Lookup<'a> {
 
 impl KeyedTask {
     fn task(&self) -> TaskRef<'_> {
-        // SAFETY: the last user takes the entry out, under the lock.
+        // SAFETY: dropping the last interest removes the entry, under the lock.
         unsafe { TaskRef::new(self.task) }
     }
 
-    /// A user for one who submits the same, unless the task has failed or is about to.
+    /// An interest for another submission of the key, unless the task has failed or is aborting.
     fn to_join(&self) -> Option<Interest> {
         (!self.task().waiters.is_aborting()).then(|| self.task().try_to_interest()).flatten()
     }
@@ -106,7 +105,7 @@ impl Shard {
         self.0.find_mut(hash, |entry| entry.hash == hash && wanted.is_of(entry))
     }
 
-    /// Takes out this very task, if it's there.
+    /// Removes this very task, if it's entered.
     fn remove(&mut self, hash: u64, task: NonNull<Header>) {
         if let Ok(entry) = self.0.find_entry(hash, |entry| entry.task == task) {
             entry.remove();
@@ -122,13 +121,13 @@ impl Store {
     fn shard(&self, wanted: Lookup<'_>) -> (&Lock<Shard>, u64) {
         let hash = match wanted {
             Lookup::Derived { digest, .. } => self.hasher.hash_one(digest),
-            // What reads like the key of a pure call is to be found among those.
+            // A key that reads like that of a pure call must be found among those.
             Lookup::Key(key) => match key::digest_in(key) {
                 Some(digest) => self.hasher.hash_one(digest),
                 None => self.hasher.hash_one(key),
             },
         };
-        // The table uses the top and the bottom bits, so these are from between.
+        // The hash table uses the top and the bottom bits, so the shard is chosen by bits in between.
         (self.shards.get((hash >> 32) as usize), hash)
     }
 
@@ -138,7 +137,7 @@ impl Store {
         shard.lock().find_mut(hash, wanted).and_then(|entry| entry.task().try_to_interest())
     }
 
-    /// Joins the task of this key, or enters the one that `make` makes, with the user it was made for.
+    /// Joins the task of this key, or enters the one that `make` makes.
     pub(crate) fn join_or_insert(
         &self,
         wanted: Lookup<'_>,
@@ -150,7 +149,7 @@ impl Store {
         {
             return Joined::Existing(interest);
         }
-        // Making a task may be what frees another engine, and foreign code with it.
+        // Making a task may free another engine, and run user code, which must not find the lock taken.
         deferred::scope(|| Self::join_or_insert_now(shard, hash, wanted, make))
     }
 
@@ -168,7 +167,7 @@ impl Store {
         let interest = make();
         let new = KeyedTask { task: interest.task().as_ptr(), hash, digest: wanted.digest() };
         match found {
-            // What was there has failed: it's found no more.
+            // The entered task has failed: it isn't found any more.
             Some(entry) => *entry = new,
             None => {
                 shard.0.insert_unique(hash, new, |entry| entry.hash);
@@ -177,23 +176,22 @@ impl Store {
         Joined::New(interest)
     }
 
-    /// Shows the tasks that can be found.
+    /// Visits the tasks that can be found.
     pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
         for shard in self.shards.iter() {
             shard.lock().0.iter().for_each(|entry| visit(entry.task()));
         }
     }
 
-    /// Takes out a task that was cancelled: its key is free again.
+    /// Removes a task that was cancelled: its key is free again.
     pub(crate) fn forget(&self, task: TaskRef<'_>) {
         let (shard, hash) = self.shard(Lookup::of(task.get()));
         shard.lock().remove(hash, task.as_ptr());
     }
 
-    /// Gives up what may be the last user of a task, and takes the task out if it is. Returns the state
-    /// before.
+    /// Drops what may be the last interest in a task, and removes the task if it is. Returns the previous state.
     pub(crate) fn forget_last(&self, header: NonNull<Header>) -> u64 {
-        // SAFETY: all users together keep the task, and the caller is one until `drop_user`.
+        // SAFETY: all interests together keep the task in memory, and the caller has one until `drop_interest`.
         let (task, state) = unsafe { (TaskRef::new(header), &header.as_ref().state) };
         let (shard, hash) = self.shard(Lookup::of(task.get()));
         let mut shard = shard.lock();
