@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::query;
 use crate::engine::core::{Core, CoreRef};
 use crate::observe::act;
-use crate::observe::entry::Entry;
 use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
 use crate::observe::story::Story;
+use crate::observe::task_record::Entry;
 use crate::observe::update::{Update, state};
 
 /// So many tasks are on a page of the list.

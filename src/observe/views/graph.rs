@@ -1,14 +1,12 @@
 //! The graph of tasks, as a snapshot.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::entry::Kind;
-use super::recorder::Recorder;
 use super::serial::serialize;
-use super::svg;
+use crate::observe::record::recorder::Recorder;
+use crate::observe::record::task_record::Kind;
 use crate::{Key, Status};
 
 /// The tasks of a client and what leads from one to another; made by
@@ -118,7 +116,7 @@ impl Graph {
                 },
             }));
         }
-        let task = |(id, entry): (&u64, &super::entry::Entry)| {
+        let task = |(id, entry): (&u64, &crate::observe::record::task_record::Entry)| {
             let name = record.name(entry.name).clone();
             GraphTask {
                 id: *id,
@@ -136,38 +134,4 @@ impl Graph {
         let omitted = submitted.saturating_sub(record.tasks.len() as u64 + record.again);
         Self { tasks: entries.into_iter().map(task).collect(), edges, omitted }
     }
-
-    /// The graph in Graphviz's language, coloured by status: `dot -Tsvg` draws it.
-    pub fn to_dot(&self) -> String {
-        let mut dot = String::from(
-            "digraph tasks {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n",
-        );
-        for task in &self.tasks {
-            let (key, colour) = (quoted(&task.key), svg::colour(task.status));
-            let status = task.status;
-            // Writing to a string doesn't fail.
-            let _ = writeln!(
-                dot,
-                "  t{} [label={key}, tooltip=\"{status}\", fillcolor=\"{colour}\"];",
-                task.id
-            );
-        }
-        for GraphEdge { from, to, kind } in &self.edges {
-            let style = if *kind == EdgeKind::Awaited { " [style=dashed]" } else { "" };
-            let _ = writeln!(dot, "  t{from} -> t{to}{style};");
-        }
-        dot.push_str("}\n");
-        dot
-    }
-
-    /// The graph as a drawing, laid out by depth and coloured by status. One of more than 2,000 tasks is drawn by
-    /// function, with the numbers of tasks and edges.
-    pub fn to_svg(&self) -> String {
-        svg::draw(self)
-    }
-}
-
-/// A string of Graphviz's language.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }

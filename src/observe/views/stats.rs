@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::functions::Counts;
-use super::record::{Doing, Record};
-use super::recorder::Recorder;
 use super::serial::{Seconds, serialize};
 use crate::engine::core::Core;
+use crate::observe::record::functions::Counts;
+use crate::observe::record::recorder::Recorder;
+use crate::observe::record::tables::{Doing, Record};
 
 /// How a client stands, in numbers; made by [`Client::stats`](crate::Client::stats).
 ///

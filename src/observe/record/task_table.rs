@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::entry::Entry;
+use super::task_record::Entry;
 use crate::Status;
 
 #[derive(Default)]

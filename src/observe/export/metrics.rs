@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::record::{Happened, Record};
-use super::recorder::Recorder;
-use super::stats::Stats;
 use crate::Status;
 use crate::engine::core::CoreRef;
+use crate::observe::record::recorder::Recorder;
+use crate::observe::record::tables::{Happened, Record};
+use crate::observe::views::stats::Stats;
 
 /// Tells the [`metrics`](https://docs.rs/metrics) facade what a client does; made by
 /// [`Client::metrics`](crate::Client::metrics). Feature `metrics`.
@@ -116,7 +116,7 @@ impl Metrics {
 /// For an event by which a ready task came to run: of which function, and how long it had been ready.
 fn queued(record: &Record, event: &Happened) -> Option<(String, u64)> {
     let entry = record.tasks.get(&event.task).filter(|_| event.status == Status::Running)?;
-    let is_this = |chapter: &super::entry::Chapter| {
+    let is_this = |chapter: &crate::observe::record::task_record::Chapter| {
         chapter.at == event.at && chapter.status == Status::Running
     };
     let at = entry.chapters.iter().position(is_this)?.checked_sub(1)?;

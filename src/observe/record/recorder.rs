@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use super::buffers::{Buffers, FULL, Moment, What};
 use super::functions::Functions;
-use super::record::Record;
 #[cfg(feature = "tracing")]
 use super::spans::Spans;
+use super::tables::Record;
 use crate::Status;
 use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::Core;
+use crate::engine::core::context;
 use crate::engine::data::clock::{RealTimer, alarm};
 use crate::engine::graph::inspect;
+use crate::engine::life::drop_task;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
 use crate::engine::task::header::{Task, TaskRef};

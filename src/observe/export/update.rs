@@ -1,12 +1,12 @@
 //! What has changed since somebody looked last, in the shape in which it goes to a page.
 
-use super::entry::{Kind, Label};
-use super::record::Record;
-use super::recorder::{Recorder, nanos};
-use super::serial::serialize;
-use super::stats::Stats;
 use crate::Status;
 use crate::engine::core::Core;
+use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::tables::Record;
+use crate::observe::record::task_record::{Kind, Label};
+use crate::observe::views::serial::serialize;
+use crate::observe::views::stats::Stats;
 
 /// What has changed in a client's record since a revision of it.
 ///
@@ -277,14 +277,14 @@ mod tests {
         let first = update(&client, 0);
         let known = numbers(&first, "tasks");
         assert_eq!(known.len(), 1_000);
-        let many = client.map(inc, 0..super::super::record::TASKS as u64);
+        let many = client.map(inc, 0..crate::observe::record::tables::TASKS as u64);
         futures_lite::future::block_on(crate::gather(many)).unwrap();
         let second = update(&client, first["cursor"].as_u64().unwrap());
         assert_eq!(second["all"], false);
         let gone: Vec<_> =
             second["gone"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
         assert!(known.iter().all(|id| gone.contains(id)), "{} are gone", gone.len());
-        assert!(numbers(&second, "tasks").len() <= super::super::record::TASKS);
+        assert!(numbers(&second, "tasks").len() <= crate::observe::record::tables::TASKS);
         // Who comes new gets all there is, and nothing that is gone.
         let all = update(&client, 0);
         assert_eq!((&all["all"], &all["gone"]), (&true.into(), &serde_json::json!([])));

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::entry::{Entry, is_end};
-use super::record::Record;
-use super::recorder::{Recorder, nanos};
 use super::serial::{Seconds, serialize};
 use crate::engine::task::header::TaskRef;
+use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::tables::Record;
+use crate::observe::record::task_record::{Entry, is_end};
 use crate::{Key, Status};
 
 /// What has happened to a task, in order; made by [`Client::story`](crate::Client::story).

@@ -4,8 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::reason::Reason;
-use super::record::Record;
-use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
 use crate::blocking;
 use crate::engine::core::Core;
@@ -14,6 +12,8 @@ use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
+use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::tables::Record;
 use crate::{Key, Status};
 
 /// So many tasks that one waits for are told of.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use super::graph::{EdgeKind, Graph, GraphTask};
 use crate::Status;
+use crate::observe::views::graph::{EdgeKind, Graph, GraphTask};
 
 /// With more tasks than this a drawing has one box for each function.
 const TASKS: usize = 2_000;
@@ -51,7 +51,15 @@ pub(crate) fn colour(status: Status) -> &'static str {
     }
 }
 
-pub(crate) fn draw(graph: &Graph) -> String {
+impl Graph {
+    /// The graph as a drawing, laid out by depth and coloured by status. One of more than 2,000 tasks is drawn by
+    /// function, with the numbers of tasks and edges.
+    pub fn to_svg(&self) -> String {
+        draw(self)
+    }
+}
+
+fn draw(graph: &Graph) -> String {
     let (nodes, lines) =
         if graph.tasks.len() > TASKS { by_function(graph) } else { by_task(graph) };
     let places = lay_out(&nodes);
@@ -101,7 +109,7 @@ fn by_task(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
         colour: colour(task.status),
     };
     let nodes = graph.tasks.iter().map(node).collect();
-    let line = |edge: &super::graph::GraphEdge| {
+    let line = |edge: &crate::observe::views::graph::GraphEdge| {
         let (from, to) = (*at.get(&edge.from)?, *at.get(&edge.to)?);
         Some(Line { from, to, count: 1, kind: edge.kind })
     };

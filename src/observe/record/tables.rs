@@ -11,8 +11,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::buffers::{Moment, What};
-use super::entry::{Edge, Entry, Kind, Label, is_end};
-use super::tasks::Tasks;
+use super::task_record::{Edge, Entry, Kind, Label, is_end};
+use super::task_table::Tasks;
 use crate::Status;
 
 /// So many tasks are remembered. The first to be forgotten are those whose memory was freed first, then those

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures_core::{FusedStream, Stream};
 
-use super::record::{Happened, Record};
-use super::recorder::{Everything, Recorder};
+use crate::observe::record::recorder::{Everything, Recorder};
+use crate::observe::record::tables::{Happened, Record};
 use crate::{Key, Status};
 
 /// So many events are taken out at a time.
