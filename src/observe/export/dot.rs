@@ -6,7 +6,9 @@ use super::svg;
 use crate::observe::views::graph::{EdgeKind, Graph, GraphEdge};
 
 impl Graph {
-    /// The graph in Graphviz's language, coloured by status: `dot -Tsvg` draws it.
+    /// Returns the graph in Graphviz's DOT language, coloured by status; `dot -Tsvg` draws it.
+    ///
+    /// Awaits are dashed, inputs are not.
     pub fn to_dot(&self) -> String {
         let mut dot = String::from(
             "digraph tasks {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n",
@@ -30,7 +32,7 @@ impl Graph {
     }
 }
 
-/// A string of Graphviz's language.
+/// Returns a text as a quoted string of the DOT language.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }

@@ -1,4 +1,22 @@
-//! Who observes a client: takes down what the engine tells, and puts it in order when somebody looks.
+//! The engine's observer: writes events of watched tasks to the buffers, and updates the record from them.
+//!
+//! # Which tasks are watched
+//!
+//! A seeded client, and one whose events are streamed or traced, watches every task. Any other has a token bucket: a
+//! new task that gets a token is watched, and the others are only counted. Tokens are granted each [`TICK`]: as tasks
+//! are submitted while there are some left, and by a timer after the last one was taken.
+//!
+//! | state | `tokens` | new tasks ask | left when |
+//! |---|---|---|---|
+//! | granting | positive | yes | the last token is taken: `Wanted` is cleared, a timer is set |
+//! | exhausted | 0 or less | no | the timer grants [`TOKENS`], or [`TOKENS_OVERLOADED`] after a rate above [`OVERLOAD`] |
+//!
+//! # The order of events
+//!
+//! A writer reads the clock, and then takes the lock of a buffer. So an event that is written after the buffers were
+//! emptied may be earlier than one that was taken out, but not earlier than the time at which emptying began. Events up
+//! to that time are applied, in the order of their times; later ones stay pending. A seeded client has one buffer and a
+//! virtual clock, and applies events in the order in which they were written.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
@@ -6,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::buffers::{Buffers, FULL, Moment, What};
+use super::buffers::{Buffers, Change, FULL, TaskEvent};
 use super::functions::Functions;
 #[cfg(feature = "tracing")]
 use super::spans::Spans;
@@ -27,81 +45,88 @@ use crate::engine::task::state::KEYED;
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::engine::watch::observer::{self, Demand, Observer};
 
-/// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
-const BUDGET: i64 = 2_000;
+/// How many new tasks are watched in each [`TICK`].
+const TOKENS: i64 = 2_000;
 const TICK: Duration = Duration::from_millis(100);
 
-/// Where there are more than so many new tasks in a tick, hardly any can be watched, and so only [`FEW`] are: that
-/// their share of the time stays small.
-const MANY: u64 = 20_000;
-const FEW: i64 = 500;
+/// The number of new tasks in a tick above which only [`TOKENS_OVERLOADED`] are watched: such short tasks must not spend
+/// a large share of their time on being recorded.
+const OVERLOAD: u64 = 20_000;
+const TOKENS_OVERLOADED: i64 = 500;
 
-/// So many that were left over are used together.
-const BURST: i64 = 10_000;
+/// The maximum number of tokens that quiet times save up for a burst.
+const MAX_TOKENS: i64 = 10_000;
 
 pub(crate) struct Recorder {
-    /// When the engine's clock began.
+    /// The zero of the engine's clock.
     pub(crate) began: Instant,
-    /// When recording did, by that clock.
+    /// When recording began, by that clock.
     pub(crate) since: Duration,
     seeded: bool,
     wanted: Demand,
-    /// How many more tasks may be watched for now.
+    /// How many more tasks may be watched before the next grant. May be negative.
     tokens: AtomicI64,
-    /// How many there were when more were given out last, and when that was, in nanoseconds of the engine's clock.
-    given: AtomicI64,
-    refilled: AtomicU64,
-    refill: Lock<Option<RealTimer>>,
-    /// What looks at the client now and then, and keeps it in memory.
-    watch: Lock<Option<RealTimer>>,
-    itself: Weak<Self>,
+    /// How many there were after the last grant.
+    granted: AtomicI64,
+    /// When that was, in nanoseconds of the engine's clock.
+    granted_at: AtomicU64,
+    /// The timer of the next grant.
+    grant_timer: Lock<Option<RealTimer>>,
+    /// The timer of the stall check. It keeps the engine in memory, so it's dropped when the engine is closed.
+    stall_timer: Lock<Option<RealTimer>>,
+    /// For the waker of `grant_timer`.
+    this: Weak<Self>,
     #[cfg(feature = "tracing")]
     spans: Option<Spans>,
     buffers: Buffers,
     pub(crate) functions: Functions,
     record: Mutex<Record>,
-    /// Somebody sleeps until something happens.
-    awaited: AtomicBool,
-    sleepers: Lock<Vec<Waker>>,
-    /// The engine is no more.
-    over: AtomicBool,
+    /// Whether `wakers` may have any; see [`wake_then`](Self::wake_then).
+    has_waiters: AtomicBool,
+    /// Those of event streams that wait for an event.
+    wakers: Lock<Vec<Waker>>,
+    /// The engine was dropped: there will be no more events.
+    ended: AtomicBool,
 }
 
-/// What the engine has of it: when this goes, the engine does.
-struct Attached(Arc<Recorder>);
+/// The engine's reference to its recorder. Dropped with the engine, which may be before the recorder is.
+struct EngineObserver(Arc<Recorder>);
 
 impl Recorder {
-    /// That of an engine, which begins to record if it hasn't.
+    /// Returns the recorder of an engine, which begins to record if it hasn't.
     pub(crate) fn start(core: &Core) -> Arc<Self> {
         if let Some(recorder) = Self::find(core) {
             return recorder;
         }
-        core.observer.attach(|| Arc::new(Attached(Self::new(core))));
+        core.observer.attach(|| Arc::new(EngineObserver(Self::new(core))));
         let recorder = Self::find(core).unwrap_or_else(|| unreachable!("it was just attached"));
+        // Older tasks are watched as far as they can be reached. All are adopted before the first edge is written: an
+        // edge needs the records of both of its tasks.
         let tasks = inspect::live(core);
         for task in &tasks {
             core.observer.adopt(task.as_ref(), || status(task.as_ref()));
         }
-        tasks.iter().for_each(|task| recorder.edges_of_old(task.as_ref()));
+        tasks.iter().for_each(|task| recorder.write_edges(task.as_ref()));
         recorder
     }
 
-    /// What a task that was there before waits for.
-    fn edges_of_old(&self, task: TaskRef<'_>) {
+    /// Writes the edges of a task that is older than the recorder.
+    fn write_edges(&self, task: TaskRef<'_>) {
         let Some(number) = task.number() else { return };
         let (mut inputs, mut awaited) = (Vec::new(), Vec::new());
         inspect::inputs(task, &mut inputs);
         inspect::awaited(task, &mut awaited);
-        let input = |task: &Task| Some(What::Input(task.number()?));
-        let awaits = |task: &Task| Some(What::Awaits(task.number()?));
+        let input = |task: &Task| Some(Change::Input(task.number()?));
+        let awaits = |task: &Task| Some(Change::Awaits(task.number()?));
         let edges = inputs.iter().filter_map(input).chain(awaited.iter().filter_map(awaits));
         let at = nanos(self.since);
-        self.write(edges.map(|what| Moment { at, task: number, what }));
+        self.write(edges.map(|change| TaskEvent { at, task: number, change }));
     }
 
-    /// That of an engine that records.
+    /// Returns the recorder of an engine, or `None` if that doesn't record.
     pub(crate) fn find(core: &Core) -> Option<Arc<Self>> {
-        core.observer.get()?.as_any().downcast_ref::<Attached>().map(|attached| attached.0.clone())
+        let observer = core.observer.get()?.as_any().downcast_ref::<EngineObserver>();
+        observer.map(|observer| observer.0.clone())
     }
 
     fn new(core: &Core) -> Arc<Self> {
@@ -112,106 +137,112 @@ impl Recorder {
         if seeded {
             wanted.add_all();
         }
-        // Those who have a span for each task see all of them.
+        // A trace has a span for each task, so none may be left out.
         #[cfg(feature = "tracing")]
         spans.iter().for_each(|_| wanted.add_all());
-        Arc::new_cyclic(|itself| Self {
+        Arc::new_cyclic(|this| Self {
             #[cfg(feature = "tracing")]
             spans,
             began: core.began,
             since: core.now(),
             seeded,
             wanted,
-            tokens: AtomicI64::new(BURST),
-            given: AtomicI64::new(BURST),
-            refilled: AtomicU64::new(nanos(core.now())),
-            refill: Lock::default(),
-            watch: Lock::default(),
-            itself: itself.clone(),
+            tokens: AtomicI64::new(MAX_TOKENS),
+            granted: AtomicI64::new(MAX_TOKENS),
+            granted_at: AtomicU64::new(nanos(core.now())),
+            grant_timer: Lock::default(),
+            stall_timer: Lock::default(),
+            this: this.clone(),
             buffers: Buffers::new(seeded),
             functions: Functions::default(),
             record: Mutex::default(),
-            awaited: AtomicBool::new(false),
-            sleepers: Lock::default(),
-            over: AtomicBool::new(false),
+            has_waiters: AtomicBool::new(false),
+            wakers: Lock::default(),
+            ended: AtomicBool::new(false),
         })
     }
 
-    /// All tasks are watched while this is kept.
-    pub(crate) fn watch_everything(self: &Arc<Self>) -> Everything {
+    /// Watches every new task until the guard is dropped.
+    pub(crate) fn watch_all(self: &Arc<Self>) -> WatchAll {
         self.wanted.add_all();
-        Everything(self.clone())
+        WatchAll(self.clone())
     }
 
-    /// What is known by now.
+    /// Returns the record, after applying the events that were written by now.
     pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        self.bring_up_to_date(&mut record);
+        self.update(&mut record);
         record
     }
 
-    fn bring_up_to_date(&self, record: &mut Record) {
-        // Whoever tells reads the clock before it writes. So of what happened until now all is written that
-        // comes before anything that is; of what is later, something may be missing in between.
+    fn update(&self, record: &mut Record) {
+        // Read before the buffers are emptied: see the order of events in the module's documentation.
         let until = match self.seeded {
             true => u64::MAX,
             false => self.now(),
         };
-        let mut moments = std::mem::take(&mut record.pending);
-        record.dropped += self.buffers.take(&mut moments);
+        let mut events = std::mem::take(&mut record.pending);
+        record.dropped += self.buffers.take(&mut events);
         let names = self.functions.names_from(record.names.len());
         record.add_names(names);
         if !self.seeded {
-            moments.sort_by_key(|moment| moment.at);
+            // A stable sort, since events of one task may have equal times.
+            events.sort_by_key(|event| event.at);
         }
-        let later = moments.partition_point(|moment| moment.at <= until);
-        moments.drain(..later).for_each(|moment| record.apply(moment));
-        // The next ones find room there; what one burst needed is not kept for ever.
-        moments.shrink_to(2 * FULL);
-        record.pending = moments;
+        let later = events.partition_point(|event| event.at <= until);
+        events.drain(..later).for_each(|event| record.apply(event));
+        // The vector is kept for the next events, but not the peak of memory of a burst.
+        events.shrink_to(2 * FULL);
+        record.pending = events;
     }
 
-    /// Has the waker woken when something has happened since the last look, or the engine is no more.
+    /// Registers a waker, to be woken by the next event, or when the engine is dropped.
+    ///
+    /// The caller has to look for events once more after this. Waiter and writer each store, fence, and load what the
+    /// other stores: the waiter sets `has_waiters` and looks for events, the writer writes an event and looks at
+    /// `has_waiters`. At least one of them sees the other, so no wake-up is lost.
     pub(crate) fn wake_then(&self, waker: &Waker) {
-        // Foreign code, so not under the lock.
+        // Cloned before the lock is taken and dropped after it's released: both are user code.
         let mut new = Some(waker.clone());
-        let mut sleepers = self.sleepers.lock();
-        if !sleepers.iter().any(|other| other.will_wake(waker)) {
-            sleepers.extend(new.take());
+        let mut wakers = self.wakers.lock();
+        if !wakers.iter().any(|other| other.will_wake(waker)) {
+            wakers.extend(new.take());
         }
-        drop(sleepers);
+        drop(wakers);
         drop(new);
-        self.awaited.store(true, Ordering::SeqCst);
+        self.has_waiters.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
     fn wake_all(&self) {
-        if self.awaited.swap(false, Ordering::SeqCst) {
-            let sleepers = std::mem::take(&mut *self.sleepers.lock());
-            // A waker may bring about more than this is the place for.
+        if self.has_waiters.swap(false, Ordering::SeqCst) {
+            let wakers = std::mem::take(&mut *self.wakers.lock());
+            // A waker may drop tasks, which must not be done in the middle of the engine call that reports the event.
             deferred::scope(|| {
-                sleepers.into_iter().for_each(|waker| run_user_code(|| waker.wake()));
+                wakers.into_iter().for_each(|waker| run_user_code(|| waker.wake()));
             });
         }
     }
 
-    /// Keeps an alarm until the engine is closed.
-    pub(crate) fn keep_watch(&self, alarm: Option<RealTimer>) {
-        let before = std::mem::replace(&mut *self.watch.lock(), alarm);
+    /// Sets the timer of the stall check, and drops the one before.
+    pub(crate) fn set_stall_timer(&self, timer: Option<RealTimer>) {
+        let before = std::mem::replace(&mut *self.stall_timer.lock(), timer);
+        // Not under the lock: the timer's waker has a reference to the engine, which may be the last.
         drop(before);
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
+    /// Returns whether the engine was dropped.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
-    fn write(&self, moments: impl IntoIterator<Item = Moment>) {
-        if self.buffers.write(moments) {
-            // If somebody else is at it, that one does this too.
+    fn write(&self, events: impl IntoIterator<Item = TaskEvent>) {
+        if self.buffers.write(events) {
+            // A writer never blocks on the record: the thread that has it locked empties the buffers, or has just done.
             match self.record.try_lock() {
-                Ok(mut record) => self.bring_up_to_date(&mut record),
+                Ok(mut record) => self.update(&mut record),
                 Err(TryLockError::Poisoned(poisoned)) => {
-                    self.bring_up_to_date(&mut poisoned.into_inner());
+                    self.update(&mut poisoned.into_inner());
                 }
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -220,27 +251,27 @@ impl Recorder {
 
     fn wake_if_awaited(&self) {
         if self.wanted.all() {
-            // Who goes to sleep says so and looks again: one of us sees the other.
+            // The writer's side of `wake_then`.
             fence(Ordering::SeqCst);
-            if self.awaited.load(Ordering::SeqCst) {
+            if self.has_waiters.load(Ordering::SeqCst) {
                 self.wake_all();
             }
         }
     }
 
-    fn created(&self, task: TaskRef<'_>, number: u64, at: u64, what: What, inputs: &[u64]) {
+    fn created(&self, task: TaskRef<'_>, number: u64, at: u64, created: Change, inputs: &[u64]) {
         #[cfg(feature = "tracing")]
         if let Some(spans) = &self.spans {
             run_user_code(|| spans.created(task, number, inputs));
         }
-        let moment = |what| Moment { at, task: number, what };
-        let created = [moment(what)];
-        let inputs = inputs.iter().map(|input| moment(What::Input(*input)));
-        match label(task, number) {
+        let event = |change| TaskEvent { at, task: number, change };
+        let created = [event(created)];
+        let inputs = inputs.iter().map(|input| event(Change::Input(*input)));
+        match key_change(task, number) {
             None => self.write(created.into_iter().chain(inputs)),
-            Some(label) => self.write(created.into_iter().chain([moment(label)]).chain(inputs)),
+            Some(key) => self.write(created.into_iter().chain([event(key)]).chain(inputs)),
         }
-        self.refill(at);
+        self.grant(at);
     }
 
     #[cfg(feature = "tracing")]
@@ -248,7 +279,7 @@ impl Recorder {
         let Some(spans) = &self.spans else { return };
         run_user_code(|| match moment {
             observer::TaskEvent::Polled { worker } => spans.entered(number, worker),
-            observer::TaskEvent::Suspended { .. } => spans.left(number),
+            observer::TaskEvent::Suspended { .. } => spans.exited(number),
             observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => {
                 spans.attempt(number, attempt + 1);
             }
@@ -257,84 +288,87 @@ impl Recorder {
         });
     }
 
-    /// Gives out the tokens of the ticks that have passed.
-    fn refill(&self, now: u64) {
-        let before = self.refilled.load(Ordering::Relaxed);
+    /// Grants the tokens of the ticks that have passed since the last grant.
+    fn grant(&self, now: u64) {
+        let before = self.granted_at.load(Ordering::Relaxed);
         let ticks = now.saturating_sub(before) / nanos(TICK);
+        // Many threads may see the end of a tick: the one that sets the new time grants the tokens.
         if ticks > 0
             && self
-                .refilled
+                .granted_at
                 .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
-            let more = BUDGET.saturating_mul(i64::try_from(ticks).unwrap_or(i64::MAX));
+            let more = TOKENS.saturating_mul(i64::try_from(ticks).unwrap_or(i64::MAX));
             let tokens = self.tokens.load(Ordering::Relaxed).max(0);
-            let given = tokens.saturating_add(more).min(BURST);
-            self.given.store(given, Ordering::Relaxed);
-            self.tokens.store(given, Ordering::Relaxed);
+            let granted = tokens.saturating_add(more).min(MAX_TOKENS);
+            self.granted.store(granted, Ordering::Relaxed);
+            self.tokens.store(granted, Ordering::Relaxed);
         }
     }
 
-    /// Has them given out in a while, though no task is watched until then.
+    /// Sets the timer of the next grant. Until then new tasks don't ask.
     #[cold]
-    fn refill_later(&self) {
-        let given = self.given.load(Ordering::Relaxed).unsigned_abs();
-        let lasted = self.now().saturating_sub(self.refilled.load(Ordering::Relaxed));
-        let are_many = given.saturating_mul(nanos(TICK)) > MANY.saturating_mul(lasted);
-        let more = if are_many { FEW } else { BUDGET };
-        let waker = Waker::from(Arc::new(Refill { recorder: self.itself.clone(), more }));
+    fn grant_later(&self) {
+        // The rate of new tasks follows from how long the tokens of the last grant have lasted.
+        let granted = self.granted.load(Ordering::Relaxed).unsigned_abs();
+        let lasted = self.now().saturating_sub(self.granted_at.load(Ordering::Relaxed));
+        let is_overloaded = granted.saturating_mul(nanos(TICK)) > OVERLOAD.saturating_mul(lasted);
+        let more = if is_overloaded { TOKENS_OVERLOADED } else { TOKENS };
+        let waker = Waker::from(Arc::new(Grant { recorder: self.this.clone(), more }));
         let before = {
-            // Two at a time would leave the alarm of one, and what the other has said last.
-            let mut refill = self.refill.lock();
+            // Under one lock: of two threads, the one that clears `Wanted` last must also have its timer kept.
+            let mut timer = self.grant_timer.lock();
             self.wanted.set_some(false);
-            let sleep = alarm(TICK, waker);
-            if sleep.is_none() {
-                // There's no thread for timers, and so no end to what is watched.
-                self.refill_now(more);
+            let new = alarm(TICK, waker);
+            if new.is_none() {
+                // The system refuses the timer thread. Too many recorded tasks are better than none from now on.
+                self.grant_now(more);
             }
-            std::mem::replace(&mut *refill, sleep)
+            std::mem::replace(&mut *timer, new)
         };
         drop(before);
     }
 
-    fn refill_now(&self, more: i64) {
-        self.refilled.store(self.now(), Ordering::Relaxed);
-        self.given.store(more, Ordering::Relaxed);
+    fn grant_now(&self, more: i64) {
+        self.granted_at.store(self.now(), Ordering::Relaxed);
+        self.granted.store(more, Ordering::Relaxed);
         self.tokens.store(more, Ordering::Relaxed);
         self.wanted.set_some(true);
     }
 
-    /// The engine's clock, of one that isn't seeded.
+    /// Returns the time by the clock of an engine that isn't seeded.
     fn now(&self) -> u64 {
         nanos(self.began.elapsed())
     }
 }
 
-struct Refill {
+/// The waker of the timer of the next grant.
+struct Grant {
     recorder: Weak<Recorder>,
     more: i64,
 }
 
-impl Wake for Refill {
+impl Wake for Grant {
     fn wake(self: Arc<Self>) {
         if let Some(recorder) = self.recorder.upgrade() {
-            recorder.refill_now(self.more);
+            recorder.grant_now(self.more);
         }
     }
 }
 
-/// What the key of a task is, where it isn't made of its name and number.
-fn label(task: TaskRef<'_>, number: u64) -> Option<What> {
+/// Returns the event for the key of a task, unless the key is made of its name and number.
+fn key_change(task: TaskRef<'_>, number: u64) -> Option<Change> {
     let extras = task.extras()?;
     if let Some(key) = extras.key.get() {
         let is_numbered = task.state.load() & KEYED == 0
             && key.rsplit_once('-').is_some_and(|(_, end)| end.parse() == Ok(number));
-        return (!is_numbered).then(|| What::Keyed(key.clone()));
+        return (!is_numbered).then(|| Change::Keyed(key.clone()));
     }
-    extras.derived.map(|digest| What::Derived(Box::new(digest)))
+    extras.derived.map(|digest| Change::Derived(Box::new(digest)))
 }
 
-impl Observer for Attached {
+impl Observer for EngineObserver {
     fn demand(&self) -> &Demand {
         &self.0.wanted
     }
@@ -344,12 +378,14 @@ impl Observer for Attached {
         if recorder.wanted.all() {
             return true;
         }
+        // Loaded first, so that a burst doesn't write to a cache line that all threads share.
         if recorder.tokens.load(Ordering::Relaxed) <= 0 {
             return false;
         }
         match recorder.tokens.fetch_sub(1, Ordering::Relaxed) {
+            // Exactly one thread takes the last token, and sets the timer.
             1 => {
-                recorder.refill_later();
+                recorder.grant_later();
                 true
             }
             tokens => tokens > 0,
@@ -374,37 +410,38 @@ impl Observer for Attached {
         #[cfg(feature = "tracing")]
         recorder.trace(number, moment);
         let at = nanos(task.core().now());
-        let one = |what| recorder.write([Moment { at, task: number, what }]);
-        let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
+        let event = |change| TaskEvent { at, task: number, change };
+        let one = |change| recorder.write([event(change)]);
+        let awaits = |from: &u64| event(Change::Awaits(*from));
         match moment {
             observer::TaskEvent::Created { name, status, is_old, by, inputs } => {
                 let (by, priority) = (by.unwrap_or_default(), task.priority());
                 let at = if is_old { nanos(recorder.since) } else { at };
-                let created = What::Created { name, priority, status, by, is_old };
+                let created = Change::Created { name, priority, status, by, is_old };
                 recorder.created(task, number, at, created, inputs);
             }
-            observer::TaskEvent::Ready => one(What::Ready),
+            observer::TaskEvent::Ready => one(Change::Ready),
             observer::TaskEvent::Polled { worker } => {
-                one(What::Polled(u32::try_from(worker).unwrap_or(u32::MAX)));
+                one(Change::Polled(u32::try_from(worker).unwrap_or(u32::MAX)));
             }
-            observer::TaskEvent::Suspended { awaits: [] } => one(What::Suspended),
+            observer::TaskEvent::Suspended { awaits: [] } => one(Change::Suspended),
             observer::TaskEvent::Suspended { awaits: all } => {
-                let suspended = Moment { at, task: number, what: What::Suspended };
-                recorder.write([suspended].into_iter().chain(all.iter().map(awaits)));
+                let suspended = [event(Change::Suspended)];
+                recorder.write(suspended.into_iter().chain(all.iter().map(awaits)));
             }
             observer::TaskEvent::Awaits(all) => recorder.write(all.iter().map(awaits)),
-            observer::TaskEvent::Paused { why: PausedFor::Limit, .. } => one(What::Limited),
+            observer::TaskEvent::Paused { why: PausedFor::Limit, .. } => one(Change::Limited),
             observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => {
-                one(What::Delayed(attempt))
+                one(Change::Delayed(attempt))
             }
-            observer::TaskEvent::Resumed => one(What::Unparked),
+            observer::TaskEvent::Resumed => one(Change::Unparked),
             observer::TaskEvent::Ended(Status::Failed) => {
                 let error = task.failure().map(|error| error.to_string().into());
-                let error = error.map(|text| Moment { at, task: number, what: What::Error(text) });
-                let ended = Moment { at, task: number, what: What::Ended(Status::Failed) };
-                recorder.write([ended].into_iter().chain(error));
+                let error = error.map(|text| event(Change::Error(text)));
+                let ended = [event(Change::Ended(Status::Failed))];
+                recorder.write(ended.into_iter().chain(error));
             }
-            observer::TaskEvent::Ended(status) => one(What::Ended(status)),
+            observer::TaskEvent::Ended(status) => one(Change::Ended(status)),
         }
         recorder.wake_if_awaited();
     }
@@ -412,18 +449,18 @@ impl Observer for Attached {
     fn released(&self, number: u64) {
         #[cfg(feature = "tracing")]
         if let Some(spans) = &self.0.spans {
-            spans.released(number);
+            spans.freed(number);
         }
-        // Those of a virtual clock are taken as they come.
+        // A seeded client applies events as they were written, so the time is not needed; its clock is the engine's.
         let at = match self.0.seeded {
             true => 0,
             false => self.0.now(),
         };
-        self.0.write([Moment { at, task: number, what: What::Released }]);
+        self.0.write([TaskEvent { at, task: number, change: Change::Freed }]);
     }
 
     fn closed(&self) {
-        self.0.keep_watch(None);
+        self.0.set_stall_timer(None);
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
@@ -431,22 +468,23 @@ impl Observer for Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for EngineObserver {
     fn drop(&mut self) {
-        self.0.over.store(true, Ordering::SeqCst);
+        self.0.ended.store(true, Ordering::SeqCst);
         self.0.wake_all();
     }
 }
 
-/// All tasks are watched while this is kept.
-pub(crate) struct Everything(Arc<Recorder>);
+/// A guard: every new task is watched until it's dropped.
+pub(crate) struct WatchAll(Arc<Recorder>);
 
-impl Drop for Everything {
+impl Drop for WatchAll {
     fn drop(&mut self) {
         self.0.wanted.remove_all();
     }
 }
 
+/// Returns a time in nanoseconds, at most `u64::MAX`.
 pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

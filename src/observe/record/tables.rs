@@ -1,8 +1,31 @@
-//! What is known of the watched tasks: tables that readers bring up to date from the buffers, on their own
-//! threads.
+//! The tables of a record. They are updated from the buffers, by readers on their own threads.
 //!
-//! Everything that changes gets a revision, a number that only grows; who knows all up to some revision
-//! asks for what came after. A task that changes again moves to the end of the log of changes.
+//! # States of a task
+//!
+//! | change | status before | status after | besides |
+//! |---|---|---|---|
+//! | `Created` | no record | `Waiting`, `Ready`, or an end | the oldest record may be forgotten to make room |
+//! | `Created` | an end | `Waiting` or `Ready` | a retry: attempt 1, no error |
+//! | `Keyed`, `Derived` | any | the same | the parts of its key |
+//! | `Input`, `Awaits` | any | the same | an edge; an input raises the depth |
+//! | `Ready` | `Waiting` | `Ready` | |
+//! | `Polled` | `Ready` or `Running` | `Running`; the same if parked | a worker has it |
+//! | `Suspended` | any | the same | a poll is recorded, no worker has it |
+//! | `Limited` | `Running` | `Ready` | parked |
+//! | `Delayed` | `Running` | `Delayed` | parked, the next attempt |
+//! | `Unparked` | `Ready` or `Delayed` | `Running` | not parked |
+//! | `Ended` | any | an end | a poll is recorded; held if it has finished; may be forgotten |
+//! | `Error` | `Failed` | `Failed` | the text of the error |
+//! | `Freed` | an end | the same | not held; among the first to be forgotten |
+//!
+//! An *end* is `Finished`, `Failed` or `Cancelled`. Events of tasks without a record are ignored: those were left out,
+//! or forgotten.
+//!
+//! # Revisions
+//!
+//! Everything that changes gets a revision, a number that only grows. A reader that knows the record up to one
+//! revision asks for what is later than that. The change log has one entry for each task, by its last change; a task
+//! that changes again moves to the end, and its old entry stays behind as a hole.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::{Deref, DerefMut};
@@ -10,67 +33,73 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::buffers::{Moment, What};
-use super::task_record::{Edge, Entry, Kind, Label, is_end};
-use super::task_table::Tasks;
+use super::buffers::{Change, TaskEvent};
+use super::task_record::{Edge, EdgeKind, KeySource, TaskRecord, Transition, is_end};
+use super::task_table::TaskTable;
 use crate::Status;
 
-/// So many tasks are remembered. The first to be forgotten are those whose memory was freed first, then those
-/// that ended first; of more unfinished ones the newest are left out.
+/// The maximum number of tasks. The first to be forgotten are those that were freed first, then those that ended
+/// first; when there are more unfinished ones, new tasks are left out.
 pub(crate) const TASKS: usize = 100_000;
-/// So many edges.
+/// The maximum number of edges; further ones are left out.
 const EDGES: usize = 500_000;
-/// So many pairs of functions with edges between them.
+/// The maximum number of pairs of functions with edges between them; further ones are left out.
 const LINKS: usize = 10_000;
-/// So many polls.
-const BARS: usize = 100_000;
-/// So many changes of status.
+/// The maximum number of polls; the oldest are dropped.
+const POLLS: usize = 100_000;
+/// The maximum number of status events; the oldest are dropped.
 pub(crate) const EVENTS: usize = 10_000;
 
 #[derive(Default)]
 pub(crate) struct Record {
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: TaskTable,
     tables: Tables,
 }
 
-/// All but the tasks themselves: apart, so that it can change while a task does.
+/// All tables but that of the tasks. A struct of its own, so that it can be changed while a task is borrowed.
 #[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) revision: u64,
-    /// The names of functions, by their places, each with its revision.
+    /// The names of functions, by index, each with its revision.
     pub(crate) names: Vec<(u64, Arc<str>)>,
-    /// What the tasks of each function are doing.
-    pub(crate) functions: Vec<Doing>,
-    /// Which task changed, by revision; 0 where it has changed again, or was forgotten.
+    /// What the tasks of each function are doing, by the index of its name.
+    pub(crate) functions: Vec<FunctionActivity>,
+    /// The change log: revision and task. The task is 0 in a hole.
     pub(crate) changes: VecDeque<(u64, u64)>,
-    /// How many have gone from the front of these.
-    changes_gone: u64,
-    /// Tasks that were forgotten.
-    pub(crate) gone: VecDeque<(u64, u64)>,
-    /// Those before this revision were forgotten too.
-    pub(crate) gone_before: u64,
-    pub(crate) links: HashMap<(u32, u32), Link, RandomState>,
-    pub(crate) bars: VecDeque<Bar>,
-    pub(crate) lanes: Vec<Lane>,
-    pub(crate) events: VecDeque<Happened>,
-    /// How many events there were, those that were dropped included.
-    pub(crate) events_so_far: u64,
-    /// Moments that were dropped before anybody looked.
+    /// How many entries were removed from the front of that.
+    changes_removed: u64,
+    /// The tasks that were forgotten, with the revision of that.
+    pub(crate) forgotten: VecDeque<(u64, u64)>,
+    /// The revision of the last entry that was removed from `forgotten`. A reader that is older has to start anew.
+    pub(crate) forgotten_before: u64,
+    /// By the names of both functions.
+    pub(crate) links: HashMap<(u32, u32), FunctionLink, RandomState>,
+    pub(crate) polls: VecDeque<PollRecord>,
+    /// By the number of the worker.
+    pub(crate) workers: Vec<WorkerActivity>,
+    pub(crate) events: VecDeque<StatusEvent>,
+    /// How many status events there were, dropped ones included.
+    pub(crate) events_total: u64,
+    /// How many task events were dropped from full buffers.
     pub(crate) dropped: u64,
-    /// How many tasks were entered, and how often one was run again by a retry.
-    pub(crate) entered: u64,
-    pub(crate) again: u64,
-    edges: usize,
+    /// How many tasks were given a record.
+    pub(crate) recorded: u64,
+    /// How many retries were recorded.
+    pub(crate) retried: u64,
+    edge_count: usize,
+    /// The awaits that are edges, since a task may await the same one in each of its polls.
     awaited: HashSet<(u64, u64), RandomState>,
+    /// Tasks that have ended, in this order. An entry may be stale.
     ended: VecDeque<u64>,
-    released: VecDeque<u64>,
-    /// Taken from the buffers, and later than what others may still be about to write.
-    pub(crate) pending: Vec<Moment>,
+    /// Tasks that were freed, in this order. An entry may be stale.
+    freed: VecDeque<u64>,
+    /// Events that were taken from the buffers too early: a thread may still be about to write an earlier one.
+    pub(crate) pending: Vec<TaskEvent>,
 }
 
 /// What the tasks of one function are doing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Doing {
+pub(crate) struct FunctionActivity {
     pub(crate) waiting: u64,
     pub(crate) ready: u64,
     pub(crate) running: u64,
@@ -80,8 +109,9 @@ pub(crate) struct Doing {
     pub(crate) polls: u64,
 }
 
-impl Doing {
-    fn of(&mut self, status: Status) -> Option<&mut u64> {
+impl FunctionActivity {
+    /// Returns the count of the tasks of this status; `None` for an end.
+    fn count_mut(&mut self, status: Status) -> Option<&mut u64> {
         match status {
             Status::Waiting => Some(&mut self.waiting),
             Status::Ready => Some(&mut self.ready),
@@ -92,48 +122,47 @@ impl Doing {
     }
 }
 
-/// How many edges lead from tasks of one function to those of another.
+/// The edges from tasks of one function to tasks of another.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Link {
+pub(crate) struct FunctionLink {
     pub(crate) count: u64,
     pub(crate) revision: u64,
 }
 
-/// A poll that is over.
+/// A poll that has returned.
 #[derive(Clone, Copy)]
-pub(crate) struct Bar {
+pub(crate) struct PollRecord {
     pub(crate) revision: u64,
     pub(crate) worker: u32,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) name: u32,
     pub(crate) task: u64,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: PollOutcome,
 }
 
+/// How a poll has returned. The numbers are read by the dashboard's page.
 #[derive(Clone, Copy)]
-pub(crate) enum Outcome {
+pub(crate) enum PollOutcome {
     Pending = 0,
     Value = 1,
     Failed = 2,
 }
 
-/// What a worker is at.
+/// The task that a worker polls.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Lane {
+pub(crate) struct WorkerActivity {
+    /// `None` between polls.
     pub(crate) task: Option<u64>,
     pub(crate) since: u64,
 }
 
-/// A task came to a new status.
+/// A status change of any task.
 #[derive(Clone, Copy)]
-pub(crate) struct Happened {
+pub(crate) struct StatusEvent {
     pub(crate) revision: u64,
     pub(crate) task: u64,
-    pub(crate) status: Status,
-    pub(crate) at: u64,
-    pub(crate) worker: Option<u32>,
-    pub(crate) attempt: u32,
+    pub(crate) change: Transition,
 }
 
 impl Deref for Record {
@@ -151,30 +180,32 @@ impl DerefMut for Record {
 }
 
 impl Record {
-    pub(crate) fn apply(&mut self, moment: Moment) {
-        let Moment { at, task: id, what } = moment;
-        if let What::Created { name, priority, status, by, is_old } = what {
+    /// Applies an event. Those of one task have to come in order.
+    pub(crate) fn apply(&mut self, event: TaskEvent) {
+        let TaskEvent { at, task: id, change } = event;
+        if let Change::Created { name, priority, status, by, is_old } = change {
             self.created(id, at, name, priority, status, by, is_old);
             return;
         }
-        let other = match what {
-            What::Input(from) | What::Awaits(from) => {
+        // Looked up first: the task itself is borrowed below. An edge from an unknown task is left out.
+        let other = match change {
+            Change::Input(from) | Change::Awaits(from) => {
                 self.tasks.get(&from).map(|other| (from, other.name, other.depth))
             }
             _ => None,
         };
         let Self { tasks, tables } = self;
-        let Some(entry) = tasks.get_mut(&id) else { return };
-        match (what, other) {
-            (What::Input(_), Some(from)) => tables.add_edge(id, entry, from, Kind::Input),
-            (What::Awaits(_), Some(from)) => tables.add_edge(id, entry, from, Kind::Awaited),
-            (what, _) => tables.change(id, entry, at, what),
+        let Some(task) = tasks.get_mut(&id) else { return };
+        match (change, other) {
+            (Change::Input(_), Some(from)) => tables.add_edge(id, task, from, EdgeKind::Taken),
+            (Change::Awaits(_), Some(from)) => tables.add_edge(id, task, from, EdgeKind::Awaited),
+            (change, _) => tables.change(id, task, at, change),
         }
-        tables.note(id, entry);
+        tables.log_change(id, task);
         self.tidy();
     }
 
-    #[allow(clippy::too_many_arguments)] // they're the fields of a moment
+    #[allow(clippy::too_many_arguments)] // they're the fields of the event
     fn created(
         &mut self,
         id: u64,
@@ -186,14 +217,14 @@ impl Record {
         is_old: bool,
     ) {
         let Self { tasks, tables } = self;
-        if let Some(entry) = tasks.get_mut(&id) {
-            // It was retried.
-            tables.again += 1;
-            entry.error = None;
-            entry.parked = false;
-            entry.attempt = 1;
-            tables.come_to(id, entry, status, at);
-            tables.note(id, entry);
+        if let Some(task) = tasks.get_mut(&id) {
+            // A task that has a record is created again by a retry.
+            tables.retried += 1;
+            task.error = None;
+            task.parked = false;
+            task.attempt = 1;
+            tables.set_status(id, task, status, at);
+            tables.log_change(id, task);
             return;
         }
         if self.tasks.len() >= TASKS && !self.forget_one() {
@@ -201,35 +232,36 @@ impl Record {
         }
         let depth = self.tasks.get(&by).map_or(0, |by| by.depth + 1);
         let Self { tasks, tables } = self;
-        tables.entered += 1;
-        let entry = tasks.insert(id, name, priority, status);
-        entry.depth = depth;
-        if let Some(doing) = tables.doing(name).of(status) {
-            *doing += 1;
+        tables.recorded += 1;
+        let task = tasks.insert(id, name, priority, status);
+        task.depth = depth;
+        if let Some(count) = tables.activity(name).count_mut(status) {
+            *count += 1;
         }
         if is_end(status) {
-            // If it's not old, it's about to be told that it has ended.
-            entry.held = is_old && status == Status::Finished;
+            // A new one gets its `Ended` event next, which sets this.
+            task.held = is_old && status == Status::Finished;
             tables.ended.push_back(id);
         } else {
-            entry.begin_chapter(at);
+            task.push_transition(at);
             if !is_old {
-                tables.happened(id, entry, at);
+                tables.add_event(id, task, at);
             }
         }
-        tables.note(id, entry);
+        tables.log_change(id, task);
     }
 
-    /// Makes room for a task; false where all are still needed.
+    /// Forgets one task to make room for another. Returns false if none has ended.
     fn forget_one(&mut self) -> bool {
-        while let Some(id) = self.released.pop_front() {
-            if self.tasks.get(&id).is_some_and(|entry| entry.released) {
+        // Stale entries are skipped: the task was forgotten, or runs again.
+        while let Some(id) = self.freed.pop_front() {
+            if self.tasks.get(&id).is_some_and(|task| task.freed) {
                 self.forget(id);
                 return true;
             }
         }
         while let Some(id) = self.ended.pop_front() {
-            if self.tasks.get(&id).is_some_and(Entry::has_ended) {
+            if self.tasks.get(&id).is_some_and(TaskRecord::has_ended) {
                 self.forget(id);
                 return true;
             }
@@ -239,41 +271,43 @@ impl Record {
 
     fn forget(&mut self, id: u64) {
         let Self { tasks, tables } = self;
-        let was_there = tasks.remove(id, |entry| {
-            tables.edges -= entry.edges.len();
-            for edge in entry.edges.iter().filter(|edge| edge.kind == Kind::Awaited) {
+        let was_known = tasks.remove(id, |task| {
+            tables.edge_count -= task.edges.len();
+            for edge in task.edges.iter().filter(|edge| edge.kind == EdgeKind::Awaited) {
                 tables.awaited.remove(&(edge.from, id));
             }
-            tables.unnote(entry);
+            tables.unlog_change(task);
         });
-        if !was_there {
+        if !was_known {
             return;
         }
         let revision = self.next_revision();
-        self.gone.push_back((revision, id));
-        if self.gone.len() > TASKS {
-            if let Some((revision, _)) = self.gone.pop_front() {
-                self.gone_before = revision;
+        self.forgotten.push_back((revision, id));
+        if self.forgotten.len() > TASKS {
+            if let Some((revision, _)) = self.forgotten.pop_front() {
+                self.forgotten_before = revision;
             }
         }
         let Self { tasks, tables } = self;
+        // A task that is forgotten after it was freed leaves its entry in `ended`.
         if tables.ended.len() > 2 * TASKS {
             tables.ended.retain(|id| tasks.contains_key(id));
         }
     }
 
-    /// Drops what has come to mean nothing, once it's most of it.
+    /// Removes the holes of the change log at its front, and all of them once they are most of it. The sweep is paid for
+    /// by the changes that have made the holes.
     fn tidy(&mut self) {
         let Self { tasks, tables } = self;
         while tables.changes.front().is_some_and(|(_, id)| *id == 0) {
             tables.changes.pop_front();
-            tables.changes_gone += 1;
+            tables.changes_removed += 1;
         }
         if tables.changes.len() > 4 * tasks.len() + 1_000 {
             tables.changes.retain(|(_, id)| *id != 0);
-            for (noted, (_, id)) in (tables.changes_gone..).zip(&tables.changes) {
-                if let Some(entry) = tasks.get_mut(id) {
-                    entry.noted = noted;
+            for (index, (_, id)) in (tables.changes_removed..).zip(&tables.changes) {
+                if let Some(task) = tasks.get_mut(id) {
+                    task.log_index = index;
                 }
             }
         }
@@ -281,106 +315,120 @@ impl Record {
 }
 
 impl Tables {
-    fn change(&mut self, id: u64, entry: &mut Entry, at: u64, what: What) {
-        match what {
-            // These are dealt with before.
-            What::Created { .. } | What::Input(_) | What::Awaits(_) => {}
-            What::Keyed(key) => entry.label = Label::Key(key),
-            What::Derived(digest) => entry.label = Label::Derived(digest),
-            What::Ready => self.come_to(id, entry, Status::Ready, at),
-            What::Polled(worker) => {
-                entry.worker = Some(worker);
-                entry.polled = at;
-                *self.lane(worker) = Lane { task: Some(id), since: at };
-                if !entry.parked {
-                    self.come_to(id, entry, Status::Running, at);
+    /// Applies a change to the task's record, as the table of the module says.
+    fn change(&mut self, id: u64, task: &mut TaskRecord, at: u64, change: Change) {
+        match change {
+            // `apply` has handled these, but for edges from unknown tasks.
+            Change::Created { .. } | Change::Input(_) | Change::Awaits(_) => {}
+            Change::Keyed(key) => task.key_source = KeySource::Given(key),
+            Change::Derived(digest) => task.key_source = KeySource::Derived(digest),
+            Change::Ready => self.set_status(id, task, Status::Ready, at),
+            Change::Polled(worker) => {
+                task.worker = Some(worker);
+                task.polled_at = at;
+                *self.worker(worker) = WorkerActivity { task: Some(id), since: at };
+                if !task.parked {
+                    self.set_status(id, task, Status::Running, at);
                 }
             }
-            What::Suspended => self.end_poll(id, entry, at, Outcome::Pending),
-            What::Limited => {
-                entry.parked = true;
-                self.come_to(id, entry, Status::Ready, at);
+            Change::Suspended => self.end_poll(id, task, at, PollOutcome::Pending),
+            Change::Limited => {
+                task.parked = true;
+                self.set_status(id, task, Status::Ready, at);
             }
-            What::Delayed(attempt) => {
-                entry.parked = true;
-                entry.attempt = attempt + 1;
-                self.come_to(id, entry, Status::Delayed, at);
+            Change::Delayed(attempt) => {
+                task.parked = true;
+                task.attempt = attempt + 1;
+                self.set_status(id, task, Status::Delayed, at);
             }
-            What::Unparked => {
-                entry.parked = false;
-                self.come_to(id, entry, Status::Running, at);
+            Change::Unparked => {
+                task.parked = false;
+                self.set_status(id, task, Status::Running, at);
             }
-            What::Ended(status) => {
+            Change::Ended(status) => {
                 let outcome = match status {
-                    Status::Finished => Outcome::Value,
-                    _ => Outcome::Failed,
+                    Status::Finished => PollOutcome::Value,
+                    _ => PollOutcome::Failed,
                 };
-                self.come_to_end(id, entry, status, at);
-                self.end_poll(id, entry, at, outcome);
-                entry.held = status == Status::Finished;
+                self.add_transition(id, task, status, at);
+                self.end_poll(id, task, at, outcome);
+                task.held = status == Status::Finished;
                 self.ended.push_back(id);
             }
-            What::Error(text) => entry.error = Some(text),
-            What::Released => {
-                entry.held = false;
-                entry.released = true;
-                self.released.push_back(id);
+            Change::Error(text) => task.error = Some(text),
+            Change::Freed => {
+                task.held = false;
+                task.freed = true;
+                self.freed.push_back(id);
             }
         }
     }
 
-    fn come_to(&mut self, id: u64, entry: &mut Entry, status: Status, at: u64) {
-        if entry.status != status {
-            self.come_to_end(id, entry, status, at);
+    /// Changes the status, unless the task has it already: two events may report the same.
+    fn set_status(&mut self, id: u64, task: &mut TaskRecord, status: Status, at: u64) {
+        if task.status != status {
+            self.add_transition(id, task, status, at);
         }
     }
 
-    /// The same for one that may be born with its end.
-    fn come_to_end(&mut self, id: u64, entry: &mut Entry, status: Status, at: u64) {
-        let doing = self.doing(entry.name);
-        if let Some(before) = doing.of(entry.status) {
+    /// Adds a transition to a status, also to the one that the task has: the record of a task that ended at once is
+    /// created with its end.
+    fn add_transition(&mut self, id: u64, task: &mut TaskRecord, status: Status, at: u64) {
+        let activity = self.activity(task.name);
+        if let Some(before) = activity.count_mut(task.status) {
             *before = before.saturating_sub(1);
         }
-        if let Some(now) = doing.of(status) {
+        if let Some(now) = activity.count_mut(status) {
             *now += 1;
         }
-        entry.status = status;
-        entry.begin_chapter(at);
-        self.happened(id, entry, at);
+        task.status = status;
+        task.push_transition(at);
+        self.add_event(id, task, at);
     }
 
-    fn end_poll(&mut self, id: u64, entry: &mut Entry, at: u64, outcome: Outcome) {
-        let Some(worker) = entry.worker.take() else { return };
-        let took = at.saturating_sub(entry.polled);
-        entry.run_time += took;
-        let doing = self.doing(entry.name);
-        doing.run_time += took;
-        doing.polls += 1;
-        let lane = self.lane(worker);
-        if lane.task == Some(id) {
-            *lane = Lane { task: None, since: at };
+    /// Records a poll that has returned, if a worker polls the task.
+    fn end_poll(&mut self, id: u64, task: &mut TaskRecord, at: u64, outcome: PollOutcome) {
+        let Some(worker) = task.worker.take() else { return };
+        let took = at.saturating_sub(task.polled_at);
+        task.run_time += took;
+        let activity = self.activity(task.name);
+        activity.run_time += took;
+        activity.polls += 1;
+        let worker_now = self.worker(worker);
+        if worker_now.task == Some(id) {
+            *worker_now = WorkerActivity { task: None, since: at };
         }
-        if self.bars.len() == BARS {
-            self.bars.pop_front();
+        if self.polls.len() == POLLS {
+            self.polls.pop_front();
         }
         let revision = self.next_revision();
-        let (start, name) = (entry.polled, entry.name);
-        self.bars.push_back(Bar { revision, worker, start, end: at, name, task: id, outcome });
+        let (start, name) = (task.polled_at, task.name);
+        self.polls.push_back(PollRecord {
+            revision,
+            worker,
+            start,
+            end: at,
+            name,
+            task: id,
+            outcome,
+        });
     }
 
-    /// Adds an edge from a task, of which these are the number, the name and the depth.
-    fn add_edge(&mut self, id: u64, entry: &mut Entry, from: (u64, u32, u32), kind: Kind) {
+    /// Adds an edge from another task, given by its number, name and depth.
+    fn add_edge(&mut self, id: u64, task: &mut TaskRecord, from: (u64, u32, u32), kind: EdgeKind) {
         let (from, name, depth) = from;
-        if self.edges >= EDGES || (kind == Kind::Awaited && !self.awaited.insert((from, id))) {
+        if self.edge_count >= EDGES
+            || (kind == EdgeKind::Awaited && !self.awaited.insert((from, id)))
+        {
             return;
         }
-        if kind == Kind::Input {
-            entry.depth = entry.depth.max(depth + 1);
+        if kind == EdgeKind::Taken {
+            task.depth = task.depth.max(depth + 1);
         }
-        let names = (name, entry.name);
+        let names = (name, task.name);
         let revision = self.next_revision();
-        self.edges += 1;
-        entry.edges.push(Edge { from, kind, revision });
+        self.edge_count += 1;
+        task.edges.push(Edge { from, kind, revision });
         if self.links.len() < LINKS || self.links.contains_key(&names) {
             let link = self.links.entry(names).or_default();
             link.count += 1;
@@ -388,36 +436,36 @@ impl Tables {
         }
     }
 
-    fn happened(&mut self, id: u64, entry: &Entry, at: u64) {
+    /// Adds the transition to the current status to the list of all tasks' events.
+    fn add_event(&mut self, id: u64, task: &TaskRecord, at: u64) {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
-        self.events_so_far += 1;
+        self.events_total += 1;
         let revision = self.next_revision();
-        let Entry { status, worker, attempt, .. } = *entry;
-        self.events.push_back(Happened { revision, task: id, status, at, worker, attempt });
+        self.events.push_back(StatusEvent { revision, task: id, change: task.transition(at) });
     }
 
-    /// Notes that a task has changed.
-    fn note(&mut self, id: u64, entry: &mut Entry) {
+    /// Moves a task that has changed to the end of the change log.
+    fn log_change(&mut self, id: u64, task: &mut TaskRecord) {
         let revision = self.next_revision();
         match self.changes.back_mut() {
-            // What happens to a task comes in twos and threes.
+            // The events of a task come in twos and threes.
             Some(last) if last.1 == id => last.0 = revision,
             _ => {
-                self.unnote(entry);
-                entry.noted = self.changes_gone + self.changes.len() as u64;
+                self.unlog_change(task);
+                task.log_index = self.changes_removed + self.changes.len() as u64;
                 self.changes.push_back((revision, id));
             }
         }
-        entry.revision = revision;
+        task.revision = revision;
     }
 
-    /// Takes back what was noted last of a task.
-    fn unnote(&mut self, entry: &Entry) {
-        let at = entry.noted.wrapping_sub(self.changes_gone);
-        if let Some(noted) = self.changes.get_mut(at as usize) {
-            noted.1 = 0;
+    /// Makes a hole of the task's entry in the change log.
+    fn unlog_change(&mut self, task: &TaskRecord) {
+        let at = task.log_index.wrapping_sub(self.changes_removed);
+        if let Some(logged) = self.changes.get_mut(at as usize) {
+            logged.1 = 0;
         }
     }
 
@@ -426,28 +474,28 @@ impl Tables {
         self.revision
     }
 
-    fn doing(&mut self, name: u32) -> &mut Doing {
+    fn activity(&mut self, name: u32) -> &mut FunctionActivity {
         let name = name as usize;
         if self.functions.len() <= name {
-            self.functions.resize(name + 1, Doing::default());
+            self.functions.resize(name + 1, FunctionActivity::default());
         }
         &mut self.functions[name]
     }
 
-    fn lane(&mut self, worker: u32) -> &mut Lane {
+    fn worker(&mut self, worker: u32) -> &mut WorkerActivity {
         let worker = worker as usize;
-        if self.lanes.len() <= worker {
-            self.lanes.resize(worker + 1, Lane::default());
+        if self.workers.len() <= worker {
+            self.workers.resize(worker + 1, WorkerActivity::default());
         }
-        &mut self.lanes[worker]
+        &mut self.workers[worker]
     }
 
-    /// How many tasks were never entered, of so many that were submitted and retried.
+    /// Returns how many of the submitted tasks, retries included, were not recorded.
     pub(crate) fn left_out(&self, submitted: u64) -> u64 {
-        submitted.saturating_sub(self.entered + self.again)
+        submitted.saturating_sub(self.recorded + self.retried)
     }
 
-    /// Adds names that are new.
+    /// Adds new names, by the next indexes.
     pub(crate) fn add_names(&mut self, names: impl IntoIterator<Item = Arc<str>>) {
         for name in names {
             let revision = self.next_revision();
@@ -455,7 +503,7 @@ impl Tables {
         }
     }
 
-    pub(crate) fn name(&self, place: u32) -> &Arc<str> {
-        &self.names[place as usize].1
+    pub(crate) fn name(&self, index: u32) -> &Arc<str> {
+        &self.names[index as usize].1
     }
 }

@@ -1,124 +1,135 @@
-//! What is remembered of a task.
+//! The record of one task.
 
 use std::mem;
 use std::sync::Arc;
 
 use crate::{Key, Status, key};
 
-/// The memory of lists with room for so many is used again for other tasks.
-const ROOM: usize = 8;
+/// The capacity that the lists of a forgotten task keep for the next one.
+const LIST_CAPACITY: usize = 8;
 
-/// Of the times at which a task came to a new status, so many are kept: the first and the last ones.
-const CHAPTERS: usize = 100;
+/// The maximum number of transitions that are kept of a task: the first ones and the last ones.
+const TRANSITIONS: usize = 100;
 
-pub(crate) struct Entry {
-    /// The place of its function's name.
+pub(crate) struct TaskRecord {
+    /// The index of its function's name.
     pub(crate) name: u32,
-    pub(crate) label: Label,
+    pub(crate) key_source: KeySource,
     pub(crate) status: Status,
-    /// It has given up running, for a limit or until its next attempt, and may be polled meanwhile.
+    /// It waits for a limit or its next attempt. Its future may be polled meanwhile, which must not show as running.
     pub(crate) parked: bool,
-    /// It has a value that is in memory.
+    /// Its value is in memory.
     pub(crate) held: bool,
-    /// Its memory is free.
-    pub(crate) released: bool,
+    /// The memory of the task was freed.
+    pub(crate) freed: bool,
     pub(crate) priority: i32,
-    /// One more than the deepest of those it takes inputs from, and than the task that has submitted it.
+    /// One more than the greatest depth of its inputs and of the task that has submitted it.
     pub(crate) depth: u32,
     /// 1 for the first.
     pub(crate) attempt: u32,
-    /// Who polls it.
+    /// The worker that polls it.
     pub(crate) worker: Option<u32>,
-    /// Since when, or when it was polled last.
-    pub(crate) polled: u64,
+    /// When the current or the last poll began.
+    pub(crate) polled_at: u64,
+    /// The sum of its polls, in nanoseconds.
     pub(crate) run_time: u64,
     pub(crate) edges: Vec<Edge>,
-    pub(crate) chapters: Vec<Chapter>,
-    /// Chapters that were not kept.
-    pub(crate) left_out: u32,
+    pub(crate) transitions: Vec<Transition>,
+    /// How many transitions were not kept.
+    pub(crate) transitions_dropped: u32,
     pub(crate) error: Option<Arc<str>>,
-    /// When it changed last, as a number of the record's.
+    /// The revision of its last change.
     pub(crate) revision: u64,
-    /// Where the log of changes says so.
-    pub(crate) noted: u64,
+    /// The index of that in the change log, counted from the first entry there ever was.
+    pub(crate) log_index: u64,
 }
 
-/// What a task's key is made from.
-pub(crate) enum Label {
+/// The parts that a task's key is made from. A key is made only when it's shown: most never are.
+pub(crate) enum KeySource {
     /// Its name and its number.
     Number,
-    Key(Key),
+    /// The key itself.
+    Given(Key),
     /// Its name and the digest of a pure call.
     Derived(Box<u128>),
 }
 
-/// Leads to the task that has it.
+/// An edge to the task that has it in its record.
 #[derive(Clone, Copy)]
 pub(crate) struct Edge {
     pub(crate) from: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EdgeKind,
     pub(crate) revision: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Input = 0,
-    Awaited = 1,
+/// How one task uses the value of another; see [`GraphEdge`](crate::GraphEdge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EdgeKind {
+    /// As an input: the task starts when all of its inputs have finished.
+    Taken,
+    /// By awaiting it after it has started.
+    Awaited,
 }
 
+/// A change of a task's status.
 #[derive(Clone, Copy)]
-pub(crate) struct Chapter {
+pub(crate) struct Transition {
+    /// The new status.
     pub(crate) status: Status,
+    /// In nanoseconds of the engine's clock.
     pub(crate) at: u64,
+    /// The worker that was polling the task.
     pub(crate) worker: Option<u32>,
     pub(crate) attempt: u32,
 }
 
-impl Entry {
+impl TaskRecord {
     pub(crate) fn new(name: u32, priority: i32, status: Status) -> Self {
         Self {
             name,
-            label: Label::Number,
+            key_source: KeySource::Number,
             status,
             parked: false,
             held: false,
-            released: false,
+            freed: false,
             priority,
             depth: 0,
             attempt: 1,
             worker: None,
-            polled: 0,
+            polled_at: 0,
             run_time: 0,
             edges: Vec::new(),
-            chapters: Vec::new(),
-            left_out: 0,
+            transitions: Vec::new(),
+            transitions_dropped: 0,
             error: None,
             revision: 0,
-            noted: u64::MAX,
+            log_index: u64::MAX,
         }
     }
 
-    /// Lets go of what it knows of a task, but for the memory of its lists.
-    pub(crate) fn empty(&mut self) {
-        self.label = Label::Number;
+    /// Frees everything but a little memory of its lists, which [`reuse`](Self::reuse) makes use of.
+    pub(crate) fn clear(&mut self) {
+        self.key_source = KeySource::Number;
         self.error = None;
         self.edges.clear();
-        self.edges.shrink_to(ROOM);
-        self.chapters.clear();
-        self.chapters.shrink_to(ROOM);
+        self.edges.shrink_to(LIST_CAPACITY);
+        self.transitions.clear();
+        self.transitions.shrink_to(LIST_CAPACITY);
     }
 
-    /// After that, makes it the entry of another.
-    pub(crate) fn begin_again(&mut self, name: u32, priority: i32, status: Status) {
-        let (edges, chapters) = (mem::take(&mut self.edges), mem::take(&mut self.chapters));
-        *self = Self { edges, chapters, ..Self::new(name, priority, status) };
+    /// Makes a cleared record that of a new task.
+    pub(crate) fn reuse(&mut self, name: u32, priority: i32, status: Status) {
+        let (edges, transitions) = (mem::take(&mut self.edges), mem::take(&mut self.transitions));
+        *self = Self { edges, transitions, ..Self::new(name, priority, status) };
     }
 
+    /// Returns the key of the task, which has this name and this number.
     pub(crate) fn key(&self, name: &str, number: u64) -> Key {
-        match &self.label {
-            Label::Number => format!("{name}-{number}").into(),
-            Label::Key(key) => key.clone(),
-            Label::Derived(digest) => key::derived(name, **digest),
+        match &self.key_source {
+            KeySource::Number => format!("{name}-{number}").into(),
+            KeySource::Given(key) => key.clone(),
+            KeySource::Derived(digest) => key::derived(name, **digest),
         }
     }
 
@@ -126,16 +137,24 @@ impl Entry {
         is_end(self.status)
     }
 
-    pub(crate) fn begin_chapter(&mut self, at: u64) {
-        if self.chapters.len() == CHAPTERS {
-            self.chapters.remove(CHAPTERS / 2);
-            self.left_out += 1;
+    /// Adds the transition to the current status. When there are too many, one from the middle is dropped: a task that
+    /// is retried hundreds of times is understood from its first and its last attempts.
+    pub(crate) fn push_transition(&mut self, at: u64) {
+        if self.transitions.len() == TRANSITIONS {
+            self.transitions.remove(TRANSITIONS / 2);
+            self.transitions_dropped += 1;
         }
+        self.transitions.push(self.transition(at));
+    }
+
+    /// Returns the transition to the current status.
+    pub(crate) fn transition(&self, at: u64) -> Transition {
         let Self { status, worker, attempt, .. } = *self;
-        self.chapters.push(Chapter { status, at, worker, attempt });
+        Transition { status, at, worker, attempt }
     }
 }
 
+/// Returns whether a task of this status has ended.
 pub(crate) fn is_end(status: Status) -> bool {
     matches!(status, Status::Finished | Status::Failed | Status::Cancelled)
 }

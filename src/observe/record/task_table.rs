@@ -1,84 +1,87 @@
-//! The watched tasks that are remembered, by their numbers.
+//! The table of recorded tasks, by number.
 //!
-//! The entries lie in the order in which they were made, and so about in that in which they're forgotten; the
-//! place of one that was forgotten is the next one's, with the memory of its lists. So what happens to thousands
-//! of tasks a moment touches few lines of memory.
+//! Records are stored in the order in which they were created, which is about the order in which they are forgotten;
+//! a new record reuses the slot of a forgotten one, with the memory of its lists. So thousands of concurrent events
+//! touch few cache lines.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::task_record::Entry;
+use super::task_record::TaskRecord;
 use crate::Status;
 
 #[derive(Default)]
-pub(crate) struct Tasks {
-    places: HashMap<u64, u32, BuildHasherDefault<Number>>,
-    entries: Vec<Entry>,
-    /// The places of entries that were forgotten.
+pub(crate) struct TaskTable {
+    /// The slot of each task.
+    slots: HashMap<u64, u32, BuildHasherDefault<NumberHasher>>,
+    records: Vec<TaskRecord>,
+    /// The slots of forgotten tasks.
     free: Vec<u32>,
 }
 
-impl Tasks {
+impl TaskTable {
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
     pub(crate) fn contains_key(&self, number: &u64) -> bool {
-        self.places.contains_key(number)
+        self.slots.contains_key(number)
     }
 
-    pub(crate) fn get(&self, number: &u64) -> Option<&Entry> {
-        self.places.get(number).map(|place| &self.entries[*place as usize])
+    pub(crate) fn get(&self, number: &u64) -> Option<&TaskRecord> {
+        self.slots.get(number).map(|slot| &self.records[*slot as usize])
     }
 
-    pub(crate) fn get_mut(&mut self, number: &u64) -> Option<&mut Entry> {
-        self.places.get(number).map(|place| &mut self.entries[*place as usize])
+    pub(crate) fn get_mut(&mut self, number: &u64) -> Option<&mut TaskRecord> {
+        self.slots.get(number).map(|slot| &mut self.records[*slot as usize])
     }
 
-    /// In no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&u64, &Entry)> {
-        self.places.iter().map(|(number, place)| (number, &self.entries[*place as usize]))
+    /// Returns all tasks, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&u64, &TaskRecord)> {
+        self.slots.iter().map(|(number, slot)| (number, &self.records[*slot as usize]))
     }
 
-    /// Enters a task that isn't there.
+    /// Adds a task that isn't in the table.
     pub(crate) fn insert(
         &mut self,
         number: u64,
         name: u32,
         priority: i32,
         status: Status,
-    ) -> &mut Entry {
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.entries[place as usize].begin_again(name, priority, status);
-                place
+    ) -> &mut TaskRecord {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.records[slot as usize].reuse(name, priority, status);
+                slot
             }
             None => {
-                self.entries.push(Entry::new(name, priority, status));
-                (self.entries.len() - 1) as u32
+                self.records.push(TaskRecord::new(name, priority, status));
+                (self.records.len() - 1) as u32
             }
         };
-        self.places.insert(number, place);
-        &mut self.entries[place as usize]
+        self.slots.insert(number, slot);
+        &mut self.records[slot as usize]
     }
 
-    /// Forgets a task, and shows what was known of it; false where it isn't there.
-    pub(crate) fn remove(&mut self, number: u64, look: impl FnOnce(&Entry)) -> bool {
-        let Some(place) = self.places.remove(&number) else { return false };
-        let entry = &mut self.entries[place as usize];
-        look(entry);
-        entry.empty();
-        self.free.push(place);
+    /// Removes a task, after calling `inspect` with its record. Returns false if it isn't in the table.
+    pub(crate) fn remove(&mut self, number: u64, inspect: impl FnOnce(&TaskRecord)) -> bool {
+        let Some(slot) = self.slots.remove(&number) else { return false };
+        let task = &mut self.records[slot as usize];
+        inspect(task);
+        task.clear();
+        self.free.push(slot);
         true
     }
 }
 
-/// Numbers count up, so the lower bits lead to a place as they are, beside that of the number before; the uppermost
-/// ones are what places are told apart by, and have something of all bits.
+/// A hasher for numbers that count up.
+///
+/// The hash map takes the bucket from the lower bits, which are kept, so that tasks with successive numbers are in
+/// neighbouring buckets. It compares the uppermost seven bits before it compares keys; these are mixed from all bits.
 #[derive(Default)]
-struct Number(u64);
+struct NumberHasher(u64);
 
-impl Hasher for Number {
+impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
         const UPPERMOST: u32 = 7;
         let mixed = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -91,6 +94,6 @@ impl Hasher for Number {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("what is hashed is a number");
+        unreachable!("only task numbers are hashed");
     }
 }

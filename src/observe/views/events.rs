@@ -1,4 +1,4 @@
-//! What happens to tasks, as a stream.
+//! A stream of the status changes of a client's tasks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use futures_core::{FusedStream, Stream};
 
-use crate::observe::record::recorder::{Everything, Recorder};
-use crate::observe::record::tables::{Happened, Record};
+use crate::observe::record::recorder::{Recorder, WatchAll};
+use crate::observe::record::tables::{Record, StatusEvent};
+use crate::observe::record::task_record::Transition;
 use crate::{Key, Status};
 
-/// So many events are taken out at a time.
-const AT_ONCE: usize = 256;
+/// The maximum number of events that are taken from the record at a time: they are converted under its lock.
+const BATCH: usize = 256;
 
-/// A task has come to a new status.
+/// A status change of a task; the item of [`Events`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
@@ -24,29 +25,47 @@ pub struct Event {
     pub key: Key,
     /// The name of its function, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
-    /// What it has come to. A task that is suspended stays `Running`.
+    /// The new status. A task that is suspended at an await stays `Running`, so this makes no event.
     pub status: Status,
-    /// When. For a [seeded](crate::Builder::seed) client that is by its virtual clock.
+    /// The time of the change; for a [seeded](crate::Builder::seed) client by its virtual clock.
     pub at: Instant,
-    /// The number of the worker that was at it.
+    /// The number of the worker that was polling the task.
     pub worker: Option<usize>,
-    /// Which attempt it is, or waits for; 1 for the first.
+    /// The attempt that the task is in or waits for; 1 for the first.
     pub attempt: u32,
 }
 
-/// What happens to a client's tasks, from the time of the call; made by
-/// [`Client::events`](crate::Client::events).
+/// A stream of the status changes of a client's tasks; made by [`Client::events`](crate::Client::events).
 ///
-/// It never holds up the tasks: of one who is slow to take events the oldest are dropped and
-/// [counted](Events::missed). For each task they come in order. The stream ends when the client is gone.
+/// It begins with the call. The events of each task come in order. The stream never delays the tasks: when the reader
+/// is more than 10,000 events behind, the oldest are dropped and [counted](Events::missed). It doesn't keep the client
+/// alive, and ends when the client and its tasks are gone.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// use ensue::Client;
+/// use futures_lite::StreamExt;
+///
+/// let client = Client::new();
+/// let mut events = client.events();
+/// client.submit(async || (), ()).await?;
+/// drop(client);
+/// let mut last = None;
+/// while let Some(event) = events.next().await {
+///     last = Some(event.status);
+/// }
+/// assert_eq!((last, events.missed()), (Some(ensue::Status::Finished), 0));
+/// # Ok::<_, ensue::Error>(()) }).unwrap();
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Events {
     recorder: Arc<Recorder>,
-    _everything: Everything,
-    /// Those that were taken out of the record.
+    _watch_all: WatchAll,
+    /// Events that were taken from the record.
     taken: VecDeque<Event>,
-    /// How many the record had had when they were.
+    /// The number of the next event to be taken, counted from the first of the record.
     cursor: u64,
+    /// The record's count of dropped events when it was read last.
     dropped: u64,
     missed: u64,
     ended: bool,
@@ -54,14 +73,14 @@ pub struct Events {
 
 impl Events {
     pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
-        let everything = recorder.watch_everything();
+        let watch_all = recorder.watch_all();
         let (cursor, dropped) = {
             let record = recorder.record();
-            (record.events_so_far, record.dropped)
+            (record.events_total, record.dropped)
         };
         Self {
             recorder,
-            _everything: everything,
+            _watch_all: watch_all,
             taken: VecDeque::new(),
             cursor,
             dropped,
@@ -70,57 +89,59 @@ impl Events {
         }
     }
 
-    /// How many events were dropped because they weren't taken in time, as far as the stream has come.
+    /// Returns how many events were dropped because the reader was too slow, up to the last one that was read.
+    ///
+    /// Under extreme load events are dropped before it's known whether they change a status; these are counted, too.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// Takes some events out of the record.
+    /// Takes a batch of events from the record.
     fn take_some(&mut self) {
         let record = &*self.recorder.record();
         self.missed += record.dropped - self.dropped;
         self.dropped = record.dropped;
-        let first = record.events_so_far - record.events.len() as u64;
+        let first = record.events_total - record.events.len() as u64;
         self.missed += first.saturating_sub(self.cursor);
         self.cursor = self.cursor.max(first);
-        let events = record.events.range((self.cursor - first) as usize..).take(AT_ONCE);
+        let events = record.events.range((self.cursor - first) as usize..).take(BATCH);
         for event in events {
             self.cursor += 1;
-            self.taken.extend(self.recorder.event(record, event));
+            self.taken.extend(public_event(&self.recorder, record, event));
         }
     }
 }
 
-impl Recorder {
-    fn event(&self, record: &Record, happened: &Happened) -> Option<Event> {
-        let Happened { task, status, at, worker, attempt, .. } = *happened;
-        let entry = record.tasks.get(&task)?;
-        let name = record.name(entry.name).clone();
-        Some(Event {
-            key: entry.key(&name, task),
-            name,
-            status,
-            at: self.began + Duration::from_nanos(at),
-            worker: worker.map(|worker| worker as usize),
-            attempt,
-        })
-    }
+/// Returns the event as it's shown, or `None` if its task was forgotten.
+fn public_event(recorder: &Recorder, record: &Record, event: &StatusEvent) -> Option<Event> {
+    let Transition { status, at, worker, attempt } = event.change;
+    let task = record.tasks.get(&event.task)?;
+    let name = record.name(task.name).clone();
+    Some(Event {
+        key: task.key(&name, event.task),
+        name,
+        status,
+        at: recorder.began + Duration::from_nanos(at),
+        worker: worker.map(|worker| worker as usize),
+        attempt,
+    })
 }
 
 impl Stream for Events {
     type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let this = &mut *self;
         if this.taken.is_empty() {
             this.take_some();
         }
         if this.taken.is_empty() {
-            // Before the last look: whatever comes after that wakes us.
-            this.recorder.wake_then(poller.waker());
-            let is_over = this.recorder.is_over();
+            // Registered before the record is read once more, so that no later event is missed. The same holds for the
+            // end: events that were written before it are still read.
+            this.recorder.wake_then(cx.waker());
+            let has_ended = this.recorder.has_ended();
             this.take_some();
-            this.ended = this.taken.is_empty() && is_over;
+            this.ended = this.taken.is_empty() && has_ended;
         }
         match this.taken.pop_front() {
             Some(event) => Poll::Ready(Some(event)),

@@ -1,4 +1,4 @@
-//! The graph of tasks, as a snapshot.
+//! A snapshot of the graph of tasks.
 
 use std::sync::Arc;
 
@@ -6,21 +6,33 @@ use serde::{Serialize, Serializer};
 
 use super::serial::serialize;
 use crate::observe::record::recorder::Recorder;
-use crate::observe::record::task_record::Kind;
+pub use crate::observe::record::task_record::EdgeKind;
+use crate::observe::record::task_record::TaskRecord;
 use crate::{Key, Status};
 
-/// The tasks of a client and what leads from one to another; made by
-/// [`Client::graph`](crate::Client::graph).
+/// A snapshot of a client's tasks and of the edges between them; made by [`Client::graph`](crate::Client::graph).
 ///
-/// Those are in it that the client remembers: up to 100,000 tasks and 500,000 edges.
+/// It has the tasks that were [watched in detail](crate::Client::observe) and aren't forgotten: up to 100,000 tasks and
+/// 500,000 edges. It implements `serde::Serialize`.
+///
+/// ```
+/// let client = ensue::Client::builder().seed(1).observe().build();
+/// let x = client.task().name("x").submit(async || 1, ());
+/// let y = client.task().name("y").submit(async |x: u64| x + 1, &x);
+/// y.result().unwrap();
+/// let graph = client.graph();
+/// let names: Vec<_> = graph.tasks.iter().map(|task| &*task.name).collect();
+/// assert_eq!(names, ["x", "y"]);
+/// assert_eq!((graph.edges[0].from, graph.edges[0].to), (graph.tasks[0].id, graph.tasks[1].id));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Graph {
-    /// The tasks, in the order in which they were made.
+    /// The tasks, in the order in which they were submitted.
     pub tasks: Vec<GraphTask>,
-    /// What leads from one to another.
+    /// The edges between these tasks, in the order of the tasks that they lead to.
     pub edges: Vec<GraphEdge>,
-    /// Tasks that were submitted since recording began, and that are not in it.
+    /// The number of tasks that were submitted since recording began and aren't in this graph.
     pub omitted: u64,
 }
 
@@ -28,29 +40,29 @@ pub struct Graph {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GraphTask {
-    /// What the edges know it by.
+    /// The number that edges refer to.
     pub id: u64,
-    /// Its key.
+    /// The key of the task.
     pub key: Key,
     /// The name of its function, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
-    /// How it stands.
+    /// Its status at the time of the snapshot.
     pub status: Status,
-    /// Its priority when it was made.
+    /// Its priority when it was submitted.
     pub priority: i32,
-    /// Which attempt it is at; 1 for the first.
+    /// The attempt that it's in or waits for; 1 for the first.
     pub attempt: u32,
-    /// One more than the greatest depth of the tasks it takes inputs from and of the one that has submitted it.
+    /// One more than the greatest depth of its inputs and of the task that has submitted it; 0 where it has neither.
     pub depth: u32,
-    /// The number of the worker that polls it.
+    /// The number of the worker that is polling it.
     pub worker: Option<usize>,
     /// Whether its value is in memory.
     pub held: bool,
-    /// Its error.
+    /// The text of its error, if it has failed.
     pub error: Option<Arc<str>>,
 }
 
-/// What leads from one task of a [`Graph`] to another.
+/// An edge of a [`Graph`]: one task uses the value of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GraphEdge {
@@ -58,18 +70,8 @@ pub struct GraphEdge {
     pub from: u64,
     /// The task that uses it.
     pub to: u64,
-    /// How it does.
+    /// How it uses it.
     pub kind: EdgeKind,
-}
-
-/// How one task uses the value of another; see [`GraphEdge`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EdgeKind {
-    /// It takes it as an input.
-    Taken,
-    /// It has awaited it.
-    Awaited,
 }
 
 serialize!(Graph, this: tasks = this.tasks, edges = this.edges, omitted = this.omitted);
@@ -98,40 +100,37 @@ impl Serialize for EdgeKind {
 
 impl Graph {
     pub(crate) fn of(recorder: &Recorder) -> Self {
-        // Counted first: then no task is known that isn't counted.
+        // Read before the record, so that every recorded task is counted.
         let counts = recorder.functions.counts();
         let submitted: u64 = counts.iter().map(|counts| counts.submitted).sum();
         let record = &*recorder.record();
-        let mut entries: Vec<_> = record.tasks.iter().collect();
-        entries.sort_unstable_by_key(|(id, _)| **id);
+        let mut tasks: Vec<_> = record.tasks.iter().collect();
+        tasks.sort_unstable_by_key(|(id, _)| **id);
         let mut edges = Vec::new();
-        for (to, entry) in &entries {
-            let known = entry.edges.iter().filter(|edge| record.tasks.contains_key(&edge.from));
+        for (to, task) in &tasks {
+            let known = task.edges.iter().filter(|edge| record.tasks.contains_key(&edge.from));
             edges.extend(known.map(|edge| GraphEdge {
                 from: edge.from,
                 to: **to,
-                kind: match edge.kind {
-                    Kind::Input => EdgeKind::Taken,
-                    Kind::Awaited => EdgeKind::Awaited,
-                },
+                kind: edge.kind,
             }));
         }
-        let task = |(id, entry): (&u64, &crate::observe::record::task_record::Entry)| {
-            let name = record.name(entry.name).clone();
+        let public_task = |(id, task): (&u64, &TaskRecord)| {
+            let name = record.name(task.name).clone();
             GraphTask {
                 id: *id,
-                key: entry.key(&name, *id),
+                key: task.key(&name, *id),
                 name,
-                status: entry.status,
-                priority: entry.priority,
-                attempt: entry.attempt,
-                depth: entry.depth,
-                worker: entry.worker.map(|worker| worker as usize),
-                held: entry.held,
-                error: entry.error.clone(),
+                status: task.status,
+                priority: task.priority,
+                attempt: task.attempt,
+                depth: task.depth,
+                worker: task.worker.map(|worker| worker as usize),
+                held: task.held,
+                error: task.error.clone(),
             }
         };
-        let omitted = submitted.saturating_sub(record.tasks.len() as u64 + record.again);
-        Self { tasks: entries.into_iter().map(task).collect(), edges, omitted }
+        let omitted = submitted.saturating_sub(record.tasks.len() as u64 + record.retried);
+        Self { tasks: tasks.into_iter().map(public_task).collect(), edges, omitted }
     }
 }

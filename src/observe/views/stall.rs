@@ -1,4 +1,13 @@
-//! Noticing that nothing moves though work is left.
+//! Detection of stalls: no progress for a while, although tasks are left.
+//!
+//! A timer compares the client's activity with that of the last check.
+//!
+//! | activity | tasks left | unchanged for `after` | the check |
+//! |---|---|---|---|
+//! | changed | any | | begins a new interval |
+//! | unchanged | none | any | begins a new interval: an idle client doesn't stall |
+//! | unchanged | some | no | does nothing |
+//! | unchanged | some | yes | calls the hook, once in this interval |
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,21 +28,36 @@ use crate::engine::life::status::status;
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
 
-/// So many tasks are told of.
+/// The maximum number of tasks in a report.
 const SHOWN: usize = 8;
 
-/// A client whose tasks haven't moved for a while; told to the hook of
+/// A report that a client's tasks make no progress; passed to the hook of
 /// [`Builder::on_stall`](crate::Builder::on_stall).
 ///
-/// Shown with `{}` it has a line for each reason.
+/// `Display` writes a summary and a line for each explanation; it also implements `serde::Serialize`, with times in
+/// seconds.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (send, stalls) = std::sync::mpsc::channel();
+/// let client = ensue::Client::builder()
+///     .on_stall(Duration::from_millis(20), move |stall| send.send(stall.clone()).unwrap())
+///     .build();
+/// let stuck = client.spawn(std::future::pending::<()>());
+/// let stall = stalls.recv().unwrap();
+/// assert_eq!((stall.left, &stall.reasons[0].key), (1, &stuck.key()));
+/// assert!(stall.idle_for >= Duration::from_millis(20));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stall {
-    /// For how long no task has been submitted, started, woken or ended.
+    /// The time for which no task was submitted, started, woken or ended.
     pub idle_for: Duration,
-    /// How many tasks have not ended.
+    /// The number of tasks that have not ended.
     pub left: u64,
-    /// Some of the tasks that the others wait for, and why they don't end.
+    /// Explanations of up to eight tasks that wait for no other task, since these hold up the others. If every task waits
+    /// for another, explanations of some of those.
     pub reasons: Vec<Explanation>,
 }
 
@@ -46,92 +70,101 @@ serialize!(Stall, this:
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.left == 1 { "" } else { "s" };
-        write!(f, "nothing has moved for {:.1?}, and {} task{s} left", self.idle_for, self.left)?;
+        write!(
+            f,
+            "no task has made progress for {:.1?}, {} task{s} left",
+            self.idle_for, self.left
+        )?;
         self.reasons.iter().try_for_each(|reason| write!(f, "\n  {reason}"))
     }
 }
 
+/// The user's function.
 pub(crate) type Hook = Arc<dyn Fn(&Stall) + Send + Sync>;
 
-/// Looks at a client now and then, until that is closed.
-struct Watch {
+/// Checks a client for stalls, until that is closed.
+struct StallWatch {
     core: CoreRef,
     recorder: Arc<Recorder>,
     after: Duration,
     hook: Hook,
-    seen: Lock<Seen>,
+    last: Lock<LastCheck>,
 }
 
-/// What the last look saw.
-struct Seen {
-    /// Changes with whatever moves.
-    mark: (u64, u64),
+struct LastCheck {
+    /// The record's revision and the sum of the counts: watched tasks change the first, all others the second.
+    activity: (u64, u64),
+    /// When that was seen first.
     since: Instant,
-    told: bool,
+    /// The hook was called for this stall.
+    reported: bool,
 }
 
-/// Has the hook told when nothing has moved for so long.
+/// Calls `hook` whenever there was no progress for `after`.
 pub(crate) fn watch(core: &CoreRef, after: Duration, hook: Hook) {
     let recorder = Recorder::start(core);
-    let seen = Seen { mark: (0, 0), since: Instant::now(), told: false };
-    let (core, seen) = (core.clone(), Lock::new(seen));
-    Arc::new(Watch { core, recorder, after, hook, seen }).again();
+    let last = LastCheck { activity: (0, 0), since: Instant::now(), reported: false };
+    let (core, last) = (core.clone(), Lock::new(last));
+    Arc::new(StallWatch { core, recorder, after, hook, last }).schedule();
 }
 
-impl Watch {
-    fn again(self: Arc<Self>) {
+impl StallWatch {
+    /// Sets the timer of the next check.
+    fn schedule(self: Arc<Self>) {
         let recorder = self.recorder.clone();
         let core = self.core.clone();
-        // Four times in a stall, so that it's told of soon after it counts as one.
+        // A stall is reported late by at most a quarter of `after`.
         let sleep = alarm((self.after / 4).max(Duration::from_millis(1)), Waker::from(self));
-        recorder.keep_watch(sleep);
+        recorder.set_stall_timer(sleep);
         if core.is_closed() {
-            // It may have been closed before it could see this.
-            recorder.keep_watch(None);
+            // Closing drops the timer, but may have done so before this one was set.
+            recorder.set_stall_timer(None);
         }
     }
 
-    fn look(&self) {
+    fn check(&self) {
         let counts = self.recorder.functions.counts();
         let ended = |count: &Counts| count.submitted - count.left();
-        let moved = counts.iter().map(|count| count.submitted + ended(count)).sum();
+        let changes = counts.iter().map(|count| count.submitted + ended(count)).sum();
         let left = counts.iter().map(|count| count.left()).sum();
-        let mark = (self.recorder.record().revision, moved);
+        let activity = (self.recorder.record().revision, changes);
         let idle_for = {
-            let seen = &mut *self.seen.lock();
-            if seen.mark != mark || left == 0 {
-                *seen = Seen { mark, since: Instant::now(), told: false };
+            let last = &mut *self.last.lock();
+            if last.activity != activity || left == 0 {
+                *last = LastCheck { activity, since: Instant::now(), reported: false };
                 return;
             }
-            if seen.told || seen.since.elapsed() < self.after {
+            if last.reported || last.since.elapsed() < self.after {
                 return;
             }
-            seen.told = true;
-            seen.since.elapsed()
+            last.reported = true;
+            last.since.elapsed()
         };
-        // Foreign code, which may take its time: not on the thread of all timers.
+        // The hook is user code and may block, so it must not run on the thread that serves all timers.
         let (core, recorder) = (self.core.clone(), self.recorder.clone());
         let hook = self.hook.clone();
-        let tell = move || {
+        let report = move || {
             let stall = Stall { idle_for, left, reasons: roots(&core, &recorder) };
             core.run_user_code(|| hook(&stall));
         };
-        blocking::unblock(tell).detach();
+        blocking::unblock(report).detach();
     }
 }
 
-impl Wake for Watch {
+impl Wake for StallWatch {
     fn wake(self: Arc<Self>) {
-        self.look();
-        self.again();
+        self.check();
+        self.schedule();
     }
 }
 
-/// Tasks that wait for no other, or if there are none, some that do.
+/// Returns explanations of tasks that wait for no other task, or if there are none, of some that do: each of those waits
+/// for something that can't be reached.
 fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
+    // A task in its first poll can't be reached by a traversal, but the record knows it.
     let polled: Vec<_> = {
         let record = recorder.record();
-        record.lanes.iter().filter_map(|lane| lane.task).take(SHOWN).collect()
+        record.workers.iter().filter_map(|worker| worker.task).take(SHOWN).collect()
     };
     let polled =
         polled.into_iter().filter_map(|number| Explanation::of_number(core, recorder, number));

@@ -1,4 +1,4 @@
-//! What has happened to a task.
+//! The timeline of one task.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,41 +7,51 @@ use super::serial::{Seconds, serialize};
 use crate::engine::task::header::TaskRef;
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
-use crate::observe::record::task_record::{Entry, is_end};
+use crate::observe::record::task_record::{TaskRecord, is_end};
 use crate::{Key, Status};
 
-/// What has happened to a task, in order; made by [`Client::story`](crate::Client::story).
+/// The timeline of one task; made by [`Client::story`](crate::Client::story).
 ///
-/// It's empty for a task that isn't watched: one that came in a great burst, or had ended before the client
-/// began to [observe](crate::Client::observe). Shown with `{}` it has a line for each chapter.
+/// It's empty for a task that wasn't [watched in detail](crate::Client::observe): one that was submitted in a large
+/// burst, or had ended before the client began to observe. `Display` writes a line for each chapter; it also implements
+/// `serde::Serialize`, with times in seconds.
+///
+/// ```
+/// let client = ensue::Client::builder().seed(1).observe().build();
+/// let nap = async || ensue::sleep(std::time::Duration::from_secs(2)).await;
+/// let task = client.submit(nap, ());
+/// task.result().unwrap();
+/// let text = client.story(&task).to_string();
+/// assert!(text.contains("running    for 2.0s  worker 0"), "{text}");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Story {
     /// The task.
     pub key: Key,
-    /// Its times of one status each.
+    /// The intervals in which it had one status each, in order.
     pub chapters: Vec<Chapter>,
-    /// How many from the middle were left out, because there were more than a hundred.
+    /// The number of chapters that are left out of the middle, since at most a hundred are kept.
     pub left_out: u32,
-    /// For how long it was polled, in all.
+    /// The total time that workers have polled it.
     pub ran: Duration,
-    /// Its error.
+    /// The text of its error, if it has failed.
     pub error: Option<String>,
 }
 
-/// A time in which a task had one status; see [`Story`].
+/// An interval in which a task had one status; see [`Story`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Chapter {
-    /// How it stood.
+    /// The status.
     pub status: Status,
-    /// When that began, counted from when the client began to observe.
+    /// The beginning of the interval, counted from when the client began to observe.
     pub at: Duration,
-    /// How long it lasted, or has lasted so far; `None` for the end.
+    /// The length of the interval, up to now for the last one; `None` if the task has ended with this status.
     pub lasted: Option<Duration>,
-    /// The number of the worker that brought it about, or that began to poll the task then.
+    /// The number of the worker that was polling the task when the interval began.
     pub worker: Option<usize>,
-    /// Which attempt it was; 1 for the first.
+    /// The attempt; 1 for the first.
     pub attempt: u32,
 }
 
@@ -76,35 +86,37 @@ impl Story {
         })
     }
 
-    /// That of the task with this number.
+    /// Returns the timeline of the task with this number, or `None` if that isn't recorded. `now` is the time of the
+    /// engine's clock, at which the last chapter ends for now.
     pub(crate) fn of_number(
         recorder: &Recorder,
         record: &Record,
         number: u64,
         now: Duration,
     ) -> Option<Self> {
-        let entry = record.tasks.get(&number)?;
+        let task = record.tasks.get(&number)?;
         Some(Self {
-            key: entry.key(record.name(entry.name), number),
-            chapters: chapters(entry, nanos(recorder.since), nanos(now)),
-            left_out: entry.left_out,
-            ran: Duration::from_nanos(entry.run_time),
-            error: entry.error.as_deref().map(str::to_owned),
+            key: task.key(record.name(task.name), number),
+            chapters: chapters(task, nanos(recorder.since), nanos(now)),
+            left_out: task.transitions_dropped,
+            ran: Duration::from_nanos(task.run_time),
+            error: task.error.as_deref().map(str::to_owned),
         })
     }
 }
 
-fn chapters(entry: &Entry, began: u64, now: u64) -> Vec<Chapter> {
-    let ends = entry.chapters.iter().skip(1).map(|next| next.at).chain([now]);
-    let chapters = entry.chapters.iter().zip(ends);
+/// Returns the chapters of a task: each transition begins one, and the next transition ends it.
+fn chapters(task: &TaskRecord, began: u64, now: u64) -> Vec<Chapter> {
+    let ends = task.transitions.iter().skip(1).map(|next| next.at).chain([now]);
+    let chapters = task.transitions.iter().zip(ends);
     let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
     chapters
-        .map(|(chapter, end)| Chapter {
-            status: chapter.status,
-            at: between(began, chapter.at),
-            lasted: (!is_end(chapter.status)).then(|| between(chapter.at, end)),
-            worker: chapter.worker.map(|worker| worker as usize),
-            attempt: chapter.attempt,
+        .map(|(begin, end)| Chapter {
+            status: begin.status,
+            at: between(began, begin.at),
+            lasted: (!is_end(begin.status)).then(|| between(begin.at, end)),
+            worker: begin.worker.map(|worker| worker as usize),
+            attempt: begin.attempt,
         })
         .collect()
 }
@@ -113,7 +125,7 @@ impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.key)?;
         if self.chapters.is_empty() {
-            writeln!(f, "  nothing was recorded of it")?;
+            writeln!(f, "  no events were recorded")?;
         }
         for chapter in &self.chapters {
             write!(f, "  {:>10.6} s  {:<9}", chapter.at.as_secs_f64(), chapter.status)?;
