@@ -70,16 +70,13 @@ impl Metrics {
         let waits;
         {
             let record = &*self.recorder.record();
-            let first = record.polls.partition_point(|poll| poll.revision <= self.cursor);
             polls = record
-                .polls
-                .range(first..)
+                .polls_since(self.cursor)
                 .map(|poll| {
                     (record.name(poll.name).to_string(), poll.end.saturating_sub(poll.start))
                 })
                 .collect::<Vec<_>>();
-            let first = record.events.partition_point(|event| event.revision <= self.cursor);
-            let events = record.events.range(first..);
+            let events = record.events_since(self.cursor);
             waits = events.filter_map(|event| time_in_queue(record, event)).collect::<Vec<_>>();
             self.cursor = record.revision;
         }

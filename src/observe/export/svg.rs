@@ -41,7 +41,7 @@ struct Arrow {
     kind: EdgeKind,
 }
 
-/// Returns the fill colour of a status, which is the same in the dashboard.
+/// Returns the fill colour of a status: light, since the label on it is dark.
 pub(super) fn colour(status: Status) -> &'static str {
     match status {
         Status::Waiting => "#d0d5dd",

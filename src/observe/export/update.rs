@@ -133,9 +133,8 @@ impl Update {
         }
         let links = record.links.iter().filter(|(_, link)| link.revision > cursor);
         update.links = links.map(|((from, to), link)| (*from, *to, link.count)).collect();
-        let first = record.polls.partition_point(|poll| poll.revision <= cursor);
-        let polls = record.polls.range(first..);
-        update.bars = polls
+        update.bars = record
+            .polls_since(cursor)
             .map(|poll| {
                 let (start, end) = (seconds(poll.start), seconds(poll.end));
                 (poll.worker, start, end, poll.name, poll.task, poll.outcome as u8)
@@ -150,10 +149,10 @@ impl Update {
             let name = format!("worker {number}");
             update.lanes.push((number as u32, name, is_alive, or_none(worker.task), since));
         }
-        let first = record.events.partition_point(|event| event.revision <= cursor);
-        let first = first.max(record.events.len().saturating_sub(EVENTS));
-        let events = record.events.range(first..);
+        let events = record.events_since(cursor);
+        let superfluous = events.len().saturating_sub(EVENTS);
         update.events = events
+            .skip(superfluous)
             .map(|event| {
                 let worker = or_none(event.change.worker.map(u64::from));
                 (seconds(event.change.at), event.task, status_code(event.change.status), worker)

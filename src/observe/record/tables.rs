@@ -27,7 +27,7 @@
 //! revision asks for what is later than that. The change log has one entry for each task, by its last change; a task
 //! that changes again moves to the end, and its old entry stays behind as a hole.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque, vec_deque};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ use foldhash::fast::RandomState;
 use super::buffers::{Change, TaskEvent};
 use super::task_record::{Edge, EdgeKind, KeySource, TaskRecord, Transition, is_end};
 use super::task_table::TaskTable;
-use crate::Status;
+use crate::{Key, Status};
 
 /// The maximum number of tasks. The first to be forgotten are those that were freed first, then those that ended
 /// first; when there are more unfinished ones, new tasks are left out.
@@ -203,6 +203,12 @@ impl Record {
         }
         tables.log_change(id, task);
         self.tidy();
+    }
+
+    /// Returns the key of a task, if it's recorded.
+    pub(crate) fn key(&self, number: u64) -> Option<Key> {
+        let task = self.tasks.get(&number)?;
+        Some(task.key(self.name(task.name), number))
     }
 
     #[allow(clippy::too_many_arguments)] // they're the fields of the event
@@ -493,6 +499,21 @@ impl Tables {
     /// Returns how many of the submitted tasks, retries included, were not recorded.
     pub(crate) fn left_out(&self, submitted: u64) -> u64 {
         submitted.saturating_sub(self.recorded + self.retried)
+    }
+
+    /// Returns the polls after a revision.
+    pub(crate) fn polls_since(&self, revision: u64) -> vec_deque::Iter<'_, PollRecord> {
+        self.polls.range(self.polls.partition_point(|poll| poll.revision <= revision)..)
+    }
+
+    /// Returns the status events after a revision.
+    pub(crate) fn events_since(&self, revision: u64) -> vec_deque::Iter<'_, StatusEvent> {
+        self.events.range(self.events.partition_point(|event| event.revision <= revision)..)
+    }
+
+    /// Returns the tasks that are being polled, by the number of the worker.
+    pub(crate) fn polled_tasks(&self) -> impl Iterator<Item = u64> {
+        self.workers.iter().filter_map(|worker| worker.task)
     }
 
     /// Adds new names, by the next indexes.

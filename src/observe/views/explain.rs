@@ -175,12 +175,7 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
     } else if core.idle_workers.asleep() == 0 {
         let with = recorder.map_or_else(Vec::new, |recorder| {
             let record = &*recorder.record();
-            let tasks = record.workers.iter().filter_map(|worker| worker.task);
-            let key = |number| {
-                let known = record.tasks.get(&number)?;
-                Some(known.key(record.name(known.name), number))
-            };
-            tasks.filter_map(key).take(SHOWN).collect()
+            record.polled_tasks().filter_map(|number| record.key(number)).take(SHOWN).collect()
         });
         reasons.push(Reason::WorkersBusy { workers, with });
     }

@@ -164,7 +164,7 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
     // A task in its first poll can't be reached by a traversal, but the record knows it.
     let polled: Vec<_> = {
         let record = recorder.record();
-        record.workers.iter().filter_map(|worker| worker.task).take(SHOWN).collect()
+        record.polled_tasks().take(SHOWN).collect()
     };
     let polled =
         polled.into_iter().filter_map(|number| Explanation::of_number(core, recorder, number));
