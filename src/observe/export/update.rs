@@ -287,14 +287,14 @@ mod tests {
         let first = update(&client, 0);
         let known = numbers(&first, "tasks");
         assert_eq!(known.len(), 1_000);
-        let many = client.map(inc, 0..crate::observe::record::tables::TASKS as u64);
+        let many = client.map(inc, 0..TASKS as u64);
         futures_lite::future::block_on(crate::gather(many)).unwrap();
         let second = update(&client, first["cursor"].as_u64().unwrap());
         assert_eq!(second["all"], false);
         let gone: Vec<_> =
             second["gone"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
         assert!(known.iter().all(|id| gone.contains(id)), "{} are gone", gone.len());
-        assert!(numbers(&second, "tasks").len() <= crate::observe::record::tables::TASKS);
+        assert!(numbers(&second, "tasks").len() <= TASKS);
         // A new page gets the whole record, and no forgotten tasks.
         let all = update(&client, 0);
         assert_eq!((&all["all"], &all["gone"]), (&true.into(), &serde_json::json!([])));
