@@ -12,7 +12,7 @@ use std::thread;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::futures::acquire::Permit;
-use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::header::{Extras, Task};
 
 thread_local! {
     /// Tells whether the blocking closure on this thread was given up.
@@ -53,14 +53,14 @@ pub(crate) async fn run<T: Send + 'static>(
     }
     let given_up = GiveUp(Arc::default());
     let flag = given_up.0.clone();
-    let number = task.as_ref().map_or(0, |task| wait_for_thread(task.as_ref()));
+    let number = task.as_ref().map_or(0, |task| task.make_extras().wait_for_thread());
     let done = blocking::unblock(move || {
         let _permit = permit;
         if flag.load(Ordering::Relaxed) {
             return None;
         }
         if let Some(task) = &task {
-            has_thread(task.as_ref(), number);
+            task.make_extras().set_has_thread(number);
         }
         Some(on_this_thread(&core, task, move || flag.load(Ordering::Relaxed), code))
     });
@@ -76,23 +76,27 @@ pub(crate) async fn run<T: Send + 'static>(
     }
 }
 
-/// Notes that the current task's blocking work waits for a thread. Gives the number of that work.
-fn wait_for_thread(task: TaskRef<'_>) -> u32 {
-    let blocking = &task.make_extras().blocking;
-    let number = (blocking.load(Ordering::Relaxed) | 1).wrapping_add(1);
-    blocking.store(number, Ordering::Relaxed);
-    number
-}
+/// Whether a task's blocking work has a thread: `blocking` is even from when it's queued until it has one, then odd.
+impl Extras {
+    /// Notes that the task's blocking work waits for a thread, and returns the number of that work.
+    fn wait_for_thread(&self) -> u32 {
+        let number = (self.blocking.load(Ordering::Relaxed) | 1).wrapping_add(1);
+        self.blocking.store(number, Ordering::Relaxed);
+        number
+    }
 
-fn has_thread(task: TaskRef<'_>, number: u32) {
-    // The work of an attempt that was given up may get its thread when that of the next one waits already.
-    let blocking = &task.make_extras().blocking;
-    let _ = blocking.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed);
-}
+    /// Notes that the blocking work with this number has a thread.
+    fn set_has_thread(&self, number: u32) {
+        // The work of a cancelled attempt may get its thread while that of the next attempt waits already: then the
+        // numbers differ, and the next one still waits.
+        let blocking = &self.blocking;
+        let _ = blocking.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
 
-/// Whether the blocking work that a task waits for has not begun.
-pub(crate) fn waits_for_thread(task: TaskRef<'_>) -> bool {
-    task.extras().is_some_and(|extras| extras.blocking.load(Ordering::Relaxed) % 2 == 0)
+    /// Returns whether the task's blocking work waits for a thread.
+    pub(crate) fn waits_for_thread(&self) -> bool {
+        self.blocking.load(Ordering::Relaxed) % 2 == 0
+    }
 }
 
 /// Runs the closure in a context in which it may block.

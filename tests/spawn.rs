@@ -298,7 +298,10 @@ fn a_callback_reads_that_its_task_was_given_up() {
         assert_eq!(error.to_string(), "the task was given up: its last handle was dropped");
         assert_eq!(
             explanation,
-            format!("`{key}` is cancelled: by its handle, or because nobody needed it")
+            format!(
+                "`{key}` is cancelled: by its handle, by dropping its last handle, or by closing \
+                 the client"
+            )
         );
     });
 }

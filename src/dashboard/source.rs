@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::query;
 use crate::engine::core::{Core, CoreRef};
 use crate::observe::act;
-use crate::observe::entry::Entry;
 use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
 use crate::observe::story::Story;
-use crate::observe::update::{Update, state};
+use crate::observe::task_record::TaskRecord;
+use crate::observe::update::{Update, status_code};
 
 /// So many tasks are on a page of the list.
 const PAGE: usize = 200;
@@ -75,9 +75,9 @@ impl Filter {
         Ok(filter)
     }
 
-    fn takes(&self, number: u64, entry: &Entry, name: &str) -> bool {
+    fn takes(&self, number: u64, entry: &TaskRecord, name: &str) -> bool {
         number < self.after
-            && self.state.is_none_or(|wanted| wanted == state(entry.status))
+            && self.state.is_none_or(|wanted| wanted == status_code(entry.status))
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
             && (self.key.is_empty() || entry.key(name, number).to_lowercase().contains(&self.key))
     }
@@ -201,7 +201,7 @@ impl Source {
     }
 }
 
-fn row(number: u64, entry: &Entry, name: &str) -> Value {
+fn row(number: u64, entry: &TaskRecord, name: &str) -> Value {
     json!({
         "id": number,
         "key": &*entry.key(name, number),

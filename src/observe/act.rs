@@ -1,14 +1,15 @@
-//! Doing something to a task that is known by its number.
+//! Cancelling and retrying tasks by number, for the dashboard.
 
 use crate::engine::core::Core;
 use crate::engine::life::{finish, retry};
 
-/// Cancels a task, as its handle would; false where it has ended, or isn't in memory.
+/// Cancels a task like [`Handle::cancel`](crate::Handle::cancel). Returns false if it has ended or isn't in memory.
 pub(crate) fn cancel(core: &Core, number: u64) -> bool {
     core.observer.watched.get(number).is_some_and(|task| finish::cancel(task.as_ref()))
 }
 
-/// Runs a failed task again, as its handle would; false where it can't be, or isn't held by anybody.
+/// Runs a failed task again like [`Handle::retry`](crate::Handle::retry). Returns false if it can't be retried, or has no
+/// handle and no dependent any more.
 pub(crate) fn retry(core: &Core, number: u64) -> bool {
     let task = core.observer.watched.get(number);
     let user = task.and_then(|task| task.as_ref().try_to_interest());

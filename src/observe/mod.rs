@@ -1,32 +1,34 @@
-//! Looking at a client from outside. The engine knows nothing of who looks.
+//! Diagnostics of a client. The engine knows only the [`Observer`](crate::engine::watch::observer::Observer) trait, which is
+//! implemented in this folder.
+//!
+//! | folder | contents | imports |
+//! |---|---|---|
+//! | `record` | what is remembered of tasks, and the observer that writes it down | the engine |
+//! | `views` | snapshots and streams as plain data: stats, graph, timeline, explanations, events | `record` |
+//! | `export` | other formats of them: DOT, SVG, metrics, the dashboard's updates | `views`, `record` |
+//!
+//! Imports point down that table only. `act`, which changes tasks instead of looking at them, imports the engine
+//! alone. No file but `verbs` knows the client.
 
-// The dashboard asks for more than all others together.
+// Several views are used by the dashboard only.
 #![cfg_attr(not(feature = "dashboard"), allow(dead_code))]
 
 #[cfg(feature = "dashboard")]
 pub(crate) mod act;
-#[cfg(feature = "progress")]
-pub(crate) mod bars;
-mod buffers;
-pub(crate) mod counted;
-pub(crate) mod entry;
-pub(crate) mod events;
-pub(crate) mod explain;
-mod functions;
-pub(crate) mod graph;
-#[cfg(feature = "metrics")]
-pub(crate) mod metrics;
-pub(crate) mod reason;
-pub(crate) mod record;
-pub(crate) mod recorder;
-mod serial;
-#[cfg(feature = "tracing")]
-pub(crate) mod spans;
-pub(crate) mod stall;
-pub(crate) mod stats;
-pub(crate) mod story;
-mod svg;
-mod tasks;
-#[cfg(any(test, feature = "dashboard"))]
-pub(crate) mod update;
+mod export;
+mod record;
 mod verbs;
+mod views;
+
+#[cfg(feature = "metrics")]
+pub(crate) use export::metrics;
+#[cfg(feature = "dashboard")]
+pub(crate) use export::update;
+pub(crate) use record::recorder;
+#[cfg(feature = "tracing")]
+pub(crate) use record::spans;
+#[cfg(feature = "dashboard")]
+pub(crate) use record::task_record;
+#[cfg(feature = "progress")]
+pub(crate) use views::bars;
+pub(crate) use views::{counted, events, explain, graph, reason, stall, stats, story};

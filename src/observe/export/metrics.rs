@@ -1,4 +1,4 @@
-//! What a client does, for the `metrics` facade.
+//! A publisher of a client's counters for the `metrics` facade.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,33 +6,49 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::record::{Happened, Record};
-use super::recorder::Recorder;
-use super::stats::Stats;
 use crate::Status;
 use crate::engine::core::CoreRef;
+use crate::observe::record::recorder::Recorder;
+use crate::observe::record::tables::{Record, StatusEvent};
+use crate::observe::record::task_record::Transition;
+use crate::observe::views::stats::Stats;
 
-/// Tells the [`metrics`](https://docs.rs/metrics) facade what a client does; made by
+/// A publisher of a client's counters for the [`metrics`](https://docs.rs/metrics) facade; made by
 /// [`Client::metrics`](crate::Client::metrics). Feature `metrics`.
 ///
-/// | name | kind | labels | |
+/// | name | type | labels | value |
 /// |---|---|---|---|
-/// | `ensue_tasks_submitted_total` | counter | `client`, `function` | tasks that were submitted |
-/// | `ensue_tasks_ended_total` | counter | and `status` | that are `finished`, `failed` or `cancelled` |
-/// | `ensue_tasks` | gauge | and `status` | that are `waiting`, `ready`, `running` or `delayed` |
-/// | `ensue_tasks_held` | gauge | `client` | that are in memory |
-/// | `ensue_workers`, `ensue_workers_busy` | gauge | `client` | |
-/// | `ensue_limit`, `ensue_limit_used` | gauge | `client`, `limit` | |
-/// | `ensue_poll_seconds` | histogram | `client`, `function` | how long a worker was at a task |
-/// | `ensue_queue_seconds` | histogram | `client`, `function` | how long a ready task waited |
+/// | `ensue_tasks_submitted_total` | counter | `client`, `function` | submitted tasks |
+/// | `ensue_tasks_ended_total` | counter | `client`, `function`, `status` | tasks that have ended as `finished`, `failed` or `cancelled` |
+/// | `ensue_tasks` | gauge | `client`, `function`, `status` | tasks that are `waiting`, `ready`, `running` or `delayed` |
+/// | `ensue_tasks_held` | gauge | `client` | tasks in memory |
+/// | `ensue_workers`, `ensue_workers_busy` | gauge | `client` | workers, and those that aren't idle |
+/// | `ensue_limit`, `ensue_limit_used` | gauge | `client`, `limit` | the declared amount, and that in use |
+/// | `ensue_poll_seconds` | histogram | `client`, `function` | length of a poll |
+/// | `ensue_queue_seconds` | histogram | `client`, `function` | time from ready to running |
 ///
-/// The histograms and `ensue_tasks` are of the tasks that are watched in detail; see
+/// The histograms and `ensue_tasks` count the tasks that are watched in detail; see
 /// [`Client::observe`](crate::Client::observe).
+///
+/// The publisher keeps the memory of the client's engine, but doesn't keep
+/// the client open.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let client = ensue::Client::new();
+/// let mut metrics = client.metrics();
+/// // Usually in an endless loop.
+/// for _ in 0..2 {
+///     metrics.publish();
+///     std::thread::sleep(Duration::from_millis(10));
+/// }
+/// ```
 pub struct Metrics {
     core: CoreRef,
     recorder: Arc<Recorder>,
     client: String,
-    /// Up to which revision the histograms have been told.
+    /// The revision up to which the histograms were published.
     cursor: u64,
 }
 
@@ -43,7 +59,10 @@ impl Metrics {
         Self { core: core.clone(), recorder, client: core.name.to_string(), cursor }
     }
 
-    /// Tells what has changed since the last time. Call it every few seconds.
+    /// Publishes the current counters and gauges, and the histograms' values since the last call. Call it every few
+    /// seconds: at most 100,000 polls and 10,000 waits are kept in between.
+    ///
+    /// The installed recorder of the `metrics` crate runs on this thread; a panic of it reaches the caller.
     pub fn publish(&mut self) {
         let stats = Stats::of(&self.core);
         self.publish_stats(&stats);
@@ -51,19 +70,18 @@ impl Metrics {
         let waits;
         {
             let record = &*self.recorder.record();
-            let first = record.bars.partition_point(|bar| bar.revision <= self.cursor);
             polls = record
-                .bars
-                .range(first..)
-                .map(|bar| (record.name(bar.name).to_string(), bar.end.saturating_sub(bar.start)))
+                .polls_since(self.cursor)
+                .map(|poll| {
+                    (record.name(poll.name).to_string(), poll.end.saturating_sub(poll.start))
+                })
                 .collect::<Vec<_>>();
-            let first = record.events.partition_point(|event| event.revision <= self.cursor);
-            let events = record.events.range(first..);
-            waits = events.filter_map(|event| queued(record, event)).collect::<Vec<_>>();
+            let events = record.events_since(self.cursor);
+            waits = events.filter_map(|event| time_in_queue(record, event)).collect::<Vec<_>>();
             self.cursor = record.revision;
         }
         let seconds = |nanos| Duration::from_nanos(nanos).as_secs_f64();
-        // Whoever is told is foreign code: not while the record is locked.
+        // The metrics recorder is user code, so it's called after the record is unlocked.
         for (function, took) in polls {
             let client = self.client.clone();
             histogram!("ensue_poll_seconds", "client" => client, "function" => function)
@@ -113,15 +131,14 @@ impl Metrics {
     }
 }
 
-/// For an event by which a ready task came to run: of which function, and how long it had been ready.
-fn queued(record: &Record, event: &Happened) -> Option<(String, u64)> {
-    let entry = record.tasks.get(&event.task).filter(|_| event.status == Status::Running)?;
-    let is_this = |chapter: &super::entry::Chapter| {
-        chapter.at == event.at && chapter.status == Status::Running
-    };
-    let at = entry.chapters.iter().position(is_this)?.checked_sub(1)?;
-    let before = entry.chapters.get(at).filter(|chapter| chapter.status == Status::Ready)?;
-    Some((record.name(entry.name).to_string(), event.at.saturating_sub(before.at)))
+/// Returns the function of a ready task that has begun to run, and how long it was ready; `None` for other events.
+fn time_in_queue(record: &Record, event: &StatusEvent) -> Option<(String, u64)> {
+    let change = event.change;
+    let task = record.tasks.get(&event.task).filter(|_| change.status == Status::Running)?;
+    let is_this = |other: &Transition| other.at == change.at && other.status == Status::Running;
+    let before = task.transitions.iter().position(is_this)?.checked_sub(1)?;
+    let ready = task.transitions.get(before).filter(|other| other.status == Status::Ready)?;
+    Some((record.name(task.name).to_string(), change.at.saturating_sub(ready.at)))
 }
 
 impl fmt::Debug for Metrics {

@@ -1,35 +1,45 @@
-//! Why a task is not finished.
+//! Explanations of why a task has not finished, from the live task and the record.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::reason::Reason;
-use super::record::Record;
-use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
-use crate::blocking;
 use crate::engine::core::Core;
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
-use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::header::{Extras, Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
+use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::tables::Record;
 use crate::{Key, Status};
 
-/// So many tasks that one waits for are told of.
+/// The maximum number of tasks that are listed of those which a task waits for, or which hold a limit or the workers.
 const SHOWN: usize = 8;
 
-/// Why a task is not finished, in words and as data; made by [`Client::explain`](crate::Client::explain).
+/// The reasons why a task has not finished, or how it has ended; made by [`Client::explain`](crate::Client::explain).
 ///
-/// It says what is so at the time of the call. Shown with `{}` it's the key, the status and the reasons.
+/// It describes the time of the call; tasks go on meanwhile, so parts may differ by a moment. `Display` writes one line
+/// with the key, the status and the reasons; it also implements `serde::Serialize`.
+///
+/// ```
+/// use ensue::{Client, Reason, Status};
+///
+/// let client = Client::builder().workers(0).build();
+/// let x = client.submit(async || 1, ());
+/// let explanation = client.explain(&x);
+/// assert_eq!(explanation.status, Status::Ready);
+/// assert_eq!(explanation.reasons[0], Reason::NoWorker);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The task.
     pub key: Key,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
-    /// Why; the most important first.
+    /// The reasons; the most important first.
     pub reasons: Vec<Reason>,
 }
 
@@ -38,29 +48,30 @@ serialize!(Explanation, this: key = this.key, status = this.status, reasons = th
 impl Explanation {
     pub(crate) fn of(task: TaskRef<'_>) -> Self {
         let recorder = Recorder::find(task.core());
-        let (status, reasons) = why(recorder.as_deref(), task, true);
+        let (status, reasons) = diagnose(recorder.as_deref(), task, true);
         Self { key: task.key().clone(), status, reasons }
     }
 
-    /// The same for the task with this number, as long as anything is known of it.
+    /// Explains the task with this number: from the task while that is in memory, and from the record after that. Returns
+    /// `None` if it's in neither.
     pub(crate) fn of_number(core: &Core, recorder: &Recorder, number: u64) -> Option<Self> {
         if let Some(task) = core.observer.watched.get(number) {
             return Some(Self::of(task.as_ref()));
         }
         let record = &*recorder.record();
-        let entry = record.tasks.get(&number)?;
-        let status = entry.status;
-        let key = entry.key(record.name(entry.name), number);
+        let known = record.tasks.get(&number)?;
+        let status = known.status;
+        let key = known.key(record.name(known.name), number);
         let reason = match status {
             Status::Finished => {
-                Reason::Finished { ran: Some(Duration::from_nanos(entry.run_time)) }
+                Reason::Finished { ran: Some(Duration::from_nanos(known.run_time)) }
             }
             Status::Failed => Reason::Failed {
-                error: entry.error.as_deref().unwrap_or_default().to_owned(),
+                error: known.error.as_deref().unwrap_or_default().to_owned(),
                 origin: None,
             },
             Status::Cancelled => Reason::Cancelled { origin: None },
-            // It has just ended, and been freed.
+            // It was freed, but the event of its end isn't in the record yet.
             _ => Reason::Finished { ran: None },
         };
         Some(Self { key, status, reasons: vec![reason] })
@@ -77,8 +88,9 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// How a task stands, and why; with `deep`, also why those that it waits for don't end.
-fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, Vec<Reason>) {
+/// Returns a task's status and the reasons for it; with `deep`, also the reasons of the tasks that it waits for. These
+/// are one level deep: a chain of thousands of tasks must not become one text.
+fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, Vec<Reason>) {
     let core = task.core();
     let mut inputs = Vec::new();
     inspect::inputs(task, &mut inputs);
@@ -105,6 +117,7 @@ fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, V
         }
         Status::Delayed => reasons.push(delayed(task)),
         Status::Ready | Status::Running => {
+            // The order matters: a running task may be queued again by a wake-up, and a parked one may be in a poll.
             let state = task.state.load();
             if state & RUNNING != 0 {
                 let known = recorder
@@ -125,7 +138,7 @@ fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, V
 
 fn failed(task: TaskRef<'_>, status: Status) -> Reason {
     let error = task.failure();
-    // Where it began, if that isn't here, but in a task.
+    // The task that has failed first, if that is another one. An abandoned task's error comes from no task.
     let origin = error.as_ref().filter(|error| !error.is_abandoned());
     let origin = origin.map(|error| error.origin().clone());
     let origin = origin.filter(|origin| origin != task.key());
@@ -138,6 +151,7 @@ fn failed(task: TaskRef<'_>, status: Status) -> Reason {
     }
 }
 
+/// Returns the reason of a task that waits for its next attempt.
 fn delayed(task: TaskRef<'_>) -> Reason {
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -148,6 +162,7 @@ fn delayed(task: TaskRef<'_>) -> Reason {
     Reason::RetryIn { attempt: attempt + 1, left: Duration::from_nanos(left) }
 }
 
+/// Adds the reasons of a task in a queue: why no worker takes it, and its position.
 fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
     let core = task.core();
     let workers = core.hosted_workers() + core.threads.alive();
@@ -160,12 +175,7 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
     } else if core.idle_workers.asleep() == 0 {
         let with = recorder.map_or_else(Vec::new, |recorder| {
             let record = &*recorder.record();
-            let tasks = record.lanes.iter().filter_map(|lane| lane.task);
-            let key = |number| {
-                let entry = record.tasks.get(&number)?;
-                Some(entry.key(record.name(entry.name), number))
-            };
-            tasks.filter_map(key).take(SHOWN).collect()
+            record.polled_tasks().filter_map(|number| record.key(number)).take(SHOWN).collect()
         });
         reasons.push(Reason::WorkersBusy { workers, with });
     }
@@ -173,9 +183,10 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
     reasons.push(Reason::Queued { ahead, of });
 }
 
+/// Adds the reasons of a parked task: each limit that it can't get.
 fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
     if task.extras().is_some_and(|extras| extras.is_paused_for(PausedFor::Delay)) {
-        // It has just been woken.
+        // The delay is over, and the task isn't queued yet.
         reasons.push(delayed(task));
         return;
     }
@@ -192,9 +203,11 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
+/// Adds the reasons of a suspended task: its blocking work, the tasks that it awaits, or something that is no task.
 fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
     let mut awaited = Vec::new();
     inspect::awaited(task, &mut awaited);
+    // Tasks that are awaited through a stream or a `gather` are found from their own lists of waiters.
     for other in inspect::awaited_otherwise(task) {
         if awaited.iter().all(|task| !task.as_ref().is(other.as_ref())) {
             awaited.push(other);
@@ -202,7 +215,7 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     }
     awaited.retain(|task| !task.waiters.is_closed());
     if task.core().owned_tasks.is_blocking(task) {
-        reasons.push(match blocking::waits_for_thread(task) {
+        reasons.push(match task.extras().is_some_and(Extras::waits_for_thread) {
             true => Reason::WaitsForThread,
             false => Reason::Blocking,
         });
@@ -213,6 +226,7 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     add_tasks(recorder, &awaited, deep, awaits, reasons);
 }
 
+/// Adds a reason for each of the first tasks, and the number of the others.
 fn add_tasks(
     recorder: Option<&Recorder>,
     tasks: &[Task],
@@ -222,7 +236,7 @@ fn add_tasks(
 ) {
     for task in tasks.iter().take(SHOWN) {
         let (status, why) = match deep {
-            true => why(recorder, task.as_ref(), false),
+            true => diagnose(recorder, task.as_ref(), false),
             false => (status(task.as_ref()), Vec::new()),
         };
         reasons.push(reason((task.key().clone(), status, why)));
@@ -232,16 +246,18 @@ fn add_tasks(
     }
 }
 
-/// On which worker a task is, and since when.
+/// Returns the reason of a task that is being polled, if the record knows the worker.
 fn running(recorder: &Recorder, record: &Record, number: u64) -> Option<Reason> {
-    let at = record.lanes.iter().position(|lane| lane.task == Some(number))?;
+    let number_of_worker = record.workers.iter().position(|worker| worker.task == Some(number));
+    let worker = number_of_worker?;
     let lasted = recorder.began.elapsed();
-    let since = Duration::from_nanos(record.lanes[at].since);
-    Some(Reason::Running { worker: Some(at), lasted: Some(lasted.saturating_sub(since)) })
+    let since = Duration::from_nanos(record.workers[worker].since);
+    Some(Reason::Running { worker: Some(worker), lasted: Some(lasted.saturating_sub(since)) })
 }
 
+/// Returns how long a task was polled, if it's recorded.
 fn run_time(recorder: &Recorder, task: TaskRef<'_>) -> Option<Duration> {
     let number = task.number()?;
     let record = recorder.record();
-    record.tasks.get(&number).map(|entry| Duration::from_nanos(entry.run_time))
+    record.tasks.get(&number).map(|known| Duration::from_nanos(known.run_time))
 }

@@ -1,4 +1,4 @@
-//! How what is told is written by serde: structs field by field, times as seconds.
+//! Serde output of the views: structs field by field, times in seconds.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 
 use crate::{Key, Status};
 
-/// Writes a struct's fields under their names.
+/// Implements `Serialize` for a struct, with these fields. Not derived, since that would make serde's macros a dependency
+/// of every build.
 macro_rules! serialize {
     ($type:ident, $this:ident: $($name:ident = $value:expr),* $(,)?) => {
         impl serde::Serialize for $type {
@@ -23,7 +24,7 @@ macro_rules! serialize {
 }
 pub(crate) use serialize;
 
-/// A time in seconds, with six digits behind the point.
+/// A time that is written in seconds, with six decimals.
 pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Serialize for Seconds {
@@ -38,7 +39,7 @@ impl Serialize for Key {
     }
 }
 
-/// As its text, `running`.
+/// Written as its text, such as `running`.
 impl Serialize for Status {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

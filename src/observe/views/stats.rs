@@ -1,35 +1,48 @@
-//! How a client stands, in numbers.
+//! Statistics of a client.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::functions::Counts;
-use super::record::{Doing, Record};
-use super::recorder::Recorder;
 use super::serial::{Seconds, serialize};
 use crate::engine::core::Core;
+use crate::observe::record::functions::Counts;
+use crate::observe::record::recorder::Recorder;
+use crate::observe::record::tables::{FunctionActivity, Record};
 
-/// How a client stands, in numbers; made by [`Client::stats`](crate::Client::stats).
+/// A snapshot of a client's counters; made by [`Client::stats`](crate::Client::stats).
 ///
-/// `workers`, `busy`, `held` and `limits` are always known. The rest is counted from when the client began to
-/// [record](crate::Client::observe), and is 0 before: `submitted`, `finished`, `failed`, `cancelled` and `left`
-/// for all tasks since, `waiting`, `ready`, `running` and `delayed` for those that are watched in detail.
+/// | fields | counted |
+/// |---|---|
+/// | `workers`, `busy`, `held`, `limits` | always |
+/// | `submitted`, `finished`, `failed`, `cancelled`, `left` | all tasks, from when the client began to [observe](crate::Client::observe) |
+/// | `waiting`, `ready`, `running`, `delayed` | tasks that are watched in detail, from then on |
+///
+/// The counters are read one after the other, while tasks go on. It implements `serde::Serialize`, with times in
+/// seconds.
+///
+/// ```
+/// let client = ensue::Client::builder().seed(1).observe().build();
+/// let bad = client.try_submit(async || Err::<(), _>("bad"), ());
+/// bad.result().unwrap_err();
+/// let stats = client.stats();
+/// assert_eq!((stats.submitted, stats.failed, stats.left), (1, 1, 0));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many workers there are: threads, and futures that are being driven.
+    /// The number of workers: threads of the client, and [worker futures](crate::Client::worker) that are being polled.
     pub workers: usize,
-    /// How many of them aren't asleep.
+    /// The number of workers that aren't idle.
     pub busy: usize,
-    /// How many tasks are in memory, ended ones and others.
+    /// The number of tasks in memory, including those that have ended and whose results are kept.
     pub held: usize,
-    /// Tasks that were submitted; a retry of one counts again.
+    /// Tasks that were submitted. A [retry by hand](crate::Handle::retry) counts again.
     pub submitted: u64,
-    /// Tasks that have a value.
+    /// Tasks that have ended with a value.
     pub finished: u64,
-    /// Tasks that have failed.
+    /// Tasks that have ended with an error.
     pub failed: u64,
-    /// Tasks that were cancelled, or given up, or ended by closing the client.
+    /// Tasks that were cancelled, were dropped with their last handle, or ended when the client was closed.
     pub cancelled: u64,
     /// Tasks that have not ended.
     pub left: u64,
@@ -37,15 +50,15 @@ pub struct Stats {
     pub waiting: u64,
     /// Watched tasks that wait for a worker or a limit.
     pub ready: u64,
-    /// Watched tasks that have started.
+    /// Watched tasks that have started, suspended ones included.
     pub running: u64,
     /// Watched tasks that wait for their next attempt.
     pub delayed: u64,
-    /// The declared limits.
+    /// The declared [limits](crate::Builder::limit), in the order of their declaration.
     pub limits: Vec<LimitStats>,
-    /// The same for each function, in the order in which they were first seen.
+    /// The same counters for each function, in the order in which the functions were first submitted.
     pub functions: Vec<FunctionStats>,
-    /// For how long the client has recorded; `None` if it doesn't.
+    /// The time since the client began to observe; `None` if it doesn't.
     pub recording_for: Option<Duration>,
 }
 
@@ -53,23 +66,23 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LimitStats {
-    /// What it's called.
+    /// The name of the limit.
     pub name: String,
-    /// How much there is.
+    /// The declared amount.
     pub of: usize,
-    /// How much of it is taken.
+    /// The amount that is in use.
     pub used: usize,
-    /// How many tasks wait for some of it.
+    /// The number of tasks that wait for it.
     pub waiting: usize,
 }
 
-/// The tasks of one function; see [`Stats::functions`].
+/// The counters of one function; see [`Stats::functions`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FunctionStats {
     /// The function's name, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
-    /// As in [`Stats`], and so are the others.
+    /// The same as in [`Stats`], as are the fields up to `delayed`.
     pub submitted: u64,
     #[allow(missing_docs)]
     pub finished: u64,
@@ -87,21 +100,21 @@ pub struct FunctionStats {
     pub running: u64,
     #[allow(missing_docs)]
     pub delayed: u64,
-    /// How long watched tasks have been polled, in all.
+    /// The total time that workers have polled watched tasks.
     pub run_time: Duration,
-    /// How often that was.
+    /// The number of these polls.
     pub polls: u64,
 }
 
 impl Stats {
     pub(crate) fn of(core: &Core) -> Self {
         let Some(recorder) = Recorder::find(core) else { return Self::live(core) };
-        // Counted first: then no task is known that isn't counted.
+        // Read before the record, so that every recorded task is counted.
         let counts = recorder.functions.counts();
         Self::with(core, &recorder, &recorder.record(), &counts)
     }
 
-    /// What is known without recording.
+    /// Returns the fields that need no recording.
     fn live(core: &Core) -> Self {
         let workers = core.hosted_workers() + core.threads.alive();
         let limits = core.limits.usage().into_iter();
@@ -125,6 +138,7 @@ impl Stats {
         }
     }
 
+    /// Returns all fields, from a record and from counts that were read before it.
     pub(crate) fn with(
         core: &Core,
         recorder: &Recorder,
@@ -133,17 +147,18 @@ impl Stats {
     ) -> Self {
         let mut stats = Self::live(core);
         stats.recording_for = Some(core.now().saturating_sub(recorder.since));
-        for (place, (_, name)) in record.names.iter().enumerate() {
-            let counts = counts.get(place).copied().unwrap_or_default();
-            let doing = record.functions.get(place).copied().unwrap_or_default();
-            stats.add(name, counts, doing);
+        for (index, (_, name)) in record.names.iter().enumerate() {
+            let counts = counts.get(index).copied().unwrap_or_default();
+            let activity = record.functions.get(index).copied().unwrap_or_default();
+            stats.add(name, counts, activity);
         }
         stats
     }
 
-    fn add(&mut self, name: &Arc<str>, counts: Counts, doing: Doing) {
+    /// Adds a function, and its counts to the sums.
+    fn add(&mut self, name: &Arc<str>, counts: Counts, activity: FunctionActivity) {
         let Counts { submitted, finished, failed, cancelled } = counts;
-        let Doing { waiting, ready, running, delayed, run_time, polls } = doing;
+        let FunctionActivity { waiting, ready, running, delayed, run_time, polls } = activity;
         let left = counts.left();
         self.submitted += submitted;
         self.finished += finished;

@@ -1,4 +1,4 @@
-//! The reasons why a task is not finished.
+//! The reasons of an explanation, with their texts and their data.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,106 +9,123 @@ use serde::{Serialize, Serializer};
 use super::serial::Seconds;
 use crate::{Key, Status};
 
-/// One reason why a task is not finished, or how it ended; see [`Explanation`](crate::Explanation).
+/// One reason why a task has not finished, or how it has ended; see [`Explanation`](crate::Explanation).
+///
+/// `Display` writes it as a clause; `serde::Serialize` writes a map with the `kind`, the `text` and the fields, times in
+/// seconds.
+///
+/// ```
+/// use ensue::{Client, Reason};
+///
+/// let client = Client::builder().workers(0).build();
+/// let x = client.task().name("x").submit(async || 1, ());
+/// let y = client.submit(async |x: u64| x + 1, &x);
+/// for reason in client.explain(&y).reasons {
+///     if let Reason::WaitsFor { task, .. } = &reason {
+///         assert_eq!(*task, x.key());
+///         assert!(reason.to_string().starts_with("it waits for `x-"));
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
     /// An input has not finished.
     WaitsFor {
-        /// The task it comes from.
+        /// The task whose value is the input.
         task: Key,
-        /// How that stands.
+        /// The status of that task.
         status: Status,
-        /// Why that has not finished.
+        /// Why that task has not finished; empty below the first level.
         why: Vec<Reason>,
     },
     /// It has started, and awaits another task.
     Awaits {
-        /// The task.
+        /// The task that is awaited.
         task: Key,
-        /// How that stands.
+        /// The status of that task.
         status: Status,
-        /// Why that has not finished.
+        /// Why that task has not finished; empty below the first level.
         why: Vec<Reason>,
     },
-    /// There are so many more reasons of the kind before.
+    /// This number of further tasks is waited for, like the ones listed before.
     More(usize),
-    /// It lies in a queue: it's new, or was woken.
+    /// It's in a queue: it's new, or was woken.
     Queued {
-        /// How many tasks are before it; `None` where that can't be seen, in a worker's own queue.
+        /// The number of tasks before it; `None` if it's in a worker's own queue, which can't be inspected.
         ahead: Option<usize>,
-        /// How many tasks are queued in all.
+        /// The total number of queued tasks.
         of: usize,
     },
     /// The client has no worker.
     NoWorker,
-    /// The client is [seeded](crate::Builder::seed), and nobody drives it at the moment.
+    /// The client is [seeded](crate::Builder::seed), and its worker isn't being polled: no handle is waited for.
     NotDriven,
-    /// No worker is asleep.
+    /// No worker is idle.
     WorkersBusy {
-        /// How many there are.
+        /// The number of workers.
         workers: usize,
-        /// What they're at, as far as that is recorded.
+        /// The tasks that they poll, up to eight, as far as recorded.
         with: Vec<Key>,
     },
-    /// There isn't enough of a limit, or others that need it are before.
+    /// A limit has too little left, or tasks that need it are served first.
     LimitFull {
-        /// The limit.
+        /// The name of the limit.
         name: String,
-        /// How much there is of it.
+        /// The declared amount.
         of: usize,
-        /// How much is taken.
+        /// The amount in use.
         used: usize,
-        /// How much the task needs.
+        /// The amount that the task needs.
         needed: usize,
-        /// How many tasks that need some of it are served before.
+        /// The number of tasks that are served first.
         ahead: usize,
-        /// Who has taken some.
+        /// The tasks that use it, up to eight.
         holders: Vec<Key>,
     },
-    /// An attempt has failed.
+    /// An attempt has failed, and the next one is due later.
     RetryIn {
-        /// The number of the next one; 2 for the second.
+        /// The number of the next attempt; 2 for the second.
         attempt: u32,
-        /// How long until then.
+        /// The time until it starts.
         left: Duration,
     },
     /// It is being polled.
     Running {
-        /// By which worker, if that is recorded.
+        /// The number of the worker, if recorded.
         worker: Option<usize>,
-        /// For how long, in this poll.
+        /// The time since this poll began, if recorded.
         lasted: Option<Duration>,
     },
-    /// Its blocking work has not begun: no thread is free for it in the pool; see
+    /// Its blocking work has not begun, because no thread of the pool is free; see
     /// [`submit_blocking`](crate::Client::submit_blocking).
     WaitsForThread,
-    /// Its blocking work is under way, on a thread outside the workers.
+    /// Its blocking work runs, on a thread outside the workers.
     Blocking,
     /// It has started and awaits something that isn't a task: a timer, a socket, a channel.
     Suspended,
-    /// It is to end, and does so at its next await, or when its blocking work returns.
+    /// It will end with an error, at its next await or when its blocking work returns.
     Ending {
-        /// With what error.
+        /// The text of the error.
         error: String,
     },
-    /// The client is closed: what has not started never will.
+    /// The client is closed: running tasks may end, others never start.
     Closed,
-    /// It has a value.
+    /// It has ended with a value.
     Finished {
-        /// How long it was polled, if that is recorded.
+        /// The total time that workers have polled it, if recorded.
         ran: Option<Duration>,
     },
-    /// It has an error.
+    /// It has ended with an error.
     Failed {
-        /// The error.
+        /// The text of the error.
         error: String,
-        /// The task where it began, if that is another.
+        /// The task that has failed first, if that is another one.
         origin: Option<Key>,
     },
-    /// It was cancelled, or its client was closed.
+    /// It was cancelled, its last handle was dropped, or its client was closed.
     Cancelled {
-        /// The task where that began, if it's another.
+        /// The task that was cancelled first, if that is another one.
         origin: Option<Key>,
     },
 }
@@ -124,14 +141,14 @@ impl fmt::Display for Reason {
                 write!(f, "it awaits `{task}`, which is {status}")?;
                 nested(f, why)
             }
-            Self::More(n) => write!(f, "and for {n} more"),
+            Self::More(n) => write!(f, "and {n} more"),
             Self::Queued { ahead: Some(0), .. } => f.write_str("it is the next to be run"),
             Self::Queued { ahead: Some(n), .. } => write!(f, "{n} queued before it"),
             Self::Queued { ahead: None, of } => {
-                write!(f, "in a worker's queue, {of} queued in all")
+                write!(f, "in a worker's queue, {of} queued in total")
             }
             Self::NoWorker => f.write_str("the client has no worker"),
-            Self::NotDriven => f.write_str("nobody drives the seeded client"),
+            Self::NotDriven => f.write_str("the worker of the seeded client is not being polled"),
             Self::WorkersBusy { workers, with } => {
                 match workers {
                     1 => f.write_str("the worker is busy")?,
@@ -142,7 +159,7 @@ impl fmt::Display for Reason {
             Self::LimitFull { name, of, used, needed, ahead, holders } => {
                 write!(
                     f,
-                    "it needs {needed} of the limit `{name}`, of which {used} of {of} are taken"
+                    "it needs {needed} of the limit `{name}`, of which {used} of {of} are in use"
                 )?;
                 keys(f, " by ", holders)?;
                 if *ahead > 0 {
@@ -150,30 +167,31 @@ impl fmt::Display for Reason {
                 }
                 Ok(())
             }
-            Self::RetryIn { attempt, left } => write!(f, "attempt {attempt} begins in {left:.1?}"),
+            Self::RetryIn { attempt, left } => write!(f, "attempt {attempt} starts in {left:.1?}"),
             Self::Running { worker, lasted } => {
                 match worker {
                     Some(worker) => write!(f, "it runs on worker {worker}")?,
-                    None => f.write_str("a worker runs it")?,
+                    None => f.write_str("it runs on a worker")?,
                 }
                 lasted.map_or(Ok(()), |lasted| write!(f, " for {lasted:.1?}"))
             }
             Self::WaitsForThread => f.write_str("its blocking work waits for a thread of the pool"),
             Self::Blocking => f.write_str("its blocking work runs on a thread"),
             Self::Suspended => f.write_str("it awaits something that is not a task"),
-            Self::Ending { error } => write!(f, "it ends at its next await: {error}"),
+            Self::Ending { error } => write!(f, "it will end at its next await: {error}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::Finished { ran: Some(ran) } => write!(f, "it ran for {ran:.1?}"),
             Self::Finished { ran: None } => f.write_str("it has a value"),
             Self::Failed { error, .. } => f.write_str(error),
             Self::Cancelled { origin: Some(origin) } => write!(f, "because of `{origin}`"),
             Self::Cancelled { origin: None } => {
-                f.write_str("by its handle, or because nobody needed it")
+                f.write_str("by its handle, by dropping its last handle, or by closing the client")
             }
         }
     }
 }
 
+/// Writes the reasons of an inner task in parentheses.
 fn nested(f: &mut fmt::Formatter<'_>, why: &[Reason]) -> fmt::Result {
     for (at, reason) in why.iter().enumerate() {
         write!(f, "{}{reason}", if at > 0 { ", " } else { " (" })?;
@@ -181,6 +199,7 @@ fn nested(f: &mut fmt::Formatter<'_>, why: &[Reason]) -> fmt::Result {
     f.write_str(if why.is_empty() { "" } else { ")" })
 }
 
+/// Writes keys, after `before` if there are any.
 fn keys(f: &mut fmt::Formatter<'_>, before: &str, keys: &[Key]) -> fmt::Result {
     for (at, key) in keys.iter().enumerate() {
         write!(f, "{}`{key}`", if at > 0 { ", " } else { before })?;
@@ -188,7 +207,7 @@ fn keys(f: &mut fmt::Formatter<'_>, before: &str, keys: &[Key]) -> fmt::Result {
     Ok(())
 }
 
-/// A map with the `kind`, the `text` that `{}` shows, and the fields.
+/// Written by hand: the variants have different fields, and readers of the data want the text, too.
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -244,6 +263,7 @@ impl Serialize for Reason {
 }
 
 impl Reason {
+    /// Returns the name of the variant in the data. A part of the public format, so not to be changed.
     fn kind(&self) -> &'static str {
         match self {
             Self::WaitsFor { .. } => "waits_for",

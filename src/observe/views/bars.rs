@@ -1,6 +1,6 @@
-//! Progress bars in the terminal.
+//! Progress bars in the terminal, drawn by a thread of their own.
 
-// In arguments of `impl` types they can't be left out before they're in the language.
+// Anonymous lifetimes in `impl` arguments aren't stable.
 #![allow(single_use_lifetimes)]
 
 use std::fmt;
@@ -15,23 +15,27 @@ use indicatif::{
     HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
 };
 
-use super::counted::{Counted, Tally};
+use super::counted::{Counted, ProgressTracker};
 use crate::Handle;
 
-/// How long it takes until a change is shown, at most.
-const REDRAWN: Duration = Duration::from_millis(100);
+/// The interval between two drawings.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The same when all tasks are done and there's nothing to change until somebody says so.
-const DONE: Duration = Duration::from_secs(3600);
+/// The interval when all tasks are done, so that nothing changes before tasks are added.
+const DONE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Shows how far the tasks are: a bar for each function, with how many are done and have failed, the rate, and
-/// the time left. Feature `progress`.
+/// Draws a progress bar for each function of the tasks. Feature `progress`.
 ///
-/// The bars are drawn on standard error, by a thread of their own, until all tasks are done, it's awaited to its end,
-/// or dropped; the tasks are neither held up by it nor kept. Where standard error is no terminal nothing is drawn and
-/// there's no thread. Awaiting it waits for all of the tasks and gives the counts.
+/// A bar shows how many tasks are done and how many of those have failed, the rate in tasks per second, and the
+/// estimated time left. Awaiting the returned [`Progress`] waits for all of the tasks, and returns the last counts.
 ///
-/// Print through [`println`](Progress::println) or [`suspend`](Progress::suspend) meanwhile.
+/// The bars are drawn on standard error, every 100 milliseconds, by a thread of their own. It exits when the `Progress`
+/// is awaited to its end or dropped, and the bars stay on the screen as they were drawn last. Neither keeps the tasks
+/// alive, cancels them or delays them. Where standard error isn't a terminal, or the system refuses the thread (which is
+/// logged), nothing is drawn and everything else works.
+///
+/// Lines that the program prints meanwhile would break the bars: print them with [`println`](Progress::println) or
+/// inside of [`suspend`](Progress::suspend).
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -42,7 +46,7 @@ const DONE: Duration = Duration::from_secs(3600);
 /// let client = Client::new();
 /// let handles = client.map(inc, 0..100);
 /// let bars = progress(&handles);
-/// bars.println("here we go");
+/// bars.println("incrementing");
 /// assert_eq!(bars.await[0].done, 100);
 /// # });
 /// ```
@@ -50,26 +54,26 @@ pub fn progress<'a, T: 'static>(handles: impl IntoIterator<Item = &'a Handle<T>>
     Progress::on(ProgressDrawTarget::stderr(), handles)
 }
 
-/// Bars that show how far tasks are; made by [`progress`].
-#[must_use = "the bars go when this is dropped"]
+/// Progress bars, and a future of the last counts; made by [`progress`].
+#[must_use = "the bars are no longer updated when this is dropped"]
 pub struct Progress {
-    tally: Tally,
+    tracker: ProgressTracker,
     bars: MultiProgress,
-    drawing: Option<Drawing>,
-    /// Those that aren't drawn any more. While there are further lines to print they're not to be dropped: they
-    /// would be printed over.
+    drawing: Option<DrawThread>,
+    /// The bars after the last drawing. Not dropped before the `Progress`: a line that is printed later would overwrite a
+    /// dropped bar.
     drawn: Vec<ProgressBar>,
 }
 
-/// The thread that draws.
-struct Drawing {
+/// The thread that draws. It returns its bars.
+struct DrawThread {
     thread: JoinHandle<Vec<ProgressBar>>,
-    over: Arc<Over>,
+    stop: Arc<StopSignal>,
 }
 
 #[derive(Default)]
-struct Over {
-    is_over: Mutex<bool>,
+struct StopSignal {
+    stop: Mutex<bool>,
     changed: Condvar,
 }
 
@@ -79,79 +83,88 @@ impl Progress {
         handles: impl IntoIterator<Item = &'a Handle<T>>,
     ) -> Self {
         let bars = MultiProgress::with_draw_target(target);
-        let tally = Tally::new();
-        tally.add(handles);
-        let drawing = (!bars.is_hidden()).then(|| Drawing::start(&tally, &bars)).flatten();
-        Self { tally, bars, drawing, drawn: Vec::new() }
+        let tracker = ProgressTracker::new();
+        tracker.add(handles);
+        let drawing = (!bars.is_hidden()).then(|| DrawThread::start(&tracker, &bars)).flatten();
+        Self { tracker, bars, drawing, drawn: Vec::new() }
     }
 
-    /// Adds further tasks, of this type or another.
+    /// Adds further tasks, of this type or another. Functions that are new get a bar below the others.
     pub fn add<'a, T: 'static>(&self, handles: impl IntoIterator<Item = &'a Handle<T>>) {
-        self.tally.add(handles);
-        self.drawing.iter().for_each(|drawing| drawing.over.tell(false));
+        self.tracker.add(handles);
+        self.drawing.iter().for_each(|drawing| drawing.stop.notify(false));
     }
 
-    /// Adds further tasks, and returns the whole.
+    /// Adds further tasks like [`add`](Self::add), and returns `self`.
     pub fn and<'a, T: 'static>(self, handles: impl IntoIterator<Item = &'a Handle<T>>) -> Self {
         self.add(handles);
         self
     }
 
-    /// Prints a line above the bars; to standard output where none are drawn.
+    /// Prints a line above the bars, or to standard output where no bars are drawn.
+    ///
+    /// Errors of the terminal are ignored.
+    ///
+    /// # Panics
+    ///
+    /// Where no bars are drawn and standard output can't be written to, like `println!`.
     pub fn println(&self, text: impl AsRef<str>) {
         if self.bars.is_hidden() {
             println!("{}", text.as_ref());
         } else {
-            // What can't be written to a terminal can't be told there either.
+            // The terminal is broken, so there is no place to report the error.
             let _ = self.bars.println(text);
         }
     }
 
-    /// Runs `code` while the bars are taken away, so that it can print.
+    /// Runs `code` on this thread, with the bars removed from the terminal meanwhile, and returns what it returns.
     pub fn suspend<R>(&self, code: impl FnOnce() -> R) -> R {
         self.bars.suspend(code)
     }
 
-    /// The counts now.
+    /// Returns the counts of now, without waiting.
     pub fn counts(&self) -> Vec<Counted> {
-        self.tally.counts()
+        self.tracker.counts()
     }
 
+    /// Stops the thread and waits for its last drawing.
     fn finish(&mut self) {
-        if let Some(Drawing { thread, over }) = self.drawing.take() {
-            over.tell(true);
-            // It draws once more.
+        if let Some(DrawThread { thread, stop }) = self.drawing.take() {
+            stop.notify(true);
             self.drawn = thread.join().unwrap_or_default();
         }
     }
 }
 
-impl Over {
-    fn tell(&self, is_over: bool) {
-        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = is_over;
+impl StopSignal {
+    /// Wakes the thread: to stop, or because there are new tasks.
+    fn notify(&self, stop: bool) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = stop;
         self.changed.notify_all();
     }
 }
 
-impl Drawing {
-    /// Where the system refuses a thread, nothing is drawn.
-    fn start(tally: &Tally, bars: &MultiProgress) -> Option<Self> {
-        let over = Arc::<Over>::default();
-        let (tally, bars, seen) = (tally.clone(), bars.clone(), over.clone());
-        let draw = move || draw(&tally, &bars, &seen);
+impl DrawThread {
+    /// Returns `None` if the system refuses a thread: progress bars are no reason to fail.
+    fn start(tracker: &ProgressTracker, bars: &MultiProgress) -> Option<Self> {
+        let stop = Arc::<StopSignal>::default();
+        let (tracker, bars, signal) = (tracker.clone(), bars.clone(), stop.clone());
+        let draw = move || draw(&tracker, &bars, &signal);
         let thread = thread::Builder::new().name("ensue-progress".into()).spawn(draw);
-        let refused = |error: &std::io::Error| log::error!("ensue: no thread for bars: {error}");
-        Some(Self { thread: thread.inspect_err(refused).ok()?, over })
+        let refused = |error: &std::io::Error| {
+            log::error!("ensue: can't start the thread that draws progress bars: {error}")
+        };
+        Some(Self { thread: thread.inspect_err(refused).ok()?, stop })
     }
 }
 
-fn draw(tally: &Tally, all: &MultiProgress, over: &Over) -> Vec<ProgressBar> {
+fn draw(tracker: &ProgressTracker, all: &MultiProgress, signal: &StopSignal) -> Vec<ProgressBar> {
     let mut bars: Vec<ProgressBar> = Vec::new();
     loop {
-        // First, so that the last counts are shown.
-        let was_over = *over.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_done = tally.is_done();
-        for (at, counted) in tally.counts().iter().enumerate() {
+        // Read before the counts, so that the last drawing shows the last ones.
+        let stop = *signal.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_done = tracker.is_done();
+        for (at, counted) in tracker.counts().iter().enumerate() {
             if at == bars.len() {
                 bars.push(all.add(bar(counted)));
             }
@@ -162,35 +175,34 @@ fn draw(tally: &Tally, all: &MultiProgress, over: &Over) -> Vec<ProgressBar> {
             }
             bars[at].tick();
         }
-        if was_over {
-            // They stay as they are.
+        if stop {
+            // Leaves them on the screen.
             bars.iter().for_each(ProgressBar::abandon);
             return bars;
         }
-        let is_over = over.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_over {
-            // When all is done, only further tasks are news.
-            let wait = if is_done { DONE } else { REDRAWN };
-            let _ = over.changed.wait_timeout(is_over, wait);
+        let stop = signal.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*stop {
+            let wait = if is_done { DONE_INTERVAL } else { REDRAW_INTERVAL };
+            let _ = signal.changed.wait_timeout(stop, wait);
         }
     }
 }
 
 fn bar(counted: &Counted) -> ProgressBar {
-    // The template is checked by a test.
+    // A test checks that the template is valid.
     let style = ProgressStyle::with_template(TEMPLATE)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("rate", rate);
     let bar = ProgressBar::new(counted.total as u64).with_style(style);
-    // A name may have anything in it.
+    // A name may contain escape sequences, which would control the terminal.
     let name: String = counted.name.chars().filter(|c| !c.is_control()).collect();
     bar.with_prefix(name)
 }
 
-/// How many a second, with no more digits than say something.
+/// Writes the rate in tasks per second, with one decimal only where that is significant.
 fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
     let rate = state.per_sec();
-    // There's nobody to tell of an error.
+    // `indicatif` calls this without a way to return an error.
     let _ = match rate {
         ..10.0 => write!(out, "{rate:.1}/s"),
         _ => write!(out, "{}/s", HumanCount(rate as u64)),
@@ -203,13 +215,13 @@ const TEMPLATE: &str =
 impl Future for Progress {
     type Output = Vec<Counted>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Vec<Counted>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Counted>> {
         loop {
-            match self.tally.poll_counts(poller) {
+            match self.tracker.poll_counts(cx) {
                 Poll::Ready(Some(_)) => {}
                 Poll::Ready(None) => {
                     self.finish();
-                    return Poll::Ready(self.tally.counts());
+                    return Poll::Ready(self.tracker.counts());
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -238,7 +250,7 @@ mod tests {
     use crate::Client;
 
     #[test]
-    fn there_is_a_bar_for_each_function_and_what_is_printed_stands_above() {
+    fn each_function_has_a_bar_and_printed_lines_are_above_the_bars() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
         let term = InMemoryTerm::new(20, 120);
         let client = Client::builder().workers(1).build();
@@ -260,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_terminal_nothing_is_drawn() {
+    fn without_a_terminal_nothing_is_drawn() {
         let client = Client::builder().workers(1).build();
         let handles = client.map(async |_: u64| (), 0..3);
         let progress = Progress::on(ProgressDrawTarget::hidden(), &handles);
@@ -270,15 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_ends_the_thread_though_tasks_are_left() {
+    fn dropping_it_stops_the_thread_though_tasks_are_left() {
         let term = InMemoryTerm::new(20, 120);
         let client = Client::builder().workers(0).build();
         let handles = client.map(async |_: u64| (), 0..3);
         let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
         let progress = Progress::on(target, &handles);
-        let over = progress.drawing.as_ref().map(|drawing| Arc::downgrade(&drawing.over));
+        let stop = progress.drawing.as_ref().map(|drawing| Arc::downgrade(&drawing.stop));
         drop(progress);
-        assert!(over.is_some_and(|over| over.upgrade().is_none()));
+        assert!(stop.is_some_and(|stop| stop.upgrade().is_none()));
         assert!(term.contents().contains("0 of 3 done"));
     }
 }

@@ -1,6 +1,6 @@
-//! How far a set of tasks is, by function.
+//! Progress of a set of tasks, counted by function.
 
-// In arguments of `impl` types they can't be left out before they're in the language.
+// Anonymous lifetimes in `impl` arguments aren't stable.
 #![allow(single_use_lifetimes)]
 
 use std::collections::HashMap;
@@ -18,17 +18,17 @@ use crate::engine::task::header::TaskRef;
 use crate::engine::task::waiters::Resolution;
 use crate::{Handle, Key};
 
-/// How many tasks of a function there are and how many have ended; see [`progress_counts`].
+/// The progress of the tasks of one function; see [`progress_counts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counted {
     /// The function's name, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
-    /// How many tasks there are.
+    /// The number of tasks that were added.
     pub total: usize,
-    /// How many have ended, in any way.
+    /// The number of those that have ended, in any way.
     pub done: usize,
-    /// How many of those have no value: they have failed or were cancelled.
+    /// The number of those that have ended without a value: they have failed or were cancelled.
     pub failed: usize,
 }
 
@@ -39,11 +39,15 @@ serialize!(Counted, this:
     failed = this.failed,
 );
 
-/// How far the tasks are, as a stream: the counts of each function, now and whenever one has ended.
+/// Returns a stream of the progress of the tasks, counted by function.
 ///
-/// It yields the counts as they are, so who is slow misses some in between, and ends after those in which all
-/// tasks are done. It holds no interest in the tasks: one whose last handle is dropped is given up, and counts as
-/// failed. Handles of other types are added with [`and`](ProgressCounts::and).
+/// Its first item is the state of now, with the functions in the order of their first handles. A further item follows
+/// whenever tasks have ended. Each item is complete, so a slow reader misses intermediate counts only. The stream ends
+/// after the item in which all tasks are done.
+///
+/// The stream doesn't keep the tasks alive: one whose last handle is dropped is cancelled, and counts as failed.
+/// Dropping the stream leaves the tasks alone. Handles of another type are added with [`and`](ProgressCounts::and). The
+/// client needn't [observe](crate::Client::observe).
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -61,43 +65,46 @@ serialize!(Counted, this:
 pub fn progress_counts<'a, T: 'static>(
     handles: impl IntoIterator<Item = &'a Handle<T>>,
 ) -> ProgressCounts {
-    let tally = Tally::new();
-    tally.add(handles);
-    ProgressCounts { tally, ended: false }
+    let tracker = ProgressTracker::new();
+    tracker.add(handles);
+    ProgressCounts { tracker, ended: false }
 }
 
-/// The stream of [`progress_counts`].
+/// A stream of progress counts; made by [`progress_counts`].
 #[must_use = "streams do nothing unless polled"]
 pub struct ProgressCounts {
-    tally: Tally,
+    tracker: ProgressTracker,
     ended: bool,
 }
 
 impl ProgressCounts {
-    /// Adds further tasks.
+    /// Adds further tasks, of this type or another, and returns the stream. May be called at any time before the end.
     pub fn and<'a, T: 'static>(self, handles: impl IntoIterator<Item = &'a Handle<T>>) -> Self {
-        self.tally.add(handles);
+        self.tracker.add(handles);
         self
     }
 }
 
-/// Counts shared with the tasks that are counted.
+/// Counts that are shared with callbacks on the tasks.
 #[derive(Clone)]
-pub(crate) struct Tally(Arc<Lock<State>>);
+pub(crate) struct ProgressTracker(Arc<Lock<TrackerState>>);
 
-struct State {
+struct TrackerState {
     counts: Vec<Counted>,
-    places: HashMap<Key, usize>,
+    /// The index in `counts` by the name of the function.
+    indexes: HashMap<Key, usize>,
+    /// The number of tasks that have not ended.
     left: usize,
+    /// The counts have changed since they were returned last.
     changed: bool,
     waker: Option<Waker>,
 }
 
-impl Tally {
+impl ProgressTracker {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Lock::new(State {
+        Self(Arc::new(Lock::new(TrackerState {
             counts: Vec::new(),
-            places: HashMap::new(),
+            indexes: HashMap::new(),
             left: 0,
             changed: true,
             waker: None,
@@ -106,36 +113,39 @@ impl Tally {
 
     pub(crate) fn add<'a, T: 'static>(&self, handles: impl IntoIterator<Item = &'a Handle<T>>) {
         for handle in handles {
-            let place = self.enter(handle.typed().task());
-            let tally = self.clone();
-            callback::add_typed(handle.typed(), move |typed| tally.ended(place, typed.task()));
+            let index = self.enter(handle.typed().task());
+            let tracker = self.clone();
+            // Runs at once for a task that has ended, so the task has to be counted before.
+            callback::add_typed(handle.typed(), move |typed| tracker.ended(index, typed.task()));
         }
     }
 
+    /// Adds a task to the counts of its function, and returns the index of these.
     fn enter(&self, task: TaskRef<'_>) -> usize {
         let name = task.name();
         let state = &mut *self.0.lock();
         let next = state.counts.len();
-        let place = *state.places.entry(name.clone().into()).or_insert(next);
-        if place == next {
+        let index = *state.indexes.entry(name.clone().into()).or_insert(next);
+        if index == next {
             state.counts.push(Counted { name, total: 0, done: 0, failed: 0 });
         }
-        state.counts[place].total += 1;
+        state.counts[index].total += 1;
         state.left += 1;
         state.changed = true;
-        place
+        index
     }
 
-    fn ended(&self, place: usize, task: TaskRef<'_>) {
+    fn ended(&self, index: usize, task: TaskRef<'_>) {
         let waker = {
             let state = &mut *self.0.lock();
-            let count = &mut state.counts[place];
+            let count = &mut state.counts[index];
             count.done += 1;
             count.failed += usize::from(task.waiters.resolution() != Resolution::Succeeded);
             state.left -= 1;
             state.changed = true;
             state.waker.take()
         };
+        // User code, so not under the lock.
         waker.into_iter().for_each(Waker::wake);
     }
 
@@ -148,10 +158,11 @@ impl Tally {
         self.0.lock().left == 0
     }
 
-    /// The counts, once they have changed since they were last given; `None` if they can't any more.
-    pub(crate) fn poll_counts(&self, poller: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
-        // Its code is foreign, and so is that of the one before.
-        let waker = poller.waker().clone();
+    /// Returns the counts once they have changed since the last call, or `None` when all tasks are done and their last
+    /// counts were returned. Wakes the last caller only.
+    pub(crate) fn poll_counts(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
+        // Cloning it, and dropping the one before, are user code: not under the lock.
+        let waker = cx.waker().clone();
         let before = {
             let state = &mut *self.0.lock();
             if state.changed {
@@ -171,8 +182,8 @@ impl Tally {
 impl Stream for ProgressCounts {
     type Item = Vec<Counted>;
 
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
-        let polled = self.tally.poll_counts(poller);
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
+        let polled = self.tracker.poll_counts(cx);
         self.ended = matches!(polled, Poll::Ready(None));
         polled
     }
@@ -186,6 +197,6 @@ impl FusedStream for ProgressCounts {
 
 impl fmt::Debug for ProgressCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProgressCounts").field("counts", &self.tally.counts()).finish()
+        f.debug_struct("ProgressCounts").field("counts", &self.tracker.counts()).finish()
     }
 }

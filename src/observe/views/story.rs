@@ -1,0 +1,148 @@
+//! The timeline of one task.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::serial::{Seconds, serialize};
+use crate::engine::task::header::TaskRef;
+use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::tables::Record;
+use crate::observe::record::task_record::{TaskRecord, is_end};
+use crate::{Key, Status};
+
+/// The timeline of one task; made by [`Client::story`](crate::Client::story).
+///
+/// It's empty for a task that wasn't [watched in detail](crate::Client::observe): one that was submitted in a large
+/// burst, or had ended before the client began to observe. `Display` writes a line for each chapter; it also implements
+/// `serde::Serialize`, with times in seconds.
+///
+/// ```
+/// let client = ensue::Client::builder().seed(1).observe().build();
+/// let nap = async || ensue::sleep(std::time::Duration::from_secs(2)).await;
+/// let task = client.submit(nap, ());
+/// task.result().unwrap();
+/// let text = client.story(&task).to_string();
+/// assert!(text.contains("running    for 2.0s  worker 0"), "{text}");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Story {
+    /// The task.
+    pub key: Key,
+    /// The intervals in which it had one status each, in order.
+    pub chapters: Vec<Chapter>,
+    /// The number of chapters that are left out of the middle, since at most a hundred are kept.
+    pub left_out: u32,
+    /// The total time that workers have polled it.
+    pub ran: Duration,
+    /// The text of its error, if it has failed.
+    pub error: Option<String>,
+}
+
+/// An interval in which a task had one status; see [`Story`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Chapter {
+    /// The status.
+    pub status: Status,
+    /// The beginning of the interval, counted from when the client began to observe.
+    pub at: Duration,
+    /// The length of the interval, up to now for the last one; `None` if the task has ended with this status.
+    pub lasted: Option<Duration>,
+    /// The number of the worker that was polling the task when the interval began.
+    pub worker: Option<usize>,
+    /// The attempt; 1 for the first.
+    pub attempt: u32,
+}
+
+serialize!(Story, this:
+    key = this.key,
+    chapters = this.chapters,
+    left_out = this.left_out,
+    ran = Seconds(this.ran),
+    error = this.error,
+);
+
+serialize!(Chapter, this:
+    status = this.status,
+    at = Seconds(this.at),
+    lasted = this.lasted.map(Seconds),
+    worker = this.worker,
+    attempt = this.attempt,
+);
+
+impl Story {
+    pub(crate) fn of(recorder: &Recorder, task: TaskRef<'_>) -> Self {
+        let now = task.core().now();
+        let known = task
+            .number()
+            .and_then(|number| Self::of_number(recorder, &recorder.record(), number, now));
+        known.unwrap_or_else(|| Self {
+            key: task.key().clone(),
+            chapters: Vec::new(),
+            left_out: 0,
+            ran: Duration::ZERO,
+            error: None,
+        })
+    }
+
+    /// Returns the timeline of the task with this number, or `None` if that isn't recorded. `now` is the time of the
+    /// engine's clock, at which the last chapter ends for now.
+    pub(crate) fn of_number(
+        recorder: &Recorder,
+        record: &Record,
+        number: u64,
+        now: Duration,
+    ) -> Option<Self> {
+        let task = record.tasks.get(&number)?;
+        Some(Self {
+            key: task.key(record.name(task.name), number),
+            chapters: chapters(task, nanos(recorder.since), nanos(now)),
+            left_out: task.transitions_dropped,
+            ran: Duration::from_nanos(task.run_time),
+            error: task.error.as_deref().map(str::to_owned),
+        })
+    }
+}
+
+/// Returns the chapters of a task: each transition begins one, and the next transition ends it.
+fn chapters(task: &TaskRecord, began: u64, now: u64) -> Vec<Chapter> {
+    let ends = task.transitions.iter().skip(1).map(|next| next.at).chain([now]);
+    let chapters = task.transitions.iter().zip(ends);
+    let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+    chapters
+        .map(|(begin, end)| Chapter {
+            status: begin.status,
+            at: between(began, begin.at),
+            lasted: (!is_end(begin.status)).then(|| between(begin.at, end)),
+            worker: begin.worker.map(|worker| worker as usize),
+            attempt: begin.attempt,
+        })
+        .collect()
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.key)?;
+        if self.chapters.is_empty() {
+            writeln!(f, "  no events were recorded")?;
+        }
+        for chapter in &self.chapters {
+            write!(f, "  {:>10.6} s  {:<9}", chapter.at.as_secs_f64(), chapter.status)?;
+            if let Some(lasted) = chapter.lasted {
+                write!(f, "  for {lasted:.1?}")?;
+            }
+            if let Some(worker) = chapter.worker {
+                write!(f, "  worker {worker}")?;
+            }
+            if chapter.attempt > 1 {
+                write!(f, "  attempt {}", chapter.attempt)?;
+            }
+            writeln!(f)?;
+        }
+        if let Some(error) = &self.error {
+            writeln!(f, "  {error}")?;
+        }
+        Ok(())
+    }
+}
