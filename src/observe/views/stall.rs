@@ -22,8 +22,6 @@ use crate::engine::base::lock::Lock;
 use crate::engine::core::CoreRef;
 use crate::engine::data::clock::alarm;
 use crate::engine::graph::inspect;
-use crate::engine::life::drop_task;
-use crate::engine::life::pause;
 use crate::engine::life::status::status;
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
