@@ -93,47 +93,30 @@
 //! * Work in Python: Dask itself. Functions in Python can be called from here on a Dask cluster.
 
 #![deny(unsafe_code)]
-mod as_completed;
-mod attempt;
-mod blocking;
-mod body;
-mod builder;
 mod client;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
 #[cfg(feature = "dask")]
 pub mod dask;
 mod engine;
-mod error;
-mod function;
-mod gather;
 mod handle;
-mod input;
-mod key;
-mod map_stream;
 mod observe;
-mod options;
-mod portable;
-mod pure;
-mod retry;
-mod status;
-mod submit;
-mod wait;
+mod task;
 
-pub use as_completed::{AsCompleted, WithResults, as_completed};
-pub use attempt::{Often, Once};
-pub use blocking::is_cancelled;
-pub use builder::Builder;
+pub use client::attempt::{Often, Once};
+pub use client::blocking::is_cancelled;
+pub use client::builder::Builder;
+pub use client::map_stream::MapStream;
+pub use client::options::{Options, TaskOptions};
+pub use client::portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
 pub use client::{Client, Worker};
 pub use engine::timer::{Sleep, sleep};
 pub use engine::typed::Ref;
-pub use error::{Error, ErrorKind, IntoFailure};
-pub use function::{BlockingFn, Repeatable, TaskFn};
-pub use gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
+pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::input::{Input, Inputs};
+pub use handle::wait::{Wait, Waited, wait_all, wait_any};
 pub use handle::{AsHandle, GetRef, Handle};
-pub use input::{Input, Inputs};
-pub use key::Key;
-pub use map_stream::MapStream;
 #[cfg(feature = "progress")]
 pub use observe::bars::{Progress, progress};
 pub use observe::counted::{Counted, ProgressCounts, progress_counts};
@@ -146,11 +129,18 @@ pub use observe::reason::Reason;
 pub use observe::stall::Stall;
 pub use observe::stats::{FunctionStats, LimitStats, Stats};
 pub use observe::story::{Chapter, Story};
-pub use options::{Options, TaskOptions};
-pub use portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
-pub use retry::Retry;
-pub use status::Status;
-pub use wait::{Wait, Waited, wait_all, wait_any};
+pub use task::error::{Error, ErrorKind, IntoFailure};
+pub use task::function::{BlockingFn, Repeatable, TaskFn};
+pub use task::key::Key;
+pub use task::retry::Retry;
+pub use task::status::Status;
+
+pub(crate) use client::blocking;
+#[cfg(feature = "dask")]
+pub(crate) use client::{attempt, options, portable, submit};
+#[cfg(feature = "dask")]
+pub(crate) use task::function;
+pub(crate) use task::{error, key};
 
 /// Compiles and runs the snippets of the README.
 #[cfg(doctest)]

@@ -7,12 +7,12 @@ use super::reason::Reason;
 use super::record::Record;
 use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
-use crate::blocking;
 use crate::engine::core::Core;
 use crate::engine::header::{Task, TaskRef};
 use crate::engine::look;
 use crate::engine::park::{self, Parked};
 use crate::engine::state::{PARKED, QUEUED, RUNNING};
+use crate::task::thread_wait;
 use crate::{Key, Status};
 
 /// So many tasks that one waits for are told of.
@@ -201,10 +201,12 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     }
     awaited.retain(|task| !task.waiters.is_closed());
     if task.core().started.is_blocking(task) {
-        reasons.push(match blocking::waits_for_thread(task) {
-            true => Reason::WaitsForThread,
-            false => Reason::Blocking,
-        });
+        reasons.push(
+            match task.extras().is_some_and(|extras| thread_wait::is_waiting(&extras.blocking)) {
+                true => Reason::WaitsForThread,
+                false => Reason::Blocking,
+            },
+        );
     } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }

@@ -29,4 +29,3 @@ mod svg;
 mod tasks;
 #[cfg(any(test, feature = "dashboard"))]
 pub(crate) mod update;
-mod verbs;

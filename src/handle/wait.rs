@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::AsHandle;
 use crate::Handle;
 use crate::engine::sink::Sink;
 use crate::engine::timer::{Sleep, sleep};
-use crate::handle::AsHandle;
 
 /// Waits until all tasks have ended, whatever their outcome.
 ///

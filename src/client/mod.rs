@@ -1,4 +1,15 @@
-//! The door: a client and its verbs.
+//! The embedded `Client` and its submit methods.
+
+pub(crate) mod attempt;
+pub(crate) mod blocking;
+pub(crate) mod builder;
+pub(crate) mod map_stream;
+mod observe;
+pub(crate) mod options;
+pub(crate) mod portable;
+mod pure;
+pub(crate) mod submit;
+mod task_future;
 
 use std::fmt;
 use std::future::Future;
@@ -7,21 +18,19 @@ use std::hash::Hash;
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
-use crate::attempt::{Again, Once};
-use crate::body::{self, Spawned};
+use self::attempt::{Again, Once};
+use self::map_stream::MapStream;
+use self::options::Options;
+use self::task_future::Spawned;
 use crate::engine::cell;
 use crate::engine::context;
 use crate::engine::core::CoreRef;
 use crate::engine::threads::Threads;
 use crate::engine::typed::Typed;
 use crate::engine::worker::WorkerFuture;
-use crate::error::IntoFailure;
-use crate::function::{BlockingFn, Repeatable, TaskFn};
-use crate::input::Inputs;
-use crate::map_stream::MapStream;
-use crate::options::Options;
-use crate::pure;
-use crate::submit;
+use crate::handle::input::Inputs;
+use crate::task::error::IntoFailure;
+use crate::task::function::{BlockingFn, Repeatable, TaskFn};
 use crate::{Builder, Error, Handle, Key};
 
 /// Where work is submitted: an executor with a keyed store of results.
@@ -90,7 +99,7 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
-        submit::plain(&self.core, body::plain::<F, A>, function, inputs.into_waits())
+        submit::plain(&self.core, task_future::plain::<F, A>, function, inputs.into_waits())
     }
 
     /// Submits an async function that returns a `Result`: an `Err` is the task's error, of kind
@@ -197,7 +206,7 @@ impl Client {
             );
         }
         let digest = pure::digest::<F, I, A>(None, &inputs);
-        submit::pure(&self.core, digest, body::plain::<F, A>, function, inputs.into_waits())
+        submit::pure(&self.core, digest, task_future::plain::<F, A>, function, inputs.into_waits())
     }
 
     /// Submits the function once for each of the inputs, which costs less than one by one.
@@ -327,7 +336,7 @@ impl Client {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        submit::plain(&self.core, body::spawned, Spawned(future), ())
+        submit::plain(&self.core, task_future::spawned, Spawned(future), ())
     }
 
     /// Runs a future that returns a `Result` as a task: an `Err` is the task's error, as in

@@ -6,13 +6,14 @@ use std::hash::{BuildHasher, Hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Client;
+use super::options::{Options, TaskOptions};
+use crate::Handle;
 #[cfg(feature = "dask")]
 use crate::dask::codec::{Encode, Encoder};
-use crate::error::IntoFailure;
-use crate::function::TaskFn;
-use crate::input::{Input, Inputs};
-use crate::options::{Options, TaskOptions};
-use crate::{Client, Handle};
+use crate::handle::input::{Input, Inputs};
+use crate::task::error::IntoFailure;
+use crate::task::function::TaskFn;
 
 /// A value that can travel between machines. Implemented for all that is fit for it.
 #[diagnostic::on_unimplemented(

@@ -65,7 +65,7 @@ impl<S: Stream, T> MapStream<S, T> {
         let inputs = self.inputs.take();
         // It has panicked before.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(inputs))) {
-            crate::error::forget_if_it_panics(payload);
+            crate::task::error::forget_if_it_panics(payload);
         }
     }
 }

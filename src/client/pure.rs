@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::input::Inputs;
+use crate::handle::input::Inputs;
 
 /// 128 bits of the function, the name if one is given, and the inputs with their types, handles by their keys.
 pub(crate) fn digest<F: 'static, I, A>(name: Option<&str>, inputs: &I) -> u128

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 use slab::Slab;
 
+use super::AsHandle;
 use crate::engine::sink::Sink;
-use crate::handle::AsHandle;
 use crate::{Error, Handle};
 
 /// The given handles in the order in which their tasks finish, as a stream to which more can be added

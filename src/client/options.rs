@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::attempt::{Again, Often, Once};
-use crate::body::{self, Spawned};
+use super::attempt::{Again, Often, Once};
+use super::map_stream::MapStream;
+use super::submit::{self, Submission};
+use super::task_future::{self, Spawned};
+use super::{Client, pure};
 use crate::engine::cell::{self, Setup};
 use crate::engine::header::Task;
-use crate::error::IntoFailure;
-use crate::function::{BlockingFn, Repeatable, TaskFn};
-use crate::input::Inputs;
-use crate::map_stream::MapStream;
-use crate::submit::{self, Submission};
-use crate::{Client, Handle, Key, Retry, pure};
+use crate::handle::input::Inputs;
+use crate::task::error::IntoFailure;
+use crate::task::function::{BlockingFn, Repeatable, TaskFn};
+use crate::{Handle, Key, Retry};
 
 /// How a task is to be run; made by [`Client::task`], used by one of the submitting verbs.
 ///
@@ -156,7 +157,12 @@ impl<'c> Options<'c> {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        self.into_submission().one(body::spawned, body::spawned_planned, Spawned(future), ())
+        self.into_submission().one(
+            task_future::spawned,
+            task_future::spawned_planned,
+            Spawned(future),
+            (),
+        )
     }
 
     /// As [`Client::try_spawn`], with these options; a future can't be run again, so without retries.
@@ -167,7 +173,7 @@ impl<'c> Options<'c> {
         E: IntoFailure<M>,
         M: 'static,
     {
-        let start = body::spawned_fallible::<Fut, T, E, M>;
+        let start = task_future::spawned_fallible::<Fut, T, E, M>;
         self.into_submission().one_planned(start, Spawned(future), ())
     }
 }
@@ -190,7 +196,12 @@ impl<'c, R> Options<'c, R> {
         R: Again<F, A>,
     {
         let waits = inputs.into_waits();
-        self.into_submission().one(body::plain::<F, A>, body::planned::<R, F, A>, function, waits)
+        self.into_submission().one(
+            task_future::plain::<F, A>,
+            task_future::planned::<R, F, A>,
+            function,
+            waits,
+        )
     }
 
     /// As [`Client::try_submit`], with these options.
@@ -204,7 +215,7 @@ impl<'c, R> Options<'c, R> {
         M: 'static,
     {
         self.into_submission().one_planned(
-            body::fallible::<F, A, T, E, M>,
+            task_future::fallible::<F, A, T, E, M>,
             function,
             inputs.into_waits(),
         )
@@ -218,7 +229,11 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
-        self.into_submission().one_planned(body::blocking::<R, F, A>, function, inputs.into_waits())
+        self.into_submission().one_planned(
+            task_future::blocking::<R, F, A>,
+            function,
+            inputs.into_waits(),
+        )
     }
 
     /// As [`Client::try_submit_blocking`], with these options.
@@ -231,7 +246,7 @@ impl<'c, R> Options<'c, R> {
         E: IntoFailure<M>,
         M: 'static,
     {
-        let start = body::blocking_fallible::<F, A, T, E, M>;
+        let start = task_future::blocking_fallible::<F, A, T, E, M>;
         self.into_submission().one_planned(start, function, inputs.into_waits())
     }
 
@@ -275,12 +290,12 @@ impl<'c, R> Options<'c, R> {
                 let setup = Setup { priority, ..Setup::default() };
                 let waits = input.into_waits();
                 let (typed, ready) =
-                    cell::create(core, setup, body::plain::<F, A>, function.clone(), waits);
+                    cell::create(core, setup, task_future::plain::<F, A>, function.clone(), waits);
                 (Handle::new(typed), ready)
             });
         }
         self.many(inputs, |submission, input| {
-            let (plain, planned) = (body::plain::<F, A>, body::planned::<R, F, A>);
+            let (plain, planned) = (task_future::plain::<F, A>, task_future::planned::<R, F, A>);
             submission.create(plain, planned, function.clone(), input.into_waits())
         })
     }
@@ -300,7 +315,7 @@ impl<'c, R> Options<'c, R> {
         M: 'static,
     {
         self.many(inputs, |submission, input| {
-            let start = body::fallible::<F, A, T, E, M>;
+            let start = task_future::fallible::<F, A, T, E, M>;
             submission.create_planned(start, function.clone(), input.into_waits())
         })
     }

@@ -1,12 +1,13 @@
 //! The verbs of a client that are for looking at it.
 
-use super::events::Events;
-use super::explain::Explanation;
-use super::graph::Graph;
-use super::recorder::Recorder;
-use super::stats::Stats;
-use super::story::Story;
-use crate::{Client, Handle};
+use super::Client;
+use crate::Handle;
+use crate::observe::events::Events;
+use crate::observe::explain::Explanation;
+use crate::observe::graph::Graph;
+use crate::observe::recorder::Recorder;
+use crate::observe::stats::Stats;
+use crate::observe::story::Story;
 
 impl Client {
     /// Begins to record what happens to tasks, for whoever looks later: [`stats`](Client::stats) and the other

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use futures_core::FusedFuture;
 
+use super::AsHandle;
 use crate::Error;
 use crate::engine::sink::Sink;
 use crate::engine::typed::Typed;
-use crate::handle::AsHandle;
 
 /// All values, in the order of the handles, or the first error to happen.
 ///

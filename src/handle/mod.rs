@@ -1,4 +1,9 @@
-//! A task's handle.
+//! Task handles, and combinators over many of them.
+
+pub(crate) mod as_completed;
+pub(crate) mod gather;
+pub(crate) mod input;
+pub(crate) mod wait;
 
 use std::fmt;
 use std::future::{Future, IntoFuture};

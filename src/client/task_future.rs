@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use super::attempt::{self, Again, Often, Planned, Problem};
+use super::blocking;
 use crate::Error;
-use crate::attempt::{self, Again, Often, Planned, Problem};
 use crate::engine::cell::Outcome;
-use crate::error::IntoFailure;
-use crate::function::{BlockingFn, TaskFn};
+use crate::task::error::IntoFailure;
+use crate::task::function::{BlockingFn, TaskFn};
 
 pin_project! {
     /// The function's own future, for a task without any plan.
@@ -116,7 +117,7 @@ where
     A: Send + 'static,
 {
     attempt::run::<R, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        Ok(crate::blocking::run(core, permit, move || function.call(args)).await)
+        Ok(blocking::run(core, permit, move || function.call(args)).await)
     })
 }
 
@@ -132,10 +133,33 @@ where
     M: 'static,
 {
     attempt::run::<Often, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        crate::blocking::run(core, permit, move || function.call(args)).await.map_err(problem)
+        blocking::run(core, permit, move || function.call(args)).await.map_err(problem)
     })
 }
 
 fn problem<M: 'static, E: IntoFailure<M>>(error: E) -> Problem {
     Problem::Failed(Box::new(move |key| Error::failed(key, error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::type_name;
+
+    use super::*;
+    use crate::task::key::short_name;
+
+    fn inc() {}
+
+    #[test]
+    fn wrappers_do_not_show() {
+        fn planned<F>(_: F) -> &'static str {
+            type_name::<Planned<F>>()
+        }
+        fn spawned<F>(_: F) -> &'static str {
+            type_name::<Spawned<F>>()
+        }
+        assert_eq!(short_name(planned(inc)), "inc");
+        assert_eq!(short_name(spawned(async {})), "wrappers_do_not_show::closure");
+        assert_eq!(short_name(planned(Spawned(async {}))), "wrappers_do_not_show::closure");
+    }
 }

@@ -4,7 +4,8 @@ use std::any::type_name;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
-use crate::attempt::{Plan, Planned};
+use super::attempt::{Plan, Planned};
+use super::options::TaskOptions;
 use crate::engine::cell::{self, Outcome, Setup};
 use crate::engine::context;
 use crate::engine::core::Core;
@@ -13,8 +14,8 @@ use crate::engine::header::{Extras, Task};
 use crate::engine::state::KEYED;
 use crate::engine::store::{Joined, Wanted};
 use crate::engine::typed::Typed;
-use crate::options::TaskOptions;
-use crate::{Error, Handle, Key, Retry, key};
+use crate::task::key;
+use crate::{Error, Handle, Key, Retry};
 
 /// So many new tasks of a `map` are queued at a time, at most: enough to share the cost, few enough that
 /// workers begin while the rest are still being made.

@@ -11,8 +11,9 @@ use std::thread;
 
 use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
-use crate::engine::header::{Task, TaskRef};
+use crate::engine::header::Task;
 use crate::engine::limits::Permit;
+use crate::task::thread_wait;
 
 thread_local! {
     /// Tells whether the blocking closure on this thread was given up.
@@ -53,14 +54,15 @@ pub(crate) async fn run<T: Send + 'static>(
     }
     let given_up = GiveUp(Arc::default());
     let flag = given_up.0.clone();
-    let number = task.as_ref().map_or(0, |task| wait_for_thread(task.as_ref()));
+    let number =
+        task.as_ref().map_or(0, |task| thread_wait::begin(&task.as_ref().make_extras().blocking));
     let done = blocking::unblock(move || {
         let _permit = permit;
         if flag.load(Ordering::Relaxed) {
             return None;
         }
         if let Some(task) = &task {
-            has_thread(task.as_ref(), number);
+            thread_wait::end(&task.as_ref().make_extras().blocking, number);
         }
         Some(on_this_thread(&core, task, move || flag.load(Ordering::Relaxed), code))
     });
@@ -74,25 +76,6 @@ pub(crate) async fn run<T: Send + 'static>(
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
     }
-}
-
-/// Notes that the current task's blocking work waits for a thread. Gives the number of that work.
-fn wait_for_thread(task: TaskRef<'_>) -> u32 {
-    let blocking = &task.make_extras().blocking;
-    let number = (blocking.load(Ordering::Relaxed) | 1).wrapping_add(1);
-    blocking.store(number, Ordering::Relaxed);
-    number
-}
-
-fn has_thread(task: TaskRef<'_>, number: u32) {
-    // The work of an attempt that was given up may get its thread when that of the next one waits already.
-    let blocking = &task.make_extras().blocking;
-    let _ = blocking.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed);
-}
-
-/// Whether the blocking work that a task waits for has not begun.
-pub(crate) fn waits_for_thread(task: TaskRef<'_>) -> bool {
-    task.extras().is_some_and(|extras| extras.blocking.load(Ordering::Relaxed) % 2 == 0)
 }
 
 /// Runs the closure in a context in which it may block.
