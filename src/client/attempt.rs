@@ -1,44 +1,72 @@
-//! Running a function under options: limits, timeouts, retries, and `Err` as an outcome.
+//! The attempts of a task that has options: limits, timeouts, retries, and `Err` as an outcome.
 //!
-//! All of this is one future around the function's own, made only for tasks that ask for it.
+//! | from | to | when |
+//! |---|---|---|
+//! | waits for limits | runs | all of them are acquired |
+//! | runs | succeeded | the function returns a value |
+//! | runs | failed | it fails, panics or times out, and no further attempt is allowed |
+//! | runs | waits for the next attempt | it fails, panics or times out, and another attempt is allowed |
+//! | waits for the next attempt | waits for limits | the delay is over |
+//!
+//! The loop is generic over the task's value only. Call sites with values of the same type share its code, and each
+//! of them adds an [`Attempts`], which keeps the function and its arguments.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_lite::FutureExt;
+use pin_project_lite::pin_project;
 
+use super::options::TaskOptions;
 use crate::engine::cell::{Failure, Outcome};
 use crate::engine::context;
-use crate::engine::core::CoreRef;
+use crate::engine::core::{Core, CoreRef};
 use crate::engine::limits::{Acquire, Needs, Permit};
 use crate::engine::park::Parking;
 use crate::engine::timer::sleep;
 use crate::{Error, Key, Retry};
 
-/// What the options ask for.
+/// The options that apply to each attempt.
 pub(crate) struct Plan {
-    pub(crate) retry: Retry,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) limits: Needs,
+    retry: Retry,
+    timeout: Option<Duration>,
+    limits: Needs,
 }
 
-/// Whether a function and its arguments can be used again: a type, so that `Clone` is asked for only
-/// where it's needed.
+impl Plan {
+    /// Takes the plan out of `settings`, if they need one. The error is the text for a limit that can't be met.
+    pub(crate) fn take(
+        core: &Core,
+        settings: &mut TaskOptions,
+    ) -> Result<Option<Arc<Self>>, String> {
+        if !settings.needs_plan() {
+            return Ok(None);
+        }
+        let limits = core.limits.needs(&settings.limits)?;
+        let retry = settings.retry.take().unwrap_or_else(|| Retry::new(0));
+        Ok(Some(Arc::new(Self { retry, timeout: settings.timeout, limits })))
+    }
+}
+
+/// Whether a function and its arguments can be used again. It is a type, so that `Clone` is required only for
+/// retries.
 pub trait Again<F, A>: Copy + Send + Sync + 'static {
-    /// One to use and, maybe, one to keep.
+    /// Returns a function and arguments to use, and another pair to keep if they can be used again.
     #[doc(hidden)]
     fn split(function: F, args: A) -> (F, A, Option<(F, A)>);
 }
 
-/// The function is called once; the state of [`Options`](crate::Options) before
+/// The function is called once: the state of [`Options`](crate::Options) before
 /// [`retries`](crate::Options::retries).
 #[derive(Clone, Copy, Debug)]
 pub struct Once;
 
-/// The function may be called again; the state of [`Options`](crate::Options) after
+/// The function may be called again: the state of [`Options`](crate::Options) after
 /// [`retries`](crate::Options::retries).
 #[derive(Clone, Copy, Debug)]
 pub struct Often;
@@ -55,66 +83,146 @@ impl<F: Clone, A: Clone> Again<F, A> for Often {
     }
 }
 
-/// The function of a task with a plan.
+/// The function of a task that was submitted with options.
 pub(crate) struct Planned<F> {
     pub(crate) function: F,
-    pub(crate) plan: Arc<Plan>,
+    /// `None` means one attempt without a timeout and limits.
+    pub(crate) plan: Option<Arc<Plan>>,
 }
 
-/// Runs attempts until one succeeds or no further one is allowed. `call` starts one.
+/// Runs attempts until one succeeds or no further one is allowed. `call` makes the future of one attempt.
 pub(crate) async fn run<R, F, A, T, Fut>(
     planned: Planned<F>,
     args: A,
-    call: impl Fn(CoreRef, F, A, Option<Permit>) -> Fut,
+    call: impl Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,
 ) -> Outcome<T, Planned<F>, A>
 where
     R: Again<F, A>,
-    Fut: Future<Output = Result<T, Problem>>,
+    F: Send,
+    A: Send,
+    Fut: Future<Output = Result<T, Problem>> + Send,
 {
-    let Planned { mut function, plan } = planned;
-    let mut args = args;
-    let mut failures = 0u32;
+    let Planned { function, plan } = planned;
+    let mut attempts = pin!(Attempts {
+        current: None,
+        next: Some((function, args)),
+        call,
+        again: PhantomData::<fn() -> R>
+    });
+    match run_attempts(plan.as_deref(), attempts.as_mut()).await {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let again = attempts.project().next.take();
+            let again = again.map(|(function, args)| (Planned { function, plan }, args));
+            Err(Failure { error, again })
+        }
+    }
+}
+
+pin_project! {
+    /// A function with its arguments, and the attempt that is being made.
+    struct Attempts<R, F, A, C, Fut> {
+        #[pin]
+        current: Option<Fut>,
+        // `None` once the last attempt has begun.
+        next: Option<(F, A)>,
+        call: C,
+        again: PhantomData<fn() -> R>,
+    }
+}
+
+/// [`Attempts`] without the types of the function, its arguments and its future.
+trait Attempt<T>: Send {
+    /// Begins an attempt, which keeps `permit` until the function has returned. Clones the function and its
+    /// arguments, which may panic.
+    fn begin(self: Pin<&mut Self>, core: CoreRef, permit: Option<Permit>);
+
+    /// Polls the attempt. It may panic.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Problem>>;
+
+    /// Drops the attempt's future.
+    fn end(self: Pin<&mut Self>);
+
+    /// Returns whether another attempt can begin.
+    fn can_begin(&self) -> bool;
+}
+
+impl<R, F, A, T, C, Fut> Attempt<T> for Attempts<R, F, A, C, Fut>
+where
+    R: Again<F, A>,
+    F: Send,
+    A: Send,
+    C: Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,
+    Fut: Future<Output = Result<T, Problem>> + Send,
+{
+    fn begin(self: Pin<&mut Self>, core: CoreRef, permit: Option<Permit>) {
+        let mut this = self.project();
+        let Some((function, args)) = this.next.take() else {
+            unreachable!("an attempt begins only if the last one has kept the function");
+        };
+        let (function, args, next) = R::split(function, args);
+        *this.next = next;
+        this.current.set(Some((this.call)(core, function, args, permit)));
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Problem>> {
+        match self.project().current.as_pin_mut() {
+            Some(current) => current.poll(cx),
+            None => unreachable!("an attempt is polled between its begin and its end"),
+        }
+    }
+
+    fn end(self: Pin<&mut Self>) {
+        self.project().current.set(None);
+    }
+
+    fn can_begin(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
+async fn run_attempts<T>(
+    plan: Option<&Plan>,
+    mut attempt: Pin<&mut dyn Attempt<T>>,
+) -> Result<T, Error> {
     let Some(core) = context::current_core() else {
         unreachable!("attempts are made by the task itself");
     };
+    let mut failures = 0u32;
     loop {
-        let permit = match plan.limits.is_empty() {
-            true => None,
-            false => Some(acquire(&core, &plan.limits).await),
+        let permit = match plan {
+            Some(plan) if !plan.limits.is_empty() => Some(acquire(&core, &plan.limits).await),
+            _ => None,
         };
-        let split = catch_unwind(AssertUnwindSafe(|| R::split(function, args)));
-        let (problem, kept) = match split {
-            Ok((function, args, kept)) => {
-                let attempt = async { call(core.clone(), function, args, permit).await };
-                match under_timeout(attempt, plan.timeout).await {
-                    Ok(value) => return Ok(value),
-                    Err(problem) => (problem, kept),
-                }
-            }
-            Err(payload) => (Problem::Panicked(payload), None),
+        let begun = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().begin(core.clone(), permit)));
+        let result = match begun {
+            Ok(()) => under_timeout(attempt.as_mut(), plan.and_then(|plan| plan.timeout)).await,
+            Err(payload) => Err(Problem::Panicked(payload)),
         };
-        let error = problem.into_error(context::current_key());
-        let Some(kept) = kept else { return Err(Failure { error, again: None }) };
-        (function, args) = kept;
+        attempt.as_mut().end();
+        let error = match result {
+            Ok(value) => return Ok(value),
+            Err(problem) => problem.into_error(context::current_key()),
+        };
+        let Some(plan) = plan.filter(|_| attempt.can_begin()) else { return Err(error) };
         failures = failures.saturating_add(1);
+        // The predicate of a `Retry` is user code.
         let allowed = catch_unwind(AssertUnwindSafe(|| plan.retry.allows(failures, &error)));
-        let error = match allowed {
+        match allowed {
             Ok(true) if !core.is_closed() => {
                 wait(failures, plan.retry.delay(failures, || core.random())).await;
-                continue;
             }
-            Ok(_) => error,
-            Err(payload) => Error::panicked(context::current_key(), payload),
-        };
-        return Err(Failure { error, again: Some((Planned { function, plan }, args)) });
+            Ok(_) => return Err(error),
+            Err(payload) => return Err(Error::panicked(context::current_key(), payload)),
+        }
     }
 }
 
 async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     let mut acquire = Acquire::new(core.clone(), limits.clone(), context::current_priority);
     let mut parking = None;
-    std::future::poll_fn(|poller| {
-        let polled = acquire.poll(poller);
+    poll_fn(|cx| {
+        let polled = acquire.poll(cx);
         if polled.is_pending() && parking.is_none() {
             parking = Some(Parking::for_limit());
         }
@@ -134,28 +242,31 @@ pub(crate) async fn wait(attempt: u32, delay: Duration) {
 }
 
 async fn under_timeout<T>(
-    attempt: impl Future<Output = Result<T, Problem>>,
+    mut attempt: Pin<&mut dyn Attempt<T>>,
     timeout: Option<Duration>,
 ) -> Result<T, Problem> {
-    let caught = async {
-        match AssertUnwindSafe(attempt).catch_unwind().await {
-            Ok(result) => result,
-            Err(payload) => Err(Problem::Panicked(payload)),
+    // The timeout counts from before the first poll.
+    let mut late = timeout.map(|timeout| (sleep(timeout), timeout));
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
+        match polled {
+            Ok(Poll::Ready(result)) => return Poll::Ready(result),
+            Ok(Poll::Pending) => {}
+            Err(payload) => return Poll::Ready(Err(Problem::Panicked(payload))),
         }
-    };
-    let Some(timeout) = timeout else { return caught.await };
-    // The time counts from here, though the attempt is polled first.
-    let late = sleep(timeout);
-    let late = async {
-        late.await;
-        Err(Problem::TimedOut(timeout))
-    };
-    caught.or(late).await
+        match &mut late {
+            Some((late, timeout)) if Pin::new(late).poll(cx).is_ready() => {
+                Poll::Ready(Err(Problem::TimedOut(*timeout)))
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 pub(crate) enum Problem {
-    /// The function returned an `Err`; the rest is an error once the task's key is known.
+    /// The function returned an `Err`. The closure makes it an error of the task with the given key.
     Failed(Box<dyn FnOnce(Key) -> Error + Send>),
     Panicked(Box<dyn Any + Send>),
     TimedOut(Duration),

@@ -1,41 +1,56 @@
-//! From a submission to a task.
+//! The way from a submission to a task.
 
 use std::any::type_name;
-use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use super::attempt::{Plan, Planned};
 use super::options::TaskOptions;
-use crate::engine::cell::{self, Outcome, Setup};
+use super::task_future::Start;
+use crate::engine::cell::{self, Setup};
 use crate::engine::context;
 use crate::engine::core::Core;
 use crate::engine::edges::Waits;
-use crate::engine::header::{Extras, Task};
+use crate::engine::header::{Extras, Task, User};
 use crate::engine::state::KEYED;
 use crate::engine::store::{Joined, Wanted};
 use crate::engine::typed::Typed;
 use crate::task::key;
-use crate::{Error, Handle, Key, Retry};
+use crate::{Error, Handle, Key};
 
-/// So many new tasks of a `map` are queued at a time, at most: enough to share the cost, few enough that
-/// workers begin while the rest are still being made.
+/// The largest number of new tasks of a `map` that are queued at a time. It is enough to share the cost, and lets
+/// workers begin while other tasks are still being made.
 const AT_ONCE: usize = 64;
 
 /// Submits a function without any options.
-pub(crate) fn plain<S, F, W, Fut, T>(core: &Core, start: S, function: F, waits: W) -> Handle<T>
+pub(crate) fn plain<S, F, W, T>(core: &Core, start: S, function: F, waits: W) -> Handle<T>
 where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    S: Start<F, W::Args, T>,
     F: Send + 'static,
     W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    queued(create_plain(core, start, function, waits))
+}
+
+/// Makes a task without any options, which the caller queues if it is ready.
+pub(crate) fn create_plain<S, F, W, T>(
+    core: &Core,
+    start: S,
+    function: F,
+    waits: W,
+) -> (Handle<T>, Option<Task>)
+where
+    S: Start<F, W::Args, T>,
+    F: Send + 'static,
+    W: Waits,
     T: Send + 'static,
 {
     let (typed, ready) = cell::create(core, Setup::default(), start, function, waits);
-    queued((Handle::new(typed), ready))
+    (Handle::new(typed), ready)
 }
 
 /// Submits a pure call without any options.
-pub(crate) fn pure<S, F, W, Fut, T>(
+pub(crate) fn pure<S, F, W, T>(
     core: &Core,
     digest: u128,
     start: S,
@@ -43,17 +58,16 @@ pub(crate) fn pure<S, F, W, Fut, T>(
     waits: W,
 ) -> Handle<T>
 where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    S: Start<F, W::Args, T>,
     F: Send + 'static,
     W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
     T: Send + 'static,
 {
-    let named = Named { key: None, derived: Some(digest), name: None };
-    queued(join(core, named, 0, start, function, waits))
+    let settings = TaskOptions { derived: Some(digest), ..TaskOptions::default() };
+    queued(make(core, settings, start, function, waits))
 }
 
-/// Queues a new task that is ready.
+/// Queues a new task if it is ready.
 fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     if let Some(task) = ready {
         context::schedule_new(task);
@@ -61,7 +75,7 @@ fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     handle
 }
 
-/// Submits what `create` makes of each of the inputs, some at a time.
+/// Submits the task that `create` makes of each input, in batches.
 pub(crate) fn many<I, T>(
     core: &Core,
     inputs: impl IntoIterator<Item = I>,
@@ -69,8 +83,9 @@ pub(crate) fn many<I, T>(
 ) -> Vec<Handle<T>> {
     let inputs = inputs.into_iter();
     let mut handles = Vec::with_capacity(inputs.size_hint().0);
-    let mut ready = Bulk { core, tasks: Vec::with_capacity(AT_ONCE) };
-    // Inputs that nobody can count come from somewhere, and may take their time or wait for these very tasks.
+    let mut ready = Batch { core, tasks: Vec::with_capacity(AT_ONCE) };
+    // An iterator of unknown length may take long for its next input, or wait for these very tasks. Each task is queued
+    // before the next input is requested then.
     let counted = inputs.size_hint().1 == Some(inputs.size_hint().0);
     let mut at_once = 1;
     for input in inputs {
@@ -87,112 +102,69 @@ pub(crate) fn many<I, T>(
     handles
 }
 
-/// New tasks that are not queued yet; they are in the end, also where the iterator of inputs panics.
-struct Bulk<'c> {
+/// New tasks that are not queued yet. Dropping it queues them, also if the iterator of inputs panics.
+struct Batch<'c> {
     core: &'c Core,
     tasks: Vec<Task>,
 }
 
-impl Drop for Bulk<'_> {
+impl Drop for Batch<'_> {
     fn drop(&mut self) {
         context::schedule_all(self.core, &mut self.tasks);
     }
 }
 
-/// Where a task is submitted, and how it's to be run.
+/// A client's engine, and the options of a task to submit to it.
 pub(crate) struct Submission<'c> {
     pub(crate) core: &'c Core,
     pub(crate) settings: TaskOptions,
 }
 
 impl Submission<'_> {
-    /// Submits a function that needs no plan unless the options do.
-    pub(crate) fn one<F, W, Fut1, Fut2, T>(
-        self,
-        plain: impl Fn(F, W::Args) -> Fut1 + Send + 'static,
-        planned: impl Fn(Planned<F>, W::Args) -> Fut2 + Send + 'static,
-        function: F,
-        waits: W,
-    ) -> Handle<T>
+    /// Submits a function.
+    pub(crate) fn one<S, F, W, T>(self, start: S, function: F, waits: W) -> Handle<T>
     where
+        S: Start<Planned<F>, W::Args, T>,
         F: Send + 'static,
         W: Waits,
-        Fut1: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-        Fut2: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
         T: Send + 'static,
     {
-        queued(self.create(plain, planned, function, waits))
+        queued(self.create(start, function, waits))
     }
 
-    pub(crate) fn one_planned<F, W, Fut, T>(
+    /// Makes a task, which the caller queues if it is ready.
+    pub(crate) fn create<S, F, W, T>(
         self,
-        start: impl Fn(Planned<F>, W::Args) -> Fut + Send + 'static,
-        function: F,
-        waits: W,
-    ) -> Handle<T>
-    where
-        F: Send + 'static,
-        W: Waits,
-        Fut: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
-        T: Send + 'static,
-    {
-        queued(self.create_planned(start, function, waits))
-    }
-
-    pub(crate) fn create<F, W, Fut1, Fut2, T>(
-        self,
-        plain: impl Fn(F, W::Args) -> Fut1 + Send + 'static,
-        planned: impl Fn(Planned<F>, W::Args) -> Fut2 + Send + 'static,
+        start: S,
         function: F,
         waits: W,
     ) -> (Handle<T>, Option<Task>)
     where
+        S: Start<Planned<F>, W::Args, T>,
         F: Send + 'static,
         W: Waits,
-        Fut1: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-        Fut2: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
-        T: Send + 'static,
-    {
-        if self.settings.needs_plan() {
-            return self.create_planned(planned, function, waits);
-        }
-        make(self.core, self.settings, plain, function, waits)
-    }
-
-    pub(crate) fn create_planned<F, W, Fut, T>(
-        self,
-        start: impl Fn(Planned<F>, W::Args) -> Fut + Send + 'static,
-        function: F,
-        waits: W,
-    ) -> (Handle<T>, Option<Task>)
-    where
-        F: Send + 'static,
-        W: Waits,
-        Fut: Future<Output = Outcome<T, Planned<F>, W::Args>> + Send + 'static,
         T: Send + 'static,
     {
         let Self { core, mut settings } = self;
-        let limits = match core.limits.needs(&settings.limits) {
-            Ok(limits) => limits,
+        match Plan::take(core, &mut settings) {
+            Ok(plan) => make(core, settings, start, Planned { function, plan }, waits),
             Err(text) => {
                 let key = settings.any_key::<F>(core);
-                let error = Error::limit(key.clone(), text);
-                return (Handle::new(cell::create_ended(core, Some(key), Err(error))), None);
+                (failed(core, key.clone(), Error::limit(key, text)), None)
             }
-        };
-        let retry = settings.retry.take().unwrap_or_else(|| Retry::new(0));
-        let plan = Arc::new(Plan { retry, timeout: settings.timeout, limits });
-        make(core, settings, start, Planned { function, plan }, waits)
+        }
     }
 }
 
 impl TaskOptions {
-    /// Whether there's nothing to it but a priority.
+    /// Returns whether there is no option but a priority.
+    #[cfg(feature = "dask")]
     pub(crate) fn is_plain(&self) -> bool {
         self.key.is_none() && self.derived.is_none() && self.name.is_none() && !self.needs_plan()
     }
 
-    fn needs_plan(&self) -> bool {
+    /// Returns whether an option applies to each attempt.
+    pub(crate) fn needs_plan(&self) -> bool {
         self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
     }
 
@@ -204,7 +176,7 @@ impl TaskOptions {
         self.name.clone().unwrap_or_else(|| key::short_name(type_name::<F>()).into())
     }
 
-    /// The key, or one for the error of a task that is never made.
+    /// Returns the key, or makes one for the error of a task that is never made.
     pub(crate) fn any_key<F>(&self, core: &Core) -> Key {
         match (&self.key, self.derived) {
             (Some(key), _) => key.clone(),
@@ -214,7 +186,7 @@ impl TaskOptions {
     }
 }
 
-/// The same options again and again, a key with another number each time.
+/// Returns a function that repeats the options, with another number at the end of the key each time.
 pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
     let mut count = 0;
     move || {
@@ -228,68 +200,29 @@ pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
 }
 
 /// Makes the task, or joins the one that has its key.
-fn make<S, F, W, Fut, T>(
+fn make<S, F, W, T>(
     core: &Core,
     settings: TaskOptions,
-    start: S,
-    function: F,
-    waits: W,
-) -> (Handle<T>, Option<Task>)
-where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
-    F: Send + 'static,
-    W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-    T: Send + 'static,
-{
-    let TaskOptions { key, derived, name, priority, .. } = settings;
-    if key.is_some() || derived.is_some() {
-        return join(core, Named { key, derived, name }, priority, start, function, waits);
-    }
-    let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
-    let setup = Setup { priority, flags: 0, extras };
-    let (typed, ready) = cell::create(core, setup, start, function, waits);
-    (Handle::new(typed), ready)
-}
-
-/// What a task with a key of its own is called: by a key, or by a digest that stands for one.
-struct Named {
-    key: Option<Key>,
-    derived: Option<u128>,
-    name: Option<Arc<str>>,
-}
-
-/// Makes a task with a key of its own, or joins the one that has it.
-fn join<S, F, W, Fut, T>(
-    core: &Core,
-    named: Named,
-    priority: i32,
     start: S,
     function: F,
     mut waits: W,
 ) -> (Handle<T>, Option<Task>)
 where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    S: Start<F, W::Args, T>,
     F: Send + 'static,
     W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
     T: Send + 'static,
 {
-    let Named { key, derived, name } = &named;
-    let wanted = match (key, derived) {
-        (None, Some(digest)) => {
-            Wanted::Derived { digest: *digest, name: name.as_deref(), function: type_name::<F> }
-        }
-        (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
-    };
+    let priority = settings.priority;
     let new = cell::inputs(core, &mut waits);
-    let joined = core.store.join_or_insert(wanted, || {
-        let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
-        let extras = Extras { name: name.clone(), key, derived: *derived, ..Extras::default() };
-        let setup = Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) };
+    let mut parts = Some((start, function, waits));
+    let mut allocate = |setup| {
+        let Some((start, function, waits)) = parts.take() else {
+            unreachable!("a task is allocated once");
+        };
         cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_user()
-    });
-    match joined {
+    };
+    match join_or_allocate(core, settings, type_name::<F>, &mut allocate) {
         Joined::New(user) => {
             let ready = cell::begin(core, user.task().as_ptr(), new);
             (Handle::new(Typed::known(user)), ready)
@@ -299,12 +232,44 @@ where
                 Core::raise(typed.task(), priority);
                 (Handle::new(typed), None)
             }
-            Err(user) => {
-                let held = (user.vtable.type_name)();
-                let key = wanted.key();
-                let error = Error::key_conflict(key.clone(), held, type_name::<T>());
-                (Handle::new(cell::create_ended(core, Some(key), Err(error))), None)
-            }
+            Err(user) => (key_conflict(core, &user), None),
         },
     }
+}
+
+/// Returns a handle whose error says that the task of this key has a value of another type than `T`.
+pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &User) -> Handle<T> {
+    let key = holder.key().clone();
+    let held = (holder.vtable.type_name)();
+    failed(core, key.clone(), Error::key_conflict(key, held, type_name::<T>()))
+}
+
+/// Returns a handle of a task that has failed without being made.
+fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
+    Handle::new(cell::create_ended(core, Some(key), Err(error)))
+}
+
+/// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.
+///
+/// It is not generic, so that all call sites share it.
+fn join_or_allocate(
+    core: &Core,
+    settings: TaskOptions,
+    function: fn() -> &'static str,
+    allocate: &mut dyn FnMut(Setup) -> User,
+) -> Joined {
+    let TaskOptions { key, derived, name, priority, .. } = settings;
+    if key.is_none() && derived.is_none() {
+        let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+        return Joined::New(allocate(Setup { priority, flags: 0, extras }));
+    }
+    let wanted = match (&key, derived) {
+        (None, Some(digest)) => Wanted::Derived { digest, name: name.as_deref(), function },
+        (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
+    };
+    core.store.join_or_insert(wanted, || {
+        let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
+        let extras = Extras { name: name.clone(), key, derived, ..Extras::default() };
+        allocate(Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) })
+    })
 }

@@ -1,4 +1,4 @@
-//! What makes a submitted function and its arguments into the future that a task runs.
+//! The futures that tasks run: a submitted function called with its arguments.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -7,15 +7,31 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{self, Again, Often, Planned, Problem};
+use super::attempt::{self, Again, Often, Once, Planned, Problem};
 use super::blocking;
 use crate::Error;
 use crate::engine::cell::Outcome;
 use crate::task::error::IntoFailure;
-use crate::task::function::{BlockingFn, TaskFn};
+use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
+
+/// A function that makes the future of a task from its function `F` and its arguments `A`. It names the bounds that
+/// the engine puts on such functions.
+pub(crate) trait Start<F, A, T>:
+    Fn(F, A) -> <Self as Start<F, A, T>>::Future + Send + 'static
+{
+    type Future: Future<Output = Outcome<T, F, A>> + Send + 'static;
+}
+
+impl<S, F, A, T, Fut> Start<F, A, T> for S
+where
+    S: Fn(F, A) -> Fut + Send + 'static,
+    Fut: Future<Output = Outcome<T, F, A>> + Send + 'static,
+{
+    type Future = Fut;
+}
 
 pin_project! {
-    /// The function's own future, for a task without any plan.
+    /// The function's own future, for a task without options.
     pub(crate) struct PlainFuture<Fut, F, A> {
         #[pin]
         future: Fut,
@@ -26,13 +42,55 @@ pin_project! {
 impl<Fut: Future, F, A> Future for PlainFuture<Fut, F, A> {
     type Output = Outcome<Fut::Output, F, A>;
 
-    fn poll(self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(poller).map(Ok)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map(Ok)
     }
 }
 
 pub(crate) fn plain<F: TaskFn<A>, A>(function: F, args: A) -> PlainFuture<F::Future, F, A> {
     PlainFuture { future: function.call(args), types: PhantomData }
+}
+
+pin_project! {
+    /// The function's own future, or a boxed one that makes attempts if the options need them. One type for both
+    /// makes one kind of task for each call site.
+    #[project = OptionalFutureProjection]
+    pub(crate) enum OptionalFuture<Fut: Future, F, A> {
+        Direct { #[pin] future: Fut },
+        Attempts { attempts: Pin<Box<dyn Future<Output = Outcome<Fut::Output, F, A>> + Send>> },
+    }
+}
+
+impl<Fut: Future, F, A> Future for OptionalFuture<Fut, F, A> {
+    type Output = Outcome<Fut::Output, F, A>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            OptionalFutureProjection::Direct { future } => future.poll(cx).map(Ok),
+            OptionalFutureProjection::Attempts { attempts } => attempts.as_mut().poll(cx),
+        }
+    }
+}
+
+pub(crate) fn with_options<R, F, A>(
+    planned: Planned<F>,
+    args: A,
+) -> OptionalFuture<F::Future, Planned<F>, A>
+where
+    R: Again<F, A>,
+    F: TaskFn<A>,
+    A: Send + 'static,
+{
+    if planned.plan.is_none() {
+        return OptionalFuture::Direct { future: planned.function.call(args) };
+    }
+    let call = |_, function: F, args, permit| async move {
+        let _permit = permit;
+        Ok(function.call(args).await)
+    };
+    OptionalFuture::Attempts {
+        attempts: Box::pin(attempt::run::<R, _, _, _, _>(planned, args, call)),
+    }
 }
 
 /// A future in place of a function.
@@ -45,18 +103,24 @@ pub(crate) fn spawned<Fut: Future>(
     PlainFuture { future: function.0, types: PhantomData }
 }
 
-pub(crate) fn spawned_planned<Fut>(
+pub(crate) fn spawned_with_options<Fut>(
     planned: Planned<Spawned<Fut>>,
     (): (),
-) -> impl Future<Output = Outcome<Fut::Output, Planned<Spawned<Fut>>, ()>> + Send
+) -> OptionalFuture<Fut, Planned<Spawned<Fut>>, ()>
 where
     Fut: Future + Send + 'static,
     Fut::Output: Send + 'static,
 {
-    attempt::run::<attempt::Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+    if planned.plan.is_none() {
+        return OptionalFuture::Direct { future: planned.function.0 };
+    }
+    let call = |_, function: Spawned<Fut>, (), permit| async move {
         let _permit = permit;
         Ok(function.0.await)
-    })
+    };
+    OptionalFuture::Attempts {
+        attempts: Box::pin(attempt::run::<Once, _, _, _, _>(planned, (), call)),
+    }
 }
 
 pub(crate) fn spawned_fallible<Fut, T, E, M>(
@@ -69,36 +133,19 @@ where
     E: IntoFailure<M>,
     M: 'static,
 {
-    attempt::run::<attempt::Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+    attempt::run::<Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
         let _permit = permit;
         function.0.await.map_err(problem)
     })
 }
 
-pub(crate) fn planned<R, F, A>(
+pub(crate) fn fallible<F, A, M>(
     planned: Planned<F>,
     args: A,
-) -> impl Future<Output = Outcome<F::Output, Planned<F>, A>> + Send
+) -> impl Future<Output = Outcome<F::Value, Planned<F>, A>> + Send
 where
-    R: Again<F, A>,
-    F: TaskFn<A>,
-    A: Send + 'static,
-{
-    attempt::run::<R, _, _, _, _>(planned, args, |_, function, args, permit| async move {
-        let _permit = permit;
-        Ok(function.call(args).await)
-    })
-}
-
-pub(crate) fn fallible<F, A, T, E, M>(
-    planned: Planned<F>,
-    args: A,
-) -> impl Future<Output = Outcome<T, Planned<F>, A>> + Send
-where
-    F: TaskFn<A, Output = Result<T, E>> + Clone,
+    F: TryTaskFn<A, M>,
     A: Clone + Send + 'static,
-    T: Send + 'static,
-    E: IntoFailure<M>,
     M: 'static,
 {
     attempt::run::<Often, _, _, _, _>(planned, args, |_, function, args, permit| async move {
@@ -121,15 +168,13 @@ where
     })
 }
 
-pub(crate) fn blocking_fallible<F, A, T, E, M>(
+pub(crate) fn blocking_fallible<F, A, M>(
     planned: Planned<F>,
     args: A,
-) -> impl Future<Output = Outcome<T, Planned<F>, A>> + Send
+) -> impl Future<Output = Outcome<F::Value, Planned<F>, A>> + Send
 where
-    F: BlockingFn<A, Output = Result<T, E>> + Clone,
+    F: TryBlockingFn<A, M>,
     A: Clone + Send + 'static,
-    T: Send + 'static,
-    E: IntoFailure<M>,
     M: 'static,
 {
     attempt::run::<Often, _, _, _, _>(planned, args, |core, function, args, permit| async move {

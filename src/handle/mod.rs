@@ -19,23 +19,22 @@ use crate::engine::wait::Waitable;
 use crate::engine::{callback, context, finish, park, release, retry, state};
 use crate::{Error, Key, Ref, Status};
 
-/// A handle of a task: await it for the result, feed it into further tasks, clone it, drop it.
+/// A handle of a task. Await it for the result, pass it to further tasks as an input, clone it, or drop it.
 ///
-/// * **Awaiting** works on any runtime, and from many places at once. `handle.await` owns the handle: it
-///   moves the value out if nobody else needs it, and where the await itself is dropped (it lost a
-///   `select!`, or a timeout struck) the handle goes with it. Await `&handle` or `&mut handle` to keep it;
-///   `&handle` clones the value.
-/// * **Values** are `Clone + Send + Sync` for awaiting, since somebody else may need them, too. Of others take a
-///   [`Ref`] with [`get_ref`](Handle::get_ref), and [what is in it](Ref::try_into_inner) if you're the last. A
-///   `Result` whose error is not `Clone`, such as that of `std::io`, is for
-///   [`try_submit`](crate::Client::try_submit).
-/// * **Dropping** the last handle of a task that no other task depends on gives up the work: if it's queued
-///   it never starts, if it runs it's dropped at its next await, and a result is freed at once.
-///   [`detach`](Handle::detach) opts out.
-/// * A handle that has given its result is terminated in the sense of [`FusedFuture`]; awaiting it again
-///   gives the result again, or [`Lost`](crate::ErrorKind::Lost) if the value was moved out.
+/// * **Awaiting** works on any runtime, and from many places at once. `handle.await` owns the handle: it moves the value
+///   out if no other handle or task needs it. If the await itself is dropped, for example because it lost a `select!` or
+///   timed out, the handle is dropped with it. Await `&handle` or `&mut handle` to keep it; `&handle` clones the value.
+///   The waker is called on the thread that ends the task.
+/// * **Values** must be `Clone + Send + Sync` to be awaited, because another handle may need them too. For other values,
+///   get a [`Ref`] with [`get_ref`](Handle::get_ref), and [move the value out](Ref::try_into_inner) of the last one. For
+///   a `Result` whose error is not `Clone`, such as that of `std::io`, use [`try_submit`](crate::Client::try_submit).
+/// * **Dropping** the last handle of a task that has no dependents abandons the task: if it is queued it never starts,
+///   if it runs it is dropped at its next await, and a result is freed at once. Destructors of a result, and of a task that
+///   is not being polled, run on the dropping thread. [`detach`](Handle::detach) lets the task finish.
+/// * A handle that has returned its result is terminated in the sense of [`FusedFuture`]. Awaiting it again returns the
+///   result again, or the error [`Lost`](crate::ErrorKind::Lost) if the value was moved out.
 ///
-/// Handles are equal if they're of the same task.
+/// Handles are equal if they refer to the same task.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -49,7 +48,7 @@ use crate::{Error, Key, Ref, Status};
 /// assert_eq!(z.await?, 42);
 /// # Ok::<_, ensue::Error>(()) }).unwrap();
 /// ```
-#[must_use = "dropping the only handle of a task gives up the task; call `detach` to let it run"]
+#[must_use = "dropping the only handle of a task abandons the task; call `detach` to let it run"]
 pub struct Handle<T>(Waitable<T>);
 
 impl<T> Handle<T> {
@@ -65,58 +64,68 @@ impl<T> Handle<T> {
         self.0.into_typed()
     }
 
-    /// The key of the task: `inc-17`, made when first asked for, or what
-    /// [`key`](crate::Options::key) said.
+    /// Returns the key of the task: the one that [`key`](crate::Options::key) has set, or one like `inc-17`, which is made
+    /// by the first call.
     pub fn key(&self) -> Key {
         self.typed().user().key().clone()
     }
 
-    /// How the task stands right now.
+    /// Returns the status of the task at this moment.
     pub fn status(&self) -> Status {
         park::status(self.typed().task())
     }
 
-    /// Whether the task has ended, in any way.
+    /// Returns whether the task has ended: with a value, with an error, or by cancellation.
     pub fn is_finished(&self) -> bool {
         self.typed().user().waiters.is_closed()
     }
 
-    /// The error of a task that has ended without a value; `None` if it hasn't ended or has one.
+    /// Returns the error of a task that has ended without a value, or `None` if it has not ended or has a value.
+    ///
+    /// The error counts as observed: the [hook](crate::Builder::on_unobserved) isn't called for it.
     pub fn error(&self) -> Option<Error> {
         self.typed().error()
     }
 
-    /// Cancels the task, for every handle of it, and all that depends on it; what it depends on is
-    /// untouched. Says whether it had an effect: false where the task has ended or is ending already.
+    /// Cancels the task for all of its handles, and all of its dependents. Its inputs are not affected. Returns false
+    /// if the task has ended or is ending already.
     ///
-    /// A task that hasn't started never does. A running one is dropped at its next await, and its limits
-    /// are free when it's really gone; blocking work can only be asked to stop, with
-    /// [`is_cancelled`](crate::is_cancelled). The key is free at once.
+    /// A task that has not started never does. A running task is dropped at its next await, and releases its limits
+    /// when it has been dropped. Blocking work keeps running until it checks [`is_cancelled`](crate::is_cancelled). The
+    /// key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
         finish::cancel(self.typed().task())
     }
 
-    /// Runs a failed task again, and the failed tasks that it stands on. Says whether it did.
+    /// Runs a failed task again, and the failed inputs that it depends on. Returns false if the task has not failed or
+    /// can't run again.
     ///
-    /// It can where the task never started, because an input failed, and where it was submitted with a
-    /// fallible verb such as [`try_submit`](crate::Client::try_submit) or with
-    /// [`retries`](crate::Options::retries). A cancelled task can't run again, nor can a future. Dependents
-    /// that have failed already stay failed until they're retried themselves.
+    /// A task can run again if it never started because an input failed, or if it was submitted with a fallible method
+    /// such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A cancelled task and
+    /// a spawned future can't run again. Dependents that have failed stay failed until they are retried themselves.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
     }
 
-    /// Lets the task run to its end though nobody holds a handle. An error that nobody can see goes to
-    /// the client's [hook](crate::Builder::on_unobserved).
+    /// Drops the handle and lets the task finish without one. If it fails and no other handle or dependent observes the
+    /// error, the client's [hook](crate::Builder::on_unobserved) is called with it.
     pub fn detach(self) {
         self.typed().user().state.set(state::DETACHED);
     }
 
-    /// Calls `callback` once the task has ended, in whatever way; at once if it has.
+    /// Calls `callback` once when the task has ended, in any way. If it has ended already, calls it before returning.
     ///
-    /// It's called where the task ends, usually on a worker, so it should be short. It's no interest of its
-    /// own in the task: when the last handle is dropped the task is given up and the callback called. If
-    /// it panics, that goes to the client's [hook](crate::Builder::on_unobserved).
+    /// The callback runs on the thread that ends the task, usually a worker, so it should be short. It doesn't keep the
+    /// task alive: when the last handle is dropped the task is abandoned and the callback is called. A panic of the
+    /// callback is passed to the client's [hook](crate::Builder::on_unobserved).
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let x = client.submit(async || 1u64, ());
+    /// x.on_done(move |x| sender.send(x.status()).unwrap());
+    /// assert_eq!(receiver.recv().unwrap(), ensue::Status::Finished);
+    /// ```
     pub fn on_done(&self, callback: impl FnOnce(&Self) + Send + 'static)
     where
         T: 'static,
@@ -127,16 +136,16 @@ impl<T> Handle<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Handle<T> {
-    /// Blocks until the task has ended, and clones its value. The task can be asked again.
+    /// Blocks until the task has ended, and returns a clone of its value. It can be called again.
     ///
-    /// On a handle of a [seeded](crate::Builder::seed) client this runs the client's tasks. Where the only
-    /// [workers](crate::Client::worker) are futures that a runtime polls on this very thread, as on a single-threaded
-    /// one, nobody is left to run them and it waits for ever: await the handle there, too.
+    /// On a handle of a [seeded](crate::Builder::seed) client this thread runs the client's tasks meanwhile. If all
+    /// [workers](crate::Client::worker) of the client are futures that a single-threaded runtime polls on the calling
+    /// thread, no worker can run and this call never returns: await the handle there.
     ///
     /// # Errors
     ///
-    /// The task's error; or [`Blocking`](crate::ErrorKind::Blocking), at once, on a thread that is running
-    /// tasks, or is dropping a task's value, where it could wait for itself: await the handle there.
+    /// Returns the task's error. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
+    /// tasks or the destructor of a task's value, because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
         if context::on_worker() || release::is_under_way() {
             return Err(Error::blocking(self.key()));
@@ -144,14 +153,29 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
         block_on(self.clone())
     }
 
-    /// What became of the task if it has ended, with its value cloned.
+    /// Returns the result of the task if it has ended, with its value cloned. Doesn't block. A value on
+    /// a cluster is returned only when it has been fetched.
     pub fn try_get(&self) -> Option<Result<T, Error>> {
         self.typed().try_clone()
     }
 }
 
 impl<T: Send + Sync + 'static> Handle<T> {
-    /// Waits for the task and shares its value instead of cloning it.
+    /// Waits for the task, and returns a shared reference to its value instead of a clone.
+    ///
+    /// ```
+    /// struct NotClone(u64);
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || NotClone(1), ());
+    /// assert_eq!(x.get_ref().await?.0, 1);
+    /// # Ok::<_, ensue::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future returns the task's error.
     pub fn get_ref(&self) -> GetRef<T> {
         GetRef(self.clone())
     }
@@ -166,14 +190,14 @@ impl<T> Clone for Handle<T> {
 impl<T: Clone + Send + Sync + 'static> Future for Handle<T> {
     type Output = Result<T, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.0.poll_ended(poller) {
+            match self.0.poll_ended(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            // A retry may have come between.
+            // The task was retried after it had ended.
             if let Some(result) = self.0.here().try_take_or_clone() {
                 self.0.set_delivered();
                 return Poll::Ready(result);
@@ -205,10 +229,10 @@ pub struct GetRef<T>(Handle<T>);
 impl<T: Send + Sync + 'static> Future for GetRef<T> {
     type Output = Result<Ref<T>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let handle = &mut self.0;
         loop {
-            match handle.0.poll_ended(poller) {
+            match handle.0.poll_ended(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
@@ -228,7 +252,7 @@ impl<T> PartialEq for Handle<T> {
 
 impl<T> Eq for Handle<T> {}
 
-/// By key, and where that was made by the client, which numbers its tasks, by client.
+/// Hashes the key. Keys that a client has numbered are unique only within that client, so it is hashed too.
 impl<T> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let task = self.typed().task();
@@ -255,7 +279,7 @@ impl<T> fmt::Debug for GetRef<T> {
 /// You never implement it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handle",
-    note = "give something that iterates over `Handle`s or `&Handle`s"
+    note = "pass an iterator over `Handle`s or `&Handle`s"
 )]
 pub trait AsHandle {
     /// The type of the task's value.
