@@ -153,9 +153,8 @@ pub use task::key::Key;
 pub use task::retry::Retry;
 pub use task::status::Status;
 
-pub(crate) use client::blocking;
 #[cfg(feature = "dask")]
-pub(crate) use client::{attempt, options, portable, submit};
+pub(crate) use client::{attempt, blocking, options, portable, submit};
 #[cfg(feature = "dask")]
 pub(crate) use task::function;
 pub(crate) use task::{error, key};

@@ -222,7 +222,7 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     let mut acquire = Acquire::new(core.clone(), limits.clone(), context::current_priority);
     let mut parking = None;
     poll_fn(|cx| {
-        let polled = acquire.poll(cx);
+        let polled = Pin::new(&mut acquire).poll(cx);
         if polled.is_pending() && parking.is_none() {
             parking = Some(Parking::for_limit());
         }
@@ -255,7 +255,7 @@ async fn under_timeout<T>(
             Err(payload) => return Poll::Ready(Err(Problem::Panicked(payload))),
         }
         match &mut late {
-            Some((late, timeout)) if Pin::new(late).poll(cx).is_ready() => {
+            Some((late, timeout)) if Pin::new(&mut *late).poll(cx).is_ready() => {
                 Poll::Ready(Err(Problem::TimedOut(*timeout)))
             }
             _ => Poll::Pending,

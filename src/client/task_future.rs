@@ -84,13 +84,12 @@ where
     if planned.plan.is_none() {
         return OptionalFuture::Direct { future: planned.function.call(args) };
     }
-    let call = |_, function: F, args, permit| async move {
-        let _permit = permit;
-        Ok(function.call(args).await)
-    };
-    OptionalFuture::Attempts {
-        attempts: Box::pin(attempt::run::<R, _, _, _, _>(planned, args, call)),
-    }
+    let attempts =
+        attempt::run::<R, _, _, _, _>(planned, args, |_, function, args, permit| async move {
+            let _permit = permit;
+            Ok(function.call(args).await)
+        });
+    OptionalFuture::Attempts { attempts: Box::pin(attempts) }
 }
 
 /// A future in place of a function.
@@ -114,13 +113,12 @@ where
     if planned.plan.is_none() {
         return OptionalFuture::Direct { future: planned.function.0 };
     }
-    let call = |_, function: Spawned<Fut>, (), permit| async move {
-        let _permit = permit;
-        Ok(function.0.await)
-    };
-    OptionalFuture::Attempts {
-        attempts: Box::pin(attempt::run::<Once, _, _, _, _>(planned, (), call)),
-    }
+    let attempts =
+        attempt::run::<Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+            let _permit = permit;
+            Ok(function.0.await)
+        });
+    OptionalFuture::Attempts { attempts: Box::pin(attempts) }
 }
 
 pub(crate) fn spawned_fallible<Fut, T, E, M>(
@@ -135,7 +133,7 @@ where
 {
     attempt::run::<Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
         let _permit = permit;
-        function.0.await.map_err(problem)
+        function.0.await.map_err(problem::<M, _>)
     })
 }
 
@@ -150,7 +148,7 @@ where
 {
     attempt::run::<Often, _, _, _, _>(planned, args, |_, function, args, permit| async move {
         let _permit = permit;
-        function.call(args).await.map_err(problem)
+        function.call(args).await.map_err(problem::<M, _>)
     })
 }
 
@@ -178,7 +176,7 @@ where
     M: 'static,
 {
     attempt::run::<Often, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        blocking::run(core, permit, move || function.call(args)).await.map_err(problem)
+        blocking::run(core, permit, move || function.call(args)).await.map_err(problem::<M, _>)
     })
 }
 
