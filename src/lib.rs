@@ -22,8 +22,8 @@
 //! # Contract
 //!
 //! * **Submitting** never blocks and never fails. An invalid submission becomes the handle's error. A task starts
-//!   without being awaited, as soon as its inputs have finished. A task keeps its inputs alive, so the caller may drop
-//!   their handles right after the submission.
+//!   without being awaited, as soon as its inputs have finished. A task keeps its inputs alive, so the caller may
+//!   drop their handles right after the submission.
 //! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await yields the worker. An
 //!   await that would close a cycle of tasks that wait for each other returns the error [`Cycle`](ErrorKind::Cycle),
 //!   whose text lists the cycle.
@@ -31,38 +31,40 @@
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
 //!   [`KeyConflict`](ErrorKind::KeyConflict).
-//! * **Dropping**: when the last handle of a task is dropped and no task depends on it, the task is abandoned at once. A
-//!   queued task never starts, a running one is dropped at its next await, and a result is freed.
-//!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the losing
-//!   await abandons the task: await `&handle` to keep it.
-//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents. Its
-//!   inputs are not affected. Blocking work can poll [`is_cancelled`].
+//! * **Dropping**: when the last handle of a task is dropped and no task depends on it, the task is abandoned at
+//!   once. A queued task never starts, a running one is dropped at its next await, and a result is freed.
+//!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the
+//!   losing await abandons the task: await `&handle` to keep it.
+//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
+//!   Its inputs are not affected. Blocking work can poll [`is_cancelled`].
 //! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue.
-//! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the key of
-//!   the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function returned.
-//! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate. A task
-//!   that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
+//! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
+//!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
+//!   returned.
+//! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
+//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
 //!   [`timeout`](Options::timeout) bounds each attempt.
-//! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority, and
-//!   its unfinished inputs inherit its priority. Declared [limits](Builder::limit) bound how many tasks run at once.
-//! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the dependents
-//!   that a finished task makes ready start first, which keeps few results alive. [`as_completed`] and
+//! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
+//!   and its unfinished inputs inherit its priority. Declared [limits](Builder::limit) bound how many tasks run at
+//!   once.
+//! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the
+//!   dependents that a finished task makes ready start first, which keeps few results alive. [`as_completed`] and
 //!   [`map_stream`](Client::map_stream) yield in the order of completion.
-//! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers have
-//!   exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs: the
-//!   handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
-//! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the workers.
-//!   [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
+//! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
+//!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
+//!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
+//! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
+//!   workers. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
-//!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and timers.
-//!   [`scale`](Client::scale) changes the number of threads while tasks run.
+//!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
+//!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
-//!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its tasks and
-//!   the [`story`](Client::story) of each. [`events`](Client::events) streams the state changes of tasks, and
-//!   [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
+//!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
+//!   tasks and the [`story`](Client::story) of each. [`events`](Client::events) streams the state changes of tasks,
+//!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time.
-//! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the same
-//!   schedule each time. It is meant for tests.
+//! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
+//!   same schedule each time. It is meant for tests.
 //!
 //! # Threads
 //!
@@ -74,29 +76,30 @@
 //! | blocking functions | a thread of the `blocking` crate |
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
 //! | wakers of [`sleep`] | the timer thread |
-//! | destructor of a future or input that is cancelled or abandoned while a worker polls it | that worker, after the poll |
-//! | the same while the task waits, is queued or awaits | the thread that cancels it or drops its last handle |
+//! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
+//! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
 //! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent |
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | the [`on_stall`](Builder::on_stall) hook | a thread outside the workers |
 //!
-//! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its worker.
-//! One thread serves the timers of the whole process and returns unused memory to the system. It starts on
+//! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
+//! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
 //! demand and exits soon after it has become idle.
 //!
 //! # Features
 //!
 //! The default build contains everything that is not listed below, and doesn't need the crates of these features.
 //!
-//! * `dask`: [the same methods on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/) with Dask's own scheduler,
-//!   and workers for it that run Rust functions.
+//! * `dask`: [the same methods on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/) with Dask's own
+//!   scheduler, and workers for it that run Rust functions.
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
-//! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client
-//!   is built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
-//!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`, which
-//!   tokio-console displays, exist too; it shows polls, but no wakes. All tasks of such a client are observed in detail.
+//! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
+//!   built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
+//!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`,
+//!   which tokio-console displays, exist too; it shows polls, but no wakes. All tasks of such a client are observed
+//!   in detail.
 //! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) publishes a
 //!   client's statistics to the `metrics` facade.
 //!

@@ -22,9 +22,9 @@ thread_local! {
 
 /// Returns whether the task that calls this was cancelled, has timed out, or is no longer needed.
 ///
-/// Blocking work can't be stopped from outside. If it runs for long it should check this periodically and return early;
-/// its value is dropped. In async code, true means that the task will be dropped at its next await. Outside a task it
-/// returns false. It costs about as much as reading a thread-local variable.
+/// Blocking work can't be stopped from outside. If it runs for long it should check this periodically and return
+/// early; its value is dropped. In async code, true means that the task will be dropped at its next await. Outside a
+/// task it returns false.
 ///
 /// ```
 /// let client = ensue::Client::new();
@@ -101,7 +101,8 @@ impl Drop for AbandonOnDrop {
     }
 }
 
-/// Awaits the code's outcome. It is `None` only if the future was dropped before the code began, so no one polls this then.
+/// Awaits the code's outcome. It is `None` only if the future was dropped before the code began, so no one polls this
+/// then.
 async fn ended<T>(done: impl Future<Output = Option<T>>) -> T {
     match done.await {
         Some(result) => result,

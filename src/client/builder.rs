@@ -53,8 +53,8 @@ impl Builder {
         self
     }
 
-    /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is `ensue`.
-    /// NUL characters are left out of the names of threads.
+    /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is
+    /// `ensue`. NUL characters are left out of the names of threads.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(1).name("re\0ports").build();
@@ -83,11 +83,11 @@ impl Builder {
 
     /// Makes a client for tests, with no threads and a virtual clock, that repeats its schedule for the same seed.
     ///
-    /// Its tasks run on the thread that blocks on or awaits one of its handles, or polls a [`worker`](Client::worker).
-    /// Among ready tasks of equal priority it selects one at random. If no task is ready, its clock jumps to the next
-    /// timer of a [`sleep`](crate::sleep), a timeout or a retry, so delays take no real time. Blocking work runs in the
-    /// poll of its task. Handles in a `HashMap` are visited in its order, which differs from run to run: use a `BTreeMap`
-    /// if the schedule must be repeatable.
+    /// Its tasks run on the thread that blocks on or awaits one of its handles, or polls a
+    /// [`worker`](Client::worker). Among ready tasks of equal priority it selects one at random. If no task is ready,
+    /// its clock jumps to the next timer of a [`sleep`](crate::sleep), a timeout or a retry, so delays take no real
+    /// time. Blocking work runs in the poll of its task. Handles in a `HashMap` are visited in its order, which
+    /// differs from run to run: use a `BTreeMap` if the schedule must be repeatable.
     ///
     /// ```
     /// use std::time::Duration;
@@ -97,8 +97,8 @@ impl Builder {
     /// day.result().unwrap(); // at once
     /// ```
     ///
-    /// A test can search many schedules for a race in your code, and then repeat the schedule that shows it, in a debugger
-    /// or as a regression test:
+    /// A test can search many schedules for a race in your code, and then repeat the schedule that shows it, in a
+    /// debugger or as a regression test:
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -132,11 +132,11 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that is called with unobserved errors: those of [detached](crate::Handle::detach) tasks that no handle
-    /// or dependent has seen, and panics in callbacks and destructors.
+    /// Sets the hook that is called with unobserved errors: those of [detached](crate::Handle::detach) tasks that no
+    /// handle or dependent has seen, and panics in callbacks and destructors.
     ///
-    /// It runs on the thread that drops the task or on which the panic occurred, often a worker, so it should be short. A
-    /// panic of the hook itself is logged. By default, these errors are logged with the `log` crate.
+    /// It runs on the thread that drops the task or on which the panic occurred, often a worker, so it should be
+    /// short. A panic of the hook itself is logged. By default, these errors are logged with the `log` crate.
     ///
     /// ```
     /// let (sender, receiver) = std::sync::mpsc::channel();
@@ -157,13 +157,13 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that is called when unfinished tasks exist and none has been submitted, started, woken or ended for
-    /// the time `after`. It is called once for each stall, and again only after a task has made progress.
+    /// Sets the hook that is called when unfinished tasks exist and none has been submitted, started, woken or ended
+    /// for the time `after`. It is called once for each stall, and again only after a task has made progress.
     ///
     /// A task that computes for long, and one that waits for its next attempt, cause a stall, too; the [`Stall`]
     /// reports the cause. The hook runs on a thread outside the workers. A panic of the hook is passed to
-    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. On a seeded
-    /// client, whose clock is virtual, the hook is never called.
+    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. On a
+    /// seeded client, whose clock is virtual, the hook is never called.
     ///
     /// ```
     /// use std::time::Duration;

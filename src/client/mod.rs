@@ -35,10 +35,10 @@ use crate::{Builder, Handle};
 
 /// An executor of tasks, with a keyed store of their results.
 ///
-/// Clones are cheap and refer to the same client. Dropping the last clone shuts the client down like a dropped runtime:
-/// running tasks are dropped at their next await, and handles that outlive it resolve to the error
-/// [`Closed`](crate::ErrorKind::Closed). Use [`close`](Client::close) to let running tasks finish. A client that one of
-/// its own tasks has captured keeps itself alive.
+/// Clones are cheap and refer to the same client. Dropping the last clone shuts the client down like a dropped
+/// runtime: running tasks are dropped at their next await, and handles that outlive it resolve to the error
+/// [`Closed`](crate::ErrorKind::Closed). Use [`close`](Client::close) to let running tasks finish. A client that one
+/// of its own tasks has captured keeps itself alive.
 pub struct Client {
     core: CoreRef,
 }
@@ -80,9 +80,9 @@ impl Client {
 
     /// Submits an async function and its inputs, and returns a handle at once.
     ///
-    /// Pass one input bare, several as a tuple, and none as `()`. The task waits for handles among them, also in a vector,
-    /// array, option or map, and gets their values; see [`Input`](crate::Input). It starts without being awaited, as soon
-    /// as its inputs have finished. A worker calls the function and polls its future.
+    /// Pass one input bare, several as a tuple, and none as `()`. The task waits for handles among them, also in a
+    /// vector, array, option or map, and gets their values; see [`Input`](crate::Input). It starts without being
+    /// awaited, as soon as its inputs have finished. A worker calls the function and polls its future.
     ///
     /// This never blocks and never fails. An invalid submission becomes the handle's error. After
     /// [`close`](Client::close) that is [`Closed`](crate::ErrorKind::Closed).
@@ -105,8 +105,8 @@ impl Client {
     /// Submits an async function that returns a `Result`. An `Err` becomes the task's error, of kind
     /// [`Failed`](crate::ErrorKind::Failed), and its dependents fail with it without running.
     ///
-    /// The function and its arguments must be `Clone`, so that the task can be [retried](crate::Handle::retry). For work
-    /// that owns something else, such as a connection, use [`try_spawn`](Client::try_spawn).
+    /// The function and its arguments must be `Clone`, so that the task can be [retried](crate::Handle::retry). For
+    /// work that owns something else, such as a connection, use [`try_spawn`](Client::try_spawn).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -130,11 +130,11 @@ impl Client {
     /// returns, so a long one should check [`is_cancelled`](crate::is_cancelled). On a seeded client it runs on the
     /// thread that polls the task.
     ///
-    /// The threads belong to the crate `blocking`: up to 500 for the whole process, or `BLOCKING_MAX_THREADS` from the
-    /// environment. A thread exits after it has been idle for half a second. A function that waits for a thread counts as
-    /// running; [`explain`](Client::explain) distinguishes the two. If all threads are occupied by functions that block
-    /// on the [results](crate::Handle::result) of further blocking functions, none of them ever returns: wait in async
-    /// tasks instead, or bound these functions with a [limit](crate::Builder::limit).
+    /// The threads belong to the crate `blocking`: up to 500 for the whole process, or `BLOCKING_MAX_THREADS` from
+    /// the environment. A thread exits after it has been idle for half a second. A function that waits for a thread
+    /// counts as running; [`explain`](Client::explain) distinguishes the two. If all threads are occupied by
+    /// functions that block on the [results](crate::Handle::result) of further blocking functions, none of them ever
+    /// returns: wait in async tasks instead, or bound these functions with a [limit](crate::Builder::limit).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -162,7 +162,8 @@ impl Client {
     }
 
     /// Submits a plain function that may block and returns a `Result`; see
-    /// [`submit_blocking`](Client::submit_blocking) for its thread and [`try_submit`](Client::try_submit) for its errors.
+    /// [`submit_blocking`](Client::submit_blocking) for its thread and [`try_submit`](Client::try_submit) for its
+    /// errors.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -179,12 +180,12 @@ impl Client {
         self.task().try_submit_blocking(function, inputs)
     }
 
-    /// Submits a call whose key is derived from the function and its inputs, so that equal calls run once while a handle
-    /// or a dependent needs their result.
+    /// Submits a call whose key is derived from the function and its inputs, so that equal calls run once while a
+    /// handle or a dependent needs their result.
     ///
     /// The inputs must be `Hash`; handles are hashed by their keys, on the calling thread. A function that captures
-    /// something doesn't compile. The key consists of the function's name and a 128-bit hash of the function's type and
-    /// its inputs.
+    /// something doesn't compile. The key consists of the function's name and a 128-bit hash of the function's type
+    /// and its inputs.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -211,12 +212,12 @@ impl Client {
         submit::pure(&self.core, digest, task_future::plain::<F, A>, function, inputs.into_waits())
     }
 
-    /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less than
-    /// single submissions.
+    /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less
+    /// than single submissions.
     ///
-    /// The iterator runs on the calling thread. If its length is known, as for a range or a vector, tasks are queued in
-    /// batches of up to 64. Otherwise each task is queued before the next input is requested. If an input waits for the
-    /// tasks of earlier ones, use [`map_stream`](Client::map_stream).
+    /// The iterator runs on the calling thread. If its length is known, as for a range or a vector, tasks are queued
+    /// in batches of up to 64. Otherwise each task is queued before the next input is requested. If an input waits
+    /// for the tasks of earlier ones, use [`map_stream`](Client::map_stream).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -267,10 +268,11 @@ impl Client {
 
     /// Runs the function for each input of a stream, and yields the results in the order in which the tasks end.
     ///
-    /// At most `limit` tasks are in flight, including those that have ended and whose results have not been yielded. This
-    /// is the backpressure: millions of inputs pass in constant memory. `inputs` is polled only by polling the returned
-    /// stream, on that thread. Dropping the returned stream abandons the tasks in flight. If `inputs` panics, the last
-    /// result is an error of that panic. A `limit` of 0 yields one [`Limit`](crate::ErrorKind::Limit) error.
+    /// At most `limit` tasks are in flight, including those that have ended and whose results have not been yielded.
+    /// This is the backpressure: millions of inputs pass in constant memory. `inputs` is polled only by polling the
+    /// returned stream, on that thread. Dropping the returned stream abandons the tasks in flight. If `inputs`
+    /// panics, the last result is an error of that panic. A `limit` of 0 yields one
+    /// [`Limit`](crate::ErrorKind::Limit) error.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -301,8 +303,8 @@ impl Client {
         self.task().map_stream(inputs, limit, function)
     }
 
-    /// Runs a function that returns a `Result` for each input of a stream, as [`map_stream`](Client::map_stream) does. An
-    /// `Err` becomes the task's error, and can be [retried](crate::Options::retries).
+    /// Runs a function that returns a `Result` for each input of a stream, as [`map_stream`](Client::map_stream)
+    /// does. An `Err` becomes the task's error, and can be [retried](crate::Options::retries).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -415,24 +417,24 @@ impl Client {
 
     /// Returns the number of tasks in memory, including finished ones.
     ///
-    /// It is exact while the client is idle. A task that was abandoned while it was queued has dropped its contents, and
-    /// is counted until a worker removes its entry from the queue.
+    /// It is exact while the client is idle. A task that was abandoned while it was queued has dropped its contents,
+    /// and is counted until a worker removes its entry from the queue.
     pub fn held(&self) -> usize {
         self.core.held()
     }
 
     /// Changes the number of the client's own worker threads while tasks run.
     ///
-    /// Surplus workers exit after their current task. Doesn't block; no task is lost. On a closed or a seeded client it
-    /// has no effect.
+    /// Surplus workers exit after their current task. Doesn't block; no task is lost. On a closed or a seeded client
+    /// it has no effect.
     pub fn scale(&self, workers: usize) {
         if self.core.seeded.is_none() {
             Threads::scale(&self.core, workers);
         }
     }
 
-    /// Returns the number of workers: the client's own threads, and the [`worker`](Client::worker) futures that have been
-    /// polled and not dropped.
+    /// Returns the number of workers: the client's own threads, and the [`worker`](Client::worker) futures that have
+    /// been polled and not dropped.
     pub fn workers(&self) -> usize {
         self.core.driven() + self.core.threads.alive()
     }
@@ -440,9 +442,9 @@ impl Client {
     /// Returns a worker: a future that runs tasks while it is polled.
     ///
     /// Spawn any number of them on a runtime of your own. Tasks run on the threads that poll them, and can use that
-    /// runtime's I/O and timers. A worker resolves when the client is closed and no task is left to run. It doesn't keep
-    /// the client alive. Dropping it between polls loses no task. One poll runs up to 64 tasks, and starts no further one
-    /// after about 100 µs, so that the runtime can run other futures.
+    /// runtime's I/O and timers. A worker resolves when the client is closed and no task is left to run. It doesn't
+    /// keep the client alive. Dropping it between polls loses no task. One poll runs up to 64 tasks, and starts no
+    /// further one after about 100 µs, so that the runtime can run other futures.
     ///
     /// ```
     /// use ensue::Client;
@@ -462,8 +464,8 @@ impl Client {
     /// Returns a future that resolves when no task is waiting to run or running. One such moment since its first poll
     /// suffices.
     ///
-    /// Tasks that await this future or [`close`](Client::close) don't count, nor do tasks whose blocking work waits for
-    /// it, except on a seeded client. Without workers it resolves only if there are no tasks.
+    /// Tasks that await this future or [`close`](Client::close) don't count, nor do tasks whose blocking work waits
+    /// for it, except on a seeded client. Without workers it resolves only if there are no tasks.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -481,11 +483,11 @@ impl Client {
     /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers have exited.
     ///
     /// Closing begins with the first poll, and dropping the future doesn't undo it. It may be called again, also
-    /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker are not
-    /// waited for. If no worker is left to run them, started tasks are cancelled too.
+    /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker are
+    /// not waited for. If no worker is left to run them, started tasks are cancelled too.
     ///
-    /// A task that never ends makes it wait forever. To bound the wait, drop the future after a timeout, and then drop the
-    /// client, which drops the tasks that still run:
+    /// A task that never ends makes it wait forever. To bound the wait, drop the future after a timeout, and then
+    /// drop the client, which drops the tasks that still run:
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

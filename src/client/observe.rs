@@ -10,14 +10,14 @@ use crate::observe::stats::Stats;
 use crate::observe::story::Story;
 
 impl Client {
-    /// Starts to record the state changes of tasks, for [`stats`](Client::stats) and the other views. A view starts it
-    /// when it is first called, and lacks the time before then; only `stats` never starts it, and counts nothing until it
-    /// has started.
+    /// Starts to record the state changes of tasks, for [`stats`](Client::stats) and the other views. A view starts
+    /// it when it is first called, and lacks the time before then; only `stats` never starts it, and counts nothing
+    /// until it has started.
     ///
-    /// Recording costs about 3 nanoseconds a task, and 1 to 2 microseconds for each task that is recorded in detail. Up to
-    /// 20,000 new tasks a second are recorded in detail, which uses 2 to 4 % of a core; if more than 200,000 tasks a second
-    /// are submitted, it is 5,000. The record holds up to 100,000 tasks. It can't be stopped. Calling it again does
-    /// nothing.
+    /// Recording costs about 3 nanoseconds a task, and 1 to 2 microseconds for each task that is recorded in detail.
+    /// Up to 20,000 new tasks a second are recorded in detail, which uses 2 to 4 % of a core; if more than 200,000
+    /// tasks a second are submitted, it is 5,000. The record holds up to 100,000 tasks. It can't be stopped. Calling
+    /// it again does nothing.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -31,8 +31,8 @@ impl Client {
 
     /// Returns statistics of the client and its tasks.
     ///
-    /// Some of them are counted only after the client has started to [`observe`](Client::observe), which this call doesn't
-    /// do; see [`Stats`].
+    /// Some of them are counted only after the client has started to [`observe`](Client::observe), which this call
+    /// doesn't do; see [`Stats`].
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(2).limit("db", 4).build();
@@ -44,8 +44,8 @@ impl Client {
         Stats::of(self.core())
     }
 
-    /// Returns a publisher of the client's statistics to the `metrics` facade; see [`Metrics`](crate::Metrics). Requires the
-    /// feature `metrics`.
+    /// Returns a publisher of the client's statistics to the `metrics` facade; see [`Metrics`](crate::Metrics).
+    /// Requires the feature `metrics`.
     ///
     /// The client starts to [`observe`](Client::observe) if it hasn't.
     ///
@@ -62,9 +62,9 @@ impl Client {
 
     /// Returns a snapshot of the graph of tasks: unfinished and recorded ones, with the edges between them.
     ///
-    /// The client starts to [`observe`](Client::observe) if it hasn't. The first snapshot then contains the tasks that can
-    /// be found without a record: those that are suspended, are in the queue of all workers, or have keys, and the tasks
-    /// linked to those.
+    /// The client starts to [`observe`](Client::observe) if it hasn't. The first snapshot then contains the tasks
+    /// that can be found without a record: those that are suspended, are in the queue of all workers, or have keys,
+    /// and the tasks linked to those.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -80,11 +80,12 @@ impl Client {
         Graph::of(&Recorder::start(self.core()))
     }
 
-    /// Returns the reasons why a task is not finished: the tasks that it waits for and their status, the limit that is full
-    /// and its holders, its position in the queue, the time until its next attempt, or that the client has no worker.
+    /// Returns the reasons why a task is not finished: the tasks that it waits for and their status, the limit that
+    /// is full and its holders, its position in the queue, the time until its next attempt, or that the client has no
+    /// worker.
     ///
-    /// It inspects the tasks themselves, so it needs no record; only the worker that runs a task is known just to a client
-    /// that [observes](Client::observe). For a task of another client it reports the state of that client.
+    /// It inspects the tasks themselves, so it needs no record; only the worker that runs a task is known just to a
+    /// client that [observes](Client::observe). For a task of another client it reports the state of that client.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(0).build();
@@ -118,8 +119,9 @@ impl Client {
 
     /// Returns a stream of the state changes of the client's tasks, from this call on.
     ///
-    /// The client starts to [`observe`](Client::observe) if it hasn't. While a stream exists, all tasks are recorded in
-    /// detail, at 1 to 2 microseconds each. Without a stream there is no such cost. A consumer never delays a task.
+    /// The client starts to [`observe`](Client::observe) if it hasn't. While a stream exists, all tasks are recorded
+    /// in detail, at 1 to 2 microseconds each. Without a stream there is no such cost. A consumer never delays a
+    /// task.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

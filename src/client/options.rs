@@ -78,10 +78,10 @@ macro_rules! setters {
     ($settings:ident: $($path:tt)+) => {
         /// Sets the key of the task, or joins the task that has this key already.
         ///
-        /// If a task of this key waits, runs or has finished, the new handle refers to that task. The function and inputs
-        /// of this submission are dropped unused on the calling thread, and the task keeps the higher of both priorities.
-        /// A task that failed or was cancelled is replaced, and its handles keep their error. If the task's value has
-        /// another type, the new handle's error is a [`KeyConflict`](crate::ErrorKind::KeyConflict).
+        /// If a task of this key waits, runs or has finished, the new handle refers to that task. The function and
+        /// inputs of this submission are dropped unused on the calling thread, and the task keeps the higher of both
+        /// priorities. A task that failed or was cancelled is replaced, and its handles keep their error. If the
+        /// task's value has another type, the new handle's error is a [`KeyConflict`](crate::ErrorKind::KeyConflict).
         ///
         /// With `map`, the keys of the tasks are this key and a number: `k-0`, `k-1`.
         pub fn key(mut self, key: impl Into<Key>) -> Self {
@@ -90,16 +90,16 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the name of the task in place of its function's name. Without a key of its own, its key is this name and a
-        /// number.
+        /// Sets the name of the task in place of its function's name. Without a key of its own, its key is this name
+        /// and a number.
         pub fn name(mut self, name: impl AsRef<str>) -> Self {
             let $settings = &mut self;
             $($path)+.name = Some(name.as_ref().into());
             self
         }
 
-        /// Sets the priority; the default is 0. A ready task starts before those of lower priority. Unfinished inputs of
-        /// the task get at least its priority.
+        /// Sets the priority; the default is 0. A ready task starts before those of lower priority. Unfinished inputs
+        /// of the task get at least its priority.
         pub fn priority(mut self, priority: i32) -> Self {
             let $settings = &mut self;
             $($path)+.priority = priority;
@@ -117,12 +117,12 @@ macro_rules! setters {
             self
         }
 
-        /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt runs.
-        /// Several limits are acquired together.
+        /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
+        /// runs. Several limits are acquired together.
         ///
         /// If the limit is not declared or is less than `n`, the task fails at once with the error
-        /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit may
-        /// wait forever.
+        /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit
+        /// may wait forever.
         pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
             let $settings = &mut self;
             $($path)+.limits.push((name.into(), n));
@@ -146,8 +146,8 @@ impl<'c> Options<'c> {
 
     /// Retries an attempt that fails, panics or times out, up to `n` times or by the rules of a [`Retry`].
     ///
-    /// The function and its arguments must be `Clone`; they are cloned on the worker before each attempt. Without this
-    /// option a task has one attempt.
+    /// The function and its arguments must be `Clone`; they are cloned on the worker before each attempt. Without
+    /// this option a task has one attempt.
     pub fn retries(self, retry: impl Into<Retry>) -> Options<'c, Often> {
         let settings = self.settings.retries(retry);
         Options { client: self.client, settings, again: PhantomData }
@@ -163,8 +163,8 @@ impl<'c> Options<'c> {
         self.into_submission().one(task_future::spawned_with_options, Spawned(future), ())
     }
 
-    /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this is not available
-    /// after [`retries`](Options::retries).
+    /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this is not
+    /// available after [`retries`](Options::retries).
     pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
     where
         Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -232,8 +232,8 @@ impl<'c, R> Options<'c, R> {
         self.into_submission().one(start, function, inputs.into_waits())
     }
 
-    /// Submits a call with a derived key; see [`Client::submit_pure`]. A key that was set with [`key`](Options::key) is used
-    /// instead of the derived one.
+    /// Submits a call with a derived key; see [`Client::submit_pure`]. A key that was set with [`key`](Options::key)
+    /// is used instead of the derived one.
     pub fn submit_pure<F, I, A>(mut self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -293,8 +293,8 @@ impl<'c, R> Options<'c, R> {
 
     /// Runs a function for each input of a stream; see [`Client::map_stream`].
     ///
-    /// With a key, the keys of the tasks are that key and a number. A result can't be moved out of a task that another
-    /// handle of its key needs, and is replaced by the error [`Lost`](crate::ErrorKind::Lost).
+    /// With a key, the keys of the tasks are that key and a number. A result can't be moved out of a task that
+    /// another handle of its key needs, and is replaced by the error [`Lost`](crate::ErrorKind::Lost).
     pub fn map_stream<S, F, A>(
         self,
         inputs: S,
@@ -313,8 +313,8 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
-    /// Runs a function that returns a `Result` for each input of a stream; see [`Client::try_map_stream`]. For keys, see
-    /// [`map_stream`](Self::map_stream).
+    /// Runs a function that returns a `Result` for each input of a stream; see [`Client::try_map_stream`]. For keys,
+    /// see [`map_stream`](Self::map_stream).
     pub fn try_map_stream<S, F, A, M>(
         self,
         inputs: S,

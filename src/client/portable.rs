@@ -23,8 +23,8 @@ pub trait Portable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Portable for T {}
 
-/// A function that can be called by its name on another machine: an `async fn`, which captures nothing and whose value is
-/// [`Portable`].
+/// A function that can be called by its name on another machine: an `async fn`, which captures nothing and whose
+/// value is [`Portable`].
 pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
 
 impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}

@@ -84,8 +84,8 @@ pub(crate) fn many<I, T>(
     let inputs = inputs.into_iter();
     let mut handles = Vec::with_capacity(inputs.size_hint().0);
     let mut ready = Batch { core, tasks: Vec::with_capacity(AT_ONCE) };
-    // An iterator of unknown length may take long for its next input, or wait for these very tasks. Each task is queued
-    // before the next input is requested then.
+    // An iterator of unknown length may take long for its next input, or wait for these very tasks. Each task is
+    // queued before the next input is requested then.
     let counted = inputs.size_hint().1 == Some(inputs.size_hint().0);
     let mut at_once = 1;
     for input in inputs {

@@ -49,9 +49,10 @@ where
 
 /// A stream of handles in the order in which their tasks end; made by [`as_completed`].
 ///
-/// Handles whose tasks had ended when they were added are yielded first. A handle is yielded once for each time it was
-/// added, whatever the outcome of its task. The stream ends when it is empty, and continues after another
-/// [`add`](AsCompleted::add). Dropping it drops its handles: a task without other handles and dependents is abandoned.
+/// Handles whose tasks had ended when they were added are yielded first. A handle is yielded once for each time it
+/// was added, whatever the outcome of its task. The stream ends when it is empty, and continues after another
+/// [`add`](AsCompleted::add). Dropping it drops its handles: a task without other handles and dependents is
+/// abandoned.
 #[must_use = "streams do nothing unless polled"]
 pub struct AsCompleted<T> {
     sink: Sink<T>,
@@ -170,8 +171,8 @@ impl<T> fmt::Debug for AsCompleted<T> {
     }
 }
 
-/// The largest number of results that are fetched ahead of the consumer. Large results bound it from above; small ones
-/// need enough of it to share one call to a worker.
+/// The largest number of results that are fetched ahead of the consumer. Large results bound it from above; small
+/// ones need enough of it to share one call to a worker.
 const AHEAD: usize = 64;
 
 /// A stream of handles with their results; made by [`AsCompleted::with_results`].

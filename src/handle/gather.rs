@@ -16,8 +16,8 @@ use crate::engine::typed::Typed;
 /// Waits for all tasks, and returns their values in the order of the handles, or the first error that occurs.
 ///
 /// It fails as soon as one task does, and drops its handles: of the other tasks, those without other handles and
-/// dependents are abandoned. Accepts every iterator over handles or references to them. If it owns the handles, it moves
-/// values out that no other handle or task needs, and clones the others.
+/// dependents are abandoned. Accepts every iterator over handles or references to them. If it owns the handles, it
+/// moves values out that no other handle or task needs, and clones the others.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {

@@ -10,11 +10,11 @@ use crate::{Handle, Ref};
 /// A value or handle that becomes an argument of type `T`.
 ///
 /// * A plain value is passed as it is.
-/// * For a `Handle<T>` or `&Handle<T>`, the task waits for it and gets its value. The value is moved out if no other handle
-///   or task needs it, and cloned otherwise; as a [`Ref<T>`](Ref) it is shared. A small value that has arrived before the
-///   submission is cloned on the submitting thread, all others on the worker of the new task.
-/// * For vectors, slices, arrays, options and maps of handles, and references to those, the task gets the same container
-///   of values, or of `Ref`s.
+/// * For a `Handle<T>` or `&Handle<T>`, the task waits for it and gets its value. The value is moved out if no other
+///   handle or task needs it, and cloned otherwise; as a [`Ref<T>`](Ref) it is shared. A small value that has arrived
+///   before the submission is cloned on the submitting thread, all others on the worker of the new task.
+/// * For vectors, slices, arrays, options and maps of handles, and references to those, the task gets the same
+///   container of values, or of `Ref`s.
 ///
 /// The argument for a handle can be the value or a `Ref`, so a closure has to declare its type:
 ///
@@ -49,8 +49,8 @@ pub trait Input<T> {
 
 /// The inputs of a task, which become the arguments `A`, a tuple.
 ///
-/// They are a bare [`Input`] for one argument, a tuple of inputs for several, and `()` for none. You never implement it
-/// yourself.
+/// They are a bare [`Input`] for one argument, a tuple of inputs for several, and `()` for none. You never implement
+/// it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the inputs for the arguments `{A}`",
     label = "these inputs don't fit the function's arguments `{A}`",

@@ -21,18 +21,19 @@ use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task. Await it for the result, pass it to further tasks as an input, clone it, or drop it.
 ///
-/// * **Awaiting** works on any runtime, and from many places at once. `handle.await` owns the handle: it moves the value
-///   out if no other handle or task needs it. If the await itself is dropped, for example because it lost a `select!` or
-///   timed out, the handle is dropped with it. Await `&handle` or `&mut handle` to keep it; `&handle` clones the value.
-///   The waker is called on the thread that ends the task.
-/// * **Values** must be `Clone + Send + Sync` to be awaited, because another handle may need them too. For other values,
-///   get a [`Ref`] with [`get_ref`](Handle::get_ref), and [move the value out](Ref::try_into_inner) of the last one. For
-///   a `Result` whose error is not `Clone`, such as that of `std::io`, use [`try_submit`](crate::Client::try_submit).
-/// * **Dropping** the last handle of a task that has no dependents abandons the task: if it is queued it never starts,
-///   if it runs it is dropped at its next await, and a result is freed at once. Destructors of a result, and of a task that
-///   is not being polled, run on the dropping thread. [`detach`](Handle::detach) lets the task finish.
-/// * A handle that has returned its result is terminated in the sense of [`FusedFuture`]. Awaiting it again returns the
-///   result again, or the error [`Lost`](crate::ErrorKind::Lost) if the value was moved out.
+/// * **Awaiting** works on any runtime, and from many places at once. `handle.await` owns the handle: it moves the
+///   value out if no other handle or task needs it. If the await itself is dropped, for example because it lost a
+///   `select!` or timed out, the handle is dropped with it. Await `&handle` or `&mut handle` to keep it; `&handle`
+///   clones the value. The waker is called on the thread that ends the task.
+/// * **Values** must be `Clone + Send + Sync` to be awaited, because another handle may need them too. For other
+///   values, get a [`Ref`] with [`get_ref`](Handle::get_ref), and [move the value out](Ref::try_into_inner) of the
+///   last one. For a `Result` whose error is not `Clone`, such as that of `std::io`, use
+///   [`try_submit`](crate::Client::try_submit).
+/// * **Dropping** the last handle of a task that has no dependents abandons the task: if it is queued it never
+///   starts, if it runs it is dropped at its next await, and a result is freed at once. Destructors of a result, and
+///   of a task that is not being polled, run on the dropping thread. [`detach`](Handle::detach) lets the task finish.
+/// * A handle that has returned its result is terminated in the sense of [`FusedFuture`]. Awaiting it again returns
+///   the result again, or the error [`Lost`](crate::ErrorKind::Lost) if the value was moved out.
 ///
 /// Handles are equal if they refer to the same task.
 ///
@@ -64,8 +65,8 @@ impl<T> Handle<T> {
         self.0.into_typed()
     }
 
-    /// Returns the key of the task: the one that [`key`](crate::Options::key) has set, or one like `inc-17`, which is made
-    /// by the first call.
+    /// Returns the key of the task: the one that [`key`](crate::Options::key) has set, or one like `inc-17`, which is
+    /// made by the first call.
     pub fn key(&self) -> Key {
         self.typed().user().key().clone()
     }
@@ -91,33 +92,34 @@ impl<T> Handle<T> {
     /// if the task has ended or is ending already.
     ///
     /// A task that has not started never does. A running task is dropped at its next await, and releases its limits
-    /// when it has been dropped. Blocking work keeps running until it checks [`is_cancelled`](crate::is_cancelled). The
-    /// key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
+    /// when it has been dropped. Blocking work keeps running until it checks [`is_cancelled`](crate::is_cancelled).
+    /// The key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
         finish::cancel(self.typed().task())
     }
 
-    /// Runs a failed task again, and the failed inputs that it depends on. Returns false if the task has not failed or
-    /// can't run again.
+    /// Runs a failed task again, and the failed inputs that it depends on. Returns false if the task has not failed
+    /// or can't run again.
     ///
-    /// A task can run again if it never started because an input failed, or if it was submitted with a fallible method
-    /// such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A cancelled task and
-    /// a spawned future can't run again. Dependents that have failed stay failed until they are retried themselves.
+    /// A task can run again if it never started because an input failed, or if it was submitted with a fallible
+    /// method such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A
+    /// cancelled task and a spawned future can't run again. Dependents that have failed stay failed until they are
+    /// retried themselves.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
     }
 
-    /// Drops the handle and lets the task finish without one. If it fails and no other handle or dependent observes the
-    /// error, the client's [hook](crate::Builder::on_unobserved) is called with it.
+    /// Drops the handle and lets the task finish without one. If it fails and no other handle or dependent observes
+    /// the error, the client's [hook](crate::Builder::on_unobserved) is called with it.
     pub fn detach(self) {
         self.typed().user().state.set(state::DETACHED);
     }
 
     /// Calls `callback` once when the task has ended, in any way. If it has ended already, calls it before returning.
     ///
-    /// The callback runs on the thread that ends the task, usually a worker, so it should be short. It doesn't keep the
-    /// task alive: when the last handle is dropped the task is abandoned and the callback is called. A panic of the
-    /// callback is passed to the client's [hook](crate::Builder::on_unobserved).
+    /// The callback runs on the thread that ends the task, usually a worker, so it should be short. It doesn't keep
+    /// the task alive: when the last handle is dropped the task is abandoned and the callback is called. A panic of
+    /// the callback is passed to the client's [hook](crate::Builder::on_unobserved).
     ///
     /// ```
     /// let client = ensue::Client::new();

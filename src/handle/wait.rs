@@ -13,8 +13,8 @@ use crate::engine::timer::{Sleep, sleep};
 
 /// Waits until all tasks have ended, whatever their outcome.
 ///
-/// Accepts every iterator over handles or references to them. With a [`timeout`](Wait::timeout) it resolves after that
-/// time at the latest. It returns the handles of the tasks that have ended, and those of the others.
+/// Accepts every iterator over handles or references to them. With a [`timeout`](Wait::timeout) it resolves after
+/// that time at the latest. It returns the handles of the tasks that have ended, and those of the others.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {

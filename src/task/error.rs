@@ -99,8 +99,8 @@ impl Error {
 
     /// Returns the error that the task's function returned, if its type is `E`.
     ///
-    /// `E` is the exact error type of the function. If that is a box or `anyhow::Error`, reach the error inside of it by
-    /// [`source`](std::error::Error::source):
+    /// `E` is the exact error type of the function. If that is a box or `anyhow::Error`, reach the error inside of it
+    /// by [`source`](std::error::Error::source):
     ///
     /// ```
     /// use std::error::Error as _;
@@ -282,8 +282,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is leaked, to
-/// end this.
+/// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is
+/// leaked, to end this.
 pub(crate) fn forget_if_it_panics(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);

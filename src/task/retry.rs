@@ -47,8 +47,8 @@ impl Retry {
         self
     }
 
-    /// Waits for a random part of the delay, uniformly distributed, so that tasks that failed together are not retried
-    /// together.
+    /// Waits for a random part of the delay, uniformly distributed, so that tasks that failed together are not
+    /// retried together.
     pub fn jitter(mut self) -> Self {
         self.jitter = true;
         self
