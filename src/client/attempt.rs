@@ -23,12 +23,12 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::options::TaskOptions;
-use crate::engine::cell::{Failure, Outcome};
-use crate::engine::context;
-use crate::engine::core::{Core, CoreRef};
-use crate::engine::limits::{Acquire, Needs, Permit};
-use crate::engine::park::Parking;
-use crate::engine::timer::sleep;
+use crate::engine::core::{Core, CoreRef, context};
+use crate::engine::data::limits::Needs;
+use crate::engine::futures::acquire::{Acquire, Permit};
+use crate::engine::futures::sleep::sleep;
+use crate::engine::life::cell::{AttemptFailure, Outcome};
+use crate::engine::life::pause::Pause;
 use crate::{Error, Key, Retry};
 
 /// The options that apply to each attempt.
@@ -114,7 +114,7 @@ where
         Err(error) => {
             let again = attempts.project().next.take();
             let again = again.map(|(function, args)| (Planned { function, plan }, args));
-            Err(Failure { error, again })
+            Err(AttemptFailure { error, again })
         }
     }
 }
@@ -220,11 +220,11 @@ async fn run_attempts<T>(
 
 async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
     let mut acquire = Acquire::new(core.clone(), limits.clone(), context::current_priority);
-    let mut parking = None;
+    let mut pause = None;
     poll_fn(|cx| {
         let polled = Pin::new(&mut acquire).poll(cx);
-        if polled.is_pending() && parking.is_none() {
-            parking = Some(Parking::for_limit());
+        if polled.is_pending() && pause.is_none() {
+            pause = Some(Pause::for_limit());
         }
         polled
     })
@@ -233,7 +233,7 @@ async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
 
 /// Waits between attempts.
 pub(crate) async fn wait(attempt: u32, delay: Duration) {
-    let _parking = Parking::until(attempt, delay);
+    let _pause = Pause::until(attempt, delay);
     if delay.is_zero() {
         futures_lite::future::yield_now().await;
     } else {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
-use crate::engine::header::Task;
-use crate::engine::limits::Permit;
+use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::futures::acquire::Permit;
+use crate::engine::task::header::Task;
 use crate::task::thread_wait;
 
 thread_local! {
@@ -33,7 +33,7 @@ thread_local! {
 /// ```
 pub fn is_cancelled() -> bool {
     let blocking = IS_ABANDONED.with_borrow(Clone::clone);
-    blocking.map_or_else(context::current_is_doomed, |is_abandoned| is_abandoned())
+    blocking.map_or_else(context::current_is_aborting, |is_abandoned| is_abandoned())
 }
 
 /// Runs `code` on a thread where it may block. `permit` is held until it returns, even if the future is dropped.
@@ -47,7 +47,7 @@ pub(crate) async fn run<T: Send + 'static>(
     let task = context::current_task();
     if core.seeded.is_some() {
         let _permit = permit;
-        let is_abandoned = context::current_doom();
+        let is_abandoned = context::current_abort_probe();
         return on_this_thread(&core, task, is_abandoned, code).unwrap_or_else(|payload| {
             resume_unwind(payload);
         });
@@ -86,8 +86,9 @@ fn on_this_thread<T>(
     code: impl FnOnce() -> T,
 ) -> thread::Result<T> {
     let before = IS_ABANDONED.replace(Some(Rc::new(is_abandoned)));
-    let result =
-        catch_unwind(AssertUnwindSafe(|| Context::of_blocking(core, task.as_ref()).enter(code)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        ThreadContext::of_blocking(core, task.as_ref()).enter(code)
+    }));
     IS_ABANDONED.set(before);
     result
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::core::CoreRef;
-use crate::engine::limits::Limits;
+use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
 use crate::{Client, Error};
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
-use crate::engine::sink::Sink;
+use crate::engine::futures::completion::Completions;
 use crate::{Error, Handle, Key};
 
 /// The results of tasks made from a stream of inputs, in the order in which the tasks end; made by
@@ -21,7 +21,7 @@ pub struct MapStream<S: Stream, T> {
     inputs: Option<Pin<Box<S>>>,
     submit: Submit<S, T>,
     limit: usize,
-    in_flight: Sink<T>,
+    in_flight: Completions<T>,
     /// The origin of an error of the stream itself.
     origin: Key,
     /// That error, until it is yielded.
@@ -37,7 +37,7 @@ impl<S: Stream, T> MapStream<S, T> {
             Error::limit(origin.clone(), text.into())
         });
         let inputs = failure.is_none().then(|| Box::pin(inputs));
-        Self { inputs, submit, limit, in_flight: Sink::new(), origin, failure }
+        Self { inputs, submit, limit, in_flight: Completions::new(), origin, failure }
     }
 
     /// Polls for inputs while there is room in flight.

@@ -22,12 +22,12 @@ use self::attempt::{Again, Once};
 use self::map_stream::MapStream;
 use self::options::Options;
 use self::task_future::Spawned;
-use crate::engine::cell;
-use crate::engine::context;
 use crate::engine::core::CoreRef;
-use crate::engine::threads::Threads;
-use crate::engine::typed::Typed;
+use crate::engine::core::context;
+use crate::engine::life::cell;
+use crate::engine::task::typed::Typed;
 use crate::engine::worker::WorkerFuture;
+use crate::engine::worker::threads;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
@@ -408,10 +408,10 @@ impl Client {
     /// assert_eq!(client.get::<u64>("question"), None);
     /// ```
     pub fn get<T: Send + 'static>(&self, key: impl AsRef<str>) -> Option<Handle<T>> {
-        let user = self.core.store.get(key.as_ref())?;
-        Some(match Typed::checked(user) {
+        let interest = self.core.store.get(key.as_ref())?;
+        Some(match Typed::checked(interest) {
             Ok(typed) => Handle::new(typed),
-            Err(user) => submit::key_conflict(&self.core, &user),
+            Err(interest) => submit::key_conflict(&self.core, &interest),
         })
     }
 
@@ -420,7 +420,7 @@ impl Client {
     /// It is exact while the client is idle. A task that was abandoned while it was queued has dropped its contents,
     /// and is counted until a worker removes its entry from the queue.
     pub fn held(&self) -> usize {
-        self.core.held()
+        self.core.tasks_in_memory()
     }
 
     /// Changes the number of the client's own worker threads while tasks run.
@@ -429,14 +429,14 @@ impl Client {
     /// it has no effect.
     pub fn scale(&self, workers: usize) {
         if self.core.seeded.is_none() {
-            Threads::scale(&self.core, workers);
+            threads::scale(&self.core, workers);
         }
     }
 
     /// Returns the number of workers: the client's own threads, and the [`worker`](Client::worker) futures that have
     /// been polled and not dropped.
     pub fn workers(&self) -> usize {
-        self.core.driven() + self.core.threads.alive()
+        self.core.hosted_workers() + self.core.threads.alive()
     }
 
     /// Returns a worker: a future that runs tasks while it is polled.

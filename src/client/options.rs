@@ -13,7 +13,7 @@ use super::map_stream::MapStream;
 use super::submit::{self, Submission};
 use super::task_future::{self, Spawned};
 use super::{Client, pure};
-use crate::engine::header::Task;
+use crate::engine::task::header::Task;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};

@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock};
 use super::attempt::{Plan, Planned};
 use super::options::TaskOptions;
 use super::task_future::Start;
-use crate::engine::cell::{self, Setup};
-use crate::engine::context;
 use crate::engine::core::Core;
-use crate::engine::edges::Waits;
-use crate::engine::header::{Extras, Task, User};
-use crate::engine::state::KEYED;
-use crate::engine::store::{Joined, Wanted};
-use crate::engine::typed::Typed;
+use crate::engine::data::store::{Joined, Lookup};
+use crate::engine::life::cell::{self, Setup};
+use crate::engine::life::schedule;
+use crate::engine::task::edges::Waits;
+use crate::engine::task::header::{Extras, Interest, Task};
+use crate::engine::task::state::KEYED;
+use crate::engine::task::typed::Typed;
 use crate::task::key;
 use crate::{Error, Handle, Key};
 
@@ -70,7 +70,7 @@ where
 /// Queues a new task if it is ready.
 fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     if let Some(task) = ready {
-        context::schedule_new(task);
+        schedule::schedule_new(task);
     }
     handle
 }
@@ -93,7 +93,7 @@ pub(crate) fn many<I, T>(
         handles.push(handle);
         ready.tasks.extend(task);
         if ready.tasks.len() >= at_once {
-            context::schedule_all(core, &mut ready.tasks);
+            schedule::schedule_all(core, &mut ready.tasks);
             if counted {
                 at_once = (2 * at_once).min(AT_ONCE);
             }
@@ -110,7 +110,7 @@ struct Batch<'c> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        context::schedule_all(self.core, &mut self.tasks);
+        schedule::schedule_all(self.core, &mut self.tasks);
     }
 }
 
@@ -220,25 +220,25 @@ where
         let Some((start, function, waits)) = parts.take() else {
             unreachable!("a task is allocated once");
         };
-        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_user()
+        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_interest()
     };
     match join_or_allocate(core, settings, type_name::<F>, &mut allocate) {
-        Joined::New(user) => {
-            let ready = cell::begin(core, user.task().as_ptr(), new);
-            (Handle::new(Typed::known(user)), ready)
+        Joined::New(interest) => {
+            let ready = cell::begin(core, interest.task().as_ptr(), new);
+            (Handle::new(Typed::known(interest)), ready)
         }
-        Joined::Existing(user) => match Typed::checked(user) {
+        Joined::Existing(interest) => match Typed::checked(interest) {
             Ok(typed) => {
                 Core::raise(typed.task(), priority);
                 (Handle::new(typed), None)
             }
-            Err(user) => (key_conflict(core, &user), None),
+            Err(interest) => (key_conflict(core, &interest), None),
         },
     }
 }
 
 /// Returns a handle whose error says that the task of this key has a value of another type than `T`.
-pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &User) -> Handle<T> {
+pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &Interest) -> Handle<T> {
     let key = holder.key().clone();
     let held = (holder.vtable.type_name)();
     failed(core, key.clone(), Error::key_conflict(key, held, type_name::<T>()))
@@ -256,7 +256,7 @@ fn join_or_allocate(
     core: &Core,
     settings: TaskOptions,
     function: fn() -> &'static str,
-    allocate: &mut dyn FnMut(Setup) -> User,
+    allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
     let TaskOptions { key, derived, name, priority, .. } = settings;
     if key.is_none() && derived.is_none() {
@@ -264,8 +264,8 @@ fn join_or_allocate(
         return Joined::New(allocate(Setup { priority, flags: 0, extras }));
     }
     let wanted = match (&key, derived) {
-        (None, Some(digest)) => Wanted::Derived { digest, name: name.as_deref(), function },
-        (key, _) => Wanted::Key(key.as_deref().unwrap_or_default()),
+        (None, Some(digest)) => Lookup::Derived { digest, name: name.as_deref(), function },
+        (key, _) => Lookup::Key(key.as_deref().unwrap_or_default()),
     };
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use super::attempt::{self, Again, Often, Once, Planned, Problem};
 use super::blocking;
 use crate::Error;
-use crate::engine::cell::Outcome;
+use crate::engine::life::cell::Outcome;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
 

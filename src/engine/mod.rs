@@ -18,45 +18,16 @@
 // What is `pub` here is so because it occurs in a public trait; none of it can be named from outside.
 #![allow(missing_debug_implementations)]
 
-pub(crate) mod callback;
-pub(crate) mod cell;
-mod closing;
-pub(crate) mod context;
+pub(crate) mod base;
 pub(crate) mod core;
-mod count;
-pub(crate) mod cycle;
-pub(crate) mod edges;
-#[cfg(feature = "dask")]
-pub(crate) mod elsewhere;
-pub(crate) mod finish;
-pub(crate) mod header;
-pub(crate) mod hook;
-mod injector;
-pub(crate) mod limits;
-mod local;
-pub(crate) mod lock;
-pub(crate) mod look;
-mod memory;
-pub(crate) mod park;
-mod prefetch;
-mod priority;
-mod purse;
-pub(crate) mod release;
-pub(crate) mod retry;
-mod seeded;
-pub(crate) mod sink;
-mod sleepers;
-mod started;
-pub(crate) mod state;
-pub(crate) mod store;
-mod sync;
-pub(crate) mod tally;
-pub(crate) mod threads;
-pub(crate) mod timer;
-pub(crate) mod typed;
-mod urgent;
-pub(crate) mod wait;
-pub(crate) mod waiters;
-mod waker;
-mod watched;
+pub(crate) mod data;
+pub(crate) mod futures;
+pub(crate) mod graph;
+pub(crate) mod life;
+pub(crate) mod queue;
+// Only the client of a cluster makes remote tasks.
+#[cfg_attr(not(feature = "dask"), allow(dead_code))]
+pub(crate) mod remote;
+pub(crate) mod task;
+pub(crate) mod watch;
 pub(crate) mod worker;

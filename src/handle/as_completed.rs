@@ -10,7 +10,7 @@ use futures_core::{FusedStream, Stream};
 use slab::Slab;
 
 use super::AsHandle;
-use crate::engine::sink::Sink;
+use crate::engine::futures::completion::Completions;
 use crate::{Error, Handle};
 
 /// Returns a stream of the given handles in the order in which their tasks end. More handles can be added while it
@@ -55,23 +55,23 @@ where
 /// abandoned.
 #[must_use = "streams do nothing unless polled"]
 pub struct AsCompleted<T> {
-    sink: Sink<T>,
+    completions: Completions<T>,
 }
 
 impl<T: 'static> AsCompleted<T> {
     /// Makes an empty stream, to be filled with [`add`](AsCompleted::add).
     pub fn new() -> Self {
-        Self { sink: Sink::new() }
+        Self { completions: Completions::new() }
     }
 
     /// Adds a handle, at any time, also after the stream has ended.
     pub fn add(&mut self, handle: impl AsHandle<Value = T>) {
-        self.sink.add(handle.into_handle().into_typed(), 0);
+        self.completions.add(handle.into_handle().into_typed(), 0);
     }
 
     /// Returns the number of handles that have not been yielded.
     pub fn len(&self) -> usize {
-        self.sink.len()
+        self.completions.len()
     }
 
     /// Returns whether all handles have been yielded.
@@ -81,7 +81,7 @@ impl<T: 'static> AsCompleted<T> {
 
     /// Returns whether the next handle can be yielded without waiting.
     pub fn has_ready(&self) -> bool {
-        self.sink.has_ready()
+        self.completions.has_ready()
     }
 
     /// Waits for at least one task to end, and returns the handles of all that have ended. Returns none if the stream
@@ -95,13 +95,13 @@ impl<T: 'static> AsCompleted<T> {
 
     /// Returns the handles of all tasks that have ended, possibly none. Doesn't wait.
     pub fn ready_batch(&mut self) -> Vec<Handle<T>> {
-        let sink = &mut self.sink;
-        std::iter::from_fn(|| sink.pop()).map(|(typed, _)| Handle::new(typed)).collect()
+        let completions = &mut self.completions;
+        std::iter::from_fn(|| completions.pop()).map(|(typed, _)| Handle::new(typed)).collect()
     }
 
     /// Drops all handles.
     pub fn clear(&mut self) {
-        self.sink.clear();
+        self.completions.clear();
     }
 
     /// Converts the stream into one that yields each handle with its result.
@@ -112,13 +112,13 @@ impl<T: 'static> AsCompleted<T> {
         WithResults {
             completed: self,
             waiting: VecDeque::new(),
-            fetching: Sink::new(),
+            fetching: Completions::new(),
             fetched: Slab::new(),
         }
     }
 
     fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
-        let popped = self.sink.poll_pop(cx);
+        let popped = self.completions.poll_pop(cx);
         popped.map(|popped| popped.map(|(typed, _)| Handle::new(typed)))
     }
 }
@@ -165,8 +165,8 @@ impl<T: 'static, H: AsHandle<Value = T>> Extend<H> for AsCompleted<T> {
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted")
-            .field("len", &self.sink.len())
-            .field("has_ready", &self.sink.has_ready())
+            .field("len", &self.completions.len())
+            .field("has_ready", &self.completions.has_ready())
             .finish()
     }
 }
@@ -182,7 +182,7 @@ pub struct WithResults<T> {
     /// Handles of remote tasks whose values have not been requested.
     waiting: VecDeque<Handle<T>>,
     /// The values that are being fetched. The tags are indices into `fetched`.
-    fetching: Sink<T>,
+    fetching: Completions<T>,
     fetched: Slab<Handle<T>>,
 }
 
@@ -237,7 +237,7 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
                 None => return Poll::Pending,
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
-                    None if handle.typed().is_elsewhere() => {
+                    None if handle.typed().is_remote() => {
                         self.waiting.push_back(handle);
                         self.fetch();
                     }

@@ -10,8 +10,8 @@ use futures_core::FusedFuture;
 
 use super::AsHandle;
 use crate::Error;
-use crate::engine::sink::Sink;
-use crate::engine::typed::Typed;
+use crate::engine::futures::completion::Completions;
+use crate::engine::task::typed::Typed;
 
 /// Waits for all tasks, and returns their values in the order of the handles, or the first error that occurs.
 ///
@@ -66,7 +66,7 @@ pub struct GatherSettled<T>(Settling<T>);
 
 /// Tasks that are being waited for, with the outcomes of those that have ended.
 struct Settling<T> {
-    sink: Sink<T>,
+    completions: Completions<T>,
     slots: Vec<Slot<T>>,
     done: bool,
 }
@@ -94,23 +94,23 @@ impl<T: 'static> Settling<T> {
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
     {
-        let mut sink = Sink::new();
+        let mut completions = Completions::new();
         let mut slots = Vec::new();
         for handle in handles {
             let typed = handle.into_handle().into_typed().here();
             slots.push(if typed.has_succeeded() {
                 Slot::Ended(typed)
             } else {
-                sink.add(typed, slots.len());
+                completions.add(typed, slots.len());
                 Slot::Empty
             });
         }
-        Self { sink, slots, done: false }
+        Self { completions, slots, done: false }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         loop {
-            match self.sink.poll_pop(cx) {
+            match self.completions.poll_pop(cx) {
                 Poll::Ready(Some((typed, at))) => {
                     if typed.has_succeeded() {
                         self.slots[at] = Slot::Ended(typed);
@@ -119,12 +119,12 @@ impl<T: 'static> Settling<T> {
                         return Poll::Ready(Next::Failed(at));
                     } else {
                         // The task had failed, and was retried meanwhile.
-                        self.sink.add(typed, at);
+                        self.completions.add(typed, at);
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(Next::All),
                 Poll::Pending => {
-                    let error = self.sink.await_all();
+                    let error = self.completions.await_all();
                     return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Cycle(error)));
                 }
             }
@@ -134,7 +134,7 @@ impl<T: 'static> Settling<T> {
     /// Stops waiting, and returns the slots.
     fn finish(&mut self) -> Vec<Slot<T>> {
         self.done = true;
-        self.sink.clear();
+        self.completions.clear();
         mem::take(&mut self.slots)
     }
 }
@@ -201,12 +201,12 @@ impl<T: Clone + Send + Sync + 'static> FusedFuture for GatherSettled<T> {
 
 impl<T> fmt::Debug for Gather<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gather").field("pending", &self.0.sink.len()).finish()
+        f.debug_struct("Gather").field("pending", &self.0.completions.len()).finish()
     }
 }
 
 impl<T> fmt::Debug for GatherSettled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatherSettled").field("pending", &self.0.sink.len()).finish()
+        f.debug_struct("GatherSettled").field("pending", &self.0.completions.len()).finish()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 
-use crate::engine::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
+use crate::engine::task::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
 use crate::{Handle, Ref};
 
 /// A value or handle that becomes an argument of type `T`.

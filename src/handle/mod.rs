@@ -14,9 +14,13 @@ use std::task::{Context, Poll};
 use futures_core::FusedFuture;
 use futures_lite::future::block_on;
 
-use crate::engine::typed::Typed;
-use crate::engine::wait::Waitable;
-use crate::engine::{callback, context, finish, park, release, retry, state};
+use crate::engine::base::deferred;
+use crate::engine::core::context;
+use crate::engine::futures::wait::Waitable;
+use crate::engine::life::status::status;
+use crate::engine::life::{callback, finish, retry};
+use crate::engine::task::state;
+use crate::engine::task::typed::Typed;
 use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task. Await it for the result, pass it to further tasks as an input, clone it, or drop it.
@@ -68,17 +72,17 @@ impl<T> Handle<T> {
     /// Returns the key of the task: the one that [`key`](crate::Options::key) has set, or one like `inc-17`, which is
     /// made by the first call.
     pub fn key(&self) -> Key {
-        self.typed().user().key().clone()
+        self.typed().interest().key().clone()
     }
 
     /// Returns the status of the task at this moment.
     pub fn status(&self) -> Status {
-        park::status(self.typed().task())
+        status(self.typed().task())
     }
 
     /// Returns whether the task has ended: with a value, with an error, or by cancellation.
     pub fn is_finished(&self) -> bool {
-        self.typed().user().waiters.is_closed()
+        self.typed().interest().waiters.is_closed()
     }
 
     /// Returns the error of a task that has ended without a value, or `None` if it has not ended or has a value.
@@ -112,7 +116,7 @@ impl<T> Handle<T> {
     /// Drops the handle and lets the task finish without one. If it fails and no other handle or dependent observes
     /// the error, the client's [hook](crate::Builder::on_unobserved) is called with it.
     pub fn detach(self) {
-        self.typed().user().state.set(state::DETACHED);
+        self.typed().interest().state.set(state::DETACHED);
     }
 
     /// Calls `callback` once when the task has ended, in any way. If it has ended already, calls it before returning.
@@ -149,7 +153,7 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// Returns the task's error. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
     /// tasks or the destructor of a task's value, because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
-        if context::on_worker() || release::is_under_way() {
+        if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.key()));
         }
         block_on(self.clone())

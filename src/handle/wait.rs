@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::AsHandle;
 use crate::Handle;
-use crate::engine::sink::Sink;
-use crate::engine::timer::{Sleep, sleep};
+use crate::engine::futures::completion::Completions;
+use crate::engine::futures::sleep::{Sleep, sleep};
 
 /// Waits until all tasks have ended, whatever their outcome.
 ///
@@ -74,7 +74,7 @@ pub struct Waited<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
-    sink: Sink<T>,
+    completions: Completions<T>,
     /// The number of tasks that must still end before it resolves.
     missing: usize,
     timeout: Option<Sleep>,
@@ -87,12 +87,12 @@ impl<T: 'static> Wait<T> {
         I::Item: AsHandle<Value = T>,
     {
         let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
-        let mut sink = Sink::new();
+        let mut completions = Completions::new();
         for handle in &handles {
-            sink.add(handle.typed().clone(), 0);
+            completions.add(handle.typed().clone(), 0);
         }
         let missing = at_least.min(handles.len());
-        Self { handles, sink, missing, timeout: None }
+        Self { handles, completions, missing, timeout: None }
     }
 
     /// Resolves after `timeout` at the latest, counted from this call.
@@ -108,7 +108,7 @@ impl<T: 'static> Future for Wait<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<T>> {
         let this = &mut *self;
         while this.missing > 0 {
-            match this.sink.poll_pop(cx) {
+            match this.completions.poll_pop(cx) {
                 Poll::Ready(Some(_)) => this.missing -= 1,
                 Poll::Ready(None) => break,
                 Poll::Pending => {
@@ -120,7 +120,7 @@ impl<T: 'static> Future for Wait<T> {
                 }
             }
         }
-        this.sink.clear();
+        this.completions.clear();
         let handles = std::mem::take(&mut this.handles);
         let (done, pending) = handles.into_iter().partition(Handle::is_finished);
         Poll::Ready(Waited { done, pending })

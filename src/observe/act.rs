@@ -1,17 +1,17 @@
 //! Doing something to a task that is known by its number.
 
 use crate::engine::core::Core;
-use crate::engine::{finish, retry};
+use crate::engine::life::{finish, retry};
 
 /// Cancels a task, as its handle would; false where it has ended, or isn't in memory.
 pub(crate) fn cancel(core: &Core, number: u64) -> bool {
-    core.hook.watched.get(number).is_some_and(|task| finish::cancel(task.as_ref()))
+    core.observer.watched.get(number).is_some_and(|task| finish::cancel(task.as_ref()))
 }
 
 /// Runs a failed task again, as its handle would; false where it can't be, or isn't held by anybody.
 pub(crate) fn retry(core: &Core, number: u64) -> bool {
-    let task = core.hook.watched.get(number);
-    let user = task.and_then(|task| task.as_ref().try_to_user());
+    let task = core.observer.watched.get(number);
+    let user = task.and_then(|task| task.as_ref().try_to_interest());
     user.is_some_and(|user| retry::retry(user.task()))
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 use crate::{Key, Status};
 
 /// More than threads that run tasks at a time would hardly help; a power of two.

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 use futures_core::{FusedStream, Stream};
 
 use super::serial::serialize;
-use crate::engine::callback;
-use crate::engine::header::TaskRef;
-use crate::engine::lock::Lock;
-use crate::engine::waiters::Outlook;
+use crate::engine::base::lock::Lock;
+use crate::engine::life::callback;
+use crate::engine::task::header::TaskRef;
+use crate::engine::task::waiters::Resolution;
 use crate::{Handle, Key};
 
 /// How many tasks of a function there are and how many have ended; see [`progress_counts`].
@@ -131,7 +131,7 @@ impl Tally {
             let state = &mut *self.0.lock();
             let count = &mut state.counts[place];
             count.done += 1;
-            count.failed += usize::from(task.waiters.outlook() != Outlook::Succeeded);
+            count.failed += usize::from(task.waiters.resolution() != Resolution::Succeeded);
             state.left -= 1;
             state.changed = true;
             state.waker.take()

@@ -8,10 +8,11 @@ use super::record::Record;
 use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
 use crate::engine::core::Core;
-use crate::engine::header::{Task, TaskRef};
-use crate::engine::look;
-use crate::engine::park::{self, Parked};
-use crate::engine::state::{PARKED, QUEUED, RUNNING};
+use crate::engine::graph::inspect;
+use crate::engine::life::status::status;
+use crate::engine::task::header::PausedFor;
+use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::task::thread_wait;
 use crate::{Key, Status};
 
@@ -43,7 +44,7 @@ impl Explanation {
 
     /// The same for the task with this number, as long as anything is known of it.
     pub(crate) fn of_number(core: &Core, recorder: &Recorder, number: u64) -> Option<Self> {
-        if let Some(task) = core.hook.watched.get(number) {
+        if let Some(task) = core.observer.watched.get(number) {
             return Some(Self::of(task.as_ref()));
         }
         let record = &*recorder.record();
@@ -80,11 +81,11 @@ impl fmt::Display for Explanation {
 fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, Vec<Reason>) {
     let core = task.core();
     let mut inputs = Vec::new();
-    look::inputs(task, &mut inputs);
-    let status = park::status(task);
+    inspect::inputs(task, &mut inputs);
+    let status = status(task);
     let mut reasons = Vec::new();
     if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
-        if task.waiters.is_doomed() {
+        if task.waiters.is_aborting() {
             let error = task.failure();
             reasons.extend(error.map(|error| Reason::Ending { error: error.to_string() }));
         } else if core.is_closed() {
@@ -112,7 +113,7 @@ fn why(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, V
                 reasons.push(known.unwrap_or(Reason::Running { worker: None, lasted: None }));
             } else if state & QUEUED != 0 {
                 queued(recorder, task, &mut reasons);
-            } else if state & PARKED != 0 {
+            } else if state & PAUSED != 0 {
                 limited(task, &mut reasons);
             } else {
                 awaits(recorder, task, deep, &mut reasons);
@@ -149,14 +150,14 @@ fn delayed(task: TaskRef<'_>) -> Reason {
 
 fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
     let core = task.core();
-    let workers = core.driven() + core.threads.alive();
+    let workers = core.hosted_workers() + core.threads.alive();
     if core.seeded.is_some() {
-        if core.driven() == 0 {
+        if core.hosted_workers() == 0 {
             reasons.push(Reason::NotDriven);
         }
     } else if workers == 0 {
         reasons.push(Reason::NoWorker);
-    } else if core.sleepers.asleep() == 0 {
+    } else if core.idle_workers.asleep() == 0 {
         let with = recorder.map_or_else(Vec::new, |recorder| {
             let record = &*recorder.record();
             let tasks = record.lanes.iter().filter_map(|lane| lane.task);
@@ -168,12 +169,12 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
         });
         reasons.push(Reason::WorkersBusy { workers, with });
     }
-    let (ahead, of) = (look::place_in_queue(task), look::queued(core));
+    let (ahead, of) = (inspect::place_in_queue(task), inspect::queued(core));
     reasons.push(Reason::Queued { ahead, of });
 }
 
 fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
-    if task.extras().is_some_and(|extras| extras.is_parked_for(Parked::Delay)) {
+    if task.extras().is_some_and(|extras| extras.is_paused_for(PausedFor::Delay)) {
         // It has just been woken.
         reasons.push(delayed(task));
         return;
@@ -193,14 +194,14 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 
 fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
     let mut awaited = Vec::new();
-    look::awaited(task, &mut awaited);
-    for other in look::awaited_otherwise(task) {
+    inspect::awaited(task, &mut awaited);
+    for other in inspect::awaited_otherwise(task) {
         if awaited.iter().all(|task| !task.as_ref().is(other.as_ref())) {
             awaited.push(other);
         }
     }
     awaited.retain(|task| !task.waiters.is_closed());
-    if task.core().started.is_blocking(task) {
+    if task.core().owned_tasks.is_blocking(task) {
         reasons.push(
             match task.extras().is_some_and(|extras| thread_wait::is_waiting(&extras.blocking)) {
                 true => Reason::WaitsForThread,
@@ -224,7 +225,7 @@ fn add_tasks(
     for task in tasks.iter().take(SHOWN) {
         let (status, why) = match deep {
             true => why(recorder, task.as_ref(), false),
-            false => (park::status(task.as_ref()), Vec::new()),
+            false => (status(task.as_ref()), Vec::new()),
         };
         reasons.push(reason((task.key().clone(), status, why)));
     }

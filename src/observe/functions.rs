@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::engine::header::TaskRef;
-use crate::engine::lock::Lock;
-use crate::engine::tally::{Event, Table};
+use crate::engine::base::lock::Lock;
+use crate::engine::task::header::TaskRef;
+use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::key::short_name;
 
 /// So many names are told apart; what has another counts as [`OTHERS`].
@@ -18,7 +18,7 @@ const OTHERS: &str = "(others)";
 #[derive(Default)]
 pub(crate) struct Functions {
     names: Lock<Names>,
-    tables: Lock<Vec<Arc<Table>>>,
+    tables: Lock<Vec<Arc<CounterTable>>>,
 }
 
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl Functions {
     }
 
     /// Counts a task by its name, and returns the place of that.
-    pub(crate) fn count(&self, task: TaskRef<'_>, event: Event) -> u32 {
+    pub(crate) fn count(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
         let mut one = [0; 4];
         one[event as usize] = 1;
         let names = |name: &str| {
@@ -98,14 +98,14 @@ impl Functions {
     }
 
     /// A thread has begun to count in this table.
-    pub(crate) fn read(&self, table: Arc<Table>) {
+    pub(crate) fn read(&self, table: Arc<CounterTable>) {
         let mut tables = self.tables.lock();
         self.retire(&mut tables);
         tables.push(table);
     }
 
     /// Keeps only the counts of tables that no thread has any more.
-    fn retire(&self, tables: &mut Vec<Arc<Table>>) {
+    fn retire(&self, tables: &mut Vec<Arc<CounterTable>>) {
         tables.retain_mut(|table| {
             let in_use = Arc::get_mut(table).is_none();
             if !in_use {

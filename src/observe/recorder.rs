@@ -12,17 +12,18 @@ use super::record::Record;
 #[cfg(feature = "tracing")]
 use super::spans::Spans;
 use crate::Status;
-use crate::engine::context;
+use crate::engine::base::deferred;
+use crate::engine::base::lock::Lock;
+use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::Core;
-use crate::engine::header::{Task, TaskRef};
-use crate::engine::hook::{self, Observer, Wanted};
-use crate::engine::lock::Lock;
-use crate::engine::look;
-use crate::engine::park::{self, Parked};
-use crate::engine::release;
-use crate::engine::state::KEYED;
-use crate::engine::tally::{Event, Table};
-use crate::engine::timer::{Sleep, alarm};
+use crate::engine::data::clock::{RealTimer, alarm};
+use crate::engine::graph::inspect;
+use crate::engine::life::status::status;
+use crate::engine::task::header::PausedFor;
+use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::state::KEYED;
+use crate::engine::watch::counters::{CountedEvent, CounterTable};
+use crate::engine::watch::observer::{self, Demand, Observer};
 
 /// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
 const BUDGET: i64 = 2_000;
@@ -42,15 +43,15 @@ pub(crate) struct Recorder {
     /// When recording did, by that clock.
     pub(crate) since: Duration,
     seeded: bool,
-    wanted: Wanted,
+    wanted: Demand,
     /// How many more tasks may be watched for now.
     tokens: AtomicI64,
     /// How many there were when more were given out last, and when that was, in nanoseconds of the engine's clock.
     given: AtomicI64,
     refilled: AtomicU64,
-    refill: Lock<Option<Sleep>>,
+    refill: Lock<Option<RealTimer>>,
     /// What looks at the client now and then, and keeps it in memory.
-    watch: Lock<Option<Sleep>>,
+    watch: Lock<Option<RealTimer>>,
     itself: Weak<Self>,
     #[cfg(feature = "tracing")]
     spans: Option<Spans>,
@@ -73,11 +74,11 @@ impl Recorder {
         if let Some(recorder) = Self::find(core) {
             return recorder;
         }
-        core.hook.attach(|| Arc::new(Attached(Self::new(core))));
+        core.observer.attach(|| Arc::new(Attached(Self::new(core))));
         let recorder = Self::find(core).unwrap_or_else(|| unreachable!("it was just attached"));
-        let tasks = look::live(core);
+        let tasks = inspect::live(core);
         for task in &tasks {
-            core.hook.adopt(task.as_ref(), || park::status(task.as_ref()));
+            core.observer.adopt(task.as_ref(), || status(task.as_ref()));
         }
         tasks.iter().for_each(|task| recorder.edges_of_old(task.as_ref()));
         recorder
@@ -87,8 +88,8 @@ impl Recorder {
     fn edges_of_old(&self, task: TaskRef<'_>) {
         let Some(number) = task.number() else { return };
         let (mut inputs, mut awaited) = (Vec::new(), Vec::new());
-        look::inputs(task, &mut inputs);
-        look::awaited(task, &mut awaited);
+        inspect::inputs(task, &mut inputs);
+        inspect::awaited(task, &mut awaited);
         let input = |task: &Task| Some(What::Input(task.number()?));
         let awaits = |task: &Task| Some(What::Awaits(task.number()?));
         let edges = inputs.iter().filter_map(input).chain(awaited.iter().filter_map(awaits));
@@ -98,14 +99,14 @@ impl Recorder {
 
     /// That of an engine that records.
     pub(crate) fn find(core: &Core) -> Option<Arc<Self>> {
-        core.hook.observer()?.as_any().downcast_ref::<Attached>().map(|attached| attached.0.clone())
+        core.observer.get()?.as_any().downcast_ref::<Attached>().map(|attached| attached.0.clone())
     }
 
     fn new(core: &Core) -> Arc<Self> {
         let seeded = core.seeded.is_some();
         #[cfg(feature = "tracing")]
         let spans = Spans::are_wanted().then(Spans::default);
-        let wanted = Wanted::new();
+        let wanted = Demand::new();
         if seeded {
             wanted.add_all();
         }
@@ -186,14 +187,14 @@ impl Recorder {
         if self.awaited.swap(false, Ordering::SeqCst) {
             let sleepers = std::mem::take(&mut *self.sleepers.lock());
             // A waker may bring about more than this is the place for.
-            release::hold(|| {
-                sleepers.into_iter().for_each(|waker| context::foreign(|| waker.wake()));
+            deferred::scope(|| {
+                sleepers.into_iter().for_each(|waker| run_user_code(|| waker.wake()));
             });
         }
     }
 
     /// Keeps an alarm until the engine is closed.
-    pub(crate) fn keep_watch(&self, alarm: Option<Sleep>) {
+    pub(crate) fn keep_watch(&self, alarm: Option<RealTimer>) {
         let before = std::mem::replace(&mut *self.watch.lock(), alarm);
         drop(before);
     }
@@ -228,7 +229,7 @@ impl Recorder {
     fn created(&self, task: TaskRef<'_>, number: u64, at: u64, what: What, inputs: &[u64]) {
         #[cfg(feature = "tracing")]
         if let Some(spans) = &self.spans {
-            context::foreign(|| spans.created(task, number, inputs));
+            run_user_code(|| spans.created(task, number, inputs));
         }
         let moment = |what| Moment { at, task: number, what };
         let created = [moment(what)];
@@ -241,15 +242,15 @@ impl Recorder {
     }
 
     #[cfg(feature = "tracing")]
-    fn trace(&self, number: u64, moment: hook::Moment<'_>) {
+    fn trace(&self, number: u64, moment: observer::TaskEvent<'_>) {
         let Some(spans) = &self.spans else { return };
-        context::foreign(|| match moment {
-            hook::Moment::Polled { worker } => spans.entered(number, worker),
-            hook::Moment::Suspended { .. } => spans.left(number),
-            hook::Moment::Parked { why: Parked::Delay, attempt } => {
+        run_user_code(|| match moment {
+            observer::TaskEvent::Polled { worker } => spans.entered(number, worker),
+            observer::TaskEvent::Suspended { .. } => spans.left(number),
+            observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => {
                 spans.attempt(number, attempt + 1);
             }
-            hook::Moment::Ended(status) => spans.ended(number, status),
+            observer::TaskEvent::Ended(status) => spans.ended(number, status),
             _ => {}
         });
     }
@@ -332,7 +333,7 @@ fn label(task: TaskRef<'_>, number: u64) -> Option<What> {
 }
 
 impl Observer for Attached {
-    fn wanted(&self) -> &Wanted {
+    fn demand(&self) -> &Demand {
         &self.0.wanted
     }
 
@@ -357,15 +358,15 @@ impl Observer for Attached {
         self.0.functions.name(task)
     }
 
-    fn count(&self, task: TaskRef<'_>, event: Event) -> u32 {
+    fn count(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
         self.0.functions.count(task, event)
     }
 
-    fn read(&self, table: Arc<Table>) {
+    fn read(&self, table: Arc<CounterTable>) {
         self.0.functions.read(table);
     }
 
-    fn tell(&self, task: TaskRef<'_>, moment: hook::Moment<'_>) {
+    fn on_event(&self, task: TaskRef<'_>, moment: observer::TaskEvent<'_>) {
         let recorder = &*self.0;
         let Some(number) = task.any_number() else { return };
         #[cfg(feature = "tracing")]
@@ -374,32 +375,34 @@ impl Observer for Attached {
         let one = |what| recorder.write([Moment { at, task: number, what }]);
         let awaits = |from: &u64| Moment { at, task: number, what: What::Awaits(*from) };
         match moment {
-            hook::Moment::Created { name, status, is_old, by, inputs } => {
+            observer::TaskEvent::Created { name, status, is_old, by, inputs } => {
                 let (by, priority) = (by.unwrap_or_default(), task.priority());
                 let at = if is_old { nanos(recorder.since) } else { at };
                 let created = What::Created { name, priority, status, by, is_old };
                 recorder.created(task, number, at, created, inputs);
             }
-            hook::Moment::Ready => one(What::Ready),
-            hook::Moment::Polled { worker } => {
+            observer::TaskEvent::Ready => one(What::Ready),
+            observer::TaskEvent::Polled { worker } => {
                 one(What::Polled(u32::try_from(worker).unwrap_or(u32::MAX)));
             }
-            hook::Moment::Suspended { awaits: [] } => one(What::Suspended),
-            hook::Moment::Suspended { awaits: all } => {
+            observer::TaskEvent::Suspended { awaits: [] } => one(What::Suspended),
+            observer::TaskEvent::Suspended { awaits: all } => {
                 let suspended = Moment { at, task: number, what: What::Suspended };
                 recorder.write([suspended].into_iter().chain(all.iter().map(awaits)));
             }
-            hook::Moment::Awaits(all) => recorder.write(all.iter().map(awaits)),
-            hook::Moment::Parked { why: Parked::Limit, .. } => one(What::Limited),
-            hook::Moment::Parked { why: Parked::Delay, attempt } => one(What::Delayed(attempt)),
-            hook::Moment::Unparked => one(What::Unparked),
-            hook::Moment::Ended(Status::Failed) => {
+            observer::TaskEvent::Awaits(all) => recorder.write(all.iter().map(awaits)),
+            observer::TaskEvent::Paused { why: PausedFor::Limit, .. } => one(What::Limited),
+            observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => {
+                one(What::Delayed(attempt))
+            }
+            observer::TaskEvent::Resumed => one(What::Unparked),
+            observer::TaskEvent::Ended(Status::Failed) => {
                 let error = task.failure().map(|error| error.to_string().into());
                 let error = error.map(|text| Moment { at, task: number, what: What::Error(text) });
                 let ended = Moment { at, task: number, what: What::Ended(Status::Failed) };
                 recorder.write([ended].into_iter().chain(error));
             }
-            hook::Moment::Ended(status) => one(What::Ended(status)),
+            observer::TaskEvent::Ended(status) => one(What::Ended(status)),
         }
         recorder.wake_if_awaited();
     }

@@ -11,12 +11,11 @@ use super::reason::Reason;
 use super::recorder::Recorder;
 use super::serial::{Seconds, serialize};
 use crate::Status;
+use crate::engine::base::lock::Lock;
 use crate::engine::core::CoreRef;
-use crate::engine::lock::Lock;
-use crate::engine::look;
-use crate::engine::park;
-use crate::engine::release::quietly;
-use crate::engine::timer::alarm;
+use crate::engine::data::clock::alarm;
+use crate::engine::graph::inspect;
+use crate::engine::life::status::status;
 
 /// So many tasks are told of.
 const SHOWN: usize = 8;
@@ -113,7 +112,7 @@ impl Watch {
         let hook = self.hook.clone();
         let tell = move || {
             let stall = Stall { idle_for, left, reasons: roots(&core, &recorder) };
-            quietly(&core, || hook(&stall));
+            core.run_user_code(|| hook(&stall));
         };
         blocking::unblock(tell).detach();
     }
@@ -136,11 +135,11 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
         polled.into_iter().filter_map(|number| Explanation::of_number(core, recorder, number));
     let mut roots: Vec<_> = polled.collect();
     let mut others = Vec::new();
-    for task in look::live(core) {
+    for task in inspect::live(core) {
         if roots.len() >= SHOWN {
             break;
         }
-        let status = park::status(task.as_ref());
+        let status = status(task.as_ref());
         if matches!(status, Status::Ready | Status::Running | Status::Delayed) {
             let explanation = Explanation::of(task.as_ref());
             let waits = |reason: &Reason| matches!(reason, Reason::Awaits { .. });

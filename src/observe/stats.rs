@@ -103,13 +103,13 @@ impl Stats {
 
     /// What is known without recording.
     fn live(core: &Core) -> Self {
-        let workers = core.driven() + core.threads.alive();
+        let workers = core.hosted_workers() + core.threads.alive();
         let limits = core.limits.usage().into_iter();
         let limit = |(name, of, used, waiting)| LimitStats { name, of, used, waiting };
         Self {
             workers,
-            busy: core.workers().saturating_sub(core.sleepers.asleep()),
-            held: core.held(),
+            busy: core.workers().saturating_sub(core.idle_workers.asleep()),
+            held: core.tasks_in_memory(),
             submitted: 0,
             finished: 0,
             failed: 0,

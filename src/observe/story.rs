@@ -7,7 +7,7 @@ use super::entry::{Entry, is_end};
 use super::record::Record;
 use super::recorder::{Recorder, nanos};
 use super::serial::{Seconds, serialize};
-use crate::engine::header::TaskRef;
+use crate::engine::task::header::TaskRef;
 use crate::{Key, Status};
 
 /// What has happened to a task, in order; made by [`Client::story`](crate::Client::story).

@@ -2,49 +2,125 @@
 
 #![allow(dead_code, unused_imports, unsafe_code)]
 
-/// The file of that name, from the engine itself.
+/// The files of these names, from a room of the engine itself.
 macro_rules! real {
     ($($name:ident $file:literal;)*) => {
         $(#[path = $file] pub(crate) mod $name;)*
     };
 }
 
-real! {
-    callback "../../../src/engine/callback.rs";
-    cell "../../../src/engine/cell.rs";
-    context "../../../src/engine/context.rs";
-    core "../../../src/engine/core.rs";
-    count "../../../src/engine/count.rs";
-    cycle "../../../src/engine/cycle.rs";
-    edges "../../../src/engine/edges.rs";
-    finish "../../../src/engine/finish.rs";
-    header "../../../src/engine/header.rs";
-    hook "../../../src/engine/hook.rs";
-    injector "../../../src/engine/injector.rs";
-    local "../../../src/engine/local.rs";
-    park "../../../src/engine/park.rs";
-    prefetch "../../../src/engine/prefetch.rs";
-    priority "../../../src/engine/priority.rs";
-    release "../../../src/engine/release.rs";
-    sink "../../../src/engine/sink.rs";
-    sleepers "../../../src/engine/sleepers.rs";
-    state "../../../src/engine/state.rs";
-    store "../../../src/engine/store.rs";
-    tally "../../../src/engine/tally.rs";
-    typed "../../../src/engine/typed.rs";
-    urgent "../../../src/engine/urgent.rs";
-    wait "../../../src/engine/wait.rs";
-    waiters "../../../src/engine/waiters.rs";
-    waker "../../../src/engine/waker.rs";
-    watched "../../../src/engine/watched.rs";
-    worker "../../../src/engine/worker.rs";
-}
-
-pub(crate) use crate::sync;
-
-pub(crate) mod closing;
-pub(crate) mod lock;
-pub(crate) mod memory;
 mod standins;
 
-pub(crate) use standins::{limits, purse, seeded, started, threads};
+#[path = "."]
+pub(crate) mod base {
+    pub(crate) use crate::engine::lock;
+    pub(crate) use crate::sync;
+
+    real! {
+        deferred "../../../src/engine/base/deferred.rs";
+        prefetch "../../../src/engine/base/prefetch.rs";
+        shards "../../../src/engine/base/shards.rs";
+        user_code "../../../src/engine/base/user_code.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod task {
+    real! {
+        count "../../../src/engine/task/count.rs";
+        edges "../../../src/engine/task/edges.rs";
+        header "../../../src/engine/task/header.rs";
+        state "../../../src/engine/task/state.rs";
+        typed "../../../src/engine/task/typed.rs";
+        wait_node "../../../src/engine/task/wait_node.rs";
+        waiters "../../../src/engine/task/waiters.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod data {
+    pub(crate) use crate::engine::cell_pool;
+    pub(crate) use crate::engine::standins::limits;
+
+    real! {
+        completion_queue "../../../src/engine/data/completion_queue.rs";
+        store "../../../src/engine/data/store.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod queue {
+    pub(crate) use crate::engine::standins::{owned_tasks, seeded};
+
+    real! {
+        idle "../../../src/engine/queue/idle.rs";
+        injector "../../../src/engine/queue/injector.rs";
+        local "../../../src/engine/queue/local.rs";
+        priority_queue "../../../src/engine/queue/priority_queue.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod watch {
+    real! {
+        counters "../../../src/engine/watch/counters.rs";
+        observer "../../../src/engine/watch/observer.rs";
+        watched "../../../src/engine/watch/watched.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod core {
+    pub(crate) use crate::engine::shutdown as shutdown_state;
+    pub(crate) use crate::engine::standins::{engine_refs, threads};
+    pub(crate) use engine::{Core, CoreRef};
+
+    real! {
+        context "../../../src/engine/core/context.rs";
+        engine "../../../src/engine/core/engine.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod life {
+    real! {
+        callback "../../../src/engine/life/callback.rs";
+        cell "../../../src/engine/life/cell.rs";
+        drop_task "../../../src/engine/life/drop_task.rs";
+        finish "../../../src/engine/life/finish.rs";
+        pause "../../../src/engine/life/pause.rs";
+        priority_inheritance "../../../src/engine/life/priority_inheritance.rs";
+        schedule "../../../src/engine/life/schedule.rs";
+        status "../../../src/engine/life/status.rs";
+        waker "../../../src/engine/life/waker.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod graph {
+    real! {
+        cycle "../../../src/engine/graph/cycle.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod worker {
+    pub(crate) use worker_future::{WorkerFuture, drive_seeded};
+
+    real! {
+        run "../../../src/engine/worker/run.rs";
+        worker_future "../../../src/engine/worker/worker_future.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod futures {
+    real! {
+        completion "../../../src/engine/futures/completion.rs";
+        wait "../../../src/engine/futures/wait.rs";
+    }
+}
+
+pub(crate) mod cell_pool;
+pub(crate) mod lock;
+pub(crate) mod shutdown;

@@ -5,34 +5,34 @@ pub(crate) mod limits {
 }
 
 /// The engine outlives its tasks here, so none has a reference of its own.
-pub(crate) mod purse {
+pub(crate) mod engine_refs {
     use std::ptr::NonNull;
 
     use crate::engine::core::Core;
 
-    pub(crate) struct Held;
+    pub(crate) struct PooledRefs;
 
-    impl Held {
+    impl PooledRefs {
         pub(crate) fn get(&self) -> usize {
             0
         }
     }
 
-    pub(crate) fn take(core: &Core) -> NonNull<Core> {
+    pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
         NonNull::from(core)
     }
 
     /// # Safety
     ///
     /// None is needed.
-    pub(crate) unsafe fn give(_: NonNull<Core>) {}
+    pub(crate) unsafe fn release(_: NonNull<Core>) {}
 
-    pub(crate) fn empty(_: &Core) {}
+    pub(crate) fn drain(_: &Core) {}
 }
 
 /// No engine is seeded here.
 pub(crate) mod seeded {
-    use crate::engine::header::Task;
+    use crate::engine::task::header::Task;
 
     pub(crate) struct Seeded {
         pub(crate) clock: Clock,
@@ -74,17 +74,29 @@ pub(crate) mod seeded {
 }
 
 /// A table behind locks, of which no protocol needs anything.
-pub(crate) mod started {
-    use crate::engine::context::Awaited;
-    use crate::engine::header::{Task, TaskRef};
+pub(crate) mod owned_tasks {
+    use crate::engine::task::header::{Task, TaskRef};
 
-    pub(crate) struct Started;
+    /// As the real one.
+    #[derive(Default)]
+    pub(crate) struct Awaited {
+        pub(crate) tasks: Vec<Task>,
+        /// Also others, that only they themselves know of.
+        pub(crate) more: bool,
+        /// Blocking work of its own, which may wait for others.
+        pub(crate) blocking: bool,
+    }
 
-    impl Started {
-        pub(crate) fn new() -> Self {
-            Self
+    impl Awaited {
+        pub(crate) fn is_nothing(&self) -> bool {
+            self.tasks.is_empty() && !self.more
         }
+    }
 
+    #[derive(Default)]
+    pub(crate) struct OwnedTasks;
+
+    impl OwnedTasks {
         pub(crate) fn insert(&self, _: TaskRef<'_>, _: Awaited) {}
         pub(crate) fn set_awaited(&self, _: &Task, _: Awaited) {}
         pub(crate) fn remove(&self, _: &Task) {}

@@ -7,12 +7,12 @@
 use loom::thread;
 
 use super::{Model, WEAK, cancel, fail, new_core, new_task, run_task, spawn_task, work};
-use crate::engine::cell::{self, New, Setup};
 use crate::engine::core::CoreRef;
-use crate::engine::edges::ByValue;
-use crate::engine::finish;
-use crate::engine::header::Task;
-use crate::engine::typed::Typed;
+use crate::engine::life::cell::{self, Registration, Setup};
+use crate::engine::life::finish;
+use crate::engine::task::edges::ByValue;
+use crate::engine::task::header::Task;
+use crate::engine::task::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "count: built", orders: WEAK, interruptions: Some(2), run: built },
@@ -41,7 +41,7 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
 }
 
 /// With two inputs, and nobody observes.
-const NEW: New = New { inputs: 2, observed: 0 };
+const NEW: Registration = Registration { inputs: 2, observed: 0 };
 
 async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
     Ok(one.len() + two.len())
@@ -76,7 +76,7 @@ fn doomed_while_built() {
     let sum = allocate(&core, inputs(&one, &two));
     let other = sum.clone();
     let worker = spawn_task(&core, a);
-    let canceller = thread::spawn(move || assert!(finish::doom(other.task(), cancel())));
+    let canceller = thread::spawn(move || assert!(finish::abort(other.task(), cancel())));
     begin(&core, &sum);
     worker.join().unwrap();
     canceller.join().unwrap();
@@ -92,7 +92,7 @@ fn doomed() {
     let sum = allocate(&core, inputs(&one, &two));
     begin(&core, &sum);
     let workers = [spawn_task(&core, a), spawn_task(&core, b)];
-    let cancelled = finish::doom(sum.task(), cancel());
+    let cancelled = finish::abort(sum.task(), cancel());
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     work(&core);
     match sum.into_value() {

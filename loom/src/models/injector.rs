@@ -7,11 +7,11 @@
 use loom::thread;
 
 use super::{Model, WEAK, new_core, new_task};
-use crate::engine::cell::Setup;
 use crate::engine::core::CoreRef;
-use crate::engine::header::Task;
-use crate::engine::injector::Injector;
-use crate::engine::typed::Typed;
+use crate::engine::life::cell::Setup;
+use crate::engine::queue::injector::Injector;
+use crate::engine::task::header::Task;
+use crate::engine::task::typed::Typed;
 use crate::sync::{Ordering, yield_now};
 
 pub(super) const MODELS: &[Model] = &[

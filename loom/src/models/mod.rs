@@ -13,22 +13,22 @@ use std::pin::pin;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as Poller, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
 use crate::Error;
-use crate::engine::cell::{self, Setup};
-use crate::engine::context::Context;
 use crate::engine::core::CoreRef;
-use crate::engine::finish;
-use crate::engine::header::{Task, TaskRef};
-use crate::engine::limits::Limits;
-use crate::engine::local::Local;
-use crate::engine::typed::Typed;
-use crate::engine::worker;
+use crate::engine::core::context::ThreadContext;
+use crate::engine::data::limits::Limits;
+use crate::engine::life::cell::{self, Setup};
+use crate::engine::life::finish;
+use crate::engine::queue::local::Local;
+use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::typed::Typed;
+use crate::engine::worker::run;
 use crate::sync::{Order, set_order};
 
 /// A claim, run through all orders of events within its bounds.
@@ -117,11 +117,11 @@ fn work(core: &CoreRef) {
 /// Runs a task as a worker does, and what that makes ready.
 fn run_task(core: &CoreRef, task: Task) {
     let local = Local::new();
-    let context = Context::of_worker(core, &local, 0);
+    let context = ThreadContext::of_worker(core, &local, 0);
     context.enter(|| {
         let mut next = Some(task);
         while let Some(task) = next {
-            worker::run(core, &context, task);
+            run::run(core, &context, task);
             next = local.pop_fresh().or_else(|| local.pop());
         }
     });
@@ -139,7 +139,7 @@ fn cancel() -> Error {
 
 /// Cancels a task, which is queued or has ended.
 fn fail(task: TaskRef<'_>) {
-    finish::doom(task, cancel());
+    finish::abort(task, cancel());
 }
 
 /// A place to wait in, until somebody says so.
@@ -178,10 +178,10 @@ impl Wake for Gate {
 fn block_on<R>(future: impl Future<Output = R>) -> R {
     let gate = Gate::new();
     let waker = Waker::from(gate.clone());
-    let mut poller = Poller::from_waker(&waker);
+    let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut poller) {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
             return result;
         }
         gate.pass();

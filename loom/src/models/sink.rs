@@ -5,15 +5,15 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context as Poller, Waker};
+use std::task::{Context, Waker};
 
 use loom::thread::JoinHandle;
 
 use super::{Model, WEAK, block_on, new_core, new_task, spawn_task};
-use crate::engine::cell::Setup;
 use crate::engine::core::CoreRef;
-use crate::engine::sink::Sink;
-use crate::engine::typed::Typed;
+use crate::engine::futures::completion::Completions;
+use crate::engine::life::cell::Setup;
+use crate::engine::task::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "sink: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
@@ -38,9 +38,9 @@ fn ending(core: &CoreRef) -> (Typed<()>, JoinHandle<()>) {
     (user, spawn_task(core, task))
 }
 
-fn drain(sink: &mut Sink<()>) -> Vec<usize> {
+fn drain(sink: &mut Completions<()>) -> Vec<usize> {
     let mut tags = Vec::new();
-    while let Some((_, tag)) = block_on(poll_fn(|poller| sink.poll_pop(poller))) {
+    while let Some((_, tag)) = block_on(poll_fn(|cx| sink.poll_pop(cx))) {
         tags.push(tag);
     }
     tags.sort();
@@ -50,7 +50,7 @@ fn drain(sink: &mut Sink<()>) -> Vec<usize> {
 /// Two tasks end while the sink is waited for.
 fn delivered() {
     let core = new_core();
-    let mut sink = Sink::new();
+    let mut sink = Completions::new();
     let ((one, first), (two, second)) = (ending(&core), ending(&core));
     sink.add(one, 1);
     sink.add(two, 2);
@@ -62,15 +62,15 @@ fn delivered() {
 /// A task is added, ended or not, while another one has set a waker and ends.
 fn added() {
     let core = new_core();
-    let mut sink = Sink::new();
+    let mut sink = Completions::new();
     let (one, first) = ending(&core);
     sink.add(one, 1);
     let (two, second) = ending(&core);
     let mut tags = Vec::new();
     let mut two = Some(two);
     while tags.len() < 2 {
-        let popped = block_on(poll_fn(|poller| {
-            let poll = sink.poll_pop(poller);
+        let popped = block_on(poll_fn(|cx| {
+            let poll = sink.poll_pop(cx);
             match two.take() {
                 Some(two) if poll.is_pending() => {
                     sink.add(two, 2);
@@ -96,7 +96,7 @@ fn added() {
 /// The sink goes while its member ends.
 fn dropped() {
     let core = new_core();
-    let mut sink = Sink::new();
+    let mut sink = Completions::new();
     let (one, first) = ending(&core);
     sink.add(one, 1);
     drop(sink);
@@ -106,7 +106,7 @@ fn dropped() {
 /// The sink goes while both of its members end.
 fn dropped_two() {
     let core = new_core();
-    let mut sink = Sink::new();
+    let mut sink = Completions::new();
     let ((one, first), (two, second)) = (ending(&core), ending(&core));
     sink.add(one, 1);
     sink.add(two, 2);
@@ -118,11 +118,11 @@ fn dropped_two() {
 /// The sink goes with a waker in it while its member ends.
 fn dropped_waiting() {
     let core = new_core();
-    let mut sink = Sink::new();
+    let mut sink = Completions::new();
     let (one, first) = ending(&core);
     sink.add(one, 1);
-    let poll = pin!(poll_fn(|poller| sink.poll_pop(poller)));
-    let popped = poll.poll(&mut Poller::from_waker(Waker::noop()));
+    let poll = pin!(poll_fn(|cx| sink.poll_pop(cx)));
+    let popped = poll.poll(&mut Context::from_waker(Waker::noop()));
     drop(sink);
     drop(popped);
     first.join().unwrap();

@@ -11,10 +11,10 @@ use std::task::Poll;
 use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
-use crate::engine::cell::Setup;
-use crate::engine::finish;
-use crate::engine::state::DETACHED;
-use crate::engine::waiters::Outlook;
+use crate::engine::life::cell::Setup;
+use crate::engine::life::finish;
+use crate::engine::task::state::DETACHED;
+use crate::engine::task::waiters::Resolution;
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
@@ -56,7 +56,7 @@ fn run_or_ended() {
     let (user, task) = new_task(&core, Setup::default(), async move { contents.touch() });
     core.injector.push(task);
     let other = user.clone();
-    let canceller = thread::spawn(move || finish::doom(other.task(), cancel()));
+    let canceller = thread::spawn(move || finish::abort(other.task(), cancel()));
     work(&core);
     let cancelled = canceller.join().unwrap();
     match user.into_value() {
@@ -72,9 +72,9 @@ fn woken_or_ended() {
     let contents = Contents::new();
     let (wakers, woken) = loom::sync::mpsc::channel();
     let (user, task) = new_task(&core, Setup::default(), {
-        poll_fn(move |poller| {
+        poll_fn(move |cx| {
             if contents.touch() == 0 {
-                wakers.send(poller.waker().clone()).unwrap();
+                wakers.send(cx.waker().clone()).unwrap();
                 contents.touch();
                 return Poll::Pending;
             }
@@ -91,7 +91,7 @@ fn woken_or_ended() {
     });
     let other = user.clone();
     work(&core);
-    let canceller = thread::spawn(move || finish::doom(other.task(), cancel()));
+    let canceller = thread::spawn(move || finish::abort(other.task(), cancel()));
     work(&core);
     waker.join().unwrap();
     let cancelled = canceller.join().unwrap();
@@ -107,9 +107,9 @@ fn two_entries() {
     let core = new_core();
     let contents = Contents::new();
     let (user, task) = new_task(&core, Setup::default(), {
-        poll_fn(move |poller| {
+        poll_fn(move |cx| {
             if contents.touch() == 0 {
-                poller.waker().wake_by_ref();
+                cx.waker().wake_by_ref();
                 contents.touch();
                 return Poll::Pending;
             }
@@ -150,7 +150,7 @@ fn detached() {
     let other = task.as_ref().to_task();
     core.injector.push(task);
     let dropper = thread::spawn(move || drop(user));
-    let looker = thread::spawn(move || other.waiters.outlook() == Outlook::Succeeded);
+    let looker = thread::spawn(move || other.waiters.resolution() == Resolution::Succeeded);
     work(&core);
     dropper.join().unwrap();
     looker.join().unwrap();

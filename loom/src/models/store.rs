@@ -7,13 +7,13 @@ use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, work};
 use crate::Key;
-use crate::engine::cell::Setup;
 use crate::engine::core::CoreRef;
-use crate::engine::finish;
-use crate::engine::header::{Extras, Task, User};
-use crate::engine::state::KEYED;
-use crate::engine::store::{Joined, Wanted};
-use crate::engine::typed::Typed;
+use crate::engine::data::store::{Joined, Lookup};
+use crate::engine::life::cell::Setup;
+use crate::engine::life::finish;
+use crate::engine::task::header::{Extras, Interest, Task};
+use crate::engine::task::state::KEYED;
+use crate::engine::task::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "store: joined", orders: WEAK, interruptions: Some(4), run: joined },
@@ -23,22 +23,22 @@ pub(super) const MODELS: &[Model] = &[
 
 const KEY: &str = "key";
 
-fn new(core: &CoreRef) -> (User, Task) {
+fn new(core: &CoreRef) -> (Interest, Task) {
     let extras = Extras { key: Key::from(KEY).into(), ..Extras::default() };
     let setup = Setup { flags: KEYED, extras: Some(Box::new(extras)), ..Setup::default() };
     let (user, task) = new_task(core, setup, async { 7 });
-    (user.into_user(), task)
+    (user.into_interest(), task)
 }
 
 /// Joins or makes a task, and has a new one queued.
-fn submit(core: &CoreRef) -> User {
+fn submit(core: &CoreRef) -> Interest {
     join_or_make(core).0
 }
 
 /// Says also whether it's a new one.
-fn join_or_make(core: &CoreRef) -> (User, bool) {
+fn join_or_make(core: &CoreRef) -> (Interest, bool) {
     let mut made = None;
-    let joined = core.store.join_or_insert(Wanted::Key(KEY), || {
+    let joined = core.store.join_or_insert(Lookup::Key(KEY), || {
         let (user, task) = new(core);
         made = Some(task);
         user
@@ -50,7 +50,7 @@ fn join_or_make(core: &CoreRef) -> (User, bool) {
     }
 }
 
-fn value(user: User) -> Option<i32> {
+fn value(user: Interest) -> Option<i32> {
     Typed::<i32>::known(user).try_clone().map(Result::unwrap)
 }
 
@@ -92,7 +92,7 @@ fn cancelled() {
     let canceller = thread::spawn({
         let core = core.clone();
         move || {
-            finish::doom(user.task(), cancel());
+            finish::abort(user.task(), cancel());
             core.store.forget(user.task());
             drop(user);
         }

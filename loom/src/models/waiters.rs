@@ -6,15 +6,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::ptr::NonNull;
-use std::task::{Context as Poller, Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use loom::sync::Arc;
 use loom::thread;
 
 use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task};
-use crate::engine::cell::Setup;
-use crate::engine::wait::Waitable;
-use crate::engine::waiters::{Kind, Link, Taken, Waiters};
+use crate::engine::futures::wait::Waitable;
+use crate::engine::life::cell::Setup;
+use crate::engine::task::waiters::{Link, Taken, WaiterKind, Waiters};
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
@@ -59,7 +59,7 @@ unsafe impl Sync for List {}
 
 impl List {
     fn new() -> Arc<Self> {
-        let entry = |_| Entry { link: Link::new(Kind::Wait), told: Cell::new(0) };
+        let entry = |_| Entry { link: Link::new(WaiterKind::Wait), told: Cell::new(0) };
         Arc::new(Self { waiters: Waiters::new(), entries: [0, 1].map(entry) })
     }
 
@@ -123,7 +123,7 @@ fn closed_after_doom() {
     assert!(list.enter(0) && list.enter(1));
     let leaving = list.clone();
     let leaving = thread::spawn(move || leaving.leave(0));
-    list.waiters.lock().unwrap().doom();
+    list.waiters.lock().unwrap().abort();
     assert!(list.waiters.close().is_none());
     let taken = list.waiters.lock().unwrap().close_failed();
     list.waiters.lock_failed().unwrap().reopen();
@@ -149,7 +149,7 @@ fn awaited(fails: bool) {
         }
     });
     let mut handle = Waitable::new(user);
-    block_on(poll_fn(|poller| handle.poll_ended(poller))).unwrap();
+    block_on(poll_fn(|cx| handle.poll_ended(cx))).unwrap();
     let value = handle.typed().try_clone().expect("it has ended");
     assert!(if fails { value.is_err() } else { value.unwrap() == 7 });
     drop(handle);
@@ -163,8 +163,8 @@ fn given_up() {
     let ender = spawn_task(&core, task);
     let mut handle = Waitable::new(user);
     for _ in 0..2 {
-        let mut poller = Poller::from_waker(Waker::noop());
-        let poll = pin!(poll_fn(|poller| handle.poll_ended(poller))).poll(&mut poller);
+        let mut cx = Context::from_waker(Waker::noop());
+        let poll = pin!(poll_fn(|cx| handle.poll_ended(cx))).poll(&mut cx);
         if let Poll::Ready(ended) = poll {
             ended.unwrap();
         }

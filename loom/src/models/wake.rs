@@ -11,17 +11,18 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as Poller, Waker};
+use std::task::{Context, Waker};
 
 use loom::thread::{self, JoinHandle};
 
 use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task};
-use crate::engine::cell::Setup;
-use crate::engine::context::{self, Context};
 use crate::engine::core::CoreRef;
-use crate::engine::header::Task;
-use crate::engine::local::Local;
-use crate::engine::typed::Typed;
+use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::life::cell::Setup;
+use crate::engine::life::schedule;
+use crate::engine::queue::local::Local;
+use crate::engine::task::header::Task;
+use crate::engine::task::typed::Typed;
 use crate::engine::worker::WorkerFuture;
 
 pub(super) const MODELS: &[Model] = &[
@@ -76,10 +77,10 @@ fn task(
 fn end(core: CoreRef, workers: impl IntoIterator<Item = JoinHandle<()>>) {
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     assert!(!core.has_queued());
-    assert_eq!(core.sleepers.asleep(), 0);
+    assert_eq!(core.idle_workers.asleep(), 0);
     let gate = Gate::new();
-    core.sleepers.enter(usize::MAX - 1, true, Waker::from(gate.clone()));
-    core.sleepers.wake_one();
+    core.idle_workers.enter(usize::MAX - 1, true, Waker::from(gate.clone()));
+    core.idle_workers.wake_one();
     gate.pass();
 }
 
@@ -90,7 +91,7 @@ fn outside() {
     let workers = [worker(&core, true)];
     let _users = [(), ()].map(|()| {
         let (user, task) = task(&core, &left, || ());
-        context::schedule_new(task);
+        schedule::schedule_new(task);
         user
     });
     end(core, workers);
@@ -104,7 +105,7 @@ fn urgent() {
     let _users = [0, 1].map(|priority| {
         let (user, task) = task(&core, &left, || ());
         task.priority.store(priority, Ordering::Relaxed);
-        context::schedule_new(task);
+        schedule::schedule_new(task);
         user
     });
     end(core, workers);
@@ -120,7 +121,7 @@ fn local() {
         move || ran.open()
     });
     let (first_user, first) = task(&core, &left, move || {
-        context::schedule(second);
+        schedule::schedule(second);
         ran.pass();
     });
     core.injector.push(first);
@@ -140,7 +141,7 @@ fn made_ready() {
     });
     let (second_user, second) = task(&core, &left, move || ran.pass());
     let (first_user, first) = new_task(&core, Setup::default(), async move {
-        context::make_ready(|ready| {
+        schedule::make_ready(|ready| {
             ready.push(second);
             ready.push(third);
         });
@@ -157,26 +158,26 @@ fn arrived() {
     let core = new_core();
     let gates = [Gate::new(), Gate::new()];
     for (worker, gate) in gates.iter().enumerate() {
-        core.sleepers.enter(worker, true, Waker::from(gate.clone()));
+        core.idle_workers.enter(worker, true, Waker::from(gate.clone()));
     }
-    core.sleepers.wake_one();
+    core.idle_workers.wake_one();
     gates[1].pass();
-    assert!(core.sleepers.leave(1));
+    assert!(core.idle_workers.leave(1));
     let pusher = thread::spawn({
         let core = core.clone();
         move || {
             let local = Local::new();
             core.add_worker(2, true, local.stealers());
             let (user, task) = new_task(&core, Setup::default(), async {});
-            Context::of_worker(&core, &local, 0).enter(|| context::schedule(task));
+            ThreadContext::of_worker(&core, &local, 0).enter(|| schedule::schedule(task));
             gates[0].pass();
             drop((local.pop(), user));
         }
     });
     // As `WorkerFuture::arrived` does.
-    core.sleepers.arrive();
+    core.idle_workers.arrive();
     if core.has_queued() {
-        core.sleepers.wake_one();
+        core.idle_workers.wake_one();
     }
     pusher.join().unwrap();
 }
@@ -202,8 +203,8 @@ fn wait_for_each_other(own: bool) {
         move || ran.pass()
     });
     let (second_user, second) = task(&core, &left, move || ran.open());
-    context::schedule_new(first);
-    context::schedule_new(second);
+    schedule::schedule_new(first);
+    schedule::schedule_new(second);
     end(core, workers);
     drop((first_user, second_user));
 }
@@ -217,12 +218,12 @@ fn goes() {
         let core = core.clone();
         move || {
             let mut going = Box::pin(WorkerFuture::new(core, true));
-            let _ = going.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
+            let _ = going.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     });
     let _users = [(), ()].map(|()| {
         let (user, task) = task(&core, &left, || ());
-        context::schedule_new(task);
+        schedule::schedule_new(task);
         user
     });
     end(core, workers.into_iter().chain([going]));

@@ -17,7 +17,7 @@ use crate::dask::wire::call::CallError;
 use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// How long to gather what is submitted next, after something was sent.
 const GATHERING: Duration = Duration::from_millis(2);

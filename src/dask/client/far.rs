@@ -8,8 +8,8 @@ use super::remote::{Failure, Remote};
 use crate::attempt;
 use crate::dask::codec;
 use crate::dask::failed::Failed;
-use crate::engine::elsewhere::{Away, Tag};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
+use crate::engine::remote::{RemoteTask, Tag};
 use crate::{Error, ErrorKind, Key, Portable, Retry};
 
 /// A task on the cluster whose values are of type `T`.
@@ -162,7 +162,7 @@ impl<T> Clone for Far<T> {
     }
 }
 
-impl<T: Portable> Away<T> for Far<T> {
+impl<T: Portable> RemoteTask<T> for Far<T> {
     async fn ended(&self) -> Result<(), Error> {
         let mut failures = 0;
         loop {
@@ -204,7 +204,7 @@ impl<T: Portable> Away<T> for Far<T> {
         })
     }
 
-    async fn bring(&self) -> Result<T, Error> {
+    async fn fetch(&self) -> Result<T, Error> {
         let brought = self.task.bring::<T>().await.map_err(|failure| self.error(failure))?;
         brought.map_err(|misfit| {
             let text = format!("it holds {misfit}");

@@ -20,7 +20,7 @@ use super::wishes::{Found, Job, Source, Wishes};
 use crate::dask::net::{NetError, Pool};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, CallError, Data};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// How many keys the scheduler is asked for at once.
 const QUESTION: usize = 4096;

@@ -30,7 +30,7 @@ use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, failure};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// How long a connection for calls may take to be made, unless its first call may take less.
 const CONNECT: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use super::link::Link;
 use super::remote::{Failure, Remote};
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::codec::{self, Items, Misfit, Spare};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// Fewer calls than this go one by one.
 pub(super) const FEW: usize = 16;

@@ -37,7 +37,7 @@ use super::net::{Address, Tls};
 use super::registry::Registry;
 use super::wire::value::{Map, Value};
 use crate::Handle;
-use crate::engine::timer::sleep;
+use crate::engine::futures::sleep::sleep;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, TaskFn, TryTaskFn};
 use crate::options::TaskOptions;

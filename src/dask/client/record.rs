@@ -7,7 +7,7 @@ use event_listener::Event;
 
 use super::remote::Failure;
 use crate::dask::wire::pickle::Exception;
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// Of which task something is known, and how often it was said that its result is there, or is gone. A key may be that of
 /// one task after the other.

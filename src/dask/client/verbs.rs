@@ -13,9 +13,9 @@ use super::spec::{OwnedAnnotations, OwnedCall, Spec};
 use super::{Client, Inner};
 use crate::dask::RUST;
 use crate::dask::codec::{self, Encoded, Encoder};
-use crate::engine::cell;
-use crate::engine::elsewhere::{self, Named};
-use crate::engine::header::User;
+use crate::engine::life::cell;
+use crate::engine::remote::{self, RemoteName};
+use crate::engine::task::header::Interest;
 use crate::options::TaskOptions;
 use crate::portable::{Portable, PortableInputs};
 use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
@@ -188,7 +188,7 @@ impl Client {
 impl Inner {
     fn submit<T: Portable>(
         &self,
-        named: Named,
+        named: RemoteName,
         settings: TaskOptions,
         at: Where,
         function: Function,
@@ -214,9 +214,9 @@ impl Inner {
     /// Sends it as soon as it can be.
     fn begin<T: Portable>(
         &self,
-        named: Named,
+        named: RemoteName,
         ready: Ready,
-        users: Vec<User>,
+        users: Vec<Interest>,
         what: What,
         retry: Option<Arc<Retry>>,
     ) -> Handle<T> {
@@ -235,13 +235,13 @@ impl Inner {
     /// The task here that stands for what `send` sends.
     fn adopt<T: Portable>(
         &self,
-        named: Named,
-        inputs: Vec<User>,
+        named: RemoteName,
+        inputs: Vec<Interest>,
         send: impl FnOnce() -> Far<T>,
     ) -> Handle<T> {
         let core = self.local.core();
         let key = named.key.clone();
-        match elsewhere::submit(core, named, inputs, send) {
+        match remote::submit(core, named, inputs, send) {
             Ok(typed) => Handle::new(typed),
             Err(error) => Handle::new(cell::create_ended(core, Some(key), Err(error))),
         }
@@ -253,14 +253,14 @@ impl Inner {
     }
 
     /// By default a key that no other client uses: the words in front are what Dask groups tasks by.
-    fn named(&self, settings: &TaskOptions, name: impl FnOnce() -> Arc<str>) -> Named {
+    fn named(&self, settings: &TaskOptions, name: impl FnOnce() -> Arc<str>) -> RemoteName {
         let name = settings.name.clone().unwrap_or_else(name);
         match &settings.key {
-            Some(key) => Named { key: key.clone(), name, is_given: true },
+            Some(key) => RemoteName { key: key.clone(), name, is_given: true },
             None => {
                 let number = self.local.core().next_number();
                 let key = format!("{name}-{:08x}-{number}", self.id).into();
-                Named { key, name, is_given: false }
+                RemoteName { key, name, is_given: false }
             }
         }
     }
@@ -272,7 +272,7 @@ impl Inner {
         function: Function,
         mut encoded: Encoded,
         annotations: Arc<OwnedAnnotations>,
-    ) -> Result<(Ready, Vec<User>), String> {
+    ) -> Result<(Ready, Vec<Interest>), String> {
         let users = std::mem::take(&mut encoded.inputs);
         let inputs = users.iter().map(|user| self.source(user)).collect::<Result<Vec<_>, _>>()?;
         let ready = Ready { key: (**key).into(), function, encoded, inputs, annotations };
@@ -284,16 +284,16 @@ impl Inner {
         Ok((ready, users))
     }
 
-    fn source(&self, input: &User) -> Result<Source, String> {
+    fn source(&self, input: &Interest) -> Result<Source, String> {
         let is_ours = std::ptr::eq(input.core(), &**self.local.core());
-        if !is_ours || !input.vtable.is_elsewhere {
+        if !is_ours || !input.vtable.is_remote {
             return Err(format!(
                 "its input `{}` isn't on this cluster: await it and pass the value, or give that to `ready`",
                 input.key()
             ));
         }
         let gone = || Source::Gone((**input.key()).into());
-        Ok(elsewhere::tag(input).map_or_else(gone, |tag| {
+        Ok(remote::tag(input).map_or_else(gone, |tag| {
             tag.downcast()
                 .map(Source::Task)
                 .or_else(|tag| tag.downcast().map(Source::Slice))

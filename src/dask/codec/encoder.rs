@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::places::Place;
 use super::{Spare, scan, value};
-use crate::engine::header::User;
+use crate::engine::task::header::Interest;
 use crate::{Handle, Portable};
 
 /// From how many inputs on they're found by a table.
@@ -18,7 +18,7 @@ const MANY: usize = 16;
 #[derive(Default)]
 pub struct Encoder {
     msgpack: Vec<u8>,
-    inputs: Vec<User>,
+    inputs: Vec<Interest>,
     /// Which input a task is, by its address, once there are many.
     known: HashMap<usize, u32, RandomState>,
     /// Where the places are.
@@ -57,18 +57,18 @@ impl Encoder {
     }
 
     /// The result of a task.
-    pub(crate) fn handle(&mut self, task: User) {
+    pub(crate) fn handle(&mut self, task: Interest) {
         let input = self.input(task);
         self.places.push(self.msgpack.len());
         Place::Whole(input).write(&mut self.msgpack);
     }
 
     /// Which input a task is; a new one if it isn't any yet.
-    fn input(&mut self, task: User) -> u32 {
+    fn input(&mut self, task: Interest) -> u32 {
         let next = self.inputs.len() as u32;
-        let address = |task: &User| task.task().as_ptr().addr().get();
+        let address = |task: &Interest| task.task().as_ptr().addr().get();
         if self.inputs.len() < MANY {
-            let is_it = |other: &User| other.task().is(task.task());
+            let is_it = |other: &Interest| other.task().is(task.task());
             if let Some(input) = self.inputs.iter().position(is_it) {
                 return input as u32;
             }
@@ -109,7 +109,7 @@ impl Encoder {
 pub(crate) struct Encoded {
     pub(crate) msgpack: Vec<u8>,
     /// In the order in which the places count them.
-    pub(crate) inputs: Vec<User>,
+    pub(crate) inputs: Vec<Interest>,
     places: Vec<usize>,
 }
 
@@ -151,13 +151,13 @@ pub trait Encode {
 
 impl<T> Encode for Handle<T> {
     fn encode(self, to: &mut Encoder) {
-        to.handle(self.into_typed().into_user());
+        to.handle(self.into_typed().into_interest());
     }
 }
 
 impl<T> Encode for &Handle<T> {
     fn encode(self, to: &mut Encoder) {
-        to.handle(self.typed().user().clone());
+        to.handle(self.typed().interest().clone());
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Address, Comm, NetError, Tls};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::value::Value;
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// How many connections wait for their next call, for one address and for all.
 const IDLE_EACH: usize = 8;

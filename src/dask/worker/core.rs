@@ -24,7 +24,7 @@ use crate::dask::wire::pack::Batch;
 use crate::dask::wire::value::Map;
 use crate::dask::wire::worker::order::Order;
 use crate::dask::wire::worker::report::{self, Run, Span};
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 use crate::{Client, Handle};
 
 /// What isn't said otherwise is told to the scheduler with this stimulus.

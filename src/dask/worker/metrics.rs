@@ -13,7 +13,7 @@ use sysinfo::{
 
 use super::core::Core;
 use crate::dask::wire::worker::register::Flow;
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a look at the sockets is put off to see how late it comes.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::leftovers;
 use crate::dask::folder;
 use crate::dask::wire::serialized::Serialized;
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// What the folders of workers begin with.
 const PREFIX: &str = "ensue-worker-";

@@ -5,7 +5,7 @@ use std::sync::MutexGuard;
 use std::time::Duration;
 
 use crate::dask::wire::worker::register::Transfers;
-use crate::engine::lock::Lock;
+use crate::engine::base::lock::Lock;
 
 /// A transfer of fewer bytes says nothing of how fast larger ones are.
 const TELLING: u64 = 1 << 20;

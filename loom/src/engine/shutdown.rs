@@ -1,0 +1,62 @@
+//! How the engine closes here: once all is done, so that the workers leave. Nothing is refused or swept.
+
+use crate::engine::core::Core;
+use crate::engine::task::header::Task;
+use crate::sync::{AtomicBool, Ordering};
+
+pub(crate) struct ShutdownState {
+    closed: AtomicBool,
+    pub(crate) changed: Changed,
+}
+
+pub(crate) struct Changed;
+
+impl Changed {
+    pub(crate) fn notify(&self, _: usize) {}
+}
+
+impl ShutdownState {
+    pub(crate) fn new() -> Self {
+        Self { closed: AtomicBool::new(false), changed: Changed }
+    }
+}
+
+impl Core {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shutdown.closed.load(Ordering::SeqCst)
+    }
+
+    /// As the engine's own does after it has swept the queues.
+    pub(crate) fn begin_close(&self) {
+        self.shutdown.closed.store(true, Ordering::SeqCst);
+        self.idle_workers.wake_all();
+    }
+
+    pub(crate) fn may_leave(&self) -> bool {
+        self.is_closed()
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn refuses(&self, _: u64) -> bool {
+        false
+    }
+
+    pub(crate) fn refuse(&self, _: &Task) {}
+    pub(crate) fn refuse_started(&self, _: impl Fn(&Task) -> bool) {}
+    pub(crate) fn sweep(&self) {}
+
+    pub(crate) fn is_watched(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn maybe_done(&self) {}
+    pub(crate) fn maybe_idle(&self) {}
+    pub(crate) fn end_exemption(&self, _: &Task) {}
+
+    pub(crate) fn worker_left(&self, id: usize, _: bool) {
+        self.remove_worker(id);
+    }
+}

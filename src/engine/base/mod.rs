@@ -1,0 +1,8 @@
+//! What every other room of the engine stands on: atomics, locks, deferred destruction, calls into user code.
+
+pub(crate) mod deferred;
+pub(crate) mod lock;
+pub(crate) mod prefetch;
+pub(crate) mod shards;
+pub(crate) mod sync;
+pub(crate) mod user_code;

@@ -1,0 +1,295 @@
+//! The engine of one client: its queues, its workers, its tables.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::mem::offset_of;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::engine::base::deferred::{Job, defer};
+use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::{AtomicUsize, Ordering};
+use crate::engine::base::user_code;
+use crate::engine::core::context;
+use crate::engine::core::engine_refs::PooledRefs;
+use crate::engine::core::shutdown_state::ShutdownState;
+use crate::engine::core::threads::Threads;
+use crate::engine::data::cell_pool;
+use crate::engine::data::limits::Limits;
+use crate::engine::data::store::Store;
+use crate::engine::queue::idle::IdleWorkers;
+use crate::engine::queue::injector::Injector;
+use crate::engine::queue::local::Stealers;
+use crate::engine::queue::owned_tasks::OwnedTasks;
+use crate::engine::queue::priority_queue::PriorityQueue;
+use crate::engine::queue::seeded::Seeded;
+use crate::engine::task::header::{EngineHead, Header};
+use crate::engine::watch::observer::ObserverSlot;
+use crate::error::{forget_if_it_panics, panic_text};
+
+/// What is told of errors that nobody can see.
+pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;
+
+/// Not of any protocol, so not one of `sync`.
+static ENGINES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+pub(crate) struct Core {
+    /// What the headers of its tasks point to.
+    head: EngineHead,
+    /// Tasks, clients, workers and what is in the threads' pools; see [`engine_refs`].
+    refs: AtomicUsize,
+    /// Those of the references that aren't tasks or in pools.
+    anchors: AtomicUsize,
+    pub(crate) ref_pools: Lock<Vec<Arc<PooledRefs>>>,
+    pub(crate) shutdown: ShutdownState,
+
+    pub(crate) name: Cow<'static, str>,
+    /// Another one for each engine of the process.
+    pub(crate) id: usize,
+    /// There until the end.
+    unobserved: Option<Unobserved>,
+
+    pub(crate) injector: Injector,
+    pub(crate) priority_queue: PriorityQueue,
+    pub(crate) seeded: Option<Seeded>,
+    pub(crate) workers: Lock<Vec<Worker>>,
+    /// Changes with `workers`.
+    workers_version: AtomicUsize,
+    pub(crate) idle_workers: IdleWorkers,
+    pub(crate) threads: Threads,
+
+    pub(crate) owned_tasks: OwnedTasks,
+    pub(crate) store: Store,
+    pub(crate) limits: Limits,
+    pub(crate) observer: ObserverSlot,
+    /// When its clock began.
+    pub(crate) began: Instant,
+}
+
+/// A worker that is being polled.
+pub(crate) struct Worker {
+    id: usize,
+    /// Among those there are; a later worker may have it again.
+    pub(crate) number: usize,
+    own: bool,
+    pub(crate) queues: Stealers,
+}
+
+/// A counted reference to an engine.
+pub(crate) struct CoreRef(NonNull<Core>);
+
+// SAFETY: an engine is used from many threads.
+unsafe impl Send for CoreRef {}
+// SAFETY: as above.
+unsafe impl Sync for CoreRef {}
+
+impl std::ops::Deref for CoreRef {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        // SAFETY: this is a reference to it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for CoreRef {
+    fn clone(&self) -> Self {
+        self.to_ref()
+    }
+}
+
+impl Drop for CoreRef {
+    fn drop(&mut self) {
+        self.anchors.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: this is the reference that goes.
+        unsafe { Core::drop_refs(self.0, 1) };
+    }
+}
+
+impl CoreRef {
+    pub(crate) fn new(
+        name: Cow<'static, str>,
+        seed: Option<u64>,
+        limits: Limits,
+        unobserved: Unobserved,
+    ) -> Self {
+        cell_pool::engine_made();
+        user_code::report_panics_to(context::report_panic);
+        let id = ENGINES.fetch_add(1, Ordering::Relaxed);
+        let core = Box::new(Core {
+            head: EngineHead::new(),
+            refs: AtomicUsize::new(1),
+            anchors: AtomicUsize::new(1),
+            ref_pools: Lock::default(),
+            shutdown: ShutdownState::new(),
+            name,
+            id,
+            unobserved: Some(unobserved),
+            injector: Injector::new(),
+            priority_queue: PriorityQueue::new(),
+            seeded: seed.map(Seeded::new),
+            workers: Lock::default(),
+            workers_version: AtomicUsize::new(0),
+            idle_workers: IdleWorkers::default(),
+            threads: Threads::default(),
+            owned_tasks: OwnedTasks::default(),
+            store: Store::new(),
+            limits,
+            observer: ObserverSlot::new(id),
+            began: Instant::now(),
+        });
+        Self(NonNull::from(Box::leak(core)))
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Foreign code, on whichever thread this happens to be.
+        let hook = self.unobserved.take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
+            forget_if_it_panics(payload);
+        }
+        cell_pool::engine_gone();
+    }
+}
+
+/// # Safety
+///
+/// It's an engine that was made by [`CoreRef::new`], and its last reference is gone.
+unsafe fn free(core: NonNull<()>) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { Box::from_raw(core.cast::<Core>().as_ptr()) });
+}
+
+impl Header {
+    /// The engine of this task.
+    pub(crate) fn core(&self) -> &Core {
+        // SAFETY: the pointer was made from one to a whole engine, by `Core::head_of`, and the reference of this
+        // task's cell keeps that in memory.
+        unsafe { self.engine().byte_sub(offset_of!(Core, head)).cast().as_ref() }
+    }
+}
+
+impl Core {
+    /// The part that tasks point to. The pointer is good for reaching the whole engine, too.
+    pub(crate) fn head_of(core: NonNull<Self>) -> NonNull<EngineHead> {
+        // SAFETY: the pointer leads to an engine, and the field is within it.
+        unsafe { core.byte_add(offset_of!(Core, head)).cast() }
+    }
+
+    pub(crate) fn to_ref(&self) -> CoreRef {
+        self.anchors.fetch_add(1, Ordering::Relaxed);
+        self.add_refs(1);
+        CoreRef(NonNull::from(self))
+    }
+
+    pub(crate) fn add_refs(&self, n: usize) {
+        self.refs.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// The caller gives away `n` references.
+    pub(crate) unsafe fn drop_refs(core: NonNull<Self>, n: usize) {
+        // SAFETY: the caller's references keep it until here; who drops the last one frees it.
+        unsafe {
+            if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::AcqRel) == n {
+                defer(Job::new(core.cast(), free));
+            }
+        }
+    }
+
+    /// How many tasks are in memory. Exact while nothing happens.
+    pub(crate) fn tasks_in_memory(&self) -> usize {
+        let pooled: usize = self.ref_pools.lock().iter().map(|pool| pool.get()).sum();
+        let others = self.anchors.load(Ordering::SeqCst) + pooled;
+        self.refs.load(Ordering::SeqCst).saturating_sub(others)
+    }
+
+    pub(crate) fn next_number(&self) -> u64 {
+        self.head.next_number()
+    }
+
+    /// The time on the engine's clock, which is the virtual one of a seeded client.
+    pub(crate) fn now(&self) -> Duration {
+        self.seeded.as_ref().map_or_else(|| self.began.elapsed(), |seeded| seeded.clock.now())
+    }
+
+    /// From 0 to 1; the same ones in the same order for a seeded client.
+    pub(crate) fn random(&self) -> f64 {
+        self.seeded.as_ref().map_or_else(fastrand::f64, Seeded::random)
+    }
+
+    pub(crate) fn unobserved(&self, error: &Error) {
+        let Some(hook) = &self.unobserved else { return };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
+            log::error!("ensue: the hook for unobserved errors panicked on: {error}");
+            forget_if_it_panics(payload);
+        }
+    }
+
+    /// Reports a panic of user code that no task can have as its error.
+    pub(crate) fn report_panic(&self, payload: Box<dyn Any + Send>) {
+        let text = panic_text(&*payload);
+        forget_if_it_panics(payload);
+        self.unobserved(&Error::stray(&text));
+    }
+
+    /// Runs user code; a panic is reported to this engine.
+    pub(crate) fn run_user_code(&self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            self.report_panic(payload);
+        }
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.injector.is_empty()
+            || !self.priority_queue.is_empty()
+            || self.seeded.as_ref().is_some_and(|seeded| !seeded.is_empty())
+            || self.workers.lock().iter().any(|worker| !worker.queues.is_empty())
+    }
+
+    /// Adds a worker, and returns the lowest number that no other has.
+    pub(crate) fn add_worker(&self, id: usize, own: bool, queues: Stealers) -> usize {
+        let mut workers = self.workers.lock();
+        let is_free = |number: &usize| workers.iter().all(|worker| worker.number != *number);
+        let number = (0..=workers.len()).find(is_free).unwrap_or_default();
+        workers.push(Worker { id, number, own, queues });
+        drop(workers);
+        self.workers_version.fetch_add(1, Ordering::SeqCst);
+        number
+    }
+
+    pub(crate) fn remove_worker(&self, id: usize) {
+        self.workers.lock().retain(|worker| worker.id != id);
+        self.workers_version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn workers_version(&self) -> usize {
+        self.workers_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn other_workers(&self, id: usize) -> Vec<Stealers> {
+        let workers = self.workers.lock();
+        let others = workers.iter().filter(|worker| worker.id != id);
+        others.map(|worker| worker.queues.clone()).collect()
+    }
+
+    /// Those that are polled by others than the client itself.
+    pub(crate) fn hosted_workers(&self) -> usize {
+        self.workers.lock().iter().filter(|worker| !worker.own).count()
+    }
+
+    /// There are no workers, and no threads that are about to be ones.
+    pub(crate) fn has_no_workers(&self) -> bool {
+        self.hosted_workers() + self.threads.alive() == 0
+    }
+
+    /// Those that have been polled, and not left.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.lock().len()
+    }
+}

@@ -1,0 +1,423 @@
+//! A queue of tasks in the order in which they end.
+//!
+//! Each added task gets a [`Member`], an entry in its list of waiters. A task that ends pushes its member onto
+//! the shared list of the queue, so nothing is polled that isn't ready. One word is all that tasks and queue
+//! share:
+//!
+//! | word | set by | meaning |
+//! |---|---|---|
+//! | empty | the owner, who took the list or its waker back | no member is ready |
+//! | newest member | a task that ended; members are linked to older ones | the owner takes the list as a whole |
+//! | a boxed waker | the owner, before it waits | the next member to be pushed takes the waker along |
+//! | dropped | the owner | members that are still pushed count themselves off; the last frees the shared part |
+//!
+//! Whoever pushes onto a waker owns it from then on, so nothing of the queue is touched after the push, and it
+//! may be dropped at any time. A queue that is dropped takes its members out of the lists they are in; those
+//! that their tasks have just taken find the word *dropped*.
+
+use std::marker::PhantomData;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::task::Waker;
+
+use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
+use crate::engine::base::user_code::run_user_code;
+use crate::engine::task::header::{Interest, TaskRef};
+use crate::engine::task::typed::Typed;
+use crate::engine::task::wait_node::Awaiter;
+use crate::engine::task::waiters::{Link, WaiterKind};
+
+const EMPTY: usize = 0;
+/// The rest of the word is the address of a boxed waker.
+const WAKER: usize = 1;
+const DROPPED: usize = 2;
+
+/// Members are allocated so many at a time, at first.
+const FIRST_CHUNK: usize = 8;
+/// And at most so many.
+const LARGEST_CHUNK: usize = 1024;
+
+#[repr(C)]
+pub(crate) struct Member {
+    link: Link,
+    shared: Cell<*const Shared>,
+    /// In the shared list the one that came before, and in the sink's own the one that comes after.
+    next: Cell<*const Member>,
+    /// For the sink only.
+    interest: Cell<Option<Interest>>,
+    tag: Cell<usize>,
+}
+
+struct Shared {
+    word: AtomicUsize,
+    /// After the sink is gone: members that have yet to find that out.
+    orphans: AtomicIsize,
+    /// The members of a sink that is gone.
+    left: Lock<Vec<Chunk>>,
+    /// The task that waits for all members.
+    awaiter: Lock<Option<Awaiter>>,
+    /// The address of the task that has waited for any of them last, and in which of its polls. For who looks
+    /// only, since any one of them may be enough.
+    owner: AtomicUsize,
+    poll: AtomicUsize,
+}
+
+type Chunk = Box<[Member]>;
+
+/// The owner's side, for tasks with values of type `T`.
+pub(crate) struct CompletionQueue<T> {
+    shared: NonNull<Shared>,
+    chunks: Vec<Chunk>,
+    free: Vec<NonNull<Member>>,
+    /// Members that have not come out of the shared list.
+    pending: usize,
+    ready: Ready,
+    values: PhantomData<fn() -> T>,
+}
+
+/// Members that have ended and are to be handed out, in order.
+struct Ready {
+    first: *const Member,
+    last: *const Member,
+    len: usize,
+}
+
+impl Ready {
+    const EMPTY: Self = Self { first: ptr::null(), last: ptr::null(), len: 0 };
+
+    /// # Safety
+    ///
+    /// The members from `first` to `last` are the sink's alone, linked, and so many.
+    unsafe fn append(&mut self, first: *const Member, last: *const Member, len: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            (*last).next.set(ptr::null());
+            match self.len {
+                0 => self.first = first,
+                _ => (*self.last).next.set(first),
+            }
+        }
+        self.last = last;
+        self.len += len;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Member>> {
+        if self.len == 0 {
+            return None;
+        }
+        let member = NonNull::new(self.first.cast_mut())?;
+        // SAFETY: it's the sink's alone.
+        self.first = unsafe { member.as_ref().next.get() };
+        self.len -= 1;
+        Some(member)
+    }
+}
+
+// SAFETY: members and the shared part are used from other threads in the ways said above; the rest
+// has one owner.
+unsafe impl<T> Send for CompletionQueue<T> {}
+// SAFETY: a shared reference only tells numbers.
+unsafe impl<T> Sync for CompletionQueue<T> {}
+
+impl<T> CompletionQueue<T> {
+    pub(crate) fn new() -> Self {
+        let shared = Box::new(Shared {
+            word: AtomicUsize::new(EMPTY),
+            orphans: AtomicIsize::new(0),
+            left: Lock::default(),
+            awaiter: Lock::default(),
+            owner: AtomicUsize::new(0),
+            poll: AtomicUsize::new(0),
+        });
+        Self {
+            shared: NonNull::from(Box::leak(shared)),
+            chunks: Vec::new(),
+            free: Vec::new(),
+            pending: 0,
+            ready: Ready::EMPTY,
+            values: PhantomData,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: it stays at least as long as the sink.
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// Members that have not been handed out.
+    pub(crate) fn len(&self) -> usize {
+        self.pending + self.ready.len
+    }
+
+    /// Adds a task, whose turn comes when it has ended; at once if it has.
+    pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
+        let interest = typed.into_interest();
+        let member = self.new_member();
+        // SAFETY: a free member is ours alone.
+        let member_ref = unsafe { member.as_ref() };
+        member_ref.tag.set(tag);
+        let waits = match interest.waiters.lock() {
+            Some(mut locked) => {
+                // SAFETY: a member stays in its place until the sink and all who have taken it are
+                // done.
+                unsafe { locked.push(member.cast::<Link>().as_ptr()) };
+                true
+            }
+            None => false,
+        };
+        if waits {
+            // For this side only, so it may come after.
+            member_ref.interest.set(Some(interest));
+            self.pending += 1;
+            return;
+        }
+        member_ref.interest.set(Some(interest));
+        // Those that ended before this one come first.
+        self.collect();
+        // SAFETY: it's in no list.
+        unsafe { self.ready.append(member.as_ptr(), member.as_ptr(), 1) };
+        if let Some(waker) = self.take_back_waker() {
+            // Whoever waits has something to take now.
+            run_user_code(|| waker.wake());
+        }
+    }
+
+    /// Takes the waker out of the word, if there's one.
+    fn take_back_waker(&self) -> Option<Box<Waker>> {
+        let word = self.shared().word.load(Ordering::Relaxed);
+        if word & WAKER == 0 {
+            return None;
+        }
+        let taken =
+            self.shared().word.compare_exchange(word, EMPTY, Ordering::Acquire, Ordering::Relaxed);
+        // SAFETY: it was taken out; if not, a member has taken it along.
+        taken.ok().map(|word| unsafe { take_waker(word) })
+    }
+
+    fn new_member(&mut self) -> NonNull<Member> {
+        if let Some(member) = self.free.pop() {
+            return member;
+        }
+        let size = (FIRST_CHUNK << self.chunks.len().min(16)).min(LARGEST_CHUNK);
+        let chunk: Chunk = (0..size)
+            .map(|_| Member {
+                link: Link::new(WaiterKind::Member),
+                shared: Cell::new(self.shared.as_ptr()),
+                next: Cell::new(ptr::null()),
+                interest: Cell::new(None),
+                tag: Cell::new(0),
+            })
+            .collect();
+        // Where it stays from now on.
+        self.chunks.push(chunk);
+        let Some(first) = self.chunks.last_mut().map(|chunk| chunk.as_mut_ptr()) else {
+            unreachable!("it was just pushed");
+        };
+        // SAFETY: within the chunk.
+        let member = |at| unsafe { NonNull::new_unchecked(first.add(at)) };
+        self.free.extend((1..size).rev().map(member));
+        member(0)
+    }
+
+    /// Moves what has ended from the shared list, oldest first.
+    fn collect(&mut self) {
+        let word = self.shared().word.load(Ordering::Relaxed);
+        if word == EMPTY || word & WAKER != 0 {
+            return;
+        }
+        // A list of members stays one until we take it.
+        let word = self.shared().word.swap(EMPTY, Ordering::Acquire);
+        let newest: *const Member = ptr::with_exposed_provenance(word);
+        let (mut member, mut oldest, mut len) = (newest, ptr::null(), 0);
+        while !member.is_null() {
+            // SAFETY: who pushed it is done with it, so it's ours alone again.
+            let before = unsafe { (*member).next.replace(oldest) };
+            oldest = mem::replace(&mut member, before);
+            len += 1;
+        }
+        self.pending -= len;
+        // SAFETY: they're ours, and were just linked the other way round.
+        unsafe { self.ready.append(oldest, newest, len) };
+    }
+
+    /// The next one that has ended.
+    pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
+        if self.ready.len == 0 {
+            self.collect();
+        }
+        let member = self.ready.pop()?;
+        // SAFETY: it's ours alone.
+        let member_ref = unsafe { member.as_ref() };
+        member_ref.link.reset();
+        self.free.push(member);
+        let interest = member_ref.interest.take()?;
+        // SAFETY: only such users are added.
+        Some((unsafe { Typed::new(interest) }, member_ref.tag.get()))
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        let word = self.shared().word.load(Ordering::Acquire);
+        self.ready.len > 0 || (word != EMPTY && word & WAKER == 0)
+    }
+
+    /// Registers the waker for the next member. False where a member is ready and the waker was dropped.
+    pub(crate) fn set_waker(&mut self, waker: Waker) -> bool {
+        let waker = Box::into_raw(Box::new(waker));
+        let before = self.take_back_waker();
+        run_user_code(|| drop(before));
+        let word = waker.expose_provenance() | WAKER;
+        let set =
+            self.shared().word.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed);
+        if set.is_err() {
+            // SAFETY: it was never shared.
+            drop(unsafe { Box::from_raw(waker) });
+        }
+        set.is_ok()
+    }
+
+    /// Members that have not come out of the shared list.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Notes for diagnostics which task polls the queue, by its address and the number of that poll.
+    pub(crate) fn set_owner(&self, owner: Option<TaskRef<'_>>) {
+        let shared = self.shared();
+        if let Some(task) = owner {
+            let polls = task.polls.load(Ordering::Relaxed);
+            shared.poll.store(polls as usize, Ordering::Relaxed);
+        }
+        let address = owner.map_or(0, |task| task.as_ptr().addr().get());
+        shared.owner.store(address, Ordering::Relaxed);
+    }
+
+    /// Sets the task that waits for all members, and returns the one before.
+    pub(crate) fn set_awaiter(&self, awaiter: Option<Awaiter>) -> Option<Awaiter> {
+        mem::replace(&mut *self.shared().awaiter.lock(), awaiter)
+    }
+
+    /// The tasks that have not been handed out.
+    pub(crate) fn each_pending(&self, mut visit: impl FnMut(&Interest)) {
+        for member in self.chunks.iter().flatten() {
+            if let Some(interest) = member.interest.take() {
+                visit(&interest);
+                member.interest.set(Some(interest));
+            }
+        }
+    }
+
+    /// Forgets all members.
+    pub(crate) fn clear(&mut self) {
+        let waker = self.take_back_waker();
+        *self = Self::new();
+        if let Some(waker) = waker {
+            // Whoever waits is to see that nothing is left.
+            run_user_code(|| waker.wake());
+        }
+    }
+}
+
+impl<T> Drop for CompletionQueue<T> {
+    fn drop(&mut self) {
+        let mut in_flight = self.pending;
+        let mut interests = Vec::new();
+        for member in self.chunks.iter().flatten() {
+            let Some(interest) = member.interest.take() else { continue };
+            if let Some(mut locked) = interest.waiters.lock() {
+                // SAFETY: if it's in a list, it's that of its task.
+                in_flight -= usize::from(unsafe { locked.unlink(&raw const member.link) });
+            }
+            interests.push(interest);
+        }
+        *self.shared().left.lock() = std::mem::take(&mut self.chunks);
+        let word = self.shared().word.swap(DROPPED, Ordering::AcqRel);
+        if word & WAKER != 0 {
+            // SAFETY: it was ours, and has been taken back.
+            run_user_code(|| drop(unsafe { take_waker(word) }));
+        } else {
+            let mut member: *const Member = ptr::with_exposed_provenance(word);
+            while !member.is_null() {
+                in_flight -= 1;
+                // SAFETY: the chunks are still there.
+                member = unsafe { (*member).next.get() };
+            }
+        }
+        let in_flight = in_flight as isize;
+        if self.shared().orphans.fetch_add(in_flight, Ordering::AcqRel) == -in_flight {
+            // SAFETY: no member is left to look.
+            unsafe { free(self.shared) };
+        }
+    }
+}
+
+/// # Safety
+///
+/// Nobody uses it any more.
+unsafe fn free(shared: NonNull<Shared>) {
+    // SAFETY: it came from a box.
+    drop(unsafe { Box::from_raw(shared.as_ptr()) });
+}
+
+/// # Safety
+///
+/// The word is that of a waker and was just taken out.
+unsafe fn take_waker(word: usize) -> Box<Waker> {
+    // SAFETY: `poll_pop` made it from a box.
+    unsafe { Box::from_raw(ptr::with_exposed_provenance_mut(word & !WAKER)) }
+}
+
+/// Pushes a member onto its queue, and returns the waker of an owner that waits, for the caller to wake.
+///
+/// # Safety
+///
+/// The link is that of a member in a taken list that hasn't been told.
+pub(crate) unsafe fn deliver(link: NonNull<Link>) -> Option<Waker> {
+    let member = link.cast::<Member>();
+    // SAFETY: until the push, or until it finds the sink gone and says so, the member is ours, and the
+    // shared part stays.
+    unsafe {
+        let shared = NonNull::new_unchecked(member.as_ref().shared.get().cast_mut());
+        let word = &shared.as_ref().word;
+        let new = member.as_ptr().expose_provenance();
+        let mut now = word.load(Ordering::Acquire);
+        loop {
+            if now == DROPPED {
+                if shared.as_ref().orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    free(shared);
+                }
+                return None;
+            }
+            let before = if now & WAKER == 0 { now } else { EMPTY };
+            member.as_ref().next.set(ptr::with_exposed_provenance(before));
+            match word.compare_exchange_weak(now, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
+        }
+        (now & WAKER != 0).then(|| *take_waker(now))
+    }
+}
+
+/// Whether this task waits for this member, or any of its siblings, since its last poll.
+///
+/// # Safety
+///
+/// The link is that of a member in a list that is locked.
+pub(crate) unsafe fn is_owned(link: NonNull<Link>, task: TaskRef<'_>) -> bool {
+    // SAFETY: a sink takes its members out of their lists before it goes.
+    let shared = unsafe { &*link.cast::<Member>().as_ref().shared.get() };
+    shared.owner.load(Ordering::Relaxed) == task.as_ptr().addr().get()
+        && shared.poll.load(Ordering::Relaxed) == task.polls.load(Ordering::Relaxed) as usize
+}
+
+/// The task that waits for this member and its siblings.
+///
+/// # Safety
+///
+/// The link is that of a member in a list that is locked.
+pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
+    // SAFETY: a sink takes its members out of their lists before it goes.
+    let awaiter = unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() };
+    awaiter.as_ref().map(Awaiter::again)
+}

@@ -1,0 +1,268 @@
+//! Named limits: how many tasks of a kind run at once.
+//!
+//! A task takes all it needs at once or waits; who waits is served by priority and then by arrival,
+//! and nobody overtakes on a limit that an earlier one waits for.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use crate::engine::base::lock::Lock;
+use crate::engine::task::header::{Task, TaskRef};
+
+pub(crate) struct Limits {
+    /// In order of declaration.
+    names: Vec<(String, usize)>,
+    state: Lock<Book>,
+}
+
+struct Book {
+    free: Vec<usize>,
+    /// Who waits. There's none without anybody in it.
+    lines: Vec<Line>,
+    /// Who has taken something, by the number it waited under.
+    holders: BTreeMap<u64, Holder>,
+    count: u64,
+}
+
+/// In the order in which they're served: by priority, then by a number that counts up.
+pub(crate) type Position = (Reverse<i32>, u64);
+
+/// A request for limits.
+pub(crate) enum Request {
+    New {
+        needs: Needs,
+        task: Option<Task>,
+    },
+    Waiting(Position),
+    /// Served, under this number.
+    Granted(u64),
+}
+
+/// Those who wait for the same limits, however much of each. Where the first of them can't be served no other can, so
+/// looking for who can be takes one look at each line, however long it is.
+struct Line {
+    limits: Vec<usize>,
+    waiting: BTreeMap<Position, Waiting>,
+}
+
+struct Waiting {
+    holder: Holder,
+    waker: Waker,
+}
+
+/// A task, and what it takes. One that isn't any task's is of blocking work that was left behind.
+struct Holder {
+    needs: Needs,
+    task: Option<Task>,
+}
+
+/// A limit that a task waits for.
+pub(crate) struct Lacking {
+    pub(crate) name: String,
+    pub(crate) of: usize,
+    pub(crate) used: usize,
+    /// How much of it the task needs.
+    pub(crate) needed: usize,
+    pub(crate) holders: Vec<Task>,
+    /// How many tasks that need it, too, are served before.
+    pub(crate) ahead: usize,
+}
+
+/// Which limits, by their place, and how much of each.
+pub(crate) type Needs = Vec<(usize, usize)>;
+
+impl Limits {
+    pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
+        let free = names.iter().map(|(_, n)| *n).collect();
+        let book = Book { free, lines: Vec::new(), holders: BTreeMap::new(), count: 0 };
+        Self { names, state: Lock::new(book) }
+    }
+
+    pub(crate) fn names(&self) -> &[(String, usize)] {
+        &self.names
+    }
+
+    /// What to take for these limits, or why that can never be had.
+    pub(crate) fn needs(&self, wanted: &[(String, usize)]) -> Result<Needs, String> {
+        let mut needs = BTreeMap::new();
+        for (name, n) in wanted {
+            let Some(at) = self.names.iter().position(|(other, _)| other == name) else {
+                let known: Vec<_> =
+                    self.names.iter().map(|(name, _)| format!("`{name}`")).collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                return Err(format!(
+                    "the limit `{name}` was not declared (declared: {known}): \
+                     declare it with `Client::builder().limit(\"{name}\", n)`"
+                ));
+            };
+            let needed: &mut usize = needs.entry(at).or_default();
+            *needed = needed.saturating_add(*n);
+            let most = self.names[at].1;
+            if *needed > most {
+                return Err(format!("it asks for {needed} of the limit `{name}`, which is {most}"));
+            }
+        }
+        Ok(needs.into_iter().filter(|(_, n)| *n > 0).collect())
+    }
+
+    /// For each limit its name, how much there is, how much of it is taken, and how many wait for some.
+    pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
+        let book = &*self.state.lock();
+        let usage = |(at, (name, of)): (usize, &(String, usize))| {
+            let lines = book.lines.iter().filter(|line| line.limits.contains(&at));
+            let waiting = lines.map(|line| line.waiting.len()).sum();
+            (name.clone(), *of, of - book.free[at], waiting)
+        };
+        self.names.iter().enumerate().map(usage).collect()
+    }
+
+    /// The limits that this task waits for, those first of which there isn't enough.
+    pub(crate) fn lacking(&self, task: TaskRef<'_>) -> Vec<Lacking> {
+        let book = &*self.state.lock();
+        let is_task = |holder: &Holder| holder.task.as_ref().is_some_and(|t| t.as_ref().is(task));
+        let mut all = book.lines.iter().flat_map(|line| &line.waiting);
+        let Some((place, waiting)) = all.find(|(_, waiting)| is_task(&waiting.holder)) else {
+            return Vec::new();
+        };
+        let needs = waiting.holder.needs.iter().map(|(limit, needed)| {
+            let (name, of) = &self.names[*limit];
+            let holders = book.holders.values().filter(|holder| holder.amount(*limit) > 0);
+            let lines = book.lines.iter().filter(|line| line.limits.contains(limit));
+            Lacking {
+                name: name.clone(),
+                of: *of,
+                used: of - book.free[*limit],
+                needed: *needed,
+                holders: holders
+                    .filter_map(|holder| Some(holder.task.as_ref()?.as_ref().to_task()))
+                    .collect(),
+                ahead: lines.map(|line| line.waiting.range(..*place).count()).sum(),
+            }
+        });
+        let mut lacking: Vec<_> =
+            needs.filter(|lack| lack.of - lack.used < lack.needed || lack.ahead > 0).collect();
+        lacking.sort_by_key(|lack| lack.of - lack.used >= lack.needed);
+        lacking
+    }
+
+    /// Enters a request, or a waiting one again under its present priority, and serves what can be served.
+    pub(crate) fn request(&self, request: Request, priority: i32, waker: &Waker) -> Request {
+        let new = waker.clone();
+        let mut wakers = Vec::new();
+        let mut before = None;
+        let request = {
+            let book = &mut *self.state.lock();
+            let (holder, number) = match request {
+                Request::Waiting(position) => {
+                    let holder = book.leave(position).map(|Waiting { holder, waker }| {
+                        before = Some(waker);
+                        holder
+                    });
+                    (holder, position.1)
+                }
+                Request::New { needs, task } => {
+                    book.count += 1;
+                    (Some(Holder { needs, task }), book.count)
+                }
+                Request::Granted(number) => (None, number),
+            };
+            // A request that isn't in a line any more was served.
+            match holder {
+                None => Request::Granted(number),
+                Some(holder) => {
+                    // The priority may have been raised meanwhile.
+                    let position = (Reverse(priority), number);
+                    book.enter(position, Waiting { holder, waker: new });
+                    book.serve(&mut wakers);
+                    if book.holders.contains_key(&number) {
+                        Request::Granted(number)
+                    } else {
+                        Request::Waiting(position)
+                    }
+                }
+            }
+        };
+        // Wakers are user code: dropped and woken without the lock.
+        drop(before);
+        wakers.into_iter().filter(|other| !other.will_wake(waker)).for_each(Waker::wake);
+        request
+    }
+
+    /// Withdraws a request that waits, and gives back what it was served and hasn't noticed.
+    pub(crate) fn withdraw(&self, position: Position) {
+        let removed = self.state.lock().leave(position);
+        // It may also have kept others behind it from being served.
+        self.release(position.1);
+        drop(removed);
+    }
+
+    /// Gives back what was taken under this number, and gives out again.
+    pub(crate) fn release(&self, number: u64) {
+        let mut wakers = Vec::new();
+        let holder = {
+            let book = &mut *self.state.lock();
+            let holder = book.holders.remove(&number);
+            for (at, n) in holder.iter().flat_map(|holder| &holder.needs) {
+                book.free[*at] += n;
+            }
+            book.serve(&mut wakers);
+            holder
+        };
+        drop(holder);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Holder {
+    /// How much of a limit it takes.
+    fn amount(&self, limit: usize) -> usize {
+        self.needs.iter().find(|(at, _)| *at == limit).map_or(0, |(_, n)| *n)
+    }
+}
+
+impl Book {
+    fn enter(&mut self, place: Position, waiting: Waiting) {
+        let limits = waiting.holder.needs.iter().map(|(limit, _)| *limit);
+        let is_line = |line: &Line| line.limits.iter().copied().eq(limits.clone());
+        let at = self.lines.iter().position(is_line).unwrap_or_else(|| {
+            self.lines.push(Line { limits: limits.clone().collect(), waiting: BTreeMap::new() });
+            self.lines.len() - 1
+        });
+        self.lines[at].waiting.insert(place, waiting);
+    }
+
+    /// Takes out one who waits; `None` where it has been served.
+    fn leave(&mut self, place: Position) -> Option<Waiting> {
+        let mut lines = self.lines.iter_mut().enumerate();
+        let (at, left) = lines.find_map(|(at, line)| Some((at, line.waiting.remove(&place)?)))?;
+        if self.lines[at].waiting.is_empty() {
+            self.lines.swap_remove(at);
+        }
+        Some(left)
+    }
+
+    /// Gives out what can be given.
+    fn serve(&mut self, wakers: &mut Vec<Waker>) {
+        let mut reserved = vec![false; self.free.len()];
+        let first = |line: &Line| line.waiting.first_key_value().map(|(place, _)| *place);
+        let lines = self.lines.iter().enumerate();
+        let mut next: BTreeMap<_, _> =
+            lines.filter_map(|(at, line)| Some((first(line)?, at))).collect();
+        while let Some((place, at)) = next.pop_first() {
+            let line = &mut self.lines[at];
+            let Some(first_of_line) = line.waiting.first_entry() else { continue };
+            let needs = &first_of_line.get().holder.needs;
+            if needs.iter().any(|(at, n)| reserved[*at] || self.free[*at] < *n) {
+                needs.iter().for_each(|(at, _)| reserved[*at] = true);
+                continue;
+            }
+            needs.iter().for_each(|(at, n)| self.free[*at] -= n);
+            let Waiting { holder, waker } = first_of_line.remove();
+            self.holders.insert(place.1, holder);
+            wakers.push(waker);
+            next.extend(first(line).map(|place| (place, at)));
+        }
+        self.lines.retain(|line| !line.waiting.is_empty());
+    }
+}

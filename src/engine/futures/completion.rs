@@ -1,0 +1,179 @@
+//! The owner's side of a completion queue: polling it from a task, and what the engine notes meanwhile.
+
+use std::collections::HashSet;
+use std::mem;
+use std::task::{Context, Poll};
+
+use crate::Error;
+use crate::engine::core::{Core, CoreRef, context};
+use crate::engine::data::completion_queue::CompletionQueue;
+use crate::engine::graph::cycle;
+use crate::engine::task::header::{Interest, TaskRef};
+use crate::engine::task::state::WATCHED;
+use crate::engine::task::typed::Typed;
+use crate::engine::task::wait_node::Awaiter;
+use crate::engine::watch::observer::TaskEvent;
+use crate::engine::worker;
+
+/// Reports to the observer that wait for the next poll are dropped when there are more of them than twice the
+/// tasks in the queue and this: most of those tasks are gone by then.
+const FEW: usize = 8;
+
+/// Tasks with values of type `T`, taken out in the order in which they end.
+pub(crate) struct Completions<T> {
+    queue: CompletionQueue<T>,
+    /// The priority that was last lent to all tasks in the queue.
+    lent: Option<i32>,
+    /// The addresses of the tasks that were added before they were first awaited together and have not been taken out.
+    all: Option<HashSet<usize>>,
+    /// The seeded engine of the tasks, which runs only while something waits for it.
+    seeded: Option<CoreRef>,
+    /// The address of the task that the observer knows to await the members; 0 for none.
+    reported_to: usize,
+    /// The numbers of the members that were added after that report.
+    unreported: Vec<u64>,
+}
+
+impl<T> Completions<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: CompletionQueue::new(),
+            lent: None,
+            all: None,
+            seeded: None,
+            reported_to: 0,
+            unreported: Vec::new(),
+        }
+    }
+
+    /// Tasks that have not been taken out.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        self.queue.has_ready()
+    }
+
+    /// Adds a task, which comes out when it has ended; `tag` comes out with it.
+    pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
+        self.lent = None;
+        self.note_unreported(typed.interest());
+        let task = typed.task();
+        if task.core().seeded.is_some() && !task.waiters.is_closed() {
+            self.seeded = Some(task.core().to_ref());
+        }
+        self.queue.add(typed, tag);
+    }
+
+    /// The next task that has ended.
+    pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
+        let popped = self.queue.pop()?;
+        if let Some(all) = &mut self.all {
+            // Its address may soon be that of another task.
+            all.remove(&address(popped.0.task()));
+        }
+        Some(popped)
+    }
+
+    /// The next task that has ended; `None` where the queue is empty.
+    pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
+        if let Some(popped) = self.pop() {
+            return Poll::Ready(Some(popped));
+        }
+        if self.queue.pending() == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some(core) = &self.seeded {
+            if worker::drive_seeded(core, cx.waker(), || self.queue.has_ready()) {
+                return Poll::Ready(self.pop());
+            }
+        }
+        if self.queue.set_waker(cx.waker().clone()) {
+            self.note_owner();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.pop())
+    }
+
+    /// Notes a member that the observer doesn't know to be awaited yet.
+    fn note_unreported(&mut self, interest: &Interest) {
+        if self.reported_to == 0 {
+            return;
+        }
+        self.unreported.extend(interest.number());
+        if self.unreported.len() > 2 * self.len() + FEW {
+            self.reported_to = 0;
+            self.unreported.clear();
+        }
+    }
+
+    /// Records the waiting task, for diagnostics.
+    fn note_owner(&mut self) {
+        let noted = context::look_at_current(|task| {
+            self.queue.set_owner(Some(task));
+            let state = task.state.load();
+            let address = address(task);
+            let is_reported = self.reported_to == address;
+            if state & WATCHED != 0 && !(is_reported && self.unreported.is_empty()) {
+                let mut awaits = mem::take(&mut self.unreported);
+                if !is_reported {
+                    self.reported_to = address;
+                    awaits.clear();
+                    self.queue.each_pending(|interest| awaits.extend(interest.number()));
+                }
+                task.core().observer.notify(task, state, TaskEvent::Awaits(&awaits));
+            }
+        });
+        if noted.is_none() {
+            self.queue.set_owner(None);
+        }
+    }
+
+    /// Declares that the current task, if there is one, waits for all members until its next poll.
+    ///
+    /// Returns an error where that closes a cycle.
+    pub(crate) fn await_all(&mut self) -> Option<Error> {
+        let awaiter = Awaiter::begin()?;
+        let before = self.queue.set_awaiter(Some(awaiter.again()));
+        drop(before);
+        context::note_more_awaits();
+        let priority = awaiter.task.priority();
+        if self.lent != Some(priority) {
+            self.lent = Some(priority);
+            self.queue.each_pending(|interest| Core::raise(interest.task(), priority));
+        }
+        let all = self.all.take().unwrap_or_else(|| {
+            let mut all = HashSet::new();
+            self.queue.each_pending(|interest| {
+                all.insert(address(interest.task()));
+            });
+            all
+        });
+        let is_awaited = |task: TaskRef<'_>| all.contains(&address(task));
+        let see_all = |see: &mut dyn FnMut(TaskRef<'_>)| {
+            self.queue.each_pending(|interest| see(interest.task()));
+        };
+        let error = cycle::find(&awaiter, self.len(), is_awaited, see_all);
+        self.all = Some(all);
+        if error.is_some() {
+            let refused = self.queue.set_awaiter(None);
+            drop(refused);
+        }
+        error
+    }
+
+    /// Removes all members; a task that waits for the next one sees an empty queue.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.lent = None;
+        self.all = None;
+        self.seeded = None;
+        self.reported_to = 0;
+        self.unreported.clear();
+    }
+}
+
+fn address(task: TaskRef<'_>) -> usize {
+    task.as_ptr().addr().get()
+}

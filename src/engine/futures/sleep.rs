@@ -1,0 +1,117 @@
+//! Sleeping, on any runtime.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::engine::core::{CoreRef, context};
+use crate::engine::data::clock::RealTimer;
+
+/// A future that resolves after some time; made by [`sleep`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    duration: Duration,
+    state: SleepState,
+}
+
+enum SleepState {
+    /// Not polled yet; made at that time.
+    New(Instant),
+    /// Made or first polled by a task of a seeded client.
+    Virtual(VirtualTimer),
+    Real(RealTimer),
+    Elapsed,
+}
+
+/// A timer of a seeded client's clock; dropping it removes it.
+struct VirtualTimer {
+    core: CoreRef,
+    deadline: Option<Duration>,
+    number: Option<u64>,
+}
+
+impl VirtualTimer {
+    fn new(core: CoreRef, duration: Duration) -> Self {
+        let deadline =
+            core.seeded.as_ref().and_then(|seeded| seeded.clock.deadline_after(duration));
+        Self { core, deadline, number: None }
+    }
+
+    fn register(&mut self, waker: &Waker) -> bool {
+        match (self.deadline, &self.core.seeded) {
+            (Some(deadline), Some(seeded)) => {
+                seeded.clock.register(deadline, &mut self.number, waker)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Drop for VirtualTimer {
+    fn drop(&mut self) {
+        if let (Some(deadline), Some(number), Some(seeded)) =
+            (self.deadline, self.number, &self.core.seeded)
+        {
+            seeded.clock.remove(deadline, number);
+        }
+    }
+}
+
+/// A future that resolves after `duration`, on any runtime.
+///
+/// It needs no particular runtime: a small thread of the crate's, started on demand, serves the
+/// timers of all clients. In a task of a [seeded](crate::Builder::seed) client the time is the client's
+/// virtual one and passes at once when nothing else is left to do. The time counts from the call. A
+/// duration too long to be added to the present never elapses. Dropping the future gives up the timer.
+///
+/// # Panics
+///
+/// The first poll panics where the system refuses the thread.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let client = ensue::Client::new();
+/// let late = client.submit(async || ensue::sleep(Duration::from_millis(5)).await, ());
+/// assert!(late.result().is_ok());
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    let seeded = context::current_core().filter(|core| core.seeded.is_some());
+    let state = match seeded {
+        Some(core) => SleepState::Virtual(VirtualTimer::new(core, duration)),
+        None => SleepState::New(Instant::now()),
+    };
+    Sleep { duration, state }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let SleepState::New(made) = self.state {
+            let seeded = context::current_core().filter(|core| core.seeded.is_some());
+            self.state = match seeded {
+                Some(core) => SleepState::Virtual(VirtualTimer::new(core, self.duration)),
+                None => SleepState::Real(RealTimer::new(made.checked_add(self.duration))),
+            };
+        }
+        let is_over = match &mut self.state {
+            SleepState::New(_) | SleepState::Elapsed => true,
+            SleepState::Virtual(timer) => timer.register(cx.waker()),
+            SleepState::Real(timer) => timer.register(cx.waker()),
+        };
+        if !is_over {
+            return Poll::Pending;
+        }
+        self.state = SleepState::Elapsed;
+        Poll::Ready(())
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep").field("duration", &self.duration).finish_non_exhaustive()
+    }
+}

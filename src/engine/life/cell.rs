@@ -1,0 +1,484 @@
+//! The cell of a task: one allocation for its header, its function and inputs, its future, and its
+//! value, the last three one after the other in the same place.
+
+use std::any::{TypeId, type_name};
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::task::{Context, Poll};
+
+use crate::engine::core::context;
+use crate::engine::core::{Core, engine_refs};
+use crate::engine::data::cell_pool;
+use crate::engine::life::drop_task;
+use crate::engine::life::finish;
+use crate::engine::life::status::status;
+use crate::engine::queue::owned_tasks::Awaited;
+use crate::engine::task::count::Built;
+use crate::engine::task::edges::Waits;
+use crate::engine::task::header::{
+    Extras, Header, Interest, PollOutcome, Task, TaskRef, VTable, VisitEdge,
+};
+use crate::engine::task::state::{COUNTED, State, WATCHED};
+use crate::engine::task::typed::Typed;
+use crate::engine::task::waiters::{Resolution, Waiters};
+use crate::engine::watch::counters::CountedEvent;
+use crate::engine::watch::observer::TaskEvent;
+use crate::{Error, Key, Status};
+
+/// How an attempt that the engine knows of ends.
+pub(crate) type Outcome<T, F, A> = Result<T, AttemptFailure<F, A>>;
+
+pub(crate) struct AttemptFailure<F, A> {
+    pub(crate) error: Error,
+    /// What it takes to try again.
+    pub(crate) again: Option<(F, A)>,
+}
+
+/// `F` is the function as it was submitted, `W` its inputs, and `S` makes of both the future.
+#[repr(C)]
+pub(crate) struct Cell<S, F, W: Waits, Fut, T> {
+    header: Header,
+    start: S,
+    stage: UnsafeCell<Stage<F, W, Fut, T>>,
+}
+
+enum Stage<F, W: Waits, Fut, T> {
+    /// Not called yet.
+    Waiting(F, W),
+    /// To be called again.
+    Again(F, W::Args),
+    Running(Fut),
+    Value(T),
+    Empty,
+}
+
+/// What a new task is besides its function and inputs.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) priority: i32,
+    /// Flags of the state word.
+    pub(crate) flags: u64,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+impl<S, F, W, Fut, T> Cell<S, F, W, Fut, T>
+where
+    S: Fn(F, W::Args) -> Fut,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>>,
+    T: 'static,
+{
+    pub(crate) const VTABLE: VTable = VTable {
+        run: Self::run,
+        clear: Self::clear,
+        keep_for_retry: Self::keep_for_retry,
+        edges: Self::edges,
+        value: Self::value,
+        take: Self::take,
+        dealloc: Self::dealloc,
+        drop_interest: drop_task::drop_interest,
+        last_interest_dropped: drop_task::last_interest_dropped,
+        type_id: TypeId::of::<T>,
+        type_name: type_name::<T>,
+        function: type_name::<F>,
+        is_remote: false,
+        value_needs_drop: mem::needs_drop::<T>(),
+    };
+
+    /// # Safety
+    ///
+    /// The header is that of such a cell, as for all functions here, and the caller owns the contents
+    /// for as long as it uses them.
+    unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, W, Fut, T> {
+        // SAFETY: a cell begins with its header.
+        unsafe { header.cast::<Self>().as_ref().stage.get() }
+    }
+
+    unsafe fn run(header: NonNull<Header>, cx: &mut Context<'_>) -> PollOutcome {
+        // SAFETY: the caller owns the contents.
+        let (stage, cell) = unsafe { (Self::stage(header), header.cast::<Self>().as_ref()) };
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the contents are ours. A running future is pinned: it isn't moved.
+            let stage = unsafe { &mut *stage };
+            if !matches!(stage, Stage::Running(_)) {
+                let future = match mem::replace(stage, Stage::Empty) {
+                    Stage::Waiting(function, waits) => match waits.take() {
+                        Ok(args) => (cell.start)(function, args),
+                        Err(error) => {
+                            return Poll::Ready(Err(AttemptFailure { error, again: None }));
+                        }
+                    },
+                    Stage::Again(function, args) => (cell.start)(function, args),
+                    _ => unreachable!("a task that can be run waits or runs"),
+                };
+                *stage = Stage::Running(future);
+            }
+            match stage {
+                // SAFETY: from here on it stays in its place until it's dropped there.
+                Stage::Running(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
+                _ => unreachable!("a task that can be run waits or runs"),
+            }
+        }));
+        match polled {
+            Ok(Poll::Pending) => PollOutcome::Pending,
+            Ok(Poll::Ready(Ok(value))) => {
+                // SAFETY: the contents are ours.
+                unsafe {
+                    Self::clear(header);
+                    stage.write(Stage::Value(value));
+                }
+                PollOutcome::Value
+            }
+            Ok(Poll::Ready(Err(AttemptFailure { error, again }))) => {
+                // SAFETY: the contents are ours.
+                unsafe {
+                    Self::clear(header);
+                    if let Some((function, args)) = again {
+                        stage.write(Stage::Again(function, args));
+                    }
+                }
+                PollOutcome::Failed(error)
+            }
+            Err(payload) => {
+                // SAFETY: the contents are ours.
+                unsafe { Self::clear(header) };
+                PollOutcome::Failed(Error::panicked(cell.header.key().clone(), payload))
+            }
+        }
+    }
+
+    unsafe fn clear(header: NonNull<Header>) {
+        // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be,
+        // and overwritten without dropping them again even if they panicked.
+        unsafe {
+            let stage = Self::stage(header);
+            if mem::needs_drop::<Stage<F, W, Fut, T>>() && !matches!(*stage, Stage::Empty) {
+                header.as_ref().core().run_user_code(|| ptr::drop_in_place(stage));
+            }
+            ptr::write(stage, Stage::Empty);
+        }
+    }
+
+    unsafe fn keep_for_retry(header: NonNull<Header>) -> bool {
+        // SAFETY: the caller owns the contents.
+        unsafe {
+            let keep = matches!(*Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
+            if !keep {
+                Self::clear(header);
+            }
+            keep
+        }
+    }
+
+    unsafe fn edges(header: NonNull<Header>, visit: VisitEdge<'_>) {
+        // SAFETY: others may look at the edges too, so this is a shared reference.
+        if let Stage::Waiting(_, waits) = unsafe { &*Self::stage(header) } {
+            waits.each(visit);
+        }
+    }
+
+    unsafe fn value(header: NonNull<Header>) -> NonNull<()> {
+        // SAFETY: others may read the value too, so this is a shared reference.
+        match unsafe { &*Self::stage(header) } {
+            Stage::Value(value) => NonNull::from(value).cast(),
+            _ => unreachable!("a task that has succeeded has a value until it's taken"),
+        }
+    }
+
+    unsafe fn take(header: NonNull<Header>, place: NonNull<()>) {
+        // SAFETY: the caller owns the contents, and the place is fit for a `T`.
+        unsafe {
+            match Self::stage(header).replace(Stage::Empty) {
+                Stage::Value(value) => place.cast().write(value),
+                _ => unreachable!("a task that has succeeded has a value until it's taken"),
+            }
+        }
+    }
+
+    unsafe fn dealloc(header: NonNull<Header>) {
+        let cell = header.cast::<Self>();
+        // SAFETY: it was allocated as such, and the caller is the last one to have it.
+        unsafe {
+            let core = NonNull::from(header.as_ref().core());
+            if header.as_ref().state.load() & WATCHED != 0 {
+                if let Some(number) = header.as_ref().number() {
+                    core.as_ref().observer.released(number);
+                }
+            }
+            ptr::drop_in_place(cell.as_ptr());
+            cell_pool::free(cell);
+            engine_refs::release(core);
+        }
+    }
+}
+
+/// Makes a task. Where it's ready to run, the caller puts it into a queue.
+pub(crate) fn create<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    start: S,
+    function: F,
+    mut waits: W,
+) -> (Typed<T>, Option<Task>)
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let inputs = inputs(core, &mut waits);
+    let typed = allocate(core, setup, start, function, waits, inputs);
+    let ready = begin(core, typed.task().as_ptr(), inputs);
+    (typed, ready)
+}
+
+/// What of a new task is known before it's made.
+#[derive(Clone, Copy)]
+pub(crate) struct Registration {
+    /// How many inputs are to be waited for.
+    pub(crate) inputs: usize,
+    /// Whether it's observed, as flags of the state word.
+    pub(crate) observed: u64,
+}
+
+impl Registration {
+    /// For a task that is run again.
+    pub(crate) fn again(task: &Task, inputs: usize) -> Self {
+        Self { inputs, observed: task.state.load() & (WATCHED | COUNTED) }
+    }
+}
+
+/// Looks at a new task's inputs.
+pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> Registration {
+    let observed = core.observer.flags();
+    // The observer is to see all inputs of a task that it watches.
+    waits.settle(observed & WATCHED == 0);
+    Registration { inputs: waits.count(), observed }
+}
+
+/// Makes a task in two steps, for one that others may find before the second: [`begin`].
+pub(crate) fn allocate<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    start: S,
+    function: F,
+    waits: W,
+    new: Registration,
+) -> Typed<T>
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
+    // SAFETY: it's one of values of this type.
+    unsafe { Typed::new(allocate_as(core, setup, vtable, start, function, waits, new)) }
+}
+
+/// Makes a task whose cell is of the types given here, under this vtable.
+///
+/// # Safety
+///
+/// The vtable is that of the cell, except that it may say that the value has another type if it also says that the
+/// task is remote.
+pub(crate) unsafe fn allocate_as<S, F, W, Fut, T>(
+    core: &Core,
+    setup: Setup,
+    vtable: &'static VTable,
+    start: S,
+    function: F,
+    waits: W,
+    new: Registration,
+) -> Interest
+where
+    S: Fn(F, W::Args) -> Fut + Send + 'static,
+    F: Send + 'static,
+    W: Waits,
+    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
+    T: Send + 'static,
+{
+    let Setup { priority, flags, extras } = setup;
+    let Registration { inputs, observed } = new;
+    let state = State::new(flags | observed);
+    let engine = Core::head_of(engine_refs::acquire(core));
+    let header = Header::new(state, Waiters::new(), vtable, engine, priority, extras);
+    let stage = UnsafeCell::new(Stage::Waiting(function, waits));
+    if inputs > 0 {
+        header.count.begin(inputs);
+    }
+    let cell: NonNull<Cell<S, F, W, Fut, T>> = cell_pool::allocate();
+    // SAFETY: the memory is fit for it. A cell begins with its header, and was made with one user.
+    unsafe {
+        cell.write(Cell { header, start, stage });
+        Interest::from_raw(cell.cast())
+    }
+}
+
+/// Enters the task into the lists of its inputs, and returns it where it's ready to run.
+///
+/// The caller has a user of the task and calls this once.
+pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> Option<Task> {
+    let Registration { inputs, observed } = new;
+    // SAFETY: the caller has a user; and the engine's reference is the caller's until the task is
+    // registered somewhere.
+    let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
+    if observed != 0 {
+        let name = core.observer.count(task, CountedEvent::Submitted);
+        if observed & WATCHED != 0 {
+            let status = match inputs {
+                _ if core.is_closed() => Status::Cancelled,
+                0 => Status::Ready,
+                _ => Status::Waiting,
+            };
+            tell_of_new(core, task, name, new, status);
+        }
+    }
+    if core.is_closed() {
+        core.refuse(&owned);
+    }
+    if inputs > 0 {
+        let priority = task.priority();
+        match register(core, task, priority) {
+            Built::Ready => {
+                task.state.end_reopening();
+                core.observer.notify(task, observed, TaskEvent::Ready);
+            }
+            Built::Waiting => {
+                mem::forget(owned);
+                Core::lend_again(task, priority);
+                return None;
+            }
+            Built::Aborting => {
+                mem::forget(owned);
+                // SAFETY: the hold came with being doomed, and whoever doomed it left this to us.
+                unsafe { finish::leave_inputs(task) };
+                return None;
+            }
+        }
+    }
+    Some(owned)
+}
+
+/// Tells of a watched task that is being built, so that its inputs stay in place.
+#[cold]
+fn tell_of_new(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, status: Status) {
+    let number = task.make_number();
+    core.observer.watched.insert(number, task);
+    let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
+    if new.inputs > 0 {
+        // SAFETY: the task is still the caller's.
+        unsafe {
+            (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+                if inputs.len() < SHOWN {
+                    inputs.extend(edge.task().number());
+                }
+            });
+        }
+    }
+    let by = context::current_number(core);
+    let inputs = &inputs;
+    core.observer.notify_now(task, TaskEvent::Created { name, status, is_old: false, by, inputs });
+}
+
+/// So many inputs of a task the observer is shown, at most.
+const SHOWN: usize = 10_000;
+
+fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
+    let header = task.as_ptr();
+    let mut finished = 0;
+    let mut crosses_engines = false;
+    // SAFETY: the task stays in its waiting stage, in its place, while it's being built and then
+    // until its edges have been told or unlinked.
+    unsafe {
+        (task.vtable.edges)(header, &mut |edge| {
+            while !edge.register(header) {
+                let error = match edge.task().waiters.resolution() {
+                    Resolution::Succeeded => None,
+                    _ => match edge.task().failure() {
+                        Some(error) => Some(error),
+                        // It was retried meanwhile.
+                        None => continue,
+                    },
+                };
+                if let Some(error) = error {
+                    finish::abort(task, error);
+                }
+                finished += 1;
+                return;
+            }
+            crosses_engines |= !ptr::eq(edge.task().core(), core);
+            Core::raise(edge.task(), priority);
+        });
+    }
+    if crosses_engines {
+        // Closing this client would not find it through what it waits for.
+        core.owned_tasks.insert(task, Awaited::default());
+        if core.is_closed() {
+            finish::abort(task, Error::closed(task.key().clone()));
+        }
+    }
+    task.count.built(finished)
+}
+
+/// Makes a task that has ended before it began.
+///
+/// If it has a key of its own it's not to be found by that.
+pub(crate) fn create_ended<T: Send + 'static>(
+    core: &Core,
+    key: Option<Key>,
+    value: Result<T, Error>,
+) -> Typed<T> {
+    type Ended<T> = Cell<fn(ready<T>, ()) -> Never<T>, ready<T>, (), Never<T>, T>;
+    let (waiters, stage, failure) = match value {
+        Ok(value) => (Waiters::succeeded(), Stage::Value(value), None),
+        Err(error) => (Waiters::failed(), Stage::Empty, Some(error)),
+    };
+    let vtable = &Ended::<T>::VTABLE;
+    let extras = key.map(|key| Box::new(Extras { key: key.into(), ..Extras::default() }));
+    let engine = Core::head_of(engine_refs::acquire(core));
+    let mut header = Header::new(State::finished(), waiters, vtable, engine, 0, extras);
+    *header.failure.get_mut() = failure;
+    let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
+    let cell: NonNull<Ended<T>> = cell_pool::allocate();
+    // SAFETY: as in `allocate`.
+    let typed = unsafe {
+        cell.write(Cell { header, start, stage: UnsafeCell::new(stage) });
+        Typed::new(Interest::from_raw(cell.cast()))
+    };
+    let observed = core.observer.flags();
+    if observed != 0 {
+        typed.task().state.set(observed);
+        let status = status(typed.task());
+        let name = core.observer.count(typed.task(), CountedEvent::Submitted);
+        if observed & WATCHED != 0 {
+            tell_of_new(core, typed.task(), name, Registration { inputs: 0, observed }, status);
+        }
+        core.observer.notify_ended(typed.task(), observed, || status);
+    }
+    typed
+}
+
+/// In place of a function, whose name is that of the task.
+#[allow(non_camel_case_types, dead_code)] // it's never called
+struct ready<T> {
+    value: PhantomData<T>,
+}
+
+/// The future of a task that is never run.
+struct Never<T>(PhantomData<fn() -> T>);
+
+impl<T> Future for Never<T> {
+    type Output = Outcome<T, ready<T>, ()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}

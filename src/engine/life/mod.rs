@@ -1,0 +1,13 @@
+//! The life of a task: made, scheduled, paused, ended, retried, dropped.
+
+pub(crate) mod callback;
+pub(crate) mod cell;
+pub(crate) mod drop_task;
+pub(crate) mod finish;
+pub(crate) mod pause;
+pub(crate) mod priority_inheritance;
+pub(crate) mod retry;
+pub(crate) mod schedule;
+pub(crate) mod shutdown;
+pub(crate) mod status;
+pub(crate) mod waker;

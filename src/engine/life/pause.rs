@@ -1,0 +1,56 @@
+//! What a task waits for between attempts, and how a task stands in all.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::core::context;
+use crate::engine::task::header::{PausedFor, Task};
+use crate::engine::task::state::PAUSED;
+use crate::engine::watch::observer::TaskEvent;
+
+/// The current task is parked while this lives.
+pub(crate) struct Pause(Option<Task>);
+
+impl Pause {
+    /// For a limit.
+    pub(crate) fn for_limit() -> Self {
+        Self::current(PausedFor::Limit, None)
+    }
+
+    /// Until the attempt with this number, where the first has 0.
+    pub(crate) fn until(attempt: u32, delay: Duration) -> Self {
+        Self::current(PausedFor::Delay, Some((attempt, delay)))
+    }
+
+    fn current(why: PausedFor, next: Option<(u32, Duration)>) -> Self {
+        let task = context::current_task();
+        if let Some(task) = &task {
+            let extras = task.make_extras();
+            extras.paused_for.store(why as u8, Ordering::Relaxed);
+            if let Some((attempt, delay)) = next {
+                let due = task.core().now().saturating_add(delay).as_nanos();
+                extras.attempt.store(attempt, Ordering::Relaxed);
+                extras.due.store(u64::try_from(due).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            let state = task.state.set(PAUSED);
+            let attempt = extras.attempt.load(Ordering::Relaxed);
+            task.core().observer.notify(task.as_ref(), state, TaskEvent::Paused { why, attempt });
+            if task.core().is_closed() {
+                // Closing looks for parked tasks, and may have looked before this one was.
+                task.core().refuse(task);
+            }
+        }
+        Self(task)
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            let state = task.state.clear(PAUSED);
+            if !task.waiters.is_aborting() {
+                task.core().observer.notify(task.as_ref(), state, TaskEvent::Resumed);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The queue of ready tasks whose priority isn't zero.
+//!
+//! Priority zero never comes here and costs one load a task: whether anything above it is queued.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::{AtomicI64, Ordering};
+use crate::engine::task::header::{Task, TaskRef};
+
+const NOTHING: i64 = i64::MIN;
+
+pub(crate) struct PriorityQueue {
+    levels: Lock<BTreeMap<i32, VecDeque<Task>>>,
+    /// The highest priority that is queued.
+    top: AtomicI64,
+}
+
+impl PriorityQueue {
+    pub(crate) fn new() -> Self {
+        Self { levels: Lock::default(), top: AtomicI64::new(NOTHING) }
+    }
+
+    pub(crate) fn push(&self, priority: i32, task: Task) {
+        let mut levels = self.levels.lock();
+        levels.entry(priority).or_default().push_back(task);
+        self.note_top(&levels);
+    }
+
+    /// The oldest task of the highest priority, if that is above zero.
+    pub(crate) fn pop_above_zero(&self) -> Option<Task> {
+        if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
+    }
+
+    /// The same from zero on: tasks of priority zero are here if that was raised.
+    pub(crate) fn pop_from_zero(&self) -> Option<Task> {
+        if self.top.load(Ordering::Relaxed) < 0 { None } else { self.pop_where(|top| top >= 0) }
+    }
+
+    pub(crate) fn pop(&self) -> Option<Task> {
+        if self.is_empty() { None } else { self.pop_where(|_| true) }
+    }
+
+    fn pop_where(&self, wanted: impl Fn(i32) -> bool) -> Option<Task> {
+        let mut levels = self.levels.lock();
+        let mut level = levels.last_entry().filter(|level| wanted(*level.key()))?;
+        let task = level.get_mut().pop_front();
+        if level.get().is_empty() {
+            level.remove();
+        }
+        self.note_top(&levels);
+        task
+    }
+
+    /// Drops the tasks in front that aren't wanted, up to one that is.
+    pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
+        let mut levels = self.levels.lock();
+        while let Some(mut level) = levels.last_entry() {
+            match level.get_mut().front() {
+                Some(task) if wanted(task) => break,
+                Some(_) => drop(level.get_mut().pop_front()),
+                None => drop(level.remove()),
+            }
+        }
+        self.note_top(&levels);
+    }
+
+    /// Shows the tasks in the order in which they come out.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        self.levels.lock().values().rev().flatten().for_each(|task| visit(task.as_ref()));
+    }
+
+    fn note_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {
+        let top = levels.last_key_value().map_or(NOTHING, |(priority, _)| i64::from(*priority));
+        self.top.store(top, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.top.load(Ordering::SeqCst) == NOTHING
+    }
+}

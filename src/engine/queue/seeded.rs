@@ -1,0 +1,65 @@
+//! The queue of a seeded client: it hands out ready tasks of the highest priority at random, the same
+//! way for the same seed.
+
+use std::collections::BTreeMap;
+
+use crate::engine::base::lock::Lock;
+use crate::engine::data::clock::VirtualClock;
+use crate::engine::task::header::{Task, TaskRef};
+
+pub(crate) struct Seeded {
+    ready: Lock<Ready>,
+    pub(crate) clock: VirtualClock,
+}
+
+struct Ready {
+    levels: BTreeMap<i32, Vec<Task>>,
+    random: fastrand::Rng,
+}
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        let ready = Ready { levels: BTreeMap::new(), random: fastrand::Rng::with_seed(seed) };
+        Self { ready: Lock::new(ready), clock: VirtualClock::new() }
+    }
+
+    pub(crate) fn push(&self, priority: i32, task: Task) {
+        self.ready.lock().levels.entry(priority).or_default().push(task);
+    }
+
+    pub(crate) fn pop(&self) -> Option<Task> {
+        let ready = &mut *self.ready.lock();
+        let mut level = ready.levels.last_entry()?;
+        let at = ready.random.usize(..level.get().len());
+        let task = level.get_mut().swap_remove(at);
+        if level.get().is_empty() {
+            level.remove();
+        }
+        Some(task)
+    }
+
+    /// Drops tasks that aren't wanted, up to one that is.
+    pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
+        let levels = &mut self.ready.lock().levels;
+        while let Some(mut level) = levels.last_entry() {
+            match level.get().last() {
+                Some(task) if wanted(task) => break,
+                Some(_) => drop(level.get_mut().pop()),
+                None => drop(level.remove()),
+            }
+        }
+    }
+
+    /// Shows the tasks.
+    pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
+        self.ready.lock().levels.values().rev().flatten().for_each(|task| visit(task.as_ref()));
+    }
+
+    pub(crate) fn random(&self) -> f64 {
+        self.ready.lock().random.f64()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.lock().levels.is_empty()
+    }
+}

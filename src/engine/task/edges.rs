@@ -1,0 +1,396 @@
+//! What a waiting task waits for: its inputs, as they lie in its cell.
+//!
+//! An edge is a user of the task it comes from and, while that task has not finished, an entry in its
+//! list of waiters. So registering an input allocates nothing.
+
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use crate::Error;
+use crate::engine::base::prefetch::prefetch;
+use crate::engine::task::header::{Header, Interest, TaskRef};
+use crate::engine::task::state::KEYED;
+use crate::engine::task::typed::{Ref, Typed};
+use crate::engine::task::waiters::{Link, WaiterKind};
+use crate::error::forget_if_it_panics;
+
+/// An input that comes from another task.
+#[repr(C)]
+pub struct Edge {
+    link: Link,
+    from: Interest,
+}
+
+impl Edge {
+    pub(crate) fn new(from: Interest) -> Self {
+        Self { link: Link::new(WaiterKind::Wait), from }
+    }
+
+    pub(crate) fn task(&self) -> TaskRef<'_> {
+        self.from.task()
+    }
+
+    pub(crate) fn into_interest(self) -> Interest {
+        self.from
+    }
+
+    /// If what it's to bring is elsewhere, takes it from the task that fetches it.
+    fn settle(&mut self) {
+        if let Some(fetch_task) = self.from.remote().map(|remote| remote.fetch_task(&self.from)) {
+            self.from = fetch_task;
+        }
+    }
+
+    pub(crate) fn announce(&self) {
+        prefetch(self.from.task().as_ptr().as_ptr());
+    }
+
+    /// Enters the list of the task it comes from; false where that has ended.
+    ///
+    /// # Safety
+    ///
+    /// The edge stays in place until it has been told or unlinked; `dependent` is the task that it
+    /// belongs to.
+    pub(crate) unsafe fn register(&self, dependent: NonNull<Header>) -> bool {
+        let Some(mut locked) = self.from.waiters.lock() else { return false };
+        self.link.set_kind(WaiterKind::Edge(dependent));
+        // SAFETY: it's in no list, and the rest is the caller's promise.
+        unsafe { locked.push(&raw const self.link) };
+        true
+    }
+
+    /// Leaves the list; false where it's not in it any more.
+    pub(crate) fn unlink(&self) -> bool {
+        match self.from.waiters.lock() {
+            // SAFETY: if the link is in a list, it's that of the task it comes from.
+            Some(mut locked) => unsafe { locked.unlink(&raw const self.link) },
+            None => false,
+        }
+    }
+}
+
+/// The inputs of a task while it waits.
+///
+/// # Safety
+///
+/// `each` shows all edges, the same ones each time, at addresses that change only when the whole is
+/// moved; `count` says how many.
+pub unsafe trait Waits: 'static {
+    /// What the function is called with.
+    type Args: Send + 'static;
+
+    #[doc(hidden)]
+    fn count(&self) -> usize;
+    #[doc(hidden)]
+    fn each(&self, visit: &mut dyn FnMut(&Edge));
+    /// Once all have finished.
+    #[doc(hidden)]
+    fn take(self) -> Result<Self::Args, Error>;
+    /// Comes before anything else is done: what is left is to be waited for. Sees to what is elsewhere, and, if
+    /// `copy` says so, gets what is there already and costs next to nothing to copy.
+    #[doc(hidden)]
+    fn settle(&mut self, _copy: bool) {}
+    /// Says that the tasks they come from will be looked at in a moment.
+    #[doc(hidden)]
+    fn announce(&self) {}
+}
+
+/// A plain value.
+pub struct Plain<T>(pub(crate) T);
+
+// SAFETY: there are no edges.
+unsafe impl<T: Send + 'static> Waits for Plain<T> {
+    type Args = T;
+
+    fn count(&self) -> usize {
+        0
+    }
+    fn each(&self, _: &mut dyn FnMut(&Edge)) {}
+    fn take(self) -> Result<T, Error> {
+        Ok(self.0)
+    }
+}
+
+/// The value of another task, moved out where this is its last user, else cloned.
+pub enum ByValue<T> {
+    /// Of a task with values of this type.
+    Awaited(Edge),
+    /// It was there at once.
+    Value(T),
+}
+
+impl<T> ByValue<T> {
+    pub(crate) fn new(from: Typed<T>) -> Self {
+        Self::Awaited(Edge::new(from.into_interest()))
+    }
+
+    /// Whether values are copied when the task is submitted, if they're there, instead of when it runs.
+    ///
+    /// It saves the worker the way to the other task, which all dependents of that may be on at the same
+    /// time. But a clone that takes time has no place in a submission, and clones that own memory would pile
+    /// up in the queue.
+    const SMALL: bool = !mem::needs_drop::<T>() && size_of::<T>() <= 16;
+}
+
+// SAFETY: there's one edge or none, in place.
+unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
+    type Args = T;
+
+    fn count(&self) -> usize {
+        usize::from(matches!(self, Self::Awaited(_)))
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        if let Self::Awaited(edge) = self {
+            visit(edge);
+        }
+    }
+    fn take(self) -> Result<T, Error> {
+        match self {
+            // SAFETY: it was made from a task of this type.
+            Self::Awaited(edge) => unsafe { Typed::<T>::new(edge.into_interest()) }.take_or_clone(),
+            Self::Value(value) => Ok(value),
+        }
+    }
+    fn settle(&mut self, copy: bool) {
+        let Self::Awaited(edge) = self else { return };
+        edge.settle();
+        if !copy || !Self::SMALL {
+            return;
+        }
+        // SAFETY: as in `take`.
+        let from = unsafe { Typed::<T>::of(&edge.from) };
+        // A key is to be found while a dependent needs the value.
+        if from.has_succeeded() && edge.from.state.load() & KEYED == 0 {
+            // If a clone panics, let it do so where the task runs.
+            match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
+                Ok(Some(Ok(value))) => *self = Self::Value(value),
+                Ok(_) => {}
+                Err(payload) => forget_if_it_panics(payload),
+            }
+        }
+    }
+    fn announce(&self) {
+        if let Self::Awaited(edge) = self {
+            edge.announce();
+        }
+    }
+}
+
+/// The value of another task, shared.
+pub struct ByRef<T>(Edge, PhantomData<fn() -> T>);
+
+impl<T> ByRef<T> {
+    pub(crate) fn new(from: Typed<T>) -> Self {
+        Self(Edge::new(from.into_interest()), PhantomData)
+    }
+}
+
+// SAFETY: there's one edge, in place.
+unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
+    type Args = Ref<T>;
+
+    fn count(&self) -> usize {
+        1
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        visit(&self.0);
+    }
+    fn take(self) -> Result<Ref<T>, Error> {
+        // SAFETY: it was made from a task of this type.
+        unsafe { Typed::<T>::new(self.0.into_interest()) }.into_ref()
+    }
+    fn settle(&mut self, _copy: bool) {
+        self.0.settle();
+    }
+    fn announce(&self) {
+        self.0.announce();
+    }
+}
+
+/// How many inputs ahead of the one at hand are announced: enough to hide the wait for memory.
+const AHEAD: usize = 8;
+
+/// Many of a kind; the vector is never changed.
+pub struct Many<W>(pub(crate) Vec<W>);
+
+// SAFETY: all edges are in the vector's own memory.
+unsafe impl<W: Waits> Waits for Many<W> {
+    type Args = Vec<W::Args>;
+
+    fn count(&self) -> usize {
+        self.0.iter().map(W::count).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        let mut ahead = self.0.iter().skip(AHEAD);
+        for waits in &self.0 {
+            ahead.next().into_iter().for_each(W::announce);
+            waits.each(visit);
+        }
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        let mut args = Vec::with_capacity(self.0.len());
+        let mut all = self.0.into_iter();
+        while let Some(waits) = all.next() {
+            all.as_slice().get(AHEAD).into_iter().for_each(W::announce);
+            args.push(waits.take()?);
+        }
+        Ok(args)
+    }
+    fn settle(&mut self, copy: bool) {
+        for at in 0..self.0.len() {
+            self.0.get(at + AHEAD).into_iter().for_each(W::announce);
+            self.0[at].settle(copy);
+        }
+    }
+}
+
+/// As many as an array has.
+pub struct Array<W, const N: usize>(pub(crate) [W; N]);
+
+// SAFETY: all edges are in place.
+unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
+    type Args = [W::Args; N];
+
+    fn count(&self) -> usize {
+        self.0.iter().map(W::count).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        self.0.iter().for_each(|waits| waits.each(visit));
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        let args: Vec<_> = self.0.into_iter().map(W::take).collect::<Result<_, _>>()?;
+        match args.try_into() {
+            Ok(array) => Ok(array),
+            Err(_) => unreachable!("an array has as many elements as it has"),
+        }
+    }
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|waits| waits.settle(copy));
+    }
+}
+
+/// One or none.
+pub struct Maybe<W>(pub(crate) Option<W>);
+
+// SAFETY: the edges are in place.
+unsafe impl<W: Waits> Waits for Maybe<W> {
+    type Args = Option<W::Args>;
+
+    fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, W::count)
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        if let Some(waits) = &self.0 {
+            waits.each(visit);
+        }
+    }
+    fn take(self) -> Result<Self::Args, Error> {
+        self.0.map(W::take).transpose()
+    }
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|waits| waits.settle(copy));
+    }
+}
+
+/// The values of a map, to be collected into a `C`.
+pub struct Pairs<K, W, C>(pub(crate) Vec<(K, W)>, pub(crate) PhantomData<fn() -> C>);
+
+// SAFETY: all edges are in the vector's own memory.
+unsafe impl<K, W, C> Waits for Pairs<K, W, C>
+where
+    K: 'static,
+    W: Waits,
+    C: FromIterator<(K, W::Args)> + Send + 'static,
+{
+    type Args = C;
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|(_, waits)| waits.count()).sum()
+    }
+    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
+        self.0.iter().for_each(|(_, waits)| waits.each(visit));
+    }
+    fn take(self) -> Result<C, Error> {
+        self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
+    }
+    fn settle(&mut self, copy: bool) {
+        self.0.iter_mut().for_each(|(_, waits)| waits.settle(copy));
+    }
+}
+
+macro_rules! tuple {
+    ($($W:ident $at:tt),*) => {
+        // SAFETY: all edges are in place.
+        unsafe impl<$($W: Waits),*> Waits for ($($W,)*) {
+            type Args = ($($W::Args,)*);
+
+            fn count(&self) -> usize {
+                0 $(+ self.$at.count())*
+            }
+            fn each(&self, _visit: &mut dyn FnMut(&Edge)) {
+                $(self.$at.each(_visit);)*
+            }
+            #[allow(clippy::unused_unit)] // for the empty tuple
+            fn take(self) -> Result<Self::Args, Error> {
+                Ok(($(self.$at.take()?,)*))
+            }
+            fn settle(&mut self, _copy: bool) {
+                $(self.$at.settle(_copy);)*
+            }
+        }
+    };
+}
+
+tuple!();
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Handle};
+
+    fn input<T>(handle: Handle<T>) -> ByValue<T> {
+        ByValue::new(handle.into_typed())
+    }
+
+    /// How many edges are left after the small values that are there were copied.
+    fn settled(mut waits: impl Waits) -> usize {
+        waits.settle(true);
+        waits.count()
+    }
+
+    #[test]
+    fn small_values_that_are_there_are_copied() {
+        let client = Client::builder().workers(0).build();
+        let x = client.ready(1u64);
+        let one = || input(x.clone());
+        assert_eq!(settled(one()), 0);
+        assert_eq!(settled(input(client.ready([1u64; 2]))), 0);
+        assert_eq!(settled(Many(vec![one(), one()])), 0);
+        assert_eq!(settled(Array([one(), one()])), 0);
+        assert_eq!(settled(Maybe(Some(one()))), 0);
+        let pairs = vec![("one", one())];
+        assert_eq!(settled(Pairs(pairs, PhantomData::<fn() -> Vec<(&'static str, u64)>>)), 0);
+    }
+
+    #[test]
+    fn others_are_waited_for() {
+        let client = Client::builder().workers(0).build();
+        assert_eq!(settled(input(client.ready([1u64; 3]))), 1);
+        assert_eq!(settled(input(client.ready(String::new()))), 1);
+        assert_eq!(settled(input(client.submit(async || 1, ()))), 1);
+    }
+}

@@ -1,0 +1,521 @@
+//! What every task has, whatever it computes: the header of its cell, and the three ways to hold it.
+//!
+//! * [`TaskRef`] borrows: somebody else keeps the task in memory.
+//! * [`Task`] keeps it in memory. The engine has one for each unfinished task, which travels from its
+//!   queue to its worker; wakers and stale queue entries have more.
+//! * [`User`] keeps the outcome wanted: handles, `Ref`s and inputs are users. When the last one goes,
+//!   so do the outcome and the work.
+
+use std::any::{Any, TypeId};
+use std::marker::PhantomData;
+use std::mem;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Context;
+
+use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
+use crate::engine::task::count::Count;
+use crate::engine::task::edges::Edge;
+use crate::engine::task::state::{
+    DONE, KEYED, QUEUED, REOPENING, RUNNING, State, WATCHED, interests,
+};
+use crate::engine::task::waiters::{Resolution, Waiters};
+use crate::{Error, Key, key};
+
+/// The part of a cell that doesn't depend on types.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) state: State,
+    pub(crate) waiters: Waiters,
+    pub(crate) vtable: &'static VTable,
+    /// The engine, kept in memory by a reference that comes and goes with the cell.
+    engine: NonNull<EngineHead>,
+    /// The link of the queue that is made of its tasks, the injector.
+    pub(crate) queue_node: QueueNode,
+    pub(crate) count: Count,
+    pub(crate) priority: AtomicI32,
+    /// Null, the address of a box, or, marked with [`NUMBER`], the number of a watched task that has nothing else.
+    extras: AtomicPtr<Extras>,
+    /// Guarded by the lock of the waiters word; what is in it once that says doomed stays until a
+    /// retry.
+    pub(crate) failure: UnsafeCell<Option<Error>>,
+    /// Where the list of started tasks has it; for its owner only.
+    pub(crate) slot: AtomicU32,
+    /// How often it was polled. An await belongs to the poll that made it.
+    pub(crate) polls: AtomicU32,
+}
+
+/// The part of an engine that its tasks know: an engine has one as a field.
+///
+/// Rooms above this one reach the whole engine from it, with `Header::core`.
+pub(crate) struct EngineHead {
+    next_number: AtomicU64,
+}
+
+impl EngineHead {
+    pub(crate) fn new() -> Self {
+        Self { next_number: AtomicU64::new(1) }
+    }
+
+    /// A number that no other task of the engine has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A task's link in the injector.
+#[derive(Default)]
+pub(crate) struct QueueNode {
+    pub(crate) next: LinkPtr<QueueNode>,
+}
+
+/// Marks a number in place of the address of extras, which is even. The number is shifted by one.
+const NUMBER: usize = 1;
+
+/// What can be done to a task without knowing its types.
+///
+/// But for `value`, whose caller is a user of a task that has succeeded, and `dealloc`, the caller
+/// owns the contents.
+pub(crate) struct VTable {
+    /// Calls the function if that is still to be done, and polls its future once.
+    pub(crate) run: unsafe fn(NonNull<Header>, &mut Context<'_>) -> PollOutcome,
+    /// Drops whatever is there.
+    pub(crate) clear: unsafe fn(NonNull<Header>),
+    /// Drops what can't be run again.
+    pub(crate) keep_for_retry: unsafe fn(NonNull<Header>) -> bool,
+    /// Shows the inputs of a task that waits.
+    pub(crate) edges: unsafe fn(NonNull<Header>, VisitEdge<'_>),
+    /// Where the value is.
+    pub(crate) value: unsafe fn(NonNull<Header>) -> NonNull<()>,
+    /// Moves the value to a place that is fit for it.
+    pub(crate) take: unsafe fn(NonNull<Header>, NonNull<()>),
+    /// Frees the cell, whose contents are gone or need no dropping.
+    pub(crate) dealloc: unsafe fn(NonNull<Header>),
+    /// Gives up an interest that may be the last one, of a task that has a key or a value with a destructor.
+    pub(crate) drop_interest: unsafe fn(NonNull<Header>),
+    /// What follows from the end of the last interest: `state` is the one before. The caller gives away the
+    /// reference that all interests together had.
+    pub(crate) last_interest_dropped: unsafe fn(NonNull<Header>, u64),
+    /// The type of the value.
+    pub(crate) type_id: fn() -> TypeId,
+    pub(crate) type_name: fn() -> &'static str,
+    /// The type of the function.
+    pub(crate) function: fn() -> &'static str,
+    /// What is in place of the value only says where that is. The types are those of the value.
+    pub(crate) is_remote: bool,
+    /// Whether dropping the value does anything.
+    pub(crate) value_needs_drop: bool,
+}
+
+pub(crate) type VisitEdge<'a> = &'a mut dyn FnMut(&Edge);
+
+/// How a poll ended.
+pub(crate) enum PollOutcome {
+    Pending,
+    Value,
+    Failed(Error),
+}
+
+/// What few tasks have: made with the task where options ask for it, else when first needed.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) key: OnceLock<Key>,
+    /// The digest that the key is made from, with the name, when somebody asks for it.
+    pub(crate) derived: Option<u128>,
+    /// The number in its key, and what the observer knows it by; 0 where it has none yet.
+    pub(crate) number: AtomicU64,
+    /// What it's parked for: see [`Parked`].
+    pub(crate) paused_for: AtomicU8,
+    /// Which attempt is under way, or waited for; 0 for the first.
+    pub(crate) attempt: AtomicU32,
+    /// When that is due, in nanoseconds of the engine's clock.
+    pub(crate) due: AtomicU64,
+    /// How many waits for its client to be idle or closed it has under way.
+    pub(crate) exempt: AtomicU32,
+    /// The blocking work that it has waited for last: an even number until that has a thread, the next one from
+    /// then on.
+    pub(crate) blocking: AtomicU32,
+    /// Set for a task that another process runs.
+    pub(crate) remote: Option<Box<dyn Remote>>,
+}
+
+/// Why a task is parked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PausedFor {
+    /// For a limit.
+    Limit = 0,
+    /// Until its next attempt.
+    Delay = 1,
+}
+
+impl Extras {
+    /// What a parked task is parked for.
+    pub(crate) fn is_paused_for(&self, why: PausedFor) -> bool {
+        self.paused_for.load(Ordering::Relaxed) == why as u8
+    }
+}
+
+/// A task that another process runs, as seen by those that use its value or run it again.
+///
+/// Such a task ends when its value exists, wherever that is. Its value is fetched by a second, local task, the
+/// *fetch task*.
+pub(crate) trait Remote: Send + Sync {
+    /// The task whose value is that of `of`, fetched into this process; made when first needed.
+    fn fetch_task(&self, of: &Interest) -> Interest;
+
+    /// The fetch task, if there is one now.
+    fn current_fetch_task(&self, of: &Interest) -> Option<Interest>;
+
+    /// The task has failed and is about to run again.
+    fn retried(&self);
+
+    /// So that the room that made it finds its own type again.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl Header {
+    pub(crate) fn new(
+        state: State,
+        waiters: Waiters,
+        vtable: &'static VTable,
+        engine: NonNull<EngineHead>,
+        priority: i32,
+        extras: Option<Box<Extras>>,
+    ) -> Self {
+        Self {
+            state,
+            waiters,
+            vtable,
+            engine,
+            queue_node: QueueNode::default(),
+            count: Count::new(),
+            priority: AtomicI32::new(priority),
+            extras: AtomicPtr::new(extras.map_or(ptr::null_mut(), Box::into_raw)),
+            failure: UnsafeCell::new(None),
+            slot: AtomicU32::new(0),
+            polls: AtomicU32::new(0),
+        }
+    }
+
+    /// The engine of this task. For the engine's own accessor only.
+    pub(crate) fn engine(&self) -> NonNull<EngineHead> {
+        self.engine
+    }
+
+    /// What makes this a remote task, if it is one.
+    pub(crate) fn remote(&self) -> Option<&dyn Remote> {
+        if !self.vtable.is_remote {
+            return None;
+        }
+        self.extras()?.remote.as_deref()
+    }
+
+    /// Whether an entry in a queue leads to this task, and it waits for its turn there.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.state.load() & (QUEUED | RUNNING | DONE | REOPENING) == QUEUED
+    }
+
+    pub(crate) fn priority(&self) -> i32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn extras(&self) -> Option<&Extras> {
+        let extras = self.extras.load(Ordering::Acquire);
+        // SAFETY: it's what is there.
+        unsafe { self.at(extras) }
+    }
+
+    /// # Safety
+    ///
+    /// The word is, or was, that of the extras.
+    unsafe fn at(&self, extras: *mut Extras) -> Option<&Extras> {
+        if extras.addr() & NUMBER != 0 {
+            return None;
+        }
+        // SAFETY: once it's an address it stays until the header is dropped.
+        unsafe { extras.as_ref() }
+    }
+
+    pub(crate) fn make_extras(&self) -> &Extras {
+        if let Some(extras) = self.extras() {
+            return extras;
+        }
+        let mut new = Box::<Extras>::default();
+        let mut before = self.extras.load(Ordering::Acquire);
+        loop {
+            // SAFETY: as in `extras`.
+            if let Some(theirs) = unsafe { self.at(before) } {
+                return theirs;
+            }
+            *new.number.get_mut() = number_in(before);
+            let address = Box::into_raw(new);
+            match self.extras.compare_exchange(before, address, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: as in `extras`.
+                Ok(_) => return unsafe { &*address },
+                Err(now) => {
+                    before = now;
+                    // SAFETY: it was never shared.
+                    new = unsafe { Box::from_raw(address) };
+                }
+            }
+        }
+    }
+
+    /// The number that the observer knows a watched task by.
+    pub(crate) fn number(&self) -> Option<u64> {
+        if self.state.load() & WATCHED == 0 { None } else { self.any_number() }
+    }
+
+    /// Its number, if it has one already.
+    pub(crate) fn any_number(&self) -> Option<u64> {
+        let extras = self.extras.load(Ordering::Acquire);
+        // SAFETY: it's what is there.
+        let number = match unsafe { self.at(extras) } {
+            Some(extras) => extras.number.load(Ordering::Relaxed),
+            None => number_in(extras),
+        };
+        (number != 0).then_some(number)
+    }
+
+    /// Its number, from now on if it has none.
+    pub(crate) fn make_number(&self) -> u64 {
+        if let Some(number) = self.any_number() {
+            return number;
+        }
+        // SAFETY: the cell's reference keeps the engine in memory.
+        let new = unsafe { self.engine.as_ref() }.next_number();
+        let marked = ptr::without_provenance_mut((new as usize) << 1 | NUMBER);
+        // An address has no room for one that is too large.
+        if new <= (usize::MAX >> 1) as u64
+            && self
+                .extras
+                .compare_exchange(ptr::null_mut(), marked, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        {
+            return new;
+        }
+        let number = &self.make_extras().number;
+        number
+            .compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire)
+            .map_or_else(|theirs| theirs, |_| new)
+    }
+
+    /// The name that options gave it.
+    pub(crate) fn given_name(&self) -> Option<&Arc<str>> {
+        self.extras()?.name.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> Arc<str> {
+        match self.given_name() {
+            Some(name) => name.clone(),
+            None => key::short_name((self.vtable.function)()).into(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        let extras = self.make_extras();
+        extras.key.get_or_init(|| match extras.derived {
+            Some(digest) => key::derived(&self.name(), digest),
+            None => format!("{}-{}", self.name(), self.make_number()).into(),
+        })
+    }
+
+    /// The error of a task that has failed, or is doomed to.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        // SAFETY: the slot is read and written under the lock.
+        let read = || unsafe { (*self.failure.get()).clone() };
+        match self.waiters.resolution() {
+            Resolution::Pending | Resolution::Succeeded => None,
+            Resolution::Failed => self.waiters.lock_failed().and_then(|_lock| read()),
+            Resolution::Aborting => match self.waiters.lock() {
+                Some(_lock) => read(),
+                None => self.waiters.lock_failed().and_then(|_lock| read()),
+            },
+        }
+    }
+}
+
+/// The number in a word that isn't an address; 0 for any other.
+fn number_in(extras: *mut Extras) -> u64 {
+    if extras.addr() & NUMBER == 0 { 0 } else { (extras.addr() >> 1) as u64 }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        let extras = *self.extras.get_mut();
+        if !extras.is_null() && extras.addr() & NUMBER == 0 {
+            // SAFETY: it came from a box, and nothing else has the header any more.
+            drop(unsafe { Box::from_raw(extras) });
+        }
+    }
+}
+
+/// A task that somebody else keeps in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct TaskRef<'a> {
+    // A reference to the header would not do: what is behind it is reached from here too.
+    header: NonNull<Header>,
+    lives: PhantomData<&'a Header>,
+}
+
+impl<'a> TaskRef<'a> {
+    /// # Safety
+    ///
+    /// The header is that of a cell, and stays for `'a`.
+    pub(crate) unsafe fn new(header: NonNull<Header>) -> Self {
+        Self { header, lives: PhantomData }
+    }
+
+    pub(crate) fn as_ptr(self) -> NonNull<Header> {
+        self.header
+    }
+
+    pub(crate) fn get(self) -> &'a Header {
+        // SAFETY: it stays for `'a`.
+        unsafe { self.header.as_ref() }
+    }
+
+    pub(crate) fn to_task(self) -> Task {
+        self.state.add_ref();
+        Task(self.header)
+    }
+
+    /// One more user of a task that has one, or that is known to stay for now.
+    pub(crate) fn to_interest(self) -> Interest {
+        self.state.add_interest();
+        Interest(self.header)
+    }
+
+    /// One more user of a task that may have none any more, unless it has.
+    pub(crate) fn try_to_interest(self) -> Option<Interest> {
+        // SAFETY: the user that was just added.
+        self.state.try_add_interest().then(|| unsafe { Interest::from_raw(self.header) })
+    }
+
+    pub(crate) fn is(self, other: TaskRef<'_>) -> bool {
+        self.header == other.header
+    }
+}
+
+impl Deref for TaskRef<'_> {
+    type Target = Header;
+
+    fn deref(&self) -> &Header {
+        self.get()
+    }
+}
+
+/// A counted memory reference.
+pub(crate) struct Task(NonNull<Header>);
+
+// SAFETY: the header may be used from any thread, and what is behind it is `Send`.
+unsafe impl Send for Task {}
+// SAFETY: as above; the contents are only for the owner, and a shared value asks for `Sync`.
+unsafe impl Sync for Task {}
+
+impl Task {
+    /// # Safety
+    ///
+    /// The caller gives away a memory reference.
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
+        Self(header)
+    }
+
+    pub(crate) fn into_raw(self) -> NonNull<Header> {
+        let header = self.0;
+        mem::forget(self);
+        header
+    }
+
+    pub(crate) fn as_ref(&self) -> TaskRef<'_> {
+        // SAFETY: it stays while this reference is held.
+        unsafe { TaskRef::new(self.0) }
+    }
+}
+
+impl Deref for Task {
+    type Target = Header;
+
+    fn deref(&self) -> &Header {
+        // SAFETY: as in `as_ref`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.state.drop_ref() {
+            // SAFETY: it was the last reference, and the contents went with the last interest, or with the end
+            // if that came later.
+            unsafe { (self.vtable.dealloc)(self.0) };
+        }
+    }
+}
+
+/// A counted interest in a task's outcome.
+pub(crate) struct Interest(NonNull<Header>);
+
+// SAFETY: as for `Task`.
+unsafe impl Send for Interest {}
+// SAFETY: as for `Task`.
+unsafe impl Sync for Interest {}
+
+impl Interest {
+    /// # Safety
+    ///
+    /// The caller gives away a user.
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
+        Self(header)
+    }
+
+    pub(crate) fn task(&self) -> TaskRef<'_> {
+        // SAFETY: all users together have a memory reference.
+        unsafe { TaskRef::new(self.0) }
+    }
+}
+
+impl Deref for Interest {
+    type Target = Header;
+
+    fn deref(&self) -> &Header {
+        // SAFETY: as in `task`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Interest {
+    fn clone(&self) -> Self {
+        self.task().to_interest()
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let header = self.0;
+        let state = self.state.load();
+        // SAFETY: this gives away one interest, in one of three ways.
+        unsafe {
+            if State::is_alone(state) {
+                if !self.vtable.value_needs_drop
+                    && self.waiters.resolution() == Resolution::Succeeded
+                {
+                    // Nothing else has the task, and there's nothing to drop.
+                    (self.vtable.dealloc)(header);
+                } else {
+                    (self.vtable.drop_interest)(header);
+                }
+            } else if state & KEYED != 0 {
+                (self.vtable.drop_interest)(header);
+            } else {
+                let before = self.state.drop_interest();
+                if interests(before) == 1 {
+                    (self.vtable.last_interest_dropped)(header, before);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A task in memory: its header, its state word, who waits for it and what it waits for. Knows no engine.
+
+pub(crate) mod count;
+pub(crate) mod edges;
+pub(crate) mod header;
+pub(crate) mod state;
+pub(crate) mod typed;
+pub(crate) mod wait_node;
+pub(crate) mod waiters;

@@ -1,0 +1,268 @@
+//! A user of a task whose type of value is known, and the value shared.
+
+use std::any::TypeId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+
+use crate::Error;
+use crate::engine::task::header::{Interest, TaskRef};
+use crate::engine::task::state::{OBSERVED, TAKEN};
+use crate::engine::task::waiters::Resolution;
+
+/// A user of a task with values of type `T`.
+#[repr(transparent)]
+pub(crate) struct Typed<T>(Interest, PhantomData<fn() -> T>);
+
+impl<T> Clone for Typed<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T> Typed<T> {
+    /// # Safety
+    ///
+    /// The task's values are of type `T`.
+    pub(crate) unsafe fn new(interest: Interest) -> Self {
+        Self(interest, PhantomData)
+    }
+
+    /// # Safety
+    ///
+    /// As for `new`.
+    pub(crate) unsafe fn of(interest: &Interest) -> &Self {
+        // SAFETY: it's the same in memory.
+        unsafe { &*ptr::from_ref(interest).cast() }
+    }
+
+    pub(crate) fn checked(interest: Interest) -> Result<Self, Interest>
+    where
+        T: 'static,
+    {
+        if (interest.vtable.type_id)() == TypeId::of::<T>() {
+            Ok(Self(interest, PhantomData))
+        } else {
+            Err(interest)
+        }
+    }
+
+    /// For one that was a `Typed<T>` before.
+    pub(crate) fn known(interest: Interest) -> Self
+    where
+        T: 'static,
+    {
+        match Self::checked(interest) {
+            Ok(typed) => typed,
+            Err(_) => unreachable!("it was of this type before"),
+        }
+    }
+
+    /// The value of an ended task that nobody else can have.
+    pub(crate) fn into_value(self) -> Result<T, Error> {
+        match self.available() {
+            Some(Ok(())) => self.take().ok_or_else(|| self.lost()),
+            Some(Err(error)) => Err(error),
+            None => Err(self.lost()),
+        }
+    }
+
+    pub(crate) fn interest(&self) -> &Interest {
+        &self.0
+    }
+
+    pub(crate) fn into_interest(self) -> Interest {
+        self.0
+    }
+
+    pub(crate) fn task(&self) -> TaskRef<'_> {
+        self.0.task()
+    }
+
+    /// Whether the value isn't in the task, which only says where it is.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.0.vtable.is_remote
+    }
+
+    /// The task that has the value, or will have it: this one, or that which brings it here.
+    pub(crate) fn here(self) -> Self {
+        match self.0.remote() {
+            Some(remote) => Self(remote.fetch_task(&self.0), PhantomData),
+            None => self,
+        }
+    }
+
+    /// Whether there's a value to be had here; an error where the task has failed or the value is gone.
+    fn available(&self) -> Option<Result<(), Error>> {
+        match self.0.waiters.resolution() {
+            Resolution::Succeeded if self.0.state.load() & TAKEN != 0 => Some(Err(self.lost())),
+            Resolution::Succeeded if self.is_remote() => None,
+            Resolution::Succeeded => Some(Ok(())),
+            // A retry may come between.
+            Resolution::Failed => self.error().map(Err),
+            Resolution::Pending | Resolution::Aborting => None,
+        }
+    }
+
+    /// The error of a task that has failed; it's seen by that.
+    pub(crate) fn error(&self) -> Option<Error> {
+        let error = self.unseen_error()?;
+        self.set_seen();
+        Some(error)
+    }
+
+    /// The error of a task that has failed, for one who may yet show it to nobody.
+    pub(crate) fn unseen_error(&self) -> Option<Error> {
+        self.0.waiters.is_closed().then(|| self.0.failure()).flatten()
+    }
+
+    /// Somebody was shown the error.
+    pub(crate) fn set_seen(&self) {
+        if self.0.state.load() & OBSERVED == 0 {
+            self.0.state.set(OBSERVED);
+        }
+    }
+
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.0.waiters.resolution() == Resolution::Succeeded
+    }
+
+    fn lost(&self) -> Error {
+        Error::lost(self.0.key().clone())
+    }
+
+    /// What became of an ended task, with its value cloned.
+    pub(crate) fn try_clone(&self) -> Option<Result<T, Error>>
+    where
+        T: Clone + Sync,
+    {
+        if let Some(remote) = self.0.remote().filter(|_| self.has_succeeded()) {
+            return Self(remote.current_fetch_task(&self.0)?, PhantomData).try_clone();
+        }
+        Some(self.available()?.map(|()| self.value().clone()))
+    }
+
+    /// What became of an ended task, with its value shared.
+    pub(crate) fn try_ref(&self) -> Option<Result<Ref<T>, Error>>
+    where
+        T: Sync,
+    {
+        Some(self.available()?.map(|()| Ref(self.clone())))
+    }
+
+    /// What became of an ended task, with its value moved out if this is the last user.
+    pub(crate) fn try_take_or_clone(&self) -> Option<Result<T, Error>>
+    where
+        T: Clone + Sync,
+    {
+        Some(self.available()?.map(|()| self.take().unwrap_or_else(|| self.value().clone())))
+    }
+
+    /// The same, for an input that is there.
+    pub(crate) fn take_or_clone(self) -> Result<T, Error>
+    where
+        T: Clone + Sync,
+    {
+        self.try_take_or_clone().unwrap_or_else(|| Err(self.lost()))
+    }
+
+    /// The value shared, for an input that is there.
+    pub(crate) fn into_ref(self) -> Result<Ref<T>, Error>
+    where
+        T: Sync,
+    {
+        match self.available() {
+            Some(Ok(())) => Ok(Ref(self)),
+            Some(Err(error)) => Err(error),
+            None => Err(self.lost()),
+        }
+    }
+
+    /// Moves the value out if this is the last user.
+    fn take(&self) -> Option<T> {
+        if !self.0.state.take() {
+            return None;
+        }
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the task has succeeded and its value is of type `T`; as the only user we've claimed
+        // it, so nobody else reads it or will.
+        unsafe {
+            let place = NonNull::from(&mut value).cast::<()>();
+            (self.0.vtable.take)(self.task().as_ptr(), place);
+            Some(value.assume_init())
+        }
+    }
+
+    /// The value of a task that has succeeded and whose value wasn't moved out.
+    fn value(&self) -> &T
+    where
+        T: Sync,
+    {
+        debug_assert!(self.0.waiters.resolution() == Resolution::Succeeded);
+        // SAFETY: the value is there and of type `T`. While there are two users nobody takes it, and
+        // if we are the only one, nobody else does; it's `Sync`, so others may read it too.
+        unsafe { (self.0.vtable.value)(self.task().as_ptr()).cast().as_ref() }
+    }
+}
+
+/// The value of a task, shared instead of copied.
+///
+/// It reads as a `&T` and keeps the value in memory. As the type of a function's argument it takes a
+/// handle without asking for `Clone`; see also [`Handle::get_ref`](crate::Handle::get_ref).
+///
+/// ```
+/// use ensue::{Client, Ref};
+///
+/// struct Big([u8; 1000]); // not `Clone`
+///
+/// let client = Client::new();
+/// let big = client.submit(async || Big([1; 1000]), ());
+/// let sum = client.submit(async |big: Ref<Big>| big.0.iter().map(|b| *b as u32).sum::<u32>(), &big);
+/// assert_eq!(sum.result().unwrap(), 1000);
+/// ```
+pub struct Ref<T>(Typed<T>);
+
+impl<T> Ref<T> {
+    /// Moves the value out, if this is all that holds it.
+    ///
+    /// # Errors
+    ///
+    /// Gives the `Ref` back where another handle, `Ref` or dependent task needs the value.
+    pub fn try_into_inner(self) -> Result<T, Self> {
+        self.0.take().ok_or(self)
+    }
+}
+
+impl<T: Sync> Deref for Ref<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.value()
+    }
+}
+
+impl<T> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Sync> AsRef<T> for Ref<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: fmt::Debug + Sync> fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display + Sync> fmt::Display for Ref<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,7 @@
+//! The workers: futures that take tasks from the queues and run them.
+
+mod run;
+pub(crate) mod threads;
+mod worker_future;
+
+pub(crate) use worker_future::{WorkerFuture, drive_seeded};

@@ -1,0 +1,85 @@
+//! Running one task: claim, poll, and what follows from the outcome.
+
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+
+use crate::Status;
+use crate::engine::core::Core;
+use crate::engine::core::context::ThreadContext;
+use crate::engine::life::drop_task::end_later;
+use crate::engine::life::schedule::schedule;
+use crate::engine::life::{finish, waker};
+use crate::engine::queue::owned_tasks::Awaited;
+use crate::engine::task::header::{PollOutcome, Task};
+use crate::engine::task::state::{COUNTED, OWNED, PAUSED, STARTED, Suspend, WATCHED};
+use crate::engine::watch::observer::TaskEvent;
+
+/// Runs a task that came out of a queue, until it ends or is suspended.
+pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
+    let Some(before) = task.state.claim() else { return };
+    if core.refuses(before) {
+        core.refuse(&task);
+    }
+    if task.waiters.is_aborting() {
+        end_later(task);
+        return;
+    }
+    let mut state = before;
+    if before & COUNTED == 0 && core.observer.is_on() {
+        let was_new = before & STARTED == 0;
+        let status = || if was_new { Status::Ready } else { Status::Running };
+        state = core.observer.adopt(task.as_ref(), status);
+    }
+    core.observer.notify(task.as_ref(), state, TaskEvent::Polled { worker: context.worker() });
+    poll(core, context, task);
+}
+
+fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) {
+    let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
+    task.polls.store(polls, Ordering::Release);
+    let header = task.as_ref().as_ptr();
+    let ran = {
+        let waker = waker::borrowed(&task);
+        let mut cx = Context::from_waker(&waker);
+        // SAFETY: we've claimed the task, so its contents are ours.
+        context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut cx) })
+    };
+    let awaited = context.take_awaited();
+    match ran {
+        PollOutcome::Value => finish::complete(task, None),
+        PollOutcome::Failed(error) => finish::complete(task, Some(error)),
+        PollOutcome::Pending => suspend(core, task, awaited),
+    }
+}
+
+fn suspend(core: &Core, task: Task, awaited: Awaited) {
+    let state = task.state.load();
+    if state & WATCHED != 0 {
+        let awaits: Vec<_> = awaited.tasks.iter().filter_map(|task| task.number()).collect();
+        core.observer.notify(task.as_ref(), state, TaskEvent::Suspended { awaits: &awaits });
+    }
+    if state & OWNED == 0 {
+        core.owned_tasks.insert(task.as_ref(), awaited);
+    } else {
+        core.owned_tasks.set_awaited(&task, awaited);
+    }
+    // Closing looks at the tasks in the list, and may have looked before this one was there.
+    if core.is_aborted() || core.is_closed() && task.state.load() & PAUSED != 0 {
+        core.refuse(&task);
+    }
+    if task.waiters.is_aborting() {
+        end_later(task);
+        return;
+    }
+    match task.state.suspend() {
+        // The engine's reference stays with the task, for who wakes it.
+        Suspend::Suspended => mem::forget(task),
+        Suspend::Woken if !task.waiters.is_aborting() => schedule(task),
+        Suspend::Woken => {
+            if task.state.claim().is_some() {
+                end_later(task);
+            }
+        }
+    }
+}
