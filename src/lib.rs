@@ -8,132 +8,136 @@
 //! # futures_lite::future::block_on(async {
 //! let client = ensue::Client::new();
 //! let x = client.submit(async |x: u64| x + 1, 1); // starts at once
-//! let y = client.submit(double, &x); // when x is there
-//! let z = client.submit(add, (&x, &y)); // when both are
+//! let y = client.submit(double, &x); // starts when `x` has finished
+//! let z = client.submit(add, (&x, &y)); // starts when both have finished
 //! assert_eq!(z.await?, 6);
 //! # Ok::<_, ensue::Error>(()) }).unwrap();
 //! ```
 //!
-//! [`Client`] lists the verbs, [`Options`] what can be asked of a task, [`Handle`] what can be done with one,
-//! [`Input`] what a task may take. [`as_completed`], [`gather`], [`gather_settled`], [`wait_all`] and
-//! [`wait_any`] take many handles. [`Engine`] has the verbs for programs that should be able to run
-//! elsewhere, too.
+//! [`Client`] has the submit methods, and [`Options`] the settings of a task. [`Handle`] lists the operations on a
+//! submitted task, and [`Input`] the types that a task accepts as arguments. [`as_completed`], [`gather`],
+//! [`gather_settled`], [`wait_all`] and [`wait_any`] combine many handles. [`Engine`] is the trait for programs that
+//! run on a `Client` or on a Dask cluster.
 //!
-//! # What it does
+//! # Contract
 //!
-//! * **Submitting** never blocks and never fails; what is wrong with a submission is the handle's error. Work
-//!   starts without being awaited, as soon as its inputs are there. An input keeps what it needs, so the
-//!   caller's handle may be dropped right after.
-//! * **Tasks** may submit and await tasks, at any depth, on one worker too: awaiting yields it. An await that
-//!   would close a ring of tasks waiting for each other gives [`Cycle`](ErrorKind::Cycle), with the ring.
-//! * **Same key**: every task has its own key unless you give one. [`key`](Options::key) joins the task that
-//!   has it while it waits, runs or has finished, and replaces one that failed;
-//!   [`submit_pure`](Client::submit_pure) makes the key from the call, so that equal calls run once. Another
-//!   type under the same key is a [`KeyConflict`](ErrorKind::KeyConflict).
-//! * **Drop**: when the last handle goes and nothing depends on the task, queued work never starts, running
-//!   work is dropped at its next await, and a result is freed, at once. [`detach`](Handle::detach) opts out.
-//!   Awaiting the only handle owns it, so it goes where it loses a `select!`: await `&handle` to keep it.
-//! * **Cancel**: [`cancel`](Handle::cancel) ends the task for every handle of it and for all that depends on
-//!   it, and leaves alone what it depends on. Blocking work can ask [`is_cancelled`].
-//! * **Panic**: a panic is the task's error, with its message. Workers and client live on.
-//! * **Errors**: what depends on a failed task doesn't run. It has the same error, whose
-//!   [`origin`](Error::origin) is the task where it began, and
-//!   [`downcast_ref`](Error::downcast_ref) gives what that returned.
-//! * **Retry**: [`retries`](Options::retries) takes a number or a [`Retry`] with backoff, jitter and a
-//!   predicate; a task that waits for its next attempt holds no worker and no limit.
-//!   [`Handle::retry`] runs a failed task again. [`timeout`](Options::timeout) bounds each attempt.
-//! * **Priority**: a ready task of higher [`priority`](Options::priority) starts before any of lower, and lends
-//!   its priority to what it waits for. Declared [limits](Builder::limit) bound how many run at once.
-//! * **Order**: one worker starts tasks of equal priority in the order in which they were submitted, but first
-//!   what a finished task has just made ready, so that few results are alive at once. [`as_completed`] and
+//! * **Submitting** never blocks and never fails. An invalid submission becomes the handle's error. A task starts
+//!   without being awaited, as soon as its inputs have finished. A task keeps its inputs alive, so the caller may
+//!   drop their handles right after the submission.
+//! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await yields the worker. An
+//!   await that would close a cycle of tasks that wait for each other returns the error [`Cycle`](ErrorKind::Cycle),
+//!   whose text lists the cycle.
+//! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
+//!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
+//!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
+//!   [`KeyConflict`](ErrorKind::KeyConflict).
+//! * **Dropping**: when the last handle of a task is dropped and no task depends on it, the task is abandoned at
+//!   once. A queued task never starts, a running one is dropped at its next await, and a result is freed.
+//!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the
+//!   losing await abandons the task: await `&handle` to keep it.
+//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
+//!   Its inputs are not affected. Blocking work can poll [`is_cancelled`].
+//! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue.
+//! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
+//!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
+//!   returned.
+//! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
+//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
+//!   [`timeout`](Options::timeout) bounds each attempt.
+//! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
+//!   and its unfinished inputs inherit its priority. Declared [limits](Builder::limit) bound how many tasks run at
+//!   once.
+//! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the
+//!   dependents that a finished task makes ready start first, which keeps few results alive. [`as_completed`] and
 //!   [`map_stream`](Client::map_stream) yield in the order of completion.
-//! * **Close**: [`close`](Client::close) lets running work end, cancels the rest, and resolves when the workers
-//!   are gone. Dropping the last client drops running work at its next await. Either way no handle hangs: it
-//!   says [`Closed`](ErrorKind::Closed).
+//! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
+//!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
+//!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
-//!   workers. [`result`](Handle::result) blocks on a handle, but not inside a task, where it refuses.
-//! * **Workers** are futures: a client has threads that poll them, and [`worker`](Client::worker) gives more
-//!   to spawn on tokio, smol or another runtime, whose sockets and timers tasks then may use.
-//!   [`scale`](Client::scale) changes the number of threads while work goes on. One more thread, for the whole
-//!   process, serves timers and gives back memory; it comes when there's need for it and goes soon after.
-//! * **Seeing it run**: [`explain`](Client::explain) says why a task is not finished. A client that was told to
-//!   [`observe`](Client::observe) has [`stats`](Client::stats), the [`graph`](Client::graph) of its tasks and the
-//!   [`story`](Client::story) of each; [`events`](Client::events) tells what happens to tasks, and
-//!   [`progress_counts`] how far some of them are, all without ever holding them up.
-//!   [`on_stall`](Builder::on_stall) tells when nothing has moved for a while.
-//! * **Seeded**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and does the same
-//!   each time: for tests.
+//!   workers. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
+//! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
+//!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
+//!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
+//! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
+//!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
+//!   tasks and the [`story`](Client::story) of each. [`events`](Client::events) streams the state changes of tasks,
+//!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
+//!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time.
+//! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
+//!   same schedule each time. It is meant for tests.
+//!
+//! # Threads
+//!
+//! | user code | thread |
+//! |---|---|
+//! | iterators of inputs, `Hash` of inputs | the submitting thread |
+//! | task functions and their futures, `Clone` for retries, retry predicates | a worker |
+//! | `Clone` of an input's value | the dependent's worker, or the submitting thread if the value is small and ready |
+//! | blocking functions | a thread of the `blocking` crate |
+//! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
+//! | wakers of [`sleep`] | the timer thread |
+//! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
+//! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
+//! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent |
+//! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
+//! | the [`on_stall`](Builder::on_stall) hook | a thread outside the workers |
+//!
+//! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
+//! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
+//! demand and exits soon after it has become idle.
 //!
 //! # Features
 //!
-//! Everything is in the default build, and needs no other crates, but for these:
+//! The default build contains everything that is not listed below, and doesn't need the crates of these features.
 //!
-//! * `dask`: [the same verbs on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/), whose scheduler is Dask's
-//!   own, and workers for it that run functions in Rust.
-//! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports to
-//!   keep.
+//! * `dask`: [the same methods on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/) with Dask's own
+//!   scheduler, and workers for it that run Rust functions.
+//! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
-//! * `tracing`: a span for each task of a client that was made while somebody wants spans of the target
-//!   `ensue::task`. It has the fields `name`, `key`, `attempt`, `worker` and `status`; its parent is the
-//!   submitter's span, it follows from its inputs, and it's entered while the task is polled. Those that
-//!   tokio-console looks for, of the target `tokio::task`, are there too; it shows polls, but no wakes. All tasks
-//!   are watched then.
-//! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) tells
-//!   the `metrics` facade what a client does.
+//! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
+//!   built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
+//!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`,
+//!   which tokio-console displays, exist too; it shows polls, but no wakes. All tasks of such a client are observed
+//!   in detail.
+//! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) publishes a
+//!   client's statistics to the `metrics` facade.
 //!
 //! # When to use something else
 //!
 //! * A fixed set of tokio tasks, awaited once: `tokio::task::JoinSet`.
-//! * Computing over slices and ranges: `rayon`. It borrows from the stack and splits work for you, where this
-//!   crate takes tasks as they come and asks for `'static` ones.
-//! * Results that are to stay after their last user has gone, with a size or an age: a cache such as `moka`.
-//!   Here a key lives as long as somebody needs it.
-//! * Steps that survive the process: a workflow engine or a job queue. Nothing here is written to disk.
-//! * Work in Python: Dask itself. Functions in Python can be called from here on a Dask cluster.
+//! * Computing over slices and ranges: `rayon`. It borrows from the stack and splits work for you, while this
+//!   crate runs the tasks that it is given and requires them to be `'static`.
+//! * Results that outlive their last user, bounded by size or age: a cache such as `moka`. A key of this crate exists
+//!   only while a handle or a dependent needs its task.
+//! * Steps that survive the process: a workflow engine or a job queue. This crate writes nothing to disk.
+//! * Work in Python: Dask itself. A program can call Python functions on a Dask cluster with the feature `dask`.
 
 #![deny(unsafe_code)]
-mod as_completed;
-mod attempt;
-mod blocking;
-mod body;
-mod builder;
 mod client;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
 #[cfg(feature = "dask")]
 pub mod dask;
 mod engine;
-mod error;
-mod function;
-mod gather;
 mod handle;
-mod input;
-mod key;
-mod map_stream;
 mod observe;
-mod options;
-mod portable;
-mod pure;
-mod retry;
-mod status;
-mod submit;
-mod wait;
+mod task;
 
-pub use as_completed::{AsCompleted, WithResults, as_completed};
-pub use attempt::{Often, Once};
-pub use blocking::is_cancelled;
-pub use builder::Builder;
+pub use client::attempt::{Often, Once};
+pub use client::blocking::is_cancelled;
+pub use client::builder::Builder;
+pub use client::map_stream::MapStream;
+pub use client::options::{Options, TaskOptions};
+pub use client::portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
 pub use client::{Client, Worker};
 pub use engine::futures::sleep::{Sleep, sleep};
 pub use engine::task::typed::Ref;
-pub use error::{Error, ErrorKind, IntoFailure};
-pub use function::{BlockingFn, Repeatable, TaskFn};
-pub use gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
+pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::input::{Input, Inputs};
+pub use handle::wait::{Wait, Waited, wait_all, wait_any};
 pub use handle::{AsHandle, GetRef, Handle};
-pub use input::{Input, Inputs};
-pub use key::Key;
-pub use map_stream::MapStream;
 #[cfg(feature = "progress")]
 pub use observe::bars::{Progress, progress};
 pub use observe::counted::{Counted, ProgressCounts, progress_counts};
@@ -146,11 +150,17 @@ pub use observe::reason::Reason;
 pub use observe::stall::Stall;
 pub use observe::stats::{FunctionStats, LimitStats, Stats};
 pub use observe::story::{Chapter, Story};
-pub use options::{Options, TaskOptions};
-pub use portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
-pub use retry::Retry;
-pub use status::Status;
-pub use wait::{Wait, Waited, wait_all, wait_any};
+pub use task::error::{Error, ErrorKind, IntoFailure};
+pub use task::function::{BlockingFn, Repeatable, TaskFn, TryBlockingFn, TryTaskFn};
+pub use task::key::Key;
+pub use task::retry::Retry;
+pub use task::status::Status;
+
+#[cfg(feature = "dask")]
+pub(crate) use client::{attempt, blocking, options, portable, submit};
+#[cfg(feature = "dask")]
+pub(crate) use task::function;
+pub(crate) use task::{error, key};
 
 /// Compiles and runs the snippets of the README.
 #[cfg(doctest)]

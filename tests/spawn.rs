@@ -295,7 +295,7 @@ fn a_callback_reads_that_its_task_was_given_up() {
         drop(x);
         let (error, explanation) = receive.recv().unwrap();
         assert!(error.is_cancelled());
-        assert_eq!(error.to_string(), "the task was given up: its last handle was dropped");
+        assert_eq!(error.to_string(), "the task was abandoned: its last handle was dropped");
         assert_eq!(
             explanation,
             format!(

@@ -7,12 +7,12 @@ extern crate self as crossbeam_deque;
 
 mod deque;
 mod engine;
-#[path = "../../src/error.rs"]
+#[path = "../../src/task/error.rs"]
 mod error;
-#[path = "../../src/key.rs"]
+#[path = "../../src/task/key.rs"]
 mod key;
 mod models;
-#[path = "../../src/status.rs"]
+#[path = "../../src/task/status.rs"]
 mod status;
 mod sync;
 

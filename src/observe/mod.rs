@@ -17,7 +17,6 @@
 pub(crate) mod act;
 mod export;
 mod record;
-mod verbs;
 mod views;
 
 #[cfg(feature = "metrics")]

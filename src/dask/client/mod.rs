@@ -39,7 +39,7 @@ use super::wire::value::{Map, Value};
 use crate::Handle;
 use crate::engine::futures::sleep::sleep;
 use crate::error::IntoFailure;
-use crate::function::{BlockingFn, TaskFn};
+use crate::function::{BlockingFn, TaskFn, TryTaskFn};
 use crate::options::TaskOptions;
 use crate::portable::{Engine, Portable, PortableFn, PortableInputs};
 
@@ -352,18 +352,16 @@ impl Engine for Client {
         Options::new(self, options).submit(function, inputs)
     }
 
-    fn try_submit_with<F, I, A, T, E, M>(
+    fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
         function: F,
         inputs: I,
-    ) -> Handle<T>
+    ) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
-        T: Portable,
-        E: IntoFailure<M>,
         M: 'static,
     {
         Options::new(self, options).try_submit(function, inputs)

@@ -9,10 +9,11 @@ use crate::engine::core::Core;
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
-use crate::engine::task::header::{Extras, Task, TaskRef};
+use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
+use crate::task::thread_wait;
 use crate::{Key, Status};
 
 /// The maximum number of tasks that are listed of those which a task waits for, or which hold a limit or the workers.
@@ -215,10 +216,12 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     }
     awaited.retain(|task| !task.waiters.is_closed());
     if task.core().owned_tasks.is_blocking(task) {
-        reasons.push(match task.extras().is_some_and(Extras::waits_for_thread) {
-            true => Reason::WaitsForThread,
-            false => Reason::Blocking,
-        });
+        reasons.push(
+            match task.extras().is_some_and(|extras| thread_wait::is_waiting(&extras.blocking)) {
+                true => Reason::WaitsForThread,
+                false => Reason::Blocking,
+            },
+        );
     } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }

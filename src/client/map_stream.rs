@@ -1,4 +1,4 @@
-//! A stream of inputs in, a stream of results out, with a bound on what is in flight.
+//! The stream of results of `map_stream`, with a bound on the tasks in flight.
 
 use std::any::Any;
 use std::fmt;
@@ -11,20 +11,20 @@ use futures_core::{FusedStream, Stream};
 use crate::engine::futures::completion::Completions;
 use crate::{Error, Handle, Key};
 
-/// The results of tasks made from a stream of inputs, in the order in which they finish; made by
+/// The results of tasks made from a stream of inputs, in the order in which the tasks end; made by
 /// [`Client::map_stream`](crate::Client::map_stream).
 ///
-/// Dropping it cancels what is in flight.
+/// Dropping it drops `inputs` and the handles of the tasks in flight, which abandons those tasks.
 #[must_use = "streams do nothing unless polled"]
 pub struct MapStream<S: Stream, T> {
-    /// `None` once it has ended.
+    /// `None` once it has ended or panicked.
     inputs: Option<Pin<Box<S>>>,
     submit: Submit<S, T>,
     limit: usize,
     in_flight: Completions<T>,
-    /// What a failure of the stream itself is said to come from.
+    /// The origin of an error of the stream itself.
     origin: Key,
-    /// That failure, until it was given out.
+    /// That error, until it is yielded.
     failure: Option<Error>,
 }
 
@@ -33,21 +33,21 @@ type Submit<S, T> = Box<dyn FnMut(<S as Stream>::Item) -> Handle<T> + Send>;
 impl<S: Stream, T> MapStream<S, T> {
     pub(crate) fn new(inputs: S, limit: usize, origin: Key, submit: Submit<S, T>) -> Self {
         let failure = (limit == 0).then(|| {
-            let text = "`map_stream` with a limit of 0 has no room for any task: give at least 1";
+            let text = "`map_stream` with a limit of 0 has no room for a task: use at least 1";
             Error::limit(origin.clone(), text.into())
         });
         let inputs = failure.is_none().then(|| Box::pin(inputs));
         Self { inputs, submit, limit, in_flight: Completions::new(), origin, failure }
     }
 
-    /// Takes inputs while there's room.
-    fn fill(&mut self, poller: &mut Context<'_>) {
+    /// Polls for inputs while there is room in flight.
+    fn fill(&mut self, cx: &mut Context<'_>) {
         while self.in_flight.len() < self.limit {
             let Some(inputs) = &mut self.inputs else { return };
-            // Foreign code: what it panics with is the last result of this stream.
+            // The input stream is user code. Its panic becomes the last result of this stream.
             let submit = &mut self.submit;
             let polled = catch_unwind(AssertUnwindSafe(|| {
-                inputs.as_mut().poll_next(poller).map(|input| input.map(&mut *submit))
+                inputs.as_mut().poll_next(cx).map(|input| input.map(&mut *submit))
             }));
             match polled {
                 Ok(Poll::Ready(Some(handle))) => {
@@ -63,9 +63,9 @@ impl<S: Stream, T> MapStream<S, T> {
     fn fail(&mut self, payload: Box<dyn Any + Send>) {
         self.failure = Some(Error::panicked(self.origin.clone(), payload));
         let inputs = self.inputs.take();
-        // It has panicked before.
+        // It has panicked, so its destructor may panic, too.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(inputs))) {
-            crate::error::forget_if_it_panics(payload);
+            crate::task::error::forget_if_it_panics(payload);
         }
     }
 }
@@ -73,10 +73,10 @@ impl<S: Stream, T> MapStream<S, T> {
 impl<S: Stream, T: Send + 'static> Stream for MapStream<S, T> {
     type Item = Result<T, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        this.fill(poller);
-        match this.in_flight.poll_pop(poller) {
+        this.fill(cx);
+        match this.in_flight.poll_pop(cx) {
             Poll::Ready(Some((typed, _))) => Poll::Ready(Some(typed.into_value())),
             Poll::Ready(None) => match this.failure.take() {
                 Some(error) => Poll::Ready(Some(Err(error))),
@@ -92,8 +92,8 @@ impl<S: Stream, T: Send + 'static> Stream for MapStream<S, T> {
             Some(inputs) => inputs.size_hint(),
             None => (0, Some(0)),
         };
-        let here = self.in_flight.len() + usize::from(self.failure.is_some());
-        (least.saturating_add(here), most.and_then(|most| most.checked_add(here + 1)))
+        let known = self.in_flight.len() + usize::from(self.failure.is_some());
+        (least.saturating_add(known), most.and_then(|most| most.checked_add(known + 1)))
     }
 }
 

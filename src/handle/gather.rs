@@ -1,4 +1,4 @@
-//! All results, in the order of their handles.
+//! The results of many tasks, in the order of their handles.
 
 use std::fmt;
 use std::future::Future;
@@ -8,16 +8,16 @@ use std::task::{Context, Poll};
 
 use futures_core::FusedFuture;
 
+use super::AsHandle;
 use crate::Error;
 use crate::engine::futures::completion::Completions;
 use crate::engine::task::typed::Typed;
-use crate::handle::AsHandle;
 
-/// All values, in the order of the handles, or the first error to happen.
+/// Waits for all tasks, and returns their values in the order of the handles, or the first error that occurs.
 ///
-/// It fails as soon as one task does and leaves the others to their other handles. Takes anything that
-/// iterates over handles or references to them; given handles by value, it moves the values out where
-/// nobody else needs them.
+/// It fails as soon as one task does, and drops its handles: of the other tasks, those without other handles and
+/// dependents are abandoned. Accepts every iterator over handles or references to them. If it owns the handles, it
+/// moves values out that no other handle or task needs, and clones the others.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -36,9 +36,7 @@ where
     Gather(Settling::new(handles))
 }
 
-/// What became of each task, in the order of the handles.
-///
-/// It waits for all of them, whatever their outcome.
+/// Waits for all tasks, whatever their outcome, and returns their results in the order of the handles.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -66,28 +64,28 @@ pub struct Gather<T>(Settling<T>);
 #[must_use = "futures do nothing unless awaited"]
 pub struct GatherSettled<T>(Settling<T>);
 
-/// Tasks that are settling, one after the other.
+/// Tasks that are being waited for, with the outcomes of those that have ended.
 struct Settling<T> {
-    sink: Completions<T>,
+    completions: Completions<T>,
     slots: Vec<Slot<T>>,
     done: bool,
 }
 
 enum Slot<T> {
-    /// Its task is in the sink.
+    /// The task has not ended.
     Empty,
     Ended(Typed<T>),
-    /// Nobody has seen the error so far.
+    /// The error has not been returned, so it doesn't count as observed yet.
     Failed(Typed<T>, Error),
 }
 
 enum Next {
-    /// The one in this slot has failed.
+    /// The task of this slot has failed.
     Failed(usize),
-    /// All have ended.
+    /// All tasks have ended.
     All,
-    /// Waiting would close a ring.
-    Ring(Error),
+    /// Waiting would close a cycle.
+    Cycle(Error),
 }
 
 impl<T: 'static> Settling<T> {
@@ -96,23 +94,23 @@ impl<T: 'static> Settling<T> {
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
     {
-        let mut sink = Completions::new();
+        let mut completions = Completions::new();
         let mut slots = Vec::new();
         for handle in handles {
             let typed = handle.into_handle().into_typed().here();
             slots.push(if typed.has_succeeded() {
                 Slot::Ended(typed)
             } else {
-                sink.add(typed, slots.len());
+                completions.add(typed, slots.len());
                 Slot::Empty
             });
         }
-        Self { sink, slots, done: false }
+        Self { completions, slots, done: false }
     }
 
-    fn poll_next(&mut self, poller: &mut Context<'_>) -> Poll<Next> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         loop {
-            match self.sink.poll_pop(poller) {
+            match self.completions.poll_pop(cx) {
                 Poll::Ready(Some((typed, at))) => {
                     if typed.has_succeeded() {
                         self.slots[at] = Slot::Ended(typed);
@@ -120,29 +118,29 @@ impl<T: 'static> Settling<T> {
                         self.slots[at] = Slot::Failed(typed, error);
                         return Poll::Ready(Next::Failed(at));
                     } else {
-                        // It had failed, and was retried meanwhile.
-                        self.sink.add(typed, at);
+                        // The task had failed, and was retried meanwhile.
+                        self.completions.add(typed, at);
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(Next::All),
                 Poll::Pending => {
-                    let error = self.sink.await_all();
-                    return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Ring(error)));
+                    let error = self.completions.await_all();
+                    return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Cycle(error)));
                 }
             }
         }
     }
 
-    /// Lets go of all tasks, and returns what was in the slots.
+    /// Stops waiting, and returns the slots.
     fn finish(&mut self) -> Vec<Slot<T>> {
         self.done = true;
-        self.sink.clear();
+        self.completions.clear();
         mem::take(&mut self.slots)
     }
 }
 
 impl<T: Clone + Send + Sync + 'static> Slot<T> {
-    /// What became of the task, for somebody to see.
+    /// Returns the result of the task. Its error counts as observed.
     fn outcome(self) -> Option<Result<T, Error>> {
         match self {
             Self::Empty => None,
@@ -158,14 +156,14 @@ impl<T: Clone + Send + Sync + 'static> Slot<T> {
 impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
     type Output = Result<Vec<T>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.0;
-        let next = std::task::ready!(this.poll_next(poller));
+        let next = std::task::ready!(this.poll_next(cx));
         let mut slots = this.finish();
         Poll::Ready(match next {
             Next::All => slots.into_iter().filter_map(Slot::outcome).collect(),
             Next::Failed(at) => slots.swap_remove(at).outcome().into_iter().collect(),
-            Next::Ring(error) => Err(error),
+            Next::Cycle(error) => Err(error),
         })
     }
 }
@@ -173,17 +171,17 @@ impl<T: Clone + Send + Sync + 'static> Future for Gather<T> {
 impl<T: Clone + Send + Sync + 'static> Future for GatherSettled<T> {
     type Output = Vec<Result<T, Error>>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.0;
         loop {
-            match std::task::ready!(this.poll_next(poller)) {
+            match std::task::ready!(this.poll_next(cx)) {
                 Next::Failed(_) => {}
                 Next::All => {
                     return Poll::Ready(
                         this.finish().into_iter().filter_map(Slot::outcome).collect(),
                     );
                 }
-                Next::Ring(error) => return Poll::Ready(vec![Err(error); this.finish().len()]),
+                Next::Cycle(error) => return Poll::Ready(vec![Err(error); this.finish().len()]),
             }
         }
     }
@@ -203,12 +201,12 @@ impl<T: Clone + Send + Sync + 'static> FusedFuture for GatherSettled<T> {
 
 impl<T> fmt::Debug for Gather<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gather").field("pending", &self.0.sink.len()).finish()
+        f.debug_struct("Gather").field("pending", &self.0.completions.len()).finish()
     }
 }
 
 impl<T> fmt::Debug for GatherSettled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatherSettled").field("pending", &self.0.sink.len()).finish()
+        f.debug_struct("GatherSettled").field("pending", &self.0.completions.len()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Why a task has no value.
+//! The errors of tasks.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 
 use crate::Key;
 
-/// Why a task has no value. Cheap to clone: every handle and dependent of a failed task gets the
-/// same one.
+/// The error of a task that has no value. It is cheap to clone: all handles and dependents of a failed task share it.
 ///
-/// [`kind`](Error::kind) says what happened, [`origin`](Error::origin) in which task it began, and
-/// [`downcast_ref`](Error::downcast_ref) gives back the error that the task returned.
+/// [`kind`](Error::kind) returns what happened, [`origin`](Error::origin) the key of the task that failed first, and
+/// [`downcast_ref`](Error::downcast_ref) the error that its function returned. The destructor of that error runs on
+/// the thread that drops the last clone.
 ///
 /// ```
 /// use ensue::{Client, ErrorKind};
@@ -38,7 +38,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Drops what the task returned, which is foreign code.
+    /// Drops the error that the task returned. Its destructor is user code and may panic.
     fn drop_cause(&mut self) -> Result<(), Box<dyn Any + Send>> {
         let cause = self.cause.take();
         catch_unwind(AssertUnwindSafe(|| drop(cause)))
@@ -47,14 +47,14 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // This happens wherever the last one to know of the error is, a worker for example.
+        // The last clone may be dropped by a worker, which must survive a panic of this destructor.
         if let Err(payload) = self.drop_cause() {
             forget_if_it_panics(payload);
         }
     }
 }
 
-/// What kind of thing went wrong; see [`Error::kind`].
+/// The kind of an [`Error`]; see [`Error::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -62,45 +62,45 @@ pub enum ErrorKind {
     Failed,
     /// The function panicked.
     Panicked,
-    /// The task, or one that it depended on, was cancelled, or nobody needed it any more.
+    /// The task or one of its inputs was cancelled, or its last handle was dropped.
     Cancelled,
-    /// An attempt took longer than [`Options::timeout`](crate::Options::timeout) allows.
+    /// An attempt took longer than its [`timeout`](crate::Options::timeout).
     TimedOut,
-    /// The key is in use by a task with another type of result.
+    /// The key belongs to a task whose value has another type.
     KeyConflict,
-    /// A limit that was never declared, or that can never be met.
+    /// The task needs a limit that is not declared, or more of a limit than was declared.
     Limit,
-    /// The await would have closed a ring of tasks that wait for each other.
+    /// The await would have closed a cycle of tasks that wait for each other.
     Cycle,
-    /// A blocking call from a thread that is running tasks.
+    /// A blocking call was made on a thread that runs tasks.
     Blocking,
     /// The client was closed or dropped.
     Closed,
-    /// The value was moved out by an earlier await, or went with the cluster that had it.
+    /// The value was moved out by an earlier await, or was lost with the cluster that stored it.
     Lost,
-    /// What was submitted can't run where it was submitted to, such as a function that a cluster doesn't know.
+    /// The submission can't run on this engine, for example because a cluster doesn't know the function.
     Refused,
 }
 
 impl Error {
-    /// What happened.
+    /// Returns what happened.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The key of the task where it began: for a dependent that was not run because of it, the
-    /// first task that failed.
+    /// Returns the key of the task that failed first. For a dependent that was not run because of this error, that is
+    /// another task.
     ///
-    /// It's in parentheses where it is no key: `(dropped)` for a task that was given up, which only its callbacks
-    /// see, and `(callback or destructor)` for a panic in one of those.
+    /// Text in parentheses is not a key: `(dropped)` stands for an abandoned task, whose error only its callbacks can
+    /// see, and `(callback or destructor)` for a panic in a callback or a destructor.
     pub fn origin(&self) -> &Key {
         &self.0.origin
     }
 
-    /// The error that the task returned, if it is an `E`.
+    /// Returns the error that the task's function returned, if its type is `E`.
     ///
-    /// `E` is the type that the function returns. Where that is a box, or `anyhow::Error`, what is inside is found
-    /// by its [`source`](std::error::Error::source):
+    /// `E` is the exact error type of the function. If that is a box or `anyhow::Error`, reach the error inside of it
+    /// by [`source`](std::error::Error::source):
     ///
     /// ```
     /// use std::error::Error as _;
@@ -122,22 +122,22 @@ impl Error {
         self.0.cause.as_deref()?.as_any().downcast_ref()
     }
 
-    /// Whether the task was cancelled.
+    /// Returns whether the task was cancelled or abandoned.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Whether the task panicked.
+    /// Returns whether the task panicked.
     pub fn is_panic(&self) -> bool {
         self.kind() == ErrorKind::Panicked
     }
 
-    /// Whether an attempt of the task took longer than its timeout.
+    /// Returns whether the last attempt of the task took longer than its timeout.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::TimedOut
     }
 
-    /// Drops the error. Gives what that panics with, if this is the last to know of it.
+    /// Drops the error. Returns the panic payload if this was the last clone and its destructor panicked.
     pub(crate) fn discard(self) -> Result<(), Box<dyn Any + Send>> {
         Arc::into_inner(self.0).map_or(Ok(()), |mut inner| inner.drop_cause())
     }
@@ -162,17 +162,17 @@ impl Error {
         Self::new(ErrorKind::Cancelled, origin, "")
     }
 
-    /// For a task that ends because its last handle was dropped: only its callbacks are left to read it.
+    /// Returns the error of a task whose last handle was dropped. Only the task's callbacks can read it.
     pub(crate) fn abandoned() -> Self {
         ABANDONED.clone()
     }
 
-    /// Whether it's of a task that ended so.
+    /// Returns whether this is the error of an abandoned task.
     pub(crate) fn is_abandoned(&self) -> bool {
         Arc::ptr_eq(&self.0, &ABANDONED.0)
     }
 
-    /// For a panic that isn't of any task's function.
+    /// Makes an error of a panic that happened outside of all task functions.
     pub(crate) fn stray(text: &str) -> Self {
         Self::new(ErrorKind::Panicked, "(callback or destructor)".into(), text)
     }
@@ -182,7 +182,7 @@ impl Error {
     }
 
     pub(crate) fn key_conflict(origin: Key, held: &str, asked: &str) -> Self {
-        let text = format!("it holds a `{held}`, not a `{asked}`: use another key");
+        let text = format!("its value is a `{held}`, not a `{asked}`: use another key");
         Self::new(ErrorKind::KeyConflict, origin, text)
     }
 
@@ -190,13 +190,13 @@ impl Error {
         Self::new(ErrorKind::Limit, origin, text)
     }
 
-    pub(crate) fn cycle(origin: Key, ring: &[Key]) -> Self {
+    pub(crate) fn cycle(origin: Key, cycle: &[Key]) -> Self {
         let mut text = String::new();
-        for key in ring {
+        for key in cycle {
             text.push_str(key);
             text.push_str(" awaits ");
         }
-        text.push_str(ring.first().unwrap_or(&origin));
+        text.push_str(cycle.first().unwrap_or(&origin));
         Self::new(ErrorKind::Cycle, origin, text)
     }
 
@@ -212,14 +212,14 @@ impl Error {
         Self::new(ErrorKind::Lost, origin, "")
     }
 
-    /// For a task that is run somewhere else, with what is known of it.
+    /// Makes the error of a remote task, with the text that its scheduler sent.
     #[cfg(feature = "dask")]
     pub(crate) fn far(kind: ErrorKind, origin: Key, text: String) -> Self {
         Self::new(kind, origin, text)
     }
 }
 
-/// One for all, since millions of tasks may be given up.
+/// One error for all abandoned tasks: millions of tasks may be abandoned, and each would allocate otherwise.
 static ABANDONED: LazyLock<Error> =
     LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)".into(), ""));
 
@@ -230,19 +230,19 @@ impl fmt::Display for Error {
             ErrorKind::Failed => write!(f, "task `{origin}` failed: {text}"),
             ErrorKind::Panicked => write!(f, "task `{origin}` panicked: {text}"),
             ErrorKind::Cancelled if self.is_abandoned() => {
-                f.write_str("the task was given up: its last handle was dropped")
+                f.write_str("the task was abandoned: its last handle was dropped")
             }
             ErrorKind::Cancelled => write!(f, "task `{origin}` was cancelled"),
             ErrorKind::TimedOut => write!(f, "task `{origin}` took longer than its {text}"),
-            ErrorKind::KeyConflict => write!(f, "the key `{origin}` is taken: {text}"),
+            ErrorKind::KeyConflict => write!(f, "the key `{origin}` is in use: {text}"),
             ErrorKind::Limit => write!(f, "task `{origin}` can never run: {text}"),
-            ErrorKind::Cycle => write!(f, "tasks wait for each other in a ring: {text}"),
+            ErrorKind::Cycle => write!(f, "tasks wait for each other in a cycle: {text}"),
             ErrorKind::Blocking => write!(
                 f,
                 "blocking on `{origin}` from a thread that runs tasks could hang: await it instead"
             ),
             ErrorKind::Closed => {
-                write!(f, "task `{origin}` was not run to its end: the client is closed")
+                write!(f, "task `{origin}` did not finish: the client is closed")
             }
             ErrorKind::Lost if !text.is_empty() => write!(f, "task `{origin}` is lost: {text}"),
             ErrorKind::Refused => write!(f, "task `{origin}` can't be submitted: {text}"),
@@ -271,7 +271,7 @@ impl StdError for Error {
     }
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
@@ -282,14 +282,15 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Drops a panic's payload, which may itself panic when dropped, and so on without end.
+/// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is
+/// leaked, to end this.
 pub(crate) fn forget_if_it_panics(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
 }
 
-/// What a failed task returned: readable as the type it was, and as an error.
+/// An error that a task returned, accessible as its own type and as a `dyn Error`.
 pub trait Cause: Send + Sync {
     #[doc(hidden)]
     fn as_any(&self) -> &dyn Any;
@@ -297,11 +298,11 @@ pub trait Cause: Send + Sync {
     fn as_error(&self) -> &(dyn StdError + 'static);
 }
 
-/// What a fallible task may return as its `Err`.
+/// A type that a fallible task may return as its `Err`.
 ///
-/// Implemented for every `std::error::Error`, for what dereferences to one (`Box<dyn Error + Send +
-/// Sync>`, `anyhow::Error`), and for text (`String`, `&'static str`). The parameter keeps these
-/// three apart and is always inferred.
+/// Implemented for every `std::error::Error`, for types that dereference to one (`Box<dyn Error + Send + Sync>`,
+/// `anyhow::Error`), and for text (`String`, `&'static str`). The parameter `Marker` distinguishes these three
+/// implementations and is always inferred. You never implement this trait yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the error of a fallible task",
     label = "this function's error type is not `std::error::Error + Send + Sync + 'static`",

@@ -1,12 +1,14 @@
-//! What can be submitted.
+//! The kinds of functions that can be submitted.
 
 use std::future::Future;
 
-/// A function that can be submitted: it takes the arguments `A`, a tuple, and gives a future.
+use super::error::IntoFailure;
+
+/// A function that can be submitted: it takes the arguments `A`, a tuple, and returns a future.
 ///
 /// Implemented for async functions, async closures, and other functions and closures that return a
-/// `Send` future. They're called on a worker, and their futures may move from worker to worker between
-/// awaits. You never implement it yourself.
+/// `Send` future. A worker calls the function and polls its future, which may move to another worker at each await.
+/// You never implement it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted with these inputs",
     label = "not an async function of the arguments `{A}` whose future and value are `Send`",
@@ -16,16 +18,16 @@ use std::future::Future;
     note = "for a plain function that blocks, use `submit_blocking`"
 )]
 pub trait TaskFn<A>: Send + 'static {
-    /// What the task's value is.
+    /// The type of the task's value.
     type Output: Send + 'static;
-    /// What the function returns.
+    /// The future that the function returns.
     type Future: Future<Output = Self::Output> + Send + 'static;
 
     #[doc(hidden)]
     fn call(self, args: A) -> Self::Future;
 }
 
-/// A plain function that can be submitted to run on a thread of its own, where it may block.
+/// A plain function that can be submitted to run on a thread outside the workers, where it may block.
 ///
 /// Implemented for functions and closures. You never implement it yourself.
 #[diagnostic::on_unimplemented(
@@ -36,14 +38,14 @@ pub trait TaskFn<A>: Send + 'static {
     note = "for an async function, use `submit`"
 )]
 pub trait BlockingFn<A>: Send + 'static {
-    /// What the task's value is.
+    /// The type of the task's value.
     type Output: Send + 'static;
 
     #[doc(hidden)]
     fn call(self, args: A) -> Self::Output;
 }
 
-/// A function that can be called again: one that is `Clone`.
+/// A function that can be called again: every function that is `Clone`.
 ///
 /// You never implement it yourself.
 #[diagnostic::on_unimplemented(
@@ -54,9 +56,61 @@ pub trait BlockingFn<A>: Send + 'static {
 )]
 pub trait Repeatable: Clone {}
 
-// Without this the compiler asks for `Clone` of what is captured, and doesn't say what else could be done.
+// Without this the compiler reports the captured value that is not `Clone`, and hides the notes above.
 #[diagnostic::do_not_recommend]
 impl<F: Clone> Repeatable for F {}
+
+/// A [`TaskFn`] that returns a `Result` and can be called again, for fallible verbs such as
+/// [`try_submit`](crate::Client::try_submit).
+///
+/// Implemented for every `TaskFn` that is `Clone` and whose errors are [`IntoFailure`]. The parameter `M` is always
+/// inferred. You never implement it yourself.
+pub trait TryTaskFn<A, M>:
+    TaskFn<A, Output = Result<<Self as TryTaskFn<A, M>>::Value, <Self as TryTaskFn<A, M>>::Error>>
+    + Repeatable
+{
+    /// The type of the task's value.
+    type Value: Send + 'static;
+    /// The type of the errors that the function returns.
+    type Error: IntoFailure<M>;
+}
+
+impl<F, A, M, T, E> TryTaskFn<A, M> for F
+where
+    F: TaskFn<A, Output = Result<T, E>> + Repeatable,
+    T: Send + 'static,
+    E: IntoFailure<M>,
+{
+    type Value = T;
+    type Error = E;
+}
+
+/// A [`BlockingFn`] that returns a `Result` and can be called again, for
+/// [`try_submit_blocking`](crate::Client::try_submit_blocking).
+///
+/// Implemented for every `BlockingFn` that is `Clone` and whose errors are [`IntoFailure`]. The parameter `M` is
+/// always inferred. You never implement it yourself.
+pub trait TryBlockingFn<A, M>:
+    BlockingFn<
+        A,
+        Output = Result<<Self as TryBlockingFn<A, M>>::Value, <Self as TryBlockingFn<A, M>>::Error>,
+    > + Repeatable
+{
+    /// The type of the task's value.
+    type Value: Send + 'static;
+    /// The type of the errors that the function returns.
+    type Error: IntoFailure<M>;
+}
+
+impl<F, A, M, T, E> TryBlockingFn<A, M> for F
+where
+    F: BlockingFn<A, Output = Result<T, E>> + Repeatable,
+    T: Send + 'static,
+    E: IntoFailure<M>,
+{
+    type Value = T;
+    type Error = E;
+}
 
 macro_rules! functions {
     ($($A:ident $a:ident),*) => {

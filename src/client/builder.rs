@@ -1,4 +1,4 @@
-//! Making a client.
+//! The builder of a client.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,13 +12,13 @@ use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
 use crate::{Client, Error};
 
-/// Makes a [`Client`]; see [`Client::builder`].
+/// The settings of a new [`Client`]; made by [`Client::builder`].
 ///
 /// ```
 /// let client = ensue::Client::builder().workers(2).name("reports").limit("db", 4).build();
 /// assert_eq!(client.to_string(), "client `reports`: 2 workers, limits: db 4");
 /// ```
-#[must_use = "nothing is made before `build`"]
+#[must_use = "no client is made before `build`"]
 pub struct Builder {
     workers: Option<usize>,
     name: Cow<'static, str>,
@@ -45,16 +45,16 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The number of worker threads; one per core if this isn't said.
+    /// Sets the number of worker threads. The default is one per core.
     ///
-    /// With 0 there are none: tasks run where [`Client::worker`] is polled, and if it isn't, they wait.
+    /// With 0, tasks run only on threads that poll [`Client::worker`], and wait until one does.
     pub fn workers(mut self, n: usize) -> Self {
         self.workers = Some(n);
         self
     }
 
-    /// A name, for the threads and for whoever looks; `ensue` if this isn't said. Any text will do; the names of
-    /// the threads leave out NULs.
+    /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is
+    /// `ensue`. NUL characters are left out of the names of threads.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(1).name("re\0ports").build();
@@ -66,8 +66,14 @@ impl Builder {
         self
     }
 
-    /// Declares a limit: tasks that ask for some of it, with [`Options::limit`](crate::Options::limit),
-    /// never have more than `n` at the same time. Said again, it replaces the former number.
+    /// Declares a limit: running tasks never hold more than `n` of it together. A task requests a part of it with
+    /// [`Options::limit`](crate::Options::limit). A second declaration of the same name replaces the first.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().limit("db", 2).build();
+    /// let row = client.task().limit("db", 1).submit(async || 1u64, ());
+    /// assert_eq!(row.result().unwrap(), 1);
+    /// ```
     pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
         let name = name.into();
         self.limits.retain(|(other, _)| *other != name);
@@ -75,14 +81,13 @@ impl Builder {
         self
     }
 
-    /// A client for tests, with no threads and a virtual clock, that does the same each time for the same
-    /// seed.
+    /// Makes a client for tests, with no threads and a virtual clock, that repeats its schedule for the same seed.
     ///
-    /// Its tasks run while someone outside blocks on or awaits one of its handles, or drives a
-    /// [`worker`](Client::worker). Among ready tasks of equal priority it picks at random. Its clock moves on
-    /// only when nothing is ready, straight to the next timer of [`sleep`](crate::sleep), a timeout or a
-    /// retry, so time costs no time. Blocking work runs on the spot. Handles in a `HashMap` are looked at in its
-    /// order, which differs from run to run: give a `BTreeMap` where the schedule is to be the same.
+    /// Its tasks run on the thread that blocks on or awaits one of its handles, or polls a
+    /// [`worker`](Client::worker). Among ready tasks of equal priority it selects one at random. If no task is ready,
+    /// its clock jumps to the next timer of a [`sleep`](crate::sleep), a timeout or a retry, so delays take no real
+    /// time. Blocking work runs in the poll of its task. Handles in a `HashMap` are visited in its order, which
+    /// differs from run to run: use a `BTreeMap` if the schedule must be repeatable.
     ///
     /// ```
     /// use std::time::Duration;
@@ -92,8 +97,8 @@ impl Builder {
     /// day.result().unwrap(); // at once
     /// ```
     ///
-    /// So a test can look for a race in your own code among many schedules, and then run the very schedule
-    /// that shows it again and again, in a debugger or as a test that stays:
+    /// A test can search many schedules for a race in your code, and then repeat the schedule that shows it, in a
+    /// debugger or as a regression test:
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -101,14 +106,14 @@ impl Builder {
     /// use ensue::{Client, gather};
     /// use futures_lite::future::{block_on, yield_now};
     ///
-    /// /// Adds one, and is wrong: another may add between its reading and its writing.
+    /// /// Adds one. It has a race: another task may write between its read and its write.
     /// async fn add_one(counter: Arc<Mutex<u32>>) {
     ///     let read = *counter.lock().unwrap();
-    ///     yield_now().await; // a request, in real life
+    ///     yield_now().await; // stands for a request
     ///     *counter.lock().unwrap() = read + 1;
     /// }
     ///
-    /// /// What two of them come to, in the schedule of this seed.
+    /// /// Returns the result of two concurrent calls in the schedule of this seed.
     /// fn two_of_them(seed: u64) -> u32 {
     ///     let client = Client::builder().seed(seed).build();
     ///     let counter = Arc::new(Mutex::new(0));
@@ -118,46 +123,58 @@ impl Builder {
     /// }
     ///
     /// let outcomes: Vec<_> = (0..50).map(two_of_them).collect();
-    /// assert!(outcomes.contains(&2), "it often goes well");
+    /// assert!(outcomes.contains(&2), "some schedules are correct");
     /// let seed = outcomes.iter().position(|sum| *sum == 1).expect("some schedule shows the race");
-    /// assert!((0..10).all(|_| two_of_them(seed as u64) == 1), "and does so each time");
+    /// assert!((0..10).all(|_| two_of_them(seed as u64) == 1), "the schedule is repeatable");
     /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// What is told of errors that nobody can see: of [detached](crate::Handle::detach) tasks, and panics
-    /// in callbacks and destructors. If this isn't said, they're logged with the `log` crate.
+    /// Sets the hook that is called with unobserved errors: those of [detached](crate::Handle::detach) tasks that no
+    /// handle or dependent has seen, and panics in callbacks and destructors.
+    ///
+    /// It runs on the thread that drops the task or on which the panic occurred, often a worker, so it should be
+    /// short. A panic of the hook itself is logged. By default, these errors are logged with the `log` crate.
+    ///
+    /// ```
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let client = ensue::Client::builder()
+    ///     .on_unobserved(move |error| sender.send(error.to_string()).unwrap())
+    ///     .build();
+    /// client.task().key("x").try_submit(async || Err::<(), _>("no disk"), ()).detach();
+    /// assert_eq!(receiver.recv().unwrap(), "task `x` failed: no disk");
+    /// ```
     pub fn on_unobserved(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.unobserved = Box::new(hook);
         self
     }
 
-    /// Has the client [observe](Client::observe) from the beginning.
+    /// Starts to [observe](Client::observe) when the client is built.
     pub fn observe(mut self) -> Self {
         self.observed = true;
         self
     }
 
-    /// What is told when work is left and nothing has moved for `after`: no task was submitted, started, woken,
-    /// or has ended. It's told once, and again after something has moved.
+    /// Sets the hook that is called when unfinished tasks exist and none has been submitted, started, woken or ended
+    /// for the time `after`. It is called once for each stall, and again only after a task has made progress.
     ///
-    /// A task that takes long, and one that waits for its next attempt, make a stall, too; the [`Stall`] says what
-    /// it is. The hook is called on a thread outside the workers. If it panics, that goes to
-    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. A seeded
-    /// client, whose time is not the real one, never stalls.
+    /// A task that computes for long, and one that waits for its next attempt, cause a stall, too; the [`Stall`]
+    /// reports the cause. The hook runs on a thread outside the workers. A panic of the hook is passed to
+    /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. On a
+    /// seeded client, whose clock is virtual, the hook is never called.
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// let (told, stall) = std::sync::mpsc::channel();
+    /// let (sender, receiver) = std::sync::mpsc::channel();
     /// let client = ensue::Client::builder()
     ///     .workers(1)
-    ///     .on_stall(Duration::from_millis(20), move |stall| told.send(stall.to_string()).unwrap())
+    ///     .on_stall(Duration::from_millis(20), move |stall| sender.send(stall.to_string()).unwrap())
     ///     .build();
     /// let forever = client.spawn(std::future::pending::<()>());
-    /// let text = stall.recv().unwrap();
+    /// let text = receiver.recv().unwrap();
     /// assert!(text.contains("awaits something that is not a task"), "{text}");
     /// # drop(forever);
     /// ```
@@ -170,7 +187,9 @@ impl Builder {
         self
     }
 
-    /// Makes the client and starts its workers.
+    /// Makes the client and starts its worker threads.
+    ///
+    /// If the system refuses a thread, the client runs with fewer workers.
     pub fn build(self) -> Client {
         let Self { workers, name, limits, seed, unobserved, observed, stall } = self;
         let core = CoreRef::new(name, seed, Limits::new(limits), unobserved);

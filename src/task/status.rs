@@ -1,24 +1,24 @@
-//! How a task stands.
+//! The status of a task.
 
 use std::fmt;
 
-/// How a task stands; see [`Handle::status`](crate::Handle::status).
+/// The status of a task; see [`Handle::status`](crate::Handle::status). `Display` writes it in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// An input has not finished.
+    /// It waits for an input.
     Waiting,
-    /// It could run, and waits for a worker or for a [limit](crate::Builder::limit).
+    /// All of its inputs have finished. It waits for a worker, or for a [limit](crate::Builder::limit).
     Ready,
-    /// It has started: a worker is at it, or it awaits something.
+    /// It has started: a worker polls it, or it awaits.
     Running,
-    /// An attempt has failed and the next one is due after a while.
+    /// An attempt has failed, and it waits for the next one.
     Delayed,
     /// It has a value.
     Finished,
     /// It has an error.
     Failed,
-    /// It was cancelled, or its client was closed.
+    /// It was cancelled or abandoned, or its client was closed.
     Cancelled,
 }
 

@@ -1,13 +1,13 @@
-//! The name of a task.
+//! The keys of tasks, and the names that keys are made of.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The name of a task: `inc-17`, or what [`Options::key`](crate::Options::key) was given.
+/// The key of a task: `inc-17`, or the one that [`Options::key`](crate::Options::key) has set.
 ///
-/// It reads as a `str`, is cheap to clone, and compares with text.
+/// It dereferences to `str`, is cheap to clone, and compares with text.
 ///
 /// ```
 /// let client = ensue::Client::new();
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// The text of the key.
+    /// Returns the text of the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -115,12 +115,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The key of a pure call, of which there are only the name and the digest until somebody asks.
+/// Makes the key of a pure call. Its task stores only the name and the digest until the key is requested.
 pub(crate) fn derived(name: &str, digest: u128) -> Key {
     format!("{name}-{digest:032x}").into()
 }
 
-/// The digest in a key that reads like one of a pure call.
+/// Returns the digest in a key that has the form of a pure call's key.
 pub(crate) fn digest_in(key: &str) -> Option<u128> {
     let (rest, digits) = key.as_bytes().split_last_chunk::<32>()?;
     let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
@@ -130,12 +130,12 @@ pub(crate) fn digest_in(key: &str) -> Option<u128> {
     u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What a task is called after its function: the last words of the type's path.
+/// Returns the name of a task for the type name of its function: the last segments of the path.
 ///
 /// `tour::inc` is `inc`, `app::load::<u8>` is `load`, and a closure written in `app::main` is
 /// `main::closure`.
 pub(crate) fn short_name(type_name: &str) -> String {
-    // What we wrap a function in doesn't show.
+    // The name of a wrapped function is that of the function itself.
     if type_name.starts_with(concat!(env!("CARGO_CRATE_NAME"), "::")) {
         if let Some((_, inner)) = type_name.split_once('<') {
             return short_name(inner.strip_suffix('>').unwrap_or(inner));
@@ -156,13 +156,7 @@ pub(crate) fn short_name(type_name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::any::type_name;
-
     use super::*;
-    use crate::attempt::Planned;
-    use crate::body::Spawned;
-
-    fn inc() {}
 
     #[test]
     fn keys_are_made_of_texts_and_become_texts() {
@@ -195,20 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn wrappers_do_not_show() {
-        fn planned<F>(_: F) -> &'static str {
-            type_name::<Planned<F>>()
-        }
-        fn spawned<F>(_: F) -> &'static str {
-            type_name::<Spawned<F>>()
-        }
-        assert_eq!(short_name(planned(inc)), "inc");
-        assert_eq!(short_name(spawned(async {})), "wrappers_do_not_show::closure");
-        assert_eq!(short_name(planned(Spawned(async {}))), "wrappers_do_not_show::closure");
-    }
-
-    #[test]
-    fn names_are_the_last_words_of_the_path() {
+    fn names_are_the_last_segments_of_the_path() {
         assert_eq!(short_name("tour::inc"), "inc");
         assert_eq!(short_name("inc"), "inc");
         assert_eq!(short_name("app::load<alloc::vec::Vec<u8>>"), "load");

@@ -1,4 +1,4 @@
-//! What programs need that run here or on a cluster alike: the trait of both engines.
+//! The `Engine` trait for programs that run on a `Client` or on a cluster, and the bounds of its methods.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
@@ -6,25 +6,25 @@ use std::hash::{BuildHasher, Hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Client;
+use super::options::{Options, TaskOptions};
+use crate::Handle;
 #[cfg(feature = "dask")]
 use crate::dask::codec::{Encode, Encoder};
-use crate::error::IntoFailure;
-use crate::function::TaskFn;
-use crate::input::{Input, Inputs};
-use crate::options::{Options, TaskOptions};
-use crate::{Client, Handle};
+use crate::handle::input::{Input, Inputs};
+use crate::task::function::{TaskFn, TryTaskFn};
 
-/// A value that can travel between machines. Implemented for all that is fit for it.
+/// A value that can be sent between machines. Implemented for all types that satisfy its bounds.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't travel between machines",
+    message = "`{Self}` can't be sent between machines",
     note = "a portable value is `Serialize + DeserializeOwned + Clone + Send + Sync + 'static`"
 )]
 pub trait Portable: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Portable for T {}
 
-/// A function that can be called by its name: an `async fn`, which captures nothing and whose value is
-/// [`Portable`].
+/// A function that can be called by its name on another machine: an `async fn`, which captures nothing and whose
+/// value is [`Portable`].
 pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
 
 impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
@@ -43,10 +43,10 @@ pub trait PortableInputs<A>: Inputs<A> {
     fn encode_all(self, to: &mut Encoder);
 }
 
-/// The verbs that all engines have, so that a program written against `&impl Engine` runs on any.
+/// The submit methods that all engines have, so that a program written for `&impl Engine` runs on any of them.
 ///
-/// Their bounds are the stricter ones of an engine that works across machines: named functions and serde
-/// values. Who only works here uses the verbs of [`Client`], which ask for less.
+/// Their bounds are those of an engine that works across machines: named functions and serde values. A program that
+/// needs no cluster can use the methods of [`Client`], which have fewer bounds.
 ///
 /// ```
 /// use ensue::{Client, Engine, Error};
@@ -78,21 +78,19 @@ pub trait Engine {
         A: Clone + Send + 'static;
 
     /// Submits a function that returns a `Result` with options; see [`Client::try_submit`].
-    fn try_submit_with<F, I, A, T, E, M>(
+    fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
         function: F,
         inputs: I,
-    ) -> Handle<T>
+    ) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
-        T: Portable,
-        E: IntoFailure<M>,
         M: 'static;
 
-    /// A handle of a value that is there already; see [`Client::ready`].
+    /// Returns a handle of a finished task with the given value; see [`Client::ready`].
     fn ready<T: Portable>(&self, value: T) -> Handle<T>;
 
     /// Submits a function; see [`Client::submit`].
@@ -106,19 +104,17 @@ pub trait Engine {
     }
 
     /// Submits a function that returns a `Result`; see [`Client::try_submit`].
-    fn try_submit<F, I, A, T, E, M>(&self, function: F, inputs: I) -> Handle<T>
+    fn try_submit<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
-        T: Portable,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.try_submit_with(TaskOptions::new(), function, inputs)
     }
 
-    /// Submits a function once for each of the inputs; see [`Client::map`].
+    /// Submits a function once for each input; see [`Client::map`].
     fn map<F, I, A>(
         &self,
         function: F,
@@ -132,18 +128,16 @@ pub trait Engine {
         inputs.into_iter().map(|input| self.submit(function, input)).collect()
     }
 
-    /// The same for a function that returns a `Result`; see [`Client::try_map`].
-    fn try_map<F, I, A, T, E, M>(
+    /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    fn try_map<F, I, A, M>(
         &self,
         function: F,
         inputs: impl IntoIterator<Item = I>,
-    ) -> Vec<Handle<T>>
+    ) -> Vec<Handle<F::Value>>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
-        T: Portable,
-        E: IntoFailure<M>,
         M: 'static,
     {
         inputs.into_iter().map(|input| self.try_submit(function, input)).collect()
@@ -169,18 +163,16 @@ impl Engine for Client {
         }
     }
 
-    fn try_submit_with<F, I, A, T, E, M>(
+    fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
         function: F,
         inputs: I,
-    ) -> Handle<T>
+    ) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
-        T: Portable,
-        E: IntoFailure<M>,
         M: 'static,
     {
         Options::<crate::Often>::with(self, options).try_submit(function, inputs)
@@ -211,7 +203,7 @@ impl<T: Portable> PortableInput<T> for T {
     }
 }
 
-/// Containers of handles, each with what it becomes.
+/// Implements [`PortableInput`] for containers of handles, and for the containers of values that they become.
 macro_rules! containers {
     ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
         $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {

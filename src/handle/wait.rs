@@ -1,4 +1,4 @@
-//! Waiting for tasks without taking their results.
+//! Waiting for tasks without their results.
 
 use std::fmt;
 use std::future::Future;
@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::AsHandle;
 use crate::Handle;
 use crate::engine::futures::completion::Completions;
 use crate::engine::futures::sleep::{Sleep, sleep};
-use crate::handle::AsHandle;
 
 /// Waits until all tasks have ended, whatever their outcome.
 ///
-/// Takes anything that iterates over handles or references to them. With a
-/// [`timeout`](Wait::timeout) it says after that time what is done and what is pending.
+/// Accepts every iterator over handles or references to them. With a [`timeout`](Wait::timeout) it resolves after
+/// that time at the latest. It returns the handles of the tasks that have ended, and those of the others.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -38,7 +38,7 @@ where
 
 /// Waits until at least one task has ended, whatever its outcome.
 ///
-/// Takes anything that iterates over handles or references to them; without any it resolves at once.
+/// Accepts every iterator over handles or references to them. Without handles it resolves at once.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -60,13 +60,13 @@ where
     Wait::new(handles, 1)
 }
 
-/// What [`wait_all`] and [`wait_any`] resolve to: the handles, each part in the given order.
+/// The output of [`wait_all`] and [`wait_any`]: the handles in two parts, each in the given order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Waited<T> {
-    /// Those whose tasks have ended, in any way.
+    /// The handles of tasks that have ended, in any way.
     pub done: Vec<Handle<T>>,
-    /// The others.
+    /// The handles of the other tasks.
     pub pending: Vec<Handle<T>>,
 }
 
@@ -74,8 +74,8 @@ pub struct Waited<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
-    sink: Completions<T>,
-    /// How many are to end before it resolves.
+    completions: Completions<T>,
+    /// The number of tasks that must still end before it resolves.
     missing: usize,
     timeout: Option<Sleep>,
 }
@@ -87,12 +87,12 @@ impl<T: 'static> Wait<T> {
         I::Item: AsHandle<Value = T>,
     {
         let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
-        let mut sink = Completions::new();
+        let mut completions = Completions::new();
         for handle in &handles {
-            sink.add(handle.typed().clone(), 0);
+            completions.add(handle.typed().clone(), 0);
         }
         let missing = at_least.min(handles.len());
-        Self { handles, sink, missing, timeout: None }
+        Self { handles, completions, missing, timeout: None }
     }
 
     /// Resolves after `timeout` at the latest, counted from this call.
@@ -105,22 +105,22 @@ impl<T: 'static> Wait<T> {
 impl<T: 'static> Future for Wait<T> {
     type Output = Waited<T>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Waited<T>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<T>> {
         let this = &mut *self;
         while this.missing > 0 {
-            match this.sink.poll_pop(poller) {
+            match this.completions.poll_pop(cx) {
                 Poll::Ready(Some(_)) => this.missing -= 1,
                 Poll::Ready(None) => break,
                 Poll::Pending => {
                     let late = this.timeout.as_mut();
-                    if late.is_some_and(|late| Pin::new(late).poll(poller).is_ready()) {
+                    if late.is_some_and(|late| Pin::new(late).poll(cx).is_ready()) {
                         break;
                     }
                     return Poll::Pending;
                 }
             }
         }
-        this.sink.clear();
+        this.completions.clear();
         let handles = std::mem::take(&mut this.handles);
         let (done, pending) = handles.into_iter().partition(Handle::is_finished);
         Poll::Ready(Waited { done, pending })

@@ -1,21 +1,23 @@
-//! The verbs of a client that are for looking at it.
+//! The methods of a client that observe it.
 
-use super::events::Events;
-use super::explain::Explanation;
-use super::graph::Graph;
-use super::recorder::Recorder;
-use super::stats::Stats;
-use super::story::Story;
-use crate::{Client, Handle};
+use super::Client;
+use crate::Handle;
+use crate::observe::events::Events;
+use crate::observe::explain::Explanation;
+use crate::observe::graph::Graph;
+use crate::observe::recorder::Recorder;
+use crate::observe::stats::Stats;
+use crate::observe::story::Story;
 
 impl Client {
-    /// Begins to record what happens to tasks, for whoever looks later: [`stats`](Client::stats) and the other
-    /// views. The others begin by themselves when first asked, but then what was before is not known; `stats` never
-    /// does, and counts nothing until recording has begun.
+    /// Starts to record the state changes of tasks, for [`stats`](Client::stats) and the other views. A view starts
+    /// it when it is first called, and lacks the time before then; only `stats` never starts it, and counts nothing
+    /// until it has started.
     ///
-    /// It costs about 3 nanoseconds a task, and a microsecond or two for those that are watched in detail. These are
-    /// up to 20,000 new ones a second, which is 2 to 4 % of a core; where more than 200,000 are submitted, 5,000. What
-    /// is kept is bounded, too: up to 100,000 tasks. There's no way back. Calling it again does nothing.
+    /// Recording costs about 3 nanoseconds a task, and 1 to 2 microseconds for each task that is recorded in detail.
+    /// Up to 20,000 new tasks a second are recorded in detail, which uses 2 to 4 % of a core; if more than 200,000
+    /// tasks a second are submitted, it is 5,000. The record holds up to 100,000 tasks. It can't be stopped. Calling
+    /// it again does nothing.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -27,10 +29,10 @@ impl Client {
         Recorder::start(self.core());
     }
 
-    /// How the client stands, in numbers.
+    /// Returns statistics of the client and its tasks.
     ///
-    /// Some are counted only since the client began to [`observe`](Client::observe), which this doesn't make it do; see
-    /// [`Stats`].
+    /// Some of them are counted only after the client has started to [`observe`](Client::observe), which this call
+    /// doesn't do; see [`Stats`].
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(2).limit("db", 4).build();
@@ -42,25 +44,27 @@ impl Client {
         Stats::of(self.core())
     }
 
-    /// What tells the `metrics` facade how the client does: see [`Metrics`](crate::Metrics). Feature `metrics`.
+    /// Returns a publisher of the client's statistics to the `metrics` facade; see [`Metrics`](crate::Metrics).
+    /// Requires the feature `metrics`.
     ///
-    /// The client begins to [`observe`](Client::observe) if it hasn't.
+    /// The client starts to [`observe`](Client::observe) if it hasn't.
     ///
     /// ```
     /// let client = ensue::Client::new();
     /// let mut metrics = client.metrics();
     /// client.submit(async || (), ()).result().unwrap();
-    /// metrics.publish(); // now and then
+    /// metrics.publish(); // periodically
     /// ```
     #[cfg(feature = "metrics")]
     pub fn metrics(&self) -> crate::Metrics {
         crate::Metrics::new(self.core())
     }
 
-    /// The tasks there are and were, and what leads from one to the other: a snapshot.
+    /// Returns a snapshot of the graph of tasks: unfinished and recorded ones, with the edges between them.
     ///
-    /// The client begins to [`observe`](Client::observe) if it hasn't. The first time there is what can be
-    /// reached: tasks that are suspended, queued for all workers, or have keys, and what is linked to them.
+    /// The client starts to [`observe`](Client::observe) if it hasn't. The first snapshot then contains the tasks
+    /// that can be found without a record: those that are suspended, are in the queue of all workers, or have keys,
+    /// and the tasks linked to those.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -76,12 +80,12 @@ impl Client {
         Graph::of(&Recorder::start(self.core()))
     }
 
-    /// Why a task is not finished: which tasks it waits for and what those are doing, which limit is full and
-    /// who holds it, its place in the queue, when it's tried again, that there's no worker.
+    /// Returns the reasons why a task is not finished: the tasks that it waits for and their status, the limit that
+    /// is full and its holders, its position in the queue, the time until its next attempt, or that the client has no
+    /// worker.
     ///
-    /// It looks at the tasks themselves, so it needs no recording; but only a client that
-    /// [observes](Client::observe) knows which worker is at what. For a task of another client it says what is
-    /// so there.
+    /// It inspects the tasks themselves, so it needs no record; only the worker that runs a task is known just to a
+    /// client that [observes](Client::observe). For a task of another client it reports the state of that client.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(0).build();
@@ -94,9 +98,9 @@ impl Client {
         Explanation::of(handle.typed().task())
     }
 
-    /// What has happened to a task, in order, and how long each part of it lasted.
+    /// Returns the states that a task has had, in order, with the duration of each.
     ///
-    /// The client begins to [`observe`](Client::observe) if it hasn't, and knows nothing of what was before.
+    /// The client starts to [`observe`](Client::observe) if it hasn't; earlier states are missing then.
     ///
     /// ```
     /// use ensue::{Client, Status};
@@ -113,10 +117,11 @@ impl Client {
         Story::of(&Recorder::start(self.core()), handle.typed().task())
     }
 
-    /// What happens to the client's tasks from now on, as a stream.
+    /// Returns a stream of the state changes of the client's tasks, from this call on.
     ///
-    /// While nobody listens it costs nothing. The client begins to [`observe`](Client::observe), and while the
-    /// stream is there it watches all tasks, at a microsecond or two each.
+    /// The client starts to [`observe`](Client::observe) if it hasn't. While a stream exists, all tasks are recorded
+    /// in detail, at 1 to 2 microseconds each. Without a stream there is no such cost. A consumer never delays a
+    /// task.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

@@ -1,4 +1,15 @@
-//! The door: a client and its verbs.
+//! The embedded `Client` and its submit methods.
+
+pub(crate) mod attempt;
+pub(crate) mod blocking;
+pub(crate) mod builder;
+pub(crate) mod map_stream;
+mod observe;
+pub(crate) mod options;
+pub(crate) mod portable;
+mod pure;
+pub(crate) mod submit;
+mod task_future;
 
 use std::fmt;
 use std::future::Future;
@@ -7,50 +18,48 @@ use std::hash::Hash;
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
-use crate::attempt::{Again, Once};
-use crate::body::{self, Spawned};
+use self::attempt::{Again, Once};
+use self::map_stream::MapStream;
+use self::options::Options;
+use self::task_future::Spawned;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context;
 use crate::engine::life::cell;
 use crate::engine::task::typed::Typed;
 use crate::engine::worker::WorkerFuture;
 use crate::engine::worker::threads;
-use crate::error::IntoFailure;
-use crate::function::{BlockingFn, Repeatable, TaskFn};
-use crate::input::Inputs;
-use crate::map_stream::MapStream;
-use crate::options::Options;
-use crate::pure;
-use crate::submit;
-use crate::{Builder, Error, Handle, Key};
+use crate::handle::input::Inputs;
+use crate::task::error::IntoFailure;
+use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
+use crate::{Builder, Handle};
 
-/// Where work is submitted: an executor with a keyed store of results.
+/// An executor of tasks, with a keyed store of their results.
 ///
-/// Clones are cheap and are of the same client. Dropping the last one shuts it down like a dropped
-/// runtime: running tasks are dropped at their next await, and handles that outlive it resolve to
-/// [`Closed`](crate::ErrorKind::Closed). [`close`](Client::close) is the way to let running work end. A
-/// client captured by one of its own tasks keeps itself alive.
+/// Clones are cheap and refer to the same client. Dropping the last clone shuts the client down like a dropped
+/// runtime: running tasks are dropped at their next await, and handles that outlive it resolve to the error
+/// [`Closed`](crate::ErrorKind::Closed). Use [`close`](Client::close) to let running tasks finish. A client that one
+/// of its own tasks has captured keeps itself alive.
 pub struct Client {
     core: CoreRef,
 }
 
 impl Client {
-    /// A client with one worker thread per core.
+    /// Makes a client with one worker thread per core.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A client made to measure.
+    /// Returns a builder for a client with other settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The client whose task, or whose blocking work, is running on this thread.
+    /// Returns the client whose task, or whose blocking work, is running on this thread.
     pub fn current() -> Option<Self> {
         context::current_core().map(Self::of)
     }
 
-    /// The first one of a new engine, which has counted it.
+    /// Makes the first client of a new engine, which counts it already.
     pub(crate) fn first(core: CoreRef) -> Self {
         Self { core }
     }
@@ -64,18 +73,18 @@ impl Client {
         &self.core
     }
 
-    /// Options for a task: a key, a priority, retries, a timeout, limits.
+    /// Returns options for a task: key, name, priority, retries, timeout and limits.
     pub fn task(&self) -> Options<'_> {
         Options::new(self)
     }
 
     /// Submits an async function and its inputs, and returns a handle at once.
     ///
-    /// One input is given bare, several as a tuple, none as `()`. A handle among them, or in a vector,
-    /// array, option or map, is waited for and its value passed; see [`Input`](crate::Input). Work starts
-    /// without being awaited, as soon as its inputs are there.
+    /// Pass one input bare, several as a tuple, and none as `()`. The task waits for handles among them, also in a
+    /// vector, array, option or map, and gets their values; see [`Input`](crate::Input). It starts without being
+    /// awaited, as soon as its inputs have finished. A worker calls the function and polls its future.
     ///
-    /// This never blocks and never fails: what is wrong with a submission is the handle's error. After
+    /// This never blocks and never fails. An invalid submission becomes the handle's error. After
     /// [`close`](Client::close) that is [`Closed`](crate::ErrorKind::Closed).
     ///
     /// ```
@@ -90,15 +99,14 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
-        submit::plain(&self.core, body::plain::<F, A>, function, inputs.into_waits())
+        submit::plain(&self.core, task_future::plain::<F, A>, function, inputs.into_waits())
     }
 
-    /// Submits an async function that returns a `Result`: an `Err` is the task's error, of kind
+    /// Submits an async function that returns a `Result`. An `Err` becomes the task's error, of kind
     /// [`Failed`](crate::ErrorKind::Failed), and its dependents fail with it without running.
     ///
-    /// The function and its arguments are `Clone`, so that the task can be
-    /// [retried](crate::Handle::retry). Work that owns what isn't, such as a connection, is for
-    /// [`try_spawn`](Client::try_spawn).
+    /// The function and its arguments must be `Clone`, so that the task can be [retried](crate::Handle::retry). For
+    /// work that owns something else, such as a connection, use [`try_spawn`](Client::try_spawn).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -106,13 +114,11 @@ impl Client {
     /// let error = n.result().unwrap_err();
     /// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
     /// ```
-    pub fn try_submit<F, I, A, T, E, M>(&self, function: F, inputs: I) -> Handle<T>
+    pub fn try_submit<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Repeatable,
+        F: TryTaskFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.task().try_submit(function, inputs)
@@ -120,15 +126,15 @@ impl Client {
 
     /// Submits a plain function that may block, to run on a thread outside the workers.
     ///
-    /// It can't be stopped from outside: once cancelled it keeps its thread and its limits until it
-    /// returns, so a long one should ask [`is_cancelled`](crate::is_cancelled). On a seeded client it runs
-    /// on the spot.
+    /// The function can't be stopped from outside. After a cancellation it keeps its thread and its limits until it
+    /// returns, so a long one should check [`is_cancelled`](crate::is_cancelled). On a seeded client it runs on the
+    /// thread that polls the task.
     ///
-    /// The threads are those of the crate `blocking`, up to 500 (or `BLOCKING_MAX_THREADS`, from the environment) for
-    /// the whole process; one ends when it has had nothing to do for half a second. A closure for which there is none
-    /// waits, and counts as running; [`explain`](Client::explain) tells them apart. Where closures that wait for the
-    /// [results](crate::Handle::result) of others take all of these threads, they wait for ever: do the waiting in
-    /// async tasks, or give them a [limit](crate::Builder::limit).
+    /// The threads belong to the crate `blocking`: up to 500 for the whole process, or `BLOCKING_MAX_THREADS` from
+    /// the environment. A thread exits after it has been idle for half a second. A function that waits for a thread
+    /// counts as running; [`explain`](Client::explain) distinguishes the two. If all threads are occupied by
+    /// functions that block on the [results](crate::Handle::result) of further blocking functions, none of them ever
+    /// returns: wait in async tasks instead, or bound these functions with a [limit](crate::Builder::limit).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -136,7 +142,7 @@ impl Client {
     /// assert!(text.result().unwrap());
     /// ```
     ///
-    /// How many wait for a thread at the moment:
+    /// This counts the functions that wait for a thread:
     ///
     /// ```
     /// use ensue::{Client, Handle, Reason};
@@ -155,25 +161,31 @@ impl Client {
         self.task().submit_blocking(function, inputs)
     }
 
-    /// [`submit_blocking`](Client::submit_blocking) for a function that returns a `Result`, as in
-    /// [`try_submit`](Client::try_submit).
-    pub fn try_submit_blocking<F, I, A, T, E, M>(&self, function: F, inputs: I) -> Handle<T>
+    /// Submits a plain function that may block and returns a `Result`; see
+    /// [`submit_blocking`](Client::submit_blocking) for its thread and [`try_submit`](Client::try_submit) for its
+    /// errors.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let text = client.try_submit_blocking(|| std::fs::read_to_string("no such file"), ());
+    /// assert!(text.result().unwrap_err().downcast_ref::<std::io::Error>().is_some());
+    /// ```
+    pub fn try_submit_blocking<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
-        F: BlockingFn<A, Output = Result<T, E>> + Clone,
+        F: TryBlockingFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.task().try_submit_blocking(function, inputs)
     }
 
-    /// Submits a call whose key is derived from the function and its inputs, so that equal calls run once
-    /// while anyone holds their result.
+    /// Submits a call whose key is derived from the function and its inputs, so that equal calls run once while a
+    /// handle or a dependent needs their result.
     ///
-    /// The inputs are `Hash`, handles by their keys. The function may capture nothing; a closure that does
-    /// is a compile error that shows the line. The key is the function's name and 128 bits of the rest.
+    /// The inputs must be `Hash`; handles are hashed by their keys, on the calling thread. A function that captures
+    /// something doesn't compile. The key consists of the function's name and a 128-bit hash of the function's type
+    /// and its inputs.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -197,14 +209,15 @@ impl Client {
             );
         }
         let digest = pure::digest::<F, I, A>(None, &inputs);
-        submit::pure(&self.core, digest, body::plain::<F, A>, function, inputs.into_waits())
+        submit::pure(&self.core, digest, task_future::plain::<F, A>, function, inputs.into_waits())
     }
 
-    /// Submits the function once for each of the inputs, which costs less than one by one.
+    /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less
+    /// than single submissions.
     ///
-    /// Of inputs that know how many they are, such as those of a range or a vector, some tasks at a time are
-    /// queued together; of others each task is queued before the next input is asked for. For inputs that
-    /// wait for the tasks made of earlier ones, take [`map_stream`](Client::map_stream).
+    /// The iterator runs on the calling thread. If its length is known, as for a range or a vector, tasks are queued
+    /// in batches of up to 64. Otherwise each task is queued before the next input is requested. If an input waits
+    /// for the tasks of earlier ones, use [`map_stream`](Client::map_stream).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -223,33 +236,42 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
-        self.task().map(function, inputs)
+        submit::many(&self.core, inputs, |input| {
+            let start = task_future::plain::<F, A>;
+            submit::create_plain(&self.core, start, function.clone(), input.into_waits())
+        })
     }
 
-    /// [`map`](Client::map) for a function that returns a `Result`, as in
-    /// [`try_submit`](Client::try_submit).
-    pub fn try_map<F, I, A, T, E, M>(
+    /// Submits a function that returns a `Result` once for each input; see [`map`](Client::map) for the inputs and
+    /// [`try_submit`](Client::try_submit) for the errors.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// let client = ensue::Client::new();
+    /// let numbers = client.try_map(async |text: &str| text.parse::<u8>(), ["1", "2"]);
+    /// assert_eq!(ensue::gather(numbers).await?, [1, 2]);
+    /// # Ok::<_, ensue::Error>(()) }).unwrap();
+    /// ```
+    pub fn try_map<F, I, A, M>(
         &self,
         function: F,
         inputs: impl IntoIterator<Item = I>,
-    ) -> Vec<Handle<T>>
+    ) -> Vec<Handle<F::Value>>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TryTaskFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.task().try_map(function, inputs)
     }
 
-    /// Runs the function for each input of a stream and yields the results in the order in which they
-    /// finish.
+    /// Runs the function for each input of a stream, and yields the results in the order in which the tasks end.
     ///
-    /// Never more than `limit` are in flight, those included that have finished and not been taken: that
-    /// is the backpressure, and millions of inputs pass in constant memory. Dropping the stream cancels
-    /// what is in flight. If `inputs` panics, the last result is that panic; a limit of 0 gives one
+    /// At most `limit` tasks are in flight, including those that have ended and whose results have not been yielded.
+    /// This is the backpressure: millions of inputs pass in constant memory. `inputs` is polled only by polling the
+    /// returned stream, on that thread. Dropping the returned stream abandons the tasks in flight. If `inputs`
+    /// panics, the last result is an error of that panic. A `limit` of 0 yields one
     /// [`Limit`](crate::ErrorKind::Limit) error.
     ///
     /// ```
@@ -281,8 +303,8 @@ impl Client {
         self.task().map_stream(inputs, limit, function)
     }
 
-    /// As [`map_stream`](Client::map_stream) with a function that returns a `Result`: an `Err` is the task's
-    /// error, and what [`retries`](crate::Options::retries) are for.
+    /// Runs a function that returns a `Result` for each input of a stream, as [`map_stream`](Client::map_stream)
+    /// does. An `Err` becomes the task's error, and can be [retried](crate::Options::retries).
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -296,25 +318,23 @@ impl Client {
     /// assert_eq!(numbers.iter().filter(|number| number.is_err()).count(), 1);
     /// # });
     /// ```
-    pub fn try_map_stream<S, F, A, T, E, M>(
+    pub fn try_map_stream<S, F, A, M>(
         &self,
         inputs: S,
         limit: usize,
         function: F,
-    ) -> MapStream<S, T>
+    ) -> MapStream<S, F::Value>
     where
         S: Stream,
         S::Item: Inputs<A>,
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TryTaskFn<A, M>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.task().try_map_stream(inputs, limit, function)
     }
 
-    /// Runs a future as a task. One that may fail is for [`try_spawn`](Client::try_spawn).
+    /// Runs a future as a task. For a future that returns a `Result`, use [`try_spawn`](Client::try_spawn).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -327,14 +347,14 @@ impl Client {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        submit::plain(&self.core, body::spawned, Spawned(future), ())
+        submit::plain(&self.core, task_future::spawned, Spawned(future), ())
     }
 
-    /// Runs a future that returns a `Result` as a task: an `Err` is the task's error, as in
+    /// Runs a future that returns a `Result` as a task. An `Err` becomes the task's error, as in
     /// [`try_submit`](Client::try_submit).
     ///
-    /// Nothing has to be `Clone`, neither what the future owns nor its error. So it can't be run again:
-    /// [`retry`](Handle::retry) says false.
+    /// Neither the future's contents nor its error need to be `Clone`. A future can't run again, so
+    /// [`retry`](Handle::retry) returns false.
     ///
     /// ```
     /// use std::io::{Error, ErrorKind};
@@ -364,59 +384,67 @@ impl Client {
         self.task().try_spawn(future)
     }
 
-    /// A handle of a value that is there already.
+    /// Returns a handle of a finished task with the given value.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.ready(20u64);
+    /// let y = client.submit(async |x: u64| x + 1, &x);
+    /// assert_eq!(y.result().unwrap(), 21);
+    /// ```
     pub fn ready<T: Send + 'static>(&self, value: T) -> Handle<T> {
         Handle::new(cell::create_ended(&self.core, None, Ok(value)))
     }
 
-    /// The task that was given this key, while somebody needs it.
+    /// Returns a handle of the task that was submitted with this key, or `None` if no such task exists. A task exists
+    /// while a handle or a dependent needs it.
     ///
-    /// Where its value isn't a `T`, the handle's error is a
-    /// [`KeyConflict`](crate::ErrorKind::KeyConflict).
+    /// If its value is not a `T`, the handle's error is a [`KeyConflict`](crate::ErrorKind::KeyConflict).
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.task().key("answer").submit(async || 42u64, ());
+    /// assert_eq!(client.get::<u64>("answer"), Some(x));
+    /// assert_eq!(client.get::<u64>("question"), None);
+    /// ```
     pub fn get<T: Send + 'static>(&self, key: impl AsRef<str>) -> Option<Handle<T>> {
-        let user = self.core.store.get(key.as_ref())?;
-        Some(Handle::new(match Typed::checked(user) {
-            Ok(typed) => typed,
-            Err(user) => {
-                let held = (user.vtable.type_name)();
-                let asked = std::any::type_name::<T>();
-                let key = Key::from(key.as_ref());
-                let error = Error::key_conflict(key.clone(), held, asked);
-                cell::create_ended(&self.core, Some(key), Err(error))
-            }
-        }))
+        let interest = self.core.store.get(key.as_ref())?;
+        Some(match Typed::checked(interest) {
+            Ok(typed) => Handle::new(typed),
+            Err(interest) => submit::key_conflict(&self.core, &interest),
+        })
     }
 
-    /// How many tasks are held in memory, finished ones and others.
+    /// Returns the number of tasks in memory, including finished ones.
     ///
-    /// It's exact while nothing happens. A task that was given up while it lay in a queue has dropped all it
-    /// held, and counts until a worker comes upon what is left of it.
+    /// It is exact while the client is idle. A task that was abandoned while it was queued has dropped its contents,
+    /// and is counted until a worker removes its entry from the queue.
     pub fn held(&self) -> usize {
         self.core.tasks_in_memory()
     }
 
-    /// Changes the number of the client's own worker threads, while work goes on.
+    /// Changes the number of the client's own worker threads while tasks run.
     ///
-    /// Those that are one too many leave after the task in hand; this waits for nothing and loses nothing.
-    /// On a closed or a seeded client it has no effect.
+    /// Surplus workers exit after their current task. Doesn't block; no task is lost. On a closed or a seeded client
+    /// it has no effect.
     pub fn scale(&self, workers: usize) {
         if self.core.seeded.is_none() {
             threads::scale(&self.core, workers);
         }
     }
 
-    /// How many workers there are: the client's own threads, and the [`worker`](Client::worker) futures
-    /// that are being driven.
+    /// Returns the number of workers: the client's own threads, and the [`worker`](Client::worker) futures that have
+    /// been polled and not dropped.
     pub fn workers(&self) -> usize {
         self.core.hosted_workers() + self.core.threads.alive()
     }
 
-    /// A worker: a future that runs tasks while it's polled.
+    /// Returns a worker: a future that runs tasks while it is polled.
     ///
-    /// Spawn it as often as you like on a runtime of your own, and tasks use that runtime's I/O and timers.
-    /// It resolves when the client is closed and has nothing left to do, and doesn't keep the client alive.
-    /// Dropping it between polls loses no task. In one poll it runs up to 64 tasks, for some 100 µs or until the one
-    /// in hand gives way, and then lets the runtime run others.
+    /// Spawn any number of them on a runtime of your own. Tasks run on the threads that poll them, and can use that
+    /// runtime's I/O and timers. A worker resolves when the client is closed and no task is left to run. It doesn't
+    /// keep the client alive. Dropping it between polls loses no task. One poll runs up to 64 tasks, and starts no
+    /// further one after about 100 µs, so that the runtime can run other futures.
     ///
     /// ```
     /// use ensue::Client;
@@ -433,23 +461,33 @@ impl Client {
         Worker(WorkerFuture::new(self.core.clone(), false))
     }
 
-    /// Resolves when no task is left to run or running, or none was at some time since the first poll.
+    /// Returns a future that resolves when no task is waiting to run or running. One such moment since its first poll
+    /// suffices.
     ///
-    /// Tasks that themselves await this, or [`close`](Client::close), don't count, nor do those whose blocking work waits
-    /// for it, but for a seeded client's. Without workers it resolves only if there are no tasks.
+    /// Tasks that await this future or [`close`](Client::close) don't count, nor do tasks whose blocking work waits
+    /// for it, except on a seeded client. Without workers it resolves only if there are no tasks.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || 1u64, ());
+    /// client.idle().await;
+    /// assert!(x.is_finished());
+    /// # });
+    /// ```
     pub fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
         self.core.clone().idle()
     }
 
-    /// Closes the client: lets tasks that have started run to their end, cancels the rest with
-    /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers are gone.
+    /// Closes the client: lets tasks that have started finish, cancels the rest with the error
+    /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers have exited.
     ///
-    /// It begins with the first poll. It may be called again, also at the same time. A task of the client
-    /// may await it, or block on it in a blocking closure: neither that task nor its worker is waited for. Where no
-    /// worker is left to run them, started tasks are cancelled too.
+    /// Closing begins with the first poll, and dropping the future doesn't undo it. It may be called again, also
+    /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker are
+    /// not waited for. If no worker is left to run them, started tasks are cancelled too.
     ///
-    /// One that never ends is waited for without end. To bound that, give up the wait after a while and drop the
-    /// client, which drops what still runs:
+    /// A task that never ends makes it wait forever. To bound the wait, drop the future after a timeout, and then
+    /// drop the client, which drops the tasks that still run:
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -489,7 +527,7 @@ impl Drop for Client {
     }
 }
 
-/// One line: the name, the workers, the limits.
+/// Writes one line: the name, the number of workers, and the limits.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workers = self.workers();
@@ -520,7 +558,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Spawned futures run detached.
+/// Spawned futures run detached. A panic of one is passed to [`Builder::on_unobserved`].
 impl Spawn for Client {
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.status()?;
@@ -533,8 +571,8 @@ impl Spawn for Client {
     }
 }
 
-/// A future that runs a client's tasks while it's polled; made by [`Client::worker`].
-#[must_use = "a worker does nothing unless it's polled: spawn it on a runtime"]
+/// A future that runs a client's tasks on the thread that polls it; made by [`Client::worker`].
+#[must_use = "a worker does nothing unless it is polled: spawn it on a runtime"]
 pub struct Worker(WorkerFuture);
 
 impl Future for Worker {
@@ -542,9 +580,9 @@ impl Future for Worker {
 
     fn poll(
         mut self: std::pin::Pin<&mut Self>,
-        poller: &mut std::task::Context<'_>,
+        cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<()> {
-        std::pin::Pin::new(&mut self.0).poll(poller)
+        std::pin::Pin::new(&mut self.0).poll(cx)
     }
 }
 

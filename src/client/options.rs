@@ -1,4 +1,4 @@
-//! Submitting with options.
+//! The options of a task, and the submit methods that use them.
 
 use std::fmt;
 use std::future::Future;
@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::attempt::{Again, Often, Once};
-use crate::body::{self, Spawned};
-use crate::engine::life::cell::{self, Setup};
+use super::attempt::{Again, Often, Once};
+use super::map_stream::MapStream;
+use super::submit::{self, Submission};
+use super::task_future::{self, Spawned};
+use super::{Client, pure};
 use crate::engine::task::header::Task;
-use crate::error::IntoFailure;
-use crate::function::{BlockingFn, Repeatable, TaskFn};
-use crate::input::Inputs;
-use crate::map_stream::MapStream;
-use crate::submit::{self, Submission};
-use crate::{Client, Handle, Key, Retry, pure};
+use crate::handle::input::Inputs;
+use crate::task::error::IntoFailure;
+use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
+use crate::{Handle, Key, Retry};
 
-/// How a task is to be run; made by [`Client::task`], used by one of the submitting verbs.
+/// The options of a task, with the submit methods of [`Client`]; made by [`Client::task`].
+///
+/// `R` is [`Often`] after [`retries`](Options::retries), which adds `Clone` to the bounds of the submit methods.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,20 +38,20 @@ use crate::{Client, Handle, Key, Retry, pure};
 ///     .try_submit(async || Ok::<_, std::io::Error>(vec![1, 2, 3]), ());
 /// assert_eq!(rows.result().unwrap().len(), 3);
 /// ```
-#[must_use = "nothing is submitted yet: call `submit` or another verb"]
+#[must_use = "nothing is submitted yet: call `submit` or another submit method"]
 pub struct Options<'c, R = Once> {
     client: &'c Client,
     settings: TaskOptions,
     again: PhantomData<fn() -> R>,
 }
 
-/// What [`Options`] are made of, apart from the client: a key, a name, a priority, retries, a timeout and
-/// limits, for [`Engine::submit_with`](crate::Engine::submit_with).
+/// The options of a task without a client: key, name, priority, retries, timeout and limits, for
+/// [`Engine::submit_with`](crate::Engine::submit_with).
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct TaskOptions {
     pub(crate) key: Option<Key>,
-    /// In place of a key: the digest of a pure call.
+    /// The digest of a pure call, in place of a key.
     pub(crate) derived: Option<u128>,
     pub(crate) name: Option<std::sync::Arc<str>>,
     pub(crate) priority: i32,
@@ -59,55 +61,55 @@ pub struct TaskOptions {
 }
 
 impl TaskOptions {
-    /// The default for all of them.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`Options::retries`].
+    /// Retries failed attempts; see [`Options::retries`].
     pub fn retries(mut self, retry: impl Into<Retry>) -> Self {
         self.retry = Some(retry.into());
         self
     }
 }
 
-/// The setters that both kinds of options have.
+/// The setters of both types of options.
 macro_rules! setters {
     ($settings:ident: $($path:tt)+) => {
-        /// Names the task, and joins the one that has the key already.
+        /// Sets the key of the task, or joins the task that has this key already.
         ///
-        /// While a task of that key waits, runs or has finished, and somebody needs it, the new handle is
-        /// one of that task; the function and inputs given here are dropped unused, and the higher
-        /// priority holds. One that failed or was cancelled is replaced, and its handles never see the new
-        /// one. If its value is of another type, the new handle's error is a
-        /// [`KeyConflict`](crate::ErrorKind::KeyConflict).
+        /// If a task of this key waits, runs or has finished, the new handle refers to that task. The function and
+        /// inputs of this submission are dropped unused on the calling thread, and the task keeps the higher of both
+        /// priorities. A task that failed or was cancelled is replaced, and its handles keep their error. If the
+        /// task's value has another type, the new handle's error is a [`KeyConflict`](crate::ErrorKind::KeyConflict).
         ///
-        /// With `map`, the tasks' keys are this one with a number: `k-0`, `k-1`.
+        /// With `map`, the keys of the tasks are this key and a number: `k-0`, `k-1`.
         pub fn key(mut self, key: impl Into<Key>) -> Self {
             let $settings = &mut self;
             $($path)+.key = Some(key.into());
             self
         }
 
-        /// What the task is called instead of its function's name: its key is this and a number.
+        /// Sets the name of the task in place of its function's name. Without a key of its own, its key is this name
+        /// and a number.
         pub fn name(mut self, name: impl AsRef<str>) -> Self {
             let $settings = &mut self;
             $($path)+.name = Some(name.as_ref().into());
             self
         }
 
-        /// Starts the task before any that is ready and has a lower priority; the default is 0. What the
-        /// task waits for gets at least its priority.
+        /// Sets the priority; the default is 0. A ready task starts before those of lower priority. Unfinished inputs
+        /// of the task get at least its priority.
         pub fn priority(mut self, priority: i32) -> Self {
             let $settings = &mut self;
             $($path)+.priority = priority;
             self
         }
 
-        /// Ends an attempt that takes longer, counted from its start, with
+        /// Ends an attempt that takes longer, counted from its start, with the error
         /// [`TimedOut`](crate::ErrorKind::TimedOut).
         ///
-        /// Async work is dropped. A blocking closure keeps its thread until it returns; see
+        /// Async work is dropped. Blocking work keeps its thread until it returns; see
         /// [`is_cancelled`](crate::is_cancelled).
         pub fn timeout(mut self, timeout: Duration) -> Self {
             let $settings = &mut self;
@@ -115,12 +117,12 @@ macro_rules! setters {
             self
         }
 
-        /// Takes `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an
-        /// attempt runs. Several limits are taken together.
+        /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
+        /// runs. Several limits are acquired together.
         ///
-        /// A limit that wasn't declared, or that is less than `n`, makes the task fail at once with
-        /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits another one that needs
-        /// it may wait for ever.
+        /// If the limit is not declared or is less than `n`, the task fails at once with the error
+        /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit
+        /// may wait forever.
         pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
             let $settings = &mut self;
             $($path)+.limits.push((name.into(), n));
@@ -142,24 +144,27 @@ impl<'c> Options<'c> {
         Self { client, settings: TaskOptions::new(), again: PhantomData }
     }
 
-    /// Tries again when an attempt fails, panics or times out: up to `n` times, or as a [`Retry`] says.
+    /// Retries an attempt that fails, panics or times out, up to `n` times or by the rules of a [`Retry`].
     ///
-    /// This asks for a function and arguments that are `Clone`. Without it a task has one attempt.
+    /// The function and its arguments must be `Clone`; they are cloned on the worker before each attempt. Without
+    /// this option a task has one attempt.
     pub fn retries(self, retry: impl Into<Retry>) -> Options<'c, Often> {
         let settings = self.settings.retries(retry);
         Options { client: self.client, settings, again: PhantomData }
     }
 
-    /// As [`Client::spawn`], with these options; a future can't be run again, so without retries.
+    /// Runs a future; see [`Client::spawn`]. A future can't run again, so this is not available after
+    /// [`retries`](Options::retries).
     pub fn spawn<Fut>(self, future: Fut) -> Handle<Fut::Output>
     where
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        self.into_submission().one(body::spawned, body::spawned_planned, Spawned(future), ())
+        self.into_submission().one(task_future::spawned_with_options, Spawned(future), ())
     }
 
-    /// As [`Client::try_spawn`], with these options; a future can't be run again, so without retries.
+    /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this is not
+    /// available after [`retries`](Options::retries).
     pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
     where
         Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -167,8 +172,8 @@ impl<'c> Options<'c> {
         E: IntoFailure<M>,
         M: 'static,
     {
-        let start = body::spawned_fallible::<Fut, T, E, M>;
-        self.into_submission().one_planned(start, Spawned(future), ())
+        let start = task_future::spawned_fallible::<Fut, T, E, M>;
+        self.into_submission().one(start, Spawned(future), ())
     }
 }
 
@@ -181,7 +186,7 @@ impl<'c, R> Options<'c, R> {
         Submission { core: self.client.core(), settings: self.settings }
     }
 
-    /// As [`Client::submit`], with these options.
+    /// Submits an async function; see [`Client::submit`].
     pub fn submit<F, I, A>(self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -189,28 +194,22 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
-        let waits = inputs.into_waits();
-        self.into_submission().one(body::plain::<F, A>, body::planned::<R, F, A>, function, waits)
+        let start = task_future::with_options::<R, F, A>;
+        self.into_submission().one(start, function, inputs.into_waits())
     }
 
-    /// As [`Client::try_submit`], with these options.
-    pub fn try_submit<F, I, A, T, E, M>(self, function: F, inputs: I) -> Handle<T>
+    /// Submits an async function that returns a `Result`; see [`Client::try_submit`].
+    pub fn try_submit<F, I, A, M>(self, function: F, inputs: I) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Repeatable,
+        F: TryTaskFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
-        self.into_submission().one_planned(
-            body::fallible::<F, A, T, E, M>,
-            function,
-            inputs.into_waits(),
-        )
+        self.into_submission().one(task_future::fallible::<F, A, M>, function, inputs.into_waits())
     }
 
-    /// As [`Client::submit_blocking`], with these options.
+    /// Submits a plain function that may block; see [`Client::submit_blocking`].
     pub fn submit_blocking<F, I, A>(self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: BlockingFn<A>,
@@ -218,24 +217,23 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
-        self.into_submission().one_planned(body::blocking::<R, F, A>, function, inputs.into_waits())
+        self.into_submission().one(task_future::blocking::<R, F, A>, function, inputs.into_waits())
     }
 
-    /// As [`Client::try_submit_blocking`], with these options.
-    pub fn try_submit_blocking<F, I, A, T, E, M>(self, function: F, inputs: I) -> Handle<T>
+    /// Submits a plain function that may block and returns a `Result`; see [`Client::try_submit_blocking`].
+    pub fn try_submit_blocking<F, I, A, M>(self, function: F, inputs: I) -> Handle<F::Value>
     where
-        F: BlockingFn<A, Output = Result<T, E>> + Clone,
+        F: TryBlockingFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
-        let start = body::blocking_fallible::<F, A, T, E, M>;
-        self.into_submission().one_planned(start, function, inputs.into_waits())
+        let start = task_future::blocking_fallible::<F, A, M>;
+        self.into_submission().one(start, function, inputs.into_waits())
     }
 
-    /// As [`Client::submit_pure`], with these options. A key given before is the one that counts.
+    /// Submits a call with a derived key; see [`Client::submit_pure`]. A key that was set with [`key`](Options::key)
+    /// is used instead of the derived one.
     pub fn submit_pure<F, I, A>(mut self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -257,7 +255,7 @@ impl<'c, R> Options<'c, R> {
         self.submit(function, inputs)
     }
 
-    /// As [`Client::map`], with these options.
+    /// Submits a function once for each input; see [`Client::map`].
     pub fn map<F, I, A>(
         self,
         function: F,
@@ -269,44 +267,34 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: Again<F, A>,
     {
-        if self.settings.is_plain() {
-            let (core, priority) = (self.client.core(), self.settings.priority);
-            return submit::many(core, inputs, |input| {
-                let setup = Setup { priority, ..Setup::default() };
-                let waits = input.into_waits();
-                let (typed, ready) =
-                    cell::create(core, setup, body::plain::<F, A>, function.clone(), waits);
-                (Handle::new(typed), ready)
-            });
-        }
         self.many(inputs, |submission, input| {
-            let (plain, planned) = (body::plain::<F, A>, body::planned::<R, F, A>);
-            submission.create(plain, planned, function.clone(), input.into_waits())
+            let start = task_future::with_options::<R, F, A>;
+            submission.create(start, function.clone(), input.into_waits())
         })
     }
 
-    /// As [`Client::try_map`], with these options.
-    pub fn try_map<F, I, A, T, E, M>(
+    /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    pub fn try_map<F, I, A, M>(
         self,
         function: F,
         inputs: impl IntoIterator<Item = I>,
-    ) -> Vec<Handle<T>>
+    ) -> Vec<Handle<F::Value>>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TryTaskFn<A, M>,
         I: Inputs<A>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.many(inputs, |submission, input| {
-            let start = body::fallible::<F, A, T, E, M>;
-            submission.create_planned(start, function.clone(), input.into_waits())
+            let start = task_future::fallible::<F, A, M>;
+            submission.create(start, function.clone(), input.into_waits())
         })
     }
 
-    /// As [`Client::map_stream`], with these options. With a key, the tasks' keys are that with a number; a result
-    /// that another handle of such a key still needs can't be moved out and is [`Lost`](crate::ErrorKind::Lost).
+    /// Runs a function for each input of a stream; see [`Client::map_stream`].
+    ///
+    /// With a key, the keys of the tasks are that key and a number. A result can't be moved out of a task that
+    /// another handle of its key needs, and is replaced by the error [`Lost`](crate::ErrorKind::Lost).
     pub fn map_stream<S, F, A>(
         self,
         inputs: S,
@@ -325,20 +313,19 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
-    /// As [`Client::try_map_stream`], with these options, and keys as [`map_stream`](Self::map_stream) has them.
-    pub fn try_map_stream<S, F, A, T, E, M>(
+    /// Runs a function that returns a `Result` for each input of a stream; see [`Client::try_map_stream`]. For keys,
+    /// see [`map_stream`](Self::map_stream).
+    pub fn try_map_stream<S, F, A, M>(
         self,
         inputs: S,
         limit: usize,
         function: F,
-    ) -> MapStream<S, T>
+    ) -> MapStream<S, F::Value>
     where
         S: Stream,
         S::Item: Inputs<A>,
-        F: TaskFn<A, Output = Result<T, E>> + Clone,
+        F: TryTaskFn<A, M>,
         A: Clone + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
         M: 'static,
     {
         self.stream(inputs, limit, function, |options, function, input| {
@@ -346,7 +333,7 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
-    /// Submits a task for each of the inputs, as they're wanted.
+    /// Returns a stream that submits a task for each input when there is room for it.
     fn stream<S, F, T>(
         self,
         inputs: S,

@@ -1,4 +1,4 @@
-//! What a task may take.
+//! The inputs of tasks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
@@ -7,15 +7,16 @@ use std::marker::PhantomData;
 use crate::engine::task::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
 use crate::{Handle, Ref};
 
-/// Something that becomes an argument of type `T`.
+/// A value or handle that becomes an argument of type `T`.
 ///
-/// * Any plain value, as itself.
-/// * `Handle<T>` and `&Handle<T>`: the task waits for it and gets its value, moved out where nobody
-///   else needs it and cloned otherwise, or as a [`Ref<T>`](Ref) without copying.
-/// * Vectors, slices, arrays, options and maps of handles, and references to those: as a container of
-///   values, or of `Ref`s.
+/// * A plain value is passed as it is.
+/// * For a `Handle<T>` or `&Handle<T>`, the task waits for it and gets its value. The value is moved out if no other
+///   handle or task needs it, and cloned otherwise; as a [`Ref<T>`](Ref) it is shared. A small value that has arrived
+///   before the submission is cloned on the submitting thread, all others on the worker of the new task.
+/// * For vectors, slices, arrays, options and maps of handles, and references to those, the task gets the same
+///   container of values, or of `Ref`s.
 ///
-/// What comes from a handle may be the value or a `Ref`, so a closure has to say which it takes:
+/// The argument for a handle can be the value or a `Ref`, so a closure has to declare its type:
 ///
 /// ```
 /// # let client = ensue::Client::new();
@@ -23,7 +24,7 @@ use crate::{Handle, Ref};
 /// let y = client.submit(async |x: u64| x + 1, &x);
 /// ```
 ///
-/// Without the type, the compiler asks for it:
+/// Without the type, the closure doesn't compile:
 ///
 /// ```compile_fail,E0283
 /// # let client = ensue::Client::new();
@@ -48,8 +49,8 @@ pub trait Input<T> {
 
 /// The inputs of a task, which become the arguments `A`, a tuple.
 ///
-/// A bare [`Input`] where there is one argument, a tuple of them where there are several, and `()` where
-/// there is none. You never implement it yourself.
+/// They are a bare [`Input`] for one argument, a tuple of inputs for several, and `()` for none. You never implement
+/// it yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the inputs for the arguments `{A}`",
     label = "these inputs don't fit the function's arguments `{A}`",
@@ -104,7 +105,7 @@ impl<T: Send + Sync + 'static> Input<Ref<T>> for &Handle<T> {
     }
 }
 
-/// Containers of `$of`, which iterate over `$item`s that become `$wait`s with values of type `$value`.
+/// Implements [`Input`] for containers of handles, whose arguments are containers of `$value`.
 macro_rules! containers {
     ($($value:ty, $wait:ty, [$($bound:tt)*];)*) => {$(
         impl<T: $($bound)*> Input<Vec<$value>> for Vec<Handle<T>> {
@@ -271,7 +272,7 @@ macro_rules! containers {
     )*};
 }
 
-/// `Input::into_wait` with the type of the argument in reach.
+/// Calls `Input::into_wait`, with the type of the argument as a parameter.
 fn into_wait<X: Input<T>, T>(input: X) -> X::Wait {
     input.into_wait()
 }

@@ -1,4 +1,4 @@
-//! Handles in the order in which their tasks finish.
+//! A stream of handles in the order in which their tasks finish.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 use slab::Slab;
 
+use super::AsHandle;
 use crate::engine::futures::completion::Completions;
-use crate::handle::AsHandle;
 use crate::{Error, Handle};
 
-/// The given handles in the order in which their tasks finish, as a stream to which more can be added
-/// while it runs.
+/// Returns a stream of the given handles in the order in which their tasks end. More handles can be added while it
+/// runs.
 ///
-/// Takes anything that iterates over handles or references to them.
+/// Accepts every iterator over handles or references to them.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -27,7 +27,7 @@ use crate::{Error, Handle};
 /// let mut running = as_completed(client.map(async |x: u64| x + 1, 0..8));
 /// let mut total = None;
 /// while let Some(x) = running.next().await {
-///     // Add what has arrived in pairs, until one is left.
+///     // Add the results in pairs, until one is left.
 ///     total = match total.take() {
 ///         None => Some(x),
 ///         Some(y) => {
@@ -47,76 +47,78 @@ where
     handles.into_iter().map(AsHandle::into_handle).collect()
 }
 
-/// A stream of handles in the order in which their tasks finish; made by [`as_completed`].
+/// A stream of handles in the order in which their tasks end; made by [`as_completed`].
 ///
-/// Those that had finished when they were added come first. Each added handle comes out once for each
-/// time it was added, whatever became of its task. The stream ends when it's empty, and goes on after
-/// another [`add`](AsCompleted::add). Dropping it leaves the tasks to their other handles.
+/// Handles whose tasks had ended when they were added are yielded first. A handle is yielded once for each time it
+/// was added, whatever the outcome of its task. The stream ends when it is empty, and continues after another
+/// [`add`](AsCompleted::add). Dropping it drops its handles: a task without other handles and dependents is
+/// abandoned.
 #[must_use = "streams do nothing unless polled"]
 pub struct AsCompleted<T> {
-    sink: Completions<T>,
+    completions: Completions<T>,
 }
 
 impl<T: 'static> AsCompleted<T> {
-    /// An empty one, to be filled with [`add`](AsCompleted::add).
+    /// Makes an empty stream, to be filled with [`add`](AsCompleted::add).
     pub fn new() -> Self {
-        Self { sink: Completions::new() }
+        Self { completions: Completions::new() }
     }
 
-    /// Adds a handle. Works at any time, also after the stream has ended.
+    /// Adds a handle, at any time, also after the stream has ended.
     pub fn add(&mut self, handle: impl AsHandle<Value = T>) {
-        self.sink.add(handle.into_handle().into_typed(), 0);
+        self.completions.add(handle.into_handle().into_typed(), 0);
     }
 
-    /// How many handles are still to come out.
+    /// Returns the number of handles that have not been yielded.
     pub fn len(&self) -> usize {
-        self.sink.len()
+        self.completions.len()
     }
 
-    /// Whether none is left to come out.
+    /// Returns whether all handles have been yielded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the next one can be had without waiting.
+    /// Returns whether the next handle can be yielded without waiting.
     pub fn has_ready(&self) -> bool {
-        self.sink.has_ready()
+        self.completions.has_ready()
     }
 
-    /// All that have finished by now, waiting for at least one; none if none is left.
+    /// Waits for at least one task to end, and returns the handles of all that have ended. Returns none if the stream
+    /// is empty. Dropping the future loses no handle.
     pub async fn next_batch(&mut self) -> Vec<Handle<T>> {
-        let first = poll_fn(|poller| self.poll_pop(poller)).await;
+        let first = poll_fn(|cx| self.poll_pop(cx)).await;
         let mut batch = Vec::from_iter(first);
         batch.append(&mut self.ready_batch());
         batch
     }
 
-    /// All that have finished by now, which may be none.
+    /// Returns the handles of all tasks that have ended, possibly none. Doesn't wait.
     pub fn ready_batch(&mut self) -> Vec<Handle<T>> {
-        let sink = &mut self.sink;
-        std::iter::from_fn(|| sink.pop()).map(|(typed, _)| Handle::new(typed)).collect()
+        let completions = &mut self.completions;
+        std::iter::from_fn(|| completions.pop()).map(|(typed, _)| Handle::new(typed)).collect()
     }
 
-    /// Forgets all handles.
+    /// Drops all handles.
     pub fn clear(&mut self) {
-        self.sink.clear();
+        self.completions.clear();
     }
 
-    /// The same stream with each handle's result beside it.
+    /// Converts the stream into one that yields each handle with its result.
     ///
-    /// Results that are on a cluster are brought here, in the order in which they come: some ahead, and more as they're
-    /// taken, so that they don't fill the memory of who takes them slowly.
+    /// Results on a cluster are fetched, and yielded in the order in which they arrive. Up to 64 are fetched ahead of
+    /// the consumer, so a slow consumer doesn't fill the memory of this process.
     pub fn with_results(self) -> WithResults<T> {
         WithResults {
             completed: self,
             waiting: VecDeque::new(),
-            bringing: Completions::new(),
-            brought: Slab::new(),
+            fetching: Completions::new(),
+            fetched: Slab::new(),
         }
     }
 
-    fn poll_pop(&mut self, poller: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
-        let popped = self.sink.poll_pop(poller);
+    fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
+        let popped = self.completions.poll_pop(cx);
         popped.map(|popped| popped.map(|(typed, _)| Handle::new(typed)))
     }
 }
@@ -124,8 +126,8 @@ impl<T: 'static> AsCompleted<T> {
 impl<T: 'static> Stream for AsCompleted<T> {
     type Item = Handle<T>;
 
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
-        self.poll_pop(poller)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Handle<T>>> {
+        self.poll_pop(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -134,7 +136,7 @@ impl<T: 'static> Stream for AsCompleted<T> {
 }
 
 impl<T: 'static> FusedStream for AsCompleted<T> {
-    /// Empty for now: it goes on after another `add`.
+    /// Returns whether the stream is empty. It continues after another `add`.
     fn is_terminated(&self) -> bool {
         self.is_empty()
     }
@@ -163,25 +165,25 @@ impl<T: 'static, H: AsHandle<Value = T>> Extend<H> for AsCompleted<T> {
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted")
-            .field("len", &self.sink.len())
-            .field("has_ready", &self.sink.has_ready())
+            .field("len", &self.completions.len())
+            .field("has_ready", &self.completions.has_ready())
             .finish()
     }
 }
 
-/// How many results are on their way here or wait to be taken. They may be large; and if they're small, as many as
-/// this share a call for which they'd wait otherwise.
+/// The largest number of results that are fetched ahead of the consumer. Large results bound it from above; small
+/// ones need enough of it to share one call to a worker.
 const AHEAD: usize = 64;
 
 /// A stream of handles with their results; made by [`AsCompleted::with_results`].
 #[must_use = "streams do nothing unless polled"]
 pub struct WithResults<T> {
     completed: AsCompleted<T>,
-    /// Those whose values are elsewhere, until they're brought.
+    /// Handles of remote tasks whose values have not been requested.
     waiting: VecDeque<Handle<T>>,
-    /// Those whose values are elsewhere, on their way here: the tags are places in the next.
-    bringing: Completions<T>,
-    brought: Slab<Handle<T>>,
+    /// The values that are being fetched. The tags are indices into `fetched`.
+    fetching: Completions<T>,
+    fetched: Slab<Handle<T>>,
 }
 
 impl<T: 'static> WithResults<T> {
@@ -190,23 +192,23 @@ impl<T: 'static> WithResults<T> {
         self.completed.add(handle);
     }
 
-    /// How many are still to come out.
+    /// Returns the number of results that have not been yielded.
     pub fn len(&self) -> usize {
-        self.completed.len() + self.waiting.len() + self.bringing.len()
+        self.completed.len() + self.waiting.len() + self.fetching.len()
     }
 
-    /// Whether none is left to come out.
+    /// Returns whether all results have been yielded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Has as many brought as may be.
-    fn bring(&mut self) {
-        while self.bringing.len() < AHEAD {
+    /// Starts fetches, up to `AHEAD` at a time.
+    fn fetch(&mut self) {
+        while self.fetching.len() < AHEAD {
             let Some(handle) = self.waiting.pop_front() else { return };
-            let bringer = handle.typed().clone().here();
-            let at = self.brought.insert(handle);
-            self.bringing.add(bringer, at);
+            let fetch = handle.typed().clone().here();
+            let at = self.fetched.insert(handle);
+            self.fetching.add(fetch, at);
         }
     }
 }
@@ -214,32 +216,32 @@ impl<T: 'static> WithResults<T> {
 impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
     type Item = (Handle<T>, Result<T, Error>);
 
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Poll::Ready(Some((typed, at))) = self.bringing.poll_pop(poller) {
+            if let Poll::Ready(Some((typed, at))) = self.fetching.poll_pop(cx) {
                 let Some(result) = typed.try_take_or_clone() else {
-                    // It had failed, and is brought once more.
-                    self.bringing.add(typed, at);
+                    // The fetch failed and the task was retried meanwhile: fetch again.
+                    self.fetching.add(typed, at);
                     continue;
                 };
-                let handle = self.brought.remove(at);
-                self.bring();
+                let handle = self.fetched.remove(at);
+                self.fetch();
                 match result {
                     Err(_) if !handle.is_finished() => self.add(handle),
                     result => return Poll::Ready(Some((handle, result))),
                 }
                 continue;
             }
-            match std::task::ready!(self.completed.poll_pop(poller)) {
+            match std::task::ready!(self.completed.poll_pop(cx)) {
                 None if self.is_empty() => return Poll::Ready(None),
                 None => return Poll::Pending,
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
                     None if handle.typed().is_remote() => {
                         self.waiting.push_back(handle);
-                        self.bring();
+                        self.fetch();
                     }
-                    // It was retried meanwhile.
+                    // The task was retried meanwhile.
                     None => self.add(handle),
                 },
             }

@@ -1,4 +1,4 @@
-//! When a failed attempt is followed by another.
+//! The rules for further attempts after a failed one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// How often, when and for which errors a task is tried again; see
-/// [`Options::retries`](crate::Options::retries).
+/// The number of retries of a task, their delays, and the errors that are retried; see
+/// [`Options::retries`](crate::Options::retries). `u32` converts into it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,27 +34,28 @@ pub struct Retry {
 type Predicate = Arc<dyn Fn(&Error) -> bool + Send + Sync>;
 
 impl Retry {
-    /// Up to `n` further attempts after the first, at once and whatever the error.
+    /// Allows up to `n` further attempts after the first, without delay and for all errors.
     pub fn new(n: u32) -> Self {
         Self { budget: n, first: Duration::ZERO, max: Duration::ZERO, jitter: false, when: None }
     }
 
-    /// Waits `first` before the second attempt and twice as long each time, but at most `max`. The same
-    /// duration twice makes it a fixed delay. A task that waits holds no worker and no limit.
+    /// Waits `first` before the second attempt, and doubles the delay for each further one, up to `max`. The same
+    /// duration twice gives a fixed delay. A waiting task holds no worker and no limit.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.first = first;
         self.max = max;
         self
     }
 
-    /// Waits a random part of the delay instead of all of it, so that tasks that failed together don't
-    /// come back together.
+    /// Waits for a random part of the delay, uniformly distributed, so that tasks that failed together are not
+    /// retried together.
     pub fn jitter(mut self) -> Self {
         self.jitter = true;
         self
     }
 
-    /// Only tries again where the predicate says so. If it panics, that is the task's error.
+    /// Retries an error only if `predicate` returns true for it. It runs on the worker that made the attempt. If it
+    /// panics, that panic becomes the task's error.
     pub fn when(mut self, predicate: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
         self.when = Some(Arc::new(predicate));
         self
@@ -64,20 +65,20 @@ impl Retry {
         failures <= self.budget && self.when.as_ref().is_none_or(|when| when(error))
     }
 
-    /// How often to try again, if that's all there is to it.
+    /// Returns the number of retries if they have neither delays nor a predicate.
     #[cfg(feature = "dask")]
     pub(crate) fn plain(&self) -> Option<u32> {
         (self.max.is_zero() && self.when.is_none()).then_some(self.budget)
     }
 
-    /// How long to wait after so many failures, one at least; `random` is from 0 to 1.
+    /// Returns the delay after the given number of failures, which is at least 1; `random` is from 0 to 1.
     pub(crate) fn delay(&self, failures: u32, random: impl FnOnce() -> f64) -> Duration {
         let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let delay = self.first.saturating_mul(factor).min(self.max);
         if !self.jitter {
             return delay;
         }
-        // The longest durations don't survive the way through a float.
+        // The longest durations overflow when they are converted back from a float.
         Duration::try_from_secs_f64(delay.as_secs_f64() * random()).unwrap_or(delay)
     }
 }

@@ -1,0 +1,275 @@
+//! The way from a submission to a task.
+
+use std::any::type_name;
+use std::sync::{Arc, OnceLock};
+
+use super::attempt::{Plan, Planned};
+use super::options::TaskOptions;
+use super::task_future::Start;
+use crate::engine::core::Core;
+use crate::engine::data::store::{Joined, Lookup};
+use crate::engine::life::cell::{self, Setup};
+use crate::engine::life::schedule;
+use crate::engine::task::edges::Waits;
+use crate::engine::task::header::{Extras, Interest, Task};
+use crate::engine::task::state::KEYED;
+use crate::engine::task::typed::Typed;
+use crate::task::key;
+use crate::{Error, Handle, Key};
+
+/// The largest number of new tasks of a `map` that are queued at a time. It is enough to share the cost, and lets
+/// workers begin while other tasks are still being made.
+const AT_ONCE: usize = 64;
+
+/// Submits a function without any options.
+pub(crate) fn plain<S, F, W, T>(core: &Core, start: S, function: F, waits: W) -> Handle<T>
+where
+    S: Start<F, W::Args, T>,
+    F: Send + 'static,
+    W: Waits,
+    T: Send + 'static,
+{
+    queued(create_plain(core, start, function, waits))
+}
+
+/// Makes a task without any options, which the caller queues if it is ready.
+pub(crate) fn create_plain<S, F, W, T>(
+    core: &Core,
+    start: S,
+    function: F,
+    waits: W,
+) -> (Handle<T>, Option<Task>)
+where
+    S: Start<F, W::Args, T>,
+    F: Send + 'static,
+    W: Waits,
+    T: Send + 'static,
+{
+    let (typed, ready) = cell::create(core, Setup::default(), start, function, waits);
+    (Handle::new(typed), ready)
+}
+
+/// Submits a pure call without any options.
+pub(crate) fn pure<S, F, W, T>(
+    core: &Core,
+    digest: u128,
+    start: S,
+    function: F,
+    waits: W,
+) -> Handle<T>
+where
+    S: Start<F, W::Args, T>,
+    F: Send + 'static,
+    W: Waits,
+    T: Send + 'static,
+{
+    let settings = TaskOptions { derived: Some(digest), ..TaskOptions::default() };
+    queued(make(core, settings, start, function, waits))
+}
+
+/// Queues a new task if it is ready.
+fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
+    if let Some(task) = ready {
+        schedule::schedule_new(task);
+    }
+    handle
+}
+
+/// Submits the task that `create` makes of each input, in batches.
+pub(crate) fn many<I, T>(
+    core: &Core,
+    inputs: impl IntoIterator<Item = I>,
+    mut create: impl FnMut(I) -> (Handle<T>, Option<Task>),
+) -> Vec<Handle<T>> {
+    let inputs = inputs.into_iter();
+    let mut handles = Vec::with_capacity(inputs.size_hint().0);
+    let mut ready = Batch { core, tasks: Vec::with_capacity(AT_ONCE) };
+    // An iterator of unknown length may take long for its next input, or wait for these very tasks. Each task is
+    // queued before the next input is requested then.
+    let counted = inputs.size_hint().1 == Some(inputs.size_hint().0);
+    let mut at_once = 1;
+    for input in inputs {
+        let (handle, task) = create(input);
+        handles.push(handle);
+        ready.tasks.extend(task);
+        if ready.tasks.len() >= at_once {
+            schedule::schedule_all(core, &mut ready.tasks);
+            if counted {
+                at_once = (2 * at_once).min(AT_ONCE);
+            }
+        }
+    }
+    handles
+}
+
+/// New tasks that are not queued yet. Dropping it queues them, also if the iterator of inputs panics.
+struct Batch<'c> {
+    core: &'c Core,
+    tasks: Vec<Task>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        schedule::schedule_all(self.core, &mut self.tasks);
+    }
+}
+
+/// A client's engine, and the options of a task to submit to it.
+pub(crate) struct Submission<'c> {
+    pub(crate) core: &'c Core,
+    pub(crate) settings: TaskOptions,
+}
+
+impl Submission<'_> {
+    /// Submits a function.
+    pub(crate) fn one<S, F, W, T>(self, start: S, function: F, waits: W) -> Handle<T>
+    where
+        S: Start<Planned<F>, W::Args, T>,
+        F: Send + 'static,
+        W: Waits,
+        T: Send + 'static,
+    {
+        queued(self.create(start, function, waits))
+    }
+
+    /// Makes a task, which the caller queues if it is ready.
+    pub(crate) fn create<S, F, W, T>(
+        self,
+        start: S,
+        function: F,
+        waits: W,
+    ) -> (Handle<T>, Option<Task>)
+    where
+        S: Start<Planned<F>, W::Args, T>,
+        F: Send + 'static,
+        W: Waits,
+        T: Send + 'static,
+    {
+        let Self { core, mut settings } = self;
+        match Plan::take(core, &mut settings) {
+            Ok(plan) => make(core, settings, start, Planned { function, plan }, waits),
+            Err(text) => {
+                let key = settings.any_key::<F>(core);
+                (failed(core, key.clone(), Error::limit(key, text)), None)
+            }
+        }
+    }
+}
+
+impl TaskOptions {
+    /// Returns whether there is no option but a priority.
+    #[cfg(feature = "dask")]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.key.is_none() && self.derived.is_none() && self.name.is_none() && !self.needs_plan()
+    }
+
+    /// Returns whether an option applies to each attempt.
+    pub(crate) fn needs_plan(&self) -> bool {
+        self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
+    }
+
+    pub(crate) fn has_retries(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    pub(crate) fn name_of<F>(&self) -> Arc<str> {
+        self.name.clone().unwrap_or_else(|| key::short_name(type_name::<F>()).into())
+    }
+
+    /// Returns the key, or makes one for the error of a task that is never made.
+    pub(crate) fn any_key<F>(&self, core: &Core) -> Key {
+        match (&self.key, self.derived) {
+            (Some(key), _) => key.clone(),
+            (None, Some(digest)) => key::derived(&self.name_of::<F>(), digest),
+            (None, None) => format!("{}-{}", self.name_of::<F>(), core.next_number()).into(),
+        }
+    }
+}
+
+/// Returns a function that repeats the options, with another number at the end of the key each time.
+pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
+    let mut count = 0;
+    move || {
+        let mut settings = settings.clone();
+        if let Some(key) = &mut settings.key {
+            *key = format!("{key}-{count}").into();
+            count += 1;
+        }
+        settings
+    }
+}
+
+/// Makes the task, or joins the one that has its key.
+fn make<S, F, W, T>(
+    core: &Core,
+    settings: TaskOptions,
+    start: S,
+    function: F,
+    mut waits: W,
+) -> (Handle<T>, Option<Task>)
+where
+    S: Start<F, W::Args, T>,
+    F: Send + 'static,
+    W: Waits,
+    T: Send + 'static,
+{
+    let priority = settings.priority;
+    let new = cell::inputs(core, &mut waits);
+    let mut parts = Some((start, function, waits));
+    let mut allocate = |setup| {
+        let Some((start, function, waits)) = parts.take() else {
+            unreachable!("a task is allocated once");
+        };
+        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_interest()
+    };
+    match join_or_allocate(core, settings, type_name::<F>, &mut allocate) {
+        Joined::New(interest) => {
+            let ready = cell::begin(core, interest.task().as_ptr(), new);
+            (Handle::new(Typed::known(interest)), ready)
+        }
+        Joined::Existing(interest) => match Typed::checked(interest) {
+            Ok(typed) => {
+                Core::raise(typed.task(), priority);
+                (Handle::new(typed), None)
+            }
+            Err(interest) => (key_conflict(core, &interest), None),
+        },
+    }
+}
+
+/// Returns a handle whose error says that the task of this key has a value of another type than `T`.
+pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &Interest) -> Handle<T> {
+    let key = holder.key().clone();
+    let held = (holder.vtable.type_name)();
+    failed(core, key.clone(), Error::key_conflict(key, held, type_name::<T>()))
+}
+
+/// Returns a handle of a task that has failed without being made.
+fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
+    Handle::new(cell::create_ended(core, Some(key), Err(error)))
+}
+
+/// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.
+///
+/// It is not generic, so that all call sites share it.
+fn join_or_allocate(
+    core: &Core,
+    settings: TaskOptions,
+    function: fn() -> &'static str,
+    allocate: &mut dyn FnMut(Setup) -> Interest,
+) -> Joined {
+    let TaskOptions { key, derived, name, priority, .. } = settings;
+    if key.is_none() && derived.is_none() {
+        let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+        return Joined::New(allocate(Setup { priority, flags: 0, extras }));
+    }
+    let wanted = match (&key, derived) {
+        (None, Some(digest)) => Lookup::Derived { digest, name: name.as_deref(), function },
+        (key, _) => Lookup::Key(key.as_deref().unwrap_or_default()),
+    };
+    core.store.join_or_insert(wanted, || {
+        let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
+        let extras = Extras { name: name.clone(), key, derived, ..Extras::default() };
+        allocate(Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) })
+    })
+}

@@ -1,0 +1,8 @@
+//! The data types that describe a task. They don't depend on the engine.
+
+pub(crate) mod error;
+pub(crate) mod function;
+pub(crate) mod key;
+pub(crate) mod retry;
+pub(crate) mod status;
+pub(crate) mod thread_wait;
