@@ -1,7 +1,7 @@
 //! How long a task waits from its submission to its start while others are there, beside tokio.
 //!
 //! ```text
-//! cargo bench --bench latency
+//! cargo bench -p ensue-benches --bench latency
 //! ```
 //!
 //! Each task notes when it starts, and then computes a while. The two sides take turns; each number is the

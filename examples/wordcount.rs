@@ -82,14 +82,33 @@ async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
+/// Reads the command line: the folder, `src` by default.
+fn folder() -> Result<PathBuf, lexopt::Error> {
+    let mut folder = None;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            lexopt::Arg::Value(path) if folder.is_none() => folder = Some(path.into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(folder.unwrap_or_else(|| "src".into()))
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let folder = std::env::args_os().nth(1).unwrap_or("src".into());
+    let folder = match folder() {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("wordcount: {error}\nusage: wordcount [PATH]");
+            return ExitCode::from(2);
+        }
+    };
     let client = Client::builder().limit("files", 8).build();
     let ended = tokio::select! {
         biased;
         Ok(()) = tokio::signal::ctrl_c() => None,
-        result = run(&client, folder.into()) => Some(result),
+        result = run(&client, folder) => Some(result),
     };
     client.close().await;
     match ended {

@@ -3,8 +3,6 @@
 //! The pool is one for the process and asks the environment how many threads it may have, so this runs in a
 //! process of its own.
 
-mod support;
-
 use std::env;
 use std::process::Command;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Feature `tracing`: a span for each task.
 #![cfg(feature = "tracing")]
 
-mod support;
-
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};

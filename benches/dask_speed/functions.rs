@@ -1,26 +1,11 @@
-//! What our workers run.
+//! The functions of the crate's workers.
 
 use bytes::Bytes;
 use ensue::dask::Registry;
+use ensue_benches::{add, double, inc, total};
 
 pub(crate) async fn noop(x: u64) -> u64 {
     x
-}
-
-pub(crate) async fn inc(x: u64) -> u64 {
-    x + 1
-}
-
-pub(crate) async fn double(x: u64) -> u64 {
-    x * 2
-}
-
-pub(crate) async fn add(x: u64, y: u64) -> u64 {
-    x + y
-}
-
-pub(crate) async fn total(xs: Vec<u64>) -> u64 {
-    xs.into_iter().sum()
 }
 
 pub(crate) async fn blob(length: u64) -> Bytes {

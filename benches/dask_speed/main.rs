@@ -1,7 +1,7 @@
 //! Our client and workers beside stock ones, on one scheduler, in one run:
 //!
 //! ```text
-//! cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]
+//! cargo bench -p ensue-benches --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]
 //! ```
 //!
 //! `ENVIRONMENT` is a folder with `bin/dask`, such as `target/dask/2026.8.0`. There are two workers with one thread
@@ -9,21 +9,17 @@
 //! Rounds of both alternate. A time is the median of the rounds, from the first submission until all is done; the
 //! scheduler's is the processor time that it has used meanwhile. Its own checks are off, as they are for users.
 
-#[path = "../../tests/dask/comm.rs"]
-mod comm;
-#[path = "../../examples/support/worker.rs"]
-mod command;
 mod functions;
-#[path = "../../tests/dask_failures/harness/mod.rs"]
-mod harness;
 mod ours;
 mod stock;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use harness::{Cluster, Options, Setting};
+use ensue_examples::worker;
+use ensue_tests_cluster::{Cluster, Options, Setting};
+use lexopt::{Arg, Parser, ValueExt};
 
 /// What is measured: by the stock client, and by ours.
 struct Row {
@@ -79,24 +75,43 @@ struct Took {
     scheduler: f64,
 }
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let Some(environment) = arguments.next() else {
-        eprintln!("usage: cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]");
-        return ExitCode::from(2);
-    };
-    if environment == "worker" {
-        return command::main("dask_speed worker", arguments, functions::registry());
+const USAGE: &str = "usage: cargo bench -p ensue-benches --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]";
+
+/// Reads the environment and the number of rounds.
+fn read(mut arguments: Parser) -> Result<(PathBuf, usize), lexopt::Error> {
+    let (mut environment, mut rounds) = (None, None);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            // From `cargo bench`.
+            Arg::Long("bench") => {}
+            Arg::Value(path) if environment.is_none() => environment = Some(path),
+            Arg::Value(number) if rounds.is_none() => rounds = Some(number.parse()?),
+            other => return Err(other.unexpected()),
+        }
     }
-    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
-    let environment = std::path::absolute(&environment).expect("a path");
-    measure(&environment, rounds)
+    let environment = environment.ok_or("the environment is missing")?;
+    Ok((std::path::absolute(environment).map_err(|error| error.to_string())?, rounds.unwrap_or(3)))
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "worker") {
+        let arguments = Parser::from_args(arguments);
+        return worker::main("dask_speed worker", arguments, functions::registry());
+    }
+    match read(Parser::from_env()) {
+        Ok((environment, rounds)) => measure(&environment, rounds),
+        Err(error) => {
+            eprintln!("dask_speed: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn measure(environment: &Path, rounds: usize) -> ExitCode {
     let variables = [("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", "False")];
     let options = Options { variables: &variables, ..Options::default() };
-    let setting = Setting { environment: environment.to_owned() };
+    let setting = Setting { environment: environment.to_owned(), registry: functions::registry };
     let cluster = Cluster::start_with(&setting, &options);
     let mut took: Vec<[Vec<Took>; 2]> = ROWS.iter().map(|_| [vec![], vec![]]).collect();
     for _ in 0..rounds {

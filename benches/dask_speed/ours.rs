@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use ensue::dask::Client;
 use ensue::{Handle, Portable, gather, wait_all};
+use ensue_benches::{add, double, inc, total};
+use ensue_tests_cluster::{Cluster, wait};
 
-use crate::functions::{add, blob, double, inc, length, noop, total, vector, vector_length};
-use crate::harness::{Cluster, wait};
+use crate::functions::{blob, length, noop, vector, vector_length};
 
 pub(crate) struct Ours(Client);
 

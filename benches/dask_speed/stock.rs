@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::harness::Cluster;
+use ensue_tests_cluster::Cluster;
 
 pub(crate) struct Stock {
     process: Child,
@@ -15,7 +15,7 @@ pub(crate) struct Stock {
 impl Stock {
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let mut command = Command::new(cluster.environment.join("bin/python"));
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/dask_speed/stock.py"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/dask_speed/stock.py"));
         let log = File::create(cluster.folder().join("stock.log")).expect("a log");
         command.arg(&cluster.address).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut process = command.spawn().expect("Python");

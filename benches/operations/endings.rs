@@ -2,8 +2,9 @@
 
 use divan::Bencher;
 use ensue::Handle;
+use ensue_benches::inc;
 
-use crate::{CLIENT, NEVER, inc};
+use crate::{CLIENT, NEVER};
 
 /// A task that waits for its input.
 fn waiting() -> Handle<u64> {

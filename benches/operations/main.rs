@@ -1,8 +1,8 @@
 //! One operation at a time: what it costs on the thread that calls it, and what it allocates there.
 //!
 //! ```text
-//! cargo bench --bench operations
-//! cargo bench --bench operations -- keyed
+//! cargo bench -p ensue-benches --bench operations
+//! cargo bench -p ensue-benches --bench operations -- keyed
 //! ```
 //!
 //! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The
@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use divan::AllocProfiler;
 use ensue::{Client, Handle};
+use ensue_benches::inc;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -35,10 +36,6 @@ static ENDED: LazyLock<Handle<u64>> = LazyLock::new(ended);
 
 fn main() {
     divan::main();
-}
-
-async fn inc(x: u64) -> u64 {
-    x + 1
 }
 
 fn ended() -> Handle<u64> {

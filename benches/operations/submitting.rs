@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ensue::{Handle, Ref};
+use ensue_benches::inc;
 
-use crate::{CLIENT, ENDED, NEVER, ended, inc};
+use crate::{CLIENT, ENDED, NEVER, ended};
 
 async fn inc_ref(x: Ref<u64>) -> u64 {
     *x + 1

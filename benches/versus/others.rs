@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::rows::WORKERS;
-use crate::tasks::{add, inc, leaves, pairs};
+use ensue_benches::{add, inc, leaves, pairs};
 
 pub(crate) fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();

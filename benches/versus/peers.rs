@@ -14,7 +14,7 @@ use futures_lite::future::block_on;
 use moka::future::Cache;
 
 use crate::rows::WORKERS;
-use crate::tasks::{add, double, inc, items, keys, leaves, pairs, quarter, total};
+use ensue_benches::{add, double, inc, items, keys, leaves, pairs, quarter, total};
 
 /// An executor and the threads that run it.
 pub(crate) struct Pool {

@@ -6,8 +6,8 @@ use async_executor::Executor;
 use ensue::{Client, Error};
 
 use crate::peers::Pool;
-use crate::tasks::answers;
 use crate::{others, ours, peers};
+use ensue_benches::answers;
 
 /// How many workers each side has.
 pub(crate) const WORKERS: usize = 2;

@@ -4,71 +4,72 @@ use std::process::ExitCode;
 
 use ensue::dask::{Registry, Tls, Worker};
 use futures::executor::block_on;
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::{Parser, ValueExt};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// What can be said on the command line; see [`OPTIONS`].
+/// The values on the command line; see [`OPTIONS`].
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Asked {
-    pub(crate) scheduler: String,
-    pub(crate) threads: Option<usize>,
-    pub(crate) memory_limit: Option<u64>,
-    pub(crate) name: Option<String>,
-    pub(crate) resources: Vec<(String, f64)>,
-    pub(crate) tls: [Option<String>; 3],
-    pub(crate) listen: Option<String>,
-    pub(crate) announce: Option<String>,
-    pub(crate) local_directory: Option<String>,
+struct Asked {
+    scheduler: String,
+    threads: Option<usize>,
+    memory_limit: Option<u64>,
+    name: Option<String>,
+    resources: Vec<(String, f64)>,
+    tls: [Option<String>; 3],
+    listen: Option<String>,
+    announce: Option<String>,
+    local_directory: Option<String>,
 }
 
-pub(crate) const OPTIONS: &str = "SCHEDULER [OPTION...]
+const OPTIONS: &str = "SCHEDULER [OPTION...]
 
 SCHEDULER is an address such as tcp://10.0.0.1:8786, or tls://10.0.0.1:8786
 
-  --threads N             run so many tasks at once; by default one a core
+  --threads N             tasks that run at a time; by default one for each core
   --memory-limit BYTES    such as 4GB, 512MiB or 1e9; results beyond are written to files
-  --name NAME             what the scheduler and its pages call the worker
-  --resource NAME=AMOUNT  something that tasks can ask for, such as gpu=1; may be repeated
-  --listen HOST:PORT      where others connect to; by default any port of the address
+  --name NAME             the name of the worker in the scheduler and on its pages
+  --resource NAME=AMOUNT  a resource that tasks can require, such as gpu=1; may be repeated
+  --listen HOST:PORT      the address to listen on; by default any port of the address
                           from which the scheduler is reached
-  --announce HOST         the host that others are told to connect to
-  --local-directory PATH  where results are written to
+  --announce HOST         the host that the scheduler announces to other workers and clients
+  --local-directory PATH  the directory for results that are written to files
   --tls-ca FILE --tls-cert FILE --tls-key FILE
                           PEM files for tls:// addresses";
 
-/// Reads the arguments that follow the program's name. `None` where only help is asked for.
-pub(crate) fn read(mut rest: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
+/// Reads the command line. `None` if it asks for the usage.
+fn read(mut arguments: Parser) -> Result<Option<Asked>, lexopt::Error> {
     let mut asked = Asked::default();
-    while let Some(argument) = rest.next() {
-        if argument == "--help" || argument == "-h" {
-            return Ok(None);
-        }
-        if !argument.starts_with('-') {
-            if !asked.scheduler.is_empty() {
-                return Err(format!("one address too many: `{argument}`"));
+    while let Some(argument) = arguments.next()? {
+        let option = match argument {
+            Long("help") | Short('h') => return Ok(None),
+            Long(option) => option.to_owned(),
+            Value(address) if asked.scheduler.is_empty() => {
+                asked.scheduler = address.string()?;
+                continue;
             }
-            asked.scheduler = argument;
-            continue;
-        }
-        // `--name=value` is as good as `--name value`.
-        let (option, value) = match argument.split_once('=') {
-            Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
-            None => (argument, None),
+            Value(address) => {
+                let address = address.string()?;
+                return Err(format!("one address too many: `{address}`").into());
+            }
+            other => return Err(other.unexpected()),
         };
-        let mut value = || {
-            value.clone().or_else(|| rest.next()).ok_or_else(|| format!("{option} takes a value"))
+        let mut value = || match arguments.value() {
+            Ok(value) => value.string(),
+            Err(_) => Err(format!("--{option} takes a value").into()),
         };
         match &*option {
-            "--threads" => asked.threads = Some(threads(&value()?)?),
-            "--memory-limit" => asked.memory_limit = Some(bytes(&value()?)?),
-            "--name" => asked.name = Some(value()?),
-            "--resource" => asked.resources.push(resource(&value()?)?),
-            "--listen" => asked.listen = Some(value()?),
-            "--announce" => asked.announce = Some(value()?),
-            "--local-directory" => asked.local_directory = Some(value()?),
-            "--tls-ca" => asked.tls[0] = Some(value()?),
-            "--tls-cert" => asked.tls[1] = Some(value()?),
-            "--tls-key" => asked.tls[2] = Some(value()?),
-            _ => return Err(format!("unknown option `{option}`")),
+            "threads" => asked.threads = Some(threads(&value()?)?),
+            "memory-limit" => asked.memory_limit = Some(bytes(&value()?)?),
+            "name" => asked.name = Some(value()?),
+            "resource" => asked.resources.push(resource(&value()?)?),
+            "listen" => asked.listen = Some(value()?),
+            "announce" => asked.announce = Some(value()?),
+            "local-directory" => asked.local_directory = Some(value()?),
+            "tls-ca" => asked.tls[0] = Some(value()?),
+            "tls-cert" => asked.tls[1] = Some(value()?),
+            "tls-key" => asked.tls[2] = Some(value()?),
+            _ => return Err(format!("unknown option `--{option}`").into()),
         }
     }
     if asked.scheduler.is_empty() {
@@ -82,8 +83,8 @@ fn threads(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("--threads takes a number from 1 on, not `{text}`"))
 }
 
-/// A number of bytes, with a unit or without.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+/// Parses a number of bytes, with a unit or without.
+fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 9] = [
         ("KiB", 1024.0),
         ("MiB", 1_048_576.0),
@@ -111,7 +112,7 @@ fn resource(text: &str) -> Result<(String, f64), String> {
         .ok_or_else(|| format!("--resource takes a name and an amount such as gpu=1, not `{text}`"))
 }
 
-/// Writes what a worker has to say to the standard error output, without what is for debugging.
+/// A logger that writes errors, warnings and information to the standard error output.
 struct Errors;
 
 impl Log for Errors {
@@ -128,12 +129,9 @@ impl Log for Errors {
     fn flush(&self) {}
 }
 
-/// Runs a worker with the functions of `registry` until it's asked to leave.
-pub(crate) fn main(
-    program: &str,
-    arguments: impl Iterator<Item = String>,
-    registry: Registry,
-) -> ExitCode {
+/// Runs a worker with the functions of `registry` until the scheduler or a signal closes it, or an error ends it.
+/// `program` is its name in messages.
+pub fn main(program: &str, arguments: Parser, registry: Registry) -> ExitCode {
     let asked = match read(arguments) {
         Ok(Some(asked)) => asked,
         Ok(None) => {
@@ -188,3 +186,6 @@ fn worker(asked: &Asked, registry: Registry) -> Result<Worker, String> {
         _ => Err("TLS takes all of --tls-ca, --tls-cert and --tls-key".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

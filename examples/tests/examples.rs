@@ -20,7 +20,14 @@ fn built() -> &'static Path {
         let test = env::current_exe().expect("the path of this test");
         let profile = test.ancestors().nth(2).expect("the folder of the profile");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--examples", "--target-dir"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--package",
+            "ensue-examples",
+            "--examples",
+            "--target-dir",
+        ]);
         build.arg(profile.parent().expect("the target folder"));
         if !cfg!(debug_assertions) {
             build.arg("--release");
@@ -33,7 +40,8 @@ fn built() -> &'static Path {
 
 fn example(name: &str) -> Command {
     let mut command = Command::new(built().join(name).with_extension(env::consts::EXE_EXTENSION));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // That of the workspace, which has sources to count.
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ensue::dask::{Client, LocalCluster};
 use ensue::{TaskOptions, as_completed, progress};
 
-use crate::functions::registry;
 use crate::steps::{self, Graph, step};
+use ensue_examples::functions::registry;
 
 /// How long the workers of a scheduler that is there already may take to be there, too.
 const PATIENCE: Duration = Duration::from_secs(30);

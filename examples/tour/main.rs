@@ -15,18 +15,17 @@
 
 #[cfg(feature = "dask")]
 mod cluster;
-#[path = "../support/functions.rs"]
-mod functions;
 mod here;
 mod steps;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use functions::FAST;
+use ensue_examples::functions::FAST;
 use futures::executor::block_on;
+use lexopt::Arg::{Long, Short};
+use lexopt::ValueExt;
 
 const USAGE: &str =
     "usage: tour [--fast] [--hold SECONDS] [--no-dashboard] [--dask | --scheduler ADDRESS]
@@ -55,30 +54,24 @@ enum Place {
     Cluster(String),
 }
 
-/// `None` where the usage is all that's asked for, and what is wrong with the arguments.
-fn read_arguments() -> Result<Option<Asked>, String> {
+/// Reads the command line. `None` if it asks for the usage.
+fn read_arguments() -> Result<Option<Asked>, lexopt::Error> {
     let mut asked = Asked { dashboard: true, hold: Duration::ZERO, place: Place::Here };
-    let mut arguments = env::args_os().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap_or_default().to_string_lossy().into_owned();
-        match argument.to_string_lossy().as_ref() {
-            "--fast" => FAST.store(true, Ordering::Relaxed),
-            "--no-dashboard" => asked.dashboard = false,
-            "--hold" => {
-                let number = value().parse().ok();
-                let hold = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("fast") => FAST.store(true, Ordering::Relaxed),
+            Long("no-dashboard") => asked.dashboard = false,
+            Long("hold") => {
+                let seconds = arguments.value().ok().and_then(|value| value.parse().ok());
+                let hold = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 asked.hold = hold.ok_or("--hold takes a number of seconds")?;
             }
-            "--dask" => asked.place = Place::LocalCluster,
-            "--scheduler" => {
-                let address = value();
-                if address.is_empty() {
-                    return Err("--scheduler takes an address".into());
-                }
-                asked.place = Place::Cluster(address);
-            }
-            "--help" | "-h" => return Ok(None),
-            other => return Err(format!("unknown argument `{other}`")),
+            Long("dask") => asked.place = Place::LocalCluster,
+            Long("scheduler") => asked.place = Place::Cluster(arguments.value()?.string()?),
+            Long("help") | Short('h') => return Ok(None),
+            Long(other) => return Err(format!("unknown argument `--{other}`").into()),
+            other => return Err(other.unexpected()),
         }
     }
     Ok(Some(asked))

@@ -9,7 +9,7 @@ use ensue::{
 };
 use futures::StreamExt;
 
-use crate::functions::{add, connect, divide, double, inc, nap, total, unix_ms};
+use ensue_examples::functions::{add, connect, divide, double, inc, nap, total, unix_ms};
 
 pub(crate) async fn call_locally() {
     step("Call a function the ordinary way, which takes a while");

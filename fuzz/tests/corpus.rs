@@ -1,26 +1,24 @@
 //! The fuzz targets without a fuzzer: their corpus, and pseudo-random bytes.
 
-#[path = "../fuzz/src/lib.rs"]
-mod harness;
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How many pseudo-random scripts each target runs.
+use ensue_tests_support::within;
+
+/// Pseudo-random scripts for each target.
 const SCRIPTS: u64 = 2000;
-/// Less where this time is over.
+/// No further scripts are started after this time.
 const MOST: Duration = Duration::from_secs(4);
 
 /// Runs a target with its corpus and with pseudo-random bytes, on a thread of its own.
 fn replay(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut files: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
-    support::within(Duration::from_secs(60), move || {
+    within(Duration::from_secs(60), move || {
         for file in files {
             target(&fs::read(&file).unwrap());
         }
@@ -38,42 +36,42 @@ fn replay(name: &str, target: fn(&[u8])) {
 
 #[test]
 fn schedule() {
-    replay("schedule", harness::schedule);
+    replay("schedule", ensue_fuzz::schedule);
 }
 
 #[test]
 fn as_completed() {
-    replay("as_completed", harness::as_completed);
+    replay("as_completed", ensue_fuzz::as_completed);
 }
 
 #[test]
 fn keys() {
-    replay("keys", harness::keys);
+    replay("keys", ensue_fuzz::keys);
 }
 
 #[test]
 fn panics() {
-    replay("panics", harness::panics);
+    replay("panics", ensue_fuzz::panics);
 }
 
 #[test]
 fn inputs() {
-    replay("inputs", harness::inputs);
+    replay("inputs", ensue_fuzz::inputs);
 }
 
 #[test]
 fn clients() {
-    replay("clients", harness::clients);
+    replay("clients", ensue_fuzz::clients);
 }
 
 #[cfg(feature = "dask")]
 #[test]
 fn wire() {
-    replay("wire", harness::wire);
+    replay("wire", ensue_fuzz::wire);
 }
 
 #[cfg(feature = "dask")]
 #[test]
 fn values() {
-    replay("values", harness::coded);
+    replay("values", ensue_fuzz::coded);
 }

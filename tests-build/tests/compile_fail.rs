@@ -1,10 +1,8 @@
 //! What must not compile, and whether the compiler's text says what to write instead.
 //!
 //! The texts are those of one compiler, so they are compared only with that; to renew them, run with
-//! `TRYBUILD=overwrite`.
-//! Without the feature `dask`: it has a second `Client`, and the compiler names both by their whole paths then.
-
-#![cfg(not(feature = "dask"))]
+//! `TRYBUILD=overwrite`. The feature `dask` must be off: it has a second `Client`, and the compiler names both by their
+//! whole paths then.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Certificates of an authority that's made up for one test.
+//! Certificates of an authority that is created for one test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,20 @@ use std::path::{Path, PathBuf};
 use ensue::dask::Tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 
-/// Files: the authority's certificate, and one with its key that the authority has signed.
-pub(crate) struct Certificates {
-    pub(crate) ca: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+/// PEM files of an authority, and of a certificate that it has signed.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The certificate of the authority.
+    pub ca: PathBuf,
+    /// The signed certificate.
+    pub certificate: PathBuf,
+    /// The key of the signed certificate.
+    pub key: PathBuf,
 }
 
 impl Certificates {
-    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+    /// Writes the files of a new authority to `folder`. Their names begin with `name`.
+    pub fn new(folder: &Path, name: &str) -> Self {
         let authority_key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, format!("authority {name}"));
@@ -38,12 +43,13 @@ impl Certificates {
         }
     }
 
-    pub(crate) fn tls(&self) -> Tls {
+    /// Returns them as the crate takes them.
+    pub fn tls(&self) -> Tls {
         Tls::new(&self.ca, &self.certificate, &self.key).expect("the files are right")
     }
 
-    /// As options of stock Dask's programs, and of ours.
-    pub(crate) fn options(&self, [ca, certificate, key]: [&str; 3]) -> Vec<String> {
+    /// Returns them as command line options, whose names differ between Dask's programs and the crate's workers.
+    pub fn options(&self, [ca, certificate, key]: [&str; 3]) -> Vec<String> {
         let path = |path: &Path| path.to_str().expect("text").to_owned();
         [(ca, &self.ca), (certificate, &self.certificate), (key, &self.key)]
             .into_iter()

@@ -1,4 +1,4 @@
-//! A stock scheduler that checks itself, and the processes around it.
+//! A stock scheduler that validates its state, and its workers and clients.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,48 +9,76 @@ use std::time::{Duration, Instant};
 
 use ensue::dask::wire::call;
 use ensue::dask::wire::value::Value;
-use ensue::dask::{self, Tls};
+use ensue::dask::{self, Registry, Tls};
 
 use super::certificates::Certificates;
 use super::hosts::Host;
 use super::process::Process;
-use super::run::Setting;
 use super::{eventually, wait};
 use crate::comm::Comm;
-use crate::functions;
 
-/// What the crate itself gives to the processes of a `LocalCluster`.
-const GUARD: &str = include_str!("../../../src/dask/cluster/guard.py");
+/// The preload script that the crate passes to the processes of a `LocalCluster`.
+const GUARD: &str = include_str!("../../src/dask/cluster/guard.py");
 
-/// How long a program in Python may take. It's used to a second or two.
+/// The time limit of a program in Python, which takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A scheduler. What it has written is looked through in the end, unless the test has failed before.
-pub(crate) struct Cluster {
-    pub(crate) address: String,
-    pub(crate) scheduler: Process,
-    pub(crate) environment: PathBuf,
-    folder: tempfile::TempDir,
-    tls: Option<Tls>,
+/// The Dask and the functions of a cluster.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The folder of a Python environment, with `bin/dask` and `bin/python`.
+    pub environment: PathBuf,
+    /// Returns the functions of the clients. The program registers the same ones as a worker.
+    pub registry: fn() -> Registry,
 }
 
-/// What is unusual about the scheduler.
-#[derive(Default)]
-pub(crate) struct Options<'a> {
-    /// Dask's configuration, by the names of environment variables.
-    pub(crate) variables: &'a [(&'a str, &'a str)],
-    pub(crate) certificates: Option<&'a Certificates>,
-    pub(crate) host: Option<&'a Host>,
-    /// Where it serves its HTTP pages, if it's told to.
-    pub(crate) pages: Option<u16>,
+/// Returns the environments of Dask in the variable `ENSUE_DASK`, which are separated by colons.
+pub fn environments() -> Vec<PathBuf> {
+    let environments = std::env::var("ENSUE_DASK").unwrap_or_default();
+    environments.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
+}
+
+/// A scheduler, which is killed when this is dropped.
+///
+/// # Panics
+///
+/// Dropping it panics if the scheduler has logged an error, unless the thread panics already.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The address of the scheduler.
+    pub address: String,
+    /// The process of the scheduler.
+    pub scheduler: Process,
+    /// As in [`Setting`].
+    pub environment: PathBuf,
+    registry: fn() -> Registry,
+    folder: tempfile::TempDir,
+    tls: Option<Tls>,
+    /// The log was taken by [`Cluster::stop`].
+    is_stopped: bool,
+}
+
+/// Options of a scheduler.
+#[derive(Debug, Default)]
+pub struct Options<'a> {
+    /// Environment variables with Dask's configuration.
+    pub variables: &'a [(&'a str, &'a str)],
+    /// The certificates of a scheduler with TLS.
+    pub certificates: Option<&'a Certificates>,
+    /// The host that it runs on, instead of this one.
+    pub host: Option<&'a Host>,
+    /// The port of its HTTP pages, if it serves any.
+    pub pages: Option<u16>,
 }
 
 impl Cluster {
-    pub(crate) fn start(setting: &Setting) -> Self {
+    /// Starts a scheduler without options.
+    pub fn start(setting: &Setting) -> Self {
         Self::start_with(setting, &Options::default())
     }
 
-    pub(crate) fn start_with(setting: &Setting, options: &Options<'_>) -> Self {
+    /// Starts a scheduler.
+    pub fn start_with(setting: &Setting, options: &Options<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("guard.py"), GUARD).expect("a file");
         let environment = setting.environment.clone();
@@ -81,15 +109,18 @@ impl Cluster {
             thread::sleep(Duration::from_millis(5));
         };
         let tls = options.certificates.map(Certificates::tls);
-        Self { address, scheduler, environment, folder, tls }
+        let registry = setting.registry;
+        Self { address, scheduler, environment, registry, folder, tls, is_stopped: false }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// Returns the folder of its logs, which is removed in the end.
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) fn client(&self) -> dask::Client {
-        let client = dask::Client::connect(&self.address, functions::registry());
+    /// Connects a client.
+    pub fn client(&self) -> dask::Client {
+        let client = dask::Client::connect(&self.address, (self.registry)());
         let client = match &self.tls {
             Some(tls) => client.tls(tls.clone()),
             None => client,
@@ -97,31 +128,33 @@ impl Cluster {
         wait(client).expect("a client")
     }
 
-    /// A worker of ours with one thread, that the scheduler knows.
-    pub(crate) fn worker(&self, name: &str) -> Process {
+    /// Starts a worker of the crate with one thread, and waits until the scheduler knows it.
+    pub fn worker(&self, name: &str) -> Process {
         self.worker_with(name, &[])
     }
 
-    pub(crate) fn worker_with(&self, name: &str, options: &[&str]) -> Process {
+    /// Does the same, with further options on its command line.
+    pub fn worker_with(&self, name: &str, options: &[&str]) -> Process {
         let mut worker = self.start_worker(&self.address, name, options);
         self.wait_for(name, &mut worker);
         worker
     }
 
-    /// A worker that may never be known.
-    pub(crate) fn start_worker(&self, scheduler: &str, name: &str, options: &[&str]) -> Process {
+    /// Starts a worker of the crate without waiting for its registration.
+    pub fn start_worker(&self, scheduler: &str, name: &str, options: &[&str]) -> Process {
         Process::start(worker_command(scheduler, name, options), name, self.folder())
     }
 
-    pub(crate) fn worker_on(&self, host: &Host, name: &str) -> Process {
+    /// Starts a worker of the crate on another host, and waits until the scheduler knows it.
+    pub fn worker_on(&self, host: &Host, name: &str) -> Process {
         let command = host.command(&worker_command(&self.address, name, &[]));
         let mut worker = Process::start(command, name, self.folder());
         self.wait_for(name, &mut worker);
         worker
     }
 
-    /// A worker in Python with one thread. It has the resource `python`.
-    pub(crate) fn python_worker(&self, name: &str) -> Process {
+    /// Starts a stock worker with one thread and the resource `python`, and waits until the scheduler knows it.
+    pub fn python_worker(&self, name: &str) -> Process {
         let mut command = stock(&self.environment, self.folder(), "worker");
         command.args([&self.address, "--name", name, "--nthreads", "1", "--no-nanny"]);
         command.args(["--no-dashboard", "--resources", "python=1"]);
@@ -132,7 +165,7 @@ impl Cluster {
 
     fn wait_for(&self, name: &str, worker: &mut Process) {
         let start = Instant::now();
-        // A scheduler with TLS isn't asked: it would have to be by a client.
+        // `Comm` has no TLS.
         while self.tls.is_none() && !self.workers().iter().any(|known| known == name) {
             let log = worker.log();
             assert!(worker.ended().is_none(), "{name} has ended:\n{log}");
@@ -141,13 +174,13 @@ impl Cluster {
         }
     }
 
-    /// The names of the workers that the scheduler knows.
-    pub(crate) fn workers(&self) -> Vec<String> {
+    /// Returns the names of the workers that the scheduler knows.
+    pub fn workers(&self) -> Vec<String> {
         self.worker_addresses().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// The same, with the addresses.
-    pub(crate) fn worker_addresses(&self) -> Vec<(String, String)> {
+    /// Returns the names and addresses of the workers that the scheduler knows.
+    pub fn worker_addresses(&self) -> Vec<(String, String)> {
         let mut comm = Comm::connect(&self.address);
         let identity = call::map_reply(comm.call(call::identity())).expect("an answer");
         let workers = identity.get("workers").and_then(Value::as_map).expect("workers");
@@ -157,14 +190,22 @@ impl Cluster {
         workers.named().filter_map(of).collect()
     }
 
+    /// Waits until the scheduler knows exactly this number of workers.
     #[track_caller]
-    pub(crate) fn wait_for_workers(&self, count: usize) {
+    pub fn wait_for_workers(&self, count: usize) {
         eventually(format_args!("{count} workers"), || self.workers().len() == count);
     }
 
-    /// Runs a program of a stock client, which is there as `client`, and gives what it prints.
+    /// Kills the scheduler, and returns its log without checking it for errors.
+    pub fn stop(mut self) -> String {
+        self.is_stopped = true;
+        self.scheduler.kill();
+        self.scheduler.log()
+    }
+
+    /// Runs a Python program with a stock client in the variable `client`, and returns its output.
     #[track_caller]
-    pub(crate) fn python(&self, program: &str) -> String {
+    pub fn python(&self, program: &str) -> String {
         let text = format!(
             "import faulthandler, sys\nfrom distributed import Client\n\
              faulthandler.dump_traceback_later(60, exit=True)\n\
@@ -173,13 +214,18 @@ impl Cluster {
         self.run_python(&text)
     }
 
+    /// Runs a Python program with the scheduler's address as its argument, and returns its output.
+    ///
+    /// # Panics
+    ///
+    /// If the program fails, or takes more than 90 seconds.
     #[track_caller]
-    pub(crate) fn run_python(&self, program: &str) -> String {
+    pub fn run_python(&self, program: &str) -> String {
         let file = self.folder().join("program.py");
         fs::write(&file, program).expect("a file");
         let mut command = Command::new(self.environment.join("bin/python"));
         command.arg(file).arg(&self.address).current_dir(self.folder());
-        // Its log is its alone.
+        // Without the output of an earlier program.
         let _ = fs::remove_file(self.folder().join("program.log"));
         let mut process = Process::start(command, "program", self.folder());
         let status = process.ended_within(PATIENCE);
@@ -190,7 +236,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if !thread::panicking() {
+        if !self.is_stopped && !thread::panicking() {
             let log = self.scheduler.log();
             let bad: Vec<_> = records(&log).filter(|record| is_bad(record)).collect();
             assert!(bad.is_empty(), "the scheduler has written:\n{}", bad.join("\n20"));
@@ -198,18 +244,19 @@ impl Drop for Cluster {
     }
 }
 
-/// The entries of a log: what follows a date, to the next.
+/// Returns the entries of a log: each begins with a date.
 fn records(log: &str) -> impl Iterator<Item = &str> {
     log.split("\n20").filter(|record| !record.is_empty())
 }
 
-/// That a connection ended which Dask was about to write to is nothing bad, though it says so with a traceback.
+/// Returns whether an entry is an unexpected error. Dask also logs a traceback when it writes to a connection that was
+/// closed, which is expected.
 fn is_bad(record: &str) -> bool {
     let expected = [" - INFO - Batched Comm Closed ", " - CRITICAL - Closed comm "];
-    // As when it reads what a client has sent before it went.
+    // A warning may follow, when it reads the last messages of a client that has left.
     let error = record.trim_end().lines().take_while(|line| !line.contains(": RuntimeWarning: "));
     let last = error.last().unwrap_or_default();
-    // As when a worker goes that was to take a value of a client, which then gives it to another.
+    // Expected when a worker that was chosen for scattered data leaves: the client scatters it again.
     let has_gone = record.contains(", in update_data\n") && last.starts_with("KeyError: 'tcp://")
         || record.contains(", in scatter_to_workers\n")
             && last.starts_with("OSError: Timed out trying to connect to tcp://");
@@ -219,7 +266,7 @@ fn is_bad(record: &str) -> bool {
         && !last.starts_with("distributed.comm.core.CommClosedError: ")
 }
 
-/// One of Dask's own programs.
+/// Returns the command of a program of Dask.
 fn stock(environment: &Path, folder: &Path, program: &str) -> Command {
     let mut command = Command::new(environment.join("bin/dask"));
     command.arg(program).arg("--preload").arg(folder.join("guard.py"));
@@ -227,16 +274,16 @@ fn stock(environment: &Path, folder: &Path, program: &str) -> Command {
     command
 }
 
-/// This program, as a worker.
+/// Returns the command of this program as a worker.
 fn worker_command(scheduler: &str, name: &str, options: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["worker", scheduler, "--name", name, "--threads", "1"]).args(options);
     command
 }
 
-/// A port of loopback on which nobody listens now. It's none of those that the system gives by itself, so that it
-/// gives it to nobody meanwhile.
-pub(crate) fn free_port() -> u16 {
+/// Returns a free port of the loopback interface, outside the range from which the system assigns ports: it stays free
+/// until the test uses it.
+pub fn free_port() -> u16 {
     let ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
     let mut free = ports.take(1_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.next().expect("a free port")

@@ -1,7 +1,4 @@
-//! Connections to schedulers and workers that block.
-
-// Each test file is a crate of its own and uses a part of it.
-#![allow(dead_code)]
+//! Blocking connections to schedulers and workers, at the level of Dask's messages.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, Read, Write};
@@ -14,22 +11,31 @@ use ensue::dask::wire::pack::Batch;
 use ensue::dask::wire::value::{Map, Value};
 use ensue::dask::wire::{handshake, unpack};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of each read and of [`Comm::wait`].
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Comm {
+/// A connection.
+#[derive(Debug)]
+pub struct Comm {
     stream: TcpStream,
     reader: Reader,
     operations: VecDeque<Map>,
 }
 
 impl Comm {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// Takes a connection whose handshake is still to come.
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, reader: Reader::new(Limits::default()), operations: VecDeque::new() }
     }
 
-    pub(crate) fn connect(address: &str) -> Self {
+    /// Connects to an address such as `tcp://127.0.0.1:8786`.
+    ///
+    /// # Panics
+    ///
+    /// If that fails, or if the other side speaks another protocol.
+    pub fn connect(address: &str) -> Self {
         let mut comm = Self::new(TcpStream::connect(address.trim_start_matches("tcp://")).unwrap());
         comm.send(handshake::ours());
         let theirs = handshake::theirs(comm.receive().unwrap()).unwrap();
@@ -37,7 +43,8 @@ impl Comm {
         comm
     }
 
-    pub(crate) fn send(&mut self, mut message: Outgoing) {
+    /// Sends a message.
+    pub fn send(&mut self, mut message: Outgoing) {
         while message.has_remaining() {
             let slices: Vec<IoSlice<'_>> = message.slices();
             let written = self.stream.write_vectored(&slices).unwrap();
@@ -45,7 +52,8 @@ impl Comm {
         }
     }
 
-    pub(crate) fn batch(&mut self, write: impl FnOnce(&mut Batch)) {
+    /// Sends a batch of operations.
+    pub fn batch(&mut self, write: impl FnOnce(&mut Batch)) {
         let mut batch = Batch::new();
         write(&mut batch);
         self.send(batch.finish());
@@ -64,17 +72,23 @@ impl Comm {
         }
     }
 
-    pub(crate) fn receive(&mut self) -> Option<Value> {
+    /// Receives a message. `None` if the connection is closed.
+    pub fn receive(&mut self) -> Option<Value> {
         Some(unpack::message(&self.frames()?).unwrap())
     }
 
-    pub(crate) fn call(&mut self, message: Outgoing) -> Value {
+    /// Sends a message and receives the reply.
+    pub fn call(&mut self, message: Outgoing) -> Value {
         self.send(message);
         self.receive().expect("an answer")
     }
 
-    /// The first operation of the stream that is wanted.
-    pub(crate) fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Map) -> Option<T>) -> T {
+    /// Returns the first value that `wanted` makes of an operation of the stream.
+    ///
+    /// # Panics
+    ///
+    /// If there's none within [`PATIENCE`].
+    pub fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Map) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = self.operations.pop_front().map(&mut wanted) {

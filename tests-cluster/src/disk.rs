@@ -1,14 +1,19 @@
-//! A disk that is soon full.
+//! A small disk, which is soon full.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Unmounted when dropped.
-pub(crate) struct Disk(PathBuf);
+/// A mounted `tmpfs`, which is unmounted when dropped.
+#[derive(Debug)]
+pub struct Disk(PathBuf);
 
 impl Disk {
-    /// `Err` says why there can't be one here.
-    pub(crate) fn new(bytes: u64, at: PathBuf) -> Result<Self, String> {
+    /// Mounts a file system of this size.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses it, with its reason: mounting takes root.
+    pub fn new(bytes: u64, at: PathBuf) -> Result<Self, String> {
         std::fs::create_dir_all(&at).map_err(|error| error.to_string())?;
         let size = format!("size={bytes}");
         let output =
@@ -20,14 +25,15 @@ impl Disk {
         Ok(Self(at))
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns where it's mounted.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a process that is on its way out may still have a file open.
+        // Lazily: a process that is exiting may still have a file open.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

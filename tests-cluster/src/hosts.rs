@@ -1,12 +1,13 @@
-//! Hosts of a network on this machine: network namespaces, each with a link to one bridge.
+//! Hosts of a network on one machine: network namespaces, each with a link to one bridge.
 
 use std::path::Path;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A bridge, and hosts that are linked to it. All of it goes when this is dropped, or, where the process is killed
-/// before, when the next one makes a network.
-pub(crate) struct Network {
+/// A bridge, and hosts that are linked to it. All of it is deleted when this is dropped, or, if the process is killed
+/// before, when another process makes a network.
+#[derive(Debug)]
+pub struct Network {
     /// Short enough for the names of interfaces, and unlike those of other tests that run now: `en`, the process,
     /// `n`, a number.
     name: String,
@@ -14,16 +15,22 @@ pub(crate) struct Network {
     hosts: Vec<String>,
 }
 
-/// Programs run there by [`Host::command`].
-pub(crate) struct Host {
+/// A host. [`Host::command`] runs programs on it.
+#[derive(Debug)]
+pub struct Host {
     namespace: String,
     link: String,
-    pub(crate) address: String,
+    /// Its IPv4 address.
+    pub address: String,
 }
 
 impl Network {
-    /// `Err` says why there can't be any here.
-    pub(crate) fn new() -> Result<Self, String> {
+    /// Makes a network without hosts.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` can't be run or refuses it, with its reason: network namespaces take root.
+    pub fn new() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_abandoned()?;
         let name = format!("en{:x}n{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -34,7 +41,7 @@ impl Network {
         Ok(network)
     }
 
-    /// One that nobody else has: with two of the same, packets for the one go to the other.
+    /// Takes a subnet that no other network of this machine has: with two of the same, packets reach the wrong one.
     fn take_a_subnet(&mut self) -> Result<(), String> {
         let mut refused = String::new();
         for subnet in 0..=255 {
@@ -52,12 +59,17 @@ impl Network {
         Err(refused)
     }
 
-    /// That of the bridge, by which this process is reached.
+    /// Returns the address of a host. That of the bridge, and so of this process, is 1.
     fn address(&self, host: usize) -> String {
         format!("10.77.{}.{host}", self.subnet)
     }
 
-    pub(crate) fn host(&mut self) -> Result<Host, String> {
+    /// Adds a host.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` refuses it.
+    pub fn host(&mut self) -> Result<Host, String> {
         let number = self.hosts.len() + 2;
         let namespace = format!("{}h{number}", self.name);
         let (link, inside) = (format!("{}l{number}", self.name), format!("{}i{number}", self.name));
@@ -83,7 +95,7 @@ impl Drop for Network {
     }
 }
 
-/// Takes away the networks of processes that are gone.
+/// Deletes the networks of processes that have exited.
 fn remove_abandoned() -> Result<(), String> {
     let abandoned = |name: &str| {
         let process = name.strip_prefix("en").and_then(|rest| rest.split_once('n'));
@@ -105,8 +117,8 @@ fn remove_abandoned() -> Result<(), String> {
 }
 
 impl Host {
-    /// The command, on this host.
-    pub(crate) fn command(&self, command: &Command) -> Command {
+    /// Returns a command that runs `command` on this host.
+    pub fn command(&self, command: &Command) -> Command {
         let mut there = Command::new("ip");
         there.args(["netns", "exec", &self.namespace]).arg(command.get_program());
         there.args(command.get_args());
@@ -114,20 +126,20 @@ impl Host {
         there
     }
 
-    /// Pulls the plug: nothing is carried, and nobody is told.
-    pub(crate) fn unplug(&self) {
+    /// Takes its link down: packets are lost, and connections stay open.
+    pub fn unplug(&self) {
         ip(&["link", "set", &self.link, "down"]).expect("the link is there");
     }
 
-    /// How many bytes have come to this host.
-    pub(crate) fn received(&self) -> u64 {
+    /// Returns the number of bytes that this host has received.
+    pub fn received(&self) -> u64 {
         // What the bridge's end of the link has sent.
         let path = format!("/sys/class/net/{}/statistics/tx_bytes", self.link);
         std::fs::read_to_string(path).expect("a count").trim().parse().expect("a number")
     }
 }
 
-/// Gives what it prints.
+/// Runs `ip`, and returns its output.
 fn ip(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|error| format!("`ip` can't be run: {error}"))?;

@@ -1,19 +1,19 @@
-//! What the tests are made of: real processes, cables and hosts.
+//! Clusters of real processes for tests and benches: stock Dask schedulers and workers, workers of `ensue`, proxies that
+//! cut connections, network namespaces, full disks and certificates.
+//!
+//! The program that uses it is its own worker: it must call [`ensue_examples::worker::main`] if its first argument is
+//! `worker`.
 
-// A bench uses a part of it.
-#![allow(dead_code, unused_imports)]
+pub mod certificates;
+pub mod cluster;
+pub mod comm;
+pub mod disk;
+pub mod hosts;
+pub mod process;
+pub mod proxy;
 
-pub(crate) mod certificates;
-pub(crate) mod cluster;
-pub(crate) mod disk;
-pub(crate) mod hosts;
-pub(crate) mod process;
-pub(crate) mod proxy;
-pub(crate) mod run;
-
-pub(crate) use cluster::{Cluster, Options, free_port};
-pub(crate) use process::Process;
-pub(crate) use run::{Outcome, Setting, Skipped, Test, stress};
+pub use cluster::{Cluster, Options, Setting, environments, free_port};
+pub use process::Process;
 
 use std::fmt::Display;
 use std::pin::pin;
@@ -23,9 +23,13 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use futures::future::{Either, select};
 
-/// Waits until it's so, which it must be within a minute.
+/// Polls `condition` until it holds.
+///
+/// # Panics
+///
+/// If it doesn't hold within a minute.
 #[track_caller]
-pub(crate) fn eventually(what: impl Display, mut condition: impl FnMut() -> bool) {
+pub fn eventually(what: impl Display, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
@@ -33,9 +37,13 @@ pub(crate) fn eventually(what: impl Display, mut condition: impl FnMut() -> bool
     }
 }
 
-/// What comes of it, which must be there within two minutes.
+/// Returns the output of a future.
+///
+/// # Panics
+///
+/// If it isn't ready within two minutes.
 #[track_caller]
-pub(crate) fn wait<F: IntoFuture>(future: F) -> F::Output {
+pub fn wait<F: IntoFuture>(future: F) -> F::Output {
     let limit = Duration::from_secs(120);
     match block_on(select(pin!(future.into_future()), pin!(ensue::sleep(limit)))) {
         Either::Left((output, _)) => output,

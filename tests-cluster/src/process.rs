@@ -1,4 +1,4 @@
-//! Processes that a test starts, signals and outlives.
+//! Child processes of a test, with their logs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,12 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Those that are there now, for when a test hangs and nothing of it is ever dropped.
+/// The processes that run now: a test that hangs never drops its own.
 static ALIVE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// Killed when dropped, and told by the end of its input when this process is gone.
-pub(crate) struct Process {
+/// A child process, which is killed when this is dropped. If this process is killed, the child sees the end of its input.
+#[derive(Debug)]
+pub struct Process {
     child: Child,
     name: String,
     log: PathBuf,
@@ -19,7 +20,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command, name: &str, folder: &Path) -> Self {
+    /// Starts a process, with a log in `folder`.
+    pub fn start(mut command: Command, name: &str, folder: &Path) -> Self {
         let log = folder.join(name).with_extension("log");
         let errors = File::options().append(true).create(true).open(&log).expect("a log");
         command.stdin(Stdio::piped());
@@ -30,31 +32,39 @@ impl Process {
         Self { child, name: name.to_owned(), log, _stdin: stdin }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn log(&self) -> String {
+    /// Returns its output so far, with its errors.
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// At once, as nothing can keep it from.
-    pub(crate) fn kill(&mut self) {
+    /// Kills it with `SIGKILL`, and waits for its exit.
+    pub fn kill(&mut self) {
         self.child.kill().expect("the process is ours");
         self.ended_within(Duration::from_secs(10));
     }
 
-    /// Sends `STOP`, `CONT`, `TERM`, `INT`.
-    pub(crate) fn signal(&self, name: &str) {
+    /// Sends a signal, such as `STOP`, `CONT`, `TERM` or `INT`.
+    pub fn signal(&self, name: &str) {
         signal(self.id(), name);
     }
 
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    /// Returns its status, if it has exited.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the process is ours")
     }
 
+    /// Waits for its exit, and returns its status.
+    ///
+    /// # Panics
+    ///
+    /// If it still runs after `limit`.
     #[track_caller]
-    pub(crate) fn ended_within(&mut self, limit: Duration) -> ExitStatus {
+    pub fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.ended() {
@@ -81,13 +91,14 @@ impl Drop for Process {
     }
 }
 
-pub(crate) fn signal(id: u32, name: &str) {
+/// Sends a signal to a process.
+pub fn signal(id: u32, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &id.to_string()]).status();
     assert!(sent.expect("kill runs").success(), "{name} to {id}");
 }
 
-/// Kills what a test that hangs has left.
-pub(crate) fn kill_all() {
+/// Kills all processes: a test that hangs never drops its own.
+pub fn kill_all() {
     for id in ALIVE.lock().unwrap().drain(..) {
         signal(id, "KILL");
     }

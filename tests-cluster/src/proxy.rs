@@ -1,4 +1,4 @@
-//! A cable between two programs that can be cut, also in the middle of a message, or stop to carry anything.
+//! A TCP proxy that can cut its connections, also in the middle of a message, or stall them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,40 +6,44 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-/// Connections to `address` are carried on to another address.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+/// A proxy. Dropping it closes its connections.
+#[derive(Debug)]
+pub struct Proxy {
+    /// The address that it listens on.
+    pub address: SocketAddr,
     cable: Arc<Cable>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Cable {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
-    /// All that is connected through it.
+    /// Both ends of each connection.
     streams: Vec<TcpStream>,
-    /// How many bytes came from the server's side.
+    /// Bytes from the server.
     carried: u64,
-    /// What happens after so many more bytes from the server.
+    /// The action after this number of further bytes from the server.
     then: Option<(u64, Then)>,
     stalled: bool,
     cut: bool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Then {
-    /// All connections end; new ones are carried.
+/// An action of a [`Proxy`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Then {
+    /// Closes all connections. New ones are served.
     Cut,
-    /// Nothing is carried any more, and nothing ends.
+    /// Forwards nothing, and closes nothing.
     Stall,
 }
 
 impl Proxy {
-    pub(crate) fn start(listen: &str, server: SocketAddr) -> Self {
+    /// Listens on `listen`, and forwards connections to `server`.
+    pub fn start(listen: &str, server: SocketAddr) -> Self {
         let listener =
             TcpListener::bind(listen).unwrap_or_else(|error| panic!("{listen}: {error}"));
         let address = listener.local_addr().expect("an address");
@@ -58,28 +62,29 @@ impl Proxy {
         Self { address, cable }
     }
 
-    /// Does so after that many more bytes from the server's side.
-    pub(crate) fn after(&self, bytes: u64, then: Then) {
+    /// Does this after `bytes` further bytes from the server.
+    pub fn after(&self, bytes: u64, then: Then) {
         self.cable.lock().then = Some((bytes, then));
     }
 
-    /// Carries again after a stall.
-    pub(crate) fn go_on(&self) {
+    /// Forwards again after a stall.
+    pub fn go_on(&self) {
         self.cable.lock().stalled = false;
         self.cable.changed.notify_all();
     }
 
-    pub(crate) fn is_stalled(&self) -> bool {
+    /// Returns whether it's stalled.
+    pub fn is_stalled(&self) -> bool {
         self.cable.lock().stalled
     }
 
-    /// Whether what was asked for with [`Proxy::after`] has happened.
-    pub(crate) fn has_happened(&self) -> bool {
+    /// Returns whether the action of [`Proxy::after`] has happened.
+    pub fn has_happened(&self) -> bool {
         self.cable.lock().then.is_none()
     }
 
-    /// How many bytes came from the server's side.
-    pub(crate) fn carried(&self) -> u64 {
+    /// Returns the number of bytes from the server.
+    pub fn carried(&self) -> u64 {
         self.cable.lock().carried
     }
 }
@@ -92,7 +97,7 @@ impl Drop for Proxy {
         state.end_all();
         drop(state);
         self.cable.changed.notify_all();
-        // Its listener sees that it's cut.
+        // Wakes the listener, which sees that it's cut.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
     }
 }
@@ -132,7 +137,7 @@ impl Cable {
                 break;
             }
             if pass < read {
-                // The rest is carried after a stall; after a cut there's nobody to have it.
+                // The rest is forwarded after a stall; after a cut, writing it fails.
                 self.wait_to_act();
                 if to.write_all(&buffer[pass..read]).is_err() {
                     break;
@@ -143,7 +148,7 @@ impl Cable {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    /// How many of the bytes may pass before something happens.
+    /// Counts bytes from the server, and returns how many of them pass before the action.
     fn count(&self, read: usize) -> usize {
         let mut state = self.lock();
         state.carried += read as u64;

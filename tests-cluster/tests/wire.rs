@@ -1,21 +1,15 @@
-//! The protocol against stock schedulers and workers, of each release that `ENSUE_DASK` has an environment of:
-//! folders with `bin/dask`, separated by colons. Without any there's nothing to test.
-
-#[path = "dask/cluster.rs"]
-mod cluster;
-#[path = "dask/comm.rs"]
-mod comm;
+//! Dask's protocol against stock schedulers and workers, of each release that `ENSUE_DASK` has an environment of: folders
+//! with `bin/dask`, separated by colons. Without any, nothing is tested.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cluster::Cluster;
-use comm::Comm;
+use ensue::dask::Registry;
 use ensue::dask::wire::capabilities::{self, Forms, by_release};
 use ensue::dask::wire::client::{self, Event};
 use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
@@ -26,18 +20,19 @@ use ensue::dask::wire::worker::register::{Beat, Metrics, Registered, Registratio
 use ensue::dask::wire::worker::report::{self, Run, Span, Stolen};
 use ensue::dask::wire::worker::serve::{self, Ask, Request};
 use ensue::dask::wire::{WireKey, call, failure, handshake};
+use ensue_tests_cluster::comm::Comm;
+use ensue_tests_cluster::{Cluster, Setting, environments};
 
-fn main() {
-    let environments = std::env::var("ENSUE_DASK").unwrap_or_default();
-    for folder in environments.split(':').filter(|folder| !folder.is_empty()) {
-        print!("Dask in {folder} ... ");
-        let release = talk(Path::new(folder));
-        println!("{release} ok");
+#[test]
+fn stock_schedulers_and_workers_read_and_write_the_same_messages() {
+    for environment in environments() {
+        println!("Dask in {}", environment.display());
+        talk(environment);
     }
 }
 
-fn talk(environment: &Path) -> String {
-    let cluster = Cluster::start(environment);
+fn talk(environment: PathBuf) {
+    let cluster = Cluster::start(&Setting { environment, registry: Registry::new });
     let mut calls = Comm::connect(&cluster.address);
     let versions = call::map_reply(calls.call(call::versions())).unwrap();
     let release = call::release(&versions).unwrap().to_owned();
@@ -52,7 +47,7 @@ fn talk(environment: &Path) -> String {
     fail_and_try_again(&mut client, &mut worker, &mut calls);
     cancel(&mut client, &mut worker);
     scatter(&mut client, &mut worker, &mut calls);
-    let _python = cluster.stock_worker(&mut calls);
+    let _python = cluster.python_worker("python");
     mix(&mut client, &mut worker, &mut calls);
     steal(&mut client, &mut worker);
 
@@ -60,7 +55,6 @@ fn talk(environment: &Path) -> String {
     client.stream.batch(client::close);
     let log = cluster.stop();
     assert!(!log.contains("Traceback"), "{log}");
-    release
 }
 
 const OURS: Annotations<'static> = Annotations {

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// More than any page needs on a busy machine.
+/// The time limit of a call, longer than any page needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) struct Chromium {
+/// A browser, which is closed when this is dropped.
+#[derive(Debug)]
+pub struct Chromium {
     child: Child,
     input: RefCell<ChildStdin>,
     messages: Receiver<Value>,
@@ -26,16 +28,17 @@ pub(crate) struct Chromium {
 }
 
 impl Chromium {
-    /// The program is the one that `ENSUE_CHROMIUM` names.
-    pub(crate) fn start() -> Self {
+    /// Starts the program that the environment variable `ENSUE_CHROMIUM` names, with its profile in a subfolder of
+    /// `folder`.
+    pub fn start(folder: &Path) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
 
         let program = env::var_os("ENSUE_CHROMIUM").expect(
-            "ENSUE_CHROMIUM names the Chromium that the pages are looked at with; `./tests/run` sets it",
+            "the variable ENSUE_CHROMIUM isn't set to the path of Chromium; `./tests/run` sets it",
         );
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let profile = format!("chromium-{}-{number}", std::process::id());
-        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(profile);
+        let profile = folder.join(profile);
         // It reads messages from descriptor 3 and writes them to 4. The shell makes these of its own two.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null 2>&1"])
@@ -86,7 +89,8 @@ impl Chromium {
         }
     }
 
-    pub(crate) fn open(&self, address: &str) -> Tab<'_> {
+    /// Opens a page in a new tab, in a light window of 1280 by 900.
+    pub fn open(&self, address: &str) -> Tab<'_> {
         let target = self.call(None, "Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = self.call(None, "Target.attachToTarget", attach);
@@ -103,7 +107,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // One that is asked to end leaves no files behind. Its parts end when the first of them does.
+        // A browser that is asked to close leaves no files behind, and closes its child processes.
         let _ = self.input.get_mut().write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(10)
@@ -116,31 +120,35 @@ impl Drop for Chromium {
     }
 }
 
-pub(crate) struct Tab<'a> {
+/// A tab of the browser.
+#[derive(Debug)]
+pub struct Tab<'a> {
     chromium: &'a Chromium,
     session: String,
 }
 
 impl Tab<'_> {
-    pub(crate) fn call(&self, method: &str, parameters: Value) -> Value {
+    /// Calls a method of the protocol in this tab, and returns its result.
+    pub fn call(&self, method: &str, parameters: Value) -> Value {
         self.chromium.call(Some(&self.session), method, parameters)
     }
 
-    pub(crate) fn go(&self, address: &str) {
+    /// Loads a page.
+    pub fn go(&self, address: &str) {
         self.call("Page.navigate", json!({ "url": address }));
         self.until("document.readyState === 'complete'");
     }
 
-    /// The size of the window, and whether it's `light` or `dark`.
-    pub(crate) fn look(&self, width: u32, height: u32, scheme: &str) {
+    /// Sets the size of the window, and its color scheme: `light` or `dark`.
+    pub fn look(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", size);
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
     }
 
-    /// The value of an expression, waited for if it's a promise.
-    pub(crate) fn eval(&self, expression: &str) -> Value {
+    /// Returns the value of a JavaScript expression, or the value that its promise resolves to.
+    pub fn eval(&self, expression: &str) -> Value {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let mut answer = self.call("Runtime.evaluate", parameters);
@@ -148,19 +156,20 @@ impl Tab<'_> {
         answer["result"]["value"].take()
     }
 
-    /// Waits until an expression is true.
-    pub(crate) fn until(&self, expression: &str) {
+    /// Evaluates a JavaScript expression until it's true.
+    pub fn until(&self, expression: &str) {
         let started = Instant::now();
         while self.eval(&format!("Boolean({expression})")) != true {
             if started.elapsed() > LIMIT {
                 let text = self.eval("document.body.innerText");
-                panic!("`{expression}` doesn't come true: {text}");
+                panic!("`{expression}` isn't true within {LIMIT:?}: {text}");
             }
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    pub(crate) fn press(&self, key: &str) {
+    /// Presses and releases a key.
+    pub fn press(&self, key: &str) {
         for kind in ["rawKeyDown", "keyUp"] {
             let code = match key {
                 "Tab" => 9,
@@ -173,17 +182,17 @@ impl Tab<'_> {
         }
     }
 
-    /// Writes a picture of the page.
-    pub(crate) fn shoot(&self, path: &Path) {
-        // A frame has to pass for what was asked for to be drawn.
+    /// Writes a picture of the page, in PNG.
+    pub fn shoot(&self, path: &Path) {
+        // The last changes are drawn in the next frame.
         self.eval("new Promise((done) => setTimeout(done, 300))");
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         fs::write(path, base64(picture["data"].as_str().expect("a picture"))).expect("a file");
     }
 
-    /// What went wrong in this tab since it was opened, as far as the console knows.
-    pub(crate) fn errors(&self) -> Vec<Value> {
-        // What happened before this answer came before it.
+    /// Returns the errors in the console of this tab since it was opened.
+    pub fn errors(&self) -> Vec<Value> {
+        // All earlier events arrive before the answer.
         self.eval("1");
         let is_error = |event: &Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,

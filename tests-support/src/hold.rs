@@ -1,4 +1,4 @@
-//! What keeps tasks at a known point.
+//! Gates and held workers, which keep tasks at a known point.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -9,9 +9,9 @@ use std::task::{Poll, Waker};
 use ensue::{Client, Handle};
 use futures::executor::block_on;
 
-/// A gate that lets everyone pass once it's open.
+/// A gate for any number of waiters. Once open, it stays open.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<GateState>>);
+pub struct Gate(Arc<Mutex<GateState>>);
 
 #[derive(Default)]
 struct GateState {
@@ -20,11 +20,13 @@ struct GateState {
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
+    /// Returns a closed gate.
+    pub fn new() -> Self {
         Self::default()
     }
 
-    pub(crate) fn open(&self) {
+    /// Opens the gate and wakes its waiters.
+    pub fn open(&self) {
         let wakers = {
             let mut state = self.0.lock().unwrap();
             state.open = true;
@@ -33,40 +35,40 @@ impl Gate {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    /// Returns whether the gate is open.
+    pub fn is_open(&self) -> bool {
         self.0.lock().unwrap().open
     }
 
-    /// An await that ends when the gate is open.
-    pub(crate) fn pass(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+    /// Returns a future that is ready once the gate is open.
+    pub fn pass(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         let gate = self.clone();
-        poll_fn(move |poller| {
+        poll_fn(move |cx| {
             let mut state = gate.0.lock().unwrap();
             if state.open {
                 return Poll::Ready(());
             }
-            state.wakers.push(poller.waker().clone());
+            state.wakers.push(cx.waker().clone());
             Poll::Pending
         })
     }
 
-    /// Blocks until the gate is open.
-    pub(crate) fn pass_blocking(&self) {
+    /// Blocks the calling thread until the gate is open.
+    pub fn pass_blocking(&self) {
         block_on(self.pass());
     }
 }
 
-/// A worker that is kept in a poll until this is let go or dropped, so that what is submitted meanwhile
-/// queues up.
+/// A worker that is kept in a poll until this is let go or dropped, so that later tasks queue up behind it.
 #[must_use]
-pub(crate) struct Held {
-    // Goes first: without it, the task returns.
+pub struct Held {
+    // Dropped first: the task returns when its channel closes.
     go: mpsc::Sender<()>,
     task: Handle<()>,
 }
 
-/// Keeps one worker busy. Returns when it is.
-pub(crate) fn hold_worker(client: &Client) -> Held {
+/// Keeps one worker of the client in a poll. Returns when the worker is there.
+pub fn hold_worker(client: &Client) -> Held {
     let (go, wait) = mpsc::channel::<()>();
     let (busy, is_busy) = mpsc::channel();
     let wait = Mutex::new(wait);
@@ -81,8 +83,8 @@ pub(crate) fn hold_worker(client: &Client) -> Held {
 }
 
 impl Held {
-    /// Lets the worker go on, and waits until it does.
-    pub(crate) fn let_go(self) {
+    /// Releases the worker, and waits until its task is done.
+    pub fn let_go(self) {
         drop(self.go);
         self.task.result().expect("the worker was only held");
     }

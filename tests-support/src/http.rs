@@ -1,4 +1,4 @@
-//! Asking a server over real sockets.
+//! A blocking HTTP client for the dashboard's server. It sends any bytes, also malformed requests, and reads streams.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,36 +6,48 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// More than anything here needs on a busy machine, and less than to wait for ever.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// The time limit of any read, longer than the server needs on a busy machine.
+pub const LONG: Duration = Duration::from_secs(60);
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
+/// A response.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code, or 0 if there's none.
+    pub status: u16,
+    /// The status line and the headers.
+    pub head: String,
+    /// The body, as it was sent.
+    pub body: String,
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
+    /// Returns the body as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If it isn't JSON.
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the value of a header, whose name is compared without case.
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+/// Connects to the server, with [`LONG`] as the limit of each read.
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(LONG)).expect("a timeout");
     stream
 }
 
-/// Sends this as it is, and reads to the end.
-pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> Answer {
+/// Sends the bytes of a request as they are, and reads the response to its end.
+pub fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = connect(address);
-    // The server may have refused it before it's all there.
+    // The server may refuse the request before it has all of it.
     let _ = stream.write_all(request);
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
@@ -45,12 +57,8 @@ pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     Answer { status, head: head.into(), body: body.into() }
 }
 
-pub(crate) fn ask(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> Answer {
+/// Sends a request without a body, and reads the response to its end.
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
         request += &format!("Host: {address}\r\n");
@@ -59,18 +67,22 @@ pub(crate) fn ask(
     raw(address, format!("{request}\r\n").as_bytes())
 }
 
-pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
+/// Sends a `GET` request, and reads the response to its end.
+pub fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path, &[])
 }
 
-/// Someone who reads the stream of updates.
-pub(crate) struct Reader {
-    pub(crate) stream: BufReader<TcpStream>,
+/// A reader of the dashboard's stream of server-sent events.
+#[derive(Debug)]
+pub struct Reader {
+    /// The connection.
+    pub stream: BufReader<TcpStream>,
     text: String,
 }
 
 impl Reader {
-    pub(crate) fn open(address: SocketAddr) -> Self {
+    /// Connects to the server and requests the stream.
+    pub fn open(address: SocketAddr) -> Self {
         let mut stream = BufReader::new(connect(address));
         let request = format!("GET /stream HTTP/1.1\r\nHost: {address}\r\n\r\n");
         stream.get_mut().write_all(request.as_bytes()).expect("a request");
@@ -84,8 +96,8 @@ impl Reader {
         line
     }
 
-    /// The data of the next event with this name.
-    pub(crate) fn next(&mut self, name: &str) -> Value {
+    /// Returns the data of the next event with this name.
+    pub fn next(&mut self, name: &str) -> Value {
         let start = format!("event: {name}\ndata: ");
         loop {
             let event = self.text.split_once(&start).and_then(|(_, rest)| rest.split_once("\n\n"));
@@ -94,7 +106,7 @@ impl Reader {
                 self.text = rest.to_owned();
                 return value;
             }
-            // The head, and then chunks: their length in a line of its own, and a line's end behind them.
+            // The headers, and then chunks: the length of each in a line of its own, and a line break after it.
             let line = self.line();
             if let Ok(length) = usize::from_str_radix(line.trim(), 16) {
                 let mut chunk = vec![0; length + 2];
@@ -104,8 +116,12 @@ impl Reader {
         }
     }
 
-    /// Reads on until an update says that so many tasks have finished.
-    pub(crate) fn until_finished(&mut self, tasks: u64) -> Value {
+    /// Returns the first update in which this number of tasks has finished.
+    ///
+    /// # Panics
+    ///
+    /// If none comes within [`LONG`].
+    pub fn until_finished(&mut self, tasks: u64) -> Value {
         let started = Instant::now();
         loop {
             let update = self.next("update");

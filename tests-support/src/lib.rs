@@ -1,11 +1,10 @@
-//! What the tests share: here, bounds on their time, and clients whose tasks a test runs itself. In
-//! [`hold`], what keeps tasks at a known point; in [`observe`], what counts and records what they do.
+//! Support for the tests and benches of `ensue`: time limits, and clients whose tasks a test runs itself.
 
-// Each test file is a crate of its own and uses a part of it.
-#![allow(dead_code)]
-
-pub(crate) mod hold;
-pub(crate) mod observe;
+pub mod allocator;
+pub mod chromium;
+pub mod hold;
+pub mod http;
+pub mod observe;
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
@@ -20,19 +19,23 @@ use ensue::Client;
 use futures::executor::block_on;
 use observe::{Wakes, poll_with};
 
-/// Runs a test's body and gives it up after 20 seconds: a hang is a failure with a message.
+/// Runs the body of a test, which has 20 seconds: a hang is a failure with a message.
+///
+/// # Panics
+///
+/// If `body` panics, or isn't done in time.
 #[track_caller]
-pub(crate) fn bounded<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+pub fn bounded<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
     within(Duration::from_secs(20), body)
 }
 
-/// Runs `body` on a thread of its own, with a stack of the usual size, and panics if it isn't done in
-/// time.
+/// Runs `body` on a thread of its own, with a stack of the default size.
+///
+/// # Panics
+///
+/// If `body` panics, or isn't done within `limit`.
 #[track_caller]
-pub(crate) fn within<R: Send + 'static>(
-    limit: Duration,
-    body: impl FnOnce() -> R + Send + 'static,
-) -> R {
+pub fn within<R: Send + 'static>(limit: Duration, body: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, ended) = mpsc::channel::<()>();
     let name = thread::current().name().unwrap_or("test").to_owned();
     let runner = thread::Builder::new().name(name).spawn(move || {
@@ -47,11 +50,15 @@ pub(crate) fn within<R: Send + 'static>(
     }
 }
 
-/// Waits until the condition holds, which it must within ten seconds.
+/// Polls `condition` until it holds.
 ///
-/// `what` is shown only if it fails: with `format_args!`, it shows its arguments as they are then.
+/// `what` is formatted only on failure: with `format_args!`, it shows its arguments as they are then.
+///
+/// # Panics
+///
+/// If the condition doesn't hold within ten seconds.
 #[track_caller]
-pub(crate) fn eventually(what: impl Display, mut condition: impl FnMut() -> bool) {
+pub fn eventually(what: impl Display, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(10), "never happened: {what}");
@@ -59,32 +66,32 @@ pub(crate) fn eventually(what: impl Display, mut condition: impl FnMut() -> bool
     }
 }
 
-/// A client with so many workers.
-pub(crate) fn client_of(workers: usize) -> Client {
+/// Returns a client with this number of workers.
+pub fn client_of(workers: usize) -> Client {
     Client::builder().workers(workers).build()
 }
 
-/// Runs the client's tasks on this thread while the future isn't done.
-pub(crate) fn drive<R>(client: &Client, future: impl Future<Output = R>) -> R {
+/// Runs the client's tasks on the calling thread until `future` is ready, and returns its output.
+pub fn drive<R>(client: &Client, future: impl Future<Output = R>) -> R {
     let mut worker = pin!(client.worker());
     let mut future = pin!(future);
-    block_on(poll_fn(move |poller| {
-        if let Poll::Ready(result) = future.as_mut().poll(poller) {
+    block_on(poll_fn(move |cx| {
+        if let Poll::Ready(result) = future.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
-        let _ = worker.as_mut().poll(poller);
+        let _ = worker.as_mut().poll(cx);
         Poll::Pending
     }))
 }
 
-/// Runs the client's tasks on this thread until no task is left that isn't done.
-pub(crate) fn run_until_idle(client: &Client) {
+/// Runs the client's tasks on the calling thread until all of them are done.
+pub fn run_until_idle(client: &Client) {
     drive(client, client.idle());
 }
 
-/// Polls a worker on this thread a few times, and as long as it wants to go on: runs what is ready, and returns though
-/// tasks are left, also where they want to go on for ever.
-pub(crate) fn run_what_is_ready(client: &Client) {
+/// Runs the client's ready tasks on the calling thread: polls a worker at least 20 times, and as long as it wakes itself,
+/// at most 1000 times. Tasks that wake themselves forever don't keep it from returning.
+pub fn run_what_is_ready(client: &Client) {
     let mut worker = pin!(client.worker());
     let wakes = Wakes::new();
     for polls in 0..1_000 {
@@ -96,19 +103,19 @@ pub(crate) fn run_what_is_ready(client: &Client) {
     }
 }
 
-/// Polls once and doesn't ask to be woken.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+/// Polls a future once, with a waker that does nothing.
+pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// How many threads of this process have a name that begins with `prefix`, and how much time they've had,
-/// in clock ticks.
+/// Returns the number of threads of this process whose name begins with `prefix`, and their processor time in clock
+/// ticks.
 #[cfg(target_os = "linux")]
-pub(crate) fn threads_named(prefix: &str) -> (usize, u64) {
+pub fn threads_named(prefix: &str) -> (usize, u64) {
     let mut count = 0;
     let mut ticks = 0;
     for task in std::fs::read_dir("/proc/self/task").expect("a list of threads").flatten() {
-        // A thread may end while we look.
+        // A thread may end after it was listed.
         let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else { continue };
         let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
         if !name.starts_with(prefix) {

@@ -1,4 +1,4 @@
-//! What counts and records: values, futures and wakers that tell what is done to them.
+//! Logs, counters, and values, futures and wakers that count what is done to them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,59 +6,72 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A shared list of what happened, in order.
+/// A shared list of events, in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Log<T>(Arc<Mutex<Vec<T>>>);
+pub struct Log<T>(Arc<Mutex<Vec<T>>>);
 
-impl<T: Clone> Log<T> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Log<T> {
+    fn default() -> Self {
         Self(Arc::default())
     }
+}
 
-    pub(crate) fn add(&self, entry: T) {
+impl<T: Clone> Log<T> {
+    /// Returns an empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an event.
+    pub fn add(&self, entry: T) {
         self.0.lock().unwrap().push(entry);
     }
 
-    pub(crate) fn all(&self) -> Vec<T> {
+    /// Returns a copy of all events.
+    pub fn all(&self) -> Vec<T> {
         self.0.lock().unwrap().clone()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Returns the number of events.
+    #[expect(clippy::len_without_is_empty, reason = "no test asks for it")]
+    pub fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
 
-/// A shared number.
+/// A shared counter.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Count(Arc<AtomicUsize>);
+pub struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    pub(crate) fn new() -> Self {
+    /// Returns a counter at zero.
+    pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one and returns the number before.
-    pub(crate) fn add(&self) -> usize {
+    /// Adds one and returns the previous number.
+    pub fn add(&self) -> usize {
         self.0.fetch_add(1, SeqCst)
     }
 
-    /// Subtracts one and returns the number before.
-    pub(crate) fn sub(&self) -> usize {
+    /// Subtracts one and returns the previous number.
+    pub fn sub(&self) -> usize {
         self.0.fetch_sub(1, SeqCst)
     }
 
-    pub(crate) fn get(&self) -> usize {
+    /// Returns the number.
+    pub fn get(&self) -> usize {
         self.0.load(SeqCst)
     }
 
-    /// Something that adds one when it's dropped.
-    pub(crate) fn on_drop(&self) -> OnDrop {
+    /// Returns a value that adds one when it's dropped.
+    pub fn on_drop(&self) -> OnDrop {
         OnDrop(self.clone())
     }
 }
 
 /// Adds one to a [`Count`] when it's dropped.
-pub(crate) struct OnDrop(Count);
+pub struct OnDrop(Count);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
@@ -66,27 +79,33 @@ impl Drop for OnDrop {
     }
 }
 
-/// What is done to values and futures: how often they're polled, cloned and dropped.
+/// Counters of what is done to values and futures.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) polls: Count,
-    pub(crate) clones: Count,
-    pub(crate) drops: Count,
-    /// How many values there are now.
-    pub(crate) alive: Count,
+pub struct Counts {
+    /// Polls of the futures.
+    pub polls: Count,
+    /// Clones of the values.
+    pub clones: Count,
+    /// Drops of the values and the futures.
+    pub drops: Count,
+    /// Values that exist now.
+    pub alive: Count,
 }
 
 impl Counts {
-    pub(crate) fn new() -> Self {
+    /// Returns counters at zero.
+    pub fn new() -> Self {
         Self::default()
     }
 
-    pub(crate) fn value(&self, value: u64) -> Counted {
+    /// Returns a value that is counted in these counters.
+    pub fn value(&self, value: u64) -> Counted {
         self.alive.add();
         Counted { value, counts: self.clone() }
     }
 
-    pub(crate) fn future<F>(&self, future: F) -> CountedFuture<F> {
+    /// Returns a future that is counted in these counters.
+    pub fn future<F>(&self, future: F) -> CountedFuture<F> {
         let (future, polls) = (Box::pin(future), self.polls.clone());
         CountedFuture { future, polls, _drop: self.drops.on_drop() }
     }
@@ -94,9 +113,11 @@ impl Counts {
 
 /// A value that counts its clones and drops.
 #[derive(Debug)]
-pub(crate) struct Counted {
-    pub(crate) value: u64,
-    pub(crate) counts: Counts,
+pub struct Counted {
+    /// The value itself.
+    pub value: u64,
+    /// The counters that count it.
+    pub counts: Counts,
 }
 
 impl Clone for Counted {
@@ -114,7 +135,7 @@ impl Drop for Counted {
 }
 
 /// A future that counts its polls and its drop.
-pub(crate) struct CountedFuture<F> {
+pub struct CountedFuture<F> {
     future: Pin<Box<F>>,
     polls: Count,
     _drop: OnDrop,
@@ -123,28 +144,30 @@ pub(crate) struct CountedFuture<F> {
 impl<F: Future> Future for CountedFuture<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.polls.add();
-        self.future.as_mut().poll(poller)
+        self.future.as_mut().poll(cx)
     }
 }
 
-/// Polls once, with a waker that counts.
-pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
+/// Polls a future once, with a waker that counts.
+pub fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
     let waker = Waker::from(wakes.clone());
     Pin::new(future).poll(&mut Context::from_waker(&waker))
 }
 
 /// A waker that counts how often it was woken.
 #[derive(Default)]
-pub(crate) struct Wakes(Count);
+pub struct Wakes(Count);
 
 impl Wakes {
-    pub(crate) fn new() -> Arc<Self> {
+    /// Returns a waker that wasn't woken yet.
+    pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    pub(crate) fn get(&self) -> usize {
+    /// Returns how often it was woken.
+    pub fn get(&self) -> usize {
         self.0.get()
     }
 }

@@ -1,7 +1,5 @@
 //! Handles in order of completion (promise 19).
 
-mod support;
-
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;

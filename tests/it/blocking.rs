@@ -1,7 +1,5 @@
 //! Blocking: work that blocks, and blocking on results (promises 3 and 15).
 
-mod support;
-
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Cancelling (promises 14 and 15).
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Rings of tasks that wait for each other (promise 4).
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;

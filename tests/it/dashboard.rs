@@ -1,10 +1,6 @@
 //! The dashboard's server, over real sockets.
 #![cfg(feature = "dashboard")]
 
-#[path = "support/http.rs"]
-mod http;
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -14,9 +10,9 @@ use std::time::{Duration, Instant};
 use ensue::dashboard::Dashboard;
 use ensue::{Client, Handle, Status};
 use futures::executor::block_on;
-use http::{LONG, Reader, ask, connect, get, raw};
 use serde_json::Value;
 use support::hold::Gate;
+use support::http::{LONG, Reader, ask, connect, get, raw};
 
 fn client() -> Client {
     Client::builder().workers(2).name("test").limit("db", 1).build()

@@ -1,7 +1,5 @@
 //! Errors and panics (promises 10 and 11).
 
-mod support;
-
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;

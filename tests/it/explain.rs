@@ -1,7 +1,5 @@
 //! `explain` tells the truth in every state that a task can be in.
 
-mod support;
-
 use std::future::pending;
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Waiting for many tasks at once: `gather`, `gather_settled`, `wait_all`, `wait_any` (promise 19).
 
-mod support;
-
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! `graph`: what is in it, and what it looks like.
 
-mod support;
-
 use std::future::pending;
 use std::time::Duration;
 

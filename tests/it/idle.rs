@@ -1,7 +1,5 @@
 //! Waiting until nothing is left to do, and doing nothing meanwhile (promises 1 and 20).
 
-mod support;
-
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! What a task may take: every kind of input (promise 2).
 
-mod support;
-
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

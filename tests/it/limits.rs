@@ -1,7 +1,5 @@
 //! Named limits (promise 17).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Streams of inputs (promise 18).
 
-mod support;
-
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};

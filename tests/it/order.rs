@@ -1,7 +1,5 @@
 //! Order (promise 16).
 
-mod support;
-
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;

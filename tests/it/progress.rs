@@ -1,7 +1,5 @@
 //! `progress_counts`, and with their features the bars and the metrics.
 
-mod support;
-
 use std::future::pending;
 
 use ensue::{Client, Counted, progress_counts};

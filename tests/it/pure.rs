@@ -1,7 +1,5 @@
 //! Pure calls: equal calls, one execution (promise 5).
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use ensue::{Client, ErrorKind, Handle, Ref, gather};

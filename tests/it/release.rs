@@ -1,7 +1,5 @@
 //! Dropping handles gives up work, and `detach` opts out (promise 8).
 
-mod support;
-
 use std::mem;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,5 @@
 //! Handles and results (promise 7).
 
-mod support;
-
 use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::pin::pin;

@@ -1,7 +1,5 @@
 //! Retries, by options and by hand (promise 12).
 
-mod support;
-
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, gather_settled};

@@ -1,7 +1,5 @@
 //! Changing the number of workers while work runs (promise 21).
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;

@@ -1,7 +1,5 @@
 //! Seeded clients (promise 22).
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use ensue::{Client, ErrorKind, Retry, as_completed, gather, wait_any};

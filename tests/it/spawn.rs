@@ -1,7 +1,5 @@
 //! Futures as tasks, callbacks and the hook for errors that nobody sees (promises 8 and 10).
 
-mod support;
-
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, mpsc};

@@ -1,15 +1,8 @@
-//! `stats` and `events`, and what recording keeps in memory.
-//!
-//! What is measured is in one test, because the allocator counts for the whole process.
-
-#[path = "support/allocator.rs"]
-mod allocator;
-mod support;
+//! `stats` and `events`. What recording keeps in memory is in `tests/memory.rs`.
 
 use std::future::pending;
 use std::time::Duration;
 
-use allocator::bytes;
 use ensue::{Client, Status, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
@@ -257,33 +250,5 @@ fn who_is_slow_misses_the_oldest_events_and_is_told_how_many() {
         // Three for each task.
         assert!(events.missed() > 0);
         assert_eq!(seen.len() as u64 + events.missed(), 15_000);
-    });
-}
-
-#[test]
-fn a_million_recorded_tasks_take_bounded_memory_and_leave_none_behind() {
-    const TASKS: u64 = 1_000_000;
-    within(Duration::from_secs(300), || {
-        let run = |client: &Client, tasks: u64| {
-            let stream = futures::stream::iter(0..tasks);
-            block_on(client.map_stream(stream, 1_000, inc).for_each(|value| {
-                value.unwrap();
-                std::future::ready(())
-            }));
-        };
-        // Other tests of this process may be under way: theirs are some megabytes.
-        let before = bytes();
-        let client = Client::builder().workers(2).observe().build();
-        let events = client.events();
-        run(&client, TASKS);
-        let graph = client.graph();
-        assert!(graph.tasks.len() <= 100_000, "{}", graph.tasks.len());
-        let stats = client.stats();
-        assert_eq!((stats.submitted, stats.finished, stats.left), (TASKS, TASKS, 0));
-        drop(graph);
-        let during = bytes().saturating_sub(before);
-        assert!(during < 200_000_000, "{during} bytes for a record");
-        drop((client, events));
-        eventually("the record is gone", || bytes().saturating_sub(before) < 40_000_000);
     });
 }

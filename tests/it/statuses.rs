@@ -1,7 +1,5 @@
 //! What who listens is told of each task.
 
-mod support;
-
 use std::sync::Arc;
 use std::task::{Context, Wake};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! `story`, and that the stall report is told.
 
-mod support;
-
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};

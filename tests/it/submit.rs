@@ -1,7 +1,5 @@
 //! Submitting (promises 1 to 3).
 
-mod support;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};

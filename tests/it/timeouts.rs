@@ -1,7 +1,5 @@
 //! Timeouts (promise 13).
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! Workers as futures on other runtimes, and several clients at once (promises 20 and 21).
 
-mod support;
-
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};

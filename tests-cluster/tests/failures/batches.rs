@@ -3,9 +3,10 @@
 use std::fs;
 
 use ensue::{Handle, gather, wait_all};
+use ensue_tests_cluster::{Cluster, Setting, eventually, wait};
 
 use crate::functions::{add, delayed, inc, total};
-use crate::harness::{Cluster, Outcome, Setting, Test, eventually, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_shorter_batch_serves_what_takes_it", a_shorter_batch_serves_what_takes_it),

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ensue::dask::wire::call;
+use ensue_tests_cluster::comm::Comm;
+use ensue_tests_cluster::{Cluster, Options, Setting, eventually, wait};
 use fastrand::Rng;
 
-use crate::comm::Comm;
-use crate::harness::{Cluster, Options, Outcome, Setting, Test, eventually, stress, wait};
+use crate::run::{Outcome, Test, stress};
 use disturber::{Disturber, WORKER_TTL};
 use plan::Plan;
 use program::Program;

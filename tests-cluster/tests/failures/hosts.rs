@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use ensue_tests_cluster::hosts::Network;
+use ensue_tests_cluster::{Cluster, Options, Setting, eventually, wait};
+
 use crate::functions::{blob, inc, length, slowly, total};
-use crate::harness::hosts::Network;
-use crate::harness::{Cluster, Options, Outcome, Setting, Skipped, Test, eventually, wait};
+use crate::run::{Outcome, Skipped, Test};
 
 pub(crate) const TESTS: &[Test] =
     &[("workers_on_hosts", workers_on_hosts), ("a_host_is_unplugged", a_host_is_unplugged)];

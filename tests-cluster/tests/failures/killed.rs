@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use ensue::dask::Client;
 use ensue::{ErrorKind, Handle};
+use ensue_tests_cluster::proxy::{Proxy, Then};
+use ensue_tests_cluster::{Cluster, Process, Setting, eventually, free_port, wait};
 
 use crate::functions::{blob, die, inc, length, slowly, total};
-use crate::harness::proxy::{Proxy, Then};
-use crate::harness::{Cluster, Outcome, Process, Setting, Test, eventually, free_port, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("killed_mid_graph", killed_mid_graph),
@@ -86,7 +87,7 @@ fn killed_while_serving(setting: &Setting) -> Outcome {
 /// heard nothing of it for a while; and that leaves when it learns of it.
 fn stopped_while_a_peer_fetches(setting: &Setting) -> Outcome {
     let variables = [("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "4s")];
-    let options = crate::harness::Options { variables: &variables, ..Default::default() };
+    let options = ensue_tests_cluster::Options { variables: &variables, ..Default::default() };
     let cluster = Cluster::start_with(setting, &options);
     let mut fetching = fetching(&cluster);
     fetching.source.signal("STOP");

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ensue::Handle;
 use ensue::dask::LocalCluster;
+use ensue_tests_cluster::{Process, Setting, eventually, wait};
 
 use crate::functions::{inc, registry, total};
-use crate::harness::{Outcome, Process, Setting, Test, eventually, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_local_cluster", a_local_cluster),

@@ -1,27 +1,22 @@
-//! What happens to a cluster when its parts fail: real processes, stock schedulers that check themselves, of each
-//! release that `ENSUE_DASK` has an environment of (folders with `bin/dask`, separated by colons).
+//! Failures of workers, schedulers, networks and disks: real processes, with stock schedulers that validate their state,
+//! of each release that `ENSUE_DASK` has an environment of (folders with `bin/dask`, separated by colons).
 //!
 //! ```text
-//! ENSUE_DASK=… cargo test --features dask --test dask_failures -- [--repeat N] [--jobs N] [NAME...]
+//! ENSUE_DASK=… cargo test -p ensue-tests-cluster --test failures -- [--repeat N] [--test-threads N] [NAME]
 //! ```
 //!
-//! The program is its own worker: `dask_failures worker tcp://…`.
-
-#[path = "../dask/comm.rs"]
-mod comm;
-mod functions;
-mod harness;
-#[path = "../../examples/support/worker.rs"]
-mod worker;
+//! The program is its own worker: `failures worker tcp://…`.
 
 mod batches;
 mod chaos;
+mod functions;
 mod hosts;
 mod killed;
 mod local;
 mod members;
 mod mixed;
 mod python;
+mod run;
 mod scheduler;
 mod tls;
 mod transfer;
@@ -31,14 +26,20 @@ use std::io::Read;
 use std::process::{ExitCode, exit};
 use std::thread;
 
-use harness::Test;
+use ensue_examples::worker;
+use lexopt::Parser;
+use run::Test;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_ref().and_then(|first| first.to_str()) {
         Some("worker") => {
             end_with_the_parent();
-            return worker::main("dask_failures worker", arguments, functions::registry());
+            return worker::main(
+                "failures worker",
+                Parser::from_args(arguments),
+                functions::registry(),
+            );
         }
         Some("local-cluster") => {
             end_with_the_parent();
@@ -61,10 +62,10 @@ fn main() -> ExitCode {
         chaos::TESTS,
     ]
     .concat();
-    harness::run::run(&tests)
+    run::run(&tests)
 }
 
-/// No worker is left when the tests are killed: its input ends then.
+/// Exits when the tests are killed, which closes the standard input of their children.
 fn end_with_the_parent() {
     thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());

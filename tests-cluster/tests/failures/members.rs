@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use ensue::{Handle, gather};
+use ensue_tests_cluster::{Cluster, Process, Setting, eventually, wait};
 
 use crate::functions::{add, inc, slowly, total, worker_id};
-use crate::harness::{Cluster, Outcome, Process, Setting, Test, eventually, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("two_clients", two_clients),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ensue::Handle;
 use ensue::dask::Client;
+use ensue_tests_cluster::{Cluster, Setting, eventually, wait};
 
 use crate::functions::{add, inc, total};
-use crate::harness::{Cluster, Outcome, Setting, Test, eventually, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("python_tasks_go_to_python_workers", python_tasks_go_to_python_workers),

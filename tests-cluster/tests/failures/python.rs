@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use ensue::Handle;
+use ensue_tests_cluster::{Cluster, Options, Setting, eventually, free_port, wait};
 
 use crate::functions::{add, inc, total};
-use crate::harness::{Cluster, Options, Outcome, Setting, Test, eventually, free_port, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_graph_of_both_languages", a_graph_of_both_languages),
@@ -42,7 +43,7 @@ fn a_graph_of_both_languages(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-const PAGE: &str = include_str!("../../docs/dask.md");
+const PAGE: &str = include_str!("../../../docs/dask.md");
 
 /// The program in the documentation, and its part before it connects.
 fn documented() -> (&'static str, &'static str) {

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use ensue::{Error, ErrorKind, Handle, as_completed, dask, gather_settled};
+use ensue_tests_cluster::proxy::{Proxy, Then};
+use ensue_tests_cluster::{Cluster, Setting, eventually, free_port, wait};
 use futures::StreamExt;
 
 use crate::functions::{self, inc, slowly};
-use crate::harness::proxy::{Proxy, Then};
-use crate::harness::{Cluster, Outcome, Setting, Test, eventually, free_port, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_scheduler_is_killed", the_scheduler_is_killed),

@@ -4,10 +4,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ensue::dask;
+use ensue_tests_cluster::certificates::Certificates;
+use ensue_tests_cluster::{Cluster, Options, Setting, wait};
 
 use crate::functions::{self, inc, total};
-use crate::harness::certificates::Certificates;
-use crate::harness::{Cluster, Options, Outcome, Setting, Skipped, Test, wait};
+use crate::run::{Outcome, Skipped, Test};
 
 pub(crate) const TESTS: &[Test] =
     &[("tls", tls), ("tls_with_certificates_made_as_documented", as_documented)];
@@ -65,7 +66,7 @@ fn tls(setting: &Setting) -> Outcome {
 
 /// The commands in the documentation.
 fn as_documented(setting: &Setting) -> Outcome {
-    let page = include_str!("../../docs/dask.md");
+    let page = include_str!("../../../docs/dask.md");
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let commands: Vec<_> = blocks.filter(|block| block.contains("openssl")).collect();
     let folder = tempfile::tempdir().expect("a folder");

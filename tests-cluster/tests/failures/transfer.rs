@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ensue::Handle;
+use ensue_tests_cluster::disk::Disk;
+use ensue_tests_cluster::proxy::{Proxy, Then};
+use ensue_tests_cluster::{Cluster, Setting, eventually, free_port, wait};
 
 use crate::functions::{blob, inc, length};
-use crate::harness::disk::Disk;
-use crate::harness::proxy::{Proxy, Then};
-use crate::harness::{Cluster, Outcome, Setting, Skipped, Test, eventually, free_port, wait};
+use crate::run::{Outcome, Skipped, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_transfer_is_cut_mid_message", a_transfer_is_cut_mid_message),

@@ -9,10 +9,11 @@ use ensue::{
     Client, Engine, ErrorKind, Handle, Retry, Status, TaskOptions, as_completed, gather,
     gather_settled, progress_counts, wait_all, wait_any,
 };
+use ensue_tests_cluster::{Cluster, Setting, eventually, wait};
 use futures::StreamExt;
 
 use crate::functions::{add, divide, inc, read_file, slowly, total};
-use crate::harness::{Cluster, Outcome, Setting, Test, eventually, wait};
+use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("handles_are_as_ever", handles_are_as_ever),

@@ -7,11 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use ensue::dask::wire::call;
+use ensue_tests_cluster::comm::Comm;
+use ensue_tests_cluster::proxy::{Proxy, Then};
+use ensue_tests_cluster::{Cluster, Process, free_port};
 use fastrand::Rng;
-
-use crate::comm::Comm;
-use crate::harness::proxy::{Proxy, Then};
-use crate::harness::{Cluster, Process, free_port};
 
 /// How long a worker that was told to leave may take on a busy machine.
 const LEAVING: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ensue::dask::Client;
 use ensue::{Error, ErrorKind, Handle, Key, Retry, as_completed, gather_settled};
+use ensue_tests_cluster::wait;
 use futures::StreamExt;
 use futures::executor::block_on;
 
@@ -15,7 +16,6 @@ use crate::functions::{
     add, bytes_of, digest, fail_at_first, fold, keep_busy, mix, mix_slowly, odd, odd_or_panic,
     slowly, when_there_is,
 };
-use crate::harness::wait;
 
 #[derive(Clone)]
 enum Held {

@@ -1,8 +1,6 @@
 //! Everything at once: threads that submit, feed, await, cancel, retry, drop, scale and close. Nothing hangs,
 //! and every value is dropped once (promises 8, 9, 14, 20 and 21 together).
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 

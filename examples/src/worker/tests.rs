@@ -1,9 +1,11 @@
-//! What the command line of a worker understands.
+//! The command line of a worker.
 
-use crate::worker::{Asked, bytes, read};
+use lexopt::Parser;
+
+use super::{Asked, bytes, read};
 
 fn read_words(text: &str) -> Result<Option<Asked>, String> {
-    read(text.split_whitespace().map(str::to_owned))
+    read(Parser::from_args(text.split_whitespace())).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Closing a client and dropping it (promise 20).
 
-mod support;
-
 use std::cell::RefCell;
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::thread;
