@@ -1,8 +1,8 @@
-//! Memory: one allocation a task, nothing left behind (promises 9 and 20), and a bounded record.
+//! Memory: one allocation a task, and nothing left behind (promises 9 and 20).
 //!
-//! The allocator counts for the whole process, so the tests take turns.
+//! All in one test, because the allocator counts for the whole process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::{Client, as_completed, gather};
@@ -15,13 +15,6 @@ use support::{client_of, eventually, within};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Held by the test that runs.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -273,7 +266,6 @@ fn clients_leave_nothing() {
 
 #[test]
 fn memory() {
-    let _turn = turn();
     within(Duration::from_secs(300), || {
         // Also with the last client that comes after there was none.
         free_memory_goes_back();
@@ -283,33 +275,5 @@ fn memory() {
         running_allocates_nothing();
         tasks_leave_nothing();
         clients_leave_nothing();
-    });
-}
-
-#[test]
-fn a_million_recorded_tasks_take_bounded_memory_and_leave_none_behind() {
-    const TASKS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
-    let _turn = turn();
-    within(Duration::from_secs(300), || {
-        let run = |client: &Client, tasks: u64| {
-            let stream = stream::iter(0..tasks);
-            block_on(client.map_stream(stream, 1_000, inc).for_each(|value| {
-                value.unwrap();
-                std::future::ready(())
-            }));
-        };
-        let before = bytes();
-        let client = Client::builder().workers(2).observe().build();
-        let events = client.events();
-        run(&client, TASKS);
-        let graph = client.graph();
-        assert!(graph.tasks.len() <= 100_000, "{}", graph.tasks.len());
-        let stats = client.stats();
-        assert_eq!((stats.submitted, stats.finished, stats.left), (TASKS, TASKS, 0));
-        drop(graph);
-        let during = bytes().saturating_sub(before);
-        assert!(during < 200_000_000, "{during} bytes for a record");
-        drop((client, events));
-        eventually("the record is gone", || bytes().saturating_sub(before) < 40_000_000);
     });
 }

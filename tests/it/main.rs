@@ -1,8 +1,8 @@
 //! The promises of the crate, one module for each part of the interface.
 //!
-//! What needs a process of its own is in other binaries: `lifecycle` (the global logger), `tracing` (callsites that
-//! another thread may register first), `memory` (a counting allocator) and `blocking_pool` (the size of the pool). What
-//! takes seconds is in `heavy`.
+//! Tests that need a process of their own are other programs: `lifecycle` (the global logger), `tracing` (callsites that
+//! another thread may register first), `memory` and `recording` (a counting allocator), and `blocking_pool` (the size of
+//! the pool). Tests that take seconds are in `heavy`.
 
 mod as_completed;
 mod auto_traits;

@@ -1,4 +1,4 @@
-//! `stats` and `events`. What recording keeps in memory is in `tests/memory.rs`.
+//! `stats` and `events`. What recording keeps in memory is in `tests/recording.rs`.
 
 use std::future::pending;
 use std::time::Duration;
