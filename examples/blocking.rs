@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
 
     // What blocks goes to threads of its own, so that the workers go on. A handle is an input as
     // anywhere else, here without copying the text.
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/blocking.rs");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/blocking.rs");
     let source = client.try_submit_blocking(fs::read_to_string, path);
     let lines = client.submit(async |text: Ref<String>| text.lines().count(), &source);
     println!("this example has {} lines", lines.result()?);
