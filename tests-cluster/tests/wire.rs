@@ -66,7 +66,7 @@ const OURS: Annotations<'static> = Annotations {
     timeout: None,
 };
 
-/// Two tasks of ours, one of which needs the other, by way of all that has their results.
+/// Two Rust tasks, one of which is an input of the other, and every way to fetch their results.
 fn compute(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     let mut graph = Graph::new();
     let rust = |args, inputs| Call::Rust { function: "inc", args, inputs };
@@ -135,7 +135,7 @@ fn scatter(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     assert_eq!(fetch(&worker.address, "data-1"), Content::Bytes(vec!["scattered".into()]));
 }
 
-/// Functions in Python, on results of ours.
+/// Python functions with results of Rust functions as inputs.
 fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     let python = Annotations { workers: &["python"], ..Annotations::default() };
     let call = |module, name, args| Call::Python { module, name, args };
@@ -176,7 +176,7 @@ fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     client.in_memory("ours-1");
 }
 
-/// Being paused, and an answer that nobody waits for, are no mistakes.
+/// A paused worker and an unexpected reply aren't errors.
 fn steal(client: &mut Client, worker: &mut Worker) {
     worker.stream.batch(|to| {
         report::status(to, "paused", "pause");
@@ -367,7 +367,7 @@ impl Worker {
     }
 }
 
-/// Answers one who has connected to our worker.
+/// Serves a connection to the worker.
 fn serve(mut comm: Comm, store: &Store) {
     comm.send(handshake::ours());
     handshake::theirs(comm.receive().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Batches of small calls that are lost with their worker, and don't come as far when they're made again.
+//! Batches of small calls that are lost with their worker, and that another worker splits into shorter ones.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 const COUNT: u64 = 64;
 
-/// Calls of a worker that will be killed, and that take longer from then on.
+/// Calls on a worker that will be killed. They take longer from then on.
 struct Calls {
     path: String,
     results: Vec<Handle<u64>>,
@@ -34,7 +34,7 @@ impl Calls {
     }
 }
 
-/// Some of what takes the calls was done, too, and is lost with them; some wasn't begun.
+/// Some dependents of the calls are finished, and lost with them. Others haven't started.
 fn a_shorter_batch_serves_what_takes_it(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut first = cluster.worker("first");
@@ -45,7 +45,7 @@ fn a_shorter_batch_serves_what_takes_it(setting: &Setting) -> Outcome {
     let sums: Vec<_> = pairs.into_iter().map(|pair| client.submit(add, pair)).collect();
     let next: Vec<_> = sums.iter().map(|sum| client.submit(inc, sum)).collect();
     wait(wait_all(&next));
-    // Whose inputs nobody here has any more.
+    // No handle is left of the inputs of `next`.
     drop(sums);
     let late = client.task().workers(["second"]).submit(total, xs);
     calls.slow_down();

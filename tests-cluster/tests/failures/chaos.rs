@@ -1,4 +1,4 @@
-//! Random programs on a cluster whose parts fail all the time: what comes of them is what comes of them anywhere.
+//! Random programs on a cluster whose workers fail all the time, against direct evaluation.
 
 mod disturber;
 mod plan;
@@ -22,8 +22,8 @@ pub(crate) const TESTS: &[Test] = &[("chaos", chaos)];
 
 const PROGRAMS: u32 = 3;
 
-/// `ENSUE_SEED` says with which seed to begin. Without it, it's the same few programs, or new ones if there are to be
-/// more. What processes do isn't the same each time.
+/// `ENSUE_SEED` is the first seed. Without it, the same few programs run, or new ones if `ENSUE_STRESS` asks for more. The
+/// timing of processes differs from run to run.
 fn chaos(setting: &Setting) -> Outcome {
     let seed = std::env::var("ENSUE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| if stress() > 1 { fastrand::u64(..1 << 32) } else { 0 });
@@ -39,7 +39,7 @@ fn chaos(setting: &Setting) -> Outcome {
 fn one(setting: &Setting, seed: u64) {
     let mut random = Rng::with_seed(seed);
     let has_python = random.u32(0..3) == 0;
-    // Some failures are more than a scheduler can bear that checks itself.
+    // A scheduler that validates its state fails an assertion after some failures.
     let is_checked = random.u32(0..3) > 0;
     let plan = Plan::new(random.fork(), has_python, is_checked);
     let validate = if is_checked { "True" } else { "False" };
@@ -72,14 +72,14 @@ fn one(setting: &Setting, seed: u64) {
         resume_unwind(panic);
     }
     wait(client.idle());
-    // The scheduler learns of handles that were dropped after a moment, and then tells the workers.
-    // Without its checks Dask goes on with a task that waits for a failed one, and keeps both when nobody wants them.
+    // The scheduler releases the keys of dropped handles after a moment, and then those on the workers.
+    // Without validation, Dask keeps a task that waits for a failed one, and both stay when no client wants them.
     assert_eq!(left(&cluster, is_checked), "", "what the scheduler has still");
     for (name, address) in cluster.worker_addresses() {
         if is_checked && name.starts_with("worker") {
             eventually(format_args!("{name} has nothing"), || {
                 let keys = Comm::connect(&address).call(call::request("keys", &[])).texts();
-                // If one of the workers goes that are given values together, Dask forgets what it gave to the others.
+                // When values are scattered to several workers and one of them exits, Dask forgets those on the others.
                 keys.iter().all(|key| key.starts_with("ready-"))
             });
         }
@@ -87,7 +87,7 @@ fn one(setting: &Setting, seed: u64) {
     wait(client.close());
 }
 
-/// What the scheduler knows after some seconds, unless that's nothing: all of it, or what somebody wants.
+/// Returns the tasks that the scheduler still has after ten seconds: all of them, or those that a client wants.
 fn left(cluster: &Cluster, all: bool) -> String {
     let program = "
 import time

@@ -1,4 +1,4 @@
-//! What the workers run.
+//! The functions of the workers.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,13 +17,13 @@ pub(crate) async fn total(xs: Vec<u64>) -> u64 {
     xs.into_iter().sum()
 }
 
-/// Gives `x` after a while.
+/// Returns `x` after a while.
 pub(crate) async fn slowly(ms: u64, x: u64) -> u64 {
     ensue::sleep(Duration::from_millis(ms)).await;
     x
 }
 
-/// Gives `x`, after a while once there's such a file.
+/// Returns `x`, after a while if the file exists.
 pub(crate) async fn delayed(path: String, x: u64) -> u64 {
     if std::fs::exists(path).is_ok_and(|is_there| is_there) {
         ensue::sleep(Duration::from_millis(20)).await;
@@ -35,7 +35,7 @@ pub(crate) async fn divide(x: u64, y: u64) -> Result<u64, String> {
     x.checked_div(y).ok_or_else(|| format!("{x} can't be divided by {y}"))
 }
 
-/// So many bytes, all different from their neighbours.
+/// Returns bytes, each different from its neighbours.
 pub(crate) async fn blob(length: u64) -> Vec<u8> {
     let length = length as usize;
     let round: Vec<u8> = (0..251).collect();
@@ -44,20 +44,20 @@ pub(crate) async fn blob(length: u64) -> Vec<u8> {
     bytes
 }
 
-/// How many there are. Panics if they aren't those of a [`blob`].
+/// Returns the number of bytes. Panics if they aren't those of a [`blob`].
 pub(crate) async fn length(bytes: Vec<u8>) -> u64 {
     let length = bytes.len() as u64;
     assert!(bytes == blob(length).await, "not as they were made");
     length
 }
 
-/// The number in a file.
+/// Returns the number in a file.
 pub(crate) async fn read_file(path: String) -> Result<u64, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     text.trim().parse().map_err(|_| format!("`{text}` isn't a number"))
 }
 
-/// A number that depends on both, and on their order.
+/// Returns a number that depends on both, and on their order.
 pub(crate) async fn mix(x: u64, y: u64) -> u64 {
     (x ^ y.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -67,7 +67,7 @@ pub(crate) async fn mix_slowly(ms: u64, x: u64, y: u64) -> u64 {
     mix(x, y).await
 }
 
-/// All of them, mixed one after the other.
+/// Mixes the numbers, one after the other.
 pub(crate) async fn fold(xs: Vec<u64>) -> u64 {
     let mut folded = 0;
     for x in xs {
@@ -76,7 +76,7 @@ pub(crate) async fn fold(xs: Vec<u64>) -> u64 {
     folded
 }
 
-/// Gives `x` after a while, in which it keeps its thread.
+/// Returns `x` after a while, and blocks its thread until then.
 pub(crate) fn keep_busy(ms: u64, x: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(ms));
     x
@@ -91,7 +91,7 @@ pub(crate) async fn odd_or_panic(x: u64) -> u64 {
     x
 }
 
-/// Fails so many times, which it counts in a file, and then gives `x`.
+/// Returns `x` after it has failed `times` times, which it counts in a file.
 pub(crate) async fn fail_at_first(path: String, times: u64, x: u64) -> Result<u64, String> {
     let file = std::fs::File::options().append(true).create(true).open(path);
     let mut file = file.map_err(|error| error.to_string())?;
@@ -100,12 +100,12 @@ pub(crate) async fn fail_at_first(path: String, times: u64, x: u64) -> Result<u6
     if attempts > times { Ok(x) } else { Err(format!("attempt {attempts}")) }
 }
 
-/// Fails until there's such a file, and then gives `x`.
+/// Returns `x` once the file exists, and fails before.
 pub(crate) async fn when_there_is(path: String, x: u64) -> Result<u64, String> {
     if std::fs::exists(path).is_ok_and(|is| is) { Ok(x) } else { Err("not yet".to_owned()) }
 }
 
-/// So many bytes that `x` tells.
+/// Returns `length` bytes that depend on `x`.
 pub(crate) async fn bytes_of(x: u64, length: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(x);
     let mut bytes = vec![0; length as usize];
@@ -113,7 +113,7 @@ pub(crate) async fn bytes_of(x: u64, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// A number that depends on all the bytes.
+/// Returns a number that depends on all the bytes.
 pub(crate) async fn digest(bytes: Vec<u8>) -> u64 {
     let numbers = bytes.chunks(8).map(|chunk| {
         let mut number = [0; 8];
@@ -124,12 +124,12 @@ pub(crate) async fn digest(bytes: Vec<u8>) -> u64 {
     mix(sum, bytes.len() as u64).await
 }
 
-/// Ends the worker that runs it.
+/// Aborts the worker that runs it.
 pub(crate) async fn die(_: u64) -> u64 {
     std::process::abort()
 }
 
-/// The process that runs it.
+/// Returns the id of the process that runs it.
 pub(crate) async fn worker_id(_: u64) -> u32 {
     std::process::id()
 }
@@ -157,7 +157,7 @@ pub(crate) fn registry() -> Registry {
         .add(digest)
         .add(die)
         .add(worker_id)
-        // What the program in the documentation calls them.
+        // The names in the documented program.
         .name(inc, "inc")
         .name(add, "add")
         .name(divide, "divide")

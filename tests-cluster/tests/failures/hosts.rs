@@ -1,4 +1,4 @@
-//! Workers on hosts of their own, with links between them.
+//! Workers on several hosts.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::run::{Outcome, Skipped, Test};
 pub(crate) const TESTS: &[Test] =
     &[("workers_on_hosts", workers_on_hosts), ("a_host_is_unplugged", a_host_is_unplugged)];
 
-/// The large results go from worker to worker, across their links, and not by way of the scheduler or the client.
+/// Large results are sent from worker to worker, not through the scheduler or the client.
 fn workers_on_hosts(setting: &Setting) -> Outcome {
     const LENGTH: u64 = 20_000_000;
     let mut network = Network::new().map_err(Skipped)?;
@@ -31,13 +31,13 @@ fn workers_on_hosts(setting: &Setting) -> Outcome {
     assert!(right.received() > 4 * LENGTH, "{} bytes", right.received());
     assert!(center.received() < LENGTH, "{} bytes", center.received());
     assert!(left.received() < LENGTH, "{} bytes", left.received());
-    // And the client fetches from a worker on another host.
+    // The client fetches from a worker on another host.
     assert_eq!(wait(&blobs[3]).expect("bytes").len() as u64, LENGTH + 3);
     wait(client.close());
     Ok(())
 }
 
-/// Nothing is closed, nothing is answered any more.
+/// No connection is closed, and no message is answered.
 fn a_host_is_unplugged(setting: &Setting) -> Outcome {
     let mut network = Network::new().map_err(Skipped)?;
     let hosts = [network.host(), network.host(), network.host()];

@@ -1,4 +1,4 @@
-//! Workers that are killed: while they compute, while others fetch from them, and by what they run.
+//! Workers that are killed: while they compute, while others fetch from them, and by their own tasks.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("killed_after_spilling", killed_after_spilling),
 ];
 
-/// Some of its results are lost, some are under way, some have not begun: all are computed by the other.
+/// Some of its tasks are finished, some are running, some haven't started: the other worker computes all of them.
 fn killed_mid_graph(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (mut first, _second) = (cluster.worker("first"), cluster.worker("second"));
     let client = cluster.client();
-    // What is submitted first is done first, so this is how some are done while others wait.
+    // Tasks run in the order of submission, so some are finished while others wait.
     let next = |x| client.submit(inc, client.submit(slowly, (200, x)));
     let ys: Vec<_> = (0..16).map(next).collect();
     let sum = client.submit(total, &ys);
@@ -45,8 +45,7 @@ fn done(handles: &[Handle<u64>]) -> usize {
 
 const LENGTH: u64 = 50_000_000;
 
-/// A worker that others reach through a cable, and one that is about to fetch a large result from it, of which
-/// half has come.
+/// A worker behind a proxy, and one that fetches a large result from it, of which half has arrived.
 struct Fetching {
     source: Process,
     _other: Process,
@@ -56,7 +55,7 @@ struct Fetching {
 }
 
 fn fetching(cluster: &Cluster) -> Fetching {
-    // All of 127.0.0.0/8 is this machine: the cable has the same port at another address.
+    // All of 127.0.0.0/8 is loopback: the proxy listens on the same port of another address.
     let port = free_port();
     let cable =
         Proxy::start(&format!("127.0.0.2:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
@@ -83,8 +82,8 @@ fn killed_while_serving(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Nobody closes the connection. The one that fetches gives up, the scheduler gives the worker up when it has
-/// heard nothing of it for a while; and that leaves when it learns of it.
+/// No connection is closed. The fetching worker times out, and the scheduler removes the stopped worker after its TTL. When
+/// that one continues, it learns that it was removed, and exits.
 fn stopped_while_a_peer_fetches(setting: &Setting) -> Outcome {
     let variables = [("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "4s")];
     let options = ensue_tests_cluster::Options { variables: &variables, ..Default::default() };
@@ -94,7 +93,7 @@ fn stopped_while_a_peer_fetches(setting: &Setting) -> Outcome {
     let start = Instant::now();
     assert_eq!(wait(fetching.sum).expect("a sum"), LENGTH);
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    // It takes being told to leave for being dropped where it wasn't heard for long.
+    // A worker that was silent for this long takes the scheduler's request to close for its removal, which is an error.
     std::thread::sleep(Duration::from_secs(25).saturating_sub(start.elapsed()));
     fetching.source.signal("CONT");
     let status = fetching.source.ended_within(Duration::from_secs(30));
@@ -104,7 +103,7 @@ fn stopped_while_a_peer_fetches(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Dask gives it up after its fourth worker.
+/// Dask fails the task after its fourth worker.
 fn a_task_that_kills_its_worker(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _workers: Vec<_> = (0..5).map(|at| cluster.worker(&format!("worker-{at}"))).collect();
@@ -122,8 +121,7 @@ fn a_task_that_kills_its_worker(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// What it has written to files is removed by the next worker that is given the same place, and not what belongs to
-/// one that lives.
+/// The next worker with the same local directory removes its files, but not those of a live worker.
 fn killed_after_spilling(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let folder = cluster.folder().join("spilled");

@@ -1,4 +1,4 @@
-//! `LocalCluster`: that nothing of it is left, however it ends.
+//! `LocalCluster`, which leaves no process and no file behind, however it ends.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -58,7 +58,7 @@ fn a_local_cluster_is_dropped_by_a_panic(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Wherever it is: while the scheduler starts, or the workers.
+/// The future is dropped while the scheduler starts, or while the workers start.
 fn a_local_cluster_is_given_up(setting: &Setting) -> Outcome {
     for ms in [0, 100, 1000, 1500, 2000] {
         let starting = LocalCluster::start(1, registry()).python_workers(1);
@@ -71,19 +71,19 @@ fn a_local_cluster_is_given_up(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// That of the calling thread, whose child processes the system knows apart from those of others.
+/// Returns the id of the calling thread: the system lists child processes for each thread.
 fn thread_id() -> String {
     let path = std::fs::read_link("/proc/thread-self").expect("Linux");
     path.file_name().expect("a number").to_string_lossy().into_owned()
 }
 
-/// Killed so that it can't clean up.
+/// `SIGKILL` leaves it no time to clean up.
 fn a_local_cluster_whose_process_is_killed(setting: &Setting) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg("local-cluster").arg(&setting.environment).env("TMPDIR", folder.path());
     let mut process = Process::start(command, "local-cluster", folder.path());
-    eventually("it's there", || process.log().contains('\n'));
+    eventually("it prints its address", || process.log().contains('\n'));
     let address = process.log().trim().to_owned();
     assert!(listens(&address), "{address}");
     process.kill();
@@ -96,7 +96,7 @@ fn a_local_cluster_whose_process_is_killed(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// The process that is killed.
+/// The program of the process that is killed.
 pub(crate) fn main(environment: &Path) -> ExitCode {
     let cluster = LocalCluster::start(1, registry()).python_workers(1).environment(environment);
     let cluster = wait(cluster).expect("a cluster");

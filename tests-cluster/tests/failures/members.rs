@@ -1,4 +1,4 @@
-//! Clients and workers that come and go.
+//! Clients and workers that join and leave.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_cluster_grows_while_tasks_wait", the_cluster_grows_while_tasks_wait),
 ];
 
-/// What one gives up is still there for the other.
+/// A result that one client releases stays for the other.
 fn two_clients(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
@@ -34,7 +34,7 @@ fn two_clients(setting: &Setting) -> Outcome {
     assert_eq!(wait(ys).expect("a total"), (1001..=1200).sum::<u64>());
     assert_eq!(wait(next).expect("a result"), 8);
     assert_eq!(wait(theirs).expect("a result"), 7);
-    // One that is just dropped does no harm either.
+    // A client that is dropped without `close` has no effect on the others.
     let three = cluster.client();
     let left: Handle<u64> = three.submit(slowly, (60_000, 1));
     drop((three, left));
@@ -43,7 +43,7 @@ fn two_clients(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// What it holds is moved to the other first, and nothing is computed again.
+/// Its results are moved to the other worker first, and no task runs again.
 fn a_worker_is_retired(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut first = cluster.worker("first");
@@ -64,7 +64,7 @@ fn a_worker_is_retired(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// By a signal, as Kubernetes and Slurm do it: its results are moved first.
+/// Terminated by a signal, as Kubernetes and Slurm do it: its results are moved first.
 fn a_worker_leaves_when_told_to(setting: &Setting) -> Outcome {
     for signal in ["TERM", "INT"] {
         let cluster = Cluster::start(setting);
@@ -84,14 +84,14 @@ fn a_worker_leaves_when_told_to(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Dask forgets all tasks. Their handles end; with new workers, the same client goes on.
+/// Dask forgets all tasks. Their handles are lost; with new workers, the same client works again.
 fn the_cluster_is_restarted(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut worker = cluster.worker("worker");
     let client = cluster.client();
     let slow: Vec<_> = (0..3).map(|x| client.submit(slowly, (60_000, x))).collect();
     let next = client.submit(inc, &slow[0]);
-    // It waits for new workers, which nobody starts as there's no nanny.
+    // It waits for new workers, which nothing starts without a nanny.
     cluster.python("client.restart(wait_for_workers=False)");
     assert!(wait(next).is_err());
     for handle in slow {
@@ -105,8 +105,8 @@ fn the_cluster_is_restarted(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Dask is asked how many workers it would like, as its own adaptive clusters do; they're started, and share
-/// what was waiting. In the end it would like less.
+/// The test asks the scheduler for its target number of workers, as Dask's adaptive clusters do, and starts them; they
+/// share the waiting tasks. In the end the target is lower.
 fn the_cluster_grows_while_tasks_wait(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let client = cluster.client();

@@ -1,4 +1,4 @@
-//! Workers of ours and in Python in one cluster: tasks go to those that can run them, also when these come and go.
+//! Rust and Python workers in one cluster: each task runs on a worker that can run it, also when workers join and leave.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_released_python_task_runs_again", a_released_python_task_runs_again),
 ];
 
-/// While those of ours have nothing to do.
+/// While the Rust workers are idle.
 fn python_tasks_go_to_python_workers(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _ours = (cluster.worker("a"), cluster.worker("b"));
@@ -67,7 +67,7 @@ fn a_python_worker_comes_late(setting: &Setting) -> Outcome {
     let sum = client.submit(total, &ys);
     drop(ys);
     drop(client.submit_python::<u64>("operator.add", (1, 2)));
-    // All else goes on.
+    // Other tasks still run.
     assert_eq!(wait(client.submit(total, client.map(inc, 0..100_u64))).expect("a total"), 5050);
     std::thread::sleep(Duration::from_millis(700));
     assert!(!y.is_finished() && !z.is_finished());
@@ -83,7 +83,7 @@ fn naps(client: &Client, seconds: f64, count: usize) -> Vec<Handle<()>> {
     (0..count).map(|_| client.submit_python("time.sleep", seconds)).collect()
 }
 
-/// Some of its tasks are done, one is under way, others have not begun.
+/// Some of its tasks are finished, one is running, others haven't started.
 fn the_python_worker_is_replaced(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _ours = (cluster.worker("a"), cluster.worker("b"));
@@ -107,7 +107,7 @@ fn the_python_worker_is_replaced(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Its result was taken by a task whose own result is lost, after all Python workers were replaced.
+/// Its dependent's result is lost after all Python workers were replaced.
 fn a_released_python_task_runs_again(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut ours = cluster.worker("ours");

@@ -1,4 +1,4 @@
-//! What stock clients and workers see of ours, and do with them.
+//! Stock clients and workers beside those of the crate.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_pages_of_dask_show_our_workers", the_pages_of_dask_show_our_workers),
 ];
 
-/// Results go from workers of either kind to those of the other.
+/// Workers of each kind fetch results from the other kind.
 fn a_graph_of_both_languages(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
@@ -45,7 +45,7 @@ fn a_graph_of_both_languages(setting: &Setting) -> Outcome {
 
 const PAGE: &str = include_str!("../../../docs/dask.md");
 
-/// The program in the documentation, and its part before it connects.
+/// Returns the program in the documentation, and its part before it connects.
 fn documented() -> (&'static str, &'static str) {
     let mut programs = PAGE.split("```python\n").skip(1);
     let program = programs.next().and_then(|rest| rest.split("```").next()).expect("a program");
@@ -63,7 +63,7 @@ fn a_python_client_calls_rust(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// All that a stock client asks of workers, it may ask of ours.
+/// The crate's workers answer every request of a stock client.
 fn a_python_client_sees_ordinary_workers(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut first = cluster.worker_with("first", &["--resource", "gpu=2", "--memory-limit", "1GB"]);
@@ -136,7 +136,7 @@ print('done')
     Ok(())
 }
 
-/// Those for people need bokeh; those of metrics and the plain ones are always there.
+/// The interactive pages need bokeh; the metrics and the plain pages don't.
 fn the_pages_of_dask_show_our_workers(setting: &Setting) -> Outcome {
     let port = free_port();
     let options = Options { pages: Some(port), ..Options::default() };
@@ -148,7 +148,7 @@ fn the_pages_of_dask_show_our_workers(setting: &Setting) -> Outcome {
     std::thread::sleep(Duration::from_millis(1500));
     let get = |path: &str| get(port, path);
     let metrics = get("/metrics");
-    // Without another package, that's all it says.
+    // The reply without `prometheus_client`.
     let missing = metrics.contains("Prometheus metrics are not available");
     assert!(missing || metrics.contains("dask_scheduler_workers{"), "{metrics}");
     let workers = get("/info/main/workers.html");

@@ -1,4 +1,4 @@
-//! The scheduler goes, or what leads to it.
+//! Schedulers that exit, stop or can't be reached.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,7 @@ fn lost<T>(result: Result<T, Error>) {
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
 }
 
-/// What the client has asked for is lost, whatever its state, and so is what it asks for after that. Nothing
-/// hangs; workers end and say why.
+/// All tasks are lost, whatever their state, and so are later ones. Nothing hangs; workers exit with an error.
 fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
     let mut cluster = Cluster::start(setting);
     let mut worker = cluster.worker("worker");
@@ -50,7 +49,7 @@ fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
     assert!(wait(arriving.next()).is_some() && wait(arriving.next()).is_some());
     assert!(wait(arriving.next()).is_none());
     lost(wait(client.submit(inc, 1)));
-    // Its value may still be there, on a worker that hasn't ended yet.
+    // A worker that hasn't exited yet may still send its value.
     let _ = wait(done);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     wait(client.close());
@@ -62,15 +61,15 @@ fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Nothing is closed, and nothing comes any more: the client gives up after a minute or so. Workers are more patient, so
-/// the cluster is as good as before when it goes on.
+/// No connection is closed, and no message arrives: the client times out after about a minute. Workers wait longer, so the
+/// cluster works again when the scheduler continues.
 fn the_scheduler_is_stopped(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut worker = cluster.worker("worker");
     let client = cluster.client();
     let slow = client.submit(slowly, (600_000, 1));
     let never = client.submit(inc, &slow);
-    // Dask would keep for ever what it takes in while the one who sent it goes.
+    // Dask never releases tasks that it receives while their client leaves.
     cluster.python("import time\nwhile not any(client.processing().values()): time.sleep(0.05)");
     cluster.scheduler.signal("STOP");
     lost(wait(slow));
@@ -93,7 +92,7 @@ fn cable_to(address: &str) -> Proxy {
     Proxy::start("127.0.0.1:0", server)
 }
 
-/// The client is told of many finished tasks when the cable is cut, so that's in the middle of a message.
+/// Reports of many finished tasks arrive when the connection is cut, so the cut is in the middle of a message.
 fn the_client_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("worker");
@@ -119,14 +118,14 @@ fn the_client_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     wait(client.close());
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 
-    // The cluster is none the worse for it.
+    // The cluster still works.
     let client = cluster.client();
     assert_eq!(wait(client.submit(inc, 1)).expect("a result"), 2);
     wait(client.close());
     Ok(())
 }
 
-/// The worker ends, and says why; what it had is computed by another.
+/// The worker exits with an error; another computes its tasks.
 fn a_worker_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let cable = cable_to(&cluster.address);
@@ -147,7 +146,7 @@ fn a_worker_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Neither where nobody listens nor where nobody answers.
+/// Neither on a port without a listener, nor with a listener that doesn't answer.
 fn there_is_no_scheduler(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let nobody = format!("tcp://127.0.0.1:{}", free_port());
@@ -157,7 +156,7 @@ fn there_is_no_scheduler(setting: &Setting) -> Outcome {
         let start = Instant::now();
         let mut worker = cluster.start_worker(address, "worker", &[]);
         let client = dask::Client::connect(address, functions::registry());
-        let error = wait(client).expect_err("nobody is there").to_string();
+        let error = wait(client).expect_err("no scheduler").to_string();
         assert!(error.contains(&port(address).to_string()), "{error}");
         assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
         assert!(worker.log().contains(&port(address).to_string()), "{}", worker.log());

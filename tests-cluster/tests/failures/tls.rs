@@ -1,4 +1,4 @@
-//! Certificates: the right ones, the wrong ones, and none.
+//! TLS with the right certificates, wrong ones, and none.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn tls(setting: &Setting) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let right = Certificates::new(folder.path(), "right");
     let wrong = Certificates::new(folder.path(), "wrong");
-    // Theirs is trusted, but ours isn't by them.
+    // It trusts the scheduler, but the scheduler doesn't trust it.
     let half = Certificates {
         ca: right.ca.clone(),
         certificate: wrong.certificate.clone(),
@@ -51,7 +51,7 @@ fn tls(setting: &Setting) -> Outcome {
         assert!(worker.log().to_lowercase().contains("certificate"), "{}", worker.log());
         assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     }
-    // Without any, and to the same port as if it had no TLS.
+    // Without certificates, and without TLS to the same port.
     let plain = cluster.address.replace("tls://", "tcp://");
     for address in [&cluster.address, &plain] {
         let refused = dask::Client::connect(address, functions::registry());

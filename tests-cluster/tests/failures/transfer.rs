@@ -1,4 +1,4 @@
-//! Large results on their way: over a cable that is cut, and to a disk that is full.
+//! Transfers of large results that are cut or stalled, and a disk that is full.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_disk_is_full_when_spilling", the_disk_is_full_when_spilling),
 ];
 
-/// Whether a worker fetches or the client, it's fetched again.
+/// A worker and the client fetch it again.
 fn a_transfer_is_cut_mid_message(setting: &Setting) -> Outcome {
     const LENGTH: u64 = 20_000_000;
     let cluster = Cluster::start(setting);
@@ -42,7 +42,7 @@ fn a_transfer_is_cut_mid_message(setting: &Setting) -> Outcome {
     assert_eq!(wait(bytes).expect("bytes").len() as u64, LENGTH + 1);
     assert!(cable.has_happened());
 
-    // Slow is not dead: after a pause that's shorter than the patience of the one that waits, it goes on.
+    // A pause that is shorter than the timeout doesn't end the transfer.
     let bytes = client.task().workers(["source"]).submit(blob, LENGTH + 2);
     eventually("there is a third", || bytes.is_finished());
     let before = cable.carried();
@@ -87,7 +87,7 @@ fn results_are_spilled(setting: &Setting) -> Outcome {
 }
 
 fn size_of_folder(folder: &std::path::Path) -> u64 {
-    // Files may go while we look.
+    // Files may be removed meanwhile.
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(kind) if kind.is_dir() => size_of_folder(&entry.path()),
@@ -97,8 +97,8 @@ fn size_of_folder(folder: &std::path::Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// The results stay in memory. The worker begins nothing new while there's too much of it, and goes on when
-/// some has gone; nothing is lost.
+/// The results stay in memory. The worker starts no task while it's over its limit, and continues when some are released;
+/// none is lost.
 fn the_disk_is_full_when_spilling(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let disk = Disk::new(1 << 20, cluster.folder().join("disk")).map_err(Skipped)?;

@@ -1,4 +1,4 @@
-//! The verbs and handles of the client, on a cluster.
+//! The submit methods and handles of the client, on a cluster.
 
 use std::fs;
 use std::num::ParseIntError;
@@ -54,7 +54,7 @@ fn handles_are_as_ever(setting: &Setting) -> Outcome {
     assert_eq!(waited.pending, std::slice::from_ref(&slow));
     assert!(slow.cancel() && !slow.cancel() && !quick.cancel());
     assert!(wait(slow).expect_err("cancelled").is_cancelled());
-    // Its thread is free again.
+    // Its thread is available again.
     let both = [client.submit(slowly, (1, 1)), client.submit(slowly, (1, 2))];
     assert_eq!(wait(gather(&both)).expect("values"), [1, 2]);
 
@@ -70,7 +70,7 @@ fn handles_are_as_ever(setting: &Setting) -> Outcome {
         counts.next().await
     });
     assert_eq!(counts.expect("counts").iter().map(|counted| counted.done).sum::<usize>(), 2);
-    // An embedded client takes what a cluster has.
+    // An embedded client takes results of a cluster as inputs.
     let here = Client::new();
     let local = here.submit(async |x: u64, xs: Vec<u64>| x + xs.len() as u64, (&both[0], &both));
     assert_eq!(wait(local).expect("a value"), 3);
@@ -89,7 +89,7 @@ fn results_stay_until_they_are_wanted(setting: &Setting) -> Outcome {
     assert_eq!((*shared, x.try_get().expect("it's here").expect("a value")), (2, 2));
     drop(shared);
     assert_eq!(x.result().expect("a value"), 2);
-    // Where it lies is what `client.has_what` says; a dropped handle's key goes.
+    // `client.has_what` lists where it is stored. The key of a dropped handle is released.
     let key = x.key().to_string();
     let held = |key: &str| {
         let program = format!(
@@ -106,7 +106,7 @@ fn results_stay_until_they_are_wanted(setting: &Setting) -> Outcome {
     drop(x);
     assert_eq!(wait(y).expect("a value"), 3);
     held(&key);
-    // A value that was given is a result like any other.
+    // A scattered value is a result like any other.
     let data = client.ready(vec![1u64, 2, 3]);
     assert_eq!(wait(client.submit(total, &data)).expect("a sum"), 6);
     assert_eq!(wait(&data).expect("the value"), [1, 2, 3]);
@@ -118,7 +118,7 @@ fn options_are_kept_to(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _a = cluster.worker("a");
     let client = cluster.client();
-    // One thread, so those of higher priority overtake.
+    // The worker has one thread, so tasks run in the order of their priority.
     let first = client.submit(slowly, (500, 0));
     let low: Vec<_> = (0..5).map(|x| client.task().priority(-1).submit(slowly, (20, x))).collect();
     let high = client.task().priority(10).submit(slowly, (20, 100));
@@ -139,7 +139,7 @@ fn options_are_kept_to(setting: &Setting) -> Outcome {
     let named = client.task().name("other").submit(inc, 1);
     assert!(named.key().starts_with("other-"));
 
-    // What no worker has is waited for.
+    // A resource that no worker has is waited for.
     let gpu = client.task().resource("gpu", 1.0).submit(inc, 7);
     let elsewhere = client.task().workers(["b"]).allow_other_workers().submit(inc, 8);
     assert_eq!(wait(elsewhere).expect("a value"), 9);
@@ -168,7 +168,7 @@ fn failures_say_where_they_began(setting: &Setting) -> Outcome {
     }
     let panicked = wait(client.submit(crate::functions::length, vec![9u8])).expect_err("a panic");
     assert!(panicked.is_panic() && panicked.to_string().contains("not as they were made"));
-    // Another type than what it is.
+    // The type of the handle isn't that of the result.
     let bytes = client.submit(crate::functions::blob, 3);
     let wrong: Handle<String> = client.submit_python("operator.concat", (&bytes, &bytes));
     let _python = cluster.python_worker("python");
@@ -200,7 +200,7 @@ fn failed_tasks_run_again(setting: &Setting) -> Outcome {
     fs::write(&path, "1").expect("a file");
     assert_eq!(wait(y).expect("a value"), 2);
 
-    // As often as was said, by the scheduler, and not at all where the predicate says no.
+    // The scheduler retries up to the given number, and not at all if the predicate refuses.
     fs::remove_file(&path).expect("a file");
     let twice = client.task().retries(2).try_submit(read_file, file.clone());
     assert_eq!(wait(twice).expect_err("no file").kind(), ErrorKind::Failed);
@@ -217,7 +217,7 @@ async fn parse(text: String) -> Result<u64, ParseIntError> {
     text.parse()
 }
 
-/// What is submitted with it is left alone.
+/// Tasks that were submitted with it aren't affected.
 fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
@@ -236,7 +236,7 @@ fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
         assert!(wait(y).expect_err("cancelled").is_cancelled());
     }
 
-    // A task that has been replaced stays failed.
+    // The handle of a replaced task keeps its error.
     let first = client.task().key("k").try_submit(divide, (1, 0));
     wait(&first).expect_err("it fails");
     let second = client.task().key("k").try_submit(divide, (6, 3));
@@ -247,7 +247,7 @@ fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// The scheduler takes nothing of a graph then, but only what takes it is lost.
+/// The scheduler refuses the whole graph then, but only its dependents are lost.
 fn what_takes_what_is_gone_is_lost(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("worker");
@@ -261,7 +261,7 @@ def forget(dask_scheduler):
 
 client.run_on_scheduler(forget)";
     cluster.python(&forget.replace("KEY", &gone.key()));
-    // This goes at once, and all the rest after a moment.
+    // The first one is sent at once, and the others together, a moment later.
     let first = client.submit(inc, 0);
     let lost = client.submit(add, (&gone, 1));
     let fine = client.submit(inc, &there);
@@ -295,7 +295,7 @@ fn what_cannot_run_is_refused(setting: &Setting) -> Outcome {
     refused(client.submit_python::<u64>("no name", ()).error(), "no name");
     let late = client.task().timeout(Duration::from_secs(1));
     refused(late.submit_python::<u64>("operator.neg", 1).error(), "timeout");
-    // What depends on it fails alike.
+    // Dependents fail with the same error.
     let x = client.try_submit(parse, "7".to_owned());
     let y = client.submit(inc, client.ready(1u64));
     assert_eq!(wait(y).expect("a value"), 2);
@@ -316,24 +316,24 @@ fn small_calls_go_together(setting: &Setting) -> Outcome {
     let ys = client.map(inc, &xs[..50]);
     assert_eq!(wait(gather(ys)).expect("values"), (2..=51).collect::<Vec<_>>());
 
-    // Those that fail are found, and no other.
+    // Only the failing calls fail.
     let results = client.try_map(divide, (0..200u64).map(|x| (x, x % 50)));
     for (x, result) in (0..200).zip(wait(gather_settled(&results))) {
         assert_eq!(result.is_err(), x % 50 == 0, "{x}");
     }
-    // Calls that take long are shared by the workers.
+    // Long calls are spread over the workers.
     let started = Instant::now();
     let slow = client.map(slowly, (0..40u64).map(|x| (50, x)));
     assert_eq!(wait(gather(slow)).expect("values"), (0..40).collect::<Vec<_>>());
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    // One of them that is cancelled or dropped is no loss to the others.
+    // Cancelling or dropping one doesn't affect the others.
     let mut some = client.map(slowly, (0..40u64).map(|x| (5, x)));
     some[7].cancel();
     let rest: Vec<_> = some.drain(20..).collect();
     assert_eq!(wait(gather(rest)).expect("values"), (20..40).collect::<Vec<_>>());
     assert!(wait(some.swap_remove(7)).expect_err("cancelled").is_cancelled());
 
-    // What takes them goes when they are placed, and what takes that after it.
+    // Their dependents are sent when the calls are placed, and the next ones after them.
     let slow = client.map(slowly, (0..64u64).map(|x| (2, x)));
     let sum = client.submit(add, (&slow[0], &slow[63]));
     let next = client.submit(inc, &sum);
@@ -343,14 +343,14 @@ fn small_calls_go_together(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Whatever became of the task that had it, and however late that is heard.
+/// A key can be used again, whatever became of its task, and however late the client learns of it.
 fn a_key_is_used_again(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
     let client = cluster.client();
     for round in 0..150u64 {
         let again = || client.task().key("again");
-        // It ends about when it's given up.
+        // It ends at about the time of the cancellation.
         let former: Handle<u64> = match round % 3 {
             0 => again().submit(slowly, (1, 1_000)),
             1 => again().try_submit(divide, (1_000, 0)),
@@ -388,7 +388,7 @@ fn clients_end(setting: &Setting) -> Outcome {
     drop(client);
     assert_eq!(wait(running).expect_err("closed").kind(), ErrorKind::Closed);
     assert!(wait(gather_settled(many)).iter().any(Result::is_err));
-    // The worker does what it's asked next.
+    // The worker runs the next task.
     let client = cluster.client();
     assert_eq!(wait(client.submit(inc, 1)).expect("a value"), 2);
     wait(client.idle());

@@ -1,4 +1,4 @@
-//! Does to the workers of a cluster what the world may do to them, at random moments.
+//! Random failures of the workers of a cluster: they are killed, stopped, retired, cut off and replaced.
 
 use std::net::SocketAddr;
 use std::process::id;
@@ -12,30 +12,30 @@ use ensue_tests_cluster::proxy::{Proxy, Then};
 use ensue_tests_cluster::{Cluster, Process, free_port};
 use fastrand::Rng;
 
-/// How long a worker that was told to leave may take on a busy machine.
+/// The time limit of a worker that was asked to exit.
 const LEAVING: Duration = Duration::from_secs(60);
 
-/// How long the scheduler waits for a word of a worker that's still connected.
+/// The time after which the scheduler removes a connected worker without heartbeats.
 pub(crate) const WORKER_TTL: &str = "12s";
 
 struct Worker {
     process: Process,
     name: String,
-    /// Between it and the scheduler, and between it and those who fetch from it.
+    /// The proxies between it and the scheduler, and between it and the workers and clients that fetch from it.
     to_scheduler: Option<Proxy>,
     to_it: Option<Proxy>,
-    /// It may end with an error: its connection was cut, or it wasn't heard for long.
+    /// It may exit with an error: its connection was cut, or it was silent for long.
     is_doomed: bool,
 }
 
-/// The workers, and what happens to them.
+/// The workers, and the failures that they have had.
 pub(crate) struct Disturber<'a> {
     cluster: &'a Cluster,
     random: Rng,
     workers: Vec<Worker>,
     python: Option<Process>,
     count: usize,
-    /// What was done.
+    /// The failures so far, for the message of a failed test.
     pub(crate) deeds: Vec<String>,
 }
 
@@ -49,7 +49,11 @@ impl<'a> Disturber<'a> {
         new
     }
 
-    /// Until it's told that all is over. Panics where a worker ends that has no reason to.
+    /// Causes failures until `is_over` is set.
+    ///
+    /// # Panics
+    ///
+    /// If a worker exits without a reason.
     pub(crate) fn run(&mut self, is_over: &AtomicBool) {
         // Some are never left alone.
         let longest = 1 << self.random.u32(4..10);
@@ -73,7 +77,7 @@ impl<'a> Disturber<'a> {
         let to_it = self.random.bool().then(|| {
             let port = free_port();
             options.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
-            // All of 127.0.0.0/8 is this machine: the cable has the same port at another address.
+            // All of 127.0.0.0/8 is loopback: the proxy listens on the same port of another address.
             let host = format!("127.0.{}.{}", id() % 250, self.count % 250 + 2);
             let cable =
                 Proxy::start(&format!("{host}:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
@@ -120,7 +124,7 @@ impl<'a> Disturber<'a> {
                 thread::sleep(pause);
                 self.cluster.scheduler.signal("CONT");
             }
-            // One that hasn't joined may not hear it yet, and is just gone.
+            // A worker that hasn't joined yet may exit without retiring.
             45..=54 if self.workers[at].process.log().contains("joined") => {
                 self.deed("terminate", &name);
                 self.start();
@@ -150,7 +154,7 @@ impl<'a> Disturber<'a> {
                 if let Some(cable) = &self.workers[at].to_it {
                     cable.after(bytes, Then::Stall);
                     thread::sleep(if long { pause * 16 } else { pause });
-                    // If it hasn't happened, it won't.
+                    // It hasn't happened by now, so it won't.
                     cable.after(u64::MAX, Then::Cut);
                     cable.go_on();
                     self.deed(&format!("stalled after {bytes} for {pause:?}"), &name);
@@ -179,7 +183,7 @@ impl<'a> Disturber<'a> {
         self.deed("retire", &name);
         let mut comm = Comm::connect(&self.cluster.address);
         let answer = call::map_reply(comm.call(call::retire_workers(&[address])));
-        // It stays where its results couldn't be moved.
+        // A worker whose results couldn't be moved isn't retired.
         if answer.is_ok_and(|retired| !retired.0.is_empty()) {
             self.leaves(at);
         } else {

@@ -1,4 +1,4 @@
-//! What a program does, made from a number, and what comes of it where nothing goes wrong.
+//! Random programs, made from a seed, and their outcomes by direct evaluation.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use futures::executor::block_on;
 
 use crate::functions::{bytes_of, digest, fold, mix};
 
-/// A task. Numbers say which of the tasks before it are its inputs.
+/// A task. Indexes of earlier tasks are its inputs.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Number(u64),
@@ -17,22 +17,22 @@ pub(crate) enum Node {
     Slow(usize, u64),
     Blocking(usize, u64),
     Urgent(usize, i32),
-    /// One of a `map`.
+    /// A call of a `map`.
     Item(u64),
-    /// One of a `map` of a function that fails.
+    /// A call of a `map` whose function may fail.
     OddItem(u64),
     Odd(usize),
     OddOrPanic(usize),
-    /// Fails so often, and is retried by the scheduler, or with a delay by the client.
+    /// Fails this number of times, and is retried by the scheduler, or with a delay by the client.
     Flaky(usize, u32, bool),
-    /// Fails until it's allowed not to.
+    /// Fails until its file exists.
     Gated(usize),
-    /// Has a key by which it's found again.
+    /// Has a key, which is submitted again later.
     Keyed(u64),
-    /// On a Python worker.
+    /// Runs on a Python worker.
     Python(usize, u64),
     PythonFails(usize),
-    /// These two are bytes, and all else numbers.
+    /// The results of these two are bytes, all others are numbers.
     Bytes(usize, u64),
     ReadyBytes(u64, u64),
     Digest(usize),
@@ -42,27 +42,27 @@ pub(crate) enum Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Submit(usize),
-    /// These are submitted together, and take so long each.
+    /// Submits these together. Each takes this time.
     Map(Vec<usize>, u64),
-    /// Submitted once more, by its key.
+    /// Submits a task once more, by its key.
     Again(usize),
     Cancel(usize),
     Drop(usize),
-    /// Awaits these together.
+    /// Gathers these.
     Gather(Vec<usize>),
-    /// Sums up so many calls, two at a time as they come, while the rest goes on.
+    /// Sums up this number of calls, two at a time as they complete, while the program continues.
     Collect(u64, u64),
     Pause(u64),
 }
 
-/// The value, or the tasks whose error it may be.
+/// The value, or the tasks whose error it may have.
 pub(crate) type Outcome = Result<u64, BTreeSet<usize>>;
 
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) steps: Vec<Step>,
-    /// What comes of the nodes where none is gated.
+    /// The outcomes of the nodes if none is gated.
     pub(crate) open: Vec<Outcome>,
 }
 
@@ -89,7 +89,7 @@ impl Node {
     }
 }
 
-/// What each node comes to. Of bytes it's their digest.
+/// Returns the outcome of each node; for bytes, their digest.
 pub(crate) fn evaluate(nodes: &[Node], gates_are_open: bool) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for node in nodes {
@@ -98,7 +98,7 @@ pub(crate) fn evaluate(nodes: &[Node], gates_are_open: bool) -> Vec<Outcome> {
     outcomes
 }
 
-/// What a node comes to that follows those whose outcomes these are.
+/// Returns the outcome of a node, given those of the nodes before it.
 fn outcome(nodes: &[Node], outcomes: &[Outcome], node: &Node, gates_are_open: bool) -> Outcome {
     let mut values = Vec::new();
     let mut origins = BTreeSet::new();
@@ -115,7 +115,7 @@ fn outcome(nodes: &[Node], outcomes: &[Outcome], node: &Node, gates_are_open: bo
     value(nodes, node, &values, gates_are_open).ok_or(BTreeSet::from([at]))
 }
 
-/// None where it fails.
+/// Returns `None` if it fails.
 fn value(nodes: &[Node], node: &Node, inputs: &[u64], gates_are_open: bool) -> Option<u64> {
     let odd = |x: u64| (x % 2 == 1).then_some(x);
     match node {
@@ -147,22 +147,22 @@ struct Maker {
     random: Rng,
     has_python: bool,
     is_checked: bool,
-    /// What comes from the client is lost with the worker that it was given to.
+    /// Scattered data is lost with its worker.
     has_data: bool,
     nodes: Vec<Node>,
     steps: Vec<Step>,
-    /// The nodes whose handles are there.
+    /// The nodes that have handles.
     numbers: Vec<usize>,
     bytes: Vec<usize>,
     keyed: Vec<usize>,
     outcomes: Vec<Outcome>,
-    /// Whether it fails, be it at first.
+    /// Whether it fails, maybe only at first.
     fails: Vec<Option<At>>,
-    /// Whether it fails at first, or something before it, and is retried by the client.
+    /// Whether it or an input fails at first, and is retried by the client.
     is_retried: Vec<bool>,
 }
 
-/// Where a failure is: where it began, or after that.
+/// Whether a task fails by itself, or because of an input.
 #[derive(Clone, Copy, PartialEq)]
 enum At {
     Origin,
@@ -170,7 +170,7 @@ enum At {
 }
 
 impl Plan {
-    /// For a cluster with a worker in Python, or without, and with a scheduler that checks itself, or doesn't.
+    /// Makes a program for a cluster with or without a Python worker, and with or without a validating scheduler.
     pub(crate) fn new(mut random: Rng, has_python: bool, is_checked: bool) -> Self {
         let has_data = random.u32(0..4) == 0;
         let mut maker = Maker {
@@ -224,10 +224,9 @@ impl Maker {
         }
     }
 
-    /// Schedulers that check themselves find two things impossible that happen to Dask where tasks fail. One is that
-    /// a task runs again of which what else has failed is an input of the same task; the other, that a task is
-    /// submitted whose input has failed, with another that takes its result: then they fail all that was submitted
-    /// with it.
+    /// A validating scheduler fails assertions in two cases that Dask allows otherwise: a task runs again while another
+    /// failed one is an input of the same dependent; and a task whose input has failed is submitted together with a
+    /// dependent, after which it fails everything in that graph.
     fn can_be_checked(&self, node: &Node) -> bool {
         let inputs: BTreeSet<_> = node.inputs().into_iter().collect();
         let failing: Vec<_> = inputs.into_iter().filter(|at| self.fails[*at].is_some()).collect();
@@ -261,7 +260,7 @@ impl Maker {
         self.steps.push(Step::Submit(at));
     }
 
-    /// Often a late one, for long chains.
+    /// Prefers late nodes, for long chains.
     fn number(&mut self) -> usize {
         let late = self.numbers.len().saturating_sub(10);
         let first = if self.random.bool() { late } else { 0 };
@@ -315,12 +314,12 @@ impl Maker {
     fn map(&mut self) {
         let count = self.random.usize(2..150);
         let base = self.random.u64(..);
-        // Some of one kind, most of the other.
+        // Some of one kind, most of the other one.
         let fails = self.random.u32(0..3) == 0;
         let items = (0..count).map(|at| {
             let x = base.wrapping_add(at as u64);
             if fails {
-                // Few of them fail.
+                // Few calls fail.
                 Node::OddItem(if x % 16 == 0 { x } else { x | 1 })
             } else {
                 Node::Item(x)
@@ -330,7 +329,7 @@ impl Maker {
         let all: Vec<_> = items.into_iter().map(|item| self.add(item)).collect();
         let ms = if fails { 0 } else { self.random.u64(0..4) };
         self.steps.push(Step::Map(all.clone(), ms));
-        // Of most of them nothing more is heard, so that they don't crowd out the rest.
+        // Most of them get no dependents, so that they don't crowd out the others.
         let keeps_all = self.random.u32(0..4) == 0;
         for at in all {
             if !keeps_all && self.random.u32(0..8) > 0 {

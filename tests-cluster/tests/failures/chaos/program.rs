@@ -1,4 +1,4 @@
-//! Does what a plan says, and compares what comes of it.
+//! The run of a plan on a cluster, whose outcomes are compared with the expected ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,13 +23,13 @@ enum Held {
     Bytes(Handle<Vec<u8>>),
 }
 
-/// What cancelling has done to a task.
+/// The effect of cancelling on a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Touched {
     No,
-    /// It depends on one that was cancelled, and may have ended before that.
+    /// An input was cancelled, maybe after this one had finished.
     Maybe,
-    /// It depends on one that was cancelled before.
+    /// An input was cancelled before.
     CannotRun,
     Cancelled,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Program<'a> {
     touched: Vec<Touched>,
     collecting: Vec<JoinHandle<Result<u64, Error>>>,
     expected: Vec<Outcome>,
-    /// What came from the client, or takes it, is lost with the only worker that has it.
+    /// Scattered data and its dependents are lost with the only worker that has them.
     can_be_lost: Vec<bool>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Every handle that's left ends as it should, also when failed tasks run again that don't fail any more.
+    /// Checks every remaining handle, also after failed tasks have run again without failing.
     pub(crate) fn end(mut self) {
         let sums = std::mem::take(&mut self.collecting);
         let all: Vec<_> = self.held.keys().copied().collect();
@@ -180,7 +180,7 @@ impl<'a> Program<'a> {
 
     fn touch_dependents(&mut self, of: usize) {
         let mut touched = vec![of];
-        // Inputs come before what takes them.
+        // Inputs come before their dependents.
         for at in of + 1..self.plan.nodes.len() {
             let takes = self.plan.nodes[at].inputs().iter().any(|input| touched.contains(input));
             if takes && self.keys.contains_key(&at) {
@@ -266,7 +266,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// In the end, that is how far the sum is from what it should be.
+    /// Starts a thread whose result is the difference between the sum and the expected one.
     fn collect(&mut self, count: u64, ms: u64) {
         let client = self.client.clone();
         self.collecting.push(thread::spawn(move || {
