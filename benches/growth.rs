@@ -1,12 +1,12 @@
-//! How costs grow: with the number of tasks, of threads that submit and of workers; and what memory stays.
+//! The growth of time and memory with the number of tasks, of submitting threads and of workers.
 //!
 //! ```text
 //! cargo bench -p ensue-benches --bench growth
 //! cargo bench -p ensue-benches --bench growth -- --most 6
 //! ```
 //!
-//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting
-//! bytes adds a few nanoseconds to each task.
+//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting bytes adds a few
+//! nanoseconds to each task.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ use lexopt::ValueExt;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many are in flight while tasks are streamed.
+/// Tasks in flight in a stream.
 const IN_FLIGHT: usize = 1000;
 
-/// How many tasks there are where their number isn't what grows.
+/// Tasks of a measurement in which another number grows.
 const TASKS: u64 = 200_000;
 
-/// What is measured so often; the median counts.
+/// Rounds of a measurement, of which the median counts.
 const ROUNDS: usize = 7;
 
 const NUMBERS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -90,7 +90,7 @@ fn workers(number: usize) -> Client {
     Client::builder().workers(number).build()
 }
 
-/// Results are taken and dropped as they come.
+/// Measures a stream of tasks whose results are dropped as they complete.
 fn streamed(tasks: u64) {
     let before = bytes();
     let client = workers(2);
@@ -120,7 +120,7 @@ fn streamed(tasks: u64) {
     block_on(client.close());
 }
 
-/// What is in use beyond that which was in use before, with the vector of the handles.
+/// Measures the memory of finished tasks, with the vector of their handles.
 fn held(tasks: u64) {
     let client = workers(2);
     let before = bytes();
@@ -134,7 +134,7 @@ fn held(tasks: u64) {
     block_on(client.close());
 }
 
-/// Independent tasks, each awaited by the thread that has submitted it.
+/// Runs independent tasks, each awaited by the thread that has submitted it.
 fn submitted_by(client: &Client, threads: u64) {
     let share = TASKS / threads;
     let submit = |first| {

@@ -16,12 +16,12 @@ pub(crate) async fn vector(length: u64) -> Vec<u8> {
     blob(length).await.into()
 }
 
-/// What it's given is shared with the worker that holds it, as Python's `bytes` are.
+/// Returns the length. `Bytes` shares its memory with the worker's store, as Python's `bytes` does.
 pub(crate) async fn length(bytes: Bytes) -> u64 {
     bytes.len() as u64
 }
 
-/// What it's given is a copy.
+/// Returns the length of a copy.
 pub(crate) async fn vector_length(bytes: Vec<u8>) -> u64 {
     bytes.len() as u64
 }

@@ -1,4 +1,4 @@
-//! Our client: the same programs as in `stock.py`.
+//! The programs of `stock.py`, with the crate's client.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ impl Ours {
         wait(self.0.close());
     }
 
-    /// In seconds.
+    /// Runs a program, and returns its time in seconds.
     pub(crate) fn run(&self, program: &str, n: u64) -> f64 {
         match program {
             "submitted" => self.submitted(n),

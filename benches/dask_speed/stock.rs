@@ -1,4 +1,4 @@
-//! The stock client, a process that is told what to do.
+//! The stock client: a Python process that reads the names of programs.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -24,7 +24,7 @@ impl Stock {
         Self { process, input, output }
     }
 
-    /// In seconds.
+    /// Runs a program, and returns its time in seconds.
     pub(crate) fn run(&mut self, program: &str, n: u64) -> f64 {
         writeln!(self.input, "{program} {n}").expect("the client is there");
         let mut line = String::new();

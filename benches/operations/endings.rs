@@ -1,4 +1,4 @@
-//! Ending tasks, and beginning again.
+//! Dropping, cancelling and retrying tasks.
 
 use divan::Bencher;
 use ensue::Handle;

@@ -1,12 +1,12 @@
-//! One operation at a time: what it costs on the thread that calls it, and what it allocates there.
+//! The time and the allocations of single operations, on the calling thread.
 //!
 //! ```text
 //! cargo bench -p ensue-benches --bench operations
 //! cargo bench -p ensue-benches --bench operations -- keyed
 //! ```
 //!
-//! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The
-//! samples are of many calls, so that a worker that wakes up weighs little.
+//! A worker runs the tasks meanwhile. The return values are dropped outside the measured time. A sample has many calls, so
+//! that waking the worker has little weight.
 
 mod endings;
 mod options;
@@ -44,7 +44,7 @@ fn ended() -> Handle<u64> {
     handle
 }
 
-/// The output of a future that has it at once.
+/// Returns the output of a future that is ready.
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,

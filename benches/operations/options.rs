@@ -1,4 +1,4 @@
-//! Submitting with options.
+//! Submissions with options.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Getting at results, and handles themselves.
+//! Results and handles.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

@@ -1,4 +1,4 @@
-//! Submitting.
+//! Submissions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,7 +76,7 @@ fn blocking() -> Handle<u64> {
     CLIENT.submit_blocking(|x: u64| x + 1, 1)
 }
 
-/// A new one each time.
+/// Returns a new number.
 fn number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(1);
     LAST.fetch_add(1, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! This crate beside its peers: each row is one program, written for both, measured in turn.
+//! The crate beside its peers: each row is one program, written for both and measured in turn.
 //!
 //! ```text
 //! cargo bench -p ensue-benches --bench versus
@@ -6,13 +6,12 @@
 //! cargo bench -p ensue-benches --bench versus -- --once --rounds 3
 //! ```
 //!
-//! A row is measured in three fresh processes, because both sides are faster in some processes than in
-//! others. In each, the two sides take turns for some rounds after one to warm up. A round that computes
-//! a wrong answer fails the bench, and so does a row that is over its bound.
+//! A row is measured in three fresh processes, because both sides are faster in some processes than in others. In each, the
+//! two sides take turns for some rounds after one to warm up. A wrong answer fails the bench, and so does a row over its
+//! bound.
 //!
-//! The last column says how much of all cores other programs had meanwhile. That costs the two sides
-//! differently, so processes that were disturbed are measured again, and a row says little where it isn't
-//! near 0 all the same.
+//! The last column is the part of all cores that other programs used meanwhile. That costs the two sides differently, so
+//! disturbed processes are measured again. A row whose last column isn't near 0 is of little use.
 
 mod load;
 mod measure;
@@ -36,7 +35,7 @@ const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once
   --once       measure in this process only, not in three fresh ones
   --check      one round of 1000 tasks a row, for its answers only";
 
-/// How many processes measure a row.
+/// Processes that measure a row.
 const PROCESSES: usize = 3;
 
 struct Arguments {

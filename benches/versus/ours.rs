@@ -1,4 +1,4 @@
-//! The programs, written with this crate.
+//! The programs, with this crate.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Every example runs, ends in time, and prints what it should.
+//! The examples run, exit in time, and print the expected output.
 
 use std::env;
 use std::fs;
@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// More than any example needs on a busy machine.
+/// The time limit of an example, longer than any needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Builds the examples, with this test's profile, and gives the folder they're in.
+/// Builds the examples with this test's profile, and returns their folder.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -40,12 +40,12 @@ fn built() -> &'static Path {
 
 fn example(name: &str) -> Command {
     let mut command = Command::new(built().join(name).with_extension(env::consts::EXE_EXTENSION));
-    // That of the workspace, which has sources to count.
+    // The folder of the workspace, whose `src` is the default of `wordcount`.
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command
 }
 
-/// What a program left behind.
+/// The result of a program.
 struct Ended {
     status: ExitStatus,
     output: String,
@@ -76,9 +76,9 @@ fn run(command: Command) -> Ended {
     finish(start(command), Instant::now())
 }
 
-/// Waits for the program to end, but not for ever.
+/// Waits for the exit of a program, up to [`LIMIT`].
 fn finish(mut child: Child, started: Instant) -> Ended {
-    /// On a thread of its own, so that the program can't be held up by a full pipe.
+    /// Reads on a thread of its own, so that a full pipe can't block the program.
     fn reader(from: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
         thread::spawn(move || {
             let mut text = Vec::new();
@@ -118,7 +118,7 @@ fn the_tour_prints_its_three_totals() {
 #[test]
 fn the_tour_shows_each_step() {
     let mut tour = example("tour");
-    // While a client records, all tasks count in the numbers of keys, not only those whose key is asked for.
+    // Without the dashboard, only tasks whose key is used take a number.
     tour.args(["--fast", "--no-dashboard"]);
     run(tour)
         .ok()

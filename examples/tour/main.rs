@@ -14,7 +14,7 @@
 
 #[cfg(feature = "dask")]
 mod cluster;
-mod here;
+mod embedded;
 mod steps;
 
 use std::process::ExitCode;
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
 
 async fn tour(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     match &arguments.engine {
-        EngineKind::Embedded => Ok(here::tour(arguments.dashboard, arguments.hold).await?),
+        EngineKind::Embedded => Ok(embedded::tour(arguments.dashboard, arguments.hold).await?),
         #[cfg(feature = "dask")]
         EngineKind::LocalCluster => cluster::tour(None, arguments.dashboard, arguments.hold).await,
         #[cfg(feature = "dask")]

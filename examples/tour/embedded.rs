@@ -39,7 +39,7 @@ fn start() -> Client {
     client
 }
 
-/// Starts the dashboard and says where it is. It's gone when this is dropped.
+/// Starts the dashboard and prints its link. Dropping it stops the dashboard.
 fn show(client: &Client) -> Option<Dashboard> {
     match client.dashboard().bind("127.0.0.1:0") {
         Ok(dashboard) => {
@@ -53,7 +53,7 @@ fn show(client: &Client) -> Option<Dashboard> {
     }
 }
 
-/// Shows the progress of all this, and adds workers.
+/// Shows the progress of the graph, and adds workers.
 async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
     let Graph { xs, ys, zs, total } = graph;
     let all = || xs.iter().chain(ys).chain(zs);
@@ -73,9 +73,9 @@ async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps the handles that the next step needs.
+/// Drops the handles that the next step doesn't need, and returns the others.
 fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
-    step("Drop the handles that are no longer needed, and their results go");
+    step("Drop the handles that are no longer needed, which frees their results");
     println!("before: the store holds {} results", client.held());
     let Graph { xs, ys, zs, total } = graph;
     drop((xs, ys, total, sums));
