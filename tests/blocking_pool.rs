@@ -46,7 +46,7 @@ fn with_one_thread() {
     first.result().unwrap();
     second.result().unwrap();
 
-    // An attempt that was given up keeps the thread, and the next one waits for it.
+    // An attempt that timed out keeps the thread, and the next one waits for it.
     let gate = Gate::new();
     let begun = Count::new();
     let (inner, count) = (gate.clone(), begun.clone());

@@ -153,7 +153,7 @@ fn free_memory_goes_back() {
     if !cfg!(ensue_no_recycling) {
         assert!(each < 1.0, "{each} for a task of the second wave");
     }
-    // ... and goes in two steps: a part of it while the client is there, all of it with the client.
+    // ... and is freed in two steps: a part of it while the client exists, all of it with the client.
     bytes_come_down_to(before + 2 * 1024 * 1024, "an idle client");
     drop(client);
     bytes_come_down_to(before + 200 * 1024, "no client");

@@ -1,6 +1,6 @@
 //! Random graphs against direct evaluation, on any number of workers and seeded (promises 1 to 5, 11 to 13).
 //!
-//! What can't be told in advance is left open: of several inputs that fail, whose error a task has.
+//! One outcome is left open: a task with several failed inputs has the error of any of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -103,7 +103,7 @@ fn evaluate(nodes: &[Node]) -> Vec<Outcome> {
             Node::Shapes(a, b, c) => {
                 both(two(a, b), c.as_ref().map_or(Ok(0), of)).map(|(ab, c)| mix(ab, c))
             }
-            // An await that fails is the task's own business: here it panics.
+            // A failed await doesn't fail the task by itself; this one panics then.
             Node::Awaits(a, b) => two(a, b).or_else(|_| failed()),
             Node::Children(a, n) => {
                 of(a).map(|a| (0..u64::from(*n)).fold(a, |sum, n| sum ^ mix(a, n)))

@@ -150,7 +150,7 @@ fn it_goes_on_after_its_end() {
 fn handles_are_added_while_it_is_polled() {
     bounded(|| {
         let client = client_of(2);
-        // A sum by pairs: what comes out goes in again.
+        // A sum by pairs: each sum is added to the stream.
         let mut stream = as_completed(client.map(inc, 0..256u64));
         let total = block_on(async {
             loop {

@@ -289,7 +289,7 @@ fn an_ended_task_is_not_cancelled() {
     });
 }
 
-// Who is told.
+// Notifications.
 
 #[test]
 fn right_after_submitting_it_and_its_dependents_are_cancelled() {

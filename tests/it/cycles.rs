@@ -24,7 +24,7 @@ fn flat(awaited: Result<Seen, Error>) -> Seen {
     awaited.and_then(|seen| seen).map(|x| x + 1)
 }
 
-/// A task that is told later which one to await.
+/// A task that receives the handle to await later.
 fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
     let (tell, told) = oneshot::channel::<Handle<Seen>>();
     let task = async move || flat(told.await.unwrap().await);
@@ -47,7 +47,7 @@ fn a_task_that_awaits_itself() {
         assert_eq!(*error.origin(), me.key());
         let ring = format!("{0} awaits {0}", me.key());
         assert!(error.to_string().contains(&ring), "{error}");
-        // The others go on.
+        // The others continue.
         assert_eq!(client.submit(async || 1, ()).result().unwrap(), 1);
     });
 }
@@ -61,7 +61,7 @@ fn itself_through_a_borrowed_handle_a_ref_or_its_key() {
             async move || {
                 let me = told.await.unwrap();
                 let first = flat((&me).await);
-                // It may try again, and is told again.
+                // A second attempt gets the same error.
                 assert_eq!(flat((&me).await).unwrap_err().kind(), ErrorKind::Cycle);
                 first
             },
@@ -96,7 +96,7 @@ fn a_ring_of_two_and_of_three() {
             for (at, tell) in tells.into_iter().enumerate() {
                 tell.send(handles[(at + 1) % count].clone()).unwrap();
             }
-            // One is told of the ring; each other gets what the next one saw.
+            // One gets the error of the cycle; each other one gets that of the next.
             let seen: Vec<_> = handles.iter().map(|handle| handle.result().unwrap()).collect();
             let error = seen[0].clone().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Cycle);
@@ -304,7 +304,7 @@ fn a_cycle_passed_on_fails_the_task_and_can_be_read() {
     });
 }
 
-// No ring: nobody must be told of one.
+// No cycle: no task must get the error.
 
 #[test]
 fn diamonds_are_no_rings() {
@@ -338,7 +338,7 @@ fn diamonds_are_no_rings() {
 #[test]
 fn as_completed_and_wait_make_no_edge() {
     bounded(|| {
-        // In the seeded client's time the timeouts strike only when nothing else can go on.
+        // In the seeded client's time the timeouts fire only when no task can make progress.
         for seed in 0..20 {
             let client = Client::builder().seed(seed).build();
             let (tell, told) = oneshot::channel::<Handle<Seen>>();

@@ -151,7 +151,7 @@ fn only_the_link_lets_one_act() {
         ask(address, "POST", "/api/task/999999/cancel", &[("X-Ensue-Token", &token)]).status,
         404
     );
-    // Nobody is told the token but who asks the dashboard for its link.
+    // Only the link of the dashboard contains the token.
     assert!(!format!("{dashboard:?}").contains(&token));
     for path in ["/", "/main.js", "/metrics", "/report.html", "/api/tasks"] {
         assert!(!self::get(address, path).body.contains(&token), "{path}");

@@ -35,7 +35,7 @@ impl Drop for Bomb {
     }
 }
 
-/// A client that keeps what its hook was told.
+/// A client, and the errors that its hook received.
 fn listening(workers: usize) -> (Client, Arc<Mutex<Vec<String>>>) {
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let hook = told.clone();
@@ -152,7 +152,7 @@ fn a_value_that_panics_when_dropped() {
         let (client, told) = listening(1);
         let handle = client.submit(async || Bomb, ());
         eventually("it finishes", || handle.is_finished());
-        // Dropped here, on this thread, which is not to blame.
+        // Dropped on this thread, whose code doesn't panic.
         drop(handle);
         assert_eq!(told.lock().unwrap().len(), 1);
         assert!(told.lock().unwrap()[0].contains("a destructor's panic"));
@@ -195,7 +195,7 @@ fn a_function_or_an_input_that_panics_when_dropped() {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             client.task().key("k").submit(async |bomb: Bomb| std::mem::forget(bomb), Bomb)
         }));
-        // Whoever is told, the submitter or the hook: the task is not hurt.
+        // Whether the submitter or the hook panics, the task isn't affected.
         drop(outcome);
         run_until_idle(&client);
         assert!(first.result().is_ok());
@@ -219,7 +219,7 @@ fn a_future_that_panics_when_dropped() {
             Ok(value) => assert_eq!(value, 1),
             Err(error) => assert!(error.is_panic(), "{error}"),
         }
-        // Cancelled, dropped and given up while it's suspended.
+        // Cancelled, dropped and timed out while it's suspended.
         let gate = Gate::new();
         let cancelled = client.spawn(Fragile(gate.pass().boxed(), Bomb));
         let dropped = client.spawn(Fragile(gate.pass().boxed(), Bomb));
@@ -368,7 +368,7 @@ fn wakers_that_panic_hurt_nobody_else() {
             assert!((&mut good).now_or_never().is_none());
             let mut given_up = handle.clone();
             poll_badly(&mut given_up, on);
-            // Its waker is dropped here.
+            // The waker is dropped at the end of this block.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(given_up)));
             let mut gathering = gather([handle.clone(), handle.clone()]);
             poll_badly(&mut gathering, on);

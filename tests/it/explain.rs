@@ -1,4 +1,4 @@
-//! `explain` tells the truth in every state that a task can be in.
+//! `explain`, in every state of a task.
 
 use std::future::pending;
 use std::sync::mpsc;
@@ -140,14 +140,14 @@ fn without_workers_a_queued_task_says_so_and_its_place() {
             let queued = Reason::Queued { ahead: Some(ahead), of: 3 };
             assert_eq!(explanation.reasons, [Reason::NoWorker, queued]);
         }
-        // A higher priority goes before them, and a lower one behind.
+        // A higher priority runs before them, and a lower one after.
         let first = client.task().priority(1).submit(async || (), ());
         let last = client.task().priority(-1).submit(async || (), ());
         let queued = |ahead| Reason::Queued { ahead: Some(ahead), of: 5 };
         assert_eq!(client.explain(&first).reasons[1], queued(0));
         assert_eq!(client.explain(&tasks[0]).reasons[1], queued(1));
         assert_eq!(client.explain(&last).reasons[1], queued(4));
-        // One that was cancelled in the queue is before nobody.
+        // A task that was cancelled in the queue isn't counted.
         tasks[0].cancel();
         let queued = Reason::Queued { ahead: Some(1), of: 4 };
         assert_eq!(client.explain(&tasks[1]).reasons[1], queued);

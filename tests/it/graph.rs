@@ -61,7 +61,7 @@ fn inputs_are_edges_even_if_they_were_there_at_once() {
             assert_eq!(task.id.to_string(), handle.key().rsplit_once('-').unwrap().1);
         }
         assert_eq!(&*task(&graph, &z).name, "add");
-        // What nobody needs is not held any more.
+        // Results without handles are freed.
         let key = x.key();
         drop((x, y));
         eventually("the value is gone", || {

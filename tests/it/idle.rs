@@ -199,7 +199,7 @@ fn what_a_task_that_has_ended_began_to_await_exempts_no_other() {
         yield_now().await;
         let mut idle = Box::pin(inner.idle());
         assert!(poll_once(&mut idle).is_pending());
-        // It goes on elsewhere.
+        // It continues on another worker.
         send.send(idle).unwrap();
     });
     let mut worker = client.worker();

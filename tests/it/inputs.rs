@@ -345,7 +345,7 @@ fn values_are_moved_into_the_last_task_that_takes_them() {
         let counts = Counts::new();
         let value = counts.value(7);
         let x = client.submit(async move || value, ());
-        // Each goes on to the next without a copy.
+        // Each value is passed on without a copy.
         let y = client.submit(async |x: Counted| x, x);
         let z = client.submit(async |x: Vec<Counted>| x.into_iter().next().unwrap(), vec![y]);
         let w = client.submit(async |x: Option<Counted>| x.unwrap().value, Some(z));
@@ -415,7 +415,7 @@ fn a_small_value_that_is_there_is_cloned_once_for_each_task() {
         run_until_idle(&client);
         assert!(sums.iter().all(|sum| sum.result().unwrap() == 3));
         assert_eq!(CLONES.load(SeqCst) - before, 20);
-        // Where nobody else needs it, it's moved.
+        // Without another handle, it's moved.
         let z = client.submit(twice, (x, y));
         run_until_idle(&client);
         assert_eq!(z.result().unwrap(), 3);

@@ -190,7 +190,7 @@ fn what_a_joiner_brings_is_dropped_unused() {
         assert_eq!((function.drops.get(), function.clones.get()), (1, 0));
         assert_eq!((input.drops.get(), input.clones.get()), (1, 0));
         run_until_idle(&client);
-        // The handle among the inputs was dropped too: nobody else needs it.
+        // The handle among the inputs was dropped, too, and it was the only one.
         assert_eq!(client.held(), 2);
         assert_eq!(block_on(needed).unwrap(), 2);
         assert_eq!(client.held(), 1);
@@ -210,7 +210,7 @@ fn the_higher_priority_holds() {
         let a = client.task().priority(1).key("a").submit(task("a"), ());
         let b = client.task().priority(2).key("b").submit(task("b"), ());
         let c = client.task().priority(3).key("c").submit(task("c"), ());
-        // One goes up, the other doesn't go down.
+        // The first priority rises, the second one doesn't fall.
         let up = client.task().priority(5).key("a").submit(task("not run"), ());
         let down = client.task().priority(-5).key("c").submit(task("not run"), ());
         run_until_idle(&client);

@@ -157,7 +157,7 @@ fn fibonacci_with_pure_calls_is_linear() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         assert_eq!(client.submit_pure(fib, 40).result().unwrap(), 102_334_155);
-        // How many calls are shared depends on who holds what; two of each number is plenty.
+        // The number of shared calls depends on the handles that exist; it's at most two of each.
         assert!(CALLS.load(SeqCst) <= 82, "{} calls", CALLS.load(SeqCst));
     });
 }

@@ -1,4 +1,4 @@
-//! Dropping handles gives up work, and `detach` opts out (promise 8).
+//! Dropping handles cancels tasks, and `detach` opts out (promise 8).
 
 use std::mem;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// A client without workers that keeps what its hook was told.
+/// A client without workers, and the errors that its hook received.
 fn listening() -> (Client, Arc<Mutex<Vec<Error>>>) {
     let told: Arc<Mutex<Vec<Error>>> = Arc::default();
     let hook = told.clone();
@@ -89,7 +89,7 @@ fn a_waiting_task_and_what_only_it_needs_go_together() {
         }
         drop(end);
         run_what_is_ready(&client);
-        // What somebody else wants stays.
+        // A task with another handle stays.
         assert_eq!(shared.result().unwrap(), 1);
         assert_eq!((calls.get(), client.held()), (1, 1));
     });
@@ -379,7 +379,7 @@ fn a_detached_error_that_a_handle_can_see_is_told_when_the_handle_goes() {
         run_until_idle(&client);
         assert!(handle.is_finished());
         assert!(told.lock().unwrap().is_empty());
-        // Nobody has looked, and from here on nobody can.
+        // No handle has observed the error, and none is left.
         drop(handle);
         assert_eq!(told.lock().unwrap().len(), 1);
     });

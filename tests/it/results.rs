@@ -427,7 +427,7 @@ fn a_handle_awaited_by_reference_survives_a_select() {
                 () = futures::future::ready(()) => {}
             }
             gate.open();
-            // The same handle goes on in another `select!`, which skips it once it's terminated.
+            // The same handle is used in another `select!`, which skips it once it's terminated.
             futures::select! {
                 x = handle => assert_eq!(x.unwrap(), 3),
                 complete => unreachable!("it hasn't delivered"),

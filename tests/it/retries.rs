@@ -14,7 +14,7 @@ async fn inc(x: usize) -> usize {
     x + 1
 }
 
-/// Fails so many times, then gives the number of the attempt.
+/// Fails a number of times, then returns the number of the attempt.
 fn flaky(
     attempts: &Count,
     failures: usize,

@@ -1,4 +1,4 @@
-//! Futures as tasks, callbacks and the hook for errors that nobody sees (promises 8 and 10).
+//! Futures as tasks, callbacks and the hook for unobserved errors (promises 8 and 10).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -478,7 +478,7 @@ fn errors_that_somebody_can_see_do_not() {
         x.clone().detach();
         assert!(x.result().is_err());
         assert!(dependent.result().is_err());
-        // Not detached: whoever dropped the handle didn't want to know.
+        // Not detached: dropping the handle discards the error.
         drop(client.try_submit(async || Err::<u64, _>("dropped"), ()));
         let cancelled = client.spawn(std::future::pending::<u64>());
         cancelled.clone().detach();

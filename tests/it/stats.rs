@@ -240,7 +240,7 @@ fn who_is_slow_misses_the_oldest_events_and_is_told_how_many() {
     within(Duration::from_secs(60), || {
         let client = client_of(2);
         let mut events = client.events();
-        // Few enough for the buffers before the record: how many events are lost there can't be told exactly.
+        // Few enough for the buffers before the record: events that are lost there aren't counted exactly.
         let handles = client.map(inc, 0..5_000);
         block_on(gather(handles)).unwrap();
         drop(client);

@@ -1,4 +1,4 @@
-//! What who listens is told of each task.
+//! The events of each task.
 
 use std::sync::Arc;
 use std::task::{Context, Wake};
@@ -14,7 +14,7 @@ async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// What has been told of this task, and no more than that.
+/// Returns the statuses in the events of this task so far.
 fn told(events: &mut Events, key: &str) -> Vec<Status> {
     let mut statuses = Vec::new();
     while let Some(Some(event)) = events.next().now_or_never() {

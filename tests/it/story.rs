@@ -1,4 +1,4 @@
-//! `story`, and that the stall report is told.
+//! `story`, and the hook for stall reports.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -166,7 +166,7 @@ fn an_idle_or_closed_client_makes_no_stall_and_is_let_go() {
         let told = stalls.recv_timeout(Duration::from_millis(100));
         assert!(told.is_err(), "no work is left: {told:?}");
         drop(client);
-        // The hook goes, and what it has, though the next look would have been later.
+        // The hook and its captures are dropped at once, not at the next check for stalls.
         support::eventually("the client is gone", || dropped.get() == 1);
         assert!(stalls.recv().is_err());
     });

@@ -273,7 +273,7 @@ fn only_the_end_of_a_graph_needs_to_be_held() {
         let client = Client::builder().workers(0).build();
         let mut level = client.map(inc, 0..64u64);
         while level.len() > 1 {
-            // The handles of the level below go here.
+            // The handles of the level below are dropped at the end of this block.
             level = level.chunks(2).map(|pair| client.submit(add, (&pair[0], &pair[1]))).collect();
         }
         run_until_idle(&client);
@@ -301,7 +301,7 @@ fn an_input_is_let_go_of_when_the_task_has_taken_it() {
             x,
         );
         run_what_is_ready(&client);
-        // The dependent still runs; nobody else needs the input.
+        // The dependent still runs, and no other handle of the input exists.
         assert_eq!(y.status(), Status::Running);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
         assert_eq!(client.held(), 1);

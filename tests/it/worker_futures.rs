@@ -256,7 +256,7 @@ fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
 fn a_worker_that_is_not_polled_keeps_no_task_from_the_clients_own() {
     bounded(|| {
         let client = client_of(1);
-        // Asleep, and then looked after by nobody, as on a runtime whose thread is blocked.
+        // Idle, and then never polled again, as on a runtime whose thread is blocked.
         let mut unpolled = Box::pin(client.worker());
         block_on(client.idle());
         assert!(poll_once(&mut unpolled).is_pending());
@@ -720,7 +720,7 @@ fn clients_of_one_thread_end_once_though_a_hook_holds_handles_of_another() {
             // This thread was the last to use `second`, and others have done away with it since.
             let x = second.ready(1u64);
             thread::spawn(move || drop((second, x))).join().unwrap();
-            // So it ends here, and with its hook a handle of `first`'s.
+            // So it ends at this point, and its hook drops a handle of `first`.
             let x = third.ready(2u64);
             assert_eq!(seen(), [0, 1, 0]);
             drop(first);
