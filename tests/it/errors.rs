@@ -152,7 +152,7 @@ fn a_value_that_panics_when_dropped() {
         let (client, told) = listening(1);
         let handle = client.submit(async || Bomb, ());
         eventually("it finishes", || handle.is_finished());
-        // Dropped on this thread, whose code doesn't panic.
+        // Dropped on the calling thread, which must not panic.
         drop(handle);
         assert_eq!(told.lock().unwrap().len(), 1);
         assert!(told.lock().unwrap()[0].contains("a destructor's panic"));

@@ -157,7 +157,7 @@ fn fibonacci_with_pure_calls_is_linear() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         assert_eq!(client.submit_pure(fib, 40).result().unwrap(), 102_334_155);
-        // The number of shared calls depends on the handles that exist; it's at most two of each.
+        // Equal calls are shared while a handle exists, so at most two of each are allowed.
         assert!(CALLS.load(SeqCst) <= 82, "{} calls", CALLS.load(SeqCst));
     });
 }
