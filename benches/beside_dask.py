@@ -89,7 +89,7 @@ def on_dask(client, program, n, answer):
 
 def on_this(name, n):
     """Microseconds a task, as the bench `versus` says."""
-    command = ["cargo", "bench", "--quiet", "--bench", "versus", "--"]
+    command = ["cargo", "bench", "--quiet", "--package", "ensue-benches", "--bench", "versus", "--"]
     command += ["--row", name, "--tasks", str(n)]
     # Whether a row is within its bound doesn't matter here.
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,46 +1,44 @@
-//! How costs grow: with the number of tasks, of threads that submit and of workers; and what memory stays.
+//! The growth of time and memory with the number of tasks, of submitting threads and of workers.
 //!
 //! ```text
-//! cargo bench --bench growth
-//! cargo bench --bench growth -- --most 6
+//! cargo bench -p ensue-benches --bench growth
+//! cargo bench -p ensue-benches --bench growth -- --most 6
 //! ```
 //!
-//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting
-//! bytes adds a few nanoseconds to each task.
+//! `--most 6` stops at 10^6 tasks. Each table is markdown. A wrong answer fails the bench. Counting bytes adds a few
+//! nanoseconds to each task.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::env;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::CachePadded;
 use ensue::{Client, gather, wait_all};
+use ensue_benches::{add, inc, pairs};
+use ensue_tests_support::allocator::{self, Counting};
 use futures_lite::future::block_on;
 use futures_lite::{StreamExt, stream};
+use lexopt::ValueExt;
 
-/// How many are in flight while tasks are streamed.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tasks in flight in a stream.
 const IN_FLIGHT: usize = 1000;
 
-/// How many tasks there are where their number isn't what grows.
+/// Tasks of a measurement in which another number grows.
 const TASKS: u64 = 200_000;
 
-/// What is measured so often; the median counts.
+/// Rounds of a measurement, of which the median counts.
 const ROUNDS: usize = 7;
 
 const NUMBERS: [usize; 5] = [1, 2, 4, 8, 16];
 
-async fn inc(x: u64) -> u64 {
-    x + 1
+/// Returns the number of bytes in use.
+fn bytes() -> isize {
+    allocator::bytes() as isize
 }
 
-async fn add(x: u64, y: u64) -> u64 {
-    x + y
-}
-
-fn main() {
-    let most = most();
+fn main() -> Result<(), lexopt::Error> {
+    let most = most()?;
     println!("With the number of tasks, {IN_FLIGHT} in flight, 2 workers:\n");
     println!("| tasks | ns a task | most bytes in use | bytes in use afterwards |");
     println!("|--:|--:|--:|--:|");
@@ -70,23 +68,29 @@ fn main() {
         let tree = median_ns(|| tree(&client));
         println!("| {number} | {independent:.0} | {tree:.0} |");
     }
+    Ok(())
 }
 
-/// The number of digits after the 1 of the most tasks.
-fn most() -> u32 {
-    let given: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    match given.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => 7,
-        ["--most", digits] => digits.parse().expect("a number after --most"),
-        _ => panic!("unknown arguments {given:?}; usage: growth [--most DIGITS]"),
+/// Reads the command line: the number of zeros of the largest number of tasks.
+fn most() -> Result<u32, lexopt::Error> {
+    let mut most = 7;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            lexopt::Arg::Long("most") => most = arguments.value()?.parse()?,
+            // From `cargo bench`.
+            lexopt::Arg::Long("bench") => {}
+            other => return Err(other.unexpected()),
+        }
     }
+    Ok(most)
 }
 
 fn workers(number: usize) -> Client {
     Client::builder().workers(number).build()
 }
 
-/// Results are taken and dropped as they come.
+/// Measures a stream of tasks whose results are dropped as they complete.
 fn streamed(tasks: u64) {
     let before = bytes();
     let client = workers(2);
@@ -116,7 +120,7 @@ fn streamed(tasks: u64) {
     block_on(client.close());
 }
 
-/// What is in use beyond that which was in use before, with the vector of the handles.
+/// Measures the memory of finished tasks, with the vector of their handles.
 fn held(tasks: u64) {
     let client = workers(2);
     let before = bytes();
@@ -130,7 +134,7 @@ fn held(tasks: u64) {
     block_on(client.close());
 }
 
-/// Independent tasks, each awaited by the thread that has submitted it.
+/// Runs independent tasks, each awaited by the thread that has submitted it.
 fn submitted_by(client: &Client, threads: u64) {
     let share = TASKS / threads;
     let submit = |first| {
@@ -155,9 +159,7 @@ fn tree(client: &Client) {
     let leaves = TASKS.div_ceil(2);
     let mut level = client.map(inc, 0..leaves);
     while level.len() > 1 {
-        let odd = if level.len() % 2 == 1 { level.pop() } else { None };
-        let mut left = level.into_iter();
-        let pairs = std::iter::from_fn(|| Some((left.next()?, left.next()?)));
+        let (pairs, odd) = pairs(level);
         level = client.map(add, pairs);
         level.extend(odd);
     }
@@ -180,50 +182,4 @@ fn median_ns(mut program: impl FnMut()) -> f64 {
         .collect();
     each.sort_by(f64::total_cmp);
     each[ROUNDS / 2]
-}
-
-// Counting what is allocated.
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// A counter for some threads each, so that counting keeps them apart no less than they were.
-static BYTES: [CachePadded<AtomicIsize>; 32] =
-    [const { CachePadded::new(AtomicIsize::new(0)) }; 32];
-
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static COUNTER: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn count(bytes: isize) {
-    let mut at = COUNTER.get();
-    if at == usize::MAX {
-        at = THREADS.fetch_add(1, Ordering::Relaxed) % BYTES.len();
-        COUNTER.set(at);
-    }
-    BYTES[at].fetch_add(bytes, Ordering::Relaxed);
-}
-
-/// How many bytes are in use.
-fn bytes() -> isize {
-    BYTES.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
-}
-
-// SAFETY: all is done by the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
 }

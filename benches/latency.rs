@@ -1,11 +1,11 @@
-//! How long a task waits from its submission to its start while others are there, beside tokio.
+//! The time from the submission of a task to its start under load, beside tokio.
 //!
 //! ```text
-//! cargo bench --bench latency
+//! cargo bench -p ensue-benches --bench latency
 //! ```
 //!
-//! Each task notes when it starts, and then computes a while. The two sides take turns; each number is the
-//! median over the rounds.
+//! Each task records when it starts, and then computes a while. The two sides take turns; each number is the median over
+//! the rounds.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use tokio::runtime::Runtime;
 const WORKERS: usize = 2;
 const ROUNDS: usize = 5;
 
-/// Tasks that come in ticks.
+/// A load: tasks that are submitted in ticks.
 struct Shape {
     name: &'static str,
     ticks: u32,
     tick: Duration,
-    /// How many are submitted at each tick.
+    /// Tasks of each tick.
     tasks: usize,
-    /// How long each computes.
+    /// The time that each task computes.
     work: Duration,
 }
 
@@ -107,7 +107,7 @@ fn submit<H>(shape: &Shape, one: impl Fn(Duration) -> H) -> Vec<H> {
     handles
 }
 
-/// The task: how long it has waited since its submission.
+/// The task. Returns the time since its submission, and computes a while.
 async fn start(submitted: Instant, work: Duration) -> Duration {
     let started = Instant::now();
     while started.elapsed() < work {
@@ -116,7 +116,7 @@ async fn start(submitted: Instant, work: Duration) -> Duration {
     started - submitted
 }
 
-/// The median, the 99th and the 99.9th percentile, in microseconds.
+/// Returns the median, the 99th and the 99.9th percentile, in microseconds.
 fn quantiles(mut waits: Vec<Duration>) -> [f64; 3] {
     waits.sort();
     let last = (waits.len() - 1) as f64;

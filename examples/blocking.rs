@@ -1,4 +1,4 @@
-//! Threads and `result()`, no runtime in sight.
+//! Threads and `result()`, without an async runtime.
 //!
 //! ```text
 //! cargo run --example blocking
@@ -30,19 +30,19 @@ async fn answer() -> u64 {
 fn main() -> Result<(), Error> {
     let client = Client::new();
 
-    // Async functions may just compute: there is no other verb for that.
+    // Async functions may also compute: no other method is needed for that.
     let primes = client.submit(count, client.map(is_prime, 0..10_000)).result()?;
     assert_eq!(primes, 1229);
     println!("{primes} primes below 10000");
 
-    // What blocks goes to threads of its own, so that the workers go on. A handle is an input as
-    // anywhere else, here without copying the text.
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/blocking.rs");
+    // Blocking functions run on threads of their own, so that they don't block a worker. A handle is an input
+    // as for any task; `Ref` avoids a copy of the text.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/blocking.rs");
     let source = client.try_submit_blocking(fs::read_to_string, path);
     let lines = client.submit(async |text: Ref<String>| text.lines().count(), &source);
     println!("this example has {} lines", lines.result()?);
 
-    // Ordinary threads share a client and its keys. All of them ask, one task is run.
+    // Threads share a client and its keys. All of them submit the same key, and one task runs.
     let ask = || client.task().key("answer").submit(answer, ());
     let first = ask();
     thread::scope(|scope| {
@@ -53,7 +53,7 @@ fn main() -> Result<(), Error> {
     assert_eq!((first.result()?, RUNS.load(Ordering::Relaxed)), (42, 1));
     println!("five asked for the answer, one computed it");
 
-    // Blocking work can't be stopped from outside, but it can ask.
+    // Blocking work can't be stopped from outside, but it can check for its cancellation.
     let (sender, receiver) = mpsc::channel();
     let patient = client.submit_blocking(
         move || {
@@ -70,7 +70,7 @@ fn main() -> Result<(), Error> {
     assert!(patient.result().is_err_and(|error| error.is_cancelled()));
     println!("cancelled after round {}", receiver.iter().last().unwrap_or(0));
 
-    // Inside a task a blocking wait could wait for itself. It's refused, and the error says what to do.
+    // A blocking wait inside a task could wait for itself, so it's refused with an error.
     let slow = client.submit(async || ensue::sleep(Duration::from_millis(5)).await, ());
     let inside = client.submit(async |slow: Handle<()>| slow.result(), slow.clone());
     let error = inside.result()?.expect_err("it is refused");

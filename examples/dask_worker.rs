@@ -5,21 +5,13 @@
 //! target/release/examples/dask_worker tcp://10.0.0.1:8786 --threads 8 --memory-limit 16GB
 //! ```
 //!
-//! It serves the functions of `support/functions.rs`. A program of your own has its own functions, and is its
-//! own worker: what submits them and what runs them are best the same binary.
+//! It serves the functions of `src/functions.rs`. A program of your own has its own functions, and is its own worker: the
+//! client and the workers are best the same binary.
 
-#[path = "support/functions.rs"]
-mod functions;
-#[cfg(test)]
-#[path = "support/worker_tests.rs"]
-mod tests;
-#[path = "support/worker.rs"]
-mod worker;
-
-use std::env;
 use std::process::ExitCode;
 
+use ensue_examples::{functions, worker};
+
 fn main() -> ExitCode {
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    worker::main("dask_worker", arguments, functions::registry())
+    worker::main("dask_worker", lexopt::Parser::from_env(), functions::registry())
 }

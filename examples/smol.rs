@@ -15,7 +15,7 @@ use smol::net::{TcpListener, TcpStream};
 use smol::stream::StreamExt;
 use smol::{Executor, Timer};
 
-/// Sends a message over a socket and gives what comes back.
+/// Sends a message over a socket and returns the reply.
 async fn round_trip(port: u16, message: String) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(message.as_bytes()).await?;
@@ -25,7 +25,7 @@ async fn round_trip(port: u16, message: String) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Sends everything back, to each that connects.
+/// Echoes the bytes of each connection.
 async fn echo(listener: TcpListener) -> std::io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -33,7 +33,7 @@ async fn echo(listener: TcpListener) -> std::io::Result<()> {
     }
 }
 
-/// On the client's own threads.
+/// Runs tasks on the client's own threads.
 async fn own_threads() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
@@ -56,14 +56,14 @@ async fn own_threads() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// On an executor of the application: its tasks and the client's share one thread, this one.
+/// Runs tasks on an executor of the application, on the calling thread.
 async fn one_thread() -> Result<(), Error> {
     let executor = Executor::new();
     let client = Client::builder().workers(0).build();
     let worker = executor.spawn(client.worker());
     executor
         .run(async {
-            // A task of smol's gives the inputs, a task of ours uses each.
+            // A task of smol produces the inputs, and tasks of the client use them.
             let (sender, receiver) = channel::bounded(4);
             let producer = executor.spawn(async move {
                 for number in 1..=10u64 {

@@ -31,7 +31,7 @@ fn main() -> Result<(), Error> {
     })
 }
 
-/// A handle is a fused future that `select!` takes as it is. The loser goes on, until it's dropped.
+/// A handle is a fused future, which `select!` accepts. The losing task runs on until its handle is dropped.
 async fn race(client: &Client) -> Result<(), Error> {
     let mut slow = client.submit(after, 60_000);
     let mut quick = client.submit(after, 1);
@@ -72,7 +72,7 @@ async fn adapt(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// A million inputs, with never more than 64 of them in memory.
+/// A million inputs, of which at most 64 are in memory.
 async fn million(client: &Client) -> Result<(), Error> {
     let mut squares = client.map_stream(stream::iter(0..1_000_000), 64, square);
     let (mut sum, mut most) = (0, 0);

@@ -13,7 +13,7 @@ use ensue::{Client, gather, gather_settled};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A server on the loopback that answers each line with its length, after a moment.
+/// Serves connections on the loopback interface: the reply to each line is its length, after a moment.
 async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = listener.local_addr()?;
     let serving = tokio::spawn(serve(listener));
 
-    // No threads of its own: two of tokio's tasks do the work.
+    // The client has no threads: two tasks of tokio are its workers.
     let client = Client::builder().name("on tokio").workers(0).limit("sockets", 8).build();
     let workers = [tokio::spawn(client.worker()), tokio::spawn(client.worker())];
 
@@ -68,18 +68,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(total, 26);
     println!("{client}: {} words have {total} letters", words.len());
 
-    // A handle is a future like any other, so tokio's own combinators apply. This one loses against
-    // tokio's timer, and since it was the only handle, its task is cancelled.
+    // A handle is a future, so tokio's combinators apply. This one times out, and since it was the only handle,
+    // its task is cancelled.
     let endless = client.submit(async || tokio::time::sleep(Duration::from_secs(3600)).await, ());
     let late = tokio::time::timeout(Duration::from_millis(20), endless).await;
     assert!(late.is_err());
 
-    // What goes wrong is an error of that task and of nothing else.
-    let nobody: SocketAddr = "127.0.0.1:1".parse()?;
-    let mixed = [(server, "yes".to_string()), (nobody, "no".to_string())];
+    // An error only concerns its task.
+    let closed: SocketAddr = "127.0.0.1:1".parse()?;
+    let mixed = [(server, "yes".to_string()), (closed, "no".to_string())];
     let results = gather_settled(client.try_map(ask, mixed)).await;
     assert!(results[0].as_ref().is_ok_and(|&length| length == 3));
-    let error = results[1].as_ref().expect_err("nobody listens there");
+    let error = results[1].as_ref().expect_err("the port is closed");
     assert!(error.downcast_ref::<io::Error>().is_some());
     println!("{error}");
 

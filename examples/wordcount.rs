@@ -4,8 +4,8 @@
 //! cargo run --release --example wordcount -- PATH
 //! ```
 //!
-//! Files are read as blocking work, and whichever two counts are there first are merged. What can't be
-//! read is reported, and the rest goes on. Ctrl-C cancels all of it.
+//! Files are read as blocking work, and counts are merged in pairs, in the order of completion. Files that can't be read
+//! are reported and skipped. Ctrl-C cancels all tasks.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use futures::StreamExt;
 
 type Counts = HashMap<String, u64>;
 
-/// All files in a folder and the folders in it.
+/// Returns all files in a folder and its subfolders.
 fn walk(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)?.take_while(|_| !is_cancelled()) {
@@ -28,7 +28,7 @@ fn walk(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
                 Ok(more) => files.extend(more),
                 Err(error) => eprintln!("skipped: {}: {error}", entry.path().display()),
             }
-        // Neither pipes and the like, nor links to folders. What can't be told shows when it's read.
+        // Skips pipes, devices and links to folders. A file whose type is unknown fails when it's read.
         } else if fs::metadata(entry.path()).map_or(true, |meta| meta.is_file()) {
             files.push(entry.path());
         }
@@ -54,7 +54,7 @@ async fn merge(mut a: Counts, b: Counts) -> Counts {
     a
 }
 
-/// Where this future is dropped, so are its handles, and all that is under way is cancelled.
+/// Counts and prints. Dropping this future drops its handles, which cancels all tasks.
 async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     let paths = client.try_submit_blocking(walk, folder).await?;
     println!("{} files", paths.len());
@@ -82,14 +82,33 @@ async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
+/// Reads the command line: the folder, `src` by default.
+fn folder() -> Result<PathBuf, lexopt::Error> {
+    let mut folder = None;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            lexopt::Arg::Value(path) if folder.is_none() => folder = Some(path.into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(folder.unwrap_or_else(|| "src".into()))
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let folder = std::env::args_os().nth(1).unwrap_or("src".into());
+    let folder = match folder() {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("wordcount: {error}\nusage: wordcount [PATH]");
+            return ExitCode::from(2);
+        }
+    };
     let client = Client::builder().limit("files", 8).build();
     let ended = tokio::select! {
         biased;
         Ok(()) = tokio::signal::ctrl_c() => None,
-        result = run(&client, folder.into()) => Some(result),
+        result = run(&client, folder) => Some(result),
     };
     client.close().await;
     match ended {

@@ -3,8 +3,6 @@
 //! The pool is one for the process and asks the environment how many threads it may have, so this runs in a
 //! process of its own.
 
-mod support;
-
 use std::env;
 use std::process::Command;
 use std::time::Duration;
@@ -48,7 +46,7 @@ fn with_one_thread() {
     first.result().unwrap();
     second.result().unwrap();
 
-    // An attempt that was given up keeps the thread, and the next one waits for it.
+    // An attempt that timed out keeps the thread, and the next one waits for it.
     let gate = Gate::new();
     let begun = Count::new();
     let (inner, count) = (gate.clone(), begun.clone());

@@ -1,21 +1,18 @@
 //! The dashboard's pages in a headless Chromium. `./tests/run` runs this; plain `cargo test` doesn't, since
 //! not every machine has a browser. Pictures of the pages go to `target/dashboard`.
 
-#[path = "support/chromium.rs"]
-mod chromium;
-
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chromium::{Chromium, Tab};
 use ensue::{Client, Status};
 use futures::executor::block_on;
 use serde_json::{Value, json};
+use support::chromium::{Chromium, Tab};
 
 /// How many tasks the tour submits.
 const TASKS: u64 = 1546;
@@ -42,7 +39,15 @@ struct Tour {
 impl Tour {
     fn start() -> Self {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "tour", "--target-dir"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--package",
+            "ensue-examples",
+            "--example",
+            "tour",
+            "--target-dir",
+        ]);
         build.arg(profile().parent().expect("the target folder"));
         if !cfg!(debug_assertions) {
             build.arg("--release");
@@ -88,7 +93,7 @@ const NODES: &str = "document.querySelector('.graph canvas')?.dataset.nodes";
 
 #[test]
 fn the_tour_is_watched() {
-    let chromium = Chromium::start();
+    let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tour = Tour::start();
     let graph = chromium.open(&tour.page("graph"));
 
@@ -197,7 +202,7 @@ fn tasks_are_cancelled_and_retried_and_markup_stays_text() {
         },
         tries,
     );
-    let chromium = Chromium::start();
+    let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tab = chromium.open(&page(&dashboard.link(), "tasks"));
     // The token has left the address.
     assert!(!tab.eval("location.href").as_str().unwrap().contains("token"));
@@ -234,7 +239,7 @@ fn a_lost_connection_is_said_and_comes_back() {
     let client = Client::builder().workers(1).build();
     let dashboard = client.dashboard().bind("127.0.0.1:0").unwrap();
     let address = dashboard.address();
-    let chromium = Chromium::start();
+    let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tab = chromium.open(&dashboard.link());
     let lost = "!document.getElementById('notice').hidden";
     tab.until("document.getElementById('link').classList.contains('live')");
@@ -262,7 +267,7 @@ fn memory() -> u64 {
 fn a_million_tasks_leave_the_page_responsive() {
     let client = Client::builder().workers(2).build();
     let dashboard = client.dashboard().bind("127.0.0.1:0").unwrap();
-    let chromium = Chromium::start();
+    let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tab = chromium.open(&page(&dashboard.link(), "graph"));
     tab.until("document.getElementById('link').classList.contains('live')");
     tab.eval(
@@ -318,7 +323,7 @@ fn a_million_tasks_leave_the_page_responsive() {
 fn new_tasks_move_no_others() {
     let client = Client::builder().workers(0).build();
     let dashboard = client.dashboard().bind("127.0.0.1:0").unwrap();
-    let chromium = Chromium::start();
+    let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tab = chromium.open(&page(&dashboard.link(), "graph"));
     let moved = tab.eval(
         "import('./layout.js').then(({ Layout }) => {

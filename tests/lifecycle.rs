@@ -1,7 +1,5 @@
 //! Closing a client and dropping it (promise 20).
 
-mod support;
-
 use std::cell::RefCell;
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::thread;
@@ -404,7 +402,7 @@ fn close_does_not_wait_for_tasks_that_are_parked_meanwhile() {
                 Err::<u64, _>("no")
             };
             let x = options.try_submit(fails, ());
-            // From here on it takes the worker a moment to park it.
+            // The worker parks it a moment later.
             while attempts.get() == 0 {
                 thread::yield_now();
             }
@@ -420,7 +418,7 @@ fn close_does_not_wait_for_tasks_that_are_parked_meanwhile() {
 
 #[test]
 fn started_work_goes_on_about_as_fast_while_closing() {
-    /// What it takes to run so many started tasks to their end.
+    /// Polls that run a number of started tasks to their end.
     fn time(tasks: usize, closing: bool) -> Duration {
         let client = client_of(1);
         let (gate, started) = (Gate::new(), Count::new());

@@ -2,27 +2,26 @@
 //!
 //! All in one test, because the allocator counts for the whole process.
 
-#[path = "support/allocator.rs"]
-mod allocator;
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocator::{allocations, bytes};
 use ensue::{Client, as_completed, gather};
 use futures::executor::block_on;
 use futures::{StreamExt, stream};
 use smol::future::yield_now;
+use support::allocator::{Counting, allocations, bytes};
 use support::hold::hold_worker;
 use support::{client_of, eventually, within};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// A million in a debug build, ten in a release.
-const MANY: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
+/// Tasks of one stream: fewer in a debug build.
+const MANY: u64 = if cfg!(debug_assertions) { 200_000 } else { 10_000_000 };
 
 /// How many allocations each of `n` tasks takes.
 fn allocations_each(n: usize, work: impl FnOnce()) -> f64 {
@@ -154,7 +153,7 @@ fn free_memory_goes_back() {
     if !cfg!(ensue_no_recycling) {
         assert!(each < 1.0, "{each} for a task of the second wave");
     }
-    // ... and goes in two steps: a part of it while the client is there, all of it with the client.
+    // ... and is freed in two steps: a part of it while the client exists, all of it with the client.
     bytes_come_down_to(before + 2 * 1024 * 1024, "an idle client");
     drop(client);
     bytes_come_down_to(before + 200 * 1024, "no client");

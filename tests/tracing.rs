@@ -1,8 +1,6 @@
 //! Feature `tracing`: a span for each task.
 #![cfg(feature = "tracing")]
 
-mod support;
-
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -15,7 +13,7 @@ use tracing::{Subscriber, info_span};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// What is told of one span.
+/// The record of one span.
 #[derive(Clone, Debug, Default)]
 struct Told {
     target: String,
@@ -88,7 +86,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Telling {
     }
 }
 
-/// In one test: what a thread without a subscriber comes upon first, `tracing` may take to be wanted by nobody.
+/// In one test: `tracing` may disable a callsite that a thread without a subscriber reaches first.
 #[test]
 fn spans_tell_of_tasks_if_there_is_somebody_to_tell() {
     a_span_tells_of_its_task_and_what_it_comes_from();

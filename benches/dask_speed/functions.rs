@@ -1,26 +1,11 @@
-//! What our workers run.
+//! The functions of the crate's workers.
 
 use bytes::Bytes;
 use ensue::dask::Registry;
+use ensue_benches::{add, double, inc, total};
 
 pub(crate) async fn noop(x: u64) -> u64 {
     x
-}
-
-pub(crate) async fn inc(x: u64) -> u64 {
-    x + 1
-}
-
-pub(crate) async fn double(x: u64) -> u64 {
-    x * 2
-}
-
-pub(crate) async fn add(x: u64, y: u64) -> u64 {
-    x + y
-}
-
-pub(crate) async fn total(xs: Vec<u64>) -> u64 {
-    xs.into_iter().sum()
 }
 
 pub(crate) async fn blob(length: u64) -> Bytes {
@@ -31,12 +16,12 @@ pub(crate) async fn vector(length: u64) -> Vec<u8> {
     blob(length).await.into()
 }
 
-/// What it's given is shared with the worker that holds it, as Python's `bytes` are.
+/// Returns the length. `Bytes` shares its memory with the worker's store, as Python's `bytes` does.
 pub(crate) async fn length(bytes: Bytes) -> u64 {
     bytes.len() as u64
 }
 
-/// What it's given is a copy.
+/// Returns the length of a copy.
 pub(crate) async fn vector_length(bytes: Vec<u8>) -> u64 {
     bytes.len() as u64
 }

@@ -1,43 +1,39 @@
-//! Our client and workers beside stock ones, on one scheduler, in one run:
+//! The client and the workers of the crate beside stock ones, on one scheduler, in one run:
 //!
 //! ```text
-//! cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]
+//! cargo bench -p ensue-benches --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]
 //! ```
 //!
-//! `ENVIRONMENT` is a folder with `bin/dask`, such as `target/dask/2026.8.0`. There are two workers with one thread
-//! each, of one kind at a time: stock ones for the stock client, which needs no restrictions then, and ours for ours.
-//! Rounds of both alternate. A time is the median of the rounds, from the first submission until all is done; the
-//! scheduler's is the processor time that it has used meanwhile. Its own checks are off, as they are for users.
+//! `ENVIRONMENT` is a folder with `bin/dask`, such as `target/dask/2026.8.0`. Each client has two workers of its own kind
+//! with one thread each, so the stock client needs no worker restrictions. Rounds of both alternate. A time is the median
+//! of the rounds, from the first submission until all tasks are done; that of the scheduler is its processor time
+//! meanwhile. Its validation is off, as by default.
 
-#[path = "../../tests/dask/comm.rs"]
-mod comm;
-#[path = "../../examples/support/worker.rs"]
-mod command;
 mod functions;
-#[path = "../../tests/dask_failures/harness/mod.rs"]
-mod harness;
 mod ours;
 mod stock;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use harness::{Cluster, Options, Setting};
+use ensue_examples::worker;
+use ensue_tests_cluster::{Cluster, Options, Setting};
+use lexopt::{Arg, Parser, ValueExt};
 
-/// What is measured: by the stock client, and by ours.
+/// A program of both clients.
 struct Row {
     title: &'static str,
-    /// In `stock.py` and `ours.rs`.
+    /// Its name in `stock.py` and `ours.rs`.
     program: &'static str,
     n: u64,
     unit: Unit,
-    /// What is wanted of it: ours and stock's, as a quotient of times.
+    /// The largest accepted quotient of our time and that of stock Dask.
     bound: f64,
 }
 
 enum Unit {
-    /// The time of all, over how many they are.
+    /// The whole time, divided by the number of tasks.
     Task,
     Whole,
 }
@@ -50,7 +46,7 @@ const ROWS: [Row; 8] = [
     row("notebook", "notebook", 769, Unit::Task, 0.2),
     row("round trip", "round_trip", 200, Unit::Whole, 0.6),
     row("200 MB from worker to worker", "transfer", 200_000_000, Unit::Whole, 1.0),
-    // Python doesn't copy it.
+    // Python doesn't copy the bytes.
     row("the same, as a `Vec` of one's own", "copied", 200_000_000, Unit::Whole, 1.5),
 ];
 
@@ -59,7 +55,7 @@ const fn row(title: &'static str, program: &'static str, n: u64, unit: Unit, bou
 }
 
 impl Row {
-    /// How many tasks it takes.
+    /// Returns its number of tasks.
     fn tasks(&self) -> f64 {
         if matches!(self.program, "transfer" | "copied") { 2.0 } else { self.n as f64 }
     }
@@ -72,37 +68,56 @@ impl Row {
     }
 }
 
-/// Of one row: seconds, and the scheduler's.
+/// The time of a row, and the processor time of the scheduler, in seconds.
 #[derive(Clone, Copy)]
 struct Took {
     wall: f64,
     scheduler: f64,
 }
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let Some(environment) = arguments.next() else {
-        eprintln!("usage: cargo bench --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]");
-        return ExitCode::from(2);
-    };
-    if environment == "worker" {
-        return command::main("dask_speed worker", arguments, functions::registry());
+const USAGE: &str = "usage: cargo bench -p ensue-benches --features dask --bench dask_speed -- ENVIRONMENT [ROUNDS]";
+
+/// Reads the environment and the number of rounds.
+fn read(mut arguments: Parser) -> Result<(PathBuf, usize), lexopt::Error> {
+    let (mut environment, mut rounds) = (None, None);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            // From `cargo bench`.
+            Arg::Long("bench") => {}
+            Arg::Value(path) if environment.is_none() => environment = Some(path),
+            Arg::Value(number) if rounds.is_none() => rounds = Some(number.parse()?),
+            other => return Err(other.unexpected()),
+        }
     }
-    let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
-    let environment = std::path::absolute(&environment).expect("a path");
-    measure(&environment, rounds)
+    let environment = environment.ok_or("the environment is missing")?;
+    Ok((std::path::absolute(environment).map_err(|error| error.to_string())?, rounds.unwrap_or(3)))
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "worker") {
+        let arguments = Parser::from_args(arguments);
+        return worker::main("dask_speed worker", arguments, functions::registry());
+    }
+    match read(Parser::from_env()) {
+        Ok((environment, rounds)) => measure(&environment, rounds),
+        Err(error) => {
+            eprintln!("dask_speed: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn measure(environment: &Path, rounds: usize) -> ExitCode {
     let variables = [("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", "False")];
     let options = Options { variables: &variables, ..Options::default() };
-    let setting = Setting { environment: environment.to_owned() };
+    let setting = Setting { environment: environment.to_owned(), registry: functions::registry };
     let cluster = Cluster::start_with(&setting, &options);
     let mut took: Vec<[Vec<Took>; 2]> = ROWS.iter().map(|_| [vec![], vec![]]).collect();
     for _ in 0..rounds {
         let workers = [cluster.python_worker("stock-0"), cluster.python_worker("stock-1")];
         let mut stock = stock::Stock::start(&cluster);
-        // To warm up.
+        // A warm-up.
         stock.run("mapped", 200);
         for (row, took) in ROWS.iter().zip(&mut took) {
             took[0].push(metered(&cluster, || stock.run(row.program, row.n)));
@@ -123,7 +138,7 @@ fn measure(environment: &Path, rounds: usize) -> ExitCode {
     report(environment, &took)
 }
 
-/// The scheduler goes on for a moment after all is done: it frees what nobody wants any more.
+/// Measures a run. The scheduler needs a moment afterwards, in which it releases the keys.
 fn metered(cluster: &Cluster, run: impl FnOnce() -> f64) -> Took {
     let before = processor_time(cluster.scheduler.id());
     let wall = run();
@@ -131,10 +146,10 @@ fn metered(cluster: &Cluster, run: impl FnOnce() -> f64) -> Took {
     Took { wall, scheduler: processor_time(cluster.scheduler.id()) - before }
 }
 
-/// In seconds, in steps of a hundredth.
+/// Returns the processor time of a process, in seconds, in steps of 10 ms.
 fn processor_time(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux");
-    // Behind the name, which is in parentheses, utime and stime are the 12th and 13th.
+    // After the name in parentheses, utime and stime are the 12th and 13th fields.
     let fields: Vec<_> = stat[stat.rfind(')').unwrap_or(0) + 1..].split_whitespace().collect();
     let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
     (ticks(11) + ticks(12)) as f64 / 100.0

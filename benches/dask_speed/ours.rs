@@ -1,12 +1,13 @@
-//! Our client: the same programs as in `stock.py`.
+//! The programs of `stock.py`, with the crate's client.
 
 use std::time::Instant;
 
 use ensue::dask::Client;
 use ensue::{Handle, Portable, gather, wait_all};
+use ensue_benches::{add, double, inc, total};
+use ensue_tests_cluster::{Cluster, wait};
 
-use crate::functions::{add, blob, double, inc, length, noop, total, vector, vector_length};
-use crate::harness::{Cluster, wait};
+use crate::functions::{blob, length, noop, vector, vector_length};
 
 pub(crate) struct Ours(Client);
 
@@ -19,7 +20,7 @@ impl Ours {
         wait(self.0.close());
     }
 
-    /// In seconds.
+    /// Runs a program, and returns its time in seconds.
     pub(crate) fn run(&self, program: &str, n: u64) -> f64 {
         match program {
             "submitted" => self.submitted(n),

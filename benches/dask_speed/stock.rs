@@ -1,10 +1,10 @@
-//! The stock client, a process that is told what to do.
+//! The stock client: a Python process that reads the names of programs.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::harness::Cluster;
+use ensue_tests_cluster::Cluster;
 
 pub(crate) struct Stock {
     process: Child,
@@ -15,7 +15,7 @@ pub(crate) struct Stock {
 impl Stock {
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let mut command = Command::new(cluster.environment.join("bin/python"));
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/dask_speed/stock.py"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/dask_speed/stock.py"));
         let log = File::create(cluster.folder().join("stock.log")).expect("a log");
         command.arg(&cluster.address).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut process = command.spawn().expect("Python");
@@ -24,7 +24,7 @@ impl Stock {
         Self { process, input, output }
     }
 
-    /// In seconds.
+    /// Runs a program, and returns its time in seconds.
     pub(crate) fn run(&mut self, program: &str, n: u64) -> f64 {
         writeln!(self.input, "{program} {n}").expect("the client is there");
         let mut line = String::new();

@@ -1,9 +1,10 @@
-//! Ending tasks, and beginning again.
+//! Dropping, cancelling and retrying tasks.
 
 use divan::Bencher;
 use ensue::Handle;
+use ensue_benches::inc;
 
-use crate::{CLIENT, NEVER, inc};
+use crate::{CLIENT, NEVER};
 
 /// A task that waits for its input.
 fn waiting() -> Handle<u64> {

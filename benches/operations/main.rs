@@ -1,12 +1,12 @@
-//! One operation at a time: what it costs on the thread that calls it, and what it allocates there.
+//! The time and the allocations of single operations, on the calling thread.
 //!
 //! ```text
-//! cargo bench --bench operations
-//! cargo bench --bench operations -- keyed
+//! cargo bench -p ensue-benches --bench operations
+//! cargo bench -p ensue-benches --bench operations -- keyed
 //! ```
 //!
-//! A worker runs the tasks meanwhile. What an operation returns is dropped outside the measured time. The
-//! samples are of many calls, so that a worker that wakes up weighs little.
+//! A worker runs the tasks meanwhile. The return values are dropped outside the measured time. A sample has many calls, so
+//! that waking the worker has little weight.
 
 mod endings;
 mod options;
@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use divan::AllocProfiler;
 use ensue::{Client, Handle};
+use ensue_benches::inc;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -37,17 +38,13 @@ fn main() {
     divan::main();
 }
 
-async fn inc(x: u64) -> u64 {
-    x + 1
-}
-
 fn ended() -> Handle<u64> {
     let handle = CLIENT.submit(inc, 1);
     assert_eq!(handle.result().unwrap(), 2);
     handle
 }
 
-/// The output of a future that has it at once.
+/// Returns the output of a future that is ready.
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,

@@ -1,10 +1,11 @@
-//! Submitting with options.
+//! Submissions with options.
 
 use std::time::Duration;
 
 use ensue::Handle;
+use ensue_benches::inc;
 
-use crate::{CLIENT, inc};
+use crate::CLIENT;
 
 #[divan::bench(sample_size = 100)]
 fn priority() -> Handle<u64> {

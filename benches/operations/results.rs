@@ -1,12 +1,13 @@
-//! Getting at results, and handles themselves.
+//! Results and handles.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ensue::{Error, Handle, Ref, as_completed, gather};
+use ensue_benches::inc;
 use futures_lite::future::block_on;
 use futures_lite::{StreamExt, stream};
 
-use crate::{CLIENT, ENDED, ended, inc, now};
+use crate::{CLIENT, ENDED, ended, now};
 
 #[divan::bench(sample_size = 100)]
 fn round_trip() -> u64 {

@@ -1,12 +1,13 @@
-//! Submitting.
+//! Submissions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ensue::{Handle, Ref};
+use ensue_benches::inc;
 
-use crate::{CLIENT, ENDED, NEVER, ended, inc};
+use crate::{CLIENT, ENDED, NEVER, ended};
 
 async fn inc_ref(x: Ref<u64>) -> u64 {
     *x + 1
@@ -75,7 +76,7 @@ fn blocking() -> Handle<u64> {
     CLIENT.submit_blocking(|x: u64| x + 1, 1)
 }
 
-/// A new one each time.
+/// Returns a new number.
 fn number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(1);
     LAST.fetch_add(1, Ordering::Relaxed)

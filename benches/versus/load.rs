@@ -1,4 +1,4 @@
-//! How much of the machine other processes had meanwhile, where Linux tells.
+//! The load by other processes, on Linux.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ impl Load {
         Some(Self { all: machine.iter().sum(), idle, own: own.iter().sum() })
     }
 
-    /// The part of all cores that others have had since then.
+    /// Returns the part of all cores that other processes have used since then.
     pub(crate) fn of_others_since(&self) -> Option<f64> {
         let now = Self::now()?;
         let all = now.all.checked_sub(self.all).filter(|&all| all > 0)?;

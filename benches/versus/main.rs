@@ -1,18 +1,17 @@
-//! This crate beside its peers: each row is one program, written for both, measured in turn.
+//! The crate beside its peers: each row is one program, written for both and measured in turn.
 //!
 //! ```text
-//! cargo bench --bench versus
-//! cargo bench --bench versus -- --row notebook --tasks 5000
-//! cargo bench --bench versus -- --once --rounds 3
+//! cargo bench -p ensue-benches --bench versus
+//! cargo bench -p ensue-benches --bench versus -- --row notebook --tasks 5000
+//! cargo bench -p ensue-benches --bench versus -- --once --rounds 3
 //! ```
 //!
-//! A row is measured in three fresh processes, because both sides are faster in some processes than in
-//! others. In each, the two sides take turns for some rounds after one to warm up. A round that computes
-//! a wrong answer fails the bench, and so does a row that is over its bound.
+//! A row is measured in three fresh processes, because both sides are faster in some processes than in others. In each, the
+//! two sides take turns for some rounds after one to warm up. A wrong answer fails the bench, and so does a row over its
+//! bound.
 //!
-//! The last column says how much of all cores other programs had meanwhile. That costs the two sides
-//! differently, so processes that were disturbed are measured again, and a row says little where it isn't
-//! near 0 all the same.
+//! The last column is the part of all cores that other programs used meanwhile. That costs the two sides differently, so
+//! disturbed processes are measured again. A row whose last column isn't near 0 is of little use.
 
 mod load;
 mod measure;
@@ -20,10 +19,11 @@ mod others;
 mod ours;
 mod peers;
 mod rows;
-mod tasks;
 
 use std::process::ExitCode;
 
+use lexopt::Arg::Long;
+use lexopt::ValueExt;
 use measure::{Measured, in_processes, in_this_process};
 use rows::{Row, all};
 
@@ -35,7 +35,7 @@ const USAGE: &str = "usage: versus [--row NAME] [--tasks N] [--rounds N] [--once
   --once       measure in this process only, not in three fresh ones
   --check      one round of 1000 tasks a row, for its answers only";
 
-/// How many processes measure a row.
+/// Processes that measure a row.
 const PROCESSES: usize = 3;
 
 struct Arguments {
@@ -49,7 +49,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+    let arguments = match Arguments::parse(lexopt::Parser::from_env()) {
         Ok(arguments) => arguments,
         Err(wrong) => {
             eprintln!("versus: {wrong}\n{USAGE}");
@@ -113,7 +113,7 @@ fn print(row: &Row, tasks: u64, measured: &Measured) {
 }
 
 impl Arguments {
-    fn parse(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
+    fn parse(mut given: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let mut arguments = Self {
             rows: Vec::new(),
             tasks: None,
@@ -122,22 +122,21 @@ impl Arguments {
             check: false,
             child: None,
         };
-        while let Some(argument) = given.next() {
-            let mut value = || given.next().ok_or(format!("`{argument}` needs a value"));
-            match argument.as_str() {
-                "--row" => arguments.rows.push(value()?.to_lowercase()),
-                "--tasks" => arguments.tasks = Some(number(&value()?)?),
-                "--rounds" => arguments.rounds = number(&value()?)?,
-                "--once" => arguments.once = true,
-                "--check" => arguments.check = true,
-                "--child" => arguments.child = Some(number(&value()?)?),
-                // `cargo bench` says it to every bench.
-                "--bench" => {}
-                _ => return Err(format!("unknown argument `{argument}`")),
+        while let Some(argument) = given.next()? {
+            match argument {
+                Long("row") => arguments.rows.push(given.value()?.string()?.to_lowercase()),
+                Long("tasks") => arguments.tasks = Some(given.value()?.parse()?),
+                Long("rounds") => arguments.rounds = given.value()?.parse()?,
+                Long("once") => arguments.once = true,
+                Long("check") => arguments.check = true,
+                Long("child") => arguments.child = Some(given.value()?.parse()?),
+                // From `cargo bench`.
+                Long("bench") => {}
+                other => return Err(other.unexpected()),
             }
         }
         if arguments.tasks == Some(0) || arguments.rounds == 0 {
-            return Err("0 is too few".into());
+            return Err("--tasks and --rounds take a number from 1 on".into());
         }
         Ok(arguments)
     }
@@ -146,8 +145,4 @@ impl Arguments {
         let name = format!("{} {}", row.name, row.peer).to_lowercase();
         self.rows.is_empty() || self.rows.iter().any(|wanted| name.contains(wanted))
     }
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a number"))
 }

@@ -1,4 +1,4 @@
-//! Measuring a row: rounds in which the sides take turns, and processes in which there are rounds.
+//! The measurement of a row: processes, with rounds in which the two sides take turns.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -7,22 +7,22 @@ use std::time::Instant;
 use crate::load::Load;
 use crate::rows::{Row, Side};
 
-/// A process in which others have more of the machine than this is measured again.
+/// The load by other programs above which a process is measured again.
 const QUIET: f64 = 0.05;
 
-/// How many processes are started for each that is to count, at most.
+/// The most processes that are started for each one that counts.
 const TRIES: usize = 3;
 
-/// What one round cost each side, in nanoseconds a task.
+/// The time of each side in one round, in nanoseconds a task.
 struct Round {
     ours: f64,
     peer: f64,
 }
 
-/// What was measured in one process.
+/// The measurements of one process.
 pub(crate) struct Process {
     rounds: Vec<Round>,
-    /// The part of the machine that others had meanwhile, where it's known.
+    /// The part of all cores that other programs used meanwhile, if it's known.
     others: Option<f64>,
 }
 
@@ -56,7 +56,7 @@ fn ns_per_task(side: &mut Side, tasks: u64, expected: u64) -> f64 {
     took.as_nanos() as f64 / tasks as f64
 }
 
-/// Measures a row in fresh processes, one after the other, and gives those that were disturbed least.
+/// Measures a row in fresh processes, one after the other, and returns the least disturbed ones.
 pub(crate) fn in_processes(count: usize, row: usize, tasks: u64, rounds: usize) -> Vec<Process> {
     let mut processes: Vec<Process> = Vec::new();
     let undisturbed = |process: &&Process| process.others() <= QUIET;
@@ -83,7 +83,7 @@ impl Process {
         self.others.unwrap_or(0.0)
     }
 
-    /// Prints this for the parent: what others had, and then a line for each round.
+    /// Prints this for the parent: the load by other programs, and then a line for each round.
     pub(crate) fn print(&self) {
         println!("{}", self.others.map_or(String::new(), |others| others.to_string()));
         for Round { ours, peer } in &self.rounds {
@@ -110,7 +110,7 @@ impl Round {
     }
 }
 
-/// What came of a row.
+/// The result of a row.
 pub(crate) struct Measured {
     /// Nanoseconds a task.
     pub(crate) ours: f64,
@@ -120,7 +120,7 @@ pub(crate) struct Measured {
     pub(crate) ratio: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// The most that others had of the machine.
+    /// The highest load by other programs.
     pub(crate) others: Option<f64>,
 }
 

@@ -1,8 +1,7 @@
 //! The programs, written with other crates.
 //!
-//! dagx runs graphs that are complete before they start, and a task takes eight inputs at most. That
-//! leaves the tree: the notebook's total has one input for each item, and the program that adds what
-//! arrives grows while it runs.
+//! dagx runs graphs that are complete before they start, of tasks with at most eight inputs. So it only runs the tree: the
+//! notebook's total has one input for each item, and the program that adds results as they complete grows while it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::rows::WORKERS;
-use crate::tasks::{add, inc, leaves, pairs};
+use ensue_benches::{add, inc, leaves, pairs};
 
 pub(crate) fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -61,7 +60,7 @@ pub(crate) fn rayon() -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().expect("threads for rayon")
 }
 
-/// Its tasks have no results, so they add theirs up.
+/// Its tasks have no results, so they add to a shared sum.
 pub(crate) fn rayon_spawn(pool: &rayon::ThreadPool, n: u64) -> u64 {
     let sum = AtomicU64::new(0);
     pool.in_place_scope(|scope| spawn_each(scope, n, &sum));
@@ -94,7 +93,7 @@ pub(crate) fn rayon_join(pool: &rayon::ThreadPool, n: u64) -> u64 {
     pool.install(|| tree(0, leaves(n)))
 }
 
-/// An executor that is never dropped has less to do for each task. Its threads end with the process.
+/// An executor that is never dropped has less work for each task. Its threads end with the process.
 pub(crate) fn static_executor() -> &'static StaticExecutor {
     let executor: &StaticExecutor = Box::leak(Box::default());
     for _ in 0..WORKERS {

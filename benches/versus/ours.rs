@@ -1,4 +1,4 @@
-//! The programs, written with this crate.
+//! The programs, with this crate.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use ensue::{Client, Error, as_completed, gather};
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 
-use crate::tasks::{add, double, inc, items, keys, leaves, pairs, quarter, total};
+use ensue_benches::{add, double, inc, items, keys, leaves, pairs, quarter, total};
 
 pub(crate) fn independent(client: &Client, n: u64) -> Result<u64, Error> {
     block_on(independent_async(client, n))

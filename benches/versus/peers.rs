@@ -1,7 +1,6 @@
-//! The programs, written with async-executor and the futures that go with it.
+//! The programs, with async-executor and the crates that are used with it.
 //!
-//! Its tasks await those they need, moved into them where one task needs them and `Shared` where several
-//! do.
+//! Tasks await their inputs, which are moved into a single dependent, and `Shared` between several ones.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,7 +13,7 @@ use futures_lite::future::block_on;
 use moka::future::Cache;
 
 use crate::rows::WORKERS;
-use crate::tasks::{add, double, inc, items, keys, leaves, pairs, quarter, total};
+use ensue_benches::{add, double, inc, items, keys, leaves, pairs, quarter, total};
 
 /// An executor and the threads that run it.
 pub(crate) struct Pool {
@@ -141,7 +140,7 @@ pub(crate) fn arriving(executor: &Arc<Executor<'static>>, n: u64) -> u64 {
     })
 }
 
-/// The cache is new each time, for results are to be gone in the end.
+/// The cache is new in each round, so that its results are freed.
 pub(crate) fn keyed(executor: &Arc<Executor<'static>>, n: u64) -> u64 {
     let keys = keys(n);
     let cache = Cache::new(keys);

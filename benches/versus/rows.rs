@@ -1,4 +1,4 @@
-//! The rows: which program, beside what, and how much it may cost.
+//! The rows: programs, their peers, and the bounds of their cost.
 
 use std::sync::Arc;
 
@@ -6,32 +6,32 @@ use async_executor::Executor;
 use ensue::{Client, Error};
 
 use crate::peers::Pool;
-use crate::tasks::answers;
 use crate::{others, ours, peers};
+use ensue_benches::answers;
 
-/// How many workers each side has.
+/// Workers of each side.
 pub(crate) const WORKERS: usize = 2;
 
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) peer: &'static str,
-    /// How much we may cost, with the peer's cost as 1.
+    /// The largest accepted quotient of our time and the peer's.
     pub(crate) bound: Option<f64>,
-    /// The numbers of tasks it's measured with.
+    /// The numbers of tasks of its measurements.
     pub(crate) sizes: &'static [u64],
-    /// The right answer for so many tasks.
+    /// Returns the right answer for a number of tasks.
     pub(crate) answer: fn(u64) -> u64,
     pub(crate) ours: Start,
     pub(crate) theirs: Start,
 }
 
-/// Makes what a side runs on. It's used in all of a process's rounds.
+/// Makes the engine of a side, for all rounds of a process.
 pub(crate) type Start = Box<dyn Fn() -> Side>;
 
-/// Runs the program with so many tasks.
+/// Runs the program with a number of tasks.
 pub(crate) type Side = Box<dyn FnMut(u64) -> u64>;
 
-/// All of them, those with a bound first.
+/// Returns all rows, those with a bound first.
 pub(crate) fn all() -> Vec<Row> {
     let spawn = "async-executor `spawn`";
     vec![
@@ -127,7 +127,7 @@ fn executor(program: fn(&Arc<Executor<'static>>, u64) -> u64) -> Start {
     on(Pool::new, move |pool: &Pool, n| program(&pool.executor, n))
 }
 
-/// A program on something that runs tasks.
+/// A program on an engine.
 fn on<T: 'static>(start: fn() -> T, program: impl Fn(&T, u64) -> u64 + Copy + 'static) -> Start {
     Box::new(move || {
         let runs = start();

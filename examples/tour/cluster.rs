@@ -7,13 +7,13 @@ use std::time::Duration;
 use ensue::dask::{Client, LocalCluster};
 use ensue::{TaskOptions, as_completed, progress};
 
-use crate::functions::registry;
 use crate::steps::{self, Graph, step};
+use ensue_examples::functions::registry;
 
-/// How long the workers of a scheduler that is there already may take to be there, too.
+/// The time limit for the registration of a worker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// On the cluster of a scheduler, or on one that is started for it.
+/// Runs the tour on the cluster of a scheduler, or on one that it starts.
 pub(crate) async fn tour(
     scheduler: Option<&str>,
     with_dashboard: bool,
@@ -62,7 +62,7 @@ pub(crate) async fn tour(
     Ok(())
 }
 
-/// Shows the progress of all this.
+/// Shows the progress of the graph.
 async fn watch(graph: &Graph) -> Result<(), ensue::Error> {
     let Graph { xs, ys, zs, total } = graph;
     let all = || xs.iter().chain(ys).chain(zs);
@@ -73,7 +73,7 @@ async fn watch(graph: &Graph) -> Result<(), ensue::Error> {
         running.next_batch().await;
     }
     let finished: usize = bars.await.iter().map(|counted| counted.done).sum();
-    println!("{finished} of {of} finished, without a result having come here");
+    println!("{finished} of {of} finished, without fetching a result");
     println!("total = {}", total.await?);
     Ok(())
 }

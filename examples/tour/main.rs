@@ -1,4 +1,4 @@
-//! The tour: Dask's futures notebook, step by step, and then what the notebook can't show.
+//! The tour: Dask's futures notebook, step by step, and then features that the notebook doesn't have.
 //!
 //! ```text
 //! cargo run --release --example tour
@@ -8,85 +8,80 @@
 //! cargo run --release --all-features --example tour -- --scheduler tcp://10.0.0.1:8786
 //! ```
 //!
-//! The link that it prints first leads to a page on which the graph can be watched as it grows. The functions
-//! sleep a random while, as in the notebook; `--fast` leaves that out. The steps use the verbs of the `Engine`
-//! trait, so the same ones run here, on a Dask cluster of its own, or on one that is there already, whose workers
-//! are those of the example `dask_worker`.
+//! The link that it prints first leads to a page that shows the graph as it grows. The functions sleep a random while, as
+//! in the notebook, unless `--fast` is given. The steps use the `Engine` trait, so the same ones run in this process, on a
+//! Dask cluster that the tour starts, or on a running one with workers of the example `dask_worker`.
 
 #[cfg(feature = "dask")]
 mod cluster;
-#[path = "../support/functions.rs"]
-mod functions;
-mod here;
+mod embedded;
 mod steps;
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use functions::FAST;
+use ensue_examples::functions::FAST;
 use futures::executor::block_on;
+use lexopt::Arg::{Long, Short};
+use lexopt::ValueExt;
 
 const USAGE: &str =
     "usage: tour [--fast] [--hold SECONDS] [--no-dashboard] [--dask | --scheduler ADDRESS]
 
-  --fast               leave the sleeping out
-  --hold SECONDS       keep the dashboard up so long after the last step
-  --no-dashboard       leave the dashboard out
-  --dask               run on a Dask cluster that is started for it
+  --fast               don't sleep
+  --hold SECONDS       keep the dashboard up for this time after the last step
+  --no-dashboard       show no dashboard
+  --dask               start a Dask cluster and run on it
   --scheduler ADDRESS  run on the cluster of this scheduler, such as tcp://10.0.0.1:8786";
 
 #[cfg(not(feature = "dask"))]
 const WITHOUT: &str = "this was built without the feature `dask`: use `cargo run --all-features`";
 
-/// What is asked for.
-struct Asked {
+/// The command line.
+struct Arguments {
     dashboard: bool,
     hold: Duration,
-    place: Place,
+    engine: EngineKind,
 }
 
-/// Where the tasks are to run.
-enum Place {
-    Here,
+/// The engine that runs the tasks.
+enum EngineKind {
+    /// A client in this process.
+    Embedded,
+    /// A cluster that the tour starts.
     LocalCluster,
-    /// The scheduler of this address knows.
+    /// The cluster of the scheduler with this address.
     Cluster(String),
 }
 
-/// `None` where the usage is all that's asked for, and what is wrong with the arguments.
-fn read_arguments() -> Result<Option<Asked>, String> {
-    let mut asked = Asked { dashboard: true, hold: Duration::ZERO, place: Place::Here };
-    let mut arguments = env::args_os().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().unwrap_or_default().to_string_lossy().into_owned();
-        match argument.to_string_lossy().as_ref() {
-            "--fast" => FAST.store(true, Ordering::Relaxed),
-            "--no-dashboard" => asked.dashboard = false,
-            "--hold" => {
-                let number = value().parse().ok();
-                let hold = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
-                asked.hold = hold.ok_or("--hold takes a number of seconds")?;
+/// Reads the command line. `None` if it asks for the usage.
+fn read_arguments() -> Result<Option<Arguments>, lexopt::Error> {
+    let mut arguments =
+        Arguments { dashboard: true, hold: Duration::ZERO, engine: EngineKind::Embedded };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("fast") => FAST.store(true, Ordering::Relaxed),
+            Long("no-dashboard") => arguments.dashboard = false,
+            Long("hold") => {
+                let seconds = parser.value().ok().and_then(|value| value.parse().ok());
+                let hold = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                arguments.hold = hold.ok_or("--hold takes a number of seconds")?;
             }
-            "--dask" => asked.place = Place::LocalCluster,
-            "--scheduler" => {
-                let address = value();
-                if address.is_empty() {
-                    return Err("--scheduler takes an address".into());
-                }
-                asked.place = Place::Cluster(address);
-            }
-            "--help" | "-h" => return Ok(None),
-            other => return Err(format!("unknown argument `{other}`")),
+            Long("dask") => arguments.engine = EngineKind::LocalCluster,
+            Long("scheduler") => arguments.engine = EngineKind::Cluster(parser.value()?.string()?),
+            Long("help") | Short('h') => return Ok(None),
+            Long(other) => return Err(format!("unknown argument `--{other}`").into()),
+            other => return Err(other.unexpected()),
         }
     }
-    Ok(Some(asked))
+    Ok(Some(arguments))
 }
 
 fn main() -> ExitCode {
-    let asked = match read_arguments() {
-        Ok(Some(asked)) => asked,
+    let arguments = match read_arguments() {
+        Ok(Some(arguments)) => arguments,
         Ok(None) => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -97,7 +92,7 @@ fn main() -> ExitCode {
         }
     };
     let started = Instant::now();
-    match block_on(tour(&asked)) {
+    match block_on(tour(&arguments)) {
         Ok(()) => {
             println!("\nThat was the tour, in {:.1} s.", started.elapsed().as_secs_f64());
             ExitCode::SUCCESS
@@ -109,16 +104,18 @@ fn main() -> ExitCode {
     }
 }
 
-async fn tour(asked: &Asked) -> Result<(), Box<dyn std::error::Error>> {
-    match &asked.place {
-        Place::Here => Ok(here::tour(asked.dashboard, asked.hold).await?),
+async fn tour(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    match &arguments.engine {
+        EngineKind::Embedded => Ok(embedded::tour(arguments.dashboard, arguments.hold).await?),
         #[cfg(feature = "dask")]
-        Place::LocalCluster => cluster::tour(None, asked.dashboard, asked.hold).await,
+        EngineKind::LocalCluster => cluster::tour(None, arguments.dashboard, arguments.hold).await,
         #[cfg(feature = "dask")]
-        Place::Cluster(address) => cluster::tour(Some(address), asked.dashboard, asked.hold).await,
+        EngineKind::Cluster(address) => {
+            cluster::tour(Some(address), arguments.dashboard, arguments.hold).await
+        }
         #[cfg(not(feature = "dask"))]
-        Place::LocalCluster => Err(WITHOUT.into()),
+        EngineKind::LocalCluster => Err(WITHOUT.into()),
         #[cfg(not(feature = "dask"))]
-        Place::Cluster(address) => Err(format!("{WITHOUT} to reach {address}").into()),
+        EngineKind::Cluster(address) => Err(format!("{WITHOUT} to reach {address}").into()),
     }
 }

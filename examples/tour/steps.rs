@@ -1,4 +1,4 @@
-//! The steps that run anywhere.
+//! The steps that run on any engine.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use ensue::{
 };
 use futures::StreamExt;
 
-use crate::functions::{add, connect, divide, double, inc, nap, total, unix_ms};
+use ensue_examples::functions::{add, connect, divide, double, inc, nap, total, unix_ms};
 
 pub(crate) async fn call_locally() {
     step("Call a function the ordinary way, which takes a while");
@@ -18,7 +18,7 @@ pub(crate) async fn call_locally() {
 }
 
 pub(crate) async fn submit_one(engine: &impl Engine) -> Result<(), Error> {
-    step("Submit the same call: a handle comes back at once, and the work goes on elsewhere");
+    step("Submit the same call: a handle comes back at once, and a worker runs the call");
     let x = engine.submit(inc, 2);
     println!("at once:  {x:?}");
     let value = (&x).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn chain(engine: &impl Engine) -> Result<(), Error> {
     Ok(())
 }
 
-/// All the handles of the big step.
+/// The handles of the large graph.
 pub(crate) struct Graph {
     pub(crate) xs: Vec<Handle<u64>>,
     pub(crate) ys: Vec<Handle<u64>>,
@@ -85,7 +85,7 @@ pub(crate) async fn sum_as_they_arrive(
     let mut arriving = as_completed(engine.map(inc, zs));
     let mut additions = 0;
     let first = TaskOptions::new().priority(1);
-    // The handles are passed on by value, so each result is gone when it has been added.
+    // The handles are passed by value, so each result is freed once it has been added.
     let sum = loop {
         let Some(a) = arriving.next().await else { unreachable!("one is always left") };
         let Some(b) = arriving.next().await else { break a.await? };
@@ -146,8 +146,6 @@ pub(crate) async fn time_out(engine: &impl Engine) {
     let options = TaskOptions::new().timeout(Duration::from_millis(50));
     println!("{}", outcome(engine.submit_with(options, nap, 3600).await));
 }
-
-// Printing.
 
 /// Announces a step.
 pub(crate) fn step(title: &str) {

@@ -8,10 +8,8 @@
 //! `cargo +nightly fuzz run schedule FOUND fuzz/corpus/schedule -- -entropic=0 -max_len=1024` runs a target and
 //! puts new inputs into the folder FOUND. Weighing inputs by their rare features, which `-entropic=0` turns off,
 //! takes libFuzzer longer than the runs do, there are so many features. A dictionary is of no use, since a script
-//! has no words. The library needs neither nightly nor a fuzzer, and is part of the crate's tests: see
-//! `tests/fuzz_corpus.rs`.
-
-#![allow(unreachable_pub)] // it's a module there
+//! has no words. The library needs neither nightly nor a fuzzer: `tests/corpus.rs` runs the corpus without them, with
+//! `cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features --features dask`.
 
 mod body;
 mod clients;

@@ -6,8 +6,6 @@ mod far;
 mod fetch;
 mod leaving;
 mod link;
-#[cfg(test)]
-mod live;
 mod many;
 mod options;
 mod outbox;

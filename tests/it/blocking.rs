@@ -1,0 +1,262 @@
+//! Blocking: work that blocks, and blocking on results (promises 3 and 15).
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ensue::{Client, ErrorKind, gather};
+use futures::executor::block_on;
+use support::hold::Gate;
+use support::observe::{Count, Log};
+use support::{bounded, client_of, drive, eventually};
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+#[test]
+fn result_inside_a_task_is_refused_with_advice() {
+    bounded(|| {
+        let client = client_of(2);
+        let x = client.spawn(std::future::pending::<u64>());
+        let inner = x.clone();
+        let y = client.spawn(async move { inner.result() });
+        let error = y.result().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Blocking);
+        let text = error.to_string();
+        assert!(text.contains("await") && text.contains(x.key().as_str()), "{text}");
+        assert_eq!(error.origin(), x.key());
+        assert!(!x.is_finished(), "nothing has happened to it");
+    });
+}
+
+#[test]
+fn result_is_refused_for_other_clients_and_finished_tasks_too() {
+    bounded(|| {
+        let (one, two) = (client_of(1), client_of(1));
+        let done = two.submit(inc, 1);
+        done.result().unwrap();
+        let x = one.spawn(async move { (done.result(), done.try_get()) });
+        let (result, value) = x.result().unwrap();
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Blocking);
+        assert_eq!(value.unwrap().unwrap(), 2, "asking without waiting is fine");
+    });
+}
+
+#[test]
+fn result_is_refused_where_a_worker_is_driven_by_hand() {
+    bounded(|| {
+        let client = client_of(0);
+        let x = client.submit(inc, 1);
+        let inner = x.clone();
+        let y = client.spawn(async move { inner.result() });
+        let result = drive(&client, y).unwrap();
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Blocking);
+        drive(&client, x).unwrap();
+    });
+}
+
+#[test]
+fn a_blocking_closure_may_wait_for_results() {
+    bounded(|| {
+        let client = client_of(1);
+        let inner = client.clone();
+        let x = client.submit_blocking(
+            move || {
+                let xs = inner.map(inc, 0..10u64);
+                let by_current = Client::current().unwrap().submit(inc, 100).result().unwrap();
+                xs.iter().map(|x| x.result().unwrap()).sum::<u64>() + by_current
+            },
+            (),
+        );
+        assert_eq!(x.result().unwrap(), 55 + 101);
+    });
+}
+
+#[test]
+fn blocking_closures_wait_for_each_other() {
+    bounded(|| {
+        fn down(client: Client, depth: u64) -> u64 {
+            if depth == 0 {
+                return 0;
+            }
+            let inner = client.clone();
+            client.submit_blocking(move || down(inner, depth - 1), ()).result().unwrap() + 1
+        }
+        let client = client_of(1);
+        let inner = client.clone();
+        assert_eq!(client.submit_blocking(move || down(inner, 20), ()).result().unwrap(), 20);
+    });
+}
+
+#[test]
+fn a_blocking_closure_leaves_the_worker_free() {
+    bounded(|| {
+        let client = client_of(1);
+        let gate = Gate::new();
+        let blocked: Vec<_> = (0..4)
+            .map(|n| {
+                let pass = gate.clone();
+                client.submit_blocking(
+                    move || {
+                        pass.pass_blocking();
+                        n
+                    },
+                    (),
+                )
+            })
+            .collect();
+        assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+        assert!(blocked.iter().all(|x| !x.is_finished()));
+        gate.open();
+        assert_eq!(block_on(gather(blocked)).unwrap(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn its_inputs_and_its_value_are_those_of_a_task() {
+    bounded(|| {
+        let client = client_of(1);
+        let x = client.submit(inc, 1);
+        let y = client.submit_blocking(|x: u64, z: u64| x * z, (&x, 21));
+        assert_eq!(client.submit(inc, &y).result().unwrap(), 43);
+        let failed = client.try_submit_blocking(|x: u64| Err::<u64, _>(format!("not {x}")), &x);
+        let error = failed.result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        assert_eq!(error.downcast_ref::<String>().unwrap(), "not 2");
+        let panics = client.submit_blocking(|| -> u64 { panic!("with a message") }, ());
+        let error = panics.result().unwrap_err();
+        assert!(error.is_panic() && error.to_string().contains("with a message"), "{error}");
+        let dependent = client.submit_blocking(|x: u64| x, &panics);
+        assert_eq!(dependent.result().unwrap_err().origin(), panics.key());
+    });
+}
+
+#[test]
+fn a_panic_of_a_closure_nobody_waits_for_harms_nobody() {
+    bounded(|| {
+        let client = client_of(1);
+        let (started, gate) = (Gate::new(), Gate::new());
+        let (start, pass) = (started.clone(), gate.clone());
+        let x = client.submit_blocking(
+            move || {
+                start.open();
+                pass.pass_blocking();
+                panic!("too late");
+            },
+            (),
+        );
+        let x: ensue::Handle<u64> = x;
+        started.pass_blocking();
+        assert!(x.cancel());
+        gate.open();
+        assert_eq!(client.submit_blocking(|| 1, ()).result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn the_value_of_a_cancelled_closure_is_dropped() {
+    bounded(|| {
+        let client = client_of(1);
+        let drops = Count::new();
+        let (started, gate) = (Gate::new(), Gate::new());
+        let (start, pass, value) = (started.clone(), gate.clone(), drops.on_drop());
+        let x = client.submit_blocking(
+            move || {
+                start.open();
+                pass.pass_blocking();
+                Arc::new(value)
+            },
+            (),
+        );
+        started.pass_blocking();
+        drop(x);
+        assert_eq!(drops.get(), 0);
+        gate.open();
+        eventually("it's dropped", || drops.get() == 1);
+        eventually("nothing is left", || client.held() == 0);
+    });
+}
+
+#[test]
+fn is_cancelled_is_of_the_closure_that_asks() {
+    bounded(|| {
+        let client = client_of(1);
+        let log = Log::new();
+        let gates: Vec<_> = (0..2).map(|_| (Gate::new(), Gate::new())).collect();
+        let xs: Vec<_> = gates
+            .iter()
+            .zip(0..)
+            .map(|((started, gate), n)| {
+                let (start, pass, entry) = (started.clone(), gate.clone(), log.clone());
+                client.submit_blocking(
+                    move || {
+                        start.open();
+                        pass.pass_blocking();
+                        entry.add((n, ensue::is_cancelled()));
+                    },
+                    (),
+                )
+            })
+            .collect();
+        for (started, _) in &gates {
+            started.pass_blocking();
+        }
+        assert!(xs[0].cancel());
+        eventually("it has ended", || xs[0].is_finished());
+        for (_, gate) in &gates {
+            gate.open();
+        }
+        xs[1].result().unwrap();
+        eventually("both have asked", || log.len() == 2);
+        assert!(
+            log.all().contains(&(0, true)) && log.all().contains(&(1, false)),
+            "{:?}",
+            log.all()
+        );
+        assert!(!ensue::is_cancelled());
+        assert!(!client.submit_blocking(ensue::is_cancelled, ()).result().unwrap());
+    });
+}
+
+#[test]
+fn without_workers_result_waits_until_somebody_drives() {
+    bounded(|| {
+        let client = client_of(0);
+        let x = client.submit(inc, 1);
+        let waiter = {
+            let x = x.clone();
+            thread::spawn(move || x.result())
+        };
+        thread::sleep(Duration::from_millis(10));
+        assert!(!waiter.is_finished() && !x.is_finished());
+        let worker = client.worker();
+        let driver = thread::spawn(move || block_on(worker));
+        assert_eq!(waiter.join().unwrap().unwrap(), 2);
+        block_on(client.close());
+        driver.join().unwrap();
+    });
+}
+
+#[test]
+fn many_threads_wait_for_one_task() {
+    bounded(|| {
+        let client = client_of(1);
+        let gate = Gate::new();
+        let pass = gate.clone();
+        let x = client.spawn(async move {
+            pass.pass().await;
+            7
+        });
+        let waiters: Vec<_> = (0..20)
+            .map(|n| {
+                let x = x.clone();
+                thread::spawn(move || if n % 2 == 0 { x.result() } else { block_on(x) })
+            })
+            .collect();
+        gate.open();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap().unwrap(), 7);
+        }
+    });
+}

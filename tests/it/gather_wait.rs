@@ -1,0 +1,389 @@
+//! Waiting for many tasks at once: `gather`, `gather_settled`, `wait_all`, `wait_any` (promise 19).
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ensue::{Client, ErrorKind, Handle, Status, gather, gather_settled, wait_all, wait_any};
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::future::FusedFuture;
+use support::hold::Gate;
+use support::observe::{Count, Counts, Wakes, poll_with};
+use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle};
+
+async fn inc(x: u64) -> u64 {
+    x + 1
+}
+
+fn never(client: &Client) -> Handle<u64> {
+    client.spawn(std::future::pending())
+}
+
+fn gated(client: &Client, value: u64) -> (Gate, Handle<u64>) {
+    let gate = Gate::new();
+    let pass = gate.clone();
+    let x = client.spawn(async move {
+        pass.pass().await;
+        value
+    });
+    (gate, x)
+}
+
+#[test]
+fn gather_keeps_the_order_of_the_handles() {
+    bounded(|| {
+        let client = client_of(2);
+        let tasks: Vec<_> = (0..5).map(|n| gated(&client, n)).collect();
+        let all = gather(tasks.iter().map(|(_, x)| x));
+        for n in [3, 1, 4, 0, 2] {
+            tasks[n].0.open();
+            tasks[n].1.result().unwrap();
+        }
+        assert_eq!(block_on(all).unwrap(), [0, 1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn gather_takes_anything_that_iterates() {
+    bounded(|| {
+        let client = client_of(1);
+        let xs = client.map(inc, 0..3u64);
+        assert_eq!(block_on(gather(&xs)).unwrap(), [1, 2, 3]);
+        assert_eq!(block_on(gather([&xs[2], &xs[0]])).unwrap(), [3, 1]);
+        assert_eq!(block_on(gather(xs.iter().rev())).unwrap(), [3, 2, 1]);
+        assert_eq!(block_on(gather(Some(&xs[1]))).unwrap(), [2]);
+        assert_eq!(block_on(gather(xs)).unwrap(), [1, 2, 3]);
+    });
+}
+
+#[test]
+fn nothing_is_gathered_at_once() {
+    assert_eq!(
+        gather(Vec::<Handle<u64>>::new()).now_or_never().unwrap().unwrap(),
+        Vec::<u64>::new()
+    );
+    assert!(gather_settled(Vec::<Handle<u64>>::new()).now_or_never().unwrap().is_empty());
+    let waited = wait_all(Vec::<Handle<u64>>::new()).now_or_never().unwrap();
+    assert!(waited.done.is_empty() && waited.pending.is_empty());
+    let waited = wait_any(Vec::<Handle<u64>>::new()).now_or_never().unwrap();
+    assert!(waited.done.is_empty() && waited.pending.is_empty());
+}
+
+#[test]
+fn duplicates_are_gathered_each() {
+    bounded(|| {
+        let client = client_of(1);
+        let x = client.submit(async || vec![1, 2], ());
+        let y = x.clone();
+        let all = block_on(gather([x.clone(), y, x])).unwrap();
+        assert_eq!(all, [vec![1, 2], vec![1, 2], vec![1, 2]]);
+        let (gate, z) = gated(&client, 3);
+        let all = gather([&z, &z]);
+        let settled = gather_settled([&z, &z]);
+        let waited = wait_all([&z, &z]);
+        gate.open();
+        assert_eq!(block_on(all).unwrap(), [3, 3]);
+        assert_eq!(block_on(settled).len(), 2);
+        assert_eq!(block_on(waited).done.len(), 2);
+    });
+}
+
+#[test]
+fn gather_fails_fast_and_leaves_the_others() {
+    bounded(|| {
+        let client = client_of(2);
+        let (gate, slow) = gated(&client, 1);
+        let (fail, failing) = (Gate::new(), Gate::new());
+        let (pass, also) = (fail.clone(), failing.clone());
+        let bad = client.try_submit(
+            async move || {
+                pass.pass().await;
+                also.open();
+                Err::<u64, _>("bad")
+            },
+            (),
+        );
+        let mut all = gather([&slow, &bad]);
+        assert!(poll_once(&mut all).is_pending());
+        fail.open();
+        let error = block_on(&mut all).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        assert_eq!(error.origin(), bad.key());
+        assert!(all.is_terminated());
+        assert!(!slow.is_finished());
+        gate.open();
+        assert_eq!(slow.result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn gather_gives_the_first_error_to_happen() {
+    bounded(|| {
+        let client = client_of(2);
+        let (first, second) = (never(&client), never(&client));
+        let all = gather([&first, &second]);
+        assert!(second.cancel());
+        second.result().unwrap_err();
+        assert!(first.cancel());
+        assert_eq!(block_on(all).unwrap_err().origin(), second.key());
+    });
+}
+
+#[test]
+fn gather_that_fails_gives_up_what_only_it_held() {
+    bounded(|| {
+        let client = client_of(2);
+        let counts = Counts::new();
+        let slow = client.spawn(counts.future(std::future::pending::<u64>()));
+        eventually("it runs", || counts.polls.get() == 1);
+        let bad = client.try_submit(async || Err::<u64, _>("bad"), ());
+        assert!(block_on(gather([slow, bad])).is_err());
+        eventually("it's dropped", || counts.drops.get() == 1);
+    });
+}
+
+#[test]
+fn a_dropped_gather_gives_up_what_only_it_held() {
+    bounded(|| {
+        let client = client_of(1);
+        let counts = Counts::new();
+        let (x, kept) =
+            (client.spawn(counts.future(std::future::pending::<u64>())), never(&client));
+        eventually("it runs", || counts.polls.get() == 1);
+        let mut all = gather([x, kept.clone()]);
+        assert!(poll_once(&mut all).is_pending());
+        drop(all);
+        eventually("it's dropped", || counts.drops.get() == 1);
+        assert!(!kept.is_finished());
+    });
+}
+
+#[test]
+fn values_are_moved_out_where_nobody_else_needs_them() {
+    struct Cloned(Count);
+    impl Clone for Cloned {
+        fn clone(&self) -> Self {
+            self.0.add();
+            Self(self.0.clone())
+        }
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let clones = Count::new();
+        let make = || {
+            let count = clones.clone();
+            client.submit(async move || Cloned(count), ())
+        };
+        let xs = vec![make(), make(), make()];
+        block_on(client.idle());
+        assert!(block_on(gather(xs)).is_ok());
+        assert_eq!(clones.get(), 0);
+        let xs = vec![make(), make()];
+        assert!(block_on(gather(&xs)).is_ok());
+        assert_eq!(clones.get(), 2);
+    });
+}
+
+#[test]
+fn a_value_that_was_moved_out_is_lost() {
+    bounded(|| {
+        let client = client_of(1);
+        let mut x = client.submit(inc, 1);
+        assert_eq!(block_on(&mut x).unwrap(), 2);
+        assert_eq!(block_on(gather([&x])).unwrap_err().kind(), ErrorKind::Lost);
+        assert_eq!(block_on(wait_all([&x])).done.len(), 1);
+    });
+}
+
+#[test]
+fn settled_waits_for_all_and_keeps_the_order() {
+    bounded(|| {
+        let client = client_of(1);
+        let (gate, slow) = gated(&client, 1);
+        let bad = client.try_submit(async || Err::<u64, _>("bad"), ());
+        let gone = never(&client);
+        gone.cancel();
+        let fine = client.submit(inc, 1);
+        let mut all = gather_settled([&slow, &bad, &gone, &fine]);
+        assert!(bad.result().is_err());
+        fine.result().unwrap();
+        assert!(poll_once(&mut all).is_pending());
+        gate.open();
+        let results = block_on(&mut all);
+        assert_eq!(results[0].as_ref().unwrap(), &1);
+        assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::Failed);
+        assert_eq!(results[2].as_ref().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(results[3].as_ref().unwrap(), &2);
+        assert!(all.is_terminated());
+    });
+}
+
+#[test]
+fn wait_all_waits_whatever_the_outcome() {
+    bounded(|| {
+        let client = client_of(1);
+        let xs = client.try_map(async |x: u64| if x == 1 { Err("no") } else { Ok(x) }, 0..3u64);
+        let gone = never(&client);
+        gone.cancel();
+        let waited = block_on(wait_all(xs.iter().chain([&gone])));
+        assert_eq!(waited.done, [xs[0].clone(), xs[1].clone(), xs[2].clone(), gone]);
+        assert!(waited.pending.is_empty());
+    });
+}
+
+#[test]
+fn wait_any_waits_for_one_and_parts_them_in_order() {
+    bounded(|| {
+        let client = client_of(1);
+        let slow: Vec<_> = (0..3).map(|_| never(&client)).collect();
+        let (gate, quick) = gated(&client, 1);
+        let mut waiting = wait_any([&slow[0], &quick, &slow[1], &slow[2]]);
+        assert!(poll_once(&mut waiting).is_pending());
+        gate.open();
+        let waited = block_on(waiting);
+        assert_eq!((waited.done, &waited.pending), (vec![quick.clone()], &slow));
+        // What had ended before counts too, and more than one may have.
+        let other = client.submit(inc, 1);
+        other.result().unwrap();
+        let waited = block_on(wait_any([&other, &slow[0], &quick]));
+        assert_eq!(waited.done, [other, quick]);
+        assert_eq!(waited.pending, [slow[0].clone()]);
+    });
+}
+
+#[test]
+fn wait_any_counts_failures() {
+    bounded(|| {
+        let client = client_of(1);
+        let slow = never(&client);
+        let bad = client.try_submit(async || Err::<u64, _>("bad"), ());
+        assert_eq!(block_on(wait_any([&slow, &bad])).done, [bad]);
+    });
+}
+
+#[test]
+fn after_a_timeout_both_parts_are_told_and_nothing_is_cancelled() {
+    bounded(|| {
+        let client = client_of(1);
+        let slow = never(&client);
+        let quick = client.submit(inc, 1);
+        quick.result().unwrap();
+        let start = Instant::now();
+        let waited = block_on(wait_all([&slow, &quick]).timeout(Duration::from_millis(30)));
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        assert_eq!((waited.done, waited.pending), (vec![quick.clone()], vec![slow.clone()]));
+        let waited = block_on(wait_any([&slow]).timeout(Duration::from_millis(1)));
+        assert_eq!((waited.done, waited.pending), (vec![], vec![slow.clone()]));
+        assert_eq!(slow.status(), Status::Running);
+        let waited = block_on(wait_all([&quick]).timeout(Duration::ZERO));
+        assert_eq!(waited.done.len(), 1, "what is there is there");
+        let waited = block_on(wait_all([&quick]).timeout(Duration::MAX));
+        assert_eq!(waited.done.len(), 1);
+    });
+}
+
+#[test]
+fn a_timeout_in_a_task_of_a_seeded_client_is_virtual() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let x = client.spawn(async {
+            let client = Client::current().unwrap();
+            let hours = async |h: u64| ensue::sleep(Duration::from_secs(3600 * h)).await;
+            let xs = client.map(hours, [1, 3, 5]);
+            let waited = wait_all(&xs).timeout(Duration::from_secs(4 * 3600)).await;
+            (waited.done.len(), waited.pending.len())
+        });
+        assert_eq!(x.result().unwrap(), (2, 1));
+    });
+}
+
+#[test]
+fn the_waits_do_not_take_values() {
+    bounded(|| {
+        let client = client_of(1);
+        let x = client.submit(async || Arc::new(5), ());
+        let waited = block_on(wait_all([x]));
+        let x = waited.done.into_iter().next().unwrap();
+        let value = block_on(x).unwrap();
+        assert_eq!(Arc::strong_count(&value), 1);
+    });
+}
+
+#[test]
+fn who_gathers_is_woken_a_few_times_and_not_for_others() {
+    bounded(|| {
+        let client = client_of(0);
+        let (gate, x) = gated(&client, 1);
+        let other = client.submit(inc, 1);
+        let wakes = Wakes::new();
+        let mut all = gather([&x]);
+        assert!(poll_with(&mut all, &wakes).is_pending());
+        drive(&client, other).unwrap();
+        assert_eq!(wakes.get(), 0);
+        gate.open();
+        drive(&client, x.clone()).unwrap();
+        assert_eq!(wakes.get(), 1);
+        assert!(poll_with(&mut all, &wakes).is_ready());
+    });
+}
+
+#[test]
+fn gathers_on_many_threads_get_everything() {
+    bounded(|| {
+        let client = client_of(2);
+        for _ in 0..100 {
+            let xs = Arc::new(client.map(inc, 0..100u64));
+            let threads: Vec<_> = (0..3)
+                .map(|n| {
+                    let xs = xs.clone();
+                    thread::spawn(move || match n {
+                        0 => block_on(gather(&*xs)).unwrap().len(),
+                        1 => block_on(gather_settled(&*xs)).len(),
+                        _ => block_on(wait_all(&*xs)).done.len(),
+                    })
+                })
+                .collect();
+            for thread in threads {
+                assert_eq!(thread.join().unwrap(), 100);
+            }
+        }
+        eventually("nothing is left", || client.held() == 0);
+    });
+}
+
+#[test]
+fn a_task_gathers_many_children_on_one_worker() {
+    bounded(|| {
+        let client = client_of(1);
+        let x = client.spawn(async {
+            let client = Client::current().unwrap();
+            gather(client.map(inc, 0..20_000u64)).await.unwrap().len()
+        });
+        assert_eq!(x.result().unwrap(), 20_000);
+    });
+}
+
+#[test]
+fn what_is_retried_before_it_is_looked_at_is_waited_for_again() {
+    bounded(|| {
+        let client = client_of(0);
+        let attempts = Count::new();
+        let count = attempts.clone();
+        let flaky = async move || if count.add() == 0 { Err("not yet") } else { Ok(5u64) };
+        let x = client.try_submit(flaky, ());
+        let y = client.submit(inc, 1);
+        let mut all = gather([&x, &y]);
+        let mut settled = gather_settled([&x, &y]);
+        assert!(poll_once(&mut all).is_pending() && poll_once(&mut settled).is_pending());
+        run_until_idle(&client);
+        assert_eq!(x.status(), Status::Failed);
+        assert!(x.retry());
+        assert!(poll_once(&mut all).is_pending() && poll_once(&mut settled).is_pending());
+        run_until_idle(&client);
+        assert_eq!(block_on(all).unwrap(), [5, 2]);
+        let settled: Vec<_> = block_on(settled).into_iter().map(Result::unwrap).collect();
+        assert_eq!(settled, [5, 2]);
+        assert_eq!(attempts.get(), 2);
+    });
+}

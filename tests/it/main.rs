@@ -1,0 +1,37 @@
+//! The promises of the crate, one module for each part of the interface.
+//!
+//! Tests that need a process of their own are other programs: `lifecycle` (the global logger), `tracing` (callsites that
+//! another thread may register first), `memory` and `recording` (a counting allocator), and `blocking_pool` (the size of
+//! the pool). Tests that take seconds are in `heavy`.
+
+mod as_completed;
+mod auto_traits;
+mod blocking;
+mod cancel;
+mod cycles;
+mod dashboard;
+mod errors;
+mod explain;
+mod gather_wait;
+mod graph;
+mod idle;
+mod inputs;
+mod keys;
+mod limits;
+mod map_stream;
+mod order;
+mod progress;
+mod pure;
+mod readme;
+mod release;
+mod results;
+mod retries;
+mod scale;
+mod seeded;
+mod spawn;
+mod stats;
+mod statuses;
+mod story;
+mod submit;
+mod timeouts;
+mod worker_futures;

@@ -1,0 +1,173 @@
+//! `story`, and the hook for stall reports.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use ensue::{Client, Reason, Retry, Status, Story};
+use support::bounded;
+
+fn statuses(story: &Story) -> Vec<Status> {
+    story.chapters.iter().map(|chapter| chapter.status).collect()
+}
+
+#[test]
+fn the_chapters_of_a_task_that_is_tried_again_are_told_in_order() {
+    bounded(|| {
+        let client = Client::builder().seed(5).observe().build();
+        let delay = Duration::from_secs(3);
+        let first = client.task().name("first").submit(
+            async |ms| {
+                ensue::sleep(Duration::from_millis(ms)).await;
+                1u32
+            },
+            250,
+        );
+        let tries = Arc::new(AtomicU32::new(0));
+        let task =
+            client.task().name("second").retries(Retry::new(1).backoff(delay, delay)).try_submit(
+                async |tries: Arc<AtomicU32>, x: u32| {
+                    ensue::sleep(Duration::from_millis(500)).await;
+                    if tries.fetch_add(1, Ordering::SeqCst) == 0 { Err("not yet") } else { Ok(x) }
+                },
+                (tries, &first),
+            );
+        task.result().unwrap();
+        let story = client.story(&task);
+        use Status::{Delayed, Finished, Ready, Running, Waiting};
+        assert_eq!(statuses(&story), [Waiting, Ready, Running, Delayed, Running, Finished]);
+        let lasted: Vec<_> = story.chapters.iter().map(|chapter| chapter.lasted).collect();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(lasted, [ms(250), ms(0), ms(500), ms(3000), ms(500), None]);
+        let attempts: Vec<_> = story.chapters.iter().map(|chapter| chapter.attempt).collect();
+        assert_eq!(attempts, [1, 1, 1, 2, 2, 2]);
+        assert_eq!(story.chapters[5].at, Duration::from_millis(4250));
+        let text = story.to_string();
+        assert!(text.contains("delayed") && text.contains("for 3.0s"), "{text}");
+        let data = serde_json::to_value(&story).unwrap();
+        assert_eq!(data["chapters"][3]["status"], "delayed");
+        assert_eq!(data["chapters"][3]["lasted"], 3.0);
+    });
+}
+
+#[test]
+fn a_limit_is_waited_for_as_ready_and_an_error_is_told() {
+    bounded(|| {
+        let client = Client::builder().seed(5).limit("one", 1).observe().build();
+        let hold = async |seconds| ensue::sleep(Duration::from_secs(seconds)).await;
+        let tasks = client.task().limit("one", 1).map(hold, [10, 10]);
+        let bad = client.try_submit(async || Err::<(), _>("bad"), ());
+        tasks[0].result().unwrap();
+        tasks[1].result().unwrap();
+        bad.result().unwrap_err();
+        use Status::{Failed, Finished, Ready, Running};
+        let stories = tasks.iter().map(|task| client.story(task));
+        let waited = stories.max_by_key(|story| story.chapters.len()).unwrap();
+        assert_eq!(statuses(&waited), [Ready, Running, Ready, Running, Finished]);
+        assert_eq!(waited.chapters[2].lasted, Some(Duration::from_secs(10)));
+        let story = client.story(&bad);
+        assert_eq!(statuses(&story), [Ready, Running, Failed]);
+        assert_eq!(story.error, Some(format!("task `{}` failed: bad", bad.key())));
+    });
+}
+
+#[test]
+fn a_task_from_before_has_a_story_from_when_recording_began() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (go, wait) = async_channel::bounded::<()>(1);
+        let task = client.spawn(async move { wait.recv().await.is_ok() });
+        let done = client.submit(async || 1, ());
+        done.result().unwrap();
+        support::eventually("it is suspended", || {
+            client.explain(&task).reasons == [Reason::Suspended]
+        });
+        assert!(client.story(&done).chapters.is_empty(), "it had ended before");
+        assert_eq!(statuses(&client.story(&task)), [Status::Running]);
+        go.send_blocking(()).unwrap();
+        assert!(task.result().unwrap());
+        assert_eq!(statuses(&client.story(&task)), [Status::Running, Status::Finished]);
+    });
+}
+
+#[test]
+fn a_retry_by_hand_goes_on_with_the_story() {
+    bounded(|| {
+        let client = Client::builder().seed(5).observe().build();
+        let bad = client.try_submit(async || Err::<(), _>("bad"), ());
+        bad.result().unwrap_err();
+        assert!(bad.retry());
+        bad.result().unwrap_err();
+        use Status::{Failed, Ready, Running};
+        let story = client.story(&bad);
+        assert_eq!(statuses(&story), [Ready, Running, Failed, Ready, Running, Failed]);
+        let stats = client.stats();
+        assert_eq!((stats.submitted, stats.failed, stats.left), (2, 2, 0));
+    });
+}
+
+#[test]
+fn of_a_long_story_the_beginning_and_the_end_are_kept() {
+    bounded(|| {
+        let client = Client::builder().seed(5).observe().build();
+        let task = client.task().retries(200).try_submit(async || Err::<(), _>("bad"), ());
+        task.result().unwrap_err();
+        let story = client.story(&task);
+        assert_eq!(story.chapters.first().unwrap().status, Status::Ready);
+        assert_eq!(story.chapters.last().unwrap().status, Status::Failed);
+        assert_eq!(story.chapters.last().unwrap().attempt, 201);
+        assert_eq!(story.chapters.len() + story.left_out as usize, 1 + 2 * 201);
+        assert!(story.chapters.len() <= 100);
+    });
+}
+
+#[test]
+fn a_stall_is_told_once_and_names_the_task_that_the_others_wait_for() {
+    bounded(|| {
+        let (told, stalls) = mpsc::channel();
+        let client = Client::builder()
+            .workers(2)
+            .on_stall(Duration::from_millis(40), move |stall| told.send(stall.clone()).unwrap())
+            .build();
+        let root = client.task().name("root").spawn(pending::<u32>());
+        let next = client.submit(async |x: u32| x, &root);
+        // On a busy machine there may be one between any two steps of this.
+        let with_left = |left| stalls.iter().find(|stall| stall.left == left).unwrap();
+        let stall = with_left(2);
+        assert!(stall.idle_for >= Duration::from_millis(40));
+        let keys: Vec<_> = stall.reasons.iter().map(|reason| &reason.key).collect();
+        assert_eq!(keys, [&root.key()]);
+        assert_eq!(stall.reasons[0].reasons, [Reason::Suspended]);
+        assert!(stall.to_string().contains("2 tasks left"), "{stall}");
+        let again = stalls.recv_timeout(Duration::from_millis(200));
+        assert!(again.is_err(), "told twice: {again:?}");
+        // After something has moved it's a new one.
+        client.submit(async || (), ()).result().unwrap();
+        with_left(2);
+        drop(next);
+    });
+}
+
+#[test]
+fn an_idle_or_closed_client_makes_no_stall_and_is_let_go() {
+    bounded(|| {
+        let dropped = support::observe::Count::new();
+        let (told, stalls) = mpsc::channel();
+        let on_drop = dropped.on_drop();
+        let client = Client::builder()
+            .workers(1)
+            .on_unobserved(move |_| {
+                let _ = &on_drop;
+            })
+            .on_stall(Duration::from_millis(20), move |stall| told.send(stall.clone()).unwrap())
+            .build();
+        client.submit(async || (), ()).result().unwrap();
+        let told = stalls.recv_timeout(Duration::from_millis(100));
+        assert!(told.is_err(), "no work is left: {told:?}");
+        drop(client);
+        // The hook and its captures are dropped at once, not at the next check for stalls.
+        support::eventually("the client is gone", || dropped.get() == 1);
+        assert!(stalls.recv().is_err());
+    });
+}
