@@ -16,16 +16,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use cluster::Cluster;
 use comm::Comm;
-use ensue::dask::wire::capabilities::{self, Forms, by_release};
-use ensue::dask::wire::client::{self, Event};
-use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
-use ensue::dask::wire::serialized::{Content, Serialized};
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::worker::order::{Compute, Order};
-use ensue::dask::wire::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
-use ensue::dask::wire::worker::report::{self, Run, Span, Stolen};
-use ensue::dask::wire::worker::serve::{self, Ask, Request};
-use ensue::dask::wire::{WireKey, call, failure, handshake};
+use ensue_dask_proto::capabilities::{self, Forms, by_release};
+use ensue_dask_proto::client::{self, Event};
+use ensue_dask_proto::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
+use ensue_dask_proto::serialized::{Content, Serialized};
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::worker::order::{Compute, Order};
+use ensue_dask_proto::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
+use ensue_dask_proto::worker::report::{self, Run, Span, Stolen};
+use ensue_dask_proto::worker::serve::{self, Ask, Request};
+use ensue_dask_proto::{WireKey, call, failure, handshake};
 
 fn main() {
     let environments = std::env::var("ENSUE_DASK").unwrap_or_default();

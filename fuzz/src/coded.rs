@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use ensue::Portable;
 use ensue::dask::codec::{Arguments, Inputs, decode, read, write};
-use ensue::dask::wire::serialized::Serialized;
-use ensue::dask::wire::unpack;
-use ensue::dask::wire::value::Value;
+use ensue_dask_proto::serialized::Serialized;
+use ensue_dask_proto::unpack;
+use ensue_dask_proto::value::Value;
 use serde::{Deserialize, Serialize};
 
 /// A message that is an object in the frames that follow.

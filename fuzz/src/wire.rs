@@ -2,16 +2,16 @@
 //! memory that the bytes don't pay for, and what is read reads the same after it was written.
 
 use bytes::Bytes;
-use ensue::dask::wire::capabilities;
-use ensue::dask::wire::client::Event;
-use ensue::dask::wire::frame::{Limits, Reader};
-use ensue::dask::wire::pack::{Pack, Packer};
-use ensue::dask::wire::serialized::Content;
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::worker::order::Order;
-use ensue::dask::wire::worker::register::{Beat, Registered};
-use ensue::dask::wire::worker::serve::Request;
-use ensue::dask::wire::{WireError, call, failure, handshake, pickle, unpack};
+use ensue_dask_proto::capabilities;
+use ensue_dask_proto::client::Event;
+use ensue_dask_proto::frame::{Limits, Reader};
+use ensue_dask_proto::pack::{Pack, Packer};
+use ensue_dask_proto::serialized::Content;
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::worker::order::Order;
+use ensue_dask_proto::worker::register::{Beat, Registered};
+use ensue_dask_proto::worker::serve::Request;
+use ensue_dask_proto::{WireError, call, failure, handshake, pickle, unpack};
 
 /// What a reader may always have room for.
 const ROOM: usize = 1 << 16;

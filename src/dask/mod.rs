@@ -50,10 +50,9 @@ mod failed;
 mod folder;
 mod net;
 mod registry;
-#[doc(hidden)]
-// as `codec`
-pub mod wire;
 mod worker;
+
+pub(crate) use ensue_dask_proto as wire;
 
 pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
 pub use cluster::{ClusterError, LocalCluster, LocalClusterBuilder, Starting};

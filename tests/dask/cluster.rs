@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ensue::dask::wire::call;
-use ensue::dask::wire::value::Value;
+use ensue_dask_proto::call;
+use ensue_dask_proto::value::Value;
 
 use super::comm::{Comm, PATIENCE};
 

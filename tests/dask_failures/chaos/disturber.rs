@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ensue::dask::wire::call;
+use ensue_dask_proto::call;
 use fastrand::Rng;
 
 use crate::comm::Comm;

@@ -40,7 +40,7 @@ pub fn plain(msgpack: &[u8]) -> Result<Value, WireError> {
 }
 
 /// The same, and bytes in it aren't copied.
-pub(crate) fn plain_shared(msgpack: &Bytes) -> Result<Value, WireError> {
+pub fn plain_shared(msgpack: &Bytes) -> Result<Value, WireError> {
     read_all(std::slice::from_ref(msgpack), |unpacker| unpacker.value(0))
 }
 

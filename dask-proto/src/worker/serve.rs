@@ -1,11 +1,11 @@
 //! What others ask of a worker, and the answers.
 
-use crate::dask::wire::call::{EMPTY, WhoHas, read_data, read_who_has};
-use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Pack, Packer, Pairs};
-use crate::dask::wire::serialized::Serialized;
-use crate::dask::wire::value::{Map, Value};
-use crate::dask::wire::{WireError, WireKey};
+use crate::call::{EMPTY, WhoHas, read_data, read_who_has};
+use crate::frame::Outgoing;
+use crate::pack::{Pack, Packer, Pairs};
+use crate::serialized::Serialized;
+use crate::value::{Map, Value};
+use crate::{WireError, WireKey};
 
 /// A call.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +159,7 @@ pub fn identity(id: &str, address: &str, name: &str, scheduler: &str) -> Outgoin
 
 /// The answer to [`Ask::Run`]; the caller sees an exception with the text.
 pub fn not_run(text: &str) -> Outgoing {
-    let exception = Serialized::bytes(crate::dask::wire::pickle::runtime_error(text).into());
+    let exception = Serialized::bytes(crate::pickle::runtime_error(text).into());
     Packer::message(&[
         ("status", &"error"),
         ("exception", &exception),

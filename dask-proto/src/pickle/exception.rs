@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::read::{Node, NodeId, Objects, read};
-use crate::dask::wire::WireError;
+use crate::WireError;
 
 /// How deep and how long what is shown of an exception may be: its objects may hold each other.
 const DEPTH: usize = 6;

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::dask::wire::WireKey;
-use crate::dask::wire::call::EMPTY;
-use crate::dask::wire::capabilities::Forms;
-use crate::dask::wire::pack::{Batch, Named, Pack};
-use crate::dask::wire::pickle;
-use crate::dask::wire::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
+use crate::WireKey;
+use crate::call::EMPTY;
+use crate::capabilities::Forms;
+use crate::pack::{Batch, Named, Pack};
+use crate::pickle;
+use crate::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
 
 /// When something began and ended, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]

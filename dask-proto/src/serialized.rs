@@ -60,7 +60,7 @@ pub enum Kind {
 }
 
 impl Serialized {
-    pub(crate) fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
+    pub fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
         Self(Parts { header, frames })
     }
 
@@ -109,7 +109,7 @@ impl Serialized {
 }
 
 impl Pickled {
-    pub(crate) fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
+    pub fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
         Self(Parts { header, frames })
     }
 

@@ -1,11 +1,11 @@
 """Holds `golden.txt` against the Dask that this Python has: it must read every message, and have a method that
 takes it. Runs in the project's folder.
 
-    python tests/dask/golden.py
+    python dask-proto/tests/golden/golden.py
 
 Writes what Dask itself sends to `written.txt`, which the Rust tests read (like this, so that no paths are in it):
 
-    python -c "exec(compile(open('tests/dask/golden.py').read(), 'golden.py', 'exec'))" write
+    python -c "exec(compile(open('dask-proto/tests/golden/golden.py').read(), 'golden.py', 'exec'))" write
 """
 
 import ast
@@ -20,7 +20,7 @@ from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.scheduler import Scheduler
 from distributed.worker import Worker
 
-HERE = pathlib.Path("tests/dask")
+HERE = pathlib.Path("dask-proto/tests/golden")
 NEW = "expr_ser" in inspect.signature(Scheduler.update_graph).parameters
 RELEASE = tuple(int(part) for part in distributed.__version__.split(".")[:3])
 

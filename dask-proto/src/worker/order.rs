@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use crate::dask::wire::call::{WhoHas, read_who_has};
-use crate::dask::wire::graph::RUST;
-use crate::dask::wire::value::{Map, Value};
-use crate::dask::wire::{WireError, WireKey};
+use crate::call::{WhoHas, read_who_has};
+use crate::graph::RUST;
+use crate::value::{Map, Value};
+use crate::{WireError, WireKey};
 
 /// Arguments of so many bytes aren't copied.
 const LARGE: usize = 4096;
@@ -199,8 +199,8 @@ fn sizes(value: Value) -> Result<Vec<(WireKey, u64)>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dask::wire::pack::{Batch, Named};
-    use crate::dask::wire::unpack;
+    use crate::pack::{Batch, Named};
+    use crate::unpack;
 
     #[test]
     fn small_arguments_do_not_keep_the_message() {
@@ -218,7 +218,7 @@ mod tests {
                 ),
             ]);
             let message = Bytes::from(batch.finish().to_vec());
-            let mut reader = crate::dask::wire::frame::Reader::new(Default::default());
+            let mut reader = crate::frame::Reader::new(Default::default());
             reader.feed(&message);
             let frames = reader.message().unwrap().unwrap();
             let mut orders = unpack::operations(&frames, Order::read).unwrap();

@@ -100,7 +100,7 @@ impl Packer {
     }
 
     /// The first frame alone.
-    pub(crate) fn into_msgpack(self) -> Vec<u8> {
+    pub fn into_msgpack(self) -> Vec<u8> {
         self.head.into_vec()
     }
 }

@@ -1,15 +1,13 @@
 //! The protocol of a Dask cluster: what is written is read back, and no bytes make it panic or take memory that
 //! they don't pay for.
 
-#![cfg(feature = "dask")]
-
 use bytes::{Buf, Bytes};
-use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
-use ensue::dask::wire::pack::{Batch, Pack, Packer};
-use ensue::dask::wire::pickle::{self, Node, Pickler};
-use ensue::dask::wire::serialized::{Pickled, Serialized};
-use ensue::dask::wire::value::{Map, Member, Value};
-use ensue::dask::wire::{WireError, unpack};
+use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
+use ensue_dask_proto::pack::{Batch, Pack, Packer};
+use ensue_dask_proto::pickle::{self, Node, Pickler};
+use ensue_dask_proto::serialized::{Pickled, Serialized};
+use ensue_dask_proto::value::{Map, Member, Value};
+use ensue_dask_proto::{WireError, unpack};
 use proptest::prelude::*;
 
 fn frames(message: &Outgoing) -> Vec<Bytes> {

@@ -1,10 +1,10 @@
 //! Joining a scheduler, and staying with it.
 
-use crate::dask::wire::call::{CallError, EMPTY, map_reply, request};
-use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Named, Pack, Packer, Pairs};
-use crate::dask::wire::value::{Map, Value};
-use crate::dask::wire::{WireError, WireKey};
+use crate::call::{CallError, EMPTY, map_reply, request};
+use crate::frame::Outgoing;
+use crate::pack::{Named, Pack, Packer, Pairs};
+use crate::value::{Map, Value};
+use crate::{WireError, WireKey};
 
 /// What a worker is.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Registration<'a> {
     pub resources: &'a [(&'a str, f64)],
     /// Where it keeps files.
     pub directory: &'a str,
-    /// What the scheduler answered to [`versions`](crate::dask::wire::call::versions).
+    /// What the scheduler answered to [`versions`](crate::call::versions).
     pub versions: &'a Map,
     /// Of this process.
     pub pid: u64,

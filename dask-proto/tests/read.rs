@@ -1,28 +1,26 @@
 //! The protocol of a Dask cluster: what Dask itself wrote is read, and each kind of message.
 
-#![cfg(feature = "dask")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use ensue::dask::wire::capabilities::{self, Forms, Refusal, Version, by_release};
-use ensue::dask::wire::client::Event;
-use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
-use ensue::dask::wire::graph::GraphForm;
-use ensue::dask::wire::pack::{Pack, Packer};
-use ensue::dask::wire::pickle;
-use ensue::dask::wire::serialized::{Content, Kind, Pickled};
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::worker::order::{Order, Priority};
-use ensue::dask::wire::worker::register::{Beat, Registered};
-use ensue::dask::wire::worker::serve::{Ask, Request, is_delivered};
-use ensue::dask::wire::{WireError, call, failure, handshake, unpack};
+use ensue_dask_proto::capabilities::{self, Forms, Refusal, Version, by_release};
+use ensue_dask_proto::client::Event;
+use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
+use ensue_dask_proto::graph::GraphForm;
+use ensue_dask_proto::pack::{Pack, Packer};
+use ensue_dask_proto::pickle;
+use ensue_dask_proto::serialized::{Content, Kind, Pickled};
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::worker::order::{Order, Priority};
+use ensue_dask_proto::worker::register::{Beat, Registered};
+use ensue_dask_proto::worker::serve::{Ask, Request, is_delivered};
+use ensue_dask_proto::{WireError, call, failure, handshake, unpack};
 
-/// What Dask wrote, by name; see `tests/dask/golden.py`.
+/// What Dask wrote, by name; see `tests/golden/golden.py`.
 fn written() -> BTreeMap<String, Vec<Bytes>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dask/written.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/written.txt");
     let mut messages: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
     let mut name = String::new();
     for line in fs::read_to_string(path).unwrap().lines() {

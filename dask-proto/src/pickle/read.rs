@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::{Buf, Bytes};
 
 use super::write::i128_of;
-use crate::dask::wire::WireError;
+use crate::WireError;
 
 /// How many objects a pickle may have.
 const OBJECTS: usize = 1 << 20;

@@ -1,25 +1,23 @@
-//! Each message that goes to a Dask cluster, byte for byte. `tests/dask/golden.txt` has them, and
-//! `tests/dask/golden.py` reads them with Dask itself.
+//! Each message that goes to a Dask cluster, byte for byte. `tests/golden/golden.txt` has them, and
+//! `tests/golden/golden.py` reads them with Dask itself.
 //!
-//! `ENSUE_GOLDEN=write cargo test --all-features --test dask_golden` writes the file anew.
-
-#![cfg(feature = "dask")]
+//! `ENSUE_GOLDEN=write cargo test --all-features -p ensue-dask-proto --test golden` writes the file anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
 use bytes::{Buf, Bytes};
-use ensue::dask::wire::capabilities::{self, Forms};
-use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
-use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, GraphForm, UpdateGraph};
-use ensue::dask::wire::pack::{Batch, Pack, Packer};
-use ensue::dask::wire::serialized::Serialized;
-use ensue::dask::wire::value::{Map, Member, Value};
-use ensue::dask::wire::worker::register::{Flow, Metrics, Registration, Transfers, heartbeat};
-use ensue::dask::wire::worker::report::{self, Run, Span, Stolen};
-use ensue::dask::wire::worker::serve;
-use ensue::dask::wire::{WireKey, call, client, handshake};
+use ensue_dask_proto::capabilities::{self, Forms};
+use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
+use ensue_dask_proto::graph::{Annotations, Arg, Call, Graph, GraphForm, UpdateGraph};
+use ensue_dask_proto::pack::{Batch, Pack, Packer};
+use ensue_dask_proto::serialized::Serialized;
+use ensue_dask_proto::value::{Map, Member, Value};
+use ensue_dask_proto::worker::register::{Flow, Metrics, Registration, Transfers, heartbeat};
+use ensue_dask_proto::worker::report::{self, Run, Span, Stolen};
+use ensue_dask_proto::worker::serve;
+use ensue_dask_proto::{WireKey, call, client, handshake};
 
 const OLD: Forms =
     Forms { graph: GraphForm::Header, cancel_has_reason: false, long_running_has_run: false };
@@ -211,7 +209,7 @@ fn served() -> Vec<(&'static str, Outgoing)> {
     let mut text = Packer::new();
     text.str("text");
     let msgpack = text.finish().to_vec()[24..].to_vec();
-    let pickled = ensue::dask::wire::pickle::runtime_error("no");
+    let pickled = ensue_dask_proto::pickle::runtime_error("no");
     let data = [
         (key("bytes"), Serialized::bytes(Bytes::from_static(b"payload"))),
         (key("empty"), Serialized::bytes(Bytes::new())),
@@ -266,7 +264,7 @@ fn messages_are_these_bytes() {
             writeln!(text, "  {}", frame.escape_ascii()).unwrap();
         }
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dask/golden.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/golden.txt");
     if env::var_os("ENSUE_GOLDEN").is_some() {
         fs::write(&path, &text).unwrap();
     }
