@@ -8,8 +8,8 @@ use super::remote::{Failure, Remote};
 use crate::attempt;
 use crate::dask::codec;
 use crate::dask::failed::Failed;
-use crate::engine::base::lock::Lock;
 use crate::engine::remote::{RemoteTask, Tag};
+use crate::engine::base::lock::Lock;
 use crate::{Error, ErrorKind, Key, Portable, Retry};
 
 /// A task on the cluster whose values are of type `T`.
