@@ -2,11 +2,11 @@
 
 use std::{error, fmt};
 
-use super::frame::Outgoing;
-use super::pack::{Fields, Named, Pack, Packer, Pairs};
-use super::serialized::Serialized;
-use super::value::{Map, Value};
-use super::{WireError, WireKey, failure};
+use crate::frame::Outgoing;
+use crate::pack::{FieldMap, Fields, Pack, Packer, Pairs};
+use crate::serialized::Serialized;
+use crate::value::{Map, Value};
+use crate::{WireError, WireKey, failure};
 
 /// In what forms a worker of ours takes objects: without copying bytes, in the clear if possible, and else
 /// closed.
@@ -223,7 +223,7 @@ pub fn answer_value(value: &impl Pack) -> Outgoing {
 
 /// A reply that says what went wrong. The other side raises it.
 pub fn failed(text: &str) -> Outgoing {
-    let exception = Serialized::bytes(super::pickle::runtime_error(text).into());
+    let exception = Serialized::bytes(crate::pickle::runtime_error(text).into());
     Packer::message(&[
         ("status", &"uncaught-error"),
         ("exception", &exception),
@@ -234,4 +234,4 @@ pub fn failed(text: &str) -> Outgoing {
 }
 
 /// A map without anything in it.
-pub const EMPTY: Named<'static> = Named(&[]);
+pub const EMPTY: FieldMap<'static> = FieldMap(&[]);

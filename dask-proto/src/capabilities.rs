@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::{error, fmt};
 
-use super::call::{CallError, map_reply, request};
-use super::frame::Outgoing;
-use super::graph::GraphForm;
-use super::pack::Pack;
-use super::pickle::{self, Pickler};
-use super::serialized::Content;
-use super::value::Value;
-use super::{WireError, failure};
+use crate::call::{CallError, map_reply, request};
+use crate::frame::Outgoing;
+use crate::graph::GraphForm;
+use crate::pack::Pack;
+use crate::pickle::{self, Pickler};
+use crate::serialized::Content;
+use crate::value::Value;
+use crate::{WireError, failure};
 
 /// The oldest release that is known to work.
 pub const OLDEST: Version = Version(2024, 11, 0);

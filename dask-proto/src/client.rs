@@ -1,11 +1,11 @@
 //! What a client says to the scheduler, and hears from it.
 
-use super::capabilities::Forms;
-use super::frame::Outgoing;
-use super::pack::{Batch, Pack, Packer};
-use super::serialized::LIST_CLASS;
-use super::value::{Map, Value};
-use super::{WireError, WireKey};
+use crate::capabilities::Forms;
+use crate::frame::Outgoing;
+use crate::pack::{Batch, Pack, Packer};
+use crate::serialized::LIST_CLASS;
+use crate::value::{Map, Value};
+use crate::{WireError, WireKey};
 
 /// Makes this connection a client's stream. `versions` is what the scheduler answered to
 /// [`versions`](super::call::versions). The first event is [`Event::Started`]; a scheduler that doesn't like

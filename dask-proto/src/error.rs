@@ -1,23 +1,26 @@
-//! What can be wrong with bytes from the other side.
+//! The error for bytes that break the protocol or its limits.
 
 use std::borrow::Cow;
 use std::{error, fmt};
 
-/// What is wrong with a message, or why it can't be read. The connection it came from is of no more use.
+use crate::msgpack::ScanError;
+
+/// Why a message can't be read. After one that isn't about a single object, the connection can't be used any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// It isn't what it should be.
+    /// The bytes aren't Dask's protocol; the text says where they differ.
     Malformed(Cow<'static, str>),
-    /// It's more, or deeper, than we want to have.
+    /// A limit on size, count or depth is exceeded.
     TooMuch {
-        /// Of what.
+        /// The unit that is counted.
         what: &'static str,
-        /// How much it is.
+        /// The count in the message.
         is: u64,
-        /// How much it may be.
+        /// The limit.
         most: u64,
     },
-    /// It's compressed with the codec of this name, by a process that we didn't talk to.
+    /// An object is compressed with the codec of this name. Compression is never negotiated by this crate, so a third
+    /// process has compressed it.
     Compressed(String),
 }
 
@@ -26,9 +29,22 @@ impl WireError {
         Self::Malformed(text.into())
     }
 
-    /// Fails if there is too much of it.
+    /// Fails if `is` exceeds `most`.
     pub(crate) fn check(what: &'static str, is: u64, most: u64) -> Result<(), Self> {
         if is > most { Err(Self::TooMuch { what, is, most }) } else { Ok(()) }
+    }
+}
+
+impl From<ScanError> for WireError {
+    fn from(error: ScanError) -> Self {
+        Self::malformed(match error {
+            ScanError::Truncated => "msgpack that ends too early",
+            ScanError::TrailingBytes => "bytes after the end of msgpack",
+            ScanError::ReservedMarker => "the reserved msgpack marker 0xc1",
+            ScanError::TooDeep => "msgpack that is nested too deep",
+            ScanError::NotAnArray => "msgpack that isn't an array",
+            ScanError::TooLong => "msgpack of more than 4 GiB",
+        })
     }
 }
 
@@ -39,7 +55,9 @@ impl fmt::Display for WireError {
             Self::TooMuch { what, is, most } => {
                 write!(f, "a message has {is} {what}, and {most} is the most that is read")
             }
-            Self::Compressed(codec) => write!(f, "an object is compressed with {codec}"),
+            Self::Compressed(codec) => {
+                write!(f, "an object is compressed with {codec}, which isn't supported")
+            }
         }
     }
 }

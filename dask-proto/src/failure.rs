@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::WireError;
-use super::pickle::{self, Exception};
-use super::serialized::Content;
-use super::value::Value;
+use crate::WireError;
+use crate::pickle::{self, Exception};
+use crate::serialized::Content;
+use crate::value::Value;
 
 /// Reads what stands for an exception: text, a pickle, or an object that holds a pickle. Where it can't be
 /// read, the exception says that.

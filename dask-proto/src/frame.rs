@@ -15,7 +15,7 @@ use std::vec;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::WireError;
+use crate::WireError;
 
 /// How much is read at once where it isn't known how much will come. Longer frames get memory of their own;
 /// shorter ones are copied out, so that keeping one doesn't keep what came with it.

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::pack::{Batch, Named, Pack, Packer};
-use super::pickle::Pickler;
-use super::serialized::Serialized;
-use super::value::Value;
+use crate::pack::{Batch, FieldMap, Pack, Packer};
+use crate::pickle::Pickler;
+use crate::serialized::Serialized;
+use crate::value::Value;
 
 const TASKS: &str = "dask._task_spec";
 const GRAPHS: &str = "dask.highlevelgraph";
@@ -332,7 +332,7 @@ impl UpdateGraph<'_> {
             ("op", &"update-graph"),
             ("keys", &self.keys),
             // Not even with an empty list in it: the scheduler would keep that, as a tuple, and break later.
-            ("span_metadata", &Named(&[])),
+            ("span_metadata", &FieldMap(&[])),
             ("internal_priority", &order),
             ("submitting_task", &()),
         ];
@@ -343,7 +343,7 @@ impl UpdateGraph<'_> {
             }
             GraphForm::Header => {
                 let none: [bool; 0] = [];
-                let header = Named(&[("serializer", &"pickle"), ("writeable", &none)]);
+                let header = FieldMap(&[("serializer", &"pickle"), ("writeable", &none)]);
                 let frames = [Value::Bin(pickle)];
                 let graph: [(&str, &dyn Pack); 2] =
                     [("graph_header", &header), ("graph_frames", &frames)];

@@ -1,9 +1,9 @@
 //! The first message in each direction. Both sides write theirs at once, then read the other's.
 
-use super::WireError;
-use super::frame::Outgoing;
-use super::pack::Packer;
-use super::value::Value;
+use crate::WireError;
+use crate::frame::Outgoing;
+use crate::pack::Packer;
+use crate::value::Value;
 
 /// The version of pickles that buffers can be beside.
 const PICKLE: u64 = 5;

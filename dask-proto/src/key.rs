@@ -1,35 +1,29 @@
-//! What a task is called on the wire.
+//! The keys of tasks.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::WireError;
-use super::pack::{Pack, Packer};
-use super::unpack;
-use super::value::Value;
+use crate::msgpack::{self, Token};
+use crate::pack::{Pack, Packer};
 
-/// What a task is called on the wire: text where it's ours, else also a number, bytes, or a tuple of these.
+/// The key of a task: in Python text, a number, bytes, or a tuple of these.
 ///
-/// It's kept as msgpack, so it goes back as it came.
+/// It's kept in msgpack, so that it's sent back as it was received. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WireKey(Arc<[u8]>);
 
 impl WireKey {
-    /// The text it is, if it's that.
-    pub fn as_str(&self) -> Option<&str> {
-        let (&marker, rest) = self.0.split_first()?;
-        // The length was written by us and is right.
-        let text = match marker {
-            0xa0..=0xbf => rest,
-            0xd9 => rest.get(1..)?,
-            0xda => rest.get(2..)?,
-            0xdb => rest.get(4..)?,
-            _ => return None,
-        };
-        std::str::from_utf8(text).ok()
+    /// Makes a key of msgpack that is known to be one.
+    pub(crate) fn from_msgpack(msgpack: Vec<u8>) -> Self {
+        Self(msgpack.into())
     }
 
-    /// As msgpack.
+    /// Returns the key if it's text.
+    pub fn as_str(&self) -> Option<&str> {
+        msgpack::text(&self.0)
+    }
+
+    /// Returns the key in msgpack.
     pub fn as_msgpack(&self) -> &[u8] {
         &self.0
     }
@@ -37,38 +31,9 @@ impl WireKey {
 
 impl From<&str> for WireKey {
     fn from(text: &str) -> Self {
-        let mut packer = Packer::new();
-        packer.str(text);
-        Self(packer.into_msgpack().into())
-    }
-}
-
-impl TryFrom<&Value> for WireKey {
-    type Error = WireError;
-
-    fn try_from(value: &Value) -> Result<Self, WireError> {
-        if !is_key(value) {
-            return Err(WireError::malformed(
-                "a key that is neither text, number, bytes nor tuple",
-            ));
-        }
-        let mut packer = Packer::new();
-        value.pack(&mut packer);
-        Ok(Self(packer.into_msgpack().into()))
-    }
-}
-
-fn is_key(value: &Value) -> bool {
-    match value {
-        Value::Str(_)
-        | Value::Int(_)
-        | Value::Uint(_)
-        | Value::Float(_)
-        | Value::Bin(_)
-        | Value::Bool(_)
-        | Value::Nil => true,
-        Value::Array(items) => items.iter().all(is_key),
-        _ => false,
+        let mut msgpack = Vec::new();
+        msgpack::write_str(text, &mut msgpack);
+        Self::from_msgpack(msgpack)
     }
 }
 
@@ -82,32 +47,38 @@ impl fmt::Display for WireKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.as_str() {
             Some(text) => f.pad(text),
-            None => match unpack::plain(&self.0) {
-                Ok(value) => show(&value, f),
-                Err(_) => f.write_str("?"),
-            },
+            None => show(&mut &self.0[..], f),
         }
     }
 }
 
-fn show(value: &Value, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match value {
-        Value::Int(number) => write!(f, "{number}"),
-        Value::Uint(number) => write!(f, "{number}"),
-        Value::Float(number) => write!(f, "{number:?}"),
-        Value::Str(text) => write!(f, "'{text}'"),
-        Value::Bin(bytes) => write!(f, "b'{}'", bytes.escape_ascii()),
-        Value::Array(items) => {
+/// Writes the value at the start of `left` as Python's `repr` does, and removes it there.
+fn show(left: &mut &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (token, len) = msgpack::token(left).unwrap_or((Token::Nil, left.len()));
+    *left = &left[len..];
+    let mut take = |len: usize| {
+        let (taken, rest) = left.split_at(len.min(left.len()));
+        *left = rest;
+        taken
+    };
+    match token {
+        Token::Int(number) => write!(f, "{number}"),
+        Token::Uint(number) => write!(f, "{number}"),
+        Token::Float(number) => write!(f, "{number:?}"),
+        Token::Str(len) => write!(f, "'{}'", String::from_utf8_lossy(take(len))),
+        Token::Bin(len) => write!(f, "b'{}'", take(len).escape_ascii()),
+        Token::Array(len) => {
             f.write_str("(")?;
-            for (at, item) in items.iter().enumerate() {
+            for at in 0..len {
                 f.write_str(if at == 0 { "" } else { ", " })?;
-                show(item, f)?;
+                show(left, f)?;
             }
             f.write_str(")")
         }
-        Value::Bool(true) => f.write_str("True"),
-        Value::Bool(false) => f.write_str("False"),
-        _ => f.write_str("None"),
+        Token::Bool(true) => f.write_str("True"),
+        Token::Bool(false) => f.write_str("False"),
+        // No other type is a key.
+        Token::Nil | Token::Map(_) | Token::Ext(..) => f.write_str("None"),
     }
 }
 
@@ -120,6 +91,7 @@ impl fmt::Debug for WireKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Value;
 
     #[test]
     fn text_is_found_in_keys_of_all_lengths() {

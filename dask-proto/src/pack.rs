@@ -1,45 +1,44 @@
-//! Writing messages.
+//! The writer of messages, and the trait of what it writes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rmp::buffer::ByteBuf;
-use rmp::encode as rmp;
 
-use super::frame::Outgoing;
-use super::serialized::{Parts, Pickled, Serialized};
-use super::value::{Map, Value};
+use crate::frame::Outgoing;
+use crate::msgpack;
 
-/// A message that is being written. Objects become frames of their own.
+/// Writes one message.
+///
+/// Values go to the first frame as msgpack. Objects get frames of their own, which aren't copied.
 #[derive(Debug, Default)]
 pub struct Packer {
-    head: ByteBuf,
+    head: Vec<u8>,
     frames: Vec<Bytes>,
 }
 
-/// What can be written to a message.
+/// A type that can be written to a message.
 pub trait Pack {
-    /// Writes it.
+    /// Writes the value to `packer`.
     fn pack(&self, packer: &mut Packer);
 }
 
-/// Names and what they stand for: the arguments of the method that the message is for.
+/// The fields of a message: the keyword arguments of the method that handles it.
 pub type Fields<'a> = [(&'a str, &'a dyn Pack)];
 
 impl Packer {
-    /// A message in which is nothing yet.
+    /// Returns a writer of an empty message.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A whole message of one map.
+    /// Returns a whole message: a map of `fields`.
     pub fn message(fields: &Fields<'_>) -> Outgoing {
         let mut packer = Self::new();
         packer.fields(fields);
         packer.finish()
     }
 
-    /// A map of these fields.
+    /// Writes a map of `fields`.
     pub fn fields(&mut self, fields: &Fields<'_>) {
         self.map(fields.len());
         for (name, value) in fields {
@@ -48,69 +47,69 @@ impl Packer {
         }
     }
 
-    /// Begins a map: so many keys and values must follow.
+    /// Begins a map of `len` pairs of key and value, which must follow.
     pub fn map(&mut self, len: usize) {
-        let Ok(_) = rmp::write_map_len(&mut self.head, short(len));
+        msgpack::write_map_len(len, &mut self.head);
     }
 
-    /// Begins an array: so many items must follow.
+    /// Begins an array of `len` items, which must follow.
     pub fn array(&mut self, len: usize) {
-        let Ok(_) = rmp::write_array_len(&mut self.head, short(len));
+        msgpack::write_array_len(len, &mut self.head);
     }
 
-    /// Text.
+    /// Writes text.
     pub fn str(&mut self, text: &str) {
-        short(text.len());
-        let Ok(()) = rmp::write_str(&mut self.head, text);
+        msgpack::write_str(text, &mut self.head);
     }
 
-    /// Bytes within the first frame; many of them are better an object.
+    /// Writes bytes into the first frame. They're copied: for many bytes, write a
+    /// [`Serialized`](crate::serialized::Serialized).
     pub fn bin(&mut self, bytes: &[u8]) {
-        short(bytes.len());
-        let Ok(()) = rmp::write_bin(&mut self.head, bytes);
+        msgpack::write_bin(bytes, &mut self.head);
     }
 
-    /// What is msgpack already.
-    pub(crate) fn raw(&mut self, msgpack: &[u8]) {
-        self.head.as_mut_vec().extend_from_slice(msgpack);
+    /// Writes one or more values that are msgpack already, unchecked.
+    pub fn raw(&mut self, msgpack: &[u8]) {
+        self.head.extend_from_slice(msgpack);
     }
 
-    /// An object in frames of its own, which are shared.
-    fn object(&mut self, mark: &str, parts: &Parts) {
+    /// Writes an extension type.
+    pub fn ext(&mut self, kind: i8, data: &[u8]) {
+        msgpack::write_ext_len(kind, data.len(), &mut self.head);
+        self.raw(data);
+    }
+
+    /// Writes an object: its mark in the first frame, its header and frames, which are shared, behind that.
+    pub(crate) fn object(&mut self, mark: &str, header: &Bytes, frames: &[Bytes]) {
         self.map(1);
         self.str(mark);
         (self.frames.len() as u64 + 1).pack(self);
-        self.frames.push(parts.raw_header().clone());
-        self.frames.extend_from_slice(parts.frames());
+        self.frames.push(header.clone());
+        self.frames.extend_from_slice(frames);
     }
 
-    /// How many bytes the message has by now, more or less.
+    /// Returns the size of the message so far in bytes, without the lengths of its frames.
     pub fn len(&self) -> usize {
-        self.head.as_slice().len() + self.frames.iter().map(Bytes::len).sum::<usize>()
+        self.head.len() + self.frames.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether nothing has been written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn finish(self) -> Outgoing {
-        Outgoing::new(std::iter::once(self.head.into_vec().into()).chain(self.frames))
+        Outgoing::new(std::iter::once(self.head.into()).chain(self.frames))
     }
 
-    /// The first frame alone.
+    /// Returns the first frame, without the objects.
     pub fn into_msgpack(self) -> Vec<u8> {
-        self.head.into_vec()
+        self.head
     }
 }
 
-/// msgpack has no longer things than this.
-fn short(len: usize) -> u32 {
-    len.try_into().expect("msgpack has lengths of 32 bits")
-}
-
-/// Operations for a stream, all of which go in one message.
+/// Operations for a stream, which are sent as one message.
 #[derive(Debug)]
 pub struct Batch {
     packer: Packer,
@@ -124,116 +123,69 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// With nothing in it.
+    /// Returns a batch without operations.
     pub fn new() -> Self {
         let mut packer = Packer::new();
-        // The number is filled in when it's known.
+        // An array whose length `finish` fills in.
         packer.raw(&[0xdd, 0, 0, 0, 0]);
         Self { packer, len: 0 }
     }
 
-    /// One more operation.
+    /// Adds an operation.
     pub fn push(&mut self, fields: &Fields<'_>) {
         self.packer.fields(fields);
         self.len += 1;
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no operations.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes they take, more or less.
+    /// Returns the size of the operations in bytes, without the lengths of frames.
     pub fn bytes(&self) -> usize {
         self.packer.len()
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn finish(mut self) -> Outgoing {
-        self.packer.head.as_mut_vec()[1..5].copy_from_slice(&self.len.to_be_bytes());
+        self.packer.head[1..5].copy_from_slice(&self.len.to_be_bytes());
         self.packer.finish()
-    }
-}
-
-impl Pack for Value {
-    fn pack(&self, packer: &mut Packer) {
-        match self {
-            Self::Nil => ().pack(packer),
-            Self::Bool(it) => it.pack(packer),
-            Self::Int(it) => it.pack(packer),
-            Self::Uint(it) => it.pack(packer),
-            Self::Float(it) => it.pack(packer),
-            Self::Str(it) => packer.str(it),
-            Self::Bin(it) => packer.bin(it),
-            Self::Array(it) => it.pack(packer),
-            Self::Map(it) => it.pack(packer),
-            Self::Set(it) => packer.fields(&[("__Set__", &true), ("as-list", it)]),
-            Self::Enum(it) => packer.fields(&[
-                ("__Enum__", &true),
-                ("name", &it.name),
-                ("__module__", &it.module),
-                ("__name__", &it.class),
-            ]),
-            Self::Serialized(it) => it.pack(packer),
-            Self::Pickled(it) => it.pack(packer),
-            Self::Ext(kind, bytes) => {
-                let Ok(_) = rmp::write_ext_meta(&mut packer.head, short(bytes.len()), *kind);
-                packer.raw(bytes);
-            }
-        }
-    }
-}
-
-impl Pack for Map {
-    fn pack(&self, packer: &mut Packer) {
-        Pairs(self.0.iter().map(|(key, value)| (key, value))).pack(packer);
-    }
-}
-
-impl Pack for Serialized {
-    fn pack(&self, packer: &mut Packer) {
-        packer.object("__Serialized__", self);
-    }
-}
-
-impl Pack for Pickled {
-    fn pack(&self, packer: &mut Packer) {
-        packer.object("__Pickled__", self);
     }
 }
 
 impl Pack for () {
     fn pack(&self, packer: &mut Packer) {
-        let Ok(()) = rmp::write_nil(&mut packer.head);
+        msgpack::write_nil(&mut packer.head);
     }
 }
 
 impl Pack for bool {
     fn pack(&self, packer: &mut Packer) {
-        let Ok(()) = rmp::write_bool(&mut packer.head, *self);
+        msgpack::write_bool(*self, &mut packer.head);
     }
 }
 
 impl Pack for i64 {
     fn pack(&self, packer: &mut Packer) {
-        let Ok(_) = rmp::write_sint(&mut packer.head, *self);
+        msgpack::write_int(*self, &mut packer.head);
     }
 }
 
 impl Pack for u64 {
     fn pack(&self, packer: &mut Packer) {
-        let Ok(_) = rmp::write_uint(&mut packer.head, *self);
+        msgpack::write_uint(*self, &mut packer.head);
     }
 }
 
 impl Pack for f64 {
     fn pack(&self, packer: &mut Packer) {
-        let Ok(()) = rmp::write_f64(&mut packer.head, *self);
+        msgpack::write_f64(*self, &mut packer.head);
     }
 }
 
@@ -295,7 +247,7 @@ impl<T: Pack, const N: usize> Pack for [T; N] {
     }
 }
 
-/// A map with what an iterator gives, which must know how much that is.
+/// A map of the pairs that an iterator yields.
 #[derive(Clone, Debug)]
 pub struct Pairs<I>(pub I);
 
@@ -309,12 +261,12 @@ impl<K: Pack, V: Pack, I: ExactSizeIterator<Item = (K, V)> + Clone> Pack for Pai
     }
 }
 
-/// A map with names that are known.
+/// A map of fields, as a value within a message.
 #[derive(Clone, Copy)]
-#[allow(missing_debug_implementations)] // its values are anything that packs
-pub struct Named<'a>(pub &'a Fields<'a>);
+#[allow(missing_debug_implementations)] // a `dyn Pack` has none
+pub struct FieldMap<'a>(pub &'a Fields<'a>);
 
-impl Pack for Named<'_> {
+impl Pack for FieldMap<'_> {
     fn pack(&self, packer: &mut Packer) {
         packer.fields(self.0);
     }

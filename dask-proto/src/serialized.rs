@@ -1,82 +1,61 @@
-//! Objects that travel as they are: a header, and frames.
+//! Objects that travel in frames of their own: how they're written, and what is in them.
 //!
-//! Whoever doesn't need what is in one keeps it as it came, and can give it to the next.
+//! A scheduler passes objects on without looking into them. A [`Serialized`] keeps its header and frames as they were
+//! received, and [`content`](Serialized::content) reads them where they're needed.
 
-use std::ops::{Deref, Range};
+use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::WireError;
-use super::pack::{Pack, Packer};
-use super::unpack;
-use super::value::{Map, Value};
+pub use crate::object::{Frames, Pickled, Serialized};
+use crate::pack::{Pack, Packer};
+use crate::value::{Map, Value};
+use crate::{WireError, unpack};
 
-/// `builtins.bytes`, pickled.
+/// `builtins.bytes`, pickled: the type of a result that is bytes.
 pub const BYTES_CLASS: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x05bytes\x93.";
 
-/// `builtins.list`, pickled: what a worker of ours says it has if that's a part of what it was asked for.
+/// `builtins.list`, pickled: the type that a Rust worker reports for a [partial](crate::rust::is_partial) result.
 pub const LIST_CLASS: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x04list\x93.";
 
-/// An object that is opened by who needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serialized(Parts);
-
-/// An object that every receiver opens, and that we keep closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pickled(Parts);
-
-/// What an object travels as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parts {
-    header: Bytes,
-    frames: Vec<Bytes>,
-}
-
-/// What is in an object.
+/// The content of an object, by the serializer that wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// Python's `bytes` or something like it, in pieces.
+    /// `bytes`, a `bytearray` or a `memoryview`, in one or more pieces.
     Bytes(Vec<Bytes>),
-    /// What msgpack can say.
+    /// A value in msgpack.
     Plain(Value),
-    /// A pickle, and the buffers that belong to it.
+    /// A pickle, and its out-of-band buffers.
     Pickle(Bytes, Vec<Bytes>),
-    /// The sender couldn't write it in the ways we had allowed, and says why.
+    /// The sender had no serializer for it that the receiver had asked for; the text is the reason.
     Error(String),
-    /// A Python object in a form of its own: the name of its type.
+    /// An object of a serializer that this crate doesn't know; the text is the name of its type, or of the serializer.
     Other(String),
-    /// A list, tuple or set.
-    Items(Kind, Vec<Content>),
-    /// A dict.
+    /// The items of a list, tuple or set.
+    Items(Collection, Vec<Content>),
+    /// The entries of a dict.
     Entries(Vec<(Value, Content)>),
 }
 
-/// What Python calls a collection.
+/// The type of a Python collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Collection {
+    /// A `list`.
     List,
+    /// A `tuple`.
     Tuple,
+    /// A `set`.
     Set,
 }
 
 impl Serialized {
-    pub fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
-        Self(Parts { header, frames })
-    }
-
     fn new(fields: &[(&str, &dyn Pack)], frame: Bytes) -> Self {
         let mut packer = Packer::new();
-        packer.map(fields.len() + 1);
-        for (name, value) in fields {
-            packer.str(name);
-            value.pack(&mut packer);
-        }
-        packer.str("num-sub-frames");
-        1u64.pack(&mut packer);
+        packer.fields(&[fields, &[("num-sub-frames", &1u64)]].concat());
         Self::from_wire(packer.into_msgpack().into(), vec![frame])
     }
 
-    /// What Python sees as `bytes`. They aren't copied.
+    /// Returns an object that is `bytes` in Python. They aren't copied.
     pub fn bytes(bytes: Bytes) -> Self {
         let class = Bytes::from_static(BYTES_CLASS);
         let header: [(&str, &dyn Pack); 4] = [
@@ -88,18 +67,23 @@ impl Serialized {
         Self::new(&header, bytes)
     }
 
-    /// What Python unpickles.
+    /// Returns an object that Python unpickles.
     pub fn pickle(pickle: Bytes) -> Self {
         let none: [bool; 0] = [];
         Self::new(&[("serializer", &"pickle"), ("writeable", &none)], pickle)
     }
 
-    /// What Python reads as a number, text, tuple or dict.
+    /// Returns an object of one msgpack value, which Python reads as a number, text, tuple or dict.
     pub fn msgpack(msgpack: Bytes) -> Self {
         Self::new(&[("serializer", &"msgpack")], msgpack)
     }
 
-    /// What is in it.
+    /// Reads the object.
+    ///
+    /// # Errors
+    ///
+    /// [`Compressed`](WireError::Compressed), and [`Malformed`](WireError::Malformed) if header and frames don't belong
+    /// together.
     pub fn content(&self) -> Result<Content, WireError> {
         let header = self.header()?;
         let logical = Logical::new(&header, self.frames())?;
@@ -109,11 +93,7 @@ impl Serialized {
 }
 
 impl Pickled {
-    pub fn from_wire(header: Bytes, frames: Vec<Bytes>) -> Self {
-        Self(Parts { header, frames })
-    }
-
-    /// Of a pickle without buffers.
+    /// Returns an object of a pickle without out-of-band buffers.
     pub fn new(pickle: &[u8]) -> Self {
         let mut packer = Packer::new();
         packer
@@ -121,7 +101,11 @@ impl Pickled {
         Self::from_wire(packer.into_msgpack().into(), Vec::new())
     }
 
-    /// The pickle.
+    /// Returns the pickle.
+    ///
+    /// # Errors
+    ///
+    /// If the header isn't one of a pickled object.
     pub fn pickle(&self) -> Result<Bytes, WireError> {
         match self.header()?.take("pickled-obj") {
             Value::Bin(pickle) => Ok(pickle),
@@ -130,52 +114,25 @@ impl Pickled {
     }
 }
 
-impl Parts {
-    /// The header as it came.
-    pub fn raw_header(&self) -> &Bytes {
-        &self.header
-    }
-
-    /// The header, read.
+impl Frames {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// If it isn't a map in msgpack.
     pub fn header(&self) -> Result<Map, WireError> {
-        match unpack::plain_shared(&self.header)? {
+        match unpack::plain_shared(self.raw_header())? {
             Value::Map(map) => Ok(map),
             _ => Err(WireError::malformed("an object's header that is no map")),
         }
     }
-
-    /// The frames as they came.
-    pub fn frames(&self) -> &[Bytes] {
-        &self.frames
-    }
-
-    /// How many bytes it takes.
-    pub fn nbytes(&self) -> u64 {
-        (self.header.len() + self.frames.iter().map(Bytes::len).sum::<usize>()) as u64
-    }
 }
 
-impl Deref for Serialized {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-impl Deref for Pickled {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-/// Frames as the serializer made them, before long ones were cut in parts.
+/// The frames as the serializer made them. Dask splits long ones before it sends them.
 struct Logical<'a> {
     parts: &'a [Bytes],
-    /// Which parts each has; empty if none was cut.
-    cut: Vec<Range<usize>>,
+    /// The parts of each frame; empty if no frame was split.
+    split: Vec<Range<usize>>,
 }
 
 impl<'a> Logical<'a> {
@@ -187,32 +144,36 @@ impl<'a> Logical<'a> {
         let (Some(counts), Some(offsets)) =
             (header.get("split-num-sub-frames"), header.get("split-offsets"))
         else {
-            return Ok(Self { parts, cut: Vec::new() });
+            return Ok(Self { parts, split: Vec::new() });
         };
-        let wrong = || WireError::malformed("parts of frames that aren't there");
+        let wrong = || WireError::malformed("parts of frames that don't exist");
         let (counts, offsets) = (numbers(counts)?, numbers(offsets)?);
-        let mut cut = Vec::new();
+        let mut split = Vec::new();
         let mut shown = 0;
         for (count, offset) in counts.into_iter().zip(offsets) {
             let end =
                 offset.checked_add(count).filter(|end| *end <= parts.len()).ok_or_else(wrong)?;
             shown += count;
             WireError::check("shown parts", shown as u64, parts.len() as u64)?;
-            cut.push(offset..end);
+            split.push(offset..end);
         }
-        Ok(Self { parts, cut })
+        Ok(Self { parts, split })
     }
 
     fn len(&self) -> usize {
-        if self.cut.is_empty() { self.parts.len() } else { self.cut.len() }
+        if self.split.is_empty() { self.parts.len() } else { self.split.len() }
     }
 
-    /// The parts of a frame.
+    /// Returns the parts of a frame.
     fn get(&self, at: usize) -> &'a [Bytes] {
-        if self.cut.is_empty() { &self.parts[at..=at] } else { &self.parts[self.cut[at].clone()] }
+        if self.split.is_empty() {
+            &self.parts[at..=at]
+        } else {
+            &self.parts[self.split[at].clone()]
+        }
     }
 
-    /// A frame in one piece, copied only if it was cut.
+    /// Returns a frame in one piece, copied only if it was split.
     fn whole(&self, at: usize) -> Bytes {
         match self.get(at) {
             [one] => one.clone(),
@@ -225,7 +186,7 @@ fn numbers(value: &Value) -> Result<Vec<usize>, WireError> {
     let number = |item: &Value| item.as_int().and_then(|number| usize::try_from(number).ok());
     let items = value.items().unwrap_or_default();
     let numbers: Option<Vec<_>> = items.iter().map(number).collect();
-    numbers.ok_or_else(|| WireError::malformed("counts that are no numbers"))
+    numbers.ok_or_else(|| WireError::malformed("counts that aren't numbers"))
 }
 
 fn content(
@@ -269,7 +230,7 @@ fn collection(
     logical: &Logical<'_>,
     frames: Range<usize>,
 ) -> Result<Content, WireError> {
-    let wrong = || WireError::malformed("a collection whose items aren't there");
+    let wrong = || WireError::malformed("a collection with fewer items than it lists");
     let Value::Array(headers) = header.take("sub-headers") else { return Err(wrong()) };
     let lengths = numbers(&header.take("frame-lengths"))?;
     if headers.len() != lengths.len() {
@@ -285,9 +246,9 @@ fn collection(
         at = end;
     }
     let kind = match header.text("type-serialized") {
-        Some("list") => Kind::List,
-        Some("tuple") => Kind::Tuple,
-        Some("set") => Kind::Set,
+        Some("list") => Collection::List,
+        Some("tuple") => Collection::Tuple,
+        Some("set") => Collection::Set,
         Some("dict") => return Ok(Content::Entries(items)),
         other => return Ok(Content::Other(other.unwrap_or_default().to_owned())),
     };

@@ -1,24 +1,35 @@
-//! Reading messages.
+//! The reader of messages.
 
 use bytes::{Buf, Bytes};
-use rmp::Marker;
 
-use super::WireError;
-use super::serialized::{Pickled, Serialized};
-use super::value::{Map, Member, Value};
+use crate::WireError;
+use crate::msgpack::{self, ScanError, Token};
+use crate::object::{Pickled, Serialized};
+use crate::value::{Map, Member, Value};
 
-/// How deep a message may be nested.
+/// The deepest nesting of a message, in levels.
 const DEPTH: u32 = 128;
-/// How many values a message may have. One takes a byte there, and forty here. A million tasks for one worker may
-/// come in one message, and have 60 each.
+/// The most values in a message. One takes a byte there at least, and 40 as a [`Value`]. A scheduler may send a million
+/// tasks in one message, with 60 values each.
 const VALUES: u64 = 1 << 27;
 
-/// Reads a message. What it shows in other frames goes with it.
+/// Reads a message. Objects in its other frames become [`Value::Serialized`] and [`Value::Pickled`] without a copy.
+///
+/// # Errors
+///
+/// If the first frame isn't msgpack, refers to frames that don't exist or to one frame twice, or exceeds a limit: 128
+/// levels, 2²⁷ values.
 pub fn message(frames: &[Bytes]) -> Result<Value, WireError> {
     read_all(frames, |unpacker| unpacker.value(0))
 }
 
-/// Reads a stream's message: what `read` makes of each operation in it, one by one, since as values they're large.
+/// Reads a message of a stream, which is one operation or a list of them, and converts each with `read`.
+///
+/// The operations are converted one by one, since a [`Map`] takes more memory than what is made of it.
+///
+/// # Errors
+///
+/// Those of [`message`], an operation that is no map, and the first error of `read`.
 pub fn operations<T>(
     frames: &[Bytes],
     mut read: impl FnMut(Map) -> Result<T, WireError>,
@@ -29,17 +40,25 @@ pub fn operations<T>(
     };
     read_all(frames, |unpacker| match unpacker.array_len()? {
         Some(len) => unpacker.items(len, |unpacker| unpacker.value(1).and_then(&mut operation)),
-        // One alone needs no array.
+        // An operation alone needs no array.
         None => Ok(vec![unpacker.value(0).and_then(operation)?]),
     })
 }
 
-/// Reads msgpack that stands alone.
+/// Reads msgpack without frames, as the first frame of a message.
+///
+/// # Errors
+///
+/// Those of [`message`].
 pub fn plain(msgpack: &[u8]) -> Result<Value, WireError> {
     plain_shared(&Bytes::copy_from_slice(msgpack))
 }
 
-/// The same, and bytes in it aren't copied.
+/// Does the same as [`plain`], and shares the bytes in `msgpack` instead of copying them.
+///
+/// # Errors
+///
+/// Those of [`message`].
 pub fn plain_shared(msgpack: &Bytes) -> Result<Value, WireError> {
     read_all(std::slice::from_ref(msgpack), |unpacker| unpacker.value(0))
 }
@@ -53,10 +72,7 @@ fn read_all<T>(
     };
     let mut unpacker = Unpacker { left: head.clone(), others, values: 0, shown: 0 };
     let value = read(&mut unpacker)?;
-    if !unpacker.left.is_empty() {
-        return Err(WireError::malformed("msgpack goes on after its end"));
-    }
-    Ok(value)
+    if unpacker.left.is_empty() { Ok(value) } else { Err(ScanError::TrailingBytes.into()) }
 }
 
 struct Unpacker<'a> {
@@ -64,7 +80,8 @@ struct Unpacker<'a> {
     /// All frames but the first.
     others: &'a [Bytes],
     values: u64,
-    /// How many of the others have been given away. A frame that's shown often would make much of little.
+    /// The number of the other frames that objects have. Without a limit, references to one large frame would multiply
+    /// it.
     shown: usize,
 }
 
@@ -73,68 +90,34 @@ impl Unpacker<'_> {
         WireError::check("levels", depth.into(), DEPTH.into())?;
         self.values += 1;
         WireError::check("values", self.values, VALUES)?;
-        Ok(match Marker::from_u8(self.number::<1>()?[0]) {
-            Marker::Null => Value::Nil,
-            Marker::False => Value::Bool(false),
-            Marker::True => Value::Bool(true),
-            Marker::FixPos(it) => Value::Int(it.into()),
-            Marker::FixNeg(it) => Value::Int(it.into()),
-            Marker::U8 => Value::Int(u8::from_be_bytes(self.number()?).into()),
-            Marker::U16 => Value::Int(u16::from_be_bytes(self.number()?).into()),
-            Marker::U32 => Value::Int(u32::from_be_bytes(self.number()?).into()),
-            Marker::U64 => {
-                let it = u64::from_be_bytes(self.number()?);
-                i64::try_from(it).map_or(Value::Uint(it), Value::Int)
+        Ok(match self.token()? {
+            Token::Nil => Value::Nil,
+            Token::Bool(it) => Value::Bool(it),
+            Token::Int(it) => Value::Int(it),
+            Token::Uint(it) => Value::Uint(it),
+            Token::Float(it) => Value::Float(it),
+            Token::Str(len) => self.text(len)?,
+            Token::Bin(len) => Value::Bin(self.bytes(len)?),
+            Token::Array(len) => {
+                Value::Array(self.items(len, |unpacker| unpacker.value(depth + 1))?)
             }
-            Marker::I8 => Value::Int(i8::from_be_bytes(self.number()?).into()),
-            Marker::I16 => Value::Int(i16::from_be_bytes(self.number()?).into()),
-            Marker::I32 => Value::Int(i32::from_be_bytes(self.number()?).into()),
-            Marker::I64 => Value::Int(i64::from_be_bytes(self.number()?)),
-            Marker::F32 => Value::Float(f32::from_be_bytes(self.number()?).into()),
-            Marker::F64 => Value::Float(f64::from_be_bytes(self.number()?)),
-            Marker::FixStr(len) => self.text(len.into())?,
-            Marker::Str8 => self.sized::<1>().and_then(|len| self.text(len))?,
-            Marker::Str16 => self.sized::<2>().and_then(|len| self.text(len))?,
-            Marker::Str32 => self.sized::<4>().and_then(|len| self.text(len))?,
-            Marker::Bin8 => self.sized::<1>().and_then(|len| self.bytes(len)).map(Value::Bin)?,
-            Marker::Bin16 => self.sized::<2>().and_then(|len| self.bytes(len)).map(Value::Bin)?,
-            Marker::Bin32 => self.sized::<4>().and_then(|len| self.bytes(len)).map(Value::Bin)?,
-            Marker::FixArray(len) => self.array(len.into(), depth)?,
-            Marker::Array16 => self.sized::<2>().and_then(|len| self.array(len, depth))?,
-            Marker::Array32 => self.sized::<4>().and_then(|len| self.array(len, depth))?,
-            Marker::FixMap(len) => self.map(len.into(), depth)?,
-            Marker::Map16 => self.sized::<2>().and_then(|len| self.map(len, depth))?,
-            Marker::Map32 => self.sized::<4>().and_then(|len| self.map(len, depth))?,
-            Marker::FixExt1 => self.extension(1)?,
-            Marker::FixExt2 => self.extension(2)?,
-            Marker::FixExt4 => self.extension(4)?,
-            Marker::FixExt8 => self.extension(8)?,
-            Marker::FixExt16 => self.extension(16)?,
-            Marker::Ext8 => self.sized::<1>().and_then(|len| self.extension(len))?,
-            Marker::Ext16 => self.sized::<2>().and_then(|len| self.extension(len))?,
-            Marker::Ext32 => self.sized::<4>().and_then(|len| self.extension(len))?,
-            Marker::Reserved => return Err(WireError::malformed("a byte msgpack doesn't have")),
+            Token::Map(len) => self.map(len, depth)?,
+            Token::Ext(kind, len) => Value::Ext(kind, self.bytes(len)?),
         })
     }
 
-    fn number<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let number = *self.left.first_chunk().ok_or_else(ended)?;
-        self.left.advance(N);
-        Ok(number)
-    }
-
-    /// A length of so many bytes.
-    fn sized<const N: usize>(&mut self) -> Result<usize, WireError> {
-        let number = self.number::<N>()?;
-        Ok(number.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)))
+    fn token(&mut self) -> Result<Token, WireError> {
+        let (token, len) = msgpack::token(&self.left)?;
+        self.left.advance(len);
+        Ok(token)
     }
 
     fn bytes(&mut self, len: usize) -> Result<Bytes, WireError> {
-        if len > self.left.len() { Err(ended()) } else { Ok(self.left.split_to(len)) }
+        if len > self.left.len() { Err(truncated()) } else { Ok(self.left.split_to(len)) }
     }
 
     fn text(&mut self, len: usize) -> Result<Value, WireError> {
-        let text = self.left.get(..len).ok_or_else(ended)?;
+        let text = self.left.get(..len).ok_or_else(truncated)?;
         let text =
             std::str::from_utf8(text).map_err(|_| WireError::malformed("text not in UTF-8"))?;
         let text = text.to_owned();
@@ -142,24 +125,12 @@ impl Unpacker<'_> {
         Ok(Value::Str(text))
     }
 
-    /// How many items follow, if it's an array that comes.
+    /// Takes the length of an array, if an array is next.
     fn array_len(&mut self) -> Result<Option<usize>, WireError> {
-        let Some(&first) = self.left.first() else { return Err(ended()) };
-        let marker = Marker::from_u8(first);
-        if !matches!(marker, Marker::FixArray(_) | Marker::Array16 | Marker::Array32) {
-            return Ok(None);
-        }
-        self.left.advance(1);
+        let (Token::Array(count), len) = msgpack::token(&self.left)? else { return Ok(None) };
+        self.left.advance(len);
         self.values += 1;
-        Ok(Some(match marker {
-            Marker::FixArray(len) => len.into(),
-            Marker::Array16 => self.sized::<2>()?,
-            _ => self.sized::<4>()?,
-        }))
-    }
-
-    fn array(&mut self, len: usize, depth: u32) -> Result<Value, WireError> {
-        Ok(Value::Array(self.items(len, |unpacker| unpacker.value(depth + 1))?))
+        Ok(Some(count))
     }
 
     fn map(&mut self, len: usize, depth: u32) -> Result<Value, WireError> {
@@ -173,10 +144,10 @@ impl Unpacker<'_> {
         len: usize,
         mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
-        // An item takes a byte at least. Memory comes with the items: a few bytes nested deeply would else
-        // ask for a lot.
+        // An item takes a byte at least. Memory is reserved as items are read: a few bytes that nest forged lengths
+        // would otherwise reserve a lot.
         if len > self.left.len() {
-            return Err(ended());
+            return Err(truncated());
         }
         let mut items = Vec::with_capacity(len.min(16));
         for _ in 0..len {
@@ -185,12 +156,7 @@ impl Unpacker<'_> {
         Ok(items)
     }
 
-    fn extension(&mut self, len: usize) -> Result<Value, WireError> {
-        let kind = i8::from_be_bytes(self.number()?);
-        Ok(Value::Ext(kind, self.bytes(len)?))
-    }
-
-    /// What a map stands for, mostly itself.
+    /// Converts a map with one of Dask's marks; others remain maps.
     fn meaning(&mut self, mut map: Map) -> Result<Value, WireError> {
         let Some(mark) = map.named().map(|(name, _)| name).find(|name| name.starts_with("__"))
         else {
@@ -221,9 +187,9 @@ impl Unpacker<'_> {
         }
     }
 
-    /// The header and the frames of the object that begins at a frame.
+    /// Returns the header and the frames of the object whose header is the frame `at`.
     fn object(&mut self, at: Option<i64>) -> Result<(Bytes, Vec<Bytes>), WireError> {
-        let nowhere = || WireError::malformed("an object in a frame that isn't there");
+        let nowhere = || WireError::malformed("an object in a frame that doesn't exist");
         let at = at.and_then(|at| usize::try_from(at).ok()).ok_or_else(nowhere)?;
         let rest = at.checked_sub(1).and_then(|at| self.others.get(at..)).ok_or_else(nowhere)?;
         let (header, rest) = rest.split_first().ok_or_else(nowhere)?;
@@ -239,6 +205,6 @@ impl Unpacker<'_> {
     }
 }
 
-fn ended() -> WireError {
-    WireError::malformed("msgpack ends too early")
+fn truncated() -> WireError {
+    ScanError::Truncated.into()
 }

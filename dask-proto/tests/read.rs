@@ -11,7 +11,7 @@ use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
 use ensue_dask_proto::graph::GraphForm;
 use ensue_dask_proto::pack::{Pack, Packer};
 use ensue_dask_proto::pickle;
-use ensue_dask_proto::serialized::{Content, Kind, Pickled};
+use ensue_dask_proto::serialized::{Collection, Content, Pickled};
 use ensue_dask_proto::value::{Map, Value};
 use ensue_dask_proto::worker::order::{Order, Priority};
 use ensue_dask_proto::worker::register::{Beat, Registered};
@@ -98,12 +98,12 @@ fn objects_of_dask_are_read() {
     assert!(
         matches!(object("object int"), Content::Pickle(pickle, _) if &pickle[..] == b"\x80\x05K\x05.")
     );
-    let Content::Items(Kind::List, items) = object("object list") else { panic!() };
+    let Content::Items(Collection::List, items) = object("object list") else { panic!() };
     assert_eq!((items.len(), &items[1]), (3, &bytes("two")));
     let Content::Entries(entries) = object("object dict") else { panic!() };
     assert_eq!(entries[0], ("a".into(), bytes("x")));
     assert_eq!(entries[1].0, Value::Array(vec!["t".into(), 1.into()]));
-    assert_eq!(object("object set"), Content::Items(Kind::Set, vec![bytes("one")]));
+    assert_eq!(object("object set"), Content::Items(Collection::Set, vec![bytes("one")]));
     assert!(matches!(object("object complex"), Content::Pickle(..)));
 }
 
@@ -111,14 +111,14 @@ fn objects_of_dask_are_read() {
 fn objects_in_forms_we_asked_for_are_read() {
     assert_eq!(object("msgpack int"), Content::Plain(5.into()));
     let items = vec![Content::Plain(1.into()), bytes("two")];
-    assert_eq!(object("msgpack list"), Content::Items(Kind::List, items));
+    assert_eq!(object("msgpack list"), Content::Items(Collection::List, items));
     let complex = "Could not serialize object of type complex".to_owned();
     assert_eq!(object("msgpack complex"), Content::Error(complex));
 }
 
 #[test]
 fn parts_of_frames_are_joined() {
-    let Content::Items(Kind::List, items) = object("split") else { panic!() };
+    let Content::Items(Collection::List, items) = object("split") else { panic!() };
     let parts = ["0123", "4567", "89"].map(Bytes::from).to_vec();
     assert_eq!(items[0], Content::Bytes(parts));
     assert_eq!(items[1], Content::Pickle(Bytes::from_static(b"\x80\x05K\x07."), vec![]));

@@ -123,7 +123,7 @@ fn show(objects: &Objects, id: NodeId, depth: usize, to: &mut String) {
         Node::Str(it) => write!(to, "<text of {} bytes>", it.len()),
         Node::Bytes(it) => write!(to, "<{} bytes>", it.len()),
         Node::Class { name, .. } => write!(to, "<{name}>"),
-        Node::Elsewhere => write!(to, "<buffer>"),
+        Node::External => write!(to, "<buffer>"),
         Node::List(items) => {
             list("[", items, "]", to);
             Ok(())

@@ -45,7 +45,7 @@ pub enum Node {
         then: Vec<NodeId>,
     },
     /// A buffer beside the pickle, or an object known to who made it.
-    Elsewhere,
+    External,
 }
 
 /// All objects of a pickle.
@@ -130,15 +130,15 @@ impl Reader {
             b'C' | b'U' => self.bytes(1)?,
             b'B' | b'T' => self.bytes(4)?,
             0x8e | 0x96 => self.bytes(8)?,
-            0x97 => self.push(Node::Elsewhere)?, // next buffer
-            0x98 => {}                           // the buffer is read-only
+            0x97 => self.push(Node::External)?, // next buffer
+            0x98 => {}                          // the buffer is read-only
             b'Q' => {
                 self.pop()?; // persistent id
-                self.push(Node::Elsewhere)?;
+                self.push(Node::External)?;
             }
             b'P' => {
                 self.line()?;
-                self.push(Node::Elsewhere)?;
+                self.push(Node::External)?;
             }
             b'(' => self.place(None)?,
             b'0' => drop(self.stack.pop().ok_or_else(missing)?),

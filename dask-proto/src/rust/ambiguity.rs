@@ -1,6 +1,6 @@
-//! Whether a value has a `Some` in it that holds nothing: `Some(None)` or `Some(())`.
+//! The search for `Some(None)` and `Some(())` in a value, which msgpack can't distinguish from `None`.
 //!
-//! In msgpack a `Some` is what is in it, and nothing is nil, as is `None`. So such a value would arrive as another one.
+//! In msgpack `Some` is encoded as its content, and `None` and `()` as nil. Such a value would be decoded as another one.
 
 use std::fmt;
 
@@ -10,33 +10,34 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// The byte that is nil, if it isn't within something else.
+/// The marker of nil; the byte may also be a part of something else.
 const NIL: u8 = 0xc0;
 
-/// Whether there's one in the value, which was written like this.
-pub(super) fn is_within_some<T: Serialize + ?Sized>(value: &T, msgpack: &[u8]) -> bool {
-    msgpack.contains(&NIL) && matches!(Look::within(value), Err(Stop::Found))
+/// Returns whether a value, whose encoding is `msgpack`, contains `Some(None)` or `Some(())`.
+pub(super) fn has_empty_some<T: Serialize + ?Sized>(value: &T, msgpack: &[u8]) -> bool {
+    // Most encodings have no nil, and searching bytes is much faster than traversing the value.
+    msgpack.contains(&NIL) && matches!(Search::within(value), Err(Stop::Found))
 }
 
-/// Looks at a value, and writes nothing.
+/// A serializer that writes nothing, and fails at the first `Some(None)` or `Some(())`.
 #[derive(Clone, Copy)]
-struct Look {
+struct Search {
     in_some: bool,
 }
 
-/// Why it stops looking.
+/// Why the search ends early.
 #[derive(Debug)]
 enum Stop {
     Found,
-    /// The value doesn't want to be written, and wasn't.
+    /// The value's own `Serialize` failed.
     Refused,
 }
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Found => "there's a `Some` of nothing",
-            Self::Refused => "it can't be written",
+            Self::Found => "a `Some` that contains nothing",
+            Self::Refused => "the value can't be serialized",
         })
     }
 }
@@ -49,7 +50,7 @@ impl ser::Error for Stop {
     }
 }
 
-impl Look {
+impl Search {
     fn new() -> Self {
         Self { in_some: false }
     }
@@ -58,14 +59,14 @@ impl Look {
         if self.in_some { Err(Stop::Found) } else { Ok(()) }
     }
 
-    /// Looks at what is within something that isn't nothing.
+    /// Searches a value that isn't the direct content of a `Some`.
     fn within<T: Serialize + ?Sized>(value: &T) -> Result<(), Stop> {
         value.serialize(Self::new())
     }
 }
 
-/// What is something, whatever it is.
-macro_rules! something {
+/// Types that are never encoded as nil.
+macro_rules! never_nil {
     ($($name:ident $type:ty;)*) => {$(
         fn $name(self, _: $type) -> Result<(), Stop> {
             Ok(())
@@ -73,7 +74,7 @@ macro_rules! something {
     )*};
 }
 
-impl Serializer for Look {
+impl Serializer for Search {
     type Ok = ();
     type Error = Stop;
     type SerializeSeq = Self;
@@ -84,7 +85,7 @@ impl Serializer for Look {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    something! {
+    never_nil! {
         serialize_bool bool;
         serialize_i8 i8;
         serialize_i16 i16;
@@ -115,7 +116,7 @@ impl Serializer for Look {
         self.nothing()
     }
 
-    /// It's written as an empty list.
+    /// It's encoded as an empty list.
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Stop> {
         Ok(())
     }
@@ -124,7 +125,7 @@ impl Serializer for Look {
         Ok(())
     }
 
-    /// It's written as what is in it.
+    /// It's encoded as its content.
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _: &'static str,
@@ -187,16 +188,16 @@ impl Serializer for Look {
         Ok(())
     }
 
-    /// As the one that writes says.
+    /// As rmp-serde's serializer says.
     fn is_human_readable(&self) -> bool {
         false
     }
 }
 
-/// Looks at one part of many.
+/// Searches the parts of a compound value.
 macro_rules! parts {
     ($($many:ident $part:ident $(($name:ty))?;)*) => {$(
-        impl $many for Look {
+        impl $many for Search {
             type Ok = ();
             type Error = Stop;
 
@@ -224,7 +225,7 @@ parts! {
     SerializeStructVariant serialize_field (&'static str);
 }
 
-impl SerializeMap for Look {
+impl SerializeMap for Search {
     type Ok = ();
     type Error = Stop;
 

@@ -1,103 +1,104 @@
-//! The arguments of a call, from what the client has sent and what the task's inputs are.
+//! The decoder of a call's arguments.
 //!
-//! The client sends a list of msgpack with one value for each argument; in these may be [places](super::places) of
-//! inputs. An argument that is nothing but a place is read straight from the input; where places are within others,
-//! the whole is put together first.
+//! Arguments are a msgpack array with one value for each; [placeholders](super::Placeholder) in them stand for inputs. An
+//! argument that is nothing but a placeholder is decoded directly from the input. Placeholders within an argument are
+//! replaced by the inputs' msgpack first.
 
 use std::fmt;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::items::Items;
-use super::places::{BadPlace, Place};
-use super::problem::{Misfit, Problem};
-use super::scan::{self, Extent};
-use super::value::{self, Opened};
-use crate::Portable;
-use crate::dask::wire::serialized::Serialized;
+use super::placeholder::{MalformedPlaceholder, Placeholder};
+use super::typed::{self, Opened};
+use super::{ArgumentError, DecodeError};
+use crate::msgpack::{self, Extent, MAX_DEPTH, ScanError};
+use crate::serialized::Serialized;
 
-/// How many bytes an argument may be put together from.
+/// The most bytes that an argument may have with the inputs in it.
 const MOST: usize = 1 << 32;
 
-/// The arguments of a function that can be called by name: a tuple of [`Portable`] values.
+/// The arguments of a function: a tuple of up to 12 types that can be decoded.
 ///
-/// You never implement it yourself.
+/// It's implemented for all such tuples, and can't be implemented otherwise.
 #[diagnostic::on_unimplemented(
-    message = "a function that takes `{Self}` can't be called from another machine",
-    note = "each argument must be `Serialize + DeserializeOwned + Clone + Send + Sync + 'static`",
-    note = "`ensue::Ref<T>` doesn't travel between machines: take a `T`"
+    message = "`{Self}` can't be decoded as the arguments of a function",
+    note = "arguments are a tuple of types that are `DeserializeOwned + 'static`"
 )]
-pub trait Arguments: Sized + Send + 'static {
+pub trait Arguments: Sized {
     #[doc(hidden)]
     const COUNT: usize;
 
     #[doc(hidden)]
-    fn read(from: &mut Reader<'_>) -> Result<Self, Problem>;
+    fn read(from: &mut ArgumentReader<'_>) -> Result<Self, ArgumentError>;
 }
 
-/// The results of a task's inputs.
+/// The results of a call's inputs.
+///
+/// What is found out about one while arguments are decoded is kept for the next call.
 #[derive(Debug)]
 pub struct Inputs {
     values: Vec<Serialized>,
-    /// As msgpack, once needed.
+    /// The values that were needed in msgpack.
     documents: Vec<Option<Document>>,
 }
 
-/// A result as msgpack that was looked through.
+/// A result in msgpack.
 #[derive(Debug)]
 struct Document {
     msgpack: Bytes,
     extent: Extent,
-    /// The type of Rust's that it was.
+    /// The Rust type, if the header names one.
     rust: Option<String>,
-    /// Where its items are, once needed.
+    /// The items, once one was needed.
     items: Option<Items>,
 }
 
 impl Inputs {
-    /// In the order in which the places count them.
+    /// Returns inputs, in the order in which placeholders count them.
     pub fn new(values: Vec<Serialized>) -> Self {
         let documents = values.iter().map(|_| None).collect();
         Self { values, documents }
     }
 
-    /// A whole result.
-    fn whole<T: Portable>(&self, input: u32) -> Result<T, Trouble> {
-        let value = self.values.get(input as usize).ok_or(Trouble::NoInput(input))?;
-        Ok(value::read(value)?)
+    /// Decodes a whole result.
+    fn whole<T: DeserializeOwned + 'static>(&self, input: u32) -> Result<T, Cause> {
+        let value = self.values.get(input as usize).ok_or(Cause::NoInput(input))?;
+        Ok(typed::decode(value)?)
     }
 
-    /// An item of a result.
-    fn item<T: Portable>(&mut self, input: u32, item: u32) -> Result<T, Trouble> {
-        let because = |why| Trouble::Input(input, why);
+    /// Decodes an item of a result.
+    fn item<T: DeserializeOwned + 'static>(&mut self, input: u32, item: u32) -> Result<T, Cause> {
+        let because = |why| Cause::Input(input, why);
         let items = self.document(input)?.items().map_err(because)?;
         let (msgpack, extent) = items.part(item as usize).map_err(because)?;
         Ok(items.read(&msgpack, extent)?)
     }
 
-    /// What is to be in a place.
-    fn part(&mut self, place: Place) -> Result<(Bytes, Extent), Trouble> {
-        match place {
-            Place::Whole(input) => {
+    /// Returns the msgpack that replaces a placeholder.
+    fn part(&mut self, placeholder: Placeholder) -> Result<(Bytes, Extent), Cause> {
+        match placeholder {
+            Placeholder::Input(input) => {
                 let document = self.document(input)?;
                 Ok((document.msgpack.clone(), document.extent))
             }
-            Place::Item(input, item) => {
+            Placeholder::Item(input, item) => {
                 let items = self.document(input)?.items();
                 let part = items.and_then(|items| items.part(item as usize));
-                part.map_err(|why| Trouble::Input(input, why))
+                part.map_err(|why| Cause::Input(input, why))
             }
         }
     }
 
-    /// A result that was looked through.
-    fn document(&mut self, input: u32) -> Result<&mut Document, Trouble> {
+    /// Returns a result in msgpack.
+    fn document(&mut self, input: u32) -> Result<&mut Document, Cause> {
         let at = input as usize;
-        let value = self.values.get(at).ok_or(Trouble::NoInput(input))?;
+        let value = self.values.get(at).ok_or(Cause::NoInput(input))?;
         match &mut self.documents[at] {
             Some(document) => Ok(document),
             none => {
-                let document = Document::of(value).map_err(|why| Trouble::Input(input, why))?;
+                let document = Document::of(value).map_err(|why| Cause::Input(input, why))?;
                 Ok(none.insert(document))
             }
         }
@@ -106,13 +107,13 @@ impl Inputs {
 
 impl Document {
     fn of(value: &Serialized) -> Result<Self, String> {
-        let Opened { rust, body } = value::open(value)?;
-        let look = || {
+        let Opened { rust, body } = typed::open(value)?;
+        let scanned = || {
             let msgpack = body.into_msgpack()?;
-            let extent = scan::whole(&msgpack)?;
+            let extent = msgpack::scan_all(&msgpack)?;
             Ok(Self { msgpack, extent, rust, items: None })
         };
-        look().map_err(|broken: scan::Broken| broken.to_string())
+        scanned().map_err(|error: ScanError| error.to_string())
     }
 
     fn items(&mut self) -> Result<&Items, String> {
@@ -120,142 +121,189 @@ impl Document {
             Some(items) => Ok(items),
             none => {
                 let items = Items::of(self.msgpack.clone(), self.rust.as_deref());
-                Ok(none.insert(items.map_err(|broken| broken.to_string())?))
+                Ok(none.insert(items.map_err(|error| error.to_string())?))
             }
         }
     }
 }
 
-/// What is wrong with an argument.
-enum Trouble {
-    Misfit(Misfit),
-    Broken(scan::Broken),
-    Place,
-    /// There's no input with this number.
+/// Why an argument can't be decoded.
+enum Cause {
+    Decode(DecodeError),
+    Scan(ScanError),
+    Placeholder(MalformedPlaceholder),
+    /// There is no input with this number.
     NoInput(u32),
-    /// What is wrong with the input.
+    /// The input with this number can't be used, for this reason.
     Input(u32, String),
-    Large,
+    TooLarge,
 }
 
-impl From<Misfit> for Trouble {
-    fn from(misfit: Misfit) -> Self {
-        Self::Misfit(misfit)
+impl From<DecodeError> for Cause {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
     }
 }
 
-impl From<scan::Broken> for Trouble {
-    fn from(broken: scan::Broken) -> Self {
-        Self::Broken(broken)
+impl From<ScanError> for Cause {
+    fn from(error: ScanError) -> Self {
+        Self::Scan(error)
     }
 }
 
-/// Comes after "argument 2 of `add` ".
-impl fmt::Display for Trouble {
+/// Follows "argument 2 of `add` ".
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Misfit(misfit) => write!(f, "is {misfit}"),
-            Self::Broken(broken) => write!(f, "can't be read: {broken}"),
-            Self::Place => f.write_str("has a place of an input with bad numbers"),
+            Self::Decode(error) => write!(f, "is {error}"),
+            Self::Scan(error) => write!(f, "can't be read: {error}"),
+            Self::Placeholder(error) => write!(f, "has {error}"),
             Self::NoInput(input) => {
-                write!(f, "is to be the result of input {input} (from 0), but there aren't so many")
+                write!(f, "is the result of input {input} (from 0), and the task has fewer inputs")
             }
             Self::Input(input, why) => {
-                write!(f, "can't be made of the result of input {input} (from 0): {why}")
+                write!(f, "can't be read from the result of input {input} (from 0): {why}")
             }
-            Self::Large => write!(f, "takes more than {MOST} bytes with its inputs in it"),
+            Self::TooLarge => write!(f, "takes more than {MOST} bytes with its inputs in it"),
         }
     }
 }
 
-/// Reads the arguments of one call, from the first to the last.
+/// The reader of the arguments of one call, in order. [`decode_args`] uses it.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub struct ArgumentReader<'a> {
     function: &'a str,
     left: Bytes,
-    /// Which argument was read last, from 1.
+    /// The number of the argument that was read last, from 1.
     number: usize,
     inputs: &'a mut Inputs,
 }
 
-/// The arguments of a call, given what the client has sent for them.
-pub fn decode<A: Arguments>(
+/// Decodes the arguments of a call of `function`, whose name is for error texts.
+///
+/// Without inputs, extension types in the arguments aren't placeholders but part of the values.
+///
+/// # Errors
+///
+/// If the number of arguments or one of their types differs from `A`, or if placeholder and inputs don't match.
+///
+/// ```
+/// use ensue_dask_proto::msgpack::write_array_len;
+/// use ensue_dask_proto::rust::{Inputs, Placeholder, append, decode_args, encode};
+///
+/// let mut args = Vec::new();
+/// write_array_len(2, &mut args);
+/// append(&5, &mut args)?;
+/// Placeholder::Input(0).write(&mut args);
+///
+/// let mut inputs = Inputs::new(vec![encode("text".to_owned())?]);
+/// let args = decode_args::<(u8, String)>("f", &args.into(), &mut inputs)?;
+/// assert_eq!(args, (5, "text".to_owned()));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub fn decode_args<A: Arguments>(
     function: &str,
     args: &Bytes,
     inputs: &mut Inputs,
-) -> Result<A, Problem> {
-    let wrong = |why: &dyn fmt::Display| {
-        Problem::mismatch(format!("the arguments of `{function}` can't be read: {why}"))
+) -> Result<A, ArgumentError> {
+    let wrong = |error: ScanError| {
+        ArgumentError(format!("the arguments of `{function}` can't be read: {error}"))
     };
-    let (count, start) = scan::list(args).map_err(|broken| wrong(&broken))?;
+    let (count, start) = msgpack::array(args).map_err(wrong)?;
     if count != A::COUNT {
         let arguments = if A::COUNT == 1 { "argument" } else { "arguments" };
         let text = format!("`{function}` takes {} {arguments}, and got {count}", A::COUNT);
-        return Err(Problem::mismatch(text));
+        return Err(ArgumentError(text));
     }
-    let mut reader = Reader { function, left: args.slice(start..), number: 0, inputs };
+    let mut reader = ArgumentReader { function, left: args.slice(start..), number: 0, inputs };
     let arguments = A::read(&mut reader)?;
-    if reader.left.is_empty() { Ok(arguments) } else { Err(wrong(&scan::Broken::Long)) }
+    if reader.left.is_empty() { Ok(arguments) } else { Err(wrong(ScanError::TrailingBytes)) }
 }
 
-impl Reader<'_> {
-    fn next<T: Portable>(&mut self) -> Result<T, Problem> {
+/// Returns the arguments of a [batch](super::BATCH_PREFIX) of calls with these arguments.
+pub fn batch_args(calls: &[&Bytes]) -> Vec<u8> {
+    let mut args = Vec::new();
+    msgpack::write_array_len(calls.len(), &mut args);
+    calls.iter().for_each(|call| args.extend_from_slice(call));
+    args
+}
+
+/// A placeholder within an argument.
+struct Occurrence {
+    start: usize,
+    end: usize,
+    /// The number of arrays and maps around it.
+    depth: usize,
+    placeholder: Placeholder,
+}
+
+impl ArgumentReader<'_> {
+    fn next<T: DeserializeOwned + 'static>(&mut self) -> Result<T, ArgumentError> {
         self.number += 1;
-        self.read().map_err(|trouble| {
+        self.read().map_err(|cause| {
             let Self { function, number, .. } = self;
-            Problem::mismatch(format!("argument {number} of `{function}` {trouble}"))
+            ArgumentError(format!("argument {number} of `{function}` {cause}"))
         })
     }
 
-    fn read<T: Portable>(&mut self) -> Result<T, Trouble> {
-        let mut places = Vec::new();
-        let mut is_bad = false;
-        let extent = scan::value(&self.left, |ext| match Place::of(&ext) {
-            Some(Ok(place)) => places.push((ext.start, ext.end, ext.depth, place)),
-            Some(Err(BadPlace)) => is_bad = true,
+    fn read<T: DeserializeOwned + 'static>(&mut self) -> Result<T, Cause> {
+        let mut found = Vec::new();
+        let mut malformed = None;
+        let extent = msgpack::scan(&self.left, |ext| match Placeholder::of(&ext) {
+            Some(Ok(placeholder)) => found.push(Occurrence {
+                start: ext.start,
+                end: ext.end,
+                depth: ext.depth,
+                placeholder,
+            }),
+            Some(Err(error)) => malformed = Some(error),
             None => {}
         })?;
         let argument = self.left.split_to(extent.len);
         if self.inputs.values.is_empty() {
-            // Then they aren't places: extensions that the value itself has.
-            return Ok(value::decode_seen(&argument, extent)?);
+            // Then the extensions belong to the value itself.
+            return Ok(typed::decode_scanned(&argument, extent)?);
         }
-        if is_bad {
-            return Err(Trouble::Place);
+        if let Some(error) = malformed {
+            return Err(Cause::Placeholder(error));
         }
-        match &places[..] {
-            [] => Ok(value::decode_seen(&argument, extent)?),
-            [(_, _, 0, Place::Whole(input))] => self.inputs.whole(*input),
-            [(_, _, 0, Place::Item(input, item))] => self.inputs.item(*input, *item),
+        match &found[..] {
+            [] => Ok(typed::decode_scanned(&argument, extent)?),
+            [Occurrence { depth: 0, placeholder: Placeholder::Input(input), .. }] => {
+                self.inputs.whole(*input)
+            }
+            [Occurrence { depth: 0, placeholder: Placeholder::Item(input, item), .. }] => {
+                self.inputs.item(*input, *item)
+            }
             _ => {
-                let (spliced, extent) = self.splice(&argument, extent, &places)?;
-                Ok(value::decode_seen(&spliced, extent)?)
+                let (spliced, extent) = self.splice(&argument, extent, &found)?;
+                Ok(typed::decode_scanned(&spliced, extent)?)
             }
         }
     }
 
-    /// The argument with what is to be in its places.
+    /// Returns the argument with its placeholders replaced.
     fn splice(
         &mut self,
         argument: &[u8],
         extent: Extent,
-        places: &[(usize, usize, usize, Place)],
-    ) -> Result<(Bytes, Extent), Trouble> {
-        // Parts are put into a list first, to know how much it is.
-        let mut parts = Vec::with_capacity(places.len());
+        found: &[Occurrence],
+    ) -> Result<(Bytes, Extent), Cause> {
+        // The parts are collected first: many placeholders for one large input could exceed any memory.
+        let mut parts = Vec::with_capacity(found.len());
         let mut len = argument.len();
         let mut depth = extent.depth;
-        for (start, end, around, place) in places {
-            let (part, inside) = self.inputs.part(*place)?;
+        for at in found {
+            let (part, inside) = self.inputs.part(at.placeholder)?;
             len = len.saturating_add(part.len());
-            depth = depth.max(around + inside.depth);
-            parts.push((*start, *end, part));
+            depth = depth.max(at.depth + inside.depth);
+            parts.push((at.start, at.end, part));
         }
         if len > MOST {
-            return Err(Trouble::Large);
+            return Err(Cause::TooLarge);
         }
-        if depth > scan::DEPTH {
-            return Err(scan::Broken::Deep.into());
+        if depth > MAX_DEPTH {
+            return Err(ScanError::TooDeep.into());
         }
         let mut spliced = Vec::with_capacity(len);
         let mut done = 0;
@@ -272,10 +320,10 @@ impl Reader<'_> {
 
 macro_rules! tuples {
     ($count:literal $($A:ident)*) => {
-        impl<$($A: Portable),*> Arguments for ($($A,)*) {
+        impl<$($A: DeserializeOwned + 'static),*> Arguments for ($($A,)*) {
             const COUNT: usize = $count;
 
-            fn read(_from: &mut Reader<'_>) -> Result<Self, Problem> {
+            fn read(_from: &mut ArgumentReader<'_>) -> Result<Self, ArgumentError> {
                 Ok(($(_from.next::<$A>()?,)*))
             }
         }

@@ -1,93 +1,101 @@
-//! What a task has with it in case that an input isn't what it was.
+//! Calls that compute an item of a batch again.
 //!
-//! An input may be an item of the list that a batch of calls has given. If the list is lost with its worker and made
-//! again, it may turn out shorter: calls took longer, or one failed. By then the task is fixed, here and at the
-//! scheduler. So with the place of an item goes the call that gives it, and who finds the item missing makes that call.
+//! An input may be an item of the list that a batch of calls has returned. If the list is lost with its worker and the
+//! batch runs again, the list may be shorter: the calls took longer, or one failed. The task that takes the item is
+//! already at the scheduler then, with its placeholders. So the placeholder of an item has the call that computes it,
+//! and a worker that finds the item missing makes that call.
 
 use bytes::Bytes;
 
-use super::places::{NUMBERS, Place};
-use super::problem::Problem;
-use super::{Items, scan, value};
-use crate::dask::wire::serialized::Serialized;
+use super::placeholder::{NUMBERS, Placeholder};
+use super::{ArgumentError, Items, typed};
+use crate::msgpack;
+use crate::serialized::Serialized;
 
-/// An item, and the call that gives it.
+/// An item of a batch's result, and the call that computes it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spare<'a> {
-    pub(crate) item: u32,
-    pub(crate) function: &'a str,
-    pub(crate) args: &'a [u8],
+pub struct ItemCall<'a> {
+    /// The number of the item, from 0.
+    pub item: u32,
+    /// The name of the function.
+    pub function: &'a str,
+    /// The arguments of the call, a msgpack array without placeholders.
+    pub args: &'a [u8],
 }
 
-impl Spare<'_> {
-    /// Writes the place of the item of this input.
-    pub(crate) fn write(&self, input: u32, to: &mut Vec<u8>) {
+impl ItemCall<'_> {
+    /// Appends the placeholder for this item of the input with this number.
+    pub fn write(&self, input: u32, to: &mut Vec<u8>) {
         let mut call = Vec::with_capacity(self.function.len() + 5 + self.args.len());
-        value::text(self.function, &mut call);
+        msgpack::write_str(self.function, &mut call);
         call.extend_from_slice(self.args);
-        Place::write_item(input, self.item, &call, to);
+        Placeholder::write_item(input, self.item, &call, to);
     }
 }
 
-/// A call that is to be made since its result isn't in the list where it should be.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Missing {
-    /// Of which input it was to be an item.
+/// A call whose result is missing in the list where a placeholder expects it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingItem {
+    /// The number of the input that lacks the item.
     input: u32,
-    pub(crate) function: String,
-    pub(crate) args: Bytes,
+    /// The name of the function.
+    pub function: String,
+    /// The arguments of the call.
+    pub args: Bytes,
 }
 
-/// The arguments for a task that gives the item: of its first input.
-pub(crate) fn picked(item: &Spare<'_>) -> Vec<u8> {
+/// Returns the arguments of a [pick](super::PICK_FUNCTION): the placeholder for an item of the first input.
+pub fn pick_args(item: &ItemCall<'_>) -> Vec<u8> {
     let mut args = Vec::new();
-    value::array(1, &mut args);
+    msgpack::write_array_len(1, &mut args);
     item.write(0, &mut args);
     args
 }
 
-/// The calls whose results aren't there, of those that go with the arguments.
-pub(crate) fn missing(args: &Bytes, inputs: &[Serialized]) -> Vec<Missing> {
-    let mut missing: Vec<Missing> = Vec::new();
+/// Returns the calls of those placeholders in `args` whose items are missing in `inputs`, the first for each input.
+///
+/// Errors in the arguments are left to [`decode_args`](super::decode_args).
+pub fn missing_items(args: &Bytes, inputs: &[Serialized]) -> Vec<MissingItem> {
+    let mut missing: Vec<MissingItem> = Vec::new();
     if inputs.is_empty() {
-        // Then there are no places.
+        // Without inputs, extensions are no placeholders.
         return missing;
     }
-    // What is wrong with the arguments is told when they're read.
-    let _ = scan::value(args, |ext| {
-        let Some(Ok(Place::Item(input, item))) = Place::of(&ext) else { return };
+    let _ = msgpack::scan(args, |ext| {
+        let Some(Ok(Placeholder::Item(input, item))) = Placeholder::of(&ext) else { return };
         let call = &ext.data[NUMBERS..];
         let is_known = missing.iter().any(|missing| missing.input == input);
         if call.is_empty() || is_known || has_item(inputs.get(input as usize), item) {
             return;
         }
-        if let Ok(name) = scan::value(call, |_| ()) {
+        if let Ok(name) = msgpack::scan(call, |_| ()) {
             let (name, arguments) = call.split_at(name.len);
-            if let Some(function) = scan::text(name) {
+            if let Some(function) = msgpack::text(name) {
                 let args = args.slice_ref(arguments);
-                missing.push(Missing { input, function: function.to_owned(), args });
+                missing.push(MissingItem { input, function: function.to_owned(), args });
             }
         }
     });
     missing
 }
 
-/// Whether it has the item, or is no list at all.
+/// Returns whether a list has an item. Anything else than a list counts as having it, and is refused later.
 fn has_item(list: Option<&Serialized>, item: u32) -> bool {
-    let Some(Ok(opened)) = list.map(value::open) else { return true };
+    let Some(Ok(opened)) = list.map(typed::open) else { return true };
     let Ok(list) = opened.body.into_msgpack() else { return true };
-    !matches!(scan::list(&list), Ok((count, _)) if count <= item as usize)
+    !matches!(msgpack::array(&list), Ok((count, _)) if count <= item as usize)
 }
 
-/// The arguments with the results of these calls in place of what is missing: those are inputs from this one on.
-pub(crate) fn filled(args: &Bytes, missing: &[Missing], first: usize) -> Bytes {
+/// Returns `args` with the placeholders of missing items replaced. The results of the `missing` calls are the inputs from
+/// the number `first` on.
+pub fn fill_missing(args: &Bytes, missing: &[MissingItem], first: usize) -> Bytes {
     let mut filled = Vec::with_capacity(args.len());
     let mut done = 0;
-    let _ = scan::value(args, |ext| {
-        let Some(Ok(Place::Item(input, _))) = Place::of(&ext) else { return };
+    let _ = msgpack::scan(args, |ext| {
+        let Some(Ok(Placeholder::Item(input, _))) = Placeholder::of(&ext) else { return };
         if let Some(at) = missing.iter().position(|missing| missing.input == input) {
             filled.extend_from_slice(&args[done..ext.start]);
-            Place::Whole((first + at) as u32).write(&mut filled);
+            Placeholder::Input((first + at) as u32).write(&mut filled);
             done = ext.end;
         }
     });
@@ -95,21 +103,27 @@ pub(crate) fn filled(args: &Bytes, missing: &[Missing], first: usize) -> Bytes {
     filled.into()
 }
 
-/// What the place stands for that is the only argument.
-pub(crate) fn pick(args: &Bytes, inputs: &[Serialized]) -> Result<Serialized, Problem> {
-    let wrong = |why: &str| Problem::mismatch(format!("the item can't be taken: {why}"));
-    let mut place = None;
-    let scanned = scan::value(args, |ext| place = Place::of(&ext));
-    scanned.map_err(|broken| wrong(&broken.to_string()))?;
-    let Some(Ok(place)) = place else { return Err(wrong("there's no place of it")) };
-    let input = match place {
-        Place::Whole(input) | Place::Item(input, _) => inputs.get(input as usize),
+/// Returns the result of a [pick](super::PICK_FUNCTION): the input, or the item of one, that is the only argument.
+///
+/// # Errors
+///
+/// If the argument is no placeholder, or the input or item doesn't exist.
+pub fn pick_item(args: &Bytes, inputs: &[Serialized]) -> Result<Serialized, ArgumentError> {
+    let wrong = |why: &str| ArgumentError(format!("the item can't be picked: {why}"));
+    let mut placeholder = None;
+    let scanned = msgpack::scan(args, |ext| placeholder = Placeholder::of(&ext));
+    scanned.map_err(|error| wrong(&error.to_string()))?;
+    let Some(Ok(placeholder)) = placeholder else {
+        return Err(wrong("the argument isn't a placeholder for an input"));
     };
-    let input = input.ok_or_else(|| wrong("there's no such input"))?;
-    match place {
-        Place::Whole(_) => Ok(input.clone()),
-        Place::Item(_, item) => {
-            let items = Items::open(input).map_err(|misfit| wrong(&misfit.to_string()))?;
+    let (Placeholder::Input(number) | Placeholder::Item(number, _)) = placeholder;
+    let input = inputs
+        .get(number as usize)
+        .ok_or_else(|| wrong(&format!("there is no input {number}, only {}", inputs.len())))?;
+    match placeholder {
+        Placeholder::Input(_) => Ok(input.clone()),
+        Placeholder::Item(_, item) => {
+            let items = Items::open(input).map_err(|error| wrong(&error.to_string()))?;
             items.object(item as usize).map_err(|why| wrong(&why))
         }
     }

@@ -1,52 +1,61 @@
-//! Lists that are read item by item.
+//! The reader of a list's items one by one.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
-use super::problem::Misfit;
-use super::scan::{self, Broken, Extent};
-use super::value::{self, Opened};
-use crate::Portable;
-use crate::dask::wire::serialized::Serialized;
+use super::DecodeError;
+use super::typed::{self, Opened};
+use crate::msgpack::{self, Extent, ScanError};
+use crate::serialized::Serialized;
 
-/// A list, and where its items are.
+/// An object that is a list, whose items are decoded one by one.
 #[derive(Debug)]
-pub(crate) struct Items {
+pub struct Items {
     list: Bytes,
-    /// The type of Rust's that the items were.
+    /// The Rust type of the items, if a Rust worker has written the list.
     rust: Option<String>,
-    /// Where each begins, with its depth, and where the last ends.
+    /// The offset and the depth of each item, and the offset after the last.
     begins: Vec<Extent>,
 }
 
 impl Items {
-    /// Looks through a list that travelled.
-    pub(crate) fn open(object: &Serialized) -> Result<Self, Misfit> {
-        let cannot = Misfit::because::<Vec<()>>;
-        let Opened { rust, body } = value::open(object).map_err(cannot)?;
-        let list = body.into_msgpack().map_err(|broken| cannot(broken.to_string()))?;
-        Self::of(list, rust.as_deref()).map_err(|broken| cannot(broken.to_string()))
+    /// Finds the items of a list.
+    ///
+    /// # Errors
+    ///
+    /// If the object isn't a list, or can't be read.
+    pub fn open(object: &Serialized) -> Result<Self, DecodeError> {
+        let cannot = DecodeError::because::<Vec<()>>;
+        let Opened { rust, body } = typed::open(object).map_err(cannot)?;
+        let list = body.into_msgpack().map_err(|error| cannot(error.to_string()))?;
+        Self::of(list, rust.as_deref()).map_err(|error| cannot(error.to_string()))
     }
 
-    /// Looks through a list, which was a `rust`.
-    pub(super) fn of(list: Bytes, rust: Option<&str>) -> Result<Self, Broken> {
-        let (count, mut at) = scan::list(&list)?;
+    /// Finds the items of a list in msgpack that was a value of the Rust type `rust`.
+    pub(super) fn of(list: Bytes, rust: Option<&str>) -> Result<Self, ScanError> {
+        let (count, mut at) = msgpack::array(&list)?;
         let mut begins = Vec::with_capacity(count + 1);
         for _ in 0..count {
-            let item = scan::value(&list[at..], |_| ())?;
+            let item = msgpack::scan(&list[at..], |_| ())?;
             begins.push(Extent { len: at, depth: item.depth });
             at += item.len;
         }
         begins.push(Extent { len: at, depth: 0 });
-        let rust = rust.and_then(value::item_of).map(str::to_owned);
+        let rust = rust.and_then(typed::item_of).map(str::to_owned);
         Ok(Self { list, rust, begins })
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    /// Returns the number of items.
+    pub fn len(&self) -> usize {
         self.begins.len() - 1
     }
 
-    /// The one with this number, as msgpack.
+    /// Returns whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns an item in msgpack.
     pub(super) fn part(&self, at: usize) -> Result<(Bytes, Extent), String> {
         match self.begins.get(at..).unwrap_or_default() {
             [this, next, ..] => {
@@ -57,26 +66,34 @@ impl Items {
         }
     }
 
-    /// The one with this number.
-    pub(crate) fn get<T: Portable>(&self, at: usize) -> Result<T, Misfit> {
-        let (msgpack, extent) = self.part(at).map_err(Misfit::because::<T>)?;
+    /// Decodes an item.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such item, or it's of another type.
+    pub fn get<T: DeserializeOwned + 'static>(&self, at: usize) -> Result<T, DecodeError> {
+        let (msgpack, extent) = self.part(at).map_err(DecodeError::because::<T>)?;
         self.read(&msgpack, extent)
     }
 
-    /// The one with this number, as an object of its own.
+    /// Returns an item as an object of its own.
     pub(super) fn object(&self, at: usize) -> Result<Serialized, String> {
         let (msgpack, _) = self.part(at)?;
         Ok(match &self.rust {
-            Some(rust) => value::object_of(rust, msgpack),
+            Some(rust) => typed::object_of(rust, msgpack),
             None => Serialized::msgpack(msgpack),
         })
     }
 
-    /// One of them.
-    pub(super) fn read<T: Portable>(&self, part: &Bytes, extent: Extent) -> Result<T, Misfit> {
-        match self.rust.as_deref().filter(|rust| !value::fits::<T>(rust)) {
-            Some(rust) => Err(Misfit::other::<T>(rust)),
-            None => value::decode_seen(part, extent),
+    /// Decodes the item in `part`.
+    pub(super) fn read<T: DeserializeOwned + 'static>(
+        &self,
+        part: &Bytes,
+        extent: Extent,
+    ) -> Result<T, DecodeError> {
+        match self.rust.as_deref().filter(|rust| !typed::fits::<T>(rust)) {
+            Some(rust) => Err(DecodeError::other::<T>(rust)),
+            None => typed::decode_scanned(part, extent),
         }
     }
 }

@@ -1,23 +1,23 @@
-//! Python's values as msgpack, so that they're read as Rust's own are.
+//! The conversion of plain Python values to msgpack, which is then decoded as that of Rust values.
 //!
-//! That is: numbers, text, bytes, `None`, and lists, tuples, sets and dicts of these, whichever way a Python worker
-//! has written them.
+//! Plain values are numbers, text, bytes, `None`, and lists, tuples, sets and dicts of these, with whichever of its
+//! serializers a Python worker has written them.
 
 use bytes::Bytes;
 
-use super::scan::DEPTH;
-use crate::dask::wire::pack::{Pack, Packer};
-use crate::dask::wire::pickle::{self, Node, NodeId, Objects};
-use crate::dask::wire::serialized::Content;
-use crate::dask::wire::value::{Map, Value};
+use crate::msgpack::MAX_DEPTH;
+use crate::pack::{Pack, Packer};
+use crate::pickle::{self, Node, NodeId, Objects};
+use crate::serialized::Content;
+use crate::value::{Map, Value};
 
-/// How much larger than its pickle a value may be: what is in several places is pickled once, and what is in itself
-/// would have no end.
+/// How many times larger than its pickle a value may be. An object that occurs several times is pickled once, and one
+/// that contains itself would never end.
 const GROWTH: usize = 64;
-/// But a value may be so large anyway.
+/// The size in bytes that a value may have whatever the size of its pickle.
 const ROOM: usize = 1 << 20;
 
-/// What was found, as one value; or what is wrong with it.
+/// Converts the content of an object.
 pub(super) fn msgpack(content: &Content) -> Result<Vec<u8>, String> {
     let mut packer = Packer::new();
     write(content, &mut packer)?;
@@ -53,13 +53,13 @@ fn write(content: &Content, to: &mut Packer) -> Result<(), String> {
 
 fn bin(bytes: &[u8], to: &mut Packer) -> Result<(), String> {
     if u32::try_from(bytes.len()).is_err() {
-        return Err("it has more than 4 GiB of bytes within something else".to_owned());
+        return Err("it contains more than 4 GiB of bytes".to_owned());
     }
     to.bin(bytes);
     Ok(())
 }
 
-/// A value that msgpack has, or nearly.
+/// Writes a value of a message.
 fn plain(value: &Value, to: &mut Packer) -> Result<(), String> {
     match value {
         Value::Array(items) | Value::Set(items) => {
@@ -98,7 +98,7 @@ fn pickled(pickle: &Bytes, to: &mut Packer) -> Result<(), String> {
     node(&objects, objects.root(), 0, most, to)
 }
 
-/// An object of a pickle, unless there's too much of it.
+/// Writes an object of a pickle, up to a size of `most` bytes.
 fn node(
     objects: &Objects,
     id: NodeId,
@@ -106,8 +106,8 @@ fn node(
     most: usize,
     to: &mut Packer,
 ) -> Result<(), String> {
-    if depth > DEPTH {
-        return Err(format!("it's nested more than {DEPTH} levels deep"));
+    if depth > MAX_DEPTH {
+        return Err(format!("it's nested more than {MAX_DEPTH} levels deep"));
     }
     if to.len() > most {
         return Err("it's much larger than its pickle".to_owned());
@@ -118,7 +118,7 @@ fn node(
         Node::Int(it) => match (i64::try_from(*it), u64::try_from(*it)) {
             (Ok(it), _) => it.pack(to),
             (_, Ok(it)) => it.pack(to),
-            // As an `i128` of Rust's is written.
+            // As rmp-serde encodes an `i128`.
             _ => to.bin(&it.to_be_bytes()),
         },
         Node::LongInt(len) => return Err(format!("it has a whole number of {len} bytes")),
@@ -146,12 +146,12 @@ fn node(
             return Err(format!("it's the Python class or function `{module}.{name}`"));
         }
         Node::Call { of, .. } => return Err(made_by(objects, *of)),
-        Node::Elsewhere => return Err("it's a Python object that isn't in its pickle".to_owned()),
+        Node::External => return Err("it's a Python object that isn't in its pickle".to_owned()),
     }
     Ok(())
 }
 
-/// Whether so much more may be written.
+/// Fails if `len` more bytes would exceed `most`.
 fn room(len: usize, most: usize, to: &Packer) -> Result<(), String> {
     if to.len() + len > most || u32::try_from(len).is_err() {
         return Err("it's much larger than its pickle".to_owned());

@@ -1,20 +1,19 @@
-//! What the tests of values and arguments share.
+//! The helpers that tests of values and arguments share.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::places::Place;
 use super::*;
-use crate::Portable;
-use crate::dask::wire::pack::{Pack, Packer};
-use crate::dask::wire::pickle::Pickler;
-use crate::dask::wire::serialized::{Content, Serialized};
-use crate::dask::wire::value::{Map, Value};
+use crate::msgpack::{self, MAX_DEPTH};
+use crate::pack::{Pack, Packer};
+use crate::pickle::Pickler;
+use crate::serialized::{Content, Serialized};
+use crate::value::{Map, Value};
 
 mod arguments;
-mod encoded;
 mod properties;
 mod values;
 
@@ -40,15 +39,19 @@ struct Unit;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Nest(Vec<Nest>);
 
-fn there_and_back<T: Portable + PartialEq + std::fmt::Debug>(value: T) -> Serialized {
-    let object = write(value.clone()).unwrap();
-    assert_eq!(read::<T>(&object).as_ref(), Ok(&value));
+fn there_and_back<
+    T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static,
+>(
+    value: T,
+) -> Serialized {
+    let object = encode(value.clone()).unwrap();
+    assert_eq!(decode::<T>(&object).as_ref(), Ok(&value));
     assert_eq!(object.header().unwrap().text("rust"), Some(std::any::type_name::<T>()));
     object
 }
 
-fn misfit<T: Portable + std::fmt::Debug>(object: &Serialized) -> String {
-    read::<T>(object).unwrap_err().to_string()
+fn misfit<T: DeserializeOwned + std::fmt::Debug + 'static>(object: &Serialized) -> String {
+    decode::<T>(object).unwrap_err().to_string()
 }
 
 fn msgpack<T: Serialize>(value: &T) -> Serialized {
@@ -68,26 +71,23 @@ fn parsed(header: Vec<(&str, &dyn Pack)>, frames: Vec<Bytes>) -> Serialized {
 }
 
 fn args<A: Arguments>(args: Vec<u8>, inputs: Vec<Serialized>) -> Result<A, String> {
-    decode("f", &args.into(), &mut Inputs::new(inputs)).map_err(|problem| {
-        assert_eq!(problem.kind, ProblemKind::Mismatch);
-        problem.text
-    })
+    decode_args("f", &args.into(), &mut Inputs::new(inputs)).map_err(|error| error.to_string())
 }
 
-/// A list of plain msgpack and places.
+/// An argument: plain msgpack, or a placeholder.
 type Part<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 fn blob(parts: &[Part<'_>]) -> Vec<u8> {
     let mut blob = Vec::new();
-    value::array(parts.len(), &mut blob);
+    msgpack::write_array_len(parts.len(), &mut blob);
     parts.iter().for_each(|part| part(&mut blob));
     blob
 }
 
 fn plain<T: Serialize>(value: T) -> impl Fn(&mut Vec<u8>) {
-    move |to| value::append(&value, to).unwrap()
+    move |to| append(&value, to).unwrap()
 }
 
-fn place(place: Place) -> impl Fn(&mut Vec<u8>) {
-    move |to| place.write(to)
+fn placeholder(placeholder: Placeholder) -> impl Fn(&mut Vec<u8>) {
+    move |to| placeholder.write(to)
 }

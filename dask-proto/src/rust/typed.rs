@@ -1,33 +1,49 @@
-//! Values as they travel: an object whose header tells the type of Rust's it was.
+//! Rust values as objects whose header has the name of the Rust type.
 //!
-//! Bytes go as Python's `bytes`, without being copied; all else as msgpack, with names where structs have them, so
-//! that Python reads numbers, text, tuples and dicts. Two things can't be told from `None` then, as in JSON, and are
-//! refused: `Some(None)` and `Some(())`.
+//! Bytes are Python's `bytes`, without a copy; all other values are msgpack, with the field names of structs, so that
+//! Python reads numbers, text, tuples and dicts. As in JSON, `Some(None)` and `Some(())` would be read as `None`; they're
+//! refused.
 
 use std::any::{Any, TypeId, type_name};
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use rmp_serde::{Deserializer, Serializer, decode};
+use rmp_serde::{Deserializer, Serializer, decode as rmp_decode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::problem::{Misfit, Problem, ProblemKind, short};
-use super::{nothing, python, scan};
-use crate::Portable;
-use crate::dask::wire::serialized::{Content, Serialized};
-use crate::dask::wire::value::Value;
+use super::{DecodeError, EncodeError, ambiguity, python};
+use crate::msgpack::{self, Extent, ScanError};
+use crate::serialized::{Content, Serialized};
+use crate::value::Value;
 
-/// How many bytes of msgpack a value may have: lengths in it have 32 bits.
+/// The most bytes that a value in msgpack may have: lengths in it have 32 bits.
 const LONGEST: usize = u32::MAX as usize;
 
-/// How our headers begin and end; the name of the type is between.
+/// The header of an encoded value up to the type's name, and after it. Headers are compared as bytes, which is much
+/// cheaper than reading them.
 const MSGPACK: &[u8] = b"\x83\xaaserializer\xa7msgpack\xa4rust";
 const BYTES: &[u8] = b"\x86\xaaserializer\xa4dask\xa4type\xa5bytes\xaasub-header\x80\
     \xaftype-serialized\xc4\x15\x80\x04\x8c\x08builtins\x8c\x05bytes\x93.\xa4rust";
 const END: &[u8] = b"\xaenum-sub-frames\x01";
 
-/// The value, ready to travel.
-pub fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
+/// Encodes a value as an object.
+///
+/// `Bytes` and `Vec<u8>` aren't copied. Structs become maps of their fields.
+///
+/// # Errors
+///
+/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it's neither `Bytes` nor `Vec<u8>` and
+/// takes more than 4 GiB.
+///
+/// ```
+/// use ensue_dask_proto::rust::{decode, encode};
+///
+/// let object = encode((7_u64, "seven".to_owned())).unwrap();
+/// assert_eq!(decode::<(u64, String)>(&object).unwrap().0, 7);
+/// assert_eq!(decode::<u64>(&object).unwrap_err().to_string(), "a `(u64, String)`, not a `u64`");
+/// ```
+pub fn encode<T: Serialize + 'static>(value: T) -> Result<Serialized, EncodeError> {
     let mut value = Some(value);
     let bytes = match taken::<T, Bytes>(&mut value) {
         Some(bytes) => Some(bytes),
@@ -42,34 +58,49 @@ pub fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
     Ok(object(MSGPACK, type_name::<T>(), msgpack.into()))
 }
 
-/// A list of values, written one after the other.
+/// Encodes a list value by value: the result of a batch of calls.
 #[derive(Debug)]
-pub(crate) struct List<T> {
+pub struct ListWriter<T> {
     msgpack: Vec<u8>,
     len: u32,
     items: PhantomData<fn(T)>,
 }
 
-/// How a list begins whose length isn't known yet.
+/// The start of a list, before its length is filled in.
 const LIST: [u8; 5] = [0xdd, 0, 0, 0, 0];
-/// What the name of a list's type ends with, if there was more to come.
+/// The end of the type's name of a partial list.
 const PARTIAL: &str = "..]";
 
-impl<T: Portable> List<T> {
-    /// Without values.
-    pub(crate) fn new() -> Self {
+impl<T> Default for ListWriter<T> {
+    fn default() -> Self {
         Self { msgpack: LIST.to_vec(), len: 0, items: PhantomData }
     }
+}
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> u32 {
+impl<T: Serialize + 'static> ListWriter<T> {
+    /// Returns a list without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the number of values.
+    pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// One more value. If it can't be written, the list is what it was before.
-    pub(crate) fn push(&mut self, value: T) -> Result<(), Problem> {
+    /// Returns whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a value.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encode`]. The list remains as it was.
+    pub fn push(&mut self, value: T) -> Result<(), EncodeError> {
         let start = self.msgpack.len();
-        let written = append_portable(value, &mut self.msgpack);
+        let written = append_owned(value, &mut self.msgpack);
         match &written {
             Ok(()) => self.len += 1,
             Err(_) => self.msgpack.truncate(start),
@@ -77,38 +108,32 @@ impl<T: Portable> List<T> {
         written
     }
 
-    /// All of them; `is_partial` if there should be more.
-    pub(crate) fn finish(mut self, is_partial: bool) -> Serialized {
+    /// Returns the list; `is_partial` if it has fewer values than were asked for.
+    pub fn finish(mut self, is_partial: bool) -> Serialized {
         self.msgpack[1..5].copy_from_slice(&self.len.to_be_bytes());
         let end = if is_partial { PARTIAL } else { "]" };
         object(MSGPACK, &format!("[{}{end}", type_name::<T>()), self.msgpack.into())
     }
 }
 
-/// Whether this is a list to which there should be more.
-pub(crate) fn is_partial(object: &Serialized) -> bool {
+/// Returns whether an object is a list that has fewer values than were asked for; see [`ListWriter::finish`].
+pub fn is_partial(object: &Serialized) -> bool {
     ours(object).is_some_and(|(rust, ..)| rust.ends_with(PARTIAL))
 }
 
-/// Lists of arguments, as those of many calls.
-pub(crate) fn list(items: &[&Bytes]) -> Vec<u8> {
-    let mut msgpack = Vec::new();
-    array(items.len(), &mut msgpack);
-    items.iter().for_each(|item| msgpack.extend_from_slice(item));
-    msgpack
-}
-
-/// A value as msgpack, after what is there.
-pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), Problem> {
-    let cannot = |why: &dyn std::fmt::Display| {
-        let text = format!("a `{}` can't be sent: {why}", short(type_name::<T>()));
-        Problem::new(ProblemKind::Unserializable, text)
-    };
+/// Appends a value in msgpack.
+///
+/// # Errors
+///
+/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it takes more than 4 GiB. Then `to`
+/// has a part of the value.
+pub fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let cannot = |why: &dyn std::fmt::Display| EncodeError::new::<T>(why);
     let start = to.len();
     value
         .serialize(&mut Serializer::new(&mut *to).with_struct_map())
         .map_err(|why| cannot(&why))?;
-    if nothing::is_within_some(value, &to[start..]) {
+    if ambiguity::has_empty_some(value, &to[start..]) {
         return Err(cannot(&"a `Some` in it holds nothing, and would arrive as `None`"));
     }
     if to.len() - start > LONGEST {
@@ -119,8 +144,12 @@ pub(super) fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// The same, with bytes as bytes, where serde would make them a list of numbers.
-pub(super) fn append_portable<T: Portable>(value: T, to: &mut Vec<u8>) -> Result<(), Problem> {
+/// Appends a value in msgpack, a `Vec<u8>` as bytes. To serde it's a list of numbers.
+///
+/// # Errors
+///
+/// Those of [`append`].
+pub fn append_owned<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Result<(), EncodeError> {
     let mut value = Some(value);
     if let Some(bytes) = taken::<T, Vec<u8>>(&mut value) {
         return append(&Bytes::from(bytes), to);
@@ -129,36 +158,19 @@ pub(super) fn append_portable<T: Portable>(value: T, to: &mut Vec<u8>) -> Result
     append(&value, to)
 }
 
-/// Begins a list.
-pub(super) fn array(len: usize, to: &mut Vec<u8>) {
-    let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no list in memory is so long"));
-    written(rmp::encode::write_array_len(to, len));
-}
-
-/// Begins a map.
-pub(super) fn map(len: usize, to: &mut Vec<u8>) {
-    let len = u32::try_from(len).unwrap_or_else(|_| unreachable!("no map in memory is so large"));
-    written(rmp::encode::write_map_len(to, len));
-}
-
-/// Bytes, as what comes before them tells.
-pub(super) fn bin(parts: &[Bytes]) -> Result<Bytes, scan::Broken> {
+/// Joins bytes to one msgpack value.
+fn bin(parts: &[Bytes]) -> Result<Bytes, ScanError> {
     let len = parts.iter().map(Bytes::len).sum::<usize>();
-    let short = u32::try_from(len).map_err(|_| scan::Broken::Large)?;
+    if u32::try_from(len).is_err() {
+        return Err(ScanError::TooLong);
+    }
     let mut msgpack = Vec::with_capacity(len + 5);
-    written(rmp::encode::write_bin_len(&mut msgpack, short));
+    msgpack::write_bin_len(len, &mut msgpack);
     parts.iter().for_each(|part| msgpack.extend_from_slice(part));
     Ok(msgpack.into())
 }
 
-/// What writing to memory gives.
-fn written<T, E>(result: Result<T, E>) {
-    if result.is_err() {
-        unreachable!("memory takes all that is written to it");
-    }
-}
-
-/// The value, if it's a `U`.
+/// Takes the value if it's a `U`.
 fn taken<T: 'static, U: 'static>(value: &mut Option<T>) -> Option<U> {
     (value as &mut dyn Any).downcast_mut::<Option<U>>()?.take()
 }
@@ -167,48 +179,37 @@ fn is<T: 'static, U: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
 }
 
-/// Begins an extension of this kind, with so many bytes.
-pub(super) fn ext(kind: i8, len: usize, to: &mut Vec<u8>) {
-    let Ok(len) = u32::try_from(len) else { unreachable!("what is in it has fewer bytes") };
-    written(rmp::encode::write_ext_meta(to, len, kind));
-}
-
-/// Text.
-pub(super) fn text(text: &str, to: &mut Vec<u8>) {
-    written(rmp::encode::write_str(to, text));
-}
-
-/// A value of msgpack that was a `rust`.
+/// Returns the object of a msgpack value that was a value of the Rust type `rust`.
 pub(super) fn object_of(rust: &str, msgpack: Bytes) -> Serialized {
     object(MSGPACK, rust, msgpack)
 }
 
-/// An object of ours.
+/// Returns an object whose header begins with `begin` and names the Rust type `rust`.
 fn object(begin: &[u8], rust: &str, frame: Bytes) -> Serialized {
     let mut header = Vec::with_capacity(begin.len() + rust.len() + 5 + END.len());
     header.extend_from_slice(begin);
-    written(rmp::encode::write_str(&mut header, rust));
+    msgpack::write_str(rust, &mut header);
     header.extend_from_slice(END);
     Serialized::from_wire(header.into(), vec![frame])
 }
 
-/// An object that was looked into.
+/// An object whose header is read.
 pub(super) struct Opened {
-    /// The type of Rust's that it was.
+    /// The Rust type, if the header names one.
     pub(super) rust: Option<String>,
     pub(super) body: Body,
 }
 
 pub(super) enum Body {
-    /// Bytes in pieces.
+    /// Bytes in one or more pieces.
     Bytes(Vec<Bytes>),
-    /// A value of msgpack, which wasn't looked through.
+    /// A msgpack value, not scanned yet.
     Msgpack(Bytes),
 }
 
 impl Body {
-    /// All as msgpack.
-    pub(super) fn into_msgpack(self) -> Result<Bytes, scan::Broken> {
+    /// Returns the body in msgpack.
+    pub(super) fn into_msgpack(self) -> Result<Bytes, ScanError> {
         match self {
             Self::Bytes(parts) => bin(&parts),
             Self::Msgpack(msgpack) => Ok(msgpack),
@@ -216,7 +217,7 @@ impl Body {
     }
 }
 
-/// The type of Rust's and whether it's bytes, if the object was written by the like of us and is as it was.
+/// Returns the Rust type, whether the frame is bytes, and the frame, if the object is as [`encode`] writes it.
 fn ours(object: &Serialized) -> Option<(&str, bool, &Bytes)> {
     let [frame] = object.frames() else { return None };
     let header = object.raw_header().strip_suffix(END)?;
@@ -224,10 +225,10 @@ fn ours(object: &Serialized) -> Option<(&str, bool, &Bytes)> {
         Some(rust) => (rust, false),
         None => (header.strip_prefix(BYTES)?, true),
     };
-    Some((scan::text(rust)?, is_bytes, frame))
+    Some((msgpack::text(rust)?, is_bytes, frame))
 }
 
-/// Looks into an object; says what it is where it can't be read.
+/// Reads the header of an object, and converts a Python value to msgpack.
 pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     if let Some((rust, is_bytes, frame)) = ours(object) {
         let frame = frame.clone();
@@ -250,8 +251,8 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     Ok(Opened { rust, body })
 }
 
-/// Whether what was a `rust` can be read as a `T`: it's that, or a list for a vector, or what is in an option,
-/// which is written as it is.
+/// Returns whether a value of the Rust type `rust` can be read as a `T`: it's the same type, a list for a vector, or the
+/// content of an option, which is encoded like the option.
 pub(super) fn fits<T>(rust: &str) -> bool {
     let wanted = type_name::<T>();
     let is_list = || {
@@ -261,7 +262,7 @@ pub(super) fn fits<T>(rust: &str) -> bool {
     rust == wanted || is_list() || strip(wanted, "core::option::Option<", ">") == Some(rust)
 }
 
-/// What the items of a list are called, if it was one of Rust's.
+/// Returns the type of the items of a Rust list or vector.
 pub(super) fn item_of(rust: &str) -> Option<&str> {
     strip(rust, "[", PARTIAL)
         .or_else(|| strip(rust, "[", "]"))
@@ -272,26 +273,36 @@ fn strip<'a>(name: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     name.strip_prefix(begin)?.strip_suffix(end)
 }
 
-/// The value that travelled.
-pub fn read<T: Portable>(object: &Serialized) -> Result<T, Misfit> {
+/// Decodes an object that [`encode`] has written, or a plain value that a Python worker has.
+///
+/// The Rust type that the header names must be `T`; types are compared by their names. Plain values of Python are
+/// numbers, text, bytes, `None`, and lists, tuples, sets and dicts of these. A pickle of them is read without running it.
+///
+/// # Errors
+///
+/// If the object is of another type, of a type of Python's that isn't plain, or malformed.
+pub fn decode<T: DeserializeOwned + 'static>(object: &Serialized) -> Result<T, DecodeError> {
     if let Some((rust, false, frame)) = ours(object) {
-        // The most frequent case, without making anything of the header.
-        return if fits::<T>(rust) { decode(frame) } else { Err(Misfit::other::<T>(rust)) };
+        // The most frequent case, without an allocation for the header.
+        return match fits::<T>(rust) {
+            true => decode_msgpack(frame),
+            false => Err(DecodeError::other::<T>(rust)),
+        };
     }
-    let Opened { rust, body } = open(object).map_err(Misfit::because::<T>)?;
+    let Opened { rust, body } = open(object).map_err(DecodeError::because::<T>)?;
     if let Some(rust) = rust.filter(|rust| !fits::<T>(rust)) {
-        return Err(Misfit::other::<T>(&rust));
+        return Err(DecodeError::other::<T>(&rust));
     }
     match body {
         Body::Bytes(parts) if is::<T, Bytes>() => Ok(known(one(parts))),
         Body::Bytes(parts) if is::<T, Vec<u8>>() => Ok(known(Vec::from(one(parts)))),
-        // serde would take them for text, if by chance they're UTF-8.
-        Body::Bytes(_) if is::<T, String>() => Err(Misfit::because::<T>("it's bytes")),
-        body => decode(&body.into_msgpack().map_err(Misfit::because::<T>)?),
+        // serde would read them as text if they happen to be UTF-8.
+        Body::Bytes(_) if is::<T, String>() => Err(DecodeError::because::<T>("it's bytes")),
+        body => decode_msgpack(&body.into_msgpack().map_err(DecodeError::because::<T>)?),
     }
 }
 
-/// Bytes in one piece.
+/// Joins bytes.
 fn one(mut parts: Vec<Bytes>) -> Bytes {
     match parts.len() {
         1 => parts.remove(0),
@@ -299,7 +310,7 @@ fn one(mut parts: Vec<Bytes>) -> Bytes {
     }
 }
 
-/// A value whose type is `T`.
+/// Returns a value whose type `U` is `T`.
 fn known<T: 'static, U: 'static>(value: U) -> T {
     match taken(&mut Some(value)) {
         Some(value) => value,
@@ -307,26 +318,30 @@ fn known<T: 'static, U: 'static>(value: U) -> T {
     }
 }
 
-/// A value of msgpack.
-pub(super) fn decode<T: Portable>(msgpack: &Bytes) -> Result<T, Misfit> {
-    let extent = scan::whole(msgpack).map_err(Misfit::because::<T>)?;
-    decode_seen(msgpack, extent)
+/// Decodes a msgpack value.
+fn decode_msgpack<T: DeserializeOwned + 'static>(msgpack: &Bytes) -> Result<T, DecodeError> {
+    let extent = msgpack::scan_all(msgpack).map_err(DecodeError::because::<T>)?;
+    decode_scanned(msgpack, extent)
 }
 
-/// The same, which was looked through.
-pub(super) fn decode_seen<T: Portable>(msgpack: &Bytes, extent: scan::Extent) -> Result<T, Misfit> {
+/// Decodes a msgpack value of this extent.
+pub(super) fn decode_scanned<T: DeserializeOwned + 'static>(
+    msgpack: &Bytes,
+    extent: Extent,
+) -> Result<T, DecodeError> {
     debug_assert_eq!(extent.len, msgpack.len());
     if is::<T, Bytes>() || is::<T, Vec<u8>>() {
-        if let Some(bytes) = scan::bin(msgpack) {
+        if let Some(bytes) = msgpack::bin(msgpack) {
             let bytes = msgpack.slice_ref(bytes);
             return Ok(if is::<T, Bytes>() { known(bytes) } else { known(Vec::from(bytes)) });
         }
     }
     let mut deserializer = Deserializer::from_read_ref(&msgpack[..]);
     T::deserialize(&mut deserializer).map_err(|error| match error {
-        decode::Error::TypeMismatch(marker) => {
-            Misfit::because::<T>(format_args!("{} is where it doesn't belong", scan::kind(marker)))
+        rmp_decode::Error::TypeMismatch(marker) => {
+            let noun = msgpack::noun(marker.to_u8());
+            DecodeError::because::<T>(format_args!("{noun} is where it doesn't belong"))
         }
-        other => Misfit::because::<T>(other),
+        other => DecodeError::because::<T>(other),
     })
 }

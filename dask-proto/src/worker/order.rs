@@ -199,7 +199,7 @@ fn sizes(value: Value) -> Result<Vec<(WireKey, u64)>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::{Batch, Named};
+    use crate::pack::{Batch, FieldMap};
     use crate::unpack;
 
     #[test]
@@ -214,7 +214,10 @@ mod tests {
                 ("run_id", &1i64),
                 (
                     "annotations",
-                    &Named(&[("rust", &Named(&[("fn", &"f"), ("args", &args), ("deps", &deps)]))]),
+                    &FieldMap(&[(
+                        "rust",
+                        &FieldMap(&[("fn", &"f"), ("args", &args), ("deps", &deps)]),
+                    )]),
                 ),
             ]);
             let message = Bytes::from(batch.finish().to_vec());

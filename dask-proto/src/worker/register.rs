@@ -2,7 +2,7 @@
 
 use crate::call::{CallError, EMPTY, map_reply, request};
 use crate::frame::Outgoing;
-use crate::pack::{Named, Pack, Packer, Pairs};
+use crate::pack::{FieldMap, Pack, Packer, Pairs};
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey};
 
@@ -140,7 +140,7 @@ impl Pack for Metrics<'_> {
             ("task_counts", &pairs(self.task_counts)),
             (
                 "bandwidth",
-                &Named(&[
+                &FieldMap(&[
                     ("total", &self.bandwidth),
                     ("workers", &pairs(self.bandwidth_from)),
                     ("types", &EMPTY),
@@ -150,11 +150,11 @@ impl Pack for Metrics<'_> {
             ("managed_bytes", &self.managed_bytes),
             (
                 "spilled_bytes",
-                &Named(&[("memory", &self.spilled_memory), ("disk", &self.spilled_disk)]),
+                &FieldMap(&[("memory", &self.spilled_memory), ("disk", &self.spilled_disk)]),
             ),
             (
                 "transfer",
-                &Named(&[
+                &FieldMap(&[
                     ("incoming_bytes", &coming.bytes),
                     ("incoming_count", &coming.count),
                     ("incoming_count_total", &coming.total),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::WireKey;
 use crate::call::EMPTY;
 use crate::capabilities::Forms;
-use crate::pack::{Batch, Named, Pack};
+use crate::pack::{Batch, FieldMap, Pack};
 use crate::pickle;
 use crate::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
 
@@ -30,7 +30,7 @@ pub struct Run<'a> {
 pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: Span) {
     let (class, name) = if is_partial { (LIST_CLASS, "list") } else { (BYTES_CLASS, "bytes") };
     let class = Bytes::from_static(class);
-    let times = [Named(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
+    let times = [FieldMap(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
     to.push(&[
         ("op", &"task-finished"),
         ("key", task.key),
@@ -49,7 +49,7 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, t
 /// The task failed. Python gets the exception of this name, one that comes with it, with the text.
 pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span) {
     let exception = Serialized::bytes(pickle::builtin_error(class, text).into());
-    let times = [Named(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
+    let times = [FieldMap(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
     to.push(&[
         ("op", &"task-erred"),
         ("key", task.key),

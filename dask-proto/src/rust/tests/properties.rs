@@ -1,4 +1,4 @@
-//! What holds for any values and any bytes.
+//! Properties of any values and any bytes.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ proptest! {
         map in any::<BTreeMap<i64, (String, Option<u64>)>>(),
     ) {
         let value = (shapes, map);
-        prop_assert_eq!(read(&write(value.clone()).unwrap()), Ok(value));
+        prop_assert_eq!(decode(&encode(value.clone()).unwrap()), Ok(value));
     }
 
     #[test]
@@ -34,15 +34,15 @@ proptest! {
         let mut inputs = Vec::new();
         let mut argument = |value: &dyn erased::Value, is_input: bool, to: &mut Vec<u8>| {
             if is_input {
-                Place::Whole(inputs.len() as u32).write(to);
+                Placeholder::Input(inputs.len() as u32).write(to);
                 inputs.push(value.object());
             } else {
                 value.plain(to);
             }
         };
         let mut blob = Vec::new();
-        value::array(2, &mut blob);
-        value::array(values.len(), &mut blob);
+        msgpack::write_array_len(2, &mut blob);
+        msgpack::write_array_len(values.len(), &mut blob);
         for (value, is_input) in &values {
             argument(value, *is_input, &mut blob);
         }
@@ -64,10 +64,10 @@ proptest! {
             2 => Serialized::pickle(frames.pop().unwrap_or_default()),
             _ => parsed(vec![("rust", &"u64"), ("serializer", &"msgpack")], frames),
         };
-        let _ = read::<Shape>(&object);
-        let _ = read::<u64>(&object);
-        let _ = read::<Nest>(&object);
-        let _ = read::<Bytes>(&object);
+        let _ = decode::<Shape>(&object);
+        let _ = decode::<u64>(&object);
+        let _ = decode::<Nest>(&object);
+        let _ = decode::<Bytes>(&object);
     }
 
     #[test]
@@ -75,7 +75,7 @@ proptest! {
         blob in proptest::collection::vec(any::<u8>(), 0..60),
         input in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
-        let inputs = vec![Serialized::msgpack(input.into()), write(3_u8).unwrap()];
+        let inputs = vec![Serialized::msgpack(input.into()), encode(3_u8).unwrap()];
         let _ = args::<(Nest, u8)>(blob.clone(), inputs.clone());
         let _ = args::<(Shape,)>(blob, inputs);
     }
@@ -89,13 +89,13 @@ mod erased {
         fn plain(&self, to: &mut Vec<u8>);
     }
 
-    impl<T: Portable> Value for T {
+    impl<T: Serialize + Clone + 'static> Value for T {
         fn object(&self) -> Serialized {
-            write(self.clone()).unwrap()
+            encode(self.clone()).unwrap()
         }
 
         fn plain(&self, to: &mut Vec<u8>) {
-            value::append(self, to).unwrap();
+            append(self, to).unwrap();
         }
     }
 }

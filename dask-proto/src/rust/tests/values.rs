@@ -1,4 +1,4 @@
-//! Values there and back, and those of Python.
+//! Tests of values that are encoded and decoded, and of those that Python encoded.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn values_come_back_as_they_were() {
     assert_eq!(there_and_back(()).content(), Ok(Content::Plain(Value::Nil)));
 }
 
-/// They would arrive as `None`.
+/// They would be decoded as `None`.
 #[test]
 fn a_some_that_holds_nothing_is_refused() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,11 +49,11 @@ fn a_some_that_holds_nothing_is_refused() {
     }
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Thin(Option<u8>);
-    fn refused<T: Portable>(value: T) {
-        let error = write(value).unwrap_err();
-        assert_eq!(error.kind, ProblemKind::Unserializable);
-        let expected = format!("a `{}` can't be sent: ", short(std::any::type_name::<T>()));
-        let why = error.text.strip_prefix(&expected).unwrap_or_else(|| panic!("{error}"));
+    fn refused<T: Serialize + 'static>(value: T) {
+        let error = encode(value).unwrap_err().to_string();
+        let expected =
+            format!("a `{}` can't be sent: ", short_type_name(std::any::type_name::<T>()));
+        let why = error.strip_prefix(&expected).unwrap_or_else(|| panic!("{error}"));
         assert_eq!(why, "a `Some` in it holds nothing, and would arrive as `None`");
     }
     refused(Some(None::<u8>));
@@ -77,7 +77,7 @@ fn a_some_that_holds_nothing_is_refused() {
     }));
     there_and_back(Some(Ok::<(), u8>(())));
     there_and_back(Some(Shape::Named { point: Point { x: 0.5, name: None, tags: vec![] } }));
-    let mut list = value::List::new();
+    let mut list = ListWriter::new();
     list.push(Some(Some(1_u8))).unwrap();
     list.push(Some(None)).unwrap_err();
     assert_eq!(list.len(), 1);
@@ -89,10 +89,10 @@ fn bytes_are_bytes_to_python_and_are_not_copied() {
     let object = there_and_back(bytes.clone());
     assert_eq!(object.content(), Ok(Content::Bytes(vec![bytes.clone()])));
     assert_eq!(object.frames()[0].as_ptr(), bytes.as_ptr());
-    assert_eq!(read::<Bytes>(&object).unwrap().as_ptr(), bytes.as_ptr());
+    assert_eq!(decode::<Bytes>(&object).unwrap().as_ptr(), bytes.as_ptr());
     let vec = vec![1, 2, 3_u8];
     let at = vec.as_ptr();
-    let object = write(vec).unwrap();
+    let object = encode(vec).unwrap();
     assert_eq!(object.frames()[0].as_ptr(), at);
     there_and_back(Vec::<u8>::new());
     there_and_back(Bytes::new());
@@ -103,8 +103,8 @@ fn another_type_of_rusts_is_an_error_naming_both() {
     let text = there_and_back("7".to_owned());
     assert_eq!(misfit::<u64>(&text), "a `String`, not a `u64`");
     assert_eq!(misfit::<Vec<Option<u8>>>(&text), "a `String`, not a `Vec<Option<u8>>`");
-    assert_eq!(misfit::<Bytes>(&write(vec![1_u8]).unwrap()), "a `Vec<u8>`, not a `Bytes`");
-    assert_eq!(misfit::<u32>(&write(1_u64).unwrap()), "a `u64`, not a `u32`");
+    assert_eq!(misfit::<Bytes>(&encode(vec![1_u8]).unwrap()), "a `Vec<u8>`, not a `Bytes`");
+    assert_eq!(misfit::<u32>(&encode(1_u64).unwrap()), "a `u64`, not a `u32`");
     // Also where the header came through Python.
     let object =
         parsed(vec![("rust", &"a::B"), ("serializer", &"msgpack")], vec![Bytes::from_static(&[1])]);
@@ -113,30 +113,30 @@ fn another_type_of_rusts_is_an_error_naming_both() {
 
 #[test]
 fn what_python_made_is_read() {
-    assert_eq!(read(&msgpack(&7)), Ok(7_u64));
-    assert_eq!(read(&msgpack(&7)), Ok(7.0_f64));
-    assert_eq!(read(&msgpack(&[1, 2])), Ok((1_u8, 2_u64)));
-    assert_eq!(read(&msgpack(&"x")), Ok("x".to_owned()));
+    assert_eq!(decode(&msgpack(&7)), Ok(7_u64));
+    assert_eq!(decode(&msgpack(&7)), Ok(7.0_f64));
+    assert_eq!(decode(&msgpack(&[1, 2])), Ok((1_u8, 2_u64)));
+    assert_eq!(decode(&msgpack(&"x")), Ok("x".to_owned()));
     let point = Point { x: 1.0, name: None, tags: vec![] };
-    assert_eq!(read(&msgpack(&point)), Ok(point));
+    assert_eq!(decode(&msgpack(&point)), Ok(point));
     let bytes = Serialized::bytes(Bytes::from_static(b"abc"));
-    assert_eq!(read(&bytes), Ok(Bytes::from_static(b"abc")));
-    assert_eq!(read(&bytes), Ok(b"abc".to_vec()));
-    assert_eq!(read::<Vec<i32>>(&bytes), Ok(vec![97, 98, 99]));
+    assert_eq!(decode(&bytes), Ok(Bytes::from_static(b"abc")));
+    assert_eq!(decode(&bytes), Ok(b"abc".to_vec()));
+    assert_eq!(decode::<Vec<i32>>(&bytes), Ok(vec![97, 98, 99]));
     // In parts.
-    let class = Bytes::from_static(crate::dask::wire::serialized::BYTES_CLASS);
+    let class = Bytes::from_static(crate::serialized::BYTES_CLASS);
     let parts = parsed(
         vec![("serializer", &"dask"), ("type", &"bytes"), ("type-serialized", &class)],
         vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")],
     );
-    assert_eq!(read(&parts), Ok(Bytes::from_static(b"abc")));
+    assert_eq!(decode(&parts), Ok(Bytes::from_static(b"abc")));
     let cut = [Value::Int(2)];
     let first = [Value::Int(0)];
     let parts = parsed(
         vec![("serializer", &"msgpack"), ("split-num-sub-frames", &cut), ("split-offsets", &first)],
         vec![Bytes::from_static(&[0x92, 1]), Bytes::from_static(&[2])],
     );
-    assert_eq!(read(&parts), Ok([1_u8, 2]));
+    assert_eq!(decode(&parts), Ok([1_u8, 2]));
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn collections_of_python_are_read() {
             frames.clone(),
         )
     };
-    assert_eq!(read(&of("tuple")), Ok((Bytes::from_static(b"a\xff"), 5_u8)));
-    assert_eq!(read(&of("list")), Ok((b"a\xff".to_vec(), 5_u8)));
+    assert_eq!(decode(&of("tuple")), Ok((Bytes::from_static(b"a\xff"), 5_u8)));
+    assert_eq!(decode(&of("list")), Ok((b"a\xff".to_vec(), 5_u8)));
     assert!(misfit::<u8>(&of("deque")).ends_with("Python object of the type `deque`"));
 
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ fn collections_of_python_are_read() {
         Text(String),
         Bytes(Bytes),
     }
-    let dict = read::<BTreeMap<Any, Any>>(&of("dict")).unwrap();
+    let dict = decode::<BTreeMap<Any, Any>>(&of("dict")).unwrap();
     assert_eq!(dict[&Any::Text("k".into())], Any::Bytes(Bytes::from_static(b"a\xff")));
     assert_eq!(dict[&Any::Number(4)], Any::Number(5));
 }
@@ -189,12 +189,12 @@ fn pickles_of_plain_data_are_read() {
             to.list(|to| to.tuple(|to| (to.str("a"), to.int(-1))));
         });
     });
-    assert_eq!(read(&point), Ok(Point { x: 3.0, name: None, tags: vec![('a', -1)] }));
-    assert_eq!(read(&pickled(|to| to.int(u64::MAX.into()))), Ok(u64::MAX));
-    assert_eq!(read(&pickled(|to| to.int(i128::MIN + 7))), Ok(i128::MIN + 7));
-    assert_eq!(read(&pickled(|to| to.bytes(b"ab"))), Ok(Bytes::from_static(b"ab")));
-    assert_eq!(read(&pickled(|to| to.bool(true))), Ok(true));
-    assert_eq!(read(&pickled(|to| to.empty_set())), Ok(Vec::<u8>::new()));
+    assert_eq!(decode(&point), Ok(Point { x: 3.0, name: None, tags: vec![('a', -1)] }));
+    assert_eq!(decode(&pickled(|to| to.int(u64::MAX.into()))), Ok(u64::MAX));
+    assert_eq!(decode(&pickled(|to| to.int(i128::MIN + 7))), Ok(i128::MIN + 7));
+    assert_eq!(decode(&pickled(|to| to.bytes(b"ab"))), Ok(Bytes::from_static(b"ab")));
+    assert_eq!(decode(&pickled(|to| to.bool(true))), Ok(true));
+    assert_eq!(decode(&pickled(|to| to.empty_set())), Ok(Vec::<u8>::new()));
     assert_eq!(
         misfit::<f64>(&pickled(|to| to.call("numpy", "float64", |to| to.float(0.5)))),
         "no `f64`: it's a Python object made by `numpy.float64`"
@@ -255,12 +255,11 @@ fn what_cannot_be_written_names_the_type() {
             Err(serde::ser::Error::custom("it's secret"))
         }
     }
-    let problem = write(Secret).unwrap_err();
-    assert_eq!(problem.kind, ProblemKind::Unserializable);
-    assert_eq!(problem.text, "a `Secret` can't be sent: it's secret");
+    let error = encode(Secret).unwrap_err();
+    assert_eq!(error.to_string(), "a `Secret` can't be sent: it's secret");
 }
 
-/// Nothing, or what it has.
+/// Nil or a list, which serde reads by trying one after the other.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -280,30 +279,30 @@ fn depth_is_bounded_for_all_that_is_nested() {
             bytes.extend_from_slice(b"\xa7Nothing");
             Serialized::msgpack(bytes.into())
         };
-        let mut shape = &super::read::<Shape>(&nested(scan::DEPTH)).unwrap();
+        let mut shape = &super::decode::<Shape>(&nested(MAX_DEPTH)).unwrap();
         let mut levels = 0;
         while let Shape::Within(inner) = shape {
             shape = inner;
             levels += 1;
         }
-        assert_eq!(levels, scan::DEPTH);
-        assert!(misfit::<Shape>(&nested(scan::DEPTH + 1)).contains("levels deep"));
+        assert_eq!(levels, MAX_DEPTH);
+        assert!(misfit::<Shape>(&nested(MAX_DEPTH + 1)).contains("levels deep"));
         assert!(misfit::<Shape>(&nested(1_000_000)).contains("levels deep"));
         // In a pickle.
         let pickle = [b"\x80\x04".to_vec(), vec![b']'; 300_000], vec![b'a'; 299_999], vec![b'.']];
         let object = Serialized::pickle(pickle.concat().into());
         assert!(misfit::<Shape>(&object).contains("levels deep"));
     };
-    // What looks at the bytes first needs more, in a build that isn't optimized.
-    let look = || {
-        let nested = [vec![0x91; scan::DEPTH - 1], vec![0x90]].concat();
-        super::read::<Untagged>(&Serialized::msgpack(nested.into())).unwrap();
+    // Types that serde reads twice need more stack in a build without optimization.
+    let untagged = || {
+        let nested = [vec![0x91; MAX_DEPTH - 1], vec![0x90]].concat();
+        super::decode::<Untagged>(&Serialized::msgpack(nested.into())).unwrap();
     };
-    std::thread::Builder::new().stack_size(2 << 20).spawn(look).unwrap().join().unwrap();
+    std::thread::Builder::new().stack_size(2 << 20).spawn(untagged).unwrap().join().unwrap();
     std::thread::Builder::new().stack_size(1 << 20).spawn(read).unwrap().join().unwrap();
 }
 
-/// What Python wrote for a value.
+/// An object as Python has written it.
 fn of_python(value: &str) -> Serialized {
     let lines = include_str!("python.txt").lines();
     let line = lines.map(|line| line.split(' ')).find(|line| line.clone().next() == Some(value));
@@ -317,23 +316,23 @@ fn of_python(value: &str) -> Serialized {
 
 #[test]
 fn what_a_stock_worker_writes_is_read() {
-    assert_eq!(read(&of_python("7")), Ok(7_u64));
-    assert_eq!(read(&of_python("7")), Ok(7_i8));
-    assert_eq!(read(&of_python("-3")), Ok(-3.0_f32));
-    assert_eq!(read(&of_python("2**64-1")), Ok(u64::MAX));
-    assert_eq!(read(&of_python("2**100")), Ok(1_i128 << 100));
-    assert_eq!(read(&of_python("1.5")), Ok(1.5_f64));
-    assert_eq!(read(&of_python("'é'")), Ok("é".to_owned()));
-    assert_eq!(read(&of_python("None")), Ok(()));
-    assert_eq!(read(&of_python("None")), Ok(None::<u64>));
-    assert_eq!(read(&of_python("True")), Ok(Some(true)));
-    assert_eq!(read(&of_python("b'ab'")), Ok(Bytes::from_static(b"ab")));
-    assert_eq!(read(&of_python("b'ab'")), Ok(b"ab".to_vec()));
-    assert_eq!(read(&of_python("[1,'x']")), Ok((1_u8, "x".to_owned())));
-    assert_eq!(read(&of_python("(1,(2,3))")), Ok((1_u8, [2_u64, 3])));
-    assert_eq!(read(&of_python("{1:'x'}")), Ok(HashMap::from([(1_u64, 'x')])));
-    assert_eq!(read(&of_python("{1}")), Ok(std::collections::HashSet::from([1_u64])));
-    assert_eq!(read(&of_python("[]")), Ok(Vec::<String>::new()));
+    assert_eq!(decode(&of_python("7")), Ok(7_u64));
+    assert_eq!(decode(&of_python("7")), Ok(7_i8));
+    assert_eq!(decode(&of_python("-3")), Ok(-3.0_f32));
+    assert_eq!(decode(&of_python("2**64-1")), Ok(u64::MAX));
+    assert_eq!(decode(&of_python("2**100")), Ok(1_i128 << 100));
+    assert_eq!(decode(&of_python("1.5")), Ok(1.5_f64));
+    assert_eq!(decode(&of_python("'é'")), Ok("é".to_owned()));
+    assert_eq!(decode(&of_python("None")), Ok(()));
+    assert_eq!(decode(&of_python("None")), Ok(None::<u64>));
+    assert_eq!(decode(&of_python("True")), Ok(Some(true)));
+    assert_eq!(decode(&of_python("b'ab'")), Ok(Bytes::from_static(b"ab")));
+    assert_eq!(decode(&of_python("b'ab'")), Ok(b"ab".to_vec()));
+    assert_eq!(decode(&of_python("[1,'x']")), Ok((1_u8, "x".to_owned())));
+    assert_eq!(decode(&of_python("(1,(2,3))")), Ok((1_u8, [2_u64, 3])));
+    assert_eq!(decode(&of_python("{1:'x'}")), Ok(HashMap::from([(1_u64, 'x')])));
+    assert_eq!(decode(&of_python("{1}")), Ok(std::collections::HashSet::from([1_u64])));
+    assert_eq!(decode(&of_python("[]")), Ok(Vec::<String>::new()));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Dict {
@@ -341,7 +340,7 @@ fn what_a_stock_worker_writes_is_read() {
         b: Vec<Option<f64>>,
     }
     assert_eq!(
-        read(&of_python("{'a':1,'b':[1.5,None]}")),
+        decode(&of_python("{'a':1,'b':[1.5,None]}")),
         Ok(Dict { a: 1, b: vec![Some(1.5), None] })
     );
 
