@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
-use crate::engine::life::cell::{AttemptFailure, Outcome};
-use crate::engine::core::context;
 use crate::engine::core::CoreRef;
+use crate::engine::core::context;
 use crate::engine::data::limits::Needs;
 use crate::engine::futures::acquire::{Acquire, Permit};
-use crate::engine::life::pause::Pause;
 use crate::engine::futures::sleep::sleep;
+use crate::engine::life::cell::{AttemptFailure, Outcome};
+use crate::engine::life::pause::Pause;
 use crate::{Error, Key, Retry};
 
 /// What the options ask for.

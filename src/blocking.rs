@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::CoreRef;
-use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::futures::acquire::Permit;
+use crate::engine::task::header::{Task, TaskRef};
 
 thread_local! {
     /// Tells whether the blocking closure on this thread was given up.
@@ -103,8 +103,9 @@ fn on_this_thread<T>(
     code: impl FnOnce() -> T,
 ) -> thread::Result<T> {
     let before = GIVEN_UP.replace(Some(Rc::new(is_given_up)));
-    let result =
-        catch_unwind(AssertUnwindSafe(|| ThreadContext::of_blocking(core, task.as_ref()).enter(code)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        ThreadContext::of_blocking(core, task.as_ref()).enter(code)
+    }));
     GIVEN_UP.set(before);
     result
 }

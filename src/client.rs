@@ -9,12 +9,12 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 
 use crate::attempt::{Again, Once};
 use crate::body::{self, Spawned};
-use crate::engine::life::cell;
-use crate::engine::core::context;
 use crate::engine::core::CoreRef;
-use crate::engine::worker::threads;
+use crate::engine::core::context;
+use crate::engine::life::cell;
 use crate::engine::task::typed::Typed;
 use crate::engine::worker::WorkerFuture;
+use crate::engine::worker::threads;
 use crate::error::IntoFailure;
 use crate::function::{BlockingFn, Repeatable, TaskFn};
 use crate::input::Inputs;

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use futures_core::FusedFuture;
 use futures_lite::future::block_on;
 
-use crate::engine::task::typed::Typed;
-use crate::engine::futures::wait::Waitable;
 use crate::engine::base::deferred;
 use crate::engine::core::context;
+use crate::engine::futures::wait::Waitable;
 use crate::engine::life::status::status;
 use crate::engine::life::{callback, finish, retry};
 use crate::engine::task::state;
+use crate::engine::task::typed::Typed;
 use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task: await it for the result, feed it into further tasks, clone it, drop it.

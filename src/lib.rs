@@ -118,6 +118,7 @@ mod pure;
 mod retry;
 mod status;
 mod submit;
+mod visit;
 mod wait;
 
 pub use as_completed::{AsCompleted, WithResults, as_completed};

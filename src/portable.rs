@@ -6,12 +6,11 @@ use std::hash::{BuildHasher, Hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "dask")]
-use crate::dask::codec::{Encode, Encoder};
 use crate::error::IntoFailure;
 use crate::function::TaskFn;
 use crate::input::{Input, Inputs};
 use crate::options::{Options, TaskOptions};
+use crate::visit::{InputVisitor, Visit};
 use crate::{Client, Handle};
 
 /// A value that can travel between machines. Implemented for all that is fit for it.
@@ -31,16 +30,14 @@ impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 
 /// An [`Input`] whose value is [`Portable`].
 pub trait PortableInput<T>: Input<T> {
-    #[cfg(feature = "dask")]
     #[doc(hidden)]
-    fn encode(self, to: &mut Encoder);
+    fn visit<V: InputVisitor>(self, to: &mut V);
 }
 
 /// [`Inputs`] whose values are [`Portable`].
 pub trait PortableInputs<A>: Inputs<A> {
-    #[cfg(feature = "dask")]
     #[doc(hidden)]
-    fn encode_all(self, to: &mut Encoder);
+    fn visit_all<V: InputVisitor>(self, to: &mut V);
 }
 
 /// The verbs that all engines have, so that a program written against `&impl Engine` runs on any.
@@ -205,9 +202,8 @@ impl Engine for Client {
 }
 
 impl<T: Portable> PortableInput<T> for T {
-    #[cfg(feature = "dask")]
-    fn encode(self, to: &mut Encoder) {
-        to.portable(self);
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        to.value(self);
     }
 }
 
@@ -215,9 +211,8 @@ impl<T: Portable> PortableInput<T> for T {
 macro_rules! containers {
     ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
         $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {
-            #[cfg(feature = "dask")]
-            fn encode(self, to: &mut Encoder) {
-                Encode::encode(self, to);
+            fn visit<V: InputVisitor>(self, to: &mut V) {
+                Visit::visit(self, to);
             }
         })*
     };
@@ -251,27 +246,24 @@ containers! {
 }
 
 impl PortableInputs<()> for () {
-    #[cfg(feature = "dask")]
-    fn encode_all(self, to: &mut Encoder) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(0);
     }
 }
 
 impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
-    #[cfg(feature = "dask")]
-    fn encode_all(self, to: &mut Encoder) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(1);
-        self.encode(to);
+        self.visit(to);
     }
 }
 
 macro_rules! tuples {
     ($count:literal $($A:ident $X:ident $at:tt),*) => {
         impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
-            #[cfg(feature = "dask")]
-            fn encode_all(self, to: &mut Encoder) {
+            fn visit_all<V: InputVisitor>(self, to: &mut V) {
                 to.list($count);
-                $(self.$at.encode(to);)*
+                $(self.$at.visit(to);)*
             }
         }
     };

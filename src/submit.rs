@@ -5,14 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use crate::attempt::{Plan, Planned};
-use crate::engine::life::schedule;
-use crate::engine::life::cell::{self, Outcome, Setup};
-use crate::engine::core::context;
 use crate::engine::core::Core;
+use crate::engine::core::context;
+use crate::engine::data::store::{Joined, Lookup};
+use crate::engine::life::cell::{self, Outcome, Setup};
+use crate::engine::life::schedule;
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Extras, Task};
 use crate::engine::task::state::KEYED;
-use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::task::typed::Typed;
 use crate::options::TaskOptions;
 use crate::{Error, Handle, Key, Retry, key};

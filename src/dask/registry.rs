@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
-use super::codec::{self, Arguments, Batch, Inputs, MANY, PICK, Problem, ProblemKind, short};
+use super::codec::{self, Arguments, Batch, Problem, ProblemKind};
+use super::wire::rust::{BATCH_PREFIX, Inputs, PICK_FUNCTION, pick_item, short_type_name};
 use super::wire::serialized::Serialized;
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
@@ -276,10 +277,10 @@ impl Registry {
         args: Bytes,
         inputs: Vec<Serialized>,
     ) -> Result<Work, Problem> {
-        if name == PICK {
-            return Ok(Work::Async(Box::pin(async move { codec::pick(&args, &inputs) })));
+        if name == PICK_FUNCTION {
+            return Ok(Work::Async(Box::pin(async move { Ok(pick_item(&args, &inputs)?) })));
         }
-        let (name, many) = match name.strip_prefix(MANY) {
+        let (name, many) = match name.strip_prefix(BATCH_PREFIX) {
             Some(name) => (name, true),
             None => (name, false),
         };
@@ -303,7 +304,7 @@ fn taken(name: &str) -> String {
 }
 
 fn unregistered(name: &str) -> String {
-    let call = short(name);
+    let call = short_type_name(name);
     format!(
         "no function `{name}` is registered here: make the registry with `Registry::new().add({call})`, or \
          with `try_add`, `add_blocking` or `try_add_blocking`, in the same way for client and workers"

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 use futures_core::{FusedStream, Stream};
 
 use super::serial::serialize;
+use crate::engine::base::lock::Lock;
 use crate::engine::life::callback;
 use crate::engine::task::header::TaskRef;
-use crate::engine::base::lock::Lock;
 use crate::engine::task::waiters::Resolution;
 use crate::{Handle, Key};
 

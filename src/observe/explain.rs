@@ -9,10 +9,10 @@ use super::recorder::{Recorder, nanos};
 use super::serial::serialize;
 use crate::blocking;
 use crate::engine::core::Core;
-use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
+use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::{Key, Status};
 

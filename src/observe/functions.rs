@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::engine::task::header::TaskRef;
 use crate::engine::base::lock::Lock;
+use crate::engine::task::header::TaskRef;
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::key::short_name;
 

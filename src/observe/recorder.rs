@@ -13,19 +13,19 @@ use super::record::Record;
 use super::spans::Spans;
 use crate::Status;
 use crate::engine::base::deferred;
-use crate::engine::core::context;
-use crate::engine::core::Core;
-use crate::engine::task::header::{Task, TaskRef};
-use crate::engine::watch::observer::{self, Demand, Observer};
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::run_user_code;
+use crate::engine::core::Core;
+use crate::engine::core::context;
+use crate::engine::data::clock::{RealTimer, alarm};
 use crate::engine::graph::inspect;
+use crate::engine::life::drop_task;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
-use crate::engine::life::drop_task;
+use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::KEYED;
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
-use crate::engine::data::clock::{RealTimer, alarm};
+use crate::engine::watch::observer::{self, Demand, Observer};
 
 /// So many new tasks in each [`TICK`] are watched, and of the others only the number is known.
 const BUDGET: i64 = 2_000;
@@ -394,7 +394,9 @@ impl Observer for Attached {
             }
             observer::TaskEvent::Awaits(all) => recorder.write(all.iter().map(awaits)),
             observer::TaskEvent::Paused { why: PausedFor::Limit, .. } => one(What::Limited),
-            observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => one(What::Delayed(attempt)),
+            observer::TaskEvent::Paused { why: PausedFor::Delay, attempt } => {
+                one(What::Delayed(attempt))
+            }
             observer::TaskEvent::Resumed => one(What::Unparked),
             observer::TaskEvent::Ended(Status::Failed) => {
                 let error = task.failure().map(|error| error.to_string().into());

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use tracing::span::Id;
 use tracing::{Level, Span, enabled, info_span, trace_span};
 
-use crate::engine::task::header::TaskRef;
 use crate::engine::base::lock::Lock;
+use crate::engine::task::header::TaskRef;
 
 /// The spans of the tasks of a client.
 #[derive(Default)]

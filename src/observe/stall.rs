@@ -11,13 +11,13 @@ use super::reason::Reason;
 use super::recorder::Recorder;
 use super::serial::{Seconds, serialize};
 use crate::Status;
-use crate::engine::life::status::status;
-use crate::engine::core::CoreRef;
 use crate::engine::base::lock::Lock;
-use crate::engine::graph::inspect;
-use crate::engine::life::pause;
-use crate::engine::life::drop_task;
+use crate::engine::core::CoreRef;
 use crate::engine::data::clock::alarm;
+use crate::engine::graph::inspect;
+use crate::engine::life::drop_task;
+use crate::engine::life::pause;
+use crate::engine::life::status::status;
 
 /// So many tasks are told of.
 const SHOWN: usize = 8;

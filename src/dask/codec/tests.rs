@@ -1,22 +1,35 @@
-//! What a client sends is what the function gets.
+//! Tests that a function gets the arguments that a client has encoded.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::dask::PythonInputs;
+use crate::dask::wire::rust::{Inputs, ItemCall};
 use crate::{Client, Handle, PortableInputs};
 
-/// Encodes inputs, whose results are their keys, and reads them as a worker does.
+fn args<A: Arguments>(args: Vec<u8>, inputs: Vec<Serialized>) -> Result<A, String> {
+    decode("f", &args.into(), &mut Inputs::new(inputs)).map_err(|problem| {
+        assert_eq!(problem.kind, ProblemKind::Mismatch);
+        problem.text
+    })
+}
+
+/// Encodes inputs, whose results are their keys, and decodes them as a worker does.
 fn arrives<A: Arguments + PartialEq + std::fmt::Debug>(
     inputs: impl PortableInputs<A>,
     expected: A,
 ) {
     let mut encoder = Encoder::new();
-    inputs.encode_all(&mut encoder);
+    inputs.visit_all(&mut encoder);
     let encoded = encoder.finish().unwrap();
     let result = |key: &str| write(key.parse::<u64>().unwrap()).unwrap();
     let inputs = encoded.inputs.iter().map(|user| result(user.key()));
     let inputs: Vec<_> = inputs.collect();
-    // The same if some results are items of lists.
-    let spare = Spare { item: 2, function: "f", args: b"\x90" };
+    // The same with some results as items of lists.
+    let spare = ItemCall { item: 2, function: "f", args: b"\x90" };
     let items: Vec<_> = (0..inputs.len()).map(|at| (at % 2 == 1).then_some(spare)).collect();
     let lists = encoded.inputs.iter().zip(&items).map(|(user, item)| match item {
         None => result(user.key()),
@@ -33,7 +46,7 @@ fn numbers(client: &Client, count: u64) -> Vec<Handle<u64>> {
 
 fn refused<A>(inputs: impl PortableInputs<A>) -> String {
     let mut encoder = Encoder::new();
-    inputs.encode_all(&mut encoder);
+    inputs.visit_all(&mut encoder);
     encoder.finish().err().unwrap()
 }
 
@@ -81,7 +94,7 @@ fn equal_tasks_are_one_input() {
         let numbers = numbers(&client, count);
         let twice: Vec<_> = numbers.iter().chain(&numbers).collect();
         let mut encoder = Encoder::new();
-        PortableInputs::<(Vec<u64>,)>::encode_all(twice.clone(), &mut encoder);
+        PortableInputs::<(Vec<u64>,)>::visit_all(twice.clone(), &mut encoder);
         assert_eq!(encoder.finish().unwrap().inputs.len(), count as usize);
         let expected: Vec<_> = (0..count).chain(0..count).collect();
         arrives(twice, (expected,));
@@ -100,14 +113,14 @@ fn what_cannot_be_sent_is_refused() {
     assert_eq!(refused::<(i32, Secret)>((1, Secret)), "a `Secret` can't be sent: it's secret");
     let client = Client::builder().workers(0).build();
     let handle = &numbers(&client, 1)[0];
-    // As a place would be.
+    // Encoded as a placeholder is.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename = "_ExtStruct")]
     struct Ext((i8, Bytes));
     let ext = || Ext((1, Bytes::from_static(&[0; 4])));
     let error = refused::<(Ext, u64)>((ext(), handle));
-    assert!(error.contains("extension of msgpack"), "{error}");
-    // On its own it's the value that it is.
+    assert!(error.contains("msgpack extension"), "{error}");
+    // Without handles there are no placeholders, and it's a value.
     arrives(ext(), (ext(),));
 }
 
@@ -115,7 +128,7 @@ fn what_cannot_be_sent_is_refused() {
 fn arguments_for_python_are_inferred() {
     fn given(inputs: impl PythonInputs) -> Vec<u8> {
         let mut encoder = Encoder::new();
-        inputs.encode_all(&mut encoder);
+        inputs.visit_all(&mut encoder);
         encoder.finish().unwrap().msgpack
     }
     let client = Client::builder().workers(0).build();

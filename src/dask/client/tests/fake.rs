@@ -18,7 +18,7 @@ use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Batch, Fields, FieldMap, Pack, Packer, Pairs};
+use crate::dask::wire::pack::{Batch, FieldMap, Fields, Pack, Packer, Pairs};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};

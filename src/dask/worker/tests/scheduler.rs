@@ -11,7 +11,7 @@ use futures_lite::future::{block_on, or};
 
 use crate::dask::net::{Comm, Io, Listener, Pool};
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Batch, Fields, FieldMap, Pack};
+use crate::dask::wire::pack::{Batch, FieldMap, Fields, Pack};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, call, unpack};
