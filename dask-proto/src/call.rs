@@ -1,4 +1,4 @@
-//! Calls, with one reply each, to the scheduler and to workers.
+//! Calls to the scheduler and to workers, with one reply each, and the readers of the replies.
 
 use std::{error, fmt};
 
@@ -8,60 +8,60 @@ use crate::serialized::Serialized;
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey, failure};
 
-/// In what forms a worker of ours takes objects: without copying bytes, in the clear if possible, and else
-/// closed.
+/// The serializers that a Rust receiver asks for, in order of preference: `dask` doesn't copy bytes, `msgpack` is
+/// readable without Python, `pickle` writes everything else.
 pub const FORMS: [&str; 3] = ["dask", "msgpack", "pickle"];
 
-/// A call without arguments.
+/// Returns a call without arguments.
 fn plain(op: &str) -> Outgoing {
     request(op, &[])
 }
 
-/// A call of anything.
+/// Returns a call of the handler `op` with these arguments.
 pub fn request(op: &str, arguments: &Fields<'_>) -> Outgoing {
     let common: [(&str, &dyn Pack); 2] = [("op", &op), ("reply", &true)];
     Packer::message(&[&common[..], arguments].concat())
 }
 
-/// What a scheduler or worker is.
+/// Asks a scheduler or worker for its identity.
 pub fn identity() -> Outgoing {
     plain("identity")
 }
 
-/// What packages it has.
+/// Asks a scheduler or worker for the versions of its packages; see [`release`].
 pub fn versions() -> Outgoing {
     plain("versions")
 }
 
-/// Whether a worker is there; the reply is `pong`, as bytes.
+/// Asks a worker for a reply, which is `pong` as bytes.
 pub fn ping() -> Outgoing {
     plain("ping")
 }
 
-/// Which workers have these results. Answered as [`who_has_reply`] reads it.
+/// Asks which workers have these results. [`who_has_reply`] reads the reply.
 pub fn who_has<K: Pack>(keys: &[K]) -> Outgoing {
     request("who_has", &[("keys", &keys)])
 }
 
-/// These results by way of the scheduler. Answered as [`data_reply`] reads it.
+/// Asks the scheduler for these results. [`data_reply`] reads the reply.
 pub fn gather<K: Pack>(keys: &[K], forms: &[&str]) -> Outgoing {
     request("gather", &[("keys", &keys), ("serializers", &forms)])
 }
 
-/// These results from the worker that has them, for who is at this address. Answered as [`data_reply`] reads
-/// it; if that is [`Data::Here`], say [`delivered`].
+/// Asks a worker for these results. `who` is the address of the worker that asks, if it is one. [`data_reply`] reads
+/// the reply. If that is [`Data::Here`], send [`delivered`] afterwards.
 pub fn get_data<K: Pack>(keys: &[K], who: Option<&str>, forms: &[&str]) -> Outgoing {
     request("get_data", &[("keys", &keys), ("who", &who), ("serializers", &forms)])
 }
 
-/// The data has arrived.
+/// Confirms that the data of [`get_data`] has arrived.
 pub fn delivered() -> Outgoing {
     let mut packer = Packer::new();
     packer.str("OK");
     packer.finish()
 }
 
-/// Gives results to the scheduler, which gives them to some worker.
+/// Sends results to the scheduler, which passes them to some of these workers, or of all.
 pub fn scatter(client: &str, data: &[(WireKey, Serialized)], workers: Option<&[&str]>) -> Outgoing {
     let data = Pairs(data.iter().map(|(key, value)| (key, value)));
     request(
@@ -70,30 +70,31 @@ pub fn scatter(client: &str, data: &[(WireKey, Serialized)], workers: Option<&[&
     )
 }
 
-/// Gives results to a worker.
+/// Sends results to a worker.
 pub fn update_data(data: &[(WireKey, Serialized)]) -> Outgoing {
     let data = Pairs(data.iter().map(|(key, value)| (key, value)));
     request("update_data", &[("data", &data)])
 }
 
-/// Runs failed tasks again.
+/// Asks the scheduler to run failed tasks again.
 pub fn retry<K: Pack>(client: &str, keys: &[K]) -> Outgoing {
     request("retry", &[("keys", &keys), ("client", &client)])
 }
 
-/// In what states these tasks are. Answered as [`states_reply`] reads it.
+/// Asks for the states of tasks. [`states_reply`] reads the reply.
 pub fn states<K: Pack>(keys: &[K]) -> Outgoing {
     request("get_task_status", &[("keys", &keys)])
 }
 
-/// Tasks may run on the workers of these addresses only, of which there must be some. The reply is nothing; it fails
-/// if the scheduler doesn't know one of the tasks. One that waits for a worker isn't looked at again.
+/// Restricts tasks to the workers of these addresses, of which at least one must be given. The reply is `None`; the
+/// call fails if the scheduler doesn't know one of the tasks. It has no effect on a task that waits for a worker
+/// already.
 pub fn restrict<K: Pack>(keys: &[K], workers: &[K]) -> Outgoing {
     let workers = Pairs(keys.iter().map(|key| (key, workers)));
     request("set_restrictions", &[("worker", &workers)])
 }
 
-/// Moves away what the workers of these addresses hold, and closes them.
+/// Asks the scheduler to move the results away from the workers of these addresses, and to close them.
 pub fn retire_workers(addresses: &[&str]) -> Outgoing {
     request(
         "retire_workers",
@@ -101,14 +102,14 @@ pub fn retire_workers(addresses: &[&str]) -> Outgoing {
     )
 }
 
-/// Why a call has no answer.
+/// Why a call has no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// It can't be read.
+    /// The reply can't be read.
     Wire(WireError),
-    /// The call failed there, with this text.
+    /// The handler raised an exception with this text.
     Failed(String),
-    /// There's no such call, or it gives nothing.
+    /// The reply is `None`: the other side has no such handler, or it returns nothing.
     Nothing,
 }
 
@@ -117,7 +118,9 @@ impl fmt::Display for CallError {
         match self {
             Self::Wire(error) => error.fmt(f),
             Self::Failed(text) => write!(f, "the call failed on the other side: {text}"),
-            Self::Nothing => f.write_str("the other side doesn't know this call"),
+            Self::Nothing => {
+                f.write_str("the other side has no handler for this call, or it returned nothing")
+            }
         }
     }
 }
@@ -130,7 +133,11 @@ impl From<WireError> for CallError {
     }
 }
 
-/// What was answered, unless the call failed.
+/// Returns the reply in a message.
+///
+/// # Errors
+///
+/// [`Failed`](CallError::Failed) and [`Nothing`](CallError::Nothing).
 pub fn reply(message: Value) -> Result<Value, CallError> {
     match message {
         Value::Nil => Err(CallError::Nothing),
@@ -145,7 +152,11 @@ pub fn reply(message: Value) -> Result<Value, CallError> {
     }
 }
 
-/// What was answered, which must be a map.
+/// Returns the reply in a message, which must be a map.
+///
+/// # Errors
+///
+/// Those of [`reply`], and a reply that is no map.
 pub fn map_reply(message: Value) -> Result<Map, CallError> {
     match reply(message)? {
         Value::Map(map) => Ok(map),
@@ -153,12 +164,16 @@ pub fn map_reply(message: Value) -> Result<Map, CallError> {
     }
 }
 
-/// The release of Dask in what was answered to [`versions`].
+/// Returns the release of Dask in the reply to [`versions`].
 pub fn release(versions: &Map) -> Option<&str> {
     versions.get("packages")?.as_map()?.text("distributed")
 }
 
-/// Reads what was answered to [`states`]: that of a task that isn't known is none.
+/// Reads the reply to [`states`]. The state of an unknown task is `None`.
+///
+/// # Errors
+///
+/// Those of [`map_reply`].
 pub fn states_reply(message: Value) -> Result<Vec<(WireKey, Option<String>)>, CallError> {
     let states = map_reply(message)?.0.into_iter();
     Ok(states
@@ -166,10 +181,14 @@ pub fn states_reply(message: Value) -> Result<Vec<(WireKey, Option<String>)>, Ca
         .collect::<Result<_, WireError>>()?)
 }
 
-/// The keys, and the addresses of the workers that have them.
+/// Keys with the addresses of the workers that have their results.
 pub type WhoHas = Vec<(WireKey, Vec<String>)>;
 
-/// Reads what was answered to [`who_has`].
+/// Reads the reply to [`who_has`].
+///
+/// # Errors
+///
+/// Those of [`map_reply`].
 pub fn who_has_reply(message: Value) -> Result<WhoHas, CallError> {
     Ok(read_who_has(map_reply(message)?)?)
 }
@@ -178,25 +197,29 @@ pub(crate) fn read_who_has(map: Map) -> Result<WhoHas, WireError> {
     map.0.into_iter().map(|(key, addresses)| Ok((key.key()?, addresses.texts()))).collect()
 }
 
-/// What was answered to [`get_data`] or [`gather`].
+/// The reply to [`get_data`] or [`gather`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// What there is of it; what is missing isn't there.
+    /// The results; keys without one are missing in the list.
     Here(Vec<(WireKey, Value)>),
-    /// Ask again, in 150 ms for example.
+    /// The worker serves too many others. Dask asks again after 150 ms.
     Busy,
-    /// The scheduler couldn't get these.
+    /// The scheduler couldn't fetch these.
     Missing(Vec<WireKey>),
 }
 
-/// Reads what was answered to [`get_data`] or [`gather`].
+/// Reads the reply to [`get_data`] or [`gather`].
+///
+/// # Errors
+///
+/// Those of [`map_reply`], and a reply of an unknown status.
 pub fn data_reply(message: Value) -> Result<Data, CallError> {
     let mut map = map_reply(message)?;
     match map.take_text("status").as_deref() {
         Some("OK") => Ok(Data::Here(read_data(map.need_map("data")?)?)),
         Some("busy") => Ok(Data::Busy),
         Some("error") => Ok(Data::Missing(map.need_keys("keys")?)),
-        _ => Err(WireError::malformed("data in an unknown state").into()),
+        _ => Err(WireError::malformed("data with an unknown status").into()),
     }
 }
 
@@ -204,24 +227,24 @@ pub(crate) fn read_data(map: Map) -> Result<Vec<(WireKey, Value)>, WireError> {
     map.0.into_iter().map(|(key, value)| Ok((key.key()?, value))).collect()
 }
 
-/// A reply that says that all is well.
+/// Returns the reply of the status `OK`.
 pub fn ok() -> Outgoing {
     Packer::message(&[("status", &"OK")])
 }
 
-/// A reply of a map.
+/// Returns a reply of a map.
 pub fn answer(fields: &Fields<'_>) -> Outgoing {
     Packer::message(fields)
 }
 
-/// A reply of anything, nothing in particular.
+/// Returns a reply of any value.
 pub fn answer_value(value: &impl Pack) -> Outgoing {
     let mut packer = Packer::new();
     value.pack(&mut packer);
     packer.finish()
 }
 
-/// A reply that says what went wrong. The other side raises it.
+/// Returns the reply that makes the call fail. A Python caller raises a `RuntimeError` with the text.
 pub fn failed(text: &str) -> Outgoing {
     let exception = Serialized::bytes(crate::pickle::runtime_error(text).into());
     Packer::message(&[
@@ -233,5 +256,5 @@ pub fn failed(text: &str) -> Outgoing {
     ])
 }
 
-/// A map without anything in it.
+/// An empty map.
 pub const EMPTY: FieldMap<'static> = FieldMap(&[]);

@@ -1,9 +1,9 @@
-//! What a scheduler understands.
+//! The forms of messages that a scheduler understands.
 //!
-//! Messages are the keyword arguments of the scheduler's methods. One that it doesn't know, or one that is
-//! missing, ends the connection, and in a bad place leaves a worker that nobody can remove. So it's asked for
-//! the parameters of these methods before anything is sent to them; where that's forbidden, its version
-//! tells.
+//! Messages are the keyword arguments of the scheduler's methods, which change from release to release. An unknown or
+//! missing argument closes the connection, and may leave a worker registered that can't be removed. So a client or
+//! worker first [asks](question) for the parameters of these methods, and derives the [`Forms`] from the reply. Where
+//! the scheduler doesn't run functions for others, its release decides.
 
 use std::collections::HashMap;
 use std::{error, fmt};
@@ -17,37 +17,37 @@ use crate::serialized::Content;
 use crate::value::Value;
 use crate::{WireError, failure};
 
-/// The oldest release that is known to work.
+/// The oldest release that is supported.
 pub const OLDEST: Version = Version(2024, 11, 0);
 
-/// In what forms to say what isn't said alike everywhere.
+/// The forms of those messages that differ between releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forms {
-    /// How a graph is submitted.
+    /// The form of `update-graph`.
     pub graph: GraphForm,
-    /// Whether a reason is given for cancelling; it must be, or must not.
+    /// Whether `cancel-keys` has a reason. The scheduler either requires or refuses it.
     pub cancel_has_reason: bool,
-    /// The same for the run of a task that takes long.
+    /// Whether `long-running` has the number of the run. The scheduler either requires or refuses it.
     pub long_running_has_run: bool,
 }
 
-/// Why a scheduler can't be used.
+/// Why a scheduler isn't supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It wants, or doesn't know, what we know nothing of, or send.
+    /// One of its methods requires a parameter that isn't sent, or lacks one that is.
     Unknown {
-        /// Its release.
+        /// The release of Dask.
         release: String,
         /// The method.
         method: String,
-        /// What it wants.
+        /// The required parameters that aren't sent.
         wants: Vec<String>,
-        /// What it doesn't know.
+        /// The sent parameters that the method lacks.
         refuses: Vec<String>,
     },
-    /// It's older than [`OLDEST`], or its version can't be read.
+    /// The release is older than [`OLDEST`], or can't be read.
     Release(String),
-    /// Its answer can't be read.
+    /// The reply can't be read.
     Wire(WireError),
 }
 
@@ -55,10 +55,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { release, method, wants, refuses } => {
-                write!(
-                    f,
-                    "the scheduler (Dask {release}) is one that this version can't talk to:"
-                )?;
+                write!(f, "the scheduler (Dask {release}) isn't supported by this version:")?;
                 write!(f, " its `{method}`")?;
                 if !wants.is_empty() {
                     write!(f, " needs {}", list(wants))?;
@@ -70,7 +67,7 @@ impl fmt::Display for Refusal {
                 Ok(())
             }
             Self::Release(release) => {
-                write!(f, "the scheduler is Dask {release}, and it takes {OLDEST} or later")
+                write!(f, "the scheduler is Dask {release}; {OLDEST} or later is needed")
             }
             Self::Wire(error) => error.fmt(f),
         }
@@ -90,13 +87,14 @@ impl From<WireError> for Refusal {
     }
 }
 
-/// A method of the scheduler's, and what is sent to it or given by the scheduler itself.
+/// A method of the scheduler, with the parameters that messages have or that the scheduler adds.
 struct Method {
     name: &'static str,
     sent: &'static [&'static str],
 }
 
-/// `update_graph`, `stimulus_cancel` and `handle_long_running` depend on the form, which adds to these.
+/// The methods that are checked. `update_graph`, `stimulus_cancel` and `handle_long_running` have more parameters,
+/// which depend on the form.
 const METHODS: [Method; 18] = [
     Method {
         name: "update_graph",
@@ -139,7 +137,7 @@ const METHODS: [Method; 18] = [
     Method { name: "handle_worker_status_change", sent: &["worker", "status", "stimulus_id"] },
 ];
 
-/// What a worker says of itself when it registers; the connection isn't in the message.
+/// The parameters of a worker's registration; the scheduler adds `comm`.
 const REGISTER: [&str; 17] = [
     "comm",
     "address",
@@ -165,10 +163,10 @@ const HEADER: &[&str] = &["graph_header", "graph_frames"];
 const REASON: &[&str] = &["reason", "msg"];
 const RUN: &[&str] = &["run_id"];
 
-/// Asks for the parameters.
+/// Returns the call that asks for the parameters of the methods.
 pub fn question() -> Outgoing {
     let names: Vec<_> = METHODS.iter().map(|method| format!("'{}'", method.name)).collect();
-    // A line for each method: its name and its parameters, with a mark where it can do without.
+    // A line for each method: its name and its parameters, those that are optional with `?`, `**kwargs` with `?*`.
     let source = format!(
         "'\\n'.join(m + ':' + ','.join(n + ('?' if q.kind in (2, 4) else '' if q.default is q.empty else '?') \
          + ('*' if q.kind == 4 else '') \
@@ -196,7 +194,12 @@ pub fn question() -> Outgoing {
     )
 }
 
-/// What to make of the reply to the question, and of the release in case there's none.
+/// Returns the forms for a scheduler, from its reply to the [`question`], or from its release if it doesn't answer
+/// that.
+///
+/// # Errors
+///
+/// If the scheduler isn't supported.
 pub fn forms(reply: Value, release: &str) -> Result<Forms, Refusal> {
     if Version::parse(release).is_some_and(|version| version < OLDEST) {
         return Err(Refusal::Release(release.to_owned()));
@@ -208,7 +211,7 @@ pub fn forms(reply: Value, release: &str) -> Result<Forms, Refusal> {
     }
 }
 
-/// The text that was answered; none if the scheduler doesn't run functions for others.
+/// Returns the text of the reply, or `None` if the scheduler doesn't run functions for others.
 fn answer(reply: Value) -> Result<Option<String>, WireError> {
     let mut map = match map_reply(reply) {
         Ok(map) => map,
@@ -216,7 +219,10 @@ fn answer(reply: Value) -> Result<Option<String>, WireError> {
         Err(CallError::Failed(_) | CallError::Nothing) => return Ok(None),
     };
     if map.text("status") != Some("OK") {
-        log::debug!("asking the scheduler: {}", failure::exception(&map.take("exception")));
+        log::debug!(
+            "the scheduler refused to report its methods: {}",
+            failure::exception(&map.take("exception"))
+        );
         return Ok(None);
     }
     match map.take("result") {
@@ -264,7 +270,7 @@ impl<'a> Signatures<'a> {
             long_running_has_run: takes("handle_long_running", "run_id"),
         };
         for method in &METHODS {
-            // What isn't there is done elsewhere, and nothing can be told of it.
+            // Some releases have these in an extension, which can't be asked.
             let Some(parameters) = self.0.get(method.name) else { continue };
             let more: &[&str] = match method.name {
                 "update_graph" if forms.graph == GraphForm::Expression => EXPRESSION,
@@ -315,7 +321,7 @@ impl<'a> Parameters<'a> {
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Reads `2026.8.0`, and what is built from a later commit.
+    /// Parses `2026.8.0`, and the versions of later commits, such as `2026.8.0+3.gabc`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(['.', '+']).map(|part| part.parse().ok());
         Some(Self(numbers.next()??, numbers.next()??, numbers.next()??))
@@ -328,7 +334,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// The forms that a release is known to want. Of later ones than we know the latest is supposed.
+/// Returns the forms for a release. Those later than this crate are assumed to be like the latest that it knows.
+///
+/// # Errors
+///
+/// If the release is older than [`OLDEST`], or can't be parsed.
 pub fn by_release(release: &str) -> Result<Forms, Refusal> {
     let version = Version::parse(release).filter(|version| *version >= OLDEST);
     let version = version.ok_or_else(|| Refusal::Release(release.to_owned()))?;

@@ -1,4 +1,4 @@
-//! What a client says to the scheduler, and hears from it.
+//! The operations of a client's stream, in both directions.
 
 use crate::capabilities::Forms;
 use crate::frame::Outgoing;
@@ -7,9 +7,10 @@ use crate::serialized::LIST_CLASS;
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey};
 
-/// Makes this connection a client's stream. `versions` is what the scheduler answered to
-/// [`versions`](super::call::versions). The first event is [`Event::Started`]; a scheduler that doesn't like
-/// it may never answer.
+/// Returns the message that makes a connection the stream of the client `id`.
+///
+/// `versions` is the scheduler's reply to [`versions`](crate::call::versions). The first event is [`Event::Started`]. A
+/// scheduler that refuses the client may not answer, so the wait needs a timeout.
 pub fn register(id: &str, versions: &Map) -> Outgoing {
     Packer::message(&[
         ("op", &"register-client"),
@@ -19,17 +20,18 @@ pub fn register(id: &str, versions: &Map) -> Outgoing {
     ])
 }
 
-/// This client doesn't need these results any more.
+/// Adds `client-releases-keys`: the client no longer needs these results.
 pub fn releases_keys<K: Pack>(to: &mut Batch, keys: &[K]) {
     to.push(&[("op", &"client-releases-keys"), ("keys", &keys)]);
 }
 
-/// This client needs these results, which others asked for.
+/// Adds `client-desires-keys`: the client needs these results of tasks that exist already.
 pub fn desires_keys<K: Pack>(to: &mut Batch, keys: &[K]) {
     to.push(&[("op", &"client-desires-keys"), ("keys", &keys)]);
 }
 
-/// Cancels tasks: those that no other client needs, or all with `force`. `reason` is for the logs.
+/// Adds `cancel-keys`: cancels the tasks that no other client needs, or all of them with `force`. The reason appears in
+/// the scheduler's log.
 pub fn cancel_keys<K: Pack>(to: &mut Batch, forms: &Forms, keys: &[K], force: bool, reason: &str) {
     let mut fields: Vec<(&str, &dyn Pack)> =
         vec![("op", &"cancel-keys"), ("keys", &keys), ("force", &force)];
@@ -40,55 +42,80 @@ pub fn cancel_keys<K: Pack>(to: &mut Batch, forms: &Forms, keys: &[K], force: bo
     to.push(&fields);
 }
 
-/// Asks for the state of a task; the answer is an event.
+/// Adds `report-key`: asks for the state of a task. The answer is an event.
 pub fn report_key<K: Pack>(to: &mut Batch, key: &K) {
     to.push(&[("op", &"report-key"), ("key", key)]);
 }
 
-/// This client lives.
+/// Adds `heartbeat-client`.
 pub fn heartbeat(to: &mut Batch) {
     to.push(&[("op", &"heartbeat-client")]);
 }
 
-/// This client leaves, and needs nothing any more.
+/// Adds `close-client` and `close-stream`: the client disconnects and releases all its keys.
 pub fn close(to: &mut Batch) {
     to.push(&[("op", &"close-client")]);
     to.push(&[("op", &"close-stream")]);
 }
 
-/// What the scheduler tells a client.
+/// An operation that the scheduler sends to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The stream has begun.
+    /// `stream-start`: the client is registered.
     Started {
-        /// What the scheduler thinks of the versions.
+        /// The scheduler's warning about different versions, or an empty text.
         warning: String,
     },
-    /// A result is there. This may come more than once.
+    /// `key-in-memory`: a task has a result. This may be sent more than once.
     InMemory {
+        /// The task.
         key: WireKey,
+        /// The addresses of the workers that have the result.
         workers: Vec<String>,
-        /// A worker of ours has only a part of what it was asked for.
+        /// Whether the result is that of a batch that isn't complete; see
+        /// [`rust::is_partial`](crate::rust::is_partial).
         is_partial: bool,
     },
-    /// The task, or one that it depends on, failed. See [`exception`](super::failure::exception).
-    Erred { key: WireKey, exception: Value, traceback: Value },
-    /// The result has gone with a worker. It comes again, if it can be computed again.
-    Lost { key: WireKey },
-    /// The tasks are cancelled, can't be computed, or are unknown.
-    Cancelled { keys: Vec<WireKey>, reason: Option<String> },
-    /// The task will run again.
-    Retried { key: WireKey },
-    /// All tasks are gone.
+    /// `task-erred`: the task, or one that it depends on, failed.
+    Erred {
+        /// The task.
+        key: WireKey,
+        /// The exception; see [`failure::exception`](crate::failure::exception).
+        exception: Value,
+        /// The traceback, an object that only Python can read.
+        traceback: Value,
+    },
+    /// `lost-data`: the result was lost with a worker. If the task can run again, it will.
+    Lost {
+        /// The task.
+        key: WireKey,
+    },
+    /// `cancelled-keys`: the tasks are cancelled, can't run, or are unknown.
+    Cancelled {
+        /// The tasks.
+        keys: Vec<WireKey>,
+        /// The reason, if the scheduler gives one.
+        reason: Option<String>,
+    },
+    /// `task-retried`: the task will run again.
+    Retried {
+        /// The task.
+        key: WireKey,
+    },
+    /// `restart`: the scheduler has removed all tasks.
     Restarted,
-    /// The scheduler ends the stream.
+    /// The scheduler closes the stream.
     Closed,
-    /// Of no matter, or unknown.
+    /// An operation of this name that needs no reaction, or is unknown.
     Other(String),
 }
 
 impl Event {
     /// Reads an operation.
+    ///
+    /// # Errors
+    ///
+    /// If `op` or another required field is missing or of another type.
     pub fn read(mut operation: Map) -> Result<Self, WireError> {
         let op = operation.need_text("op")?;
         Ok(match op.as_str() {

@@ -1,4 +1,4 @@
-//! What is said of a task or a call that failed.
+//! Errors of tasks and calls, as the other side reports them.
 
 use bytes::Bytes;
 
@@ -7,8 +7,9 @@ use crate::pickle::{self, Exception};
 use crate::serialized::Content;
 use crate::value::Value;
 
-/// Reads what stands for an exception: text, a pickle, or an object that holds a pickle. Where it can't be
-/// read, the exception says that.
+/// Reads an exception from a message: text, a pickle, or an object that contains a pickle.
+///
+/// If it can't be read, the text of the returned exception says so.
 pub fn exception(value: &Value) -> Exception {
     match read(value) {
         Ok(exception) => exception,
@@ -16,18 +17,19 @@ pub fn exception(value: &Value) -> Exception {
     }
 }
 
-/// Whether this is how the scheduler refuses a graph since a task of it takes what is gone. Until 2025.3 it trips over
-/// keys that aren't a set, before it has taken any of the tasks. With a set it would refuse one of those that take it, and
-/// keep the others, which can't run.
+/// Returns whether the scheduler has refused a graph because one of its tasks depends on a key that no longer exists.
+///
+/// Releases before 2025.4 fail with this `AttributeError` if the keys of `update-graph` aren't a set, before any task
+/// of the graph exists. With a set they would refuse one of the dependent tasks, and keep the others, which can't run.
 pub fn is_of_lost_dependencies(said: &Value, traceback: &Value) -> bool {
     let Exception { class, text, .. } = exception(said);
-    // The traceback of a task has what the task did.
+    // The same exception from a task would have a traceback.
     class == "AttributeError"
         && text == "'tuple' object has no attribute 'discard'"
         && is_none(traceback)
 }
 
-/// Whether it's Python's `None`.
+/// Returns whether a value is `None` in Python.
 fn is_none(value: &Value) -> bool {
     let Value::Serialized(object) = value else { return *value == Value::Nil };
     let Ok(Content::Bytes(pickled)) = object.content() else { return false };
@@ -54,7 +56,7 @@ fn read(value: &Value) -> Result<Exception, WireError> {
     }
 }
 
-/// A pickle of an exception, or of the bytes that are one.
+/// Reads a pickle of an exception, or of bytes that are such a pickle.
 fn of_pickle(pickled: &Bytes) -> Result<Exception, WireError> {
     let objects = pickle::read(pickled)?;
     match objects.get(objects.root()) {

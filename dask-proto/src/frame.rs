@@ -1,12 +1,12 @@
-//! Messages as lists of frames, and these as bytes.
+//! The framing of messages: a message is a list of frames.
 //!
-//! Numbers are 64 bits, little-endian:
+//! On the connection, with numbers of 64 bits, little-endian:
 //!
 //! ```text
-//! A                  how many bytes follow in the first block
-//! N, length × N      of the frames                             |
-//! frame, frame, …    as many as the sender liked to put here   |  A bytes
-//! frame, frame, …    the others
+//! A                  the length of the rest of the first block
+//! N, length × N      the number of frames, and their lengths   |
+//! frame, frame, …    as many as the sender chooses             |  A bytes
+//! frame, frame, …    the rest
 //! ```
 
 use std::collections::VecDeque;
@@ -17,21 +17,21 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::WireError;
 
-/// How much is read at once where it isn't known how much will come. Longer frames get memory of their own;
-/// shorter ones are copied out, so that keeping one doesn't keep what came with it.
+/// The size of a read in bytes. Longer frames get memory of their own. Shorter ones are copied, so that keeping one
+/// doesn't keep the bytes that arrived with it.
 const CHUNK: usize = 64 * 1024;
 const WORD: usize = 8;
-/// How many pieces a vectored write gets.
+/// The most pieces of one vectored write.
 const AT_ONCE: usize = 256;
 
-/// How much the other side may make us hold.
+/// Limits on the size of a received message.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The bytes of one message.
+    /// The most bytes of a message.
     pub message: u64,
-    /// The frames of one message.
+    /// The most frames of a message.
     pub frames: u64,
-    /// The bytes of its first frame, which takes much more memory once it's read.
+    /// The most bytes of the first frame, which takes many times as much memory as values.
     pub head: u64,
 }
 
@@ -41,21 +41,34 @@ impl Default for Limits {
     }
 }
 
-/// Makes messages of bytes that come in pieces of any size.
+/// Reassembles messages from bytes that arrive in pieces of any size.
 ///
-/// ```text
-/// loop {
-///     while let Some(frames) = reader.message()? { … }
-///     let n = socket.read(reader.space())?;
-///     reader.filled(n);
-/// }
+/// ```
+/// use std::io::Read;
+///
+/// use ensue_dask_proto::frame::{Limits, Reader};
+/// # use ensue_dask_proto::call;
+/// # let sent = call::identity().to_vec();
+/// # let mut socket = &sent[..];
+///
+/// let mut reader = Reader::new(Limits::default());
+/// let frames = loop {
+///     if let Some(frames) = reader.message()? {
+///         break frames;
+///     }
+///     let count = socket.read(reader.space())?;
+///     assert!(count > 0, "the connection was closed");
+///     reader.filled(count);
+/// };
+/// assert_eq!(frames.len(), 1);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// No more memory is taken than twice what has arrived, and a little.
+/// It takes at most twice the memory of what has arrived, and 64 KiB, whatever lengths the other side announces.
 #[derive(Debug)]
 pub struct Reader {
     limits: Limits,
-    /// Has been written to all over; what has arrived and isn't taken yet is the first `len` bytes.
+    /// The first `len` bytes have arrived and aren't consumed yet; all of it is initialized.
     buffer: BytesMut,
     len: usize,
     stage: Stage,
@@ -63,31 +76,27 @@ pub struct Reader {
 
 #[derive(Debug)]
 enum Stage {
-    /// The length of the first block, and the number of frames.
+    /// Before the length of the first block and the number of frames.
     Begin,
-    Lengths {
-        block: u64,
-        count: usize,
-    },
-    Frames {
-        taken: Vec<Bytes>,
-        lengths: vec::IntoIter<usize>,
-        next: usize,
-    },
+    /// Before the lengths of the frames.
+    Lengths { block: u64, count: usize },
+    /// Before the next frame.
+    Frames { taken: Vec<Bytes>, lengths: vec::IntoIter<usize>, next: usize },
 }
 
 impl Reader {
-    /// Nothing has come yet.
+    /// Returns a reader for a new connection.
     pub fn new(limits: Limits) -> Self {
         Self { limits, buffer: BytesMut::new(), len: 0, stage: Stage::Begin }
     }
 
-    /// Where the next bytes from the socket go; never empty. Say afterwards how many were [`filled`](Self::filled).
+    /// Returns the buffer for the next bytes from the connection, which is never empty. Call [`filled`](Self::filled)
+    /// after reading into it.
     pub fn space(&mut self) -> &mut [u8] {
         let wanted = self.wanted();
         let room = match wanted.checked_sub(self.len) {
-            // As much again as has come, so that a forged length costs nothing; and not beyond the frame's
-            // end, so that its memory is its own.
+            // As much again as has arrived, so that a forged length reserves nothing; and not beyond the frame's end,
+            // so that the frame shares its memory with no other.
             Some(missing) if wanted > CHUNK && missing > 0 => missing.min(self.len.max(CHUNK)),
             _ => CHUNK,
         };
@@ -98,13 +107,17 @@ impl Reader {
         &mut self.buffer[self.len..end]
     }
 
-    /// So many bytes are now in the [`space`](Self::space).
+    /// Records that the first `bytes` bytes of [`space`](Self::space) are filled.
+    ///
+    /// # Panics
+    ///
+    /// If `space` had fewer bytes.
     pub fn filled(&mut self, bytes: usize) {
         self.len += bytes;
-        assert!(self.len <= self.buffer.len(), "more than there was space for");
+        assert!(self.len <= self.buffer.len(), "{bytes} bytes are more than `space` had");
     }
 
-    /// The same for bytes that are elsewhere.
+    /// Copies bytes that have arrived into the reader.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.space();
@@ -115,12 +128,16 @@ impl Reader {
         }
     }
 
-    /// Whether the other side may go now without cutting a message in two.
+    /// Returns whether no message is incomplete, so that the end of the connection loses none.
     pub fn is_between_messages(&self) -> bool {
         self.len == 0 && matches!(self.stage, Stage::Begin)
     }
 
-    /// The frames of the next message, of which there is at least one, if they are all there.
+    /// Returns the frames of the next message, at least one, or `None` if it hasn't arrived completely.
+    ///
+    /// # Errors
+    ///
+    /// If the lengths are inconsistent or exceed the limits. The connection can't be used any more.
     pub fn message(&mut self) -> Result<Option<Vec<Bytes>>, WireError> {
         while self.wanted() <= self.len {
             match &mut self.stage {
@@ -139,7 +156,7 @@ impl Reader {
                     let Stage::Frames { taken, lengths, next } = &mut self.stage else { continue };
                     let is_head = taken.is_empty();
                     if frame.len() > CHUNK && self.len == 0 {
-                        // What is left of the frame's memory would keep all of it.
+                        // The rest of the buffer would keep the frame's memory.
                         self.buffer = BytesMut::new();
                     }
                     let frame = if frame.len() > CHUNK || is_head {
@@ -162,7 +179,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// How many bytes the next step takes.
+    /// Returns how many bytes the next step needs.
     fn wanted(&self) -> usize {
         match &self.stage {
             Stage::Begin => 2 * WORD,
@@ -214,8 +231,8 @@ impl Reader {
     }
 }
 
-/// A message on its way out. It's a [`Buf`]: write its [`slices`](Self::slices), all at once if the socket
-/// can, and [`advance`](Buf::advance). No frame is copied.
+/// A message to be sent, as a [`Buf`]: write its [`slices`](Self::slices), in one vectored write if possible, and
+/// [`advance`](Buf::advance) by what was written. Frames aren't copied.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     pieces: VecDeque<Bytes>,
@@ -223,7 +240,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A message of these frames.
+    /// Returns a message of these frames.
     pub fn new(frames: impl IntoIterator<Item = Bytes>) -> Self {
         let mut pieces: VecDeque<Bytes> = frames.into_iter().collect();
         let frames: usize = pieces.iter().map(Bytes::len).sum();
@@ -236,12 +253,12 @@ impl Outgoing {
         Self { pieces, left: block + WORD }
     }
 
-    /// The first pieces of what is left of it, for a vectored write.
+    /// Returns the first pieces of the unsent part, for a vectored write.
     pub fn slices(&self) -> Vec<IoSlice<'_>> {
         self.pieces.iter().take(AT_ONCE).map(|piece| IoSlice::new(piece)).collect()
     }
 
-    /// What is left of it, in one piece.
+    /// Returns the unsent part in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         self.pieces.iter().flatten().copied().collect()
     }
@@ -257,7 +274,7 @@ impl Buf for Outgoing {
     }
 
     fn advance(&mut self, mut bytes: usize) {
-        assert!(bytes <= self.left, "more than is left");
+        assert!(bytes <= self.left, "advanced by {bytes} bytes, with {} left", self.left);
         self.left -= bytes;
         while let Some(first) = self.pieces.front_mut() {
             if bytes < first.len() {

@@ -1,7 +1,7 @@
-//! Graphs of tasks, as the scheduler wants them: a pickled `HighLevelGraph`.
+//! Graphs of tasks as the scheduler expects them: a pickled `HighLevelGraph`.
 //!
-//! Only constructors of Dask's classes are called, with the plainest arguments, since what is inside of them
-//! changes from release to release.
+//! The pickle only calls constructors of Dask's classes with plain arguments, since the attributes of these classes
+//! change from release to release.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,30 @@ use crate::value::Value;
 
 const TASKS: &str = "dask._task_spec";
 const GRAPHS: &str = "dask.highlevelgraph";
-/// The annotation under which our workers find what to run.
+/// The annotation that has the function of a task for Rust workers; see [`rust`](crate::rust).
 pub const RUST: &str = "rust";
-/// What a task of ours does to a worker in Python.
+/// The code of a Rust task on a Python worker, which may only run it by mistake.
 const STRAY: &str = "raise RuntimeError('this task must run on a Rust worker')";
 
-/// What a task is to do.
+/// The call that a task makes.
 #[derive(Clone, Copy, Debug)]
 pub enum Call<'a> {
-    /// Call a Python function.
+    /// A Python function.
     Python {
-        /// Where the function is.
+        /// The module of the function.
         module: &'a str,
-        /// The function.
+        /// The name of the function in the module.
         name: &'a str,
-        /// What it's called with.
+        /// The positional arguments.
         args: &'a [Arg<'a>],
     },
-    /// Call a function that our workers know.
+    /// A function that Rust workers have registered.
     Rust {
-        /// What they know it by.
+        /// The registered name.
         function: &'a str,
-        /// What the worker needs to make its arguments, besides the results of other tasks.
+        /// The encoded arguments, with placeholders for the inputs.
         args: &'a [u8],
-        /// The tasks whose results it takes, in order.
+        /// The keys of the tasks whose results are inputs, in order.
         inputs: &'a [&'a str],
     },
 }
@@ -43,80 +43,88 @@ pub enum Call<'a> {
 /// An argument of a Python function.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg<'a> {
+    /// `None`.
     None,
+    /// A `bool`.
     Bool(bool),
-    /// An `i64` or `u64`.
+    /// An `int`.
     Int(i128),
+    /// A `float`.
     Float(f64),
+    /// A `str`.
     Str(&'a str),
+    /// `bytes`.
     Bytes(&'a [u8]),
-    /// The result of a task.
+    /// The result of the task with this key.
     Result(&'a str),
+    /// A `list`.
     List(Vec<Arg<'a>>),
+    /// A `tuple`.
     Tuple(Vec<Arg<'a>>),
+    /// A `dict`.
     Dict(Vec<(Arg<'a>, Arg<'a>)>),
 }
 
-/// What the scheduler is to know of a task.
+/// The annotations of a task for the scheduler.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Annotations<'a> {
-    /// Higher ones first.
+    /// The priority; tasks of a higher one run first.
     pub priority: Option<i64>,
-    /// How often it's run again after it failed.
+    /// How often the task runs again after a failure.
     pub retries: Option<u32>,
-    /// What it uses of what workers say they have.
+    /// The resources that the task takes on its worker, by name.
     pub resources: &'a [(&'a str, f64)],
-    /// Addresses, names or hosts of the workers that may run it; all may if there are none.
+    /// The addresses, names or hosts of the workers that may run the task; all workers if empty.
     pub workers: &'a [&'a str],
-    /// Others may, too, if none of those is there.
+    /// Whether other workers may run it if none of `workers` exists.
     pub allow_other_workers: bool,
-    /// How many seconds it may take, if it's one of ours; Dask has no such thing.
+    /// The seconds that a Rust task may take. Dask itself has no timeouts.
     pub timeout: Option<f64>,
 }
 
-/// A graph, of which only the pickle is kept while tasks are added.
+/// A graph. Tasks are pickled as they're added, so it takes little more memory than its message.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    /// By the annotations that their tasks have: a layer's annotations are functions from its keys, which
-    /// must know all of these.
+    /// Layers by the annotations of their tasks. An annotation of a layer is a function from keys to values, which must
+    /// know all keys of the layer.
     layers: BTreeMap<Vec<&'static str>, Layer>,
     len: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Layer {
-    /// Each key with its task.
+    /// The entries of a dict from keys to tasks.
     tasks: Pickler,
-    /// Each key with its value, for each annotation.
+    /// The entries of a dict from keys to values, for each annotation.
     annotations: Vec<Pickler>,
 }
 
-/// How a graph is put into the message.
+/// The form of a graph in `update-graph`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphForm {
-    /// `expr_ser`, from 2025.4.0 on.
+    /// The argument `expr_ser`, from 2025.4.0 on.
     Expression,
-    /// `graph_header` and `graph_frames`, before.
+    /// The arguments `graph_header` and `graph_frames`, before that.
     Header,
 }
 
 impl Graph {
-    /// Without tasks.
+    /// Returns a graph without tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many tasks there are.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no tasks.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes they take.
+    /// Returns the size of the pickled tasks in bytes.
     pub fn bytes(&self) -> usize {
         let layers = self.layers.values();
         let layer = |layer: &Layer| {
@@ -125,7 +133,7 @@ impl Graph {
         layers.map(layer).sum()
     }
 
-    /// Adds a task. Keys of other graphs may be among its inputs, if somebody still holds them.
+    /// Adds a task. Its inputs may be tasks of other graphs that some client still needs.
     pub fn add(&mut self, key: &str, call: &Call<'_>, annotations: &Annotations<'_>) {
         let values = annotations.values(call);
         let shape = values.iter().map(|(name, _)| *name).collect();
@@ -140,7 +148,7 @@ impl Graph {
         self.len += 1;
     }
 
-    /// The pickle, in a form that the scheduler understands.
+    /// Returns the pickle of the graph.
     pub fn finish(&self, form: GraphForm) -> Vec<u8> {
         let (module, name) = match form {
             GraphForm::Expression => ("dask._expr", "HLGExpr"),
@@ -159,7 +167,7 @@ impl Graph {
                 to.call(GRAPHS, "MaterializedLayer", |to| layer.pickle(shape, to));
             }
         });
-        // What depends on what is in the tasks.
+        // The dependencies between layers; the scheduler finds those between tasks.
         to.dict(|to| {
             for at in 0..self.layers.len() {
                 to.str(&name(at));
@@ -178,7 +186,7 @@ impl Layer {
         to.dict(|to| {
             for (name, values) in names.iter().zip(&self.annotations) {
                 to.str(name);
-                // An annotation that can be called is called with each key.
+                // The scheduler calls an annotation that is callable with each key.
                 to.call("builtins", "getattr", |to| {
                     to.dict(|to| to.append(values));
                     to.str("get");
@@ -189,7 +197,7 @@ impl Layer {
 }
 
 impl Annotations<'_> {
-    /// The annotations that are there, sorted by name.
+    /// Returns the names and pickled values of the annotations that are set, sorted by name.
     fn values(&self, call: &Call<'_>) -> Vec<(&'static str, Pickler)> {
         let mut values = Vec::new();
         let mut value = |name, write: &dyn Fn(&mut Pickler)| {
@@ -275,7 +283,7 @@ impl Arg<'_> {
     }
 
     fn pickle(&self, to: &mut Pickler) {
-        // Results are found only in containers of Dask's own, which take a plain one.
+        // The scheduler finds results only in Dask's own containers, whose constructors take plain ones.
         let class = match self {
             Self::List(_) => "List",
             Self::Tuple(_) => "Tuple",
@@ -310,28 +318,28 @@ impl Arg<'_> {
     }
 }
 
-/// `update-graph`.
+/// The operation `update-graph`, which submits tasks.
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateGraph<'a> {
     /// The tasks.
     pub graph: &'a Graph,
-    /// How the scheduler wants it.
+    /// The form that the scheduler expects.
     pub form: GraphForm,
-    /// The tasks this client wants.
+    /// The tasks whose results the client needs.
     pub keys: &'a [&'a str],
-    /// All tasks in the order in which those of equal priority are to run. Without it the scheduler finds one.
+    /// All tasks, in the order in which those of equal priority run. If `None`, the scheduler finds an order.
     pub order: Option<&'a [&'a str]>,
 }
 
 impl UpdateGraph<'_> {
-    /// Adds the operation.
+    /// Adds the operation to a batch.
     pub fn push(&self, to: &mut Batch) {
         let pickle = self.graph.finish(self.form).into();
-        let order = self.order.map(Order);
+        let order = self.order.map(KeyOrder);
         let common: [(&str, &dyn Pack); 5] = [
             ("op", &"update-graph"),
             ("keys", &self.keys),
-            // Not even with an empty list in it: the scheduler would keep that, as a tuple, and break later.
+            // Empty: the scheduler would keep an empty list as a tuple, and fail later.
             ("span_metadata", &FieldMap(&[])),
             ("internal_priority", &order),
             ("submitting_task", &()),
@@ -353,10 +361,11 @@ impl UpdateGraph<'_> {
     }
 }
 
+/// A map from keys to their positions.
 #[derive(Clone, Copy, Debug)]
-struct Order<'a>(&'a [&'a str]);
+struct KeyOrder<'a>(&'a [&'a str]);
 
-impl Pack for Order<'_> {
+impl Pack for KeyOrder<'_> {
     fn pack(&self, packer: &mut Packer) {
         packer.map(self.0.len());
         for (at, key) in self.0.iter().enumerate() {

@@ -1,23 +1,25 @@
-//! The first message in each direction. Both sides write theirs at once, then read the other's.
+//! The handshake: the first message in each direction. Both sides send theirs at once, then read the other's.
 
 use crate::WireError;
 use crate::frame::Outgoing;
 use crate::pack::Packer;
 use crate::value::Value;
 
-/// The version of pickles that buffers can be beside.
+/// The pickle protocol, the first with out-of-band buffers.
 const PICKLE: u64 = 5;
 
-/// What the other side said.
+/// The handshake of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// The latest version of pickles that it reads.
+    /// The highest pickle protocol that it reads.
     pub pickle: i64,
-    /// How it would like to compress; it won't, since we don't.
+    /// The compression that it offers. It isn't used, because [`ours`] offers none.
     pub compression: Option<String>,
 }
 
-/// What we say. A scheduler that doesn't like it never answers: bound the wait.
+/// Returns the handshake to send.
+///
+/// A scheduler that refuses it doesn't answer, so the wait for its handshake needs a timeout.
 pub fn ours() -> Outgoing {
     Packer::message(&[
         ("compression", &()),
@@ -26,7 +28,11 @@ pub fn ours() -> Outgoing {
     ])
 }
 
-/// Reads what the other side says.
+/// Reads the handshake of the other side.
+///
+/// # Errors
+///
+/// If the message isn't a handshake.
 pub fn theirs(message: Value) -> Result<Handshake, WireError> {
     let Value::Map(mut map) = message else {
         return Err(WireError::malformed("a handshake that is no map"));

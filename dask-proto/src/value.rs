@@ -61,7 +61,8 @@ impl Map {
         self.0.iter().rev().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
     }
 
-    /// Replaces the value of the key that is this text by [`Value::Nil`], and returns it; `Nil` if there is no such key.
+    /// Replaces the value of the key that is this text by [`Value::Nil`], and returns it; `Nil` if there is no such
+    /// key.
     pub fn take(&mut self, name: &str) -> Value {
         let entry = self.0.iter_mut().rev().find(|(key, _)| key.as_str() == Some(name));
         entry.map(|(_, value)| std::mem::take(value)).unwrap_or_default()

@@ -304,7 +304,7 @@ fn what_a_scheduler_wants_and_we_do_not_know_is_refused() {
     let refusal = ask(&NEWEST.replace("comm,client", "comm,client,token")).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "the scheduler (Dask 2099.1.0) is one that this version can't talk to: its `add_client` needs `token`"
+        "the scheduler (Dask 2099.1.0) isn't supported by this version: its `add_client` needs `token`"
     );
     let refusal = ask(&NEWEST.replace("span_metadata,", "")).unwrap_err();
     assert!(refusal.to_string().ends_with("its `update_graph` doesn't take `span_metadata`"));
@@ -321,7 +321,7 @@ fn where_the_scheduler_may_not_be_asked_its_release_tells() {
     assert_eq!(forms(Value::Map(blocked.clone()), "2025.3.1"), Ok(expected));
     assert_eq!(forms(Value::Nil, "2025.3.1"), Ok(expected));
     let old = forms(Value::Map(blocked), "2024.8.2").unwrap_err();
-    assert_eq!(old.to_string(), "the scheduler is Dask 2024.8.2, and it takes 2024.11.0 or later");
+    assert_eq!(old.to_string(), "the scheduler is Dask 2024.8.2; 2024.11.0 or later is needed");
     assert!(forms(Value::Nil, "unknown").is_err());
     assert_eq!(Version::parse("2026.8.0+3.gabc"), Some(Version(2026, 8, 0)));
 }

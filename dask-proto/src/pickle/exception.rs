@@ -1,4 +1,4 @@
-//! Exceptions of Python, for people to read.
+//! Python exceptions, read from pickles.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -8,20 +8,20 @@ use bytes::Bytes;
 use super::read::{Node, NodeId, Objects, read};
 use crate::WireError;
 
-/// How deep and how long what is shown of an exception may be: its objects may hold each other.
+/// The most levels and bytes of an exception's text. Its arguments may contain each other, and be shown without end.
 const DEPTH: usize = 6;
 const LENGTH: usize = 10_000;
 
-/// An exception of Python.
+/// A Python exception.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exception {
-    /// What its class is called, without the module.
+    /// The name of the class, without the module.
     pub class: String,
-    /// The module that has the class.
+    /// The module of the class.
     pub module: String,
-    /// What it says, as `str` does.
+    /// The text, as `str` returns it.
     pub text: String,
-    /// What it was raised from.
+    /// The exception that it was raised from.
     pub cause: Option<Box<Exception>>,
 }
 
@@ -34,8 +34,12 @@ impl fmt::Display for Exception {
 
 /// Reads a pickled exception.
 ///
-/// Python's are calls of the class with its arguments, Dask's of a function in `tblib`, which takes the class,
-/// the arguments, the cause and the traceback.
+/// Python pickles an exception as a call of its class, Dask as a call of a function in `tblib` with the class, the
+/// arguments, the cause and the traceback.
+///
+/// # Errors
+///
+/// If the pickle is malformed, or not of an exception.
 pub fn exception(pickle: &Bytes) -> Result<Exception, WireError> {
     let objects = read(pickle)?;
     describe(&objects, objects.root(), 0)
@@ -50,14 +54,14 @@ fn describe(objects: &Objects, id: NodeId, depth: usize) -> Option<Exception> {
             let given = objects.items(args);
             class = *given.first()?;
             let how = *given.get(1)?;
-            // The attributes in one form, the arguments in the other.
+            // Either the attributes, of which `args` is one, or the arguments themselves, by the release of tblib.
             args = objects.entry(how, "args").unwrap_or(how);
             cause = given.get(2).filter(|_| depth < DEPTH);
         }
     }
     let (module, class) = match objects.get(class) {
         Node::Class { module, name } => (module.clone(), name.clone()),
-        // A class that travels with the exception: a call that has its name among its arguments.
+        // A class that is pickled by value: a call with the name among its arguments.
         Node::Call { args, .. } => {
             let name = objects.items(*args).iter().find_map(|arg| match objects.get(*arg) {
                 Node::Str(name) => Some(name.clone()),
@@ -69,7 +73,7 @@ fn describe(objects: &Objects, id: NodeId, depth: usize) -> Option<Exception> {
     };
     let text = match (&*class, objects.items(args)) {
         (_, []) => String::new(),
-        // As Python itself shows a key that isn't there.
+        // Python shows the `repr` of a missing key.
         ("KeyError", [one]) => shown(objects, *one),
         (_, [one]) => match objects.get(*one) {
             Node::Str(text) => text.clone(),
@@ -87,7 +91,7 @@ fn describe(objects: &Objects, id: NodeId, depth: usize) -> Option<Exception> {
     Some(Exception { class, module, text, cause })
 }
 
-/// An object as Python would show it, more or less.
+/// Returns an object as `repr` does in Python, approximately.
 fn shown(objects: &Objects, id: NodeId) -> String {
     let mut text = String::new();
     show(objects, id, 0, &mut text);
@@ -110,7 +114,7 @@ fn show(objects: &Objects, id: NodeId, depth: usize, to: &mut String) {
         }
         to.push_str(close);
     };
-    // Writing to text doesn't fail.
+    // Writing to a `String` doesn't fail.
     let _ = match objects.get(id) {
         Node::None => write!(to, "None"),
         Node::Bool(true) => write!(to, "True"),

@@ -1,5 +1,7 @@
-//! Python's pickles: the few that Dask wants from us, written by hand, and those of exceptions, read without
-//! running anything.
+//! Pickles without Python: a writer for the objects that Dask expects, and a reader that turns a pickle into plain
+//! data.
+//!
+//! The reader never imports or calls anything. A class is a [`Node::Class`] with its name, a call a [`Node::Call`].
 
 mod exception;
 mod read;

@@ -1,4 +1,4 @@
-//! Reading pickles as data: classes stay names, calls stay calls.
+//! The reader of pickles.
 
 use std::collections::HashMap;
 
@@ -7,48 +7,63 @@ use bytes::{Buf, Bytes};
 use super::write::i128_of;
 use crate::WireError;
 
-/// How many objects a pickle may have.
+/// The most objects of a pickle.
 const OBJECTS: usize = 1 << 20;
-/// How long the name of a class or module may be.
+/// The longest name of a class or module in bytes.
 const NAME: usize = 1000;
 
-/// An object in a pickle.
+/// The number of an object in a pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId(u32);
 
-/// What an object is. Others that it has are known by their number: it may be in several places, and in itself.
+/// An object in a pickle. It refers to other objects by number, since an object may occur several times, and in itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
+    /// `None`.
     None,
+    /// A `bool`.
     Bool(bool),
+    /// An `int` of up to 16 bytes.
     Int(i128),
-    /// A number of more than 16 bytes: its length.
+    /// A longer `int`: its length in bytes.
     LongInt(usize),
+    /// A `float`.
     Float(f64),
+    /// A `str`. Surrogates are replaced.
     Str(String),
+    /// `bytes` or a `bytearray`.
     Bytes(Bytes),
+    /// A `list`.
     List(Vec<NodeId>),
+    /// A `tuple`.
     Tuple(Vec<NodeId>),
     /// A `set` or a `frozenset`.
     Set(Vec<NodeId>),
+    /// A `dict`.
     Dict(Vec<(NodeId, NodeId)>),
+    /// A class or function, by name.
     Class {
+        /// The module.
         module: String,
+        /// The name in the module.
         name: String,
     },
-    /// What a class or function gives.
+    /// The result of a call, which isn't made.
     Call {
+        /// The class or function.
         of: NodeId,
+        /// The positional arguments, a tuple.
         args: NodeId,
+        /// The keyword arguments, a dict.
         named: Option<NodeId>,
-        /// What is then done with it: its state, items, or entries.
+        /// What is then added to the result: its state, items, or keys and values.
         then: Vec<NodeId>,
     },
-    /// A buffer beside the pickle, or an object known to who made it.
+    /// An out-of-band buffer, or an object that only the writer knows.
     External,
 }
 
-/// All objects of a pickle.
+/// The objects of a pickle.
 #[derive(Clone, Debug)]
 pub struct Objects {
     nodes: Vec<Node>,
@@ -56,17 +71,17 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// The one that was pickled.
+    /// Returns the number of the object that was pickled.
     pub fn root(&self) -> NodeId {
         self.root
     }
 
-    /// What it is.
+    /// Returns an object.
     pub fn get(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
     }
 
-    /// The items of a list or tuple; of others there are none.
+    /// Returns the items of a list or tuple, none of other objects.
     pub fn items(&self, id: NodeId) -> &[NodeId] {
         match self.get(id) {
             Node::List(items) | Node::Tuple(items) => items,
@@ -74,7 +89,7 @@ impl Objects {
         }
     }
 
-    /// What a name stands for in a dict.
+    /// Returns the value of a text key in a dict.
     pub fn entry(&self, id: NodeId, name: &str) -> Option<NodeId> {
         let Node::Dict(entries) = self.get(id) else { return None };
         let is_it = |key: &NodeId| matches!(self.get(*key), Node::Str(text) if text == name);
@@ -82,7 +97,11 @@ impl Objects {
     }
 }
 
-/// Reads a pickle of any protocol from 2 on.
+/// Reads a pickle of protocol 2 or later.
+///
+/// # Errors
+///
+/// If the pickle is malformed or truncated, has an opcode of protocol 0 or 1 only, or more than 2²⁰ objects.
 pub fn read(pickle: &Bytes) -> Result<Objects, WireError> {
     let mut reader =
         Reader { left: pickle.clone(), nodes: Vec::new(), stack: Vec::new(), memo: HashMap::new() };
@@ -102,7 +121,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// One opcode; the last gives what was pickled.
+    /// Reads one opcode. The last one returns the pickled object.
     fn step(&mut self) -> Result<Option<NodeId>, WireError> {
         let opcode = self.byte()?;
         match opcode {
@@ -140,12 +159,12 @@ impl Reader {
                 self.line()?;
                 self.push(Node::External)?;
             }
-            b'(' => self.place(None)?,
+            b'(' => self.push_entry(None)?,
             b'0' => drop(self.stack.pop().ok_or_else(missing)?),
             b'1' => drop(self.since_mark()?),
             b'2' => {
                 let top = self.top()?;
-                self.place(Some(top))?;
+                self.push_entry(Some(top))?;
             }
             b')' => self.push(Node::Tuple(Vec::new()))?,
             b't' => {
@@ -256,7 +275,7 @@ impl Reader {
         if len > self.left.len() { Err(ended()) } else { Ok(self.left.split_to(len)) }
     }
 
-    /// A length of so many bytes, and the bytes.
+    /// Takes a length of `width` bytes, and as many bytes.
     fn sized(&mut self, width: usize) -> Result<Bytes, WireError> {
         let len = self.take(width)?.get_uint_le(width);
         self.take(usize::try_from(len).map_err(|_| ended())?)
@@ -284,7 +303,7 @@ impl Reader {
     }
 
     fn text(&mut self, width: usize) -> Result<(), WireError> {
-        // Python may have put halves of characters in it.
+        // Python's text may have surrogates, which aren't UTF-8.
         let text = String::from_utf8_lossy(&self.sized(width)?).into_owned();
         self.push(Node::Str(text))
     }
@@ -294,7 +313,7 @@ impl Reader {
         self.push(Node::Bytes(bytes))
     }
 
-    /// A class that both sides know by a number.
+    /// Reads a class of the `copyreg` extension registry.
     fn registered(&mut self, width: usize) -> Result<(), WireError> {
         let number = self.take(width)?.get_uint_le(width);
         self.push(Node::Class { module: "copyreg".to_owned(), name: format!("extension {number}") })
@@ -308,10 +327,10 @@ impl Reader {
 
     fn push(&mut self, node: Node) -> Result<(), WireError> {
         let id = self.node(node)?;
-        self.place(Some(id))
+        self.push_entry(Some(id))
     }
 
-    fn place(&mut self, item: Option<NodeId>) -> Result<(), WireError> {
+    fn push_entry(&mut self, item: Option<NodeId>) -> Result<(), WireError> {
         WireError::check("objects", self.stack.len() as u64 + 1, OBJECTS as u64)?;
         self.stack.push(item);
         Ok(())
@@ -328,7 +347,7 @@ impl Reader {
     fn pop_text(&mut self) -> Result<String, WireError> {
         let id = self.pop()?;
         match &self.nodes[id.0 as usize] {
-            // It may be used again and again, and each time is a copy.
+            // A remembered name may be used any number of times, with a copy each.
             Node::Str(text) if text.len() <= NAME => Ok(text.clone()),
             _ => Err(WireError::malformed("a pickle with a class that has no proper name")),
         }
@@ -340,13 +359,12 @@ impl Reader {
         Ok(items)
     }
 
-    /// Adds items to what is on top, in the way it takes them.
+    /// Adds items to the object on top of the stack.
     fn extend(&mut self, items: Vec<NodeId>) -> Result<(), WireError> {
         let top = self.top()?;
         match &mut self.nodes[top.0 as usize] {
             Node::List(to) | Node::Set(to) | Node::Call { then: to, .. } => to.extend(items),
             Node::Dict(to) => to.extend(pairs(&items)?),
-            // Whatever else it is, is a mistake of who wrote it.
             _ => return Err(WireError::malformed("a pickle that adds to what isn't a container")),
         }
         Ok(())
@@ -361,7 +379,7 @@ impl Reader {
 
     fn recall(&mut self, at: u32) -> Result<(), WireError> {
         let id = self.memo.get(&at).copied().ok_or_else(missing)?;
-        self.place(Some(id))
+        self.push_entry(Some(id))
     }
 }
 
@@ -373,7 +391,7 @@ fn pairs(items: &[NodeId]) -> Result<Vec<(NodeId, NodeId)>, WireError> {
 }
 
 fn missing() -> WireError {
-    WireError::malformed("a pickle that uses what isn't there")
+    WireError::malformed("a pickle that uses an object it doesn't have")
 }
 
 fn ended() -> WireError {

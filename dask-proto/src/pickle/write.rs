@@ -1,20 +1,19 @@
-//! Writing pickles, protocol 4.
+//! The writer of pickles, protocol 4.
 
 const MARK: u8 = b'(';
 
-/// A pickle that is being written, or a part of one: values one after the other.
-///
-/// Containers and calls are opened and closed around what they hold.
+/// Writes a pickle, or a part of one: values one after the other. Containers and calls take a closure that writes their
+/// content.
 #[derive(Clone, Debug, Default)]
 pub struct Pickler(Vec<u8>);
 
 impl Pickler {
-    /// Of which nothing is written yet.
+    /// Returns a writer without values.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The pickle of the one value that was written.
+    /// Returns the pickle of the one value that was written.
     pub fn finish(self) -> Vec<u8> {
         let mut pickle = Vec::with_capacity(self.0.len() + 3);
         pickle.extend_from_slice(b"\x80\x04");
@@ -23,39 +22,39 @@ impl Pickler {
         pickle
     }
 
-    /// How many bytes are written.
+    /// Returns the number of bytes written.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is written.
+    /// Returns whether nothing is written.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All that was written there.
+    /// Appends the values of another writer.
     pub fn append(&mut self, part: &Self) {
         self.0.extend_from_slice(&part.0);
     }
 
-    /// `None`.
+    /// Writes `None`.
     pub fn none(&mut self) {
         self.0.push(b'N');
     }
 
-    /// `True` or `False`.
+    /// Writes `True` or `False`.
     pub fn bool(&mut self, it: bool) {
         self.0.push(if it { 0x88 } else { 0x89 });
     }
 
-    /// A whole number; any `i64` and `u64` is one.
+    /// Writes an `int`.
     pub fn int(&mut self, it: i128) {
         if let Ok(short) = i32::try_from(it) {
             self.0.push(b'J');
             self.0.extend_from_slice(&short.to_le_bytes());
             return;
         }
-        // Two's complement, without the bytes at the end that only repeat the sign.
+        // Two's complement, without the high bytes that only repeat the sign.
         let bytes = it.to_le_bytes();
         let mut len = bytes.len();
         while len > 1 && i128_of(&bytes[..len - 1]) == it {
@@ -65,18 +64,18 @@ impl Pickler {
         self.0.extend_from_slice(&bytes[..len]);
     }
 
-    /// A float.
+    /// Writes a `float`.
     pub fn float(&mut self, it: f64) {
         self.0.push(b'G');
         self.0.extend_from_slice(&it.to_be_bytes());
     }
 
-    /// Text.
+    /// Writes a `str`.
     pub fn str(&mut self, text: &str) {
         self.sized([0x8c, b'X', 0x8d], text.as_bytes());
     }
 
-    /// Bytes.
+    /// Writes `bytes`.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.sized([b'C', b'B', 0x8e], bytes);
     }
@@ -94,14 +93,14 @@ impl Pickler {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A class or function of a module.
+    /// Writes a class or function, by name.
     pub fn global(&mut self, module: &str, name: &str) {
         self.str(module);
         self.str(name);
         self.0.push(0x93);
     }
 
-    /// A tuple of what is written inside.
+    /// Writes a `tuple` of the values that `inside` writes.
     pub fn tuple<T>(&mut self, inside: impl FnOnce(&mut Self) -> T) -> T {
         self.0.push(MARK);
         let done = inside(self);
@@ -109,7 +108,7 @@ impl Pickler {
         done
     }
 
-    /// A list of what is written inside.
+    /// Writes a `list` of the values that `inside` writes.
     pub fn list<T>(&mut self, inside: impl FnOnce(&mut Self) -> T) -> T {
         self.0.extend_from_slice(&[b']', MARK]);
         let done = inside(self);
@@ -117,7 +116,7 @@ impl Pickler {
         done
     }
 
-    /// A dict of the keys and values that are written inside.
+    /// Writes a `dict` of the keys and values that `inside` writes in turn.
     pub fn dict<T>(&mut self, inside: impl FnOnce(&mut Self) -> T) -> T {
         self.0.extend_from_slice(&[b'}', MARK]);
         let done = inside(self);
@@ -125,12 +124,12 @@ impl Pickler {
         done
     }
 
-    /// A set with nothing in it.
+    /// Writes an empty `set`.
     pub fn empty_set(&mut self) {
         self.0.push(0x8f);
     }
 
-    /// What the class or function gives for the arguments that are written inside.
+    /// Writes a call of a class or function with the arguments that `inside` writes.
     pub fn call<T>(&mut self, module: &str, name: &str, inside: impl FnOnce(&mut Self) -> T) -> T {
         self.global(module, name);
         let done = self.tuple(inside);
@@ -139,7 +138,7 @@ impl Pickler {
     }
 }
 
-/// Two's complement, up to 16 bytes.
+/// Returns the number that up to 16 bytes are, in little-endian two's complement.
 pub(super) fn i128_of(bytes: &[u8]) -> i128 {
     let fill = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
     let mut whole = [fill; 16];
@@ -147,19 +146,19 @@ pub(super) fn i128_of(bytes: &[u8]) -> i128 {
     i128::from_le_bytes(whole)
 }
 
-/// The pickle of a class or function.
+/// Returns the pickle of a class or function.
 pub fn class(module: &str, name: &str) -> Vec<u8> {
     let mut pickler = Pickler::new();
     pickler.global(module, name);
     pickler.finish()
 }
 
-/// The pickle of a `RuntimeError`, which is what an error of ours is to Python.
+/// Returns the pickle of a `RuntimeError`.
 pub fn runtime_error(text: &str) -> Vec<u8> {
     builtin_error("RuntimeError", text)
 }
 
-/// The pickle of an exception that comes with Python.
+/// Returns the pickle of an exception of a built-in class.
 pub fn builtin_error(class: &str, text: &str) -> Vec<u8> {
     let mut pickler = Pickler::new();
     pickler.call("builtins", class, |args| args.str(text));

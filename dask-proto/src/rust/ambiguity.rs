@@ -1,6 +1,7 @@
 //! The search for `Some(None)` and `Some(())` in a value, which msgpack can't distinguish from `None`.
 //!
-//! In msgpack `Some` is encoded as its content, and `None` and `()` as nil. Such a value would be decoded as another one.
+//! In msgpack `Some` is encoded as its content, and `None` and `()` as nil. Such a value would be decoded as another
+//! one.
 
 use std::fmt;
 

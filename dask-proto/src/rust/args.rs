@@ -1,8 +1,8 @@
 //! The decoder of a call's arguments.
 //!
-//! Arguments are a msgpack array with one value for each; [placeholders](super::Placeholder) in them stand for inputs. An
-//! argument that is nothing but a placeholder is decoded directly from the input. Placeholders within an argument are
-//! replaced by the inputs' msgpack first.
+//! Arguments are a msgpack array with one value for each; [placeholders](super::Placeholder) in them stand for inputs.
+//! An argument that is nothing but a placeholder is decoded directly from the input. Placeholders within an argument
+//! are replaced by the inputs' msgpack first.
 
 use std::fmt;
 

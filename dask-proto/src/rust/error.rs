@@ -15,8 +15,8 @@ impl EncodeError {
 
 /// Why an object isn't a value of the expected type.
 ///
-/// The text is a noun phrase, such as "a `String`, not a `u64`", for the end of a sentence: "`x-1` holds …", "argument 2
-/// is …".
+/// The text is a noun phrase, such as "a `String`, not a `u64`", for the end of a sentence: "`x-1` holds …", "argument
+/// 2 is …".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError(String);
 

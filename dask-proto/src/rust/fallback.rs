@@ -86,8 +86,8 @@ fn has_item(list: Option<&Serialized>, item: u32) -> bool {
     !matches!(msgpack::array(&list), Ok((count, _)) if count <= item as usize)
 }
 
-/// Returns `args` with the placeholders of missing items replaced. The results of the `missing` calls are the inputs from
-/// the number `first` on.
+/// Returns `args` with the placeholders of missing items replaced. The results of the `missing` calls are the inputs
+/// from the number `first` on.
 pub fn fill_missing(args: &Bytes, missing: &[MissingItem], first: usize) -> Bytes {
     let mut filled = Vec::with_capacity(args.len());
     let mut done = 0;

@@ -22,8 +22,8 @@
 //!   ([`batch_args`]). Its result is an array of results ([`ListWriter`]), which may be [partial](is_partial).
 //! * A *pick*, the function [`PICK_FUNCTION`], whose result is an [item](pick_item) of another task's result.
 //!
-//! A placeholder of an item of a batch also has the [call](ItemCall) that computes the item, for the case that the batch
-//! is lost with its worker and shorter when it's computed again.
+//! A placeholder of an item of a batch also has the [call](ItemCall) that computes the item, for the case that the
+//! batch is lost with its worker and shorter when it's computed again.
 
 mod ambiguity;
 mod args;

@@ -1,8 +1,8 @@
 //! Rust values as objects whose header has the name of the Rust type.
 //!
 //! Bytes are Python's `bytes`, without a copy; all other values are msgpack, with the field names of structs, so that
-//! Python reads numbers, text, tuples and dicts. As in JSON, `Some(None)` and `Some(())` would be read as `None`; they're
-//! refused.
+//! Python reads numbers, text, tuples and dicts. As in JSON, `Some(None)` and `Some(())` would be read as `None`;
+//! they're refused.
 
 use std::any::{Any, TypeId, type_name};
 use std::marker::PhantomData;
@@ -33,8 +33,8 @@ const END: &[u8] = b"\xaenum-sub-frames\x01";
 ///
 /// # Errors
 ///
-/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it's neither `Bytes` nor `Vec<u8>` and
-/// takes more than 4 GiB.
+/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it's neither `Bytes` nor
+/// `Vec<u8>` and takes more than 4 GiB.
 ///
 /// ```
 /// use ensue_dask_proto::rust::{decode, encode};
@@ -125,8 +125,8 @@ pub fn is_partial(object: &Serialized) -> bool {
 ///
 /// # Errors
 ///
-/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it takes more than 4 GiB. Then `to`
-/// has a part of the value.
+/// If the value's `Serialize` fails, if it contains `Some(None)` or `Some(())`, or if it takes more than 4 GiB. Then
+/// `to` has a part of the value.
 pub fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) -> Result<(), EncodeError> {
     let cannot = |why: &dyn std::fmt::Display| EncodeError::new::<T>(why);
     let start = to.len();
@@ -251,8 +251,8 @@ pub(super) fn open(object: &Serialized) -> Result<Opened, String> {
     Ok(Opened { rust, body })
 }
 
-/// Returns whether a value of the Rust type `rust` can be read as a `T`: it's the same type, a list for a vector, or the
-/// content of an option, which is encoded like the option.
+/// Returns whether a value of the Rust type `rust` can be read as a `T`: it's the same type, a list for a vector, or
+/// the content of an option, which is encoded like the option.
 pub(super) fn fits<T>(rust: &str) -> bool {
     let wanted = type_name::<T>();
     let is_list = || {
@@ -276,7 +276,8 @@ fn strip<'a>(name: &'a str, begin: &str, end: &str) -> Option<&'a str> {
 /// Decodes an object that [`encode`] has written, or a plain value that a Python worker has.
 ///
 /// The Rust type that the header names must be `T`; types are compared by their names. Plain values of Python are
-/// numbers, text, bytes, `None`, and lists, tuples, sets and dicts of these. A pickle of them is read without running it.
+/// numbers, text, bytes, `None`, and lists, tuples, sets and dicts of these. A pickle of them is read without running
+/// it.
 ///
 /// # Errors
 ///

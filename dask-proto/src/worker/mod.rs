@@ -1,5 +1,5 @@
-//! What a worker says and hears: it [registers](register) and reports how it is, gets [orders](order) on a
-//! stream and [reports](report) there, and [serves](serve) whoever connects to it.
+//! The protocol of a worker: [registration and heartbeats](register), the stream from the scheduler ([`order`]) and to
+//! it ([`report`]), and the calls that a worker [serves](serve).
 
 pub mod order;
 pub mod register;

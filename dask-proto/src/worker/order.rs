@@ -1,4 +1,4 @@
-//! What the scheduler tells a worker to do, on its stream.
+//! The operations that the scheduler sends to a worker on its stream.
 
 use std::cmp::Ordering;
 
@@ -9,75 +9,119 @@ use crate::graph::RUST;
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey};
 
-/// Arguments of so many bytes aren't copied.
+/// The size in bytes from which on arguments aren't copied.
 const LARGE: usize = 4096;
 
-/// What the scheduler tells a worker to do.
+/// An operation that the scheduler sends to a worker.
+///
+/// A `stimulus` names the event that caused the operation. Replies repeat it, for the logs of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Run a task. For one that is known already and isn't done, only the run is new.
+    /// `compute-task`: run a task. If the worker has the task already and it isn't done, only the number of the run
+    /// changes.
     Compute(Box<Compute>),
-    /// Forget these: their results, or that they're to run. Nothing is said of them any more.
-    Free { keys: Vec<WireKey>, stimulus: String },
-    /// Drop the results of these, or say that they're kept.
-    RemoveReplicas { keys: Vec<WireKey>, stimulus: String },
-    /// Get these from who has them, and say so.
-    AcquireReplicas { who_has: WhoHas, sizes: Vec<(WireKey, u64)>, stimulus: String },
-    /// Give up a task, if it hasn't begun, and say whether.
-    Steal { key: WireKey, stimulus: String },
-    /// Who has what this worker asked for. Nobody, if there's no address.
-    WhoHas { who_has: WhoHas, stimulus: String },
-    /// Drop the task if it hasn't begun.
-    Cancel { key: WireKey },
-    /// This worker is gone.
-    Gone { address: String },
-    /// Be in this state, and say so.
-    Status { status: String, stimulus: String },
-    /// Leave.
-    Close { reason: String },
-    /// Of no matter, or unknown.
+    /// `free-keys`: forget these tasks and their results, without a reply.
+    Free {
+        /// The tasks.
+        keys: Vec<WireKey>,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `remove-replicas`: drop these results, or report that they're kept.
+    RemoveReplicas {
+        /// The tasks.
+        keys: Vec<WireKey>,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `acquire-replicas`: fetch these results, and report that.
+    AcquireReplicas {
+        /// The workers that have each result.
+        who_has: WhoHas,
+        /// The size of each result in bytes.
+        sizes: Vec<(WireKey, u64)>,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `steal-request`: give the task back unless it has begun, and reply with its [state](super::report::Stolen).
+    Steal {
+        /// The task.
+        key: WireKey,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `refresh-who-has`: the reply to [`refresh_who_has`](super::report::refresh_who_has).
+    WhoHas {
+        /// The workers that have each result; no addresses if it doesn't exist.
+        who_has: WhoHas,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `cancel-compute`: drop the task unless it has begun.
+    Cancel {
+        /// The task.
+        key: WireKey,
+    },
+    /// `remove-worker`: another worker has left.
+    Gone {
+        /// Its address.
+        address: String,
+    },
+    /// `worker-status-change`: change to this status, and report it.
+    Status {
+        /// The status, as in [`status`](super::report::status).
+        status: String,
+        /// The stimulus.
+        stimulus: String,
+    },
+    /// `close` and `close-stream`: leave the cluster.
+    Close {
+        /// The reason, for the log.
+        reason: String,
+    },
+    /// An operation of this name that needs no reaction, or is unknown.
     Other(String),
 }
 
-/// A task to run.
+/// The operation `compute-task`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compute {
-    /// Its name.
+    /// The task.
     pub key: WireKey,
-    /// Goes back with the result.
+    /// The number of the run, which the report of the result repeats.
     pub run: i64,
-    /// Lower ones first.
+    /// The priority among the tasks of the worker.
     pub priority: Priority,
-    /// Goes back with the result.
+    /// The stimulus, which the report of the result repeats.
     pub stimulus: String,
-    /// Its inputs, all of them.
+    /// The inputs, with the workers that have them.
     pub who_has: WhoHas,
-    /// How large they are.
+    /// The sizes of the inputs in bytes.
     pub sizes: Vec<(WireKey, u64)>,
-    /// What to run, if it's ours.
+    /// The Rust function to call, if it's a task for Rust workers.
     pub rust: Option<Rust>,
-    /// Why it can't be told what to run, though it's meant to be ours.
+    /// Why the annotation for Rust workers can't be read, if it exists and can't.
     pub misread: Option<String>,
-    /// What it uses of what this worker has.
+    /// The resources that the task takes on this worker.
     pub resources: Vec<(String, f64)>,
-    /// Whether it's an actor.
+    /// Whether the task makes an actor.
     pub actor: bool,
 }
 
-/// What one of our functions is to do.
+/// A call of a Rust function; see [`rust`](crate::rust).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rust {
-    /// What it's registered as.
+    /// The registered name.
     pub function: String,
-    /// What its arguments are made of, besides the inputs.
+    /// The encoded arguments.
     pub args: Bytes,
-    /// In order.
+    /// The tasks whose results are inputs, in order.
     pub inputs: Vec<WireKey>,
-    /// How many seconds it may take.
+    /// The seconds that the call may take.
     pub timeout: Option<f64>,
 }
 
-/// The order in which tasks run: lower ones first, number by number.
+/// The priority of a task; lower ones run first. Priorities are compared number by number.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Priority(pub Vec<f64>);
 
@@ -99,6 +143,10 @@ impl Ord for Priority {
 
 impl Order {
     /// Reads an operation.
+    ///
+    /// # Errors
+    ///
+    /// If `op` or another required field is missing or of another type.
     pub fn read(mut operation: Map) -> Result<Self, WireError> {
         let op = operation.need_text("op")?;
         let stimulus = operation.take_text("stimulus_id").unwrap_or_default();
@@ -144,7 +192,7 @@ impl Compute {
             },
             Value::Nil => None,
             _ => {
-                misread = Some("it isn't a dict".to_owned());
+                misread = Some("it isn't a map".to_owned());
                 None
             }
         };
@@ -175,7 +223,7 @@ impl Rust {
         let Value::Bin(args) = map.need("args")? else {
             return Err(WireError::malformed("`args` isn't bytes"));
         };
-        // A few bytes would keep a whole message in memory, with all its other tasks, for as long as this one waits.
+        // A slice would keep the whole message in memory, with all its other tasks, until this task has run.
         let args = if args.len() < LARGE { Bytes::copy_from_slice(&args) } else { args };
         let timeout = map.take("timeout").as_float().filter(|seconds| *seconds >= 0.0);
         let (function, inputs) = (map.need_text("fn")?, map.need_keys("deps")?);
@@ -183,7 +231,7 @@ impl Rust {
     }
 }
 
-/// A map, or nothing at all.
+/// Returns a map, an empty one for any other value.
 fn map(value: Value) -> Map {
     match value {
         Value::Map(map) => map,

@@ -1,4 +1,4 @@
-//! Joining a scheduler, and staying with it.
+//! The registration of a worker, and its heartbeats.
 
 use crate::call::{CallError, EMPTY, map_reply, request};
 use crate::frame::Outgoing;
@@ -6,36 +6,38 @@ use crate::pack::{FieldMap, Pack, Packer, Pairs};
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey};
 
-/// What a worker is.
+/// The registration of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Registration<'a> {
-    /// Where it listens; no other worker may be known by it.
+    /// The address where the worker listens, unique in the cluster.
     pub address: &'a str,
-    /// What no other worker is called.
+    /// The name of the worker, unique in the cluster.
     pub name: &'a str,
-    /// Anything that no other worker has.
+    /// An identifier, unique in the cluster.
     pub server_id: &'a str,
-    /// How many tasks it runs at once.
+    /// How many tasks the worker runs at once.
     pub threads: u64,
-    /// In bytes.
+    /// The memory that the worker may use, in bytes.
     pub memory_limit: Option<u64>,
-    /// What it has that tasks may ask for.
+    /// The resources that tasks on the worker may take.
     pub resources: &'a [(&'a str, f64)],
-    /// Where it keeps files.
+    /// The directory for the worker's files.
     pub directory: &'a str,
-    /// What the scheduler answered to [`versions`](crate::call::versions).
+    /// The scheduler's reply to [`versions`](crate::call::versions).
     pub versions: &'a Map,
-    /// Of this process.
+    /// The identifier of the process.
     pub pid: u64,
-    /// Seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub now: f64,
-    /// How it is.
+    /// The first metrics.
     pub metrics: &'a Metrics<'a>,
 }
 
 impl Registration<'_> {
-    /// Makes this connection a worker's stream. The reply comes alone; [`Registered::read`] reads it. A
-    /// scheduler that doesn't like it never answers.
+    /// Returns the message that makes a connection the worker's stream.
+    ///
+    /// [`Registered::read`] reads the reply, which isn't in a batch. A scheduler that refuses the worker may not
+    /// answer, so the wait needs a timeout.
     pub fn message(&self) -> Outgoing {
         Packer::message(&[
             ("op", &"register-worker"),
@@ -66,56 +68,59 @@ fn pairs<'a, V: Pack + Copy>(
     Pairs(entries.iter().copied())
 }
 
-/// How a worker is. The scheduler fails half-way, and is broken from then on, if some of these are missing.
+/// The metrics of a worker. A scheduler fails if one of them is missing, and leaves the worker half registered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics<'a> {
-    /// In bytes.
+    /// The memory of the process in bytes.
     pub memory: u64,
-    /// Of its results, in memory.
+    /// The results in memory, in bytes.
     pub managed_bytes: u64,
-    /// What results that are on disk took in memory.
+    /// The size in memory of the results that are on disk, in bytes.
     pub spilled_memory: u64,
-    /// What they take on disk.
+    /// Their size on disk, in bytes.
     pub spilled_disk: u64,
-    /// In percent of one core.
+    /// The load in percent of one core.
     pub cpu: f64,
-    /// Seconds since 1970.
+    /// The time of the measurement, in seconds since 1970.
     pub time: f64,
-    /// How many tasks are in which state: `executing`, `ready`, `memory` and so on.
+    /// The number of tasks by state: `executing`, `ready`, `memory` and others.
     pub task_counts: &'a [(&'a str, u64)],
-    /// From workers.
+    /// Transfers from other workers.
     pub incoming: Transfers,
-    /// To workers.
+    /// Transfers to other workers.
     pub outgoing: Transfers,
-    /// Bytes in a second from other workers, as a mean.
+    /// The mean bandwidth from other workers, in bytes per second.
     pub bandwidth: f64,
-    /// From which worker how much since the last time, in bytes in a second, summed over so many transfers.
+    /// For each worker from which results were fetched since the last metrics: the sum of the bandwidths of the
+    /// transfers, in bytes per second, and their number.
     pub bandwidth_from: &'a [(&'a str, (f64, u64))],
-    /// Seconds between two looks at the sockets.
+    /// The interval of the event loop in seconds.
     pub loop_interval: f64,
-    /// Open files.
+    /// The number of open files.
     pub files: u64,
-    /// Of the machine.
+    /// The traffic of the machine's network.
     pub network: Flow,
-    /// Of the machine.
+    /// The traffic of the machine's disks.
     pub disk: Flow,
 }
 
-/// What goes between workers.
+/// Transfers of results between workers, in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transfers {
-    /// Under way.
+    /// The size of the current transfers in bytes.
     pub bytes: u64,
-    /// Under way.
+    /// The number of current transfers.
     pub count: u64,
-    /// Since it began.
+    /// The number of transfers since the worker started.
     pub total: u64,
 }
 
-/// Bytes in a second.
+/// Traffic in bytes per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flow {
+    /// Received or read.
     pub read: f64,
+    /// Sent or written.
     pub write: f64,
 }
 
@@ -174,22 +179,26 @@ impl Pack for Metrics<'_> {
     }
 }
 
-/// What the scheduler says to a new worker.
+/// The scheduler's reply to a registration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Registered {
-    /// Welcome.
+    /// The worker is registered.
     Joined {
-        /// How many seconds are to be between heartbeats.
+        /// The seconds between heartbeats.
         heartbeat: f64,
-        /// What the scheduler thinks of the versions.
+        /// The scheduler's warning about different versions, or an empty text.
         warning: String,
     },
-    /// It doesn't want this worker, and says why.
+    /// The scheduler refuses the worker, for this reason.
     Refused(String),
 }
 
 impl Registered {
     /// Reads the reply.
+    ///
+    /// # Errors
+    ///
+    /// If the call failed, or the reply lacks a field.
     pub fn read(message: Value) -> Result<Self, CallError> {
         let mut map = map_reply(message)?;
         match map.text("status") {
@@ -198,7 +207,7 @@ impl Registered {
                 warning: map.take_text("warning").unwrap_or_default(),
             }),
             Some(_) => Ok(Self::Refused(map.take_text("message").unwrap_or_default())),
-            None => Err(WireError::malformed("a worker registered in an unknown state").into()),
+            None => Err(WireError::malformed("a registration without a status").into()),
         }
     }
 }
@@ -206,10 +215,10 @@ impl Registered {
 fn interval(map: &Map) -> Result<f64, WireError> {
     let seconds = map.get("heartbeat-interval").and_then(Value::as_float);
     let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
-    seconds.ok_or_else(|| WireError::malformed("`heartbeat-interval` isn't a time"))
+    seconds.ok_or_else(|| WireError::malformed("`heartbeat-interval` isn't a positive number"))
 }
 
-/// Tells the scheduler how the worker is. `executing` are the tasks it runs, and for how many seconds.
+/// Returns the heartbeat of a worker. `executing` has the running tasks, with the seconds that they have run.
 pub fn heartbeat(
     address: &str,
     now: f64,
@@ -229,17 +238,21 @@ pub fn heartbeat(
     )
 }
 
-/// What the scheduler answers to a heartbeat.
+/// The scheduler's reply to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Beat {
-    /// So many seconds until the next.
+    /// The seconds until the next heartbeat.
     Again(f64),
-    /// It doesn't know this worker, or not any more.
+    /// The worker isn't registered, or no longer.
     Unknown,
 }
 
 impl Beat {
     /// Reads the reply.
+    ///
+    /// # Errors
+    ///
+    /// If the call failed, or the reply lacks a field.
     pub fn read(message: Value) -> Result<Self, CallError> {
         let map = map_reply(message)?;
         match map.text("status") {

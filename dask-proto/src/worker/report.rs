@@ -1,4 +1,4 @@
-//! What a worker tells the scheduler, on its stream.
+//! The operations that a worker sends to the scheduler on its stream.
 
 use bytes::Bytes;
 
@@ -9,24 +9,27 @@ use crate::pack::{Batch, FieldMap, Pack};
 use crate::pickle;
 use crate::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
 
-/// When something began and ended, in seconds since 1970.
+/// The start and the end of a computation, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
+    /// The start.
     pub start: f64,
+    /// The end.
     pub stop: f64,
 }
 
-/// A task, as the scheduler ordered it.
+/// A run of a task, by the last `compute-task` for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    /// The task.
     pub key: &'a WireKey,
-    /// Of the last order for it.
+    /// The number of the run.
     pub run: i64,
-    /// Of the last order for it.
+    /// The stimulus.
     pub stimulus: &'a str,
 }
 
-/// The result is here. Python is told that it's `bytes`, or a list if it's a part of one.
+/// Adds `task-finished`. The type of the result is reported as `bytes`, or as `list` if it's a partial list.
 pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: Span) {
     let (class, name) = if is_partial { (LIST_CLASS, "list") } else { (BYTES_CLASS, "bytes") };
     let class = Bytes::from_static(class);
@@ -46,7 +49,7 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, t
     ]);
 }
 
-/// The task failed. Python gets the exception of this name, one that comes with it, with the text.
+/// Adds `task-erred`, with the exception of Python's built-in class of this name.
 pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span) {
     let exception = Serialized::bytes(pickle::builtin_error(class, text).into());
     let times = [FieldMap(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
@@ -65,31 +68,34 @@ pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span
     ]);
 }
 
-/// This worker has these now.
+/// Adds `add-keys`: the worker has these results.
 pub fn has(to: &mut Batch, keys: &[WireKey], stimulus: &str) {
     to.push(&[("op", &"add-keys"), ("keys", &keys), ("stimulus_id", &stimulus)]);
 }
 
-/// This worker has it no longer.
+/// Adds `release-worker-data`: the worker no longer has this result.
 pub fn released(to: &mut Batch, key: &WireKey, stimulus: &str) {
     to.push(&[("op", &"release-worker-data"), ("key", key), ("stimulus_id", &stimulus)]);
 }
 
-/// What became of a task that another worker could run. The scheduler fails over any other word.
+/// The state of a task that the scheduler wants to give to another worker. These are the states that it understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stolen {
-    /// It's given up, and won't run here. So it was ready to run, or waited for inputs.
+    /// It was ready to run, and is given back.
     Ready,
+    /// It waited for inputs, and is given back.
     Waiting,
-    /// It's kept, since it runs, is done, or takes long.
+    /// It runs, and is kept.
     Executing,
+    /// It has a result, and is kept.
     Memory,
+    /// It runs for long, and is kept.
     LongRunning,
-    /// It isn't known here.
+    /// The worker doesn't know it.
     Unknown,
 }
 
-/// Answers to an order to give up a task, with the order's own stimulus.
+/// Adds `steal-response`, the reply to `steal-request`, with the stimulus of the request.
 pub fn stolen(to: &mut Batch, key: &WireKey, state: Stolen, stimulus: &str) {
     let state = match state {
         Stolen::Ready => Some("ready"),
@@ -107,12 +113,13 @@ pub fn stolen(to: &mut Batch, key: &WireKey, state: Stolen, stimulus: &str) {
     ]);
 }
 
-/// Asks who has these, since those that should didn't answer.
+/// Adds `request-refresh-who-has`: asks which workers have these results. The reply is
+/// [`Order::WhoHas`](super::order::Order::WhoHas).
 pub fn refresh_who_has(to: &mut Batch, keys: &[WireKey], stimulus: &str) {
     to.push(&[("op", &"request-refresh-who-has"), ("keys", &keys), ("stimulus_id", &stimulus)]);
 }
 
-/// The task goes on for long, and doesn't count as running any more. It took so many seconds till now.
+/// Adds `long-running`: the task no longer occupies a thread of the worker. It has run for `seconds` so far.
 pub fn long_running(to: &mut Batch, forms: &Forms, task: &Run<'_>, seconds: f64) {
     let mut fields: Vec<(&str, &dyn Pack)> = vec![
         ("op", &"long-running"),
@@ -126,17 +133,17 @@ pub fn long_running(to: &mut Batch, forms: &Forms, task: &Run<'_>, seconds: f64)
     to.push(&fields);
 }
 
-/// This worker is in another state: `running`, `paused`, `closing_gracefully`.
+/// Adds `worker-status-change`: `running`, `paused` or `closing_gracefully`.
 pub fn status(to: &mut Batch, status: &str, stimulus: &str) {
     to.push(&[("op", &"worker-status-change"), ("status", &status), ("stimulus_id", &stimulus)]);
 }
 
-/// The stream is in use, though there's nothing to say.
+/// Adds `keep-alive`, for a stream without other operations.
 pub fn keep_alive(to: &mut Batch) {
     to.push(&[("op", &"keep-alive")]);
 }
 
-/// This worker leaves.
+/// Adds `close-stream`: the worker leaves.
 pub fn close(to: &mut Batch) {
     to.push(&[("op", &"close-stream")]);
 }

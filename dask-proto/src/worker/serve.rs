@@ -1,4 +1,4 @@
-//! What others ask of a worker, and the answers.
+//! The calls that a worker serves, and the replies.
 
 use crate::call::{EMPTY, WhoHas, read_data, read_who_has};
 use crate::frame::Outgoing;
@@ -7,74 +7,87 @@ use crate::serialized::Serialized;
 use crate::value::{Map, Value};
 use crate::{WireError, WireKey};
 
-/// A call.
+/// A call to a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// What is asked.
+    /// The call, with its arguments.
     pub ask: Ask,
-    /// Whether an answer is waited for.
+    /// Whether the caller waits for a reply.
     pub reply: bool,
-    /// Whether the connection ends with the answer.
+    /// Whether the connection is closed after the reply.
     pub close: bool,
 }
 
-/// What is asked of a worker.
+/// A call to a worker, by its handler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
-    /// For results. After the answer comes [`is_delivered`], and before that nothing is.
+    /// `get_data`: send results. The caller confirms the [reply](data) with a message that
+    /// [`is_delivered`] recognizes, and sends nothing else before that.
     GetData {
+        /// The tasks.
         keys: Vec<WireKey>,
+        /// The address of the caller, if it's a worker.
         who: Option<String>,
     },
-    /// To hold these results.
+    /// `update_data`: keep these results.
     UpdateData {
+        /// The results by task.
         data: Vec<(WireKey, Value)>,
     },
-    /// To get these results from others.
+    /// `gather`: fetch these results from other workers.
     Gather {
+        /// The workers that have each result.
         who_has: WhoHas,
     },
-    /// To drop these.
+    /// `free_keys`: drop these results.
     FreeKeys {
+        /// The tasks.
         keys: Vec<WireKey>,
     },
-    /// What it has.
+    /// `keys`: list the results.
     Keys,
+    /// `identity`: report name and addresses.
     Identity,
+    /// `versions`: report the versions of packages.
     Versions,
+    /// `ping`.
     Ping,
-    /// To leave.
+    /// `terminate`: leave the cluster.
     Terminate {
+        /// The reason, for the log.
         reason: String,
     },
-    /// To run a Python function, which it can't.
+    /// `run` and `run_coroutine`: run a Python function, which only a Python worker can.
     Run,
-    /// Something that only a worker in Python has, and whoever asks can do without: the answer that does no
-    /// harm.
+    /// A call about something that only Python workers have, with the reply that keeps the caller working.
     Harmless(Harmless),
-    /// Nothing we know; the answer is [`unknown`].
+    /// An unknown call and its arguments; the reply is [`unknown`].
     Other(String, Map),
 }
 
-/// How to answer what we don't have.
+/// A neutral reply to a call about something that a Rust worker doesn't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harmless {
-    /// That it's done.
+    /// The status `OK`.
     Ok,
-    /// With an empty list.
+    /// An empty list.
     List,
-    /// With an empty map.
+    /// An empty map.
     Map,
-    /// That no time was spent.
+    /// A profile without samples.
     Profile,
-    /// That no time was spent, ever.
+    /// The history of profiles, empty.
     ProfileTimes,
-    /// That nothing was measured.
+    /// The history of the system monitor, empty.
     Monitor,
 }
 
 impl Request {
     /// Reads a call.
+    ///
+    /// # Errors
+    ///
+    /// If the message is no map, or a required field is missing or of another type.
     pub fn read(message: Value) -> Result<Self, WireError> {
         let Value::Map(mut map) = message else {
             return Err(WireError::malformed("a call that is no map"));
@@ -106,29 +119,29 @@ impl Request {
     }
 }
 
-/// Whether this is what comes after data has arrived.
+/// Returns whether a message confirms that data has arrived.
 pub fn is_delivered(message: &Value) -> bool {
     message.as_str() == Some("OK")
 }
 
-/// The answer to [`Ask::GetData`]: what there is of it.
+/// Returns the reply to [`Ask::GetData`] with those results that the worker has.
 pub fn data(data: &[(WireKey, Serialized)]) -> Outgoing {
     let data = Pairs(data.iter().map(|(key, value)| (key, value)));
     Packer::message(&[("status", &"OK"), ("data", &data)])
 }
 
-/// The answer to [`Ask::GetData`] where too much is under way.
+/// Returns the reply to [`Ask::GetData`] of a worker that serves too many others.
 pub fn busy() -> Outgoing {
     Packer::message(&[("status", &"busy")])
 }
 
-/// The answer to [`Ask::UpdateData`].
+/// Returns the reply to [`Ask::UpdateData`], with the sizes of the results in bytes.
 pub fn updated(sizes: &[(WireKey, u64)]) -> Outgoing {
     let sizes = Pairs(sizes.iter().map(|(key, size)| (key, *size)));
     Packer::message(&[("status", &"OK"), ("nbytes", &sizes)])
 }
 
-/// The answer to [`Ask::Gather`]: what couldn't be got.
+/// Returns the reply to [`Ask::Gather`], with the results that couldn't be fetched.
 pub fn gathered(missing: &[WireKey]) -> Outgoing {
     match missing {
         [] => Packer::message(&[("status", &"OK")]),
@@ -136,17 +149,17 @@ pub fn gathered(missing: &[WireKey]) -> Outgoing {
     }
 }
 
-/// The answer to [`Ask::Keys`].
+/// Returns the reply to [`Ask::Keys`].
 pub fn keys(keys: &[WireKey]) -> Outgoing {
     plain(&keys)
 }
 
-/// The answer to [`Ask::Ping`].
+/// Returns the reply to [`Ask::Ping`].
 pub fn pong() -> Outgoing {
     plain(&bytes::Bytes::from_static(b"pong"))
 }
 
-/// The answer to [`Ask::Identity`].
+/// Returns the reply to [`Ask::Identity`].
 pub fn identity(id: &str, address: &str, name: &str, scheduler: &str) -> Outgoing {
     Packer::message(&[
         ("type", &"Worker"),
@@ -157,7 +170,7 @@ pub fn identity(id: &str, address: &str, name: &str, scheduler: &str) -> Outgoin
     ])
 }
 
-/// The answer to [`Ask::Run`]; the caller sees an exception with the text.
+/// Returns the reply to [`Ask::Run`]. The caller raises an exception with the text.
 pub fn not_run(text: &str) -> Outgoing {
     let exception = Serialized::bytes(crate::pickle::runtime_error(text).into());
     Packer::message(&[
@@ -169,12 +182,12 @@ pub fn not_run(text: &str) -> Outgoing {
     ])
 }
 
-/// The answer to what isn't known.
+/// Returns the reply to an unknown call.
 pub fn unknown() -> Outgoing {
     plain(&())
 }
 
-/// The answer to [`Ask::Harmless`].
+/// Returns the reply to [`Ask::Harmless`].
 pub fn harmless(kind: Harmless) -> Outgoing {
     let none: [bool; 0] = [];
     match kind {
