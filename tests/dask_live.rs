@@ -17,7 +17,7 @@ use bytes::Bytes;
 use cluster::Cluster;
 use comm::Comm;
 use ensue_dask_proto::capabilities::{self, Forms, by_release};
-use ensue_dask_proto::client::{self, Event};
+use ensue_dask_proto::client::{self, SchedulerEvent};
 use ensue_dask_proto::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
 use ensue_dask_proto::serialized::{Content, Serialized};
 use ensue_dask_proto::value::{Map, Value};
@@ -128,7 +128,7 @@ fn cancel(client: &mut Client, worker: &mut Worker) {
     worker.stream.batch(|to| report::long_running(to, &forms, &run(&task), 0.5));
     client.stream.batch(|to| client::cancel_keys(to, &forms, &["slow-1"], false, "a test"));
     client.wait("cancelled", |event| match event {
-        Event::Cancelled { keys, .. } if keys == ["slow-1".into()] => Some(()),
+        SchedulerEvent::Cancelled { keys, .. } if keys == ["slow-1".into()] => Some(()),
         _ => None,
     });
     worker.freed(&["slow-1"]);
@@ -232,7 +232,7 @@ impl Client {
         stream.send(client::register("client", versions));
         let mut client = Self { stream, forms };
         let warning = client.wait("the stream", |event| match event {
-            Event::Started { warning } => Some(warning),
+            SchedulerEvent::Started { warning } => Some(warning),
             _ => None,
         });
         assert_eq!(warning, "");
@@ -244,14 +244,17 @@ impl Client {
         self.stream.batch(|to| UpdateGraph { graph, form, keys, order }.push(to));
     }
 
-    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
-        self.stream.wait(what, |operation| wanted(Event::read(operation).unwrap()))
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(SchedulerEvent) -> Option<T>) -> T {
+        self.stream.wait(what, |operation| wanted(SchedulerEvent::read(operation).unwrap()))
     }
 
     fn in_memory(&mut self, name: &str) {
         self.wait(name, |event| match event {
-            Event::InMemory { ref key, .. } => (key.as_str() == Some(name)).then_some(()),
-            Event::Erred { .. } | Event::Lost { .. } | Event::Cancelled { .. } | Event::Closed => {
+            SchedulerEvent::InMemory { ref key, .. } => (key.as_str() == Some(name)).then_some(()),
+            SchedulerEvent::Erred { .. }
+            | SchedulerEvent::Lost { .. }
+            | SchedulerEvent::Cancelled { .. }
+            | SchedulerEvent::Closed => {
                 panic!("{event:?} instead of {name}")
             }
             _ => None,
@@ -260,7 +263,7 @@ impl Client {
 
     fn erred(&mut self, name: &str) -> String {
         self.wait(name, |event| match event {
-            Event::Erred { key, exception, .. } if key.as_str() == Some(name) => {
+            SchedulerEvent::Erred { key, exception, .. } if key.as_str() == Some(name) => {
                 Some(failure::exception(&exception).to_string())
             }
             _ => None,
@@ -271,8 +274,8 @@ impl Client {
         let mut left = [names, &[bad]].concat();
         self.wait("all", |event| {
             let done = match event {
-                Event::InMemory { key, .. } => key,
-                Event::Erred { key, exception, .. } => {
+                SchedulerEvent::InMemory { key, .. } => key,
+                SchedulerEvent::Erred { key, exception, .. } => {
                     assert_eq!(failure::exception(&exception).to_string(), text);
                     assert_eq!(key.as_str(), Some(bad));
                     key

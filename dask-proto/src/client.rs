@@ -9,7 +9,7 @@ use crate::{WireError, WireKey};
 
 /// Returns the message that makes a connection the stream of the client `id`.
 ///
-/// `versions` is the scheduler's reply to [`versions`](crate::call::versions). The first event is [`Event::Started`]. A
+/// `versions` is the scheduler's reply to [`versions`](crate::call::versions). The first event is [`SchedulerEvent::Started`]. A
 /// scheduler that refuses the client may not answer, so the wait needs a timeout.
 pub fn register(id: &str, versions: &Map) -> Outgoing {
     Packer::message(&[
@@ -60,7 +60,7 @@ pub fn close(to: &mut Batch) {
 
 /// An operation that the scheduler sends to a client.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum SchedulerEvent {
     /// `stream-start`: the client is registered.
     Started {
         /// The scheduler's warning about different versions, or an empty text.
@@ -110,7 +110,7 @@ pub enum Event {
     Other(String),
 }
 
-impl Event {
+impl SchedulerEvent {
     /// Reads an operation.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ensue_dask_proto::capabilities::{self, Forms, Refusal, Version, by_release};
-use ensue_dask_proto::client::Event;
+use ensue_dask_proto::client::SchedulerEvent;
 use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
 use ensue_dask_proto::graph::GraphForm;
 use ensue_dask_proto::pack::{Pack, Packer};
@@ -204,26 +204,30 @@ fn orders_are_read_and_may_have_more_than_we_know() {
 
 #[test]
 fn events_are_read() {
-    let event = |fields: &[(&str, Value)]| Event::read(map(fields)).unwrap();
+    let event = |fields: &[(&str, Value)]| SchedulerEvent::read(map(fields)).unwrap();
     assert_eq!(
         event(&[("op", "stream-start".into()), ("warning", "old".into()), ("error", "".into())]),
-        Event::Started { warning: "old".to_owned() }
+        SchedulerEvent::Started { warning: "old".to_owned() }
     );
     assert_eq!(
         event(&[("op", "key-in-memory".into()), ("key", 3.into()), ("type", Value::Nil)]),
-        Event::InMemory { key: Value::Int(3).key().unwrap(), workers: vec![], is_partial: false }
+        SchedulerEvent::InMemory {
+            key: Value::Int(3).key().unwrap(),
+            workers: vec![],
+            is_partial: false
+        }
     );
     assert_eq!(
         event(&[("op", "cancelled-keys".into()), ("keys", texts(&["a"]))]),
-        Event::Cancelled { keys: vec!["a".into()], reason: None }
+        SchedulerEvent::Cancelled { keys: vec!["a".into()], reason: None }
     );
-    let Event::Erred { key, exception, .. } =
+    let SchedulerEvent::Erred { key, exception, .. } =
         event(&[("op", "task-erred".into()), ("key", "a".into()), ("exception", "text".into())])
     else {
         panic!()
     };
     assert_eq!((key.as_str(), failure::exception(&exception).text), (Some("a"), "text".to_owned()));
-    assert_eq!(event(&[("op", "stream-closed".into())]), Event::Closed);
+    assert_eq!(event(&[("op", "stream-closed".into())]), SchedulerEvent::Closed);
 }
 
 #[test]

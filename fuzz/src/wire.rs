@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ensue_dask_proto::capabilities;
-use ensue_dask_proto::client::Event;
+use ensue_dask_proto::client::SchedulerEvent;
 use ensue_dask_proto::frame::{Limits, Reader};
 use ensue_dask_proto::pack::{Pack, Packer};
 use ensue_dask_proto::serialized::Content;
@@ -74,7 +74,7 @@ fn message(frames: &[Bytes]) {
     let _ = Beat::read(value.clone());
     let _ = Request::read(value.clone());
     if let Value::Map(map) = value {
-        let _ = Event::read(map.clone());
+        let _ = SchedulerEvent::read(map.clone());
         let _ = Order::read(map);
     }
 }
