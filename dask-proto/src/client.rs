@@ -9,8 +9,8 @@ use crate::{WireError, WireKey};
 
 /// Returns the message that makes a connection the stream of the client `id`.
 ///
-/// `versions` is the scheduler's reply to [`versions`](crate::call::versions). The first event is [`SchedulerEvent::Started`]. A
-/// scheduler that refuses the client may not answer, so the wait needs a timeout.
+/// `versions` is the scheduler's reply to [`versions`](crate::call::versions). The first event is
+/// [`SchedulerEvent::Started`]. A scheduler that refuses the client may not answer, so the wait needs a timeout.
 pub fn register(id: &str, versions: &Map) -> Outgoing {
     Packer::message(&[
         ("op", &"register-client"),

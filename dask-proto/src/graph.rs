@@ -70,7 +70,7 @@ pub enum Arg<'a> {
 pub struct Annotations<'a> {
     /// The priority; tasks of a higher one run first.
     pub priority: Option<i64>,
-    /// How often the task runs again after a failure.
+    /// The number of times that the task runs again after a failure.
     pub retries: Option<u32>,
     /// The resources that the task takes on its worker, by name.
     pub resources: &'a [(&'a str, f64)],

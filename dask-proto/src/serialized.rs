@@ -1,4 +1,4 @@
-//! Objects that travel in frames of their own: how they're written, and what is in them.
+//! Objects that travel in frames of their own: their constructors, and their content.
 //!
 //! A scheduler passes objects on without looking into them. A [`Serialized`] keeps its header and frames as they were
 //! received, and [`content`](Serialized::content) reads them where they're needed.

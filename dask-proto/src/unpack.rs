@@ -25,7 +25,7 @@ pub fn message(frames: &[Bytes]) -> Result<Value, WireError> {
 
 /// Reads a message of a stream, which is one operation or a list of them, and converts each with `read`.
 ///
-/// The operations are converted one by one, since a [`Map`] takes more memory than what is made of it.
+/// The operations are converted one by one, since a [`Map`] takes more memory than most results of `read`.
 ///
 /// # Errors
 ///

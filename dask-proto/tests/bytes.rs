@@ -1,5 +1,5 @@
-//! The protocol of a Dask cluster: what is written is read back, and no bytes make it panic or take memory that
-//! they don't pay for.
+//! Properties of the protocol: messages are read as they were written, and no bytes cause a panic or reserve memory out
+//! of proportion to their number.
 
 use bytes::{Buf, Bytes};
 use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
@@ -13,16 +13,16 @@ use proptest::prelude::*;
 fn frames(message: &Outgoing) -> Vec<Bytes> {
     let mut reader = Reader::new(Limits::default());
     reader.feed(&message.to_vec());
-    reader.message().unwrap().expect("it's whole")
+    reader.message().unwrap().expect("all bytes were fed")
 }
 
-/// Bytes that say they are a message of so many bytes and frames.
+/// Returns the start of a message that announces these lengths.
 fn forged(block: u64, count: u64, lengths: &[u64]) -> Vec<u8> {
     [block, count].iter().chain(lengths).flat_map(|word| word.to_le_bytes()).collect()
 }
 
 #[test]
-fn a_forged_length_costs_nothing() {
+fn a_forged_length_reserves_nothing() {
     let mut reader = Reader::new(Limits::default());
     reader.feed(&forged(1 << 39, 2, &[1, 1 << 38]));
     reader.feed(&[0xc0; 1000]);
@@ -66,7 +66,7 @@ fn a_large_frame_has_memory_of_its_own() {
         reader.feed(first);
         assert_eq!(reader.message(), Ok(None));
         reader.feed(rest);
-        let frames = reader.message().unwrap().expect("it's whole");
+        let frames = reader.message().unwrap().expect("all bytes were fed");
         assert!(frames[2].len() == 1 << 20 && frames[2].is_unique());
     }
 }
@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_is_written_is_read(value in value(), cuts in prop::collection::vec(1..70_000usize, 1..20)) {
+    fn written_messages_are_read(value in value(), cuts in prop::collection::vec(1..70_000usize, 1..20)) {
         let mut packer = Packer::new();
         value.pack(&mut packer);
         let message = packer.finish();
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut reader = Reader::new(Limits::default());
         reader.feed(&bytes);
         while let Ok(Some(frames)) = reader.message() {

@@ -35,7 +35,7 @@ fn versions() -> Map {
     Map(vec![("packages".into(), Value::Map(packages))])
 }
 
-/// All that a metric can say.
+/// Returns metrics with all fields set.
 fn metrics() -> Metrics<'static> {
     Metrics {
         memory: 1 << 30,
@@ -56,7 +56,7 @@ fn metrics() -> Metrics<'static> {
     }
 }
 
-/// A graph with everything in it.
+/// Returns a graph with all types of arguments and all annotations.
 fn graph() -> Graph {
     let mut graph = Graph::new();
     let plain = Annotations::default();
@@ -109,7 +109,7 @@ fn submission(graph: &Graph, form: GraphForm) -> Outgoing {
     batch(|to| UpdateGraph { graph, form, keys: &keys, order }.push(to))
 }
 
-/// Every message there is.
+/// Returns one or more messages of every type.
 fn messages() -> Vec<(&'static str, Outgoing)> {
     let mut all = vec![
         ("handshake", handshake::ours()),
@@ -250,13 +250,13 @@ fn served() -> Vec<(&'static str, Outgoing)> {
 fn frames(message: &Outgoing) -> Vec<Bytes> {
     let mut reader = Reader::new(Limits::default());
     reader.feed(&message.to_vec());
-    let frames = reader.message().unwrap().expect("it's whole");
+    let frames = reader.message().unwrap().expect("all bytes were fed");
     assert!(reader.is_between_messages());
     frames
 }
 
 #[test]
-fn messages_are_these_bytes() {
+fn messages_equal_the_golden_file() {
     let mut text = String::new();
     for (name, message) in messages() {
         writeln!(text, "{name}").unwrap();
@@ -283,9 +283,9 @@ fn a_message_begins_with_its_lengths() {
     assert_eq!(call::identity().remaining(), bytes.len());
 }
 
-/// The example in the protocol's description, but for the names of layers and how priorities are given.
+/// The pickle of one task, with Dask's names of classes in readable form.
 #[test]
-fn a_graph_is_this_pickle() {
+fn a_graph_equals_its_golden_pickle() {
     let pickle = one_task().finish(GraphForm::Expression);
     let golden: &[&[u8]] = &[
         b"\x80\x04\x8c\ndask._expr\x8c\x07HLGExpr\x93(",
@@ -305,7 +305,7 @@ fn a_graph_is_this_pickle() {
 }
 
 #[test]
-fn a_batch_that_is_not_written_to_is_an_empty_list() {
+fn an_empty_batch_is_an_empty_list() {
     let message = batch(|_| ());
     assert_eq!(&frames(&message)[0][..], b"\xdd\0\0\0\0");
 }

@@ -1,4 +1,4 @@
-//! The protocol of a Dask cluster: what Dask itself wrote is read, and each kind of message.
+//! Tests of the readers: of messages that Dask itself has written, and of each type of message.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use ensue_dask_proto::worker::register::{Beat, Registered};
 use ensue_dask_proto::worker::serve::{Ask, Request, is_delivered};
 use ensue_dask_proto::{WireError, call, failure, handshake, unpack};
 
-/// What Dask wrote, by name; see `tests/golden/golden.py`.
+/// Returns the messages that Dask has written, by name; see `tests/golden/golden.py`.
 fn written() -> BTreeMap<String, Vec<Bytes>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/written.txt");
     let mut messages: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
@@ -67,7 +67,7 @@ fn bytes(text: &'static str) -> Content {
 }
 
 #[test]
-fn what_dask_says_of_exceptions_is_read() {
+fn exceptions_of_dask_are_read() {
     let text = |name: &str| {
         let exception =
             failure::exception(read(&format!("exception {name}")).get("exception").unwrap());
@@ -108,7 +108,7 @@ fn objects_of_dask_are_read() {
 }
 
 #[test]
-fn objects_in_forms_we_asked_for_are_read() {
+fn objects_of_requested_serializers_are_read() {
     assert_eq!(object("msgpack int"), Content::Plain(5.into()));
     let items = vec![Content::Plain(1.into()), bytes("two")];
     assert_eq!(object("msgpack list"), Content::Items(Collection::List, items));
@@ -126,7 +126,7 @@ fn parts_of_frames_are_joined() {
 }
 
 #[test]
-fn what_is_compressed_stays_closed_and_goes_on_as_it_came() {
+fn a_compressed_object_is_passed_on_unchanged() {
     let Value::Serialized(object) = read("compressed").take("k") else { panic!() };
     assert_eq!(object.content(), Err(WireError::Compressed("zlib".to_owned())));
     let mut packer = Packer::new();
@@ -159,7 +159,7 @@ fn texts(items: &[&str]) -> Value {
 }
 
 #[test]
-fn orders_are_read_and_may_have_more_than_we_know() {
+fn orders_are_read_and_may_have_unknown_fields() {
     let rust = map(&[
         ("fn", "app::inc".into()),
         ("args", Value::Bin("x".into())),
@@ -295,7 +295,7 @@ fn ask(text: &str) -> Result<Forms, Refusal> {
 }
 
 #[test]
-fn forms_are_chosen_by_what_the_scheduler_says() {
+fn forms_follow_the_scheduler_s_parameters() {
     let newest = by_release("2026.8.0").unwrap();
     assert_eq!(ask(NEWEST), Ok(newest));
     let older = NEWEST.replace("expr_ser", "graph_header,graph_frames").replace(",reason,msg", "");
@@ -304,7 +304,7 @@ fn forms_are_chosen_by_what_the_scheduler_says() {
 }
 
 #[test]
-fn what_a_scheduler_wants_and_we_do_not_know_is_refused() {
+fn a_scheduler_with_unknown_parameters_is_refused() {
     let refusal = ask(&NEWEST.replace("comm,client", "comm,client,token")).unwrap_err();
     assert_eq!(
         refusal.to_string(),
@@ -312,12 +312,12 @@ fn what_a_scheduler_wants_and_we_do_not_know_is_refused() {
     );
     let refusal = ask(&NEWEST.replace("span_metadata,", "")).unwrap_err();
     assert!(refusal.to_string().ends_with("its `update_graph` doesn't take `span_metadata`"));
-    // What it can do without is no matter.
+    // An optional parameter is no reason to refuse.
     assert!(ask(&NEWEST.replace("comm,client", "comm,client,token?")).is_ok());
 }
 
 #[test]
-fn where_the_scheduler_may_not_be_asked_its_release_tells() {
+fn the_release_decides_if_the_scheduler_does_not_answer() {
     let forms = |reply, release| capabilities::forms(reply, release);
     let blocked = map(&[("status", "uncaught-error".into()), ("exception_text", "blocked".into())]);
     let expected =
@@ -333,5 +333,5 @@ fn where_the_scheduler_may_not_be_asked_its_release_tells() {
 fn frames(message: &Outgoing) -> Vec<Bytes> {
     let mut reader = Reader::new(Limits::default());
     reader.feed(&message.to_vec());
-    reader.message().unwrap().expect("it's whole")
+    reader.message().unwrap().expect("all bytes were fed")
 }

@@ -36,7 +36,7 @@ pub trait Arguments: Sized {
 
 /// The results of a call's inputs.
 ///
-/// What is found out about one while arguments are decoded is kept for the next call.
+/// The items of a list are found once, and kept for the next call of a batch.
 #[derive(Debug)]
 pub struct Inputs {
     values: Vec<Serialized>,

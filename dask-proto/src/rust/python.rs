@@ -11,8 +11,8 @@ use crate::pickle::{self, Node, NodeId, Objects};
 use crate::serialized::Content;
 use crate::value::{Map, Value};
 
-/// How many times larger than its pickle a value may be. An object that occurs several times is pickled once, and one
-/// that contains itself would never end.
+/// The largest ratio of a value's size to that of its pickle. An object that occurs several times is pickled once, and
+/// one that contains itself would never end.
 const GROWTH: usize = 64;
 /// The size in bytes that a value may have whatever the size of its pickle.
 const ROOM: usize = 1 << 20;

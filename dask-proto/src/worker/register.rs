@@ -15,7 +15,7 @@ pub struct Registration<'a> {
     pub name: &'a str,
     /// An identifier, unique in the cluster.
     pub server_id: &'a str,
-    /// How many tasks the worker runs at once.
+    /// The number of tasks that the worker runs at once.
     pub threads: u64,
     /// The memory that the worker may use, in bytes.
     pub memory_limit: Option<u64>,

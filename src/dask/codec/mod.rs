@@ -1,6 +1,6 @@
 //! The engine's side of calls by name: encoding of inputs with handles, arguments of functions, and batches.
 //!
-//! What travels is defined in [`wire::rust`](crate::dask::wire::rust).
+//! The encoding itself is defined in [`wire::rust`](crate::dask::wire::rust).
 
 mod args;
 mod batch;
