@@ -1,7 +1,7 @@
-//! Each message that goes to a Dask cluster, byte for byte. `tests/golden/golden.txt` has them, and
-//! `tests/golden/golden.py` reads them with Dask itself.
+//! Each message to a Dask cluster, compared byte for byte with `tests/golden/golden.txt`.
 //!
-//! `ENSUE_GOLDEN=write cargo test --all-features -p ensue-dask-proto --test golden` writes the file anew.
+//! `tests/golden/golden.py` reads that file with Dask itself. `ENSUE_GOLDEN=write`, in the environment of this test, makes
+//! it update the file.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -278,7 +278,9 @@ impl Registry {
         inputs: Vec<Serialized>,
     ) -> Result<Work, Problem> {
         if name == PICK_FUNCTION {
-            return Ok(Work::Async(Box::pin(async move { Ok(pick_item(&args, &inputs)?) })));
+            return Ok(Work::Async(Box::pin(async move {
+                pick_item(&args, &inputs).map_err(Problem::from)
+            })));
         }
         let (name, many) = match name.strip_prefix(BATCH_PREFIX) {
             Some(name) => (name, true),

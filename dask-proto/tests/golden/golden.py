@@ -1,9 +1,10 @@
-"""Holds `golden.txt` against the Dask that this Python has: it must read every message, and have a method that
-takes it. Runs in the project's folder.
+"""Checks `golden.txt` against the Dask of this Python, which must read every message and have a method for its
+arguments. Runs in the folder of the workspace.
 
     python dask-proto/tests/golden/golden.py
 
-Writes what Dask itself sends to `written.txt`, which the Rust tests read (like this, so that no paths are in it):
+With `write`, writes messages of Dask itself to `written.txt`, for the Rust tests. Started like this, so that
+tracebacks have no paths:
 
     python -c "exec(compile(open('dask-proto/tests/golden/golden.py').read(), 'golden.py', 'exec'))" write
 """

@@ -17,7 +17,7 @@ const MANY: usize = 16;
 
 /// Encodes the arguments of a call: values in msgpack, handles as placeholders for inputs.
 #[derive(Default)]
-pub struct Encoder {
+pub(crate) struct Encoder {
     msgpack: Vec<u8>,
     inputs: Vec<Interest>,
     /// The number of each input by the address of its task, once there are many.
