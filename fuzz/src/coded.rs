@@ -1,21 +1,21 @@
-//! The target `values`: any bytes, as values and arguments from other machines. Nothing panics, recurses as deep as
-//! the bytes say, or takes memory that they don't pay for; and what is read reads the same after it was written.
+//! The target `values`: any bytes, as values and arguments from other machines. Decoding doesn't panic, recurse without
+//! limit or reserve memory out of proportion, and a decoded value is the same after it was encoded and decoded again.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use ensue::Portable;
-use ensue::dask::codec::{Arguments, Inputs, decode, read, write};
-use ensue::dask::wire::serialized::Serialized;
-use ensue::dask::wire::unpack;
-use ensue::dask::wire::value::Value;
+use ensue_dask_proto::rust::{Arguments, Inputs, decode, decode_args, encode};
+use ensue_dask_proto::serialized::Serialized;
+use ensue_dask_proto::unpack;
+use ensue_dask_proto::value::Value;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A message that is an object in the frames that follow.
+/// The first frame of a message that is an object in the other frames.
 const OBJECT: &[u8] = b"\x81\xae__Serialized__\x01";
 
-/// What serde reads by calling itself, without counting how deep.
+/// A type that serde decodes recursively, without a limit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Deep {
     End,
@@ -24,7 +24,7 @@ enum Deep {
     Named { it: Vec<Deep> },
 }
 
-/// What looks at the bytes to know what it is.
+/// A type that serde decodes by trying its variants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Any {
@@ -37,7 +37,7 @@ enum Any {
     Map(BTreeMap<String, Any>),
 }
 
-/// The first byte says what the others are.
+/// Runs the target. The first byte selects what the others are.
 pub(crate) fn run(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     let bytes = Bytes::copy_from_slice(data);
@@ -54,14 +54,14 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// A part whose length the first byte tells, and what is left.
+/// Splits off a part, whose length is the first byte.
 fn part(data: &[u8]) -> (Bytes, &[u8]) {
     let Some((len, rest)) = data.split_first() else { return (Bytes::new(), data) };
     let (part, rest) = rest.split_at(rest.len().min(usize::from(*len)));
     (Bytes::copy_from_slice(part), rest)
 }
 
-/// A header, and frames.
+/// Returns an object of a header and frames.
 fn object(data: &[u8]) -> Option<Serialized> {
     let (header, mut left) = part(data);
     let mut frames = vec![Bytes::from_static(OBJECT), header];
@@ -76,10 +76,10 @@ fn object(data: &[u8]) -> Option<Serialized> {
     }
 }
 
-/// Arguments, and inputs that may be in their places.
+/// Decodes arguments with inputs.
 fn arguments(data: &[u8]) {
     let (args, mut left) = part(data);
-    let mut inputs = vec![write(vec![7_u64, 300]).expect("a list of numbers")];
+    let mut inputs = vec![encode(vec![7_u64, 300]).expect("a list of numbers")];
     while let Some((kind, rest)) = left.split_first() {
         let (bytes, rest) = part(rest);
         left = rest;
@@ -87,7 +87,7 @@ fn arguments(data: &[u8]) {
             0 => Serialized::msgpack(bytes),
             1 => Serialized::pickle(bytes),
             2 => Serialized::bytes(bytes),
-            _ => write(String::from_utf8_lossy(&bytes).into_owned()).expect("text"),
+            _ => encode(String::from_utf8_lossy(&bytes).into_owned()).expect("text"),
         });
     }
     called::<(Deep,)>(&args, &inputs);
@@ -97,8 +97,8 @@ fn arguments(data: &[u8]) {
 
 fn called<A: Arguments>(args: &Bytes, inputs: &[Serialized]) {
     for inputs in [inputs, &[]] {
-        if let Err(problem) = decode::<A>("f", args, &mut Inputs::new(inputs.to_vec())) {
-            assert!(problem.text.contains("`f`"), "{problem}");
+        if let Err(error) = decode_args::<A>("f", args, &mut Inputs::new(inputs.to_vec())) {
+            assert!(error.to_string().contains("`f`"), "{error}");
         }
     }
 }
@@ -115,10 +115,10 @@ fn value(object: &Serialized) {
     again::<Any>(object);
 }
 
-/// Reads, writes and reads. Numbers that aren't equal to themselves may be in it.
-fn again<T: Portable + Debug>(object: &Serialized) {
-    let Ok(value) = read::<T>(object) else { return };
-    let written = write(value.clone()).expect("what was read");
-    let second = read::<T>(&written).expect("what was written");
-    assert_eq!(write(second), Ok(written), "{value:?}");
+/// Decodes, encodes and decodes again. The encodings are compared, since a value may contain NaN.
+fn again<T: Serialize + DeserializeOwned + Clone + Debug + 'static>(object: &Serialized) {
+    let Ok(value) = decode::<T>(object) else { return };
+    let encoded = encode(value.clone()).expect("a value that was decoded can be encoded");
+    let second = decode::<T>(&encoded).expect("a value that was encoded can be decoded");
+    assert_eq!(encode(second), Ok(encoded), "{value:?}");
 }

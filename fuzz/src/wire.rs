@@ -1,22 +1,22 @@
-//! The target `wire`: any bytes, from the other side of a connection to a Dask cluster. Nothing panics or takes
-//! memory that the bytes don't pay for, and what is read reads the same after it was written.
+//! The target `wire`: any bytes, from the other side of a connection to a Dask cluster. Reading doesn't panic or
+//! reserve memory out of proportion, and a message that was read is the same after it was written and read again.
 
 use bytes::Bytes;
-use ensue::dask::wire::capabilities;
-use ensue::dask::wire::client::Event;
-use ensue::dask::wire::frame::{Limits, Reader};
-use ensue::dask::wire::pack::{Pack, Packer};
-use ensue::dask::wire::serialized::Content;
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::worker::order::Order;
-use ensue::dask::wire::worker::register::{Beat, Registered};
-use ensue::dask::wire::worker::serve::Request;
-use ensue::dask::wire::{WireError, call, failure, handshake, pickle, unpack};
+use ensue_dask_proto::capabilities;
+use ensue_dask_proto::client::SchedulerEvent;
+use ensue_dask_proto::frame::{Limits, Reader};
+use ensue_dask_proto::pack::{Pack, Packer};
+use ensue_dask_proto::serialized::Content;
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::worker::order::Order;
+use ensue_dask_proto::worker::register::{Beat, Registered};
+use ensue_dask_proto::worker::serve::Request;
+use ensue_dask_proto::{WireError, call, failure, handshake, pickle, unpack};
 
-/// What a reader may always have room for.
+/// The size of a buffer that a reader may always reserve.
 const ROOM: usize = 1 << 16;
 
-/// The first byte says what the others are.
+/// Runs the target. The first byte selects what the others are.
 pub(crate) fn run(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     match kind % 4 {
@@ -27,7 +27,7 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// Bytes of a connection, of which the first says how many come at once.
+/// Reads the bytes of a connection, in pieces whose size the first byte says.
 fn stream(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
     let limits = Limits { message: 1 << 40, frames: 1 << 20, head: 1 << 30 };
@@ -47,7 +47,7 @@ fn stream(data: &[u8]) {
     }
 }
 
-/// Frames, each after a byte that tells its length; the last is what is left.
+/// Reads a message of frames, each after a byte with its length.
 fn frames(data: &[u8]) {
     let (mut left, mut frames) = (data, Vec::new());
     while let Some((len, rest)) = left.split_first() {
@@ -62,8 +62,8 @@ fn message(frames: &[Bytes]) {
     let _ = unpack::operations(frames, Ok);
     let Ok(value) = unpack::message(frames) else { return };
     let packed = pack(&value);
-    // Numbers that aren't equal to themselves may be in it.
-    let again = unpack::message(&packed).expect("what was written");
+    // Encodings are compared, since a value may contain NaN.
+    let again = unpack::message(&packed).expect("a message that was written");
     assert_eq!(packed, pack(&again), "{value:?}");
     values(&value);
     let _ = call::data_reply(value.clone());
@@ -74,7 +74,7 @@ fn message(frames: &[Bytes]) {
     let _ = Beat::read(value.clone());
     let _ = Request::read(value.clone());
     if let Value::Map(map) = value {
-        let _ = Event::read(map.clone());
+        let _ = SchedulerEvent::read(map.clone());
         let _ = Order::read(map);
     }
 }
@@ -84,12 +84,12 @@ fn pack(value: &Value) -> Vec<Bytes> {
     value.pack(&mut packer);
     let mut reader = Reader::new(Limits::default());
     reader.feed(&packer.finish().to_vec());
-    let frames = reader.message().expect("what was written").expect("all of it");
+    let frames = reader.message().expect("a message that was written").expect("all bytes were fed");
     assert!(reader.is_between_messages());
     frames
 }
 
-/// Looks into each value.
+/// Reads each value in every way that applies to it.
 fn values(value: &Value) {
     if let Ok(key) = value.key() {
         assert_eq!(unpack::plain(key.as_msgpack()).and_then(|again| again.key()), Ok(key.clone()));
@@ -113,7 +113,7 @@ fn values(value: &Value) {
     }
 }
 
-/// How many bytes of an object's frames were found.
+/// Returns how many bytes of an object's frames its content has.
 fn size(content: &Content) -> u64 {
     match content {
         Content::Bytes(parts) => parts.iter().map(|part| part.len() as u64).sum(),
@@ -132,7 +132,7 @@ fn pickled(bytes: &Bytes) {
     }
 }
 
-/// What a scheduler says of itself.
+/// Reads the reply of a scheduler that was asked for its methods.
 fn asked(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let fields = [("status", "OK"), ("result", text)];

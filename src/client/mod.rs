@@ -10,6 +10,7 @@ pub(crate) mod portable;
 mod pure;
 pub(crate) mod submit;
 mod task_future;
+pub(crate) mod visit;
 
 use std::fmt;
 use std::future::Future;

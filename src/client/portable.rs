@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 use super::Client;
 use super::options::{Options, TaskOptions};
 use crate::Handle;
-#[cfg(feature = "dask")]
-use crate::dask::codec::{Encode, Encoder};
+use crate::client::visit::{InputVisitor, Visit};
 use crate::handle::input::{Input, Inputs};
 use crate::task::function::{TaskFn, TryTaskFn};
 
@@ -31,16 +30,14 @@ impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 
 /// An [`Input`] whose value is [`Portable`].
 pub trait PortableInput<T>: Input<T> {
-    #[cfg(feature = "dask")]
     #[doc(hidden)]
-    fn encode(self, to: &mut Encoder);
+    fn visit<V: InputVisitor>(self, to: &mut V);
 }
 
 /// [`Inputs`] whose values are [`Portable`].
 pub trait PortableInputs<A>: Inputs<A> {
-    #[cfg(feature = "dask")]
     #[doc(hidden)]
-    fn encode_all(self, to: &mut Encoder);
+    fn visit_all<V: InputVisitor>(self, to: &mut V);
 }
 
 /// The submit methods that all engines have, so that a program written for `&impl Engine` runs on any of them.
@@ -197,9 +194,8 @@ impl Engine for Client {
 }
 
 impl<T: Portable> PortableInput<T> for T {
-    #[cfg(feature = "dask")]
-    fn encode(self, to: &mut Encoder) {
-        to.portable(self);
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        to.value(self);
     }
 }
 
@@ -207,9 +203,8 @@ impl<T: Portable> PortableInput<T> for T {
 macro_rules! containers {
     ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
         $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {
-            #[cfg(feature = "dask")]
-            fn encode(self, to: &mut Encoder) {
-                Encode::encode(self, to);
+            fn visit<V: InputVisitor>(self, to: &mut V) {
+                Visit::visit(self, to);
             }
         })*
     };
@@ -243,27 +238,24 @@ containers! {
 }
 
 impl PortableInputs<()> for () {
-    #[cfg(feature = "dask")]
-    fn encode_all(self, to: &mut Encoder) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(0);
     }
 }
 
 impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
-    #[cfg(feature = "dask")]
-    fn encode_all(self, to: &mut Encoder) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(1);
-        self.encode(to);
+        self.visit(to);
     }
 }
 
 macro_rules! tuples {
     ($count:literal $($A:ident $X:ident $at:tt),*) => {
         impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
-            #[cfg(feature = "dask")]
-            fn encode_all(self, to: &mut Encoder) {
+            fn visit_all<V: InputVisitor>(self, to: &mut V) {
                 to.list($count);
-                $(self.$at.encode(to);)*
+                $(self.$at.visit(to);)*
             }
         }
     };

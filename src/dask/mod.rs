@@ -43,21 +43,17 @@
 
 mod client;
 mod cluster;
-#[doc(hidden)]
-// for the crate's own tests and fuzzing, which play the other side; may change at any time
-pub mod codec;
+mod codec;
 mod failed;
 mod folder;
 mod net;
 mod registry;
-#[doc(hidden)]
-// as `codec`
-pub mod wire;
 mod worker;
 
 pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
 pub use cluster::{ClusterError, LocalCluster, LocalClusterBuilder, Starting};
-pub use codec::Plain;
+pub use codec::{Arguments, Plain};
+pub(crate) use ensue_dask_proto as wire;
 pub use failed::Failed;
 pub use net::{Tls, TlsError};
 pub use registry::Registry;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
-use super::codec::{self, Arguments, Batch, Inputs, MANY, PICK, Problem, ProblemKind, short};
+use super::codec::{self, Arguments, Batch, Problem, ProblemKind};
+use super::wire::rust::{BATCH_PREFIX, Inputs, PICK_FUNCTION, pick_item, short_type_name};
 use super::wire::serialized::Serialized;
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
@@ -210,10 +211,13 @@ impl Registry {
     pub fn name<F: 'static>(mut self, _function: F, name: &str) -> Self {
         let (path, id) = (type_name::<F>(), TypeId::of::<F>());
         assert!(
-            !name.starts_with(MANY),
-            "`{path}` can't be called `{name}`: `{MANY}` stands for many calls"
+            !name.starts_with(BATCH_PREFIX),
+            "`{path}` can't be called `{name}`: `{BATCH_PREFIX}` stands for many calls"
         );
-        assert!(name != PICK, "`{path}` can't be called `{name}`: that takes items out of lists");
+        assert!(
+            name != PICK_FUNCTION,
+            "`{path}` can't be called `{name}`: that takes items out of lists"
+        );
         let before = self.wire_name::<F>();
         let functions = Arc::make_mut(&mut self.functions);
         let Some(function) = functions.remove(&*before).filter(|known| known.id == id) else {
@@ -276,10 +280,12 @@ impl Registry {
         args: Bytes,
         inputs: Vec<Serialized>,
     ) -> Result<Work, Problem> {
-        if name == PICK {
-            return Ok(Work::Async(Box::pin(async move { codec::pick(&args, &inputs) })));
+        if name == PICK_FUNCTION {
+            return Ok(Work::Async(Box::pin(async move {
+                pick_item(&args, &inputs).map_err(Problem::from)
+            })));
         }
-        let (name, many) = match name.strip_prefix(MANY) {
+        let (name, many) = match name.strip_prefix(BATCH_PREFIX) {
             Some(name) => (name, true),
             None => (name, false),
         };
@@ -303,7 +309,7 @@ fn taken(name: &str) -> String {
 }
 
 fn unregistered(name: &str) -> String {
-    let call = short(name);
+    let call = short_type_name(name);
     format!(
         "no function `{name}` is registered here: make the registry with `Registry::new().add({call})`, or \
          with `try_add`, `add_blocking` or `try_add_blocking`, in the same way for client and workers"

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ensue::dask::wire::call;
-use ensue::dask::wire::value::Value;
 use ensue::dask::{self, Registry, Tls};
+use ensue_dask_proto::call;
+use ensue_dask_proto::value::Value;
 
 use super::certificates::Certificates;
 use super::hosts::Host;

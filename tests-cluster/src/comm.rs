@@ -6,10 +6,10 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use ensue::dask::wire::frame::{Limits, Outgoing, Reader};
-use ensue::dask::wire::pack::Batch;
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::{handshake, unpack};
+use ensue_dask_proto::frame::{Limits, Outgoing, Reader};
+use ensue_dask_proto::pack::Batch;
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::{handshake, unpack};
 
 /// The time limit of each read and of [`Comm::wait`].
 pub const PATIENCE: Duration = Duration::from_secs(60);

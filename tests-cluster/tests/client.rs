@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ensue::dask::wire::call;
 use ensue::dask::{Client, Registry};
 use ensue::{Error, ErrorKind, Handle, gather, wait_all};
+use ensue_dask_proto::call;
 use ensue_tests_cluster::comm::Comm;
 use ensue_tests_cluster::{Cluster, Setting, environments, wait};
 

@@ -10,16 +10,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ensue::dask::Registry;
-use ensue::dask::wire::capabilities::{self, Forms, by_release};
-use ensue::dask::wire::client::{self, Event};
-use ensue::dask::wire::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
-use ensue::dask::wire::serialized::{Content, Serialized};
-use ensue::dask::wire::value::{Map, Value};
-use ensue::dask::wire::worker::order::{Compute, Order};
-use ensue::dask::wire::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
-use ensue::dask::wire::worker::report::{self, Run, Span, Stolen};
-use ensue::dask::wire::worker::serve::{self, Ask, Request};
-use ensue::dask::wire::{WireKey, call, failure, handshake};
+use ensue_dask_proto::capabilities::{self, Forms, by_release};
+use ensue_dask_proto::client::{self, SchedulerEvent};
+use ensue_dask_proto::graph::{Annotations, Arg, Call, Graph, UpdateGraph};
+use ensue_dask_proto::serialized::{Content, Serialized};
+use ensue_dask_proto::value::{Map, Value};
+use ensue_dask_proto::worker::order::{Compute, Order};
+use ensue_dask_proto::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
+use ensue_dask_proto::worker::report::{self, Run, Span, Stolen};
+use ensue_dask_proto::worker::serve::{self, Ask, Request};
+use ensue_dask_proto::{WireKey, call, failure, handshake};
 use ensue_tests_cluster::comm::Comm;
 use ensue_tests_cluster::{Cluster, Setting, environments};
 
@@ -122,7 +122,7 @@ fn cancel(client: &mut Client, worker: &mut Worker) {
     worker.stream.batch(|to| report::long_running(to, &forms, &run(&task), 0.5));
     client.stream.batch(|to| client::cancel_keys(to, &forms, &["slow-1"], false, "a test"));
     client.wait("cancelled", |event| match event {
-        Event::Cancelled { keys, .. } if keys == ["slow-1".into()] => Some(()),
+        SchedulerEvent::Cancelled { keys, .. } if keys == ["slow-1".into()] => Some(()),
         _ => None,
     });
     worker.freed(&["slow-1"]);
@@ -226,7 +226,7 @@ impl Client {
         stream.send(client::register("client", versions));
         let mut client = Self { stream, forms };
         let warning = client.wait("the stream", |event| match event {
-            Event::Started { warning } => Some(warning),
+            SchedulerEvent::Started { warning } => Some(warning),
             _ => None,
         });
         assert_eq!(warning, "");
@@ -238,14 +238,17 @@ impl Client {
         self.stream.batch(|to| UpdateGraph { graph, form, keys, order }.push(to));
     }
 
-    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
-        self.stream.wait(what, |operation| wanted(Event::read(operation).unwrap()))
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(SchedulerEvent) -> Option<T>) -> T {
+        self.stream.wait(what, |operation| wanted(SchedulerEvent::read(operation).unwrap()))
     }
 
     fn in_memory(&mut self, name: &str) {
         self.wait(name, |event| match event {
-            Event::InMemory { ref key, .. } => (key.as_str() == Some(name)).then_some(()),
-            Event::Erred { .. } | Event::Lost { .. } | Event::Cancelled { .. } | Event::Closed => {
+            SchedulerEvent::InMemory { ref key, .. } => (key.as_str() == Some(name)).then_some(()),
+            SchedulerEvent::Erred { .. }
+            | SchedulerEvent::Lost { .. }
+            | SchedulerEvent::Cancelled { .. }
+            | SchedulerEvent::Closed => {
                 panic!("{event:?} instead of {name}")
             }
             _ => None,
@@ -254,7 +257,7 @@ impl Client {
 
     fn erred(&mut self, name: &str) -> String {
         self.wait(name, |event| match event {
-            Event::Erred { key, exception, .. } if key.as_str() == Some(name) => {
+            SchedulerEvent::Erred { key, exception, .. } if key.as_str() == Some(name) => {
                 Some(failure::exception(&exception).to_string())
             }
             _ => None,
@@ -265,8 +268,8 @@ impl Client {
         let mut left = [names, &[bad]].concat();
         self.wait("all", |event| {
             let done = match event {
-                Event::InMemory { key, .. } => key,
-                Event::Erred { key, exception, .. } => {
+                SchedulerEvent::InMemory { key, .. } => key,
+                SchedulerEvent::Erred { key, exception, .. } => {
                     assert_eq!(failure::exception(&exception).to_string(), text);
                     assert_eq!(key.as_str(), Some(bad));
                     key

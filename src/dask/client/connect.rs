@@ -6,7 +6,7 @@ use std::{error, fmt, io};
 use crate::dask::net::{Address, Comm, NetError, Tls};
 use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::capabilities::{self, Forms, Refusal};
-use crate::dask::wire::client::{self, Event};
+use crate::dask::wire::client::{self, SchedulerEvent};
 use crate::dask::wire::unpack;
 
 /// Why there is no connection to a scheduler. Nothing was registered there.
@@ -107,8 +107,8 @@ pub(super) async fn join(
     };
     let operations = unpack::operations(&frames, Ok).map_err(|error| wrong(error.to_string()))?;
     // The rest, if there is any, concerns nothing that this client has asked for.
-    match operations.into_iter().next().map(Event::read) {
-        Some(Ok(Event::Started { warning })) => {
+    match operations.into_iter().next().map(SchedulerEvent::read) {
+        Some(Ok(SchedulerEvent::Started { warning })) => {
             if !warning.is_empty() {
                 log::info!("{address}: {warning}");
             }

@@ -14,7 +14,7 @@ use super::outbox::{Load, Op, Outbox};
 use super::remote::Failure;
 use crate::dask::net::{Reader, Writer};
 use crate::dask::wire::call::CallError;
-use crate::dask::wire::client::Event;
+use crate::dask::wire::client::SchedulerEvent;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
 use crate::engine::base::lock::Lock;
@@ -75,7 +75,7 @@ impl Core {
                 Err(error) => return error.to_string(),
             };
             *heard.lock() = Instant::now();
-            let events = unpack::operations(&frames, Event::read);
+            let events = unpack::operations(&frames, SchedulerEvent::read);
             match events.map(|events| self.hear(events)) {
                 Ok(true) => {}
                 Ok(false) => return "it ended the connection".to_owned(),

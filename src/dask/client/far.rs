@@ -8,6 +8,7 @@ use super::remote::{Failure, Remote};
 use crate::attempt;
 use crate::dask::codec;
 use crate::dask::failed::Failed;
+use crate::dask::wire::rust::DecodeError;
 use crate::engine::base::lock::Lock;
 use crate::engine::remote::{RemoteTask, Tag};
 use crate::{Error, ErrorKind, Key, Portable, Retry};
@@ -105,7 +106,7 @@ impl Task {
     }
 
     /// The result, or why it's none.
-    async fn bring<T: Portable>(&self) -> Result<Result<T, codec::Misfit>, Failure> {
+    async fn bring<T: Portable>(&self) -> Result<Result<T, DecodeError>, Failure> {
         Ok(match self {
             Self::One(remote) => codec::read(&remote.fetch().await?),
             Self::Later(later) => codec::read(&later.remote().fetch().await?),

@@ -26,7 +26,7 @@ use super::wishes::Found;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
 use crate::dask::wire::call;
 use crate::dask::wire::capabilities::Forms;
-use crate::dask::wire::client::Event;
+use crate::dask::wire::client::SchedulerEvent;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, failure};
@@ -291,7 +291,7 @@ impl Core {
     }
 
     /// What the scheduler said. Says whether it goes on.
-    pub(super) fn hear(&self, events: Vec<Event>) -> bool {
+    pub(super) fn hear(&self, events: Vec<SchedulerEvent>) -> bool {
         let mut goes_on = true;
         let mut state = self.lock();
         let mut refused = HashSet::new();
@@ -299,21 +299,23 @@ impl Core {
         let mut concerned: Vec<(Arc<Remote>, Said)> = Vec::new();
         for event in events {
             match event {
-                Event::InMemory { key, is_partial, .. } => {
+                SchedulerEvent::InMemory { key, is_partial, .. } => {
                     concerned.extend(state.find(&key, Said::InMemory { is_partial }));
                 }
-                Event::Erred { key, exception, traceback }
+                SchedulerEvent::Erred { key, exception, traceback }
                     if key.as_str().is_some_and(|key| state.sent.contains(key))
                         && failure::is_of_lost_dependencies(&exception, &traceback) =>
                 {
                     refused.extend(key.as_str().map(Arc::from));
                 }
-                Event::Erred { key, exception, .. } => {
+                SchedulerEvent::Erred { key, exception, .. } => {
                     concerned.extend(state.find(&key, Said::Erred(exception)));
                 }
-                Event::Lost { key } => concerned.extend(state.find(&key, Said::Lost)),
-                Event::Retried { key } => concerned.extend(state.find(&key, Said::Retried)),
-                Event::Cancelled { keys, reason } => {
+                SchedulerEvent::Lost { key } => concerned.extend(state.find(&key, Said::Lost)),
+                SchedulerEvent::Retried { key } => {
+                    concerned.extend(state.find(&key, Said::Retried))
+                }
+                SchedulerEvent::Cancelled { keys, reason } => {
                     let why = cancelled(&self.address, reason.as_deref());
                     let keys = keys.iter().filter_map(WireKey::as_str);
                     let keys = keys.filter(|key| !state.outbox.hear_unknown(key));
@@ -324,13 +326,13 @@ impl Core {
                         concerned.extend(state.forget(keys, &why));
                     }
                 }
-                Event::Restarted => {
+                SchedulerEvent::Restarted => {
                     let why = format!("the cluster at {} was restarted", self.address);
                     let keys = state.remotes.keys().cloned().collect();
                     concerned.extend(state.forget(keys, &Failure::Lost(why.into())));
                 }
-                Event::Closed => goes_on = false,
-                Event::Started { .. } | Event::Other(_) => {}
+                SchedulerEvent::Closed => goes_on = false,
+                SchedulerEvent::Started { .. } | SchedulerEvent::Other(_) => {}
             }
         }
         if !refused.is_empty() {

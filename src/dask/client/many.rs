@@ -6,7 +6,7 @@
 //! calls take long. So a call that fails may be made twice, as after the loss of a worker.
 //!
 //! A batch that is lost with its worker is made again, and may not come as far. Who fetches a result finds that, and
-//! has the call made by itself; a task that takes one has the call [with it](crate::dask::codec::Spare).
+//! has the call made by itself; a task that takes one has the call [with it](crate::dask::wire::rust::ItemCall).
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,7 +16,10 @@ use bytes::Bytes;
 use super::link::Link;
 use super::remote::{Failure, Remote};
 use super::spec::{OwnedAnnotations, OwnedCall, Spec};
-use crate::dask::codec::{self, Items, Misfit, Spare};
+use crate::dask::codec;
+use crate::dask::wire::rust::{
+    BATCH_PREFIX, DecodeError, ItemCall, Items, PICK_FUNCTION, batch_args, pick_args,
+};
 use crate::engine::base::lock::Lock;
 
 /// Fewer calls than this go one by one.
@@ -77,9 +80,9 @@ impl Place {
     }
 
     /// The item, if it's one, with the call that gives it.
-    pub(super) fn spare(&self) -> Option<Spare<'_>> {
+    pub(super) fn spare(&self) -> Option<ItemCall<'_>> {
         let (item, slice) = self.item.as_ref()?;
-        Some(Spare { item: *item, function: &slice.common.function, args: &slice.args })
+        Some(ItemCall { item: *item, function: &slice.common.function, args: &slice.args })
     }
 }
 
@@ -138,8 +141,8 @@ impl Common {
         let key: Arc<str> = format!("{}-{}", self.key, (self.number)()).into();
         let calls: Vec<_> = slices.iter().map(|slice| &slice.args).collect();
         let call = OwnedCall::Rust {
-            function: format!("{}{}", codec::MANY, self.function).into(),
-            args: codec::list(&calls).into(),
+            function: format!("{}{}", BATCH_PREFIX, self.function).into(),
+            args: batch_args(&calls).into(),
             inputs: Vec::new(),
         };
         let spec = Spec { key, call, annotations: self.annotations.clone(), is_alone: false };
@@ -223,9 +226,10 @@ impl Slice {
         let mut seat = self.seat.lock();
         let before = match &*seat {
             Some(Seat::In(batch, at)) => {
-                let item = Spare { item: *at, function: &self.common.function, args: &self.args };
-                let (args, inputs) = (codec::picked(&item), vec![batch.remote.key().clone()]);
-                let picked = self.submit(codec::PICK.into(), args.into(), inputs);
+                let item =
+                    ItemCall { item: *at, function: &self.common.function, args: &self.args };
+                let (args, inputs) = (pick_args(&item), vec![batch.remote.key().clone()]);
+                let picked = self.submit(PICK_FUNCTION.into(), args.into(), inputs);
                 seat.replace(Seat::Alone(picked))
             }
             _ => None,
@@ -237,7 +241,7 @@ impl Slice {
     /// The result, once the call was made.
     pub(super) async fn bring<T: crate::Portable>(
         self: &Arc<Self>,
-    ) -> Result<Result<T, Misfit>, Failure> {
+    ) -> Result<Result<T, DecodeError>, Failure> {
         loop {
             let (batch, at) = match self.seat() {
                 Seat::Alone(remote) => return Ok(codec::read(&remote.fetch().await?)),
@@ -302,7 +306,7 @@ impl Batch {
         Ok(*self.done.get().unwrap_or(&done))
     }
 
-    async fn items(&self) -> Result<Result<Arc<Items>, Misfit>, Failure> {
+    async fn items(&self) -> Result<Result<Arc<Items>, DecodeError>, Failure> {
         if let Some(items) = &*self.items.lock() {
             return Ok(Ok(items.clone()));
         }

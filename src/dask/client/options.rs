@@ -147,7 +147,7 @@ impl<'c> Options<'c> {
         inputs: impl PythonInputs,
     ) -> Handle<T> {
         let mut encoder = Encoder::new();
-        inputs.encode_all(&mut encoder);
+        inputs.visit_all(&mut encoder);
         self.client.call_python(self.settings, self.at, function, encoder)
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::spec::OwnedArg;
-use crate::dask::codec::{Encode, Encoder, Place};
+use crate::client::visit::{InputVisitor, Visit};
+use crate::dask::wire::rust::Placeholder;
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
 
@@ -30,28 +31,28 @@ use crate::dask::wire::value::{Map, Value};
 )]
 pub trait PythonInputs {
     #[doc(hidden)]
-    fn encode_all(self, to: &mut Encoder);
+    fn visit_all<V: InputVisitor>(self, to: &mut V);
 }
 
 impl PythonInputs for () {
-    fn encode_all(self, to: &mut Encoder) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(0);
     }
 }
 
-impl<X: Encode> PythonInputs for X {
-    fn encode_all(self, to: &mut Encoder) {
+impl<X: Visit> PythonInputs for X {
+    fn visit_all<V: InputVisitor>(self, to: &mut V) {
         to.list(1);
-        self.encode(to);
+        self.visit(to);
     }
 }
 
 macro_rules! tuples {
     ($count:literal $($X:ident $at:tt),*) => {
-        impl<$($X: Encode),*> PythonInputs for ($($X,)*) {
-            fn encode_all(self, to: &mut Encoder) {
+        impl<$($X: Visit),*> PythonInputs for ($($X,)*) {
+            fn visit_all<V: InputVisitor>(self, to: &mut V) {
                 to.list($count);
-                $(self.$at.encode(to);)*
+                $(self.$at.visit(to);)*
             }
         }
     };
@@ -117,8 +118,8 @@ fn python_arg(value: Value, inputs: &[Arc<str>]) -> Result<OwnedArg, String> {
                 .map(|(name, value)| Ok((python_arg(name, inputs)?, python_arg(value, inputs)?)));
             OwnedArg::Dict(entries.collect::<Result<_, String>>()?)
         }
-        Value::Ext(kind, data) => match Place::read(kind, &data) {
-            Some(Place::Whole(input)) => match inputs.get(input as usize) {
+        Value::Ext(kind, data) => match Placeholder::read(kind, &data) {
+            Some(Placeholder::Input(input)) => match inputs.get(input as usize) {
                 Some(key) => OwnedArg::Result(key.clone()),
                 None => unreachable!("an encoder counts its inputs"),
             },
@@ -155,13 +156,14 @@ mod tests {
     #[test]
     fn arguments_are_what_the_scheduler_wants() {
         use crate::Client;
+        use crate::dask::codec::Encoder;
         let client = Client::builder().workers(0).build();
         let x = client.submit(async || 1_u64, ());
         let y = client.submit(async || 2_u64, ());
         let mut encoder = Encoder::new();
         let map = std::collections::BTreeMap::from([("k", &y)]);
         let bytes = bytes::Bytes::from_static(b"b");
-        (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes).encode_all(&mut encoder);
+        (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes).visit_all(&mut encoder);
         let encoded = encoder.finish().unwrap();
         assert_eq!(encoded.inputs.len(), 2);
         let keys = ["x-1".into(), "y-2".into()];

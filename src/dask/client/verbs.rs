@@ -70,7 +70,7 @@ impl Client {
         let inner = &*self.0;
         let named = inner.named(&settings, || key::short_name(std::any::type_name::<F>()).into());
         let mut encoder = Encoder::new();
-        inputs.encode_all(&mut encoder);
+        inputs.visit_all(&mut encoder);
         match inner.registry.name_of::<F>() {
             Ok(name) => inner.submit(named, settings, at, Function::Rust(name), encoder),
             Err(problem) => inner.refused(named.key, problem.text),
@@ -153,7 +153,7 @@ impl Client {
         let mut waiting = Vec::new();
         for input in inputs {
             let mut encoder = Encoder::new();
-            input.encode_all(&mut encoder);
+            input.visit_all(&mut encoder);
             let named = inner.named(&settings, || named.name.clone());
             let handle = match encoder.finish() {
                 Ok(encoded) if encoded.inputs.is_empty() => {

@@ -1,44 +1,43 @@
-//! Many small calls of one function, sent as one: a list with the arguments of each, and a list with the results.
+//! A batch on a worker: many small calls of one function, whose results are one list.
 //!
-//! They're made one after the other until one fails or they've taken too long together; then the list has the results
-//! so far, and says that it isn't whole.
+//! The calls are made one after the other until one fails or together they take too long. Then the list is partial: it
+//! has the results so far.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::args::{Arguments, Inputs, decode};
-use super::problem::Problem;
-use super::scan;
-use super::value::List;
+use super::{Arguments, Problem, decode};
 use crate::Portable;
+use crate::dask::wire::msgpack;
+use crate::dask::wire::rust::{Inputs, ListWriter};
 use crate::dask::wire::serialized::Serialized;
 
-/// After so long, no further call is made: if calls take long, others can make them at the same time.
+/// The time after which no further call begins. Calls that take long are better made by several workers at once.
 const ENOUGH: Duration = Duration::from_millis(10);
 
-/// Calls that are made one after the other.
+/// The calls of a batch, in order.
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
     function: &'static str,
     left: Bytes,
     count: usize,
-    /// How many were begun.
+    /// The number of calls whose arguments were taken.
     begun: usize,
     inputs: Inputs,
-    results: List<T>,
+    results: ListWriter<T>,
     since: Instant,
 }
 
 impl<T: Portable> Batch<T> {
-    /// Of a function.
+    /// Returns the batch of calls of `function` that a client has sent.
     pub(crate) fn new(
         function: &'static str,
         args: Bytes,
         inputs: Vec<Serialized>,
     ) -> Result<Self, Problem> {
-        let (count, start) = scan::list(&args).map_err(|broken| {
-            Problem::mismatch(format!("the calls of `{function}` can't be read: {broken}"))
+        let (count, start) = msgpack::array(&args).map_err(|error| {
+            Problem::mismatch(format!("the calls of `{function}` can't be read: {error}"))
         })?;
         let (left, inputs) = (args.slice(start..), Inputs::new(inputs));
         Ok(Self {
@@ -47,34 +46,34 @@ impl<T: Portable> Batch<T> {
             count,
             begun: 0,
             inputs,
-            results: List::new(),
+            results: ListWriter::new(),
             since: Instant::now(),
         })
     }
 
-    /// The arguments of the next call, if there is to be one.
+    /// Returns the arguments of the next call, or `None` at the end of the batch.
     pub(crate) fn next<A: Arguments>(&mut self) -> Option<A> {
         if self.begun == self.count || (self.begun > 0 && self.since.elapsed() > ENOUGH) {
             return None;
         }
         self.begun += 1;
-        // What is wrong with it is told when it's called by itself.
+        // The client then makes this call by itself, which reports the error.
         self.read().ok()
     }
 
     fn read<A: Arguments>(&mut self) -> Result<A, Problem> {
-        let extent = scan::value(&self.left, |_| ())
-            .map_err(|broken| Problem::mismatch(format!("the call can't be read: {broken}")))?;
+        let extent = msgpack::scan(&self.left, |_| ())
+            .map_err(|error| Problem::mismatch(format!("the call can't be read: {error}")))?;
         let args = self.left.split_to(extent.len);
         decode(self.function, &args, &mut self.inputs)
     }
 
-    /// What the call gave. False where that ends the batch.
+    /// Adds the result of a call. Returns false if that ends the batch.
     pub(crate) fn push(&mut self, result: Result<T, Problem>) -> bool {
-        result.and_then(|value| self.results.push(value)).is_ok()
+        result.is_ok_and(|value| self.results.push(value).is_ok())
     }
 
-    /// The results so far.
+    /// Returns the results so far as a list, which is partial if calls are left.
     pub(crate) fn finish(self) -> Serialized {
         let is_partial = (self.results.len() as usize) < self.count;
         self.results.finish(is_partial)

@@ -1,33 +1,32 @@
-//! Values and arguments as they travel: msgpack, with places for the results of other tasks.
+//! The engine's side of calls by name: encoding of inputs with handles, arguments of functions, and batches.
+//!
+//! The encoding itself is defined in [`wire::rust`](crate::dask::wire::rust).
 
 mod args;
 mod batch;
 mod encoder;
-mod items;
-mod nothing;
-mod places;
 mod problem;
-mod python;
-mod scan;
-mod spare;
-mod value;
 
-pub use args::{Arguments, Inputs, Reader, decode};
+pub use args::Arguments;
+pub(crate) use args::decode;
 pub(crate) use batch::Batch;
-pub(crate) use encoder::Encoded;
-pub use encoder::{Encode, Encoder, Plain};
-pub(crate) use items::Items;
-pub(crate) use places::Place;
-pub(crate) use problem::short;
-pub use problem::{Misfit, Problem, ProblemKind};
-pub(crate) use spare::{Missing, Spare, filled, missing, pick, picked};
-pub(crate) use value::{is_partial, list};
-pub use value::{read, write};
+pub use encoder::Plain;
+pub(crate) use encoder::{Encoded, Encoder};
+pub(crate) use problem::{Problem, ProblemKind};
 
-/// What comes before a function's name where it's to be called many times.
-pub(crate) const MANY: char = '*';
-/// What a function is called that gives what it's given: an item of a list, as a result of its own.
-pub(crate) const PICK: &str = "=";
+use super::wire::rust::{self, DecodeError};
+use super::wire::serialized::Serialized;
+use crate::Portable;
+
+/// Encodes a value as an object.
+pub(crate) fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
+    Ok(rust::encode(value)?)
+}
+
+/// Decodes an object that [`write`] or a Python worker has written.
+pub(crate) fn read<T: Portable>(object: &Serialized) -> Result<T, DecodeError> {
+    rust::decode(object)
+}
 
 #[cfg(test)]
 mod tests;

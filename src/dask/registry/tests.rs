@@ -9,7 +9,8 @@ use futures_lite::future::{block_on, poll_once};
 use serde::Serialize;
 
 use super::*;
-use crate::dask::codec::{Items, is_partial, read, write};
+use crate::dask::codec::{read, write};
+use crate::dask::wire::rust::{Items, is_partial};
 
 async fn inc(x: u64) -> u64 {
     x + 1

@@ -11,10 +11,11 @@ use futures_lite::FutureExt;
 use super::core::{Core, now, span};
 use super::state::{Failure, Made, Start};
 use super::store::Value;
-use crate::dask::codec::{self, Missing, Problem, ProblemKind};
+use crate::dask::codec::{Problem, ProblemKind};
 use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
+use crate::dask::wire::rust::{MissingItem, fill_missing, missing_items};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
 use crate::engine::core::CoreRef;
@@ -100,19 +101,19 @@ pub(super) async fn run(core: Arc<Core>, start: Start, inputs: Vec<Value>) {
 
 type Complete = (Slot, Bytes, Vec<Serialized>);
 
-/// Makes the calls whose results have got lost from the inputs; see [`codec::missing`].
+/// Makes the calls whose results have got lost from the inputs; see [`missing_items`].
 async fn complete(
     core: &Arc<Core>,
     mut slot: Slot,
     args: Bytes,
     mut inputs: Vec<Serialized>,
 ) -> Result<Complete, (Slot, Failure)> {
-    let missing = codec::missing(&args, &inputs);
+    let missing = missing_items(&args, &inputs);
     if missing.is_empty() {
         return Ok((slot, args, inputs));
     }
     let first = inputs.len();
-    for Missing { function, args, .. } in &missing {
+    for MissingItem { function, args, .. } in &missing {
         let outcome = match core.registry.work(function, args.clone(), Vec::new()) {
             Err(problem) => Err(failure(problem)),
             Ok(Work::Async(work)) => settled(AssertUnwindSafe(work).catch_unwind().await),
@@ -129,7 +130,7 @@ async fn complete(
             Err(failure) => return Err((slot, failure)),
         }
     }
-    Ok((slot, codec::filled(&args, &missing, first), inputs))
+    Ok((slot, fill_missing(&args, &missing, first), inputs))
 }
 
 /// The engine that runs this task.

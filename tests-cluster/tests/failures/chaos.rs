@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ensue::dask::wire::call;
+use ensue_dask_proto::call;
 use ensue_tests_cluster::comm::Comm;
 use ensue_tests_cluster::{Cluster, Options, Setting, eventually, wait};
 use fastrand::Rng;

@@ -18,7 +18,7 @@ use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Batch, Fields, Named, Pack, Packer, Pairs};
+use crate::dask::wire::pack::{Batch, FieldMap, Fields, Pack, Packer, Pairs};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
@@ -154,7 +154,7 @@ impl Fake {
         let take = async {
             let stream = self.welcome().await;
             let resources = Pairs([("rust", 1.0)].into_iter());
-            let worker = Named(&[("nthreads", &1u64), ("resources", &resources)]);
+            let worker = FieldMap(&[("nthreads", &1u64), ("resources", &resources)]);
             let workers = Pairs([("tcp://w:1", worker)].into_iter());
             let identity = message(&[("type", &"Scheduler"), ("workers", &workers)]);
             self.asked("identity").await.answer(identity);
@@ -305,9 +305,9 @@ pub(super) fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
 /// Who is there: a worker of ours, and these.
 pub(super) fn identity(python: &[&str]) -> Outgoing {
     let ours = Pairs([("rust", 4.0)].into_iter());
-    let ours = Named(&[("status", &"running"), ("resources", &ours)]);
-    let others = Named(&[("status", &"running"), ("resources", &EMPTY)]);
-    let leaving = Named(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
+    let ours = FieldMap(&[("status", &"running"), ("resources", &ours)]);
+    let others = FieldMap(&[("status", &"running"), ("resources", &EMPTY)]);
+    let leaving = FieldMap(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
     let some = [("tcp://ours:1", ours), ("tcp://leaving:1", leaving)];
     let workers = some.into_iter().chain(python.iter().map(|address| (*address, others)));
     let workers: Vec<_> = workers.collect();

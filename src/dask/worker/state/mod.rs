@@ -22,8 +22,8 @@ use fetches::Fetches;
 pub(crate) use fetches::{Fetch, Landing};
 use ready::{Needs, Rank, Ready};
 
-use crate::dask::codec;
 use crate::dask::wire::WireKey;
+use crate::dask::wire::rust::is_partial;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
 use crate::dask::wire::worker::report::{Span, Stolen};
@@ -82,7 +82,7 @@ pub(crate) struct Made {
 impl Made {
     /// Of this value.
     pub(crate) fn of(value: &Serialized) -> Self {
-        Self { nbytes: value.nbytes(), is_partial: codec::is_partial(value) }
+        Self { nbytes: value.nbytes(), is_partial: is_partial(value) }
     }
 
     /// One that is all it should be.

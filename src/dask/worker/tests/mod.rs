@@ -14,7 +14,7 @@ use futures_lite::future::block_on;
 use scheduler::{Mood, Order, Scheduler, Stream, ask, fetch, within};
 
 use super::*;
-use crate::dask::codec::{Spare, picked};
+use crate::dask::wire::rust::{ItemCall, pick_args};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
 use crate::dask::wire::{WireKey, call};
@@ -223,7 +223,7 @@ fn a_call_whose_result_is_missing_in_a_list_is_made() {
     let holders = ["list", "list-2"].map(|key| [(key, running.address())]);
     let taking = |key, list: usize, function: &str, arg: u64| {
         let call = rmp_serde::to_vec(&(arg,)).unwrap();
-        let args = picked(&Spare { item: 1, function, args: &call });
+        let args = pick_args(&ItemCall { item: 1, function, args: &call });
         Order { args, ..Order::new(key, INC).input(&holders[list]) }
     };
     stream.compute(&Order::new("list", LIST).args([1]));

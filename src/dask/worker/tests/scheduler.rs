@@ -11,7 +11,7 @@ use futures_lite::future::{block_on, or};
 
 use crate::dask::net::{Comm, Io, Listener, Pool};
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::pack::{Batch, Fields, Named, Pack};
+use crate::dask::wire::pack::{Batch, FieldMap, Fields, Pack};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::{Map, Value};
 use crate::dask::wire::{WireKey, call, unpack};
@@ -122,7 +122,7 @@ async fn answer(
         let Ok(Value::Map(call)) = unpack::message(&frames) else { return };
         let reply = match call.text("op").unwrap_or_default() {
             "versions" => {
-                let packages = Named(&[("distributed", &"2026.8.0")]);
+                let packages = FieldMap(&[("distributed", &"2026.8.0")]);
                 call::answer(&[("packages", &packages)])
             }
             // It's forbidden here.
@@ -244,7 +244,7 @@ impl Stream {
         if let Some(timeout) = &task.timeout {
             rust.push(("timeout", timeout));
         }
-        let named = Named(&rust);
+        let named = FieldMap(&rust);
         let holders = |(key, holder): &(&str, &str)| {
             (Value::from(*key), Value::Array(vec![Value::from(*holder)]))
         };
@@ -260,9 +260,9 @@ impl Stream {
             ("who_has", &who_has),
             ("nbytes", &sizes),
             ("run_spec", &()),
-            ("resource_restrictions", &Named(&[("rust", &1.0)])),
+            ("resource_restrictions", &FieldMap(&[("rust", &1.0)])),
             ("actor", &false),
-            ("annotations", &Named(&[("rust", &named)])),
+            ("annotations", &FieldMap(&[("rust", &named)])),
             ("span_id", &()),
         ]);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ensue::dask::wire::call;
+use ensue_dask_proto::call;
 use ensue_tests_cluster::comm::Comm;
 use ensue_tests_cluster::proxy::{Proxy, Then};
 use ensue_tests_cluster::{Cluster, Process, free_port};

@@ -1,0 +1,118 @@
+//! The traversal of inputs by an engine that sends them to other machines.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::{Handle, Portable};
+
+/// A visitor of inputs: it's called for each value and each handle, from the outside to the inside.
+pub trait InputVisitor {
+    /// Visits an input that is a value. Bytes may be sent as such.
+    fn value<T: Portable>(&mut self, value: T);
+
+    /// Visits a part of an input that is neither a handle nor a container of them: a map's key, or a value of plain
+    /// data.
+    fn plain<T: Serialize + ?Sized>(&mut self, value: &T);
+
+    /// Visits a handle.
+    fn handle<T>(&mut self, handle: Handle<T>);
+
+    /// Visits a borrowed handle.
+    fn handle_ref<T>(&mut self, handle: &Handle<T>);
+
+    /// Enters a list; `len` items follow.
+    fn list(&mut self, len: usize);
+
+    /// Enters a map; `len` pairs of key and value follow.
+    fn map(&mut self, len: usize);
+}
+
+/// A type whose shape alone says how it's visited: a handle, plain data, or a container of these.
+pub trait Visit {
+    /// Calls the visitor for this and all that it contains.
+    fn visit<V: InputVisitor>(self, to: &mut V);
+}
+
+impl<T> Visit for Handle<T> {
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        to.handle(self);
+    }
+}
+
+impl<T> Visit for &Handle<T> {
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        to.handle_ref(self);
+    }
+}
+
+macro_rules! lists {
+    ($([$($param:tt)*] $list:ty;)*) => {$(
+        impl<$($param)*> Visit for $list
+        where
+            <$list as IntoIterator>::Item: Visit,
+        {
+            fn visit<V: InputVisitor>(self, to: &mut V) {
+                to.list(self.len());
+                self.into_iter().for_each(|item| item.visit(to));
+            }
+        }
+    )*};
+}
+
+lists! {
+    [X] Vec<X>;
+    ['a, X] &'a Vec<X>;
+    ['a, X] &'a [X];
+    [X, const N: usize] [X; N];
+    ['a, X, const N: usize] &'a [X; N];
+}
+
+impl<X: Visit> Visit for Box<[X]> {
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        Vec::from(self).visit(to);
+    }
+}
+
+impl<X: Visit> Visit for Option<X> {
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        match self {
+            Some(inside) => inside.visit(to),
+            None => to.plain(&()),
+        }
+    }
+}
+
+impl<'a, X> Visit for &'a Option<X>
+where
+    &'a X: Visit,
+{
+    fn visit<V: InputVisitor>(self, to: &mut V) {
+        self.as_ref().visit(to);
+    }
+}
+
+macro_rules! maps {
+    ($([$($param:tt)*] $map:ty, $value:ty;)*) => {$(
+        impl<$($param)*> Visit for $map
+        where
+            K: Serialize,
+            $value: Visit,
+        {
+            fn visit<V: InputVisitor>(self, to: &mut V) {
+                to.map(self.len());
+                for (key, value) in self {
+                    to.plain(&key);
+                    value.visit(to);
+                }
+            }
+        }
+    )*};
+}
+
+maps! {
+    [K, X] BTreeMap<K, X>, X;
+    ['a, K, X] &'a BTreeMap<K, X>, &'a X;
+    [K, X, S] HashMap<K, X, S>, X;
+    ['a, K, X, S] &'a HashMap<K, X, S>, &'a X;
+}
