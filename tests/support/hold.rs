@@ -1,4 +1,4 @@
-//! What keeps tasks at a known point.
+//! Gates and held workers, which keep tasks at a known point, and waits for them to get there.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use ensue::{Client, Handle};
 use futures::executor::block_on;
 
-/// A gate that lets everyone pass once it's open.
+/// A gate that is closed at first, and stays open once it was opened.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<Mutex<GateState>>);
 
@@ -37,15 +37,15 @@ impl Gate {
         self.0.lock().unwrap().open
     }
 
-    /// An await that ends when the gate is open.
+    /// A future that resolves when the gate is open.
     pub(crate) fn pass(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         let gate = self.clone();
-        poll_fn(move |poller| {
+        poll_fn(move |cx| {
             let mut state = gate.0.lock().unwrap();
             if state.open {
                 return Poll::Ready(());
             }
-            state.wakers.push(poller.waker().clone());
+            state.wakers.push(cx.waker().clone());
             Poll::Pending
         })
     }
@@ -56,16 +56,15 @@ impl Gate {
     }
 }
 
-/// A worker that is kept in a poll until this is let go or dropped, so that what is submitted meanwhile
-/// queues up.
+/// A worker that is kept in a poll until this is let go or dropped: tasks that are submitted meanwhile are queued.
 #[must_use]
 pub(crate) struct Held {
-    // Goes first: without it, the task returns.
+    // The task returns when this is dropped.
     go: mpsc::Sender<()>,
     task: Handle<()>,
 }
 
-/// Keeps one worker busy. Returns when it is.
+/// Keeps one worker busy. Returns once that worker is in the poll.
 pub(crate) fn hold_worker(client: &Client) -> Held {
     let (go, wait) = mpsc::channel::<()>();
     let (busy, is_busy) = mpsc::channel();
@@ -74,16 +73,48 @@ pub(crate) fn hold_worker(client: &Client) -> Held {
         let _ = busy.send(());
         let _ = wait.lock().unwrap().recv();
     };
-    // Ahead of everything that is queued.
+    // Before everything that is queued.
     let task = client.task().priority(i32::MAX).spawn(body);
     is_busy.recv().expect("a worker took the task");
     Held { go, task }
 }
 
 impl Held {
-    /// Lets the worker go on, and waits until it does.
+    /// Releases the worker, and waits until its task has ended.
     pub(crate) fn let_go(self) {
         drop(self.go);
         self.task.result().expect("the worker was only held");
+    }
+}
+
+/// Lets the only worker of a client run what is ready, and what that makes ready: three tasks in turn, each submitted
+/// behind all that is queued and waited for.
+///
+/// After this, the tasks before it are out of their polls: suspended, or ended and let go by the worker.
+pub(crate) fn turns(client: &Client) {
+    assert_eq!(client.workers(), 1, "with more workers, others may still be in a poll");
+    for _ in 0..3 {
+        client.submit(async || (), ()).result().expect("the client is open");
+    }
+}
+
+/// The end of a task, to be waited for.
+#[must_use]
+pub(crate) struct End(mpsc::Receiver<()>);
+
+impl End {
+    /// Of a task that hasn't ended.
+    pub(crate) fn of<T: 'static>(task: &Handle<T>) -> Self {
+        let (tell, told) = mpsc::channel();
+        task.on_done(move |_| {
+            let _ = tell.send(());
+        });
+        Self(told)
+    }
+
+    /// Waits until the task has ended and all waiters that were registered before [`End::of`] are notified, which is a
+    /// moment after [`Handle::is_finished`] says so.
+    pub(crate) fn wait(self) {
+        self.0.recv().expect("the callback is called");
     }
 }

@@ -1,7 +1,9 @@
-//! What the tests share: here, bounds on their time, and clients whose tasks a test runs itself. In
-//! [`hold`], what keeps tasks at a known point; in [`observe`], what counts and records what they do.
+//! Helpers of all tests: time limits, bounded waits, and workers that a test polls itself. [`hold`] keeps tasks at a
+//! known point; [`observe`] counts and records what is done to them.
+//!
+//! No limit here is tight: each is long enough for a busy machine, and only a hang exceeds it.
 
-// Each test file is a crate of its own and uses a part of it.
+// Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
 pub(crate) mod hold;
@@ -20,14 +22,13 @@ use ensue::Client;
 use futures::executor::block_on;
 use observe::{Wakes, poll_with};
 
-/// Runs a test's body and gives it up after 20 seconds: a hang is a failure with a message.
+/// Runs a test's body, and fails the test where it hangs.
 #[track_caller]
 pub(crate) fn bounded<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    within(Duration::from_secs(20), body)
+    within(Duration::from_secs(300), body)
 }
 
-/// Runs `body` on a thread of its own, with a stack of the usual size, and panics if it isn't done in
-/// time.
+/// Runs `body` on a thread of its own, with a stack of the usual size, and panics if it exceeds the limit.
 #[track_caller]
 pub(crate) fn within<R: Send + 'static>(
     limit: Duration,
@@ -36,7 +37,7 @@ pub(crate) fn within<R: Send + 'static>(
     let (done, ended) = mpsc::channel::<()>();
     let name = thread::current().name().unwrap_or("test").to_owned();
     let runner = thread::Builder::new().name(name).spawn(move || {
-        // Dropped at the end, also by a panic.
+        // Dropped at the end, even if the body panics.
         let _done = done;
         body()
     });
@@ -47,43 +48,67 @@ pub(crate) fn within<R: Send + 'static>(
     }
 }
 
-/// Waits until the condition holds, which it must within ten seconds.
+/// Polls the condition until it holds, and panics after a minute.
 ///
-/// `what` is shown only if it fails: with `format_args!`, it shows its arguments as they are then.
+/// `what` is formatted only for the panic: with `format_args!`, it shows its arguments as they are then.
 #[track_caller]
 pub(crate) fn eventually(what: impl Display, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(10), "never happened: {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A client with so many workers.
+/// Asserts that the time of `work(n)` is about proportional to `n`: that of `n` is less than ten times that of `n / 4`,
+/// where quadratic work takes sixteen times as long.
+///
+/// Other programs can only add to a measured time, so the least of several is compared, and of as many as a busy machine
+/// needs.
+#[track_caller]
+pub(crate) fn assert_linear(n: usize, work: impl Fn(usize)) {
+    let time = |n| {
+        let start = Instant::now();
+        work(n);
+        start.elapsed()
+    };
+    let start = Instant::now();
+    let (mut small, mut large) = (Duration::MAX, Duration::MAX);
+    for round in 1.. {
+        small = small.min(time(n / 4));
+        large = large.min(time(n));
+        if round >= 2 && large < 10 * small {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{small:?} grew to {large:?}");
+    }
+}
+
+/// A client with this number of workers.
 pub(crate) fn client_of(workers: usize) -> Client {
     Client::builder().workers(workers).build()
 }
 
-/// Runs the client's tasks on this thread while the future isn't done.
+/// Runs the client's tasks on this thread until the future is done.
 pub(crate) fn drive<R>(client: &Client, future: impl Future<Output = R>) -> R {
     let mut worker = pin!(client.worker());
     let mut future = pin!(future);
-    block_on(poll_fn(move |poller| {
-        if let Poll::Ready(result) = future.as_mut().poll(poller) {
+    block_on(poll_fn(move |cx| {
+        if let Poll::Ready(result) = future.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
-        let _ = worker.as_mut().poll(poller);
+        let _ = worker.as_mut().poll(cx);
         Poll::Pending
     }))
 }
 
-/// Runs the client's tasks on this thread until no task is left that isn't done.
+/// Runs the client's tasks on this thread until all have ended.
 pub(crate) fn run_until_idle(client: &Client) {
     drive(client, client.idle());
 }
 
-/// Polls a worker on this thread a few times, and as long as it wants to go on: runs what is ready, and returns though
-/// tasks are left, also where they want to go on for ever.
+/// Polls a worker on this thread until it no longer wakes itself, at most a thousand times: runs the ready tasks, and
+/// returns even if suspended tasks are left, or some that never stop yielding.
 pub(crate) fn run_what_is_ready(client: &Client) {
     let mut worker = pin!(client.worker());
     let wakes = Wakes::new();
@@ -96,28 +121,62 @@ pub(crate) fn run_what_is_ready(client: &Client) {
     }
 }
 
-/// Polls once and doesn't ask to be woken.
+/// Polls once, with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// How many threads of this process have a name that begins with `prefix`, and how much time they've had,
-/// in clock ticks.
+/// The number of threads of this process whose names begin with `prefix`, and their processor time in clock ticks.
 #[cfg(target_os = "linux")]
 pub(crate) fn threads_named(prefix: &str) -> (usize, u64) {
-    let mut count = 0;
-    let mut ticks = 0;
-    for task in std::fs::read_dir("/proc/self/task").expect("a list of threads").flatten() {
-        // A thread may end while we look.
-        let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else { continue };
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
-        if !name.starts_with(prefix) {
-            continue;
-        }
-        count += 1;
-        // Behind the name, which is in parentheses, utime and stime are the 12th and 13th.
-        let fields: Vec<_> = stat[stat.rfind(')').unwrap_or(0) + 1..].split_whitespace().collect();
-        ticks += fields[11].parse::<u64>().unwrap_or(0) + fields[12].parse::<u64>().unwrap_or(0);
+    let threads = threads(prefix);
+    (threads.len(), threads.iter().map(|thread| thread.ticks).sum())
+}
+
+/// Waits until all threads whose names begin with `prefix` sleep: they have done what they had to do, and do nothing
+/// more until they are woken.
+pub(crate) fn until_asleep(prefix: &str) {
+    #[cfg(target_os = "linux")]
+    {
+        // Two looks: a thread may also sleep for an instant, waiting for a mutex.
+        let mut before = Vec::new();
+        eventually(format_args!("the threads `{prefix}` sleep"), || {
+            thread::sleep(Duration::from_millis(2));
+            let now = threads(prefix);
+            let sleep = !now.is_empty() && now.iter().all(|thread| thread.state == 'S');
+            sleep && std::mem::replace(&mut before, now.clone()) == now
+        });
     }
-    (count, ticks)
+    // Without a way to ask, time in which they can have fallen asleep.
+    #[cfg(not(target_os = "linux"))]
+    thread::sleep(Duration::from_millis(prefix.len().max(50) as u64));
+}
+
+/// What Linux says of a thread.
+#[cfg(target_os = "linux")]
+#[derive(Clone, PartialEq)]
+struct Thread {
+    id: std::ffi::OsString,
+    /// `R` is running or runnable, `S` sleeps.
+    state: char,
+    ticks: u64,
+    /// How often it was taken off its processor, voluntarily and not.
+    switches: String,
+}
+
+#[cfg(target_os = "linux")]
+fn threads(prefix: &str) -> Vec<Thread> {
+    let thread = |task: std::fs::DirEntry| {
+        let read = |file| std::fs::read_to_string(task.path().join(file)).ok();
+        // A thread may end at any time, and its files with it.
+        let (name, stat, status) = (read("comm")?, read("stat")?, read("status")?);
+        // The name is in parentheses; utime and stime are the 12th and 13th field after it.
+        let fields: Vec<_> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+        let switches = status.lines().filter(|line| line.contains("ctxt_switches")).collect();
+        let state = fields[0].chars().next()?;
+        name.starts_with(prefix).then(|| Thread { id: task.file_name(), state, ticks, switches })
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a list of threads");
+    tasks.flatten().filter_map(thread).collect()
 }

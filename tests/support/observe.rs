@@ -1,4 +1,4 @@
-//! What counts and records: values, futures and wakers that tell what is done to them.
+//! Values, futures and wakers that count what is done to them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ impl Count {
         self.0.load(SeqCst)
     }
 
-    /// Something that adds one when it's dropped.
+    /// A value that adds one when it's dropped.
     pub(crate) fn on_drop(&self) -> OnDrop {
         OnDrop(self.clone())
     }
@@ -66,13 +66,13 @@ impl Drop for OnDrop {
     }
 }
 
-/// What is done to values and futures: how often they're polled, cloned and dropped.
+/// Counts of what is done to values and futures: polls, clones and drops.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) polls: Count,
     pub(crate) clones: Count,
     pub(crate) drops: Count,
-    /// How many values there are now.
+    /// The number of values that exist now.
     pub(crate) alive: Count,
 }
 
@@ -123,9 +123,9 @@ pub(crate) struct CountedFuture<F> {
 impl<F: Future> Future for CountedFuture<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.polls.add();
-        self.future.as_mut().poll(poller)
+        self.future.as_mut().poll(cx)
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -
     Pin::new(future).poll(&mut Context::from_waker(&waker))
 }
 
-/// A waker that counts how often it was woken.
+/// A waker that counts its wakes.
 #[derive(Default)]
 pub(crate) struct Wakes(Count);
 
