@@ -1,4 +1,4 @@
-//! `Send`, `Sync` and `Unpin` of every public type, so that none is lost unnoticed.
+//! `Send`, `Sync` and `Unpin` of every public type.
 
 use std::cell::Cell;
 use std::future::Future;

@@ -1,14 +1,13 @@
-//! What must not compile, and whether the compiler's text says what to write instead.
+//! Code that must not compile, and the compiler's messages about it.
 //!
-//! The texts are those of one compiler, so they are compared only with that; to renew them, run with
-//! `TRYBUILD=overwrite`.
-//! Without the feature `dask`: it has a second `Client`, and the compiler names both by their whole paths then.
+//! The messages are those of one compiler version and compared with that one only; to renew them, run with
+//! `TRYBUILD=overwrite`. Not with the feature `dask`, whose second `Client` changes the paths in the messages.
 
 #![cfg(not(feature = "dask"))]
 
 use std::process::Command;
 
-/// The compiler that wrote `compile_fail/*.stderr`.
+/// The version of the compiler whose messages are in `compile_fail/*.stderr`.
 const WRITTEN_BY: &str = "rustc 1.95.";
 
 #[test]
@@ -17,7 +16,7 @@ fn what_must_not_compile() {
     let version = Command::new(rustc).arg("--version").output().unwrap().stdout;
     let version = String::from_utf8(version).unwrap();
     if !version.starts_with(WRITTEN_BY) {
-        println!("the texts are of {WRITTEN_BY}x, this is {version}");
+        println!("the messages are of {WRITTEN_BY}x, this is {version}");
         return;
     }
     let cases = trybuild::TestCases::new();

@@ -1,4 +1,4 @@
-//! Pure calls: equal calls, one execution (promise 5).
+//! Pure calls: equal calls run once (promise 5).
 
 mod support;
 
@@ -35,7 +35,7 @@ fn equal_calls_run_once() {
         assert_eq!(late.result().unwrap(), 25);
         assert_eq!(CALLS.load(SeqCst), 2);
         assert_eq!(client.held(), 2);
-        // Nobody needs them: the next equal call runs again.
+        // Without handles the next equal call runs again.
         drop((handles, late));
         assert_eq!(client.held(), 0);
         let again = client.submit_pure(counted, 5);
@@ -151,7 +151,7 @@ fn fibonacci_with_pure_calls_is_linear() {
                 return n;
             }
             let client = Client::current().unwrap();
-            // Held together while both are awaited, or equal calls would come one after the other.
+            // Both are held while they are awaited: equal calls are shared only while a handle exists.
             let (a, b) = (client.submit_pure(fib, n - 1), client.submit_pure(fib, n - 2));
             (&a).await.unwrap() + (&b).await.unwrap()
         })
@@ -159,7 +159,7 @@ fn fibonacci_with_pure_calls_is_linear() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         assert_eq!(client.submit_pure(fib, 40).result().unwrap(), 102_334_155);
-        // How many calls are shared depends on who holds what; two of each number is plenty.
+        // How many calls are shared depends on the schedule: at most two of each number run.
         assert!(CALLS.load(SeqCst) <= 82, "{} calls", CALLS.load(SeqCst));
     });
 }
@@ -204,7 +204,7 @@ fn values_and_references_of_a_handle_are_the_same_input() {
         let a = client.submit_pure(inc, &x);
         let b = client.submit_pure(inc, x.clone());
         assert_eq!(a, b);
-        // What is passed, the value or a share of it, belongs to the function.
+        // Whether the value or a `Ref` is passed is part of the function.
         async fn read(x: Ref<u64>) -> u64 {
             *x
         }
