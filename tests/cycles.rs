@@ -28,9 +28,9 @@ fn flat(awaited: Result<Seen, Error>) -> Seen {
 
 /// A task that gets the handle it awaits later, through a channel.
 fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
-    let (tell, told) = oneshot::channel::<Handle<Seen>>();
-    let task = async move || flat(told.await.unwrap().await);
-    (client.task().name(name).submit(task, ()), tell)
+    let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
+    let task = async move || flat(receiver.await.unwrap().await);
+    (client.task().name(name).submit(task, ()), sender)
 }
 
 fn cycle_error(handle: &Handle<Seen>) -> Error {
@@ -43,8 +43,8 @@ fn cycle_error(handle: &Handle<Seen>) -> Error {
 fn a_task_that_awaits_itself() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (me, tell) = awaits_later(&client, "me");
-        tell.send(me.clone()).unwrap();
+        let (me, sender) = awaits_later(&client, "me");
+        sender.send(me.clone()).unwrap();
         let error = cycle_error(&me);
         assert_eq!(*error.origin(), me.key());
         let cycle = format!("{0} awaits {0}", me.key());
@@ -58,10 +58,10 @@ fn a_task_that_awaits_itself() {
 fn a_task_that_awaits_itself_through_a_borrowed_handle_a_ref_or_its_key() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let borrowed = client.submit(
             async move || {
-                let me = told.await.unwrap();
+                let me = receiver.await.unwrap();
                 let first = flat((&me).await);
                 // It may try again, and gets the error again.
                 assert_eq!(flat((&me).await).unwrap_err().kind(), ErrorKind::Cycle);
@@ -69,15 +69,15 @@ fn a_task_that_awaits_itself_through_a_borrowed_handle_a_ref_or_its_key() {
             },
             (),
         );
-        tell.send(borrowed.clone()).unwrap();
+        sender.send(borrowed.clone()).unwrap();
         cycle_error(&borrowed);
 
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let shared = client.submit(
-            async move || told.await.unwrap().get_ref().await.and_then(|seen| (*seen).clone()),
+            async move || receiver.await.unwrap().get_ref().await.and_then(|seen| (*seen).clone()),
             (),
         );
-        tell.send(shared.clone()).unwrap();
+        sender.send(shared.clone()).unwrap();
         cycle_error(&shared);
 
         let by_key = client
@@ -93,10 +93,10 @@ fn a_cycle_of_two_and_of_three() {
     bounded(|| {
         for count in [2, 3, 10] {
             let client = Client::builder().workers(1).build();
-            let (handles, tells): (Vec<_>, Vec<_>) =
+            let (handles, senders): (Vec<_>, Vec<_>) =
                 (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
-            for (at, tell) in tells.into_iter().enumerate() {
-                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            for (at, sender) in senders.into_iter().enumerate() {
+                sender.send(handles[(at + 1) % count].clone()).unwrap();
             }
             // One gets the error; each other gets what the next one saw.
             let seen: Vec<_> = handles.iter().map(|handle| handle.result().unwrap()).collect();
@@ -118,9 +118,9 @@ fn a_cycle_of_two_and_of_three() {
 fn a_cycle_of_an_input_and_an_await() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
+        sender.send(b.clone()).unwrap();
         let error = cycle_error(&a);
         let cycle = format!("{0} awaits {1} awaits {0}", a.key(), b.key());
         assert!(error.to_string().contains(&cycle), "{error}");
@@ -132,12 +132,12 @@ fn a_cycle_of_an_input_and_an_await() {
 fn a_cycle_with_a_long_chain_of_inputs() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let mut last = a.clone();
         for _ in 0..1000 {
             last = client.submit(async |x: Seen| flat(Ok(x)), last);
         }
-        tell.send(last.clone()).unwrap();
+        sender.send(last.clone()).unwrap();
         cycle_error(&a);
         assert_eq!(last.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
@@ -148,10 +148,10 @@ fn a_cycle_through_one_of_many_inputs() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let other = client.spawn(gate.pass().map(|()| Ok(0)));
         let b = client.submit(async |xs: Vec<Seen>| xs[1].clone(), vec![&other, &a, &other]);
-        tell.send(b.clone()).unwrap();
+        sender.send(b.clone()).unwrap();
         cycle_error(&a);
         gate.open();
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
@@ -163,35 +163,35 @@ fn a_cycle_through_gather() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         // The gathering task closes the cycle.
-        let (tell, told) = oneshot::channel::<Vec<Handle<Seen>>>();
+        let (sender, receiver) = oneshot::channel::<Vec<Handle<Seen>>>();
         let a = client.task().name("a").submit(
             async move || {
-                gather(told.await.unwrap()).await.and_then(|seen| flat(Ok(seen[0].clone())))
+                gather(receiver.await.unwrap()).await.and_then(|seen| flat(Ok(seen[0].clone())))
             },
             (),
         );
         let other = client.submit(async || Ok(0), ());
         let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(vec![other, b.clone()]).unwrap();
+        sender.send(vec![other, b.clone()]).unwrap();
         let error = cycle_error(&a);
         assert!(error.to_string().contains(&*b.key()), "{error}");
 
         // The other task closes the cycle.
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let (going, is_going) = oneshot::channel();
-        let (c, tell_c) = awaits_later(&client, "c");
+        let (c, sender_c) = awaits_later(&client, "c");
         let d = client.task().name("d").submit(
             async move || {
-                let others = vec![told.await.unwrap()];
+                let others = vec![receiver.await.unwrap()];
                 let all = gather_settled(others);
                 going.send(()).unwrap();
                 flat(all.await.pop().unwrap())
             },
             (),
         );
-        tell.send(c.clone()).unwrap();
+        sender.send(c.clone()).unwrap();
         block_on(is_going).unwrap();
-        tell_c.send(d.clone()).unwrap();
+        sender_c.send(d.clone()).unwrap();
         cycle_error(&c);
         assert_eq!(d.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
@@ -202,18 +202,18 @@ fn a_cycle_through_two_awaits_at_once() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let waits = client.spawn(gate.pass());
         let a = client.submit(
             async move || {
-                let b = told.await.unwrap();
+                let b = receiver.await.unwrap();
                 let (_, seen) = join(waits, b).await;
                 flat(seen)
             },
             (),
         );
         let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
+        sender.send(b.clone()).unwrap();
         gate.open();
         cycle_error(&a);
         b.result().unwrap().unwrap_err();
@@ -225,7 +225,7 @@ fn a_cycle_through_an_await_beside_idle_or_close() {
     bounded(|| {
         for (close, first) in [(false, false), (false, true), (true, false), (true, true)] {
             let client = Client::builder().workers(1).build();
-            let (b, tell) = awaits_later(&client, "b");
+            let (b, sender) = awaits_later(&client, "b");
             client.submit(async || (), ()).result().unwrap();
             let (polled, is_polled) = oneshot::channel();
             let (inner, awaited) = (client.clone(), b.clone());
@@ -245,7 +245,7 @@ fn a_cycle_through_an_await_beside_idle_or_close() {
             );
             block_on(is_polled).unwrap();
             // The only worker polls `b` after that.
-            tell.send(a.clone()).unwrap();
+            sender.send(a.clone()).unwrap();
             cycle_error(&b);
         }
     });
@@ -256,16 +256,16 @@ fn a_cycle_through_two_clients() {
     bounded(|| {
         let (first, second) =
             (Client::builder().workers(1).build(), Client::builder().workers(1).build());
-        let (a, tell_a) = awaits_later(&first, "a");
-        let (b, tell_b) = awaits_later(&second, "b");
-        tell_a.send(b.clone()).unwrap();
-        tell_b.send(a.clone()).unwrap();
+        let (a, sender_a) = awaits_later(&first, "a");
+        let (b, sender_b) = awaits_later(&second, "b");
+        sender_a.send(b.clone()).unwrap();
+        sender_b.send(a.clone()).unwrap();
         assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
 
-        let (a, tell) = awaits_later(&first, "a");
+        let (a, sender) = awaits_later(&first, "a");
         let b = second.submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
+        sender.send(b.clone()).unwrap();
         cycle_error(&a);
         b.result().unwrap().unwrap_err();
     });
@@ -276,10 +276,10 @@ fn a_cycle_under_a_seed() {
     bounded(|| {
         for seed in 0..50 {
             let client = Client::builder().seed(seed).build();
-            let (a, tell_a) = awaits_later(&client, "a");
-            let (b, tell_b) = awaits_later(&client, "b");
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (a, sender_a) = awaits_later(&client, "a");
+            let (b, sender_b) = awaits_later(&client, "b");
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
             assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
         }
@@ -343,10 +343,10 @@ fn as_completed_and_wait_make_no_edge() {
         // In virtual time a timeout elapses only when nothing else can run.
         for seed in 0..20 {
             let client = Client::builder().seed(seed).build();
-            let (tell, told) = oneshot::channel::<Handle<Seen>>();
+            let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
             let a = client.submit(
                 async move || {
-                    let b = told.await.unwrap();
+                    let b = receiver.await.unwrap();
                     let any = wait_any([&b]).timeout(Duration::from_secs(1)).await;
                     let all = wait_all([&b]).timeout(Duration::from_secs(1)).await;
                     let mut stream = as_completed([&b]);
@@ -358,9 +358,9 @@ fn as_completed_and_wait_make_no_edge() {
                 },
                 (),
             );
-            let (b, tell_b) = awaits_later(&client, "b");
-            tell.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (b, sender_b) = awaits_later(&client, "b");
+            sender.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             assert_eq!(b.result().unwrap().unwrap(), 6);
         }
     });
@@ -370,7 +370,7 @@ fn as_completed_and_wait_make_no_edge() {
 fn an_edge_ends_with_the_next_poll() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let (awaited, is_awaited) = oneshot::channel();
         let gate = Gate::new();
         let (waits, moved_on) = (gate.pass(), Gate::new());
@@ -379,7 +379,7 @@ fn an_edge_ends_with_the_next_poll() {
         let ends = last.pass();
         let a = client.submit(
             async move || {
-                let mut b = told.await.unwrap();
+                let mut b = receiver.await.unwrap();
                 awaited.send(()).unwrap();
                 // It awaits `b` until the gate opens, and then something else.
                 select(&mut b, Box::pin(waits)).await;
@@ -390,12 +390,12 @@ fn an_edge_ends_with_the_next_poll() {
             },
             (),
         );
-        let (b, tell_b) = awaits_later(&client, "b");
-        tell.send(b.clone()).unwrap();
+        let (b, sender_b) = awaits_later(&client, "b");
+        sender.send(b.clone()).unwrap();
         block_on(is_awaited).unwrap();
         gate.open();
         moved_on.pass_blocking();
-        tell_b.send(a.clone()).unwrap();
+        sender_b.send(a.clone()).unwrap();
         // The only worker runs this one after `b` was woken.
         client.submit(async || (), ()).result().unwrap();
         last.open();
@@ -409,11 +409,11 @@ fn an_edge_that_has_ended_is_in_no_cycle_though_others_wait() {
     bounded(|| {
         for gathers in [false, true] {
             let client = Client::builder().workers(1).build();
-            let (tell, told) = oneshot::channel::<Handle<Seen>>();
+            let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
             let (gate, moved_on, last) = (Gate::new(), Gate::new(), Gate::new());
             let (waits, signal, ends) = (gate.pass(), moved_on.clone(), last.pass());
             let a = client.spawn(async move {
-                let mut b = told.await.unwrap();
+                let mut b = receiver.await.unwrap();
                 // It awaits `b` until the gate opens, and then something else.
                 select(&mut b, Box::pin(waits)).await;
                 yield_now().await;
@@ -423,19 +423,19 @@ fn an_edge_that_has_ended_is_in_no_cycle_though_others_wait() {
             });
             let others: Vec<_> =
                 (0..4).map(|_| client.spawn(last.pass().map(|()| Seen::Ok(0)))).collect();
-            let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+            let (sender_b, receiver_b) = oneshot::channel::<Handle<Seen>>();
             let b = client.spawn(async move {
-                let a = told_b.await.unwrap();
+                let a = receiver_b.await.unwrap();
                 if !gathers {
                     return flat(a.await);
                 }
                 flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
             });
             let c = client.submit(async |b: Seen| flat(Ok(b)), &b);
-            tell.send(b.clone()).unwrap();
+            sender.send(b.clone()).unwrap();
             gate.open();
             moved_on.pass_blocking();
-            tell_b.send(a).unwrap();
+            sender_b.send(a).unwrap();
             // The only worker runs this one after `b` was woken.
             client.submit(async || (), ()).result().unwrap();
             last.open();
@@ -451,16 +451,16 @@ fn a_cycle_through_a_gather_of_many_is_named_in_order() {
         let gate = Gate::new();
         let others: Vec<_> =
             (0..4).map(|_| client.spawn(gate.pass().map(|()| Seen::Ok(0)))).collect();
-        let (a, tell_a) = awaits_later(&client, "a");
-        let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+        let (a, sender_a) = awaits_later(&client, "a");
+        let (sender_b, receiver_b) = oneshot::channel::<Handle<Seen>>();
         let b = client.spawn(async move {
-            let a = told_b.await.unwrap();
+            let a = receiver_b.await.unwrap();
             flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
         });
-        tell_a.send(b.clone()).unwrap();
+        sender_a.send(b.clone()).unwrap();
         // The only worker has polled `a` before this.
         client.submit(async || (), ()).result().unwrap();
-        tell_b.send(a.clone()).unwrap();
+        sender_b.send(a.clone()).unwrap();
         let error = cycle_error(&b);
         let cycle = format!("{1} awaits {0} awaits {1}", a.key(), b.key());
         assert!(error.to_string().contains(&cycle), "{error}");
@@ -472,13 +472,13 @@ fn a_cycle_through_a_gather_of_many_is_named_in_order() {
 fn an_await_outside_of_tasks_is_in_no_cycle() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<u64>();
-        let x = client.submit(async move || told.await.unwrap(), ());
+        let (sender, receiver) = oneshot::channel::<u64>();
+        let x = client.submit(async move || receiver.await.unwrap(), ());
         let mut waiting = x.clone();
         assert!((&mut waiting).now_or_never().is_none());
         let y = client.submit(async |x: u64| x + 1, &x);
         assert!(y.clone().now_or_never().is_none());
-        tell.send(1).unwrap();
+        sender.send(1).unwrap();
         assert_eq!(block_on(waiting).unwrap(), 1);
         assert_eq!(y.result().unwrap(), 2);
     });
@@ -638,11 +638,11 @@ fn cycles_closed_from_two_workers_at_once_are_always_seen() {
         for round in 0..3000 {
             // Each spins until the other does, so that the two awaits begin at the same time.
             let spinning = Arc::new(AtomicUsize::new(0));
-            let task = |tell: oneshot::Receiver<Handle<Seen>>| {
+            let task = |sender: oneshot::Receiver<Handle<Seen>>| {
                 let spinning = spinning.clone();
                 client.submit(
                     async move || {
-                        let other = tell.await.unwrap();
+                        let other = sender.await.unwrap();
                         spinning.fetch_add(1, SeqCst);
                         for _ in 0..10_000 {
                             if spinning.load(SeqCst) == 2 {
@@ -655,11 +655,11 @@ fn cycles_closed_from_two_workers_at_once_are_always_seen() {
                     (),
                 )
             };
-            let (tell_a, told_a) = oneshot::channel();
-            let (tell_b, told_b) = oneshot::channel();
-            let (a, b) = (task(told_a), task(told_b));
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (sender_a, receiver_a) = oneshot::channel();
+            let (sender_b, receiver_b) = oneshot::channel();
+            let (a, b) = (task(receiver_a), task(receiver_b));
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             for handle in [a, b] {
                 let error = handle.result().unwrap().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Cycle, "round {round}: {error}");
@@ -676,19 +676,19 @@ fn a_cycle_is_seen_while_the_other_task_is_still_in_its_poll() {
         let (awaits, it_awaits) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
-        let (tell_a, told_a) = oneshot::channel::<Handle<Seen>>();
+        let (sender_a, receiver_a) = oneshot::channel::<Handle<Seen>>();
         let a = client.spawn(async move {
-            let mut other = told_a.await.unwrap();
+            let mut other = receiver_a.await.unwrap();
             // Begins to await the other, and then stays in this poll.
             let begun = (&mut other).now_or_never();
             awaits.send(begun.is_none()).unwrap();
             wait.lock().unwrap().recv().unwrap();
             flat(other.await)
         });
-        let (b, tell_b) = awaits_later(&client, "b");
-        tell_a.send(b.clone()).unwrap();
+        let (b, sender_b) = awaits_later(&client, "b");
+        sender_a.send(b.clone()).unwrap();
         assert!(it_awaits.recv().unwrap());
-        tell_b.send(a.clone()).unwrap();
+        sender_b.send(a.clone()).unwrap();
         cycle_error(&b);
         go.send(()).unwrap();
         cycle_error(&a);
@@ -701,15 +701,15 @@ fn cycles_of_many_closed_by_several_workers_are_always_seen() {
         let client = Client::builder().workers(4).build();
         for round in 0..500 {
             let count = 2 + round % 5;
-            let (handles, tells): (Vec<_>, Vec<_>) =
+            let (handles, senders): (Vec<_>, Vec<_>) =
                 (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
             let gathers = round % 2 == 0;
             let outside = gathers.then(|| {
                 let handles = handles.clone();
                 client.submit(async move || gather(handles).await, ())
             });
-            for (at, tell) in tells.into_iter().enumerate() {
-                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            for (at, sender) in senders.into_iter().enumerate() {
+                sender.send(handles[(at + 1) % count].clone()).unwrap();
             }
             for handle in &handles {
                 assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
@@ -727,21 +727,21 @@ fn cycles_of_gathers_closed_at_once_are_always_seen() {
     bounded(|| {
         let client = Client::builder().workers(2).build();
         for _ in 0..1000 {
-            let task = |told: oneshot::Receiver<Handle<Seen>>, extra: Handle<Seen>| {
+            let task = |receiver: oneshot::Receiver<Handle<Seen>>, extra: Handle<Seen>| {
                 client.submit(
                     async move || {
-                        let other = told.await.unwrap();
+                        let other = receiver.await.unwrap();
                         gather([extra, other]).await.and_then(|seen| flat(Ok(seen[1].clone())))
                     },
                     (),
                 )
             };
             let extra = client.submit(async || Ok(0), ());
-            let (tell_a, told_a) = oneshot::channel();
-            let (tell_b, told_b) = oneshot::channel();
-            let (a, b) = (task(told_a, extra.clone()), task(told_b, extra));
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (sender_a, receiver_a) = oneshot::channel();
+            let (sender_b, receiver_b) = oneshot::channel();
+            let (a, b) = (task(receiver_a, extra.clone()), task(receiver_b, extra));
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             for handle in [a, b] {
                 let error = handle.result().unwrap().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Cycle);
@@ -755,12 +755,12 @@ fn an_input_edge_and_an_await_that_meet_are_always_seen() {
     bounded(|| {
         let client = Client::builder().workers(2).build();
         for _ in 0..2000 {
-            let (a, tell) = awaits_later(&client, "a");
-            let (c, tell_c) = awaits_later(&client, "c");
+            let (a, sender) = awaits_later(&client, "a");
+            let (c, sender_c) = awaits_later(&client, "c");
             // `b` waits for `a` and `a` for `c`, while `c` begins to await `b`.
             let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
-            tell.send(c.clone()).unwrap();
-            tell_c.send(b.clone()).unwrap();
+            sender.send(c.clone()).unwrap();
+            sender_c.send(b.clone()).unwrap();
             for handle in [a, b, c] {
                 assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
             }

@@ -763,13 +763,13 @@ fn a_dependent_in_a_workers_slot_does_not_wait_for_an_urgent_task() {
             let inner = gate.clone();
             let first = client.spawn(async move { inner.pass().await });
             let plain = client.submit(async |()| (), &first);
-            let (tell, told) = mpsc::channel();
+            let (end, ended) = mpsc::channel();
             plain.on_done(move |_| {
-                let _ = tell.send(());
+                let _ = end.send(());
             });
             let urgent = client.task().priority(1).submit(
                 // It keeps its worker busy until the other task has ended.
-                async move |()| told.recv_timeout(Duration::from_secs(60)).is_ok(),
+                async move |()| ended.recv_timeout(Duration::from_secs(60)).is_ok(),
                 &first,
             );
             eventually("the first is polled", || first.status() == Status::Running);

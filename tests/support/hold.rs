@@ -105,11 +105,11 @@ pub(crate) struct End(mpsc::Receiver<()>);
 impl End {
     /// Of a task that hasn't ended.
     pub(crate) fn of<T: 'static>(task: &Handle<T>) -> Self {
-        let (tell, told) = mpsc::channel();
+        let (send, ended) = mpsc::channel();
         task.on_done(move |_| {
-            let _ = tell.send(());
+            let _ = send.send(());
         });
-        Self(told)
+        Self(ended)
     }
 
     /// Waits until the task has ended and all waiters that were registered before [`End::of`] are notified, which is a
