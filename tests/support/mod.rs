@@ -147,9 +147,12 @@ pub(crate) fn until_asleep(prefix: &str) {
             sleep && std::mem::replace(&mut before, now.clone()) == now
         });
     }
-    // Without a way to ask, time in which they can have fallen asleep.
+    // Other systems don't say, so this is time in which they usually fall asleep.
     #[cfg(not(target_os = "linux"))]
-    thread::sleep(Duration::from_millis(prefix.len().max(50) as u64));
+    {
+        let _ = prefix;
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What Linux says of a thread.
