@@ -184,7 +184,7 @@ fn a_task_that_awaits_it_twice_at_once_counts_as_one() {
                 futures::join!(inner.idle(), inner.idle());
                 open.is_open()
             });
-            until_asleep(name);
+            until_asleep(name, workers);
             assert!(!waits.is_finished() && !other.is_finished(), "another one runs");
             gate.open();
             assert!(waits.result().unwrap());
@@ -324,7 +324,7 @@ fn a_held_worker_is_not_idle() {
         let held = hold_worker(&client);
         let mut idle = Box::pin(client.idle());
         client.submit(inc, 1).result().unwrap();
-        until_asleep("idle-held");
+        until_asleep("idle-held", 2);
         assert!(poll_once(&mut idle).is_pending());
         held.let_go();
         block_on(idle);
@@ -339,7 +339,7 @@ fn an_idle_client_uses_no_processor_time() {
         let _pending = client.submit(async || std::future::pending::<()>().await, ());
         let xs = client.map(inc, 0..10_000u64);
         block_on(ensue::gather(xs)).unwrap();
-        until_asleep("idle-cpu");
+        until_asleep("idle-cpu", 8);
         let (threads, before) = support::threads_named("idle-cpu");
         assert_eq!(threads, 8);
         thread::sleep(Duration::from_secs(3));

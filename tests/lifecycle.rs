@@ -687,7 +687,7 @@ fn a_task_that_awaits_close_twice_waits_for_the_other_tasks() {
                     futures::join!(first, second)
                 });
                 eventually("it closes", || client.submit(inc, 1).error().is_some());
-                until_asleep(name);
+                until_asleep(name, 1);
                 assert!(!other.is_finished() && !closer.is_finished());
                 gate.open();
                 assert_eq!(other.result().unwrap(), 1);
@@ -1079,7 +1079,7 @@ fn all_threads_exit_when_the_last_poll_is_over() {
         let (go, x) = in_a_poll(&client, false);
         drop(client);
         // The other two find that a task is left, and sleep.
-        until_asleep("poll-over");
+        until_asleep("poll-over", 3);
         go.send(()).unwrap();
         assert_closed(&x);
         eventually("the threads end", || support::threads_named("poll-over").0 == 0);

@@ -773,7 +773,7 @@ fn a_dependent_in_a_workers_slot_does_not_wait_for_an_urgent_task() {
                 &first,
             );
             eventually("the first is polled", || first.status() == Status::Running);
-            until_asleep("order-kept");
+            until_asleep("order-kept", 2);
             gate.open();
             assert!(urgent.result().unwrap(), "the other waited for it to end");
             plain.result().unwrap();

@@ -133,9 +133,9 @@ pub(crate) fn threads_named(prefix: &str) -> (usize, u64) {
     (threads.len(), threads.iter().map(|thread| thread.ticks).sum())
 }
 
-/// Waits until all threads whose names begin with `prefix` sleep: they have done what they had to do, and do nothing
-/// more until they are woken.
-pub(crate) fn until_asleep(prefix: &str) {
+/// Waits until there are at least so many threads whose names begin with `prefix`, and all of them sleep: they have done
+/// what they had to do, and do nothing more until they are woken.
+pub(crate) fn until_asleep(prefix: &str, at_least: usize) {
     #[cfg(target_os = "linux")]
     {
         // Two looks: a thread may also sleep for an instant, waiting for a mutex.
@@ -143,14 +143,14 @@ pub(crate) fn until_asleep(prefix: &str) {
         eventually(format_args!("the threads `{prefix}` sleep"), || {
             thread::sleep(Duration::from_millis(2));
             let now = threads(prefix);
-            let sleep = !now.is_empty() && now.iter().all(|thread| thread.state == 'S');
+            let sleep = now.len() >= at_least && now.iter().all(|thread| thread.state == 'S');
             sleep && std::mem::replace(&mut before, now.clone()) == now
         });
     }
     // Other systems don't say, so this is time in which they usually fall asleep.
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = prefix;
+        let _ = (prefix, at_least);
         thread::sleep(Duration::from_millis(50));
     }
 }
