@@ -134,7 +134,7 @@ fn each_comes_out_once_for_each_time_it_was_added() {
 }
 
 #[test]
-fn it_goes_on_after_its_end() {
+fn the_stream_continues_after_its_end() {
     bounded(|| {
         let client = client_of(1);
         let mut stream = AsCompleted::new();
@@ -154,7 +154,7 @@ fn it_goes_on_after_its_end() {
 fn handles_are_added_while_it_is_polled() {
     bounded(|| {
         let client = client_of(2);
-        // A sum by pairs: what comes out goes in again.
+        // A sum by pairs: the sum of two handles is added again.
         let mut stream = as_completed(client.map(inc, 0..256u64));
         let total = block_on(async {
             loop {
@@ -265,7 +265,7 @@ fn the_stream_keeps_its_tasks_alive() {
 }
 
 #[test]
-fn the_stream_releases_what_came_out() {
+fn the_stream_releases_tasks_that_came_out() {
     bounded(|| {
         let client = client_of(1);
         let mut stream = as_completed(client.map(inc, 0..10u64));
@@ -380,7 +380,7 @@ fn it_collects_and_extends_from_handles_and_references() {
 }
 
 #[test]
-fn it_works_in_select() {
+fn the_stream_works_in_select() {
     bounded(|| {
         let client = client_of(1);
         let mut xs = as_completed(client.map(inc, 0..10u64));
@@ -400,7 +400,7 @@ fn it_works_in_select() {
 }
 
 #[test]
-fn only_what_is_ready_wakes_it() {
+fn only_the_streams_own_tasks_wake_it() {
     bounded(|| {
         let client = client_of(0);
         let (gate, x) = gated(&client);

@@ -684,7 +684,7 @@ fn of_two_failed_inputs_the_first_to_fail_counts() {
 }
 
 #[test]
-fn a_dependent_that_fails_frees_what_it_would_have_used() {
+fn a_dependent_that_is_cancelled_drops_its_function_and_inputs() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let (value, captured) = (Counts::new(), Counts::new());

@@ -79,7 +79,7 @@ fn with_recording_a_finished_task_says_how_long_it_ran() {
 }
 
 #[test]
-fn a_waiting_task_says_for_which_and_what_those_are_doing() {
+fn a_waiting_task_names_its_inputs_and_their_states() {
     bounded(|| {
         let client = seeded();
         let gate = Gate::new();
@@ -143,7 +143,7 @@ fn without_workers_a_queued_task_says_so_and_its_place() {
             let queued = Reason::Queued { ahead: Some(ahead), of: 3 };
             assert_eq!(explanation.reasons, [Reason::NoWorker, queued]);
         }
-        // A higher priority goes before them, and a lower one behind.
+        // A higher priority is queued before them, and a lower one behind.
         let first = client.task().priority(1).submit(async || (), ());
         let last = client.task().priority(-1).submit(async || (), ());
         let queued = |ahead| Reason::Queued { ahead: Some(ahead), of: 5 };

@@ -82,7 +82,7 @@ fn it_waits_for_detached_delayed_and_blocking_work() {
 }
 
 #[test]
-fn it_waits_for_what_tasks_submit() {
+fn it_waits_for_tasks_that_tasks_submit() {
     bounded(|| {
         let client = client_of(2);
         let done = Count::new();

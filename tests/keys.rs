@@ -177,7 +177,7 @@ fn a_ready_a_running_and_a_finished_task_are_joined() {
 }
 
 #[test]
-fn what_a_joiner_brings_is_dropped_unused() {
+fn the_function_and_inputs_of_a_joiner_are_dropped_unused() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let first = client.task().key("k").submit(inc, 1);
@@ -333,7 +333,7 @@ fn another_type_is_a_conflict_and_never_a_wrong_value() {
 }
 
 #[test]
-fn a_conflict_drops_what_was_submitted() {
+fn a_key_conflict_drops_the_submitted_function_and_inputs() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();

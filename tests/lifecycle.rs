@@ -420,7 +420,7 @@ fn close_does_not_wait_for_tasks_that_are_parked_meanwhile() {
 }
 
 #[test]
-fn started_work_goes_on_about_as_fast_while_closing() {
+fn started_work_is_about_as_fast_while_closing() {
     /// The time in which this number of started tasks runs to its end.
     fn time(tasks: usize, closing: bool) -> Duration {
         let client = client_of(1);
@@ -1059,7 +1059,7 @@ fn in_a_poll(client: &Client, first: bool) -> (mpsc::Sender<()>, Handle<()>) {
 }
 
 #[test]
-fn dropping_the_last_client_ends_what_is_in_a_poll() {
+fn dropping_the_last_client_ends_tasks_that_are_in_a_poll() {
     bounded(|| {
         for first in [true, false] {
             let client = client_of(1);
@@ -1087,7 +1087,7 @@ fn all_threads_exit_when_the_last_poll_is_over() {
 }
 
 #[test]
-fn closing_ends_at_once_what_a_busy_worker_has_taken() {
+fn closing_ends_the_tasks_in_the_queue_of_a_busy_worker_at_once() {
     bounded(|| {
         let client = client_of(0);
         let (go, wait) = mpsc::channel();

@@ -154,7 +154,7 @@ fn a_panic_is_one_result_and_the_stream_goes_on() {
 }
 
 #[test]
-fn dropping_it_cancels_what_is_in_flight() {
+fn dropping_the_stream_cancels_the_tasks_in_flight() {
     bounded(|| {
         let client = client_of(2);
         let counts = Counts::new();
@@ -173,7 +173,7 @@ fn dropping_it_cancels_what_is_in_flight() {
 }
 
 #[test]
-fn dropping_it_drops_results_that_were_not_taken() {
+fn dropping_the_stream_drops_results_that_were_not_taken() {
     bounded(|| {
         let client = client_of(1);
         let (drops, taken) = (Count::new(), Count::new());

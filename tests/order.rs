@@ -71,7 +71,7 @@ fn the_extreme_priorities_are_the_first_and_the_last() {
 }
 
 #[test]
-fn a_map_with_a_priority_goes_ahead_of_what_was_there() {
+fn a_map_with_a_priority_starts_before_earlier_tasks() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -183,7 +183,7 @@ fn priorities_hold_for_submissions_from_a_task() {
 }
 
 #[test]
-fn what_two_threads_submit_keeps_the_order_of_each() {
+fn submissions_from_several_threads_keep_the_order_of_each_thread() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -209,7 +209,7 @@ fn what_two_threads_submit_keeps_the_order_of_each() {
 // Depth first: dependents before further roots.
 
 #[test]
-fn what_a_finished_task_makes_ready_goes_before_further_roots() {
+fn the_dependents_of_a_finished_task_start_before_further_roots() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -276,7 +276,7 @@ fn the_dependents_of_one_task_start_in_order() {
 }
 
 #[test]
-fn a_chain_does_not_starve_what_was_submitted_before_it() {
+fn a_chain_does_not_starve_tasks_submitted_after_its_first() {
     bounded(|| {
         let client = client_of(1);
         let held = hold_worker(&client);
@@ -389,7 +389,7 @@ fn tasks_that_submit_themselves_again_starve_none_from_outside() {
 // Inheritance.
 
 #[test]
-fn an_input_has_the_priority_of_what_waits_for_it() {
+fn an_input_inherits_the_priority_of_its_dependent() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -497,7 +497,7 @@ fn an_awaited_task_inherits() {
 }
 
 #[test]
-fn an_await_lends_to_what_the_awaited_task_waits_for() {
+fn an_await_lends_its_priority_to_the_inputs_of_the_awaited_task() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -597,7 +597,7 @@ fn a_task_keeps_its_priority_when_it_is_woken() {
 }
 
 #[test]
-fn a_dependent_made_ready_does_not_go_before_a_higher_priority() {
+fn a_dependent_made_ready_does_not_start_before_a_higher_priority() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -782,7 +782,7 @@ fn a_dependent_in_a_workers_slot_does_not_wait_for_an_urgent_task() {
 }
 
 #[test]
-fn what_one_task_makes_ready_starts_in_order_of_submission() {
+fn the_dependents_of_one_task_start_in_order_beside_other_waiters() {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Beside {
         Nothing,

@@ -430,7 +430,7 @@ fn a_handle_awaited_by_reference_survives_a_select() {
                 () = futures::future::ready(()) => {}
             }
             gate.open();
-            // The same handle goes on in another `select!`, which skips it once it's terminated.
+            // The same handle in another `select!`, which skips it once it's terminated.
             futures::select! {
                 x = handle => assert_eq!(x.unwrap(), 3),
                 complete => unreachable!("it hasn't delivered"),
@@ -498,7 +498,7 @@ fn try_get_does_not_wait() {
 }
 
 #[test]
-fn get_ref_shares_what_is_not_clone() {
+fn get_ref_shares_values_that_are_not_clone() {
     #[derive(Debug)]
     struct Big(u64);
     bounded(|| {

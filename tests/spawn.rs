@@ -65,7 +65,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 #[test]
-fn a_future_that_owns_what_is_not_clone_can_fail() {
+fn a_fallible_future_may_own_values_that_are_not_clone() {
     bounded(|| {
         let client = client_of(1);
         let closed = Count::new();

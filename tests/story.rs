@@ -95,7 +95,7 @@ fn a_task_from_before_has_a_story_from_when_recording_began() {
 }
 
 #[test]
-fn a_retry_by_hand_goes_on_with_the_story() {
+fn a_retry_by_hand_continues_the_story() {
     bounded(|| {
         let client = Client::builder().seed(5).observe().build();
         let bad = client.try_submit(async || Err::<(), _>("bad"), ());

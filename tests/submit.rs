@@ -124,7 +124,7 @@ fn work_starts_without_being_awaited() {
 }
 
 #[test]
-fn what_is_wrong_with_a_submission_is_its_error() {
+fn an_invalid_submission_gives_a_handle_with_an_error() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("db", 2).build();
         let unknown = client.task().limit("disk", 1).submit(inc, 1);
@@ -285,7 +285,7 @@ fn only_the_end_of_a_graph_needs_to_be_held() {
 }
 
 #[test]
-fn an_input_is_let_go_of_when_the_task_has_taken_it() {
+fn an_input_is_released_when_the_task_has_taken_it() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();

@@ -397,7 +397,7 @@ impl Pair {
 }
 
 #[test]
-fn another_worker_is_woken_for_what_a_task_makes_ready() {
+fn another_worker_is_woken_for_the_dependents_of_a_task() {
     bounded(|| {
         let client = client_of(0);
         let (pair, gate, x) = Pair::new(&client);
@@ -503,7 +503,7 @@ fn a_task_on_any_thread_sees_its_own_client() {
 // Two clients.
 
 #[test]
-fn what_a_task_submits_to_another_client_runs_there() {
+fn a_task_submitted_to_another_client_runs_on_that_client() {
     bounded(|| {
         let (first, second) = (client_of(0), client_of(0));
         let other = second.clone();
