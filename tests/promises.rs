@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/promises.md"));
-
 /// The promises of the page, by number: the tests that it names for each, as `file::test`.
-fn promises() -> BTreeMap<u32, Vec<&'static str>> {
+fn promises() -> BTreeMap<u32, Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/promises.md");
+    let page = fs::read_to_string(page).expect("the page of promises");
     let mut promises = BTreeMap::new();
-    for section in PAGE.split("\n## Promise ").skip(1) {
+    for section in page.split("\n## Promise ").skip(1) {
         let (number, text) = section.split_once('\n').expect("a promise has a text");
         let number = number.parse().expect("a promise has a number");
         let tests = text.split('`').skip(1).step_by(2).filter(|code| code.contains("::"));
-        let tests = tests.filter(|code| !code.starts_with(char::is_uppercase)).collect();
+        let tests = tests.filter(|code| !code.starts_with(char::is_uppercase));
+        let tests: Vec<_> = tests.map(str::to_owned).collect();
         assert!(promises.insert(number, tests).is_none(), "two promises have the number {number}");
     }
     promises
