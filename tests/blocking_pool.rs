@@ -1,7 +1,7 @@
-//! What `explain` says of blocking work for which the pool has no thread.
+//! `explain` for blocking work that waits for a thread of the pool (promise 15).
 //!
-//! The pool is one for the process and asks the environment how many threads it may have, so this runs in a
-//! process of its own.
+//! The process has one pool, whose size is set in the environment, so the test runs itself again in a process of its
+//! own.
 
 use std::env;
 use std::process::Command;
@@ -33,7 +33,7 @@ fn with_one_thread() {
     let first = client.submit_blocking(move || inner.pass_blocking(), ());
     eventually("it has the thread", || why(&first) == [Reason::Blocking]);
     let second = client.submit_blocking(|| (), ());
-    eventually("there is none left", || why(&second) == [Reason::WaitsForThread]);
+    eventually("no thread is free", || why(&second) == [Reason::WaitsForThread]);
     assert_eq!(why(&first), [Reason::Blocking]);
 
     let texts = [&first, &second].map(|task| client.explain(task).to_string());

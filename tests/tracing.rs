@@ -1,4 +1,4 @@
-//! Feature `tracing`: a span for each task.
+//! The feature `tracing`: a span for each task (promise 23).
 #![cfg(feature = "tracing")]
 
 use std::collections::HashMap;
@@ -13,9 +13,9 @@ use tracing::{Subscriber, info_span};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// The record of one span.
+/// The recorded calls of one span.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Span {
     target: String,
     fields: HashMap<String, String>,
     parent: Option<u64>,
@@ -26,7 +26,7 @@ struct Told {
 }
 
 #[derive(Clone, Default)]
-struct Telling(Arc<Mutex<HashMap<u64, Told>>>);
+struct Recording(Arc<Mutex<HashMap<u64, Span>>>);
 
 struct Fields<'a>(&'a mut HashMap<String, String>);
 
@@ -36,68 +36,68 @@ impl Visit for Fields<'_> {
     }
 }
 
-impl Telling {
-    fn change(&self, id: &Id, change: impl FnOnce(&mut Told)) {
+impl Recording {
+    fn change(&self, id: &Id, change: impl FnOnce(&mut Span)) {
         change(self.0.lock().unwrap().entry(id.into_u64()).or_default());
     }
 
     /// The span of the task with this key.
-    fn of(&self, target: &str, key: &str) -> (u64, Told) {
+    fn of(&self, target: &str, key: &str) -> (u64, Span) {
         let spans = self.0.lock().unwrap();
-        let is_it = |told: &&Told| {
+        let is_it = |span: &&Span| {
             let field = if target == "ensue::task" { "key" } else { "task.name" };
-            told.target == target && told.fields.get(field).is_some_and(|value| value == key)
+            span.target == target && span.fields.get(field).is_some_and(|value| value == key)
         };
-        let mut found = spans.iter().filter(|(_, told)| is_it(told));
-        let (id, told) = found.next().expect("the task has a span");
+        let mut found = spans.iter().filter(|(_, span)| is_it(span));
+        let (id, span) = found.next().expect("the task has a span");
         assert!(found.next().is_none(), "one span");
-        (*id, told.clone())
+        (*id, span.clone())
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Telling {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recording {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let parent = context.span(id).and_then(|span| Some(span.parent()?.id().into_u64()));
-        self.change(id, |told| {
-            told.target = attributes.metadata().target().to_owned();
-            told.parent = parent;
-            attributes.record(&mut Fields(&mut told.fields));
+        self.change(id, |span| {
+            span.target = attributes.metadata().target().to_owned();
+            span.parent = parent;
+            attributes.record(&mut Fields(&mut span.fields));
         });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        self.change(id, |told| values.record(&mut Fields(&mut told.fields)));
+        self.change(id, |span| values.record(&mut Fields(&mut span.fields)));
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, _: Context<'_, S>) {
-        self.change(id, |told| told.follows.push(follows.into_u64()));
+        self.change(id, |span| span.follows.push(follows.into_u64()));
     }
 
     fn on_enter(&self, id: &Id, _: Context<'_, S>) {
-        self.change(id, |told| told.entered += 1);
+        self.change(id, |span| span.entered += 1);
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        self.change(id, |told| told.exited += 1);
+        self.change(id, |span| span.exited += 1);
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        self.change(&id, |told| told.closed = true);
+        self.change(&id, |span| span.closed = true);
     }
 }
 
-/// In one test: `tracing` may disable a callsite that a thread without a subscriber reaches first.
+/// One test: `tracing` may cache that a callsite is disabled if a thread without a subscriber reaches it first.
 #[test]
-fn spans_tell_of_tasks_if_there_is_somebody_to_tell() {
-    a_span_tells_of_its_task_and_what_it_comes_from();
+fn tasks_have_spans_if_there_is_a_subscriber() {
+    a_span_has_the_data_of_its_task();
     without_a_subscriber_nothing_is_recorded();
 }
 
-fn a_span_tells_of_its_task_and_what_it_comes_from() {
+fn a_span_has_the_data_of_its_task() {
     bounded(|| {
-        let telling = Telling::default();
-        // For this thread, which is also the one that runs the tasks.
-        let subscriber = Registry::default().with(telling.clone());
+        let recording = Recording::default();
+        // For this thread, which also runs the tasks.
+        let subscriber = Registry::default().with(recording.clone());
         let _default = tracing::subscriber::set_default(subscriber);
         let client = Client::builder().seed(1).build();
         let outside = info_span!("outside");
@@ -115,20 +115,20 @@ fn a_span_tells_of_its_task_and_what_it_comes_from() {
         parent.result().unwrap().unwrap();
         bad.result().unwrap_err();
 
-        let (x_id, told) = telling.of("ensue::task", &x.key());
-        assert_eq!(told.parent, outside.id().map(|id| id.into_u64()));
-        assert_eq!((told.entered, told.exited, told.closed), (2, 2, true));
-        assert_eq!((&*told.fields["worker"], &*told.fields["status"]), ("0", "finished"));
-        let (_, told) = telling.of("ensue::task", &y.key());
-        assert_eq!(told.follows, [x_id]);
-        let (parent_id, _) = telling.of("ensue::task", &parent.key());
-        let (_, told) = telling.of("ensue::task", "child");
-        // It's submitted in a poll of its parent, in which both of that one's spans are entered.
-        let (parent_console, _) = telling.of("tokio::task", &parent.key());
-        assert!([parent_id, parent_console].map(Some).contains(&told.parent), "{told:?}");
-        let (_, told) = telling.of("ensue::task", &bad.key());
-        assert_eq!((&*told.fields["attempt"], &*told.fields["status"]), ("2", "failed"));
-        let (_, console) = telling.of("tokio::task", &x.key());
+        let (x_id, span) = recording.of("ensue::task", &x.key());
+        assert_eq!(span.parent, outside.id().map(|id| id.into_u64()));
+        assert_eq!((span.entered, span.exited, span.closed), (2, 2, true));
+        assert_eq!((&*span.fields["worker"], &*span.fields["status"]), ("0", "finished"));
+        let (_, span) = recording.of("ensue::task", &y.key());
+        assert_eq!(span.follows, [x_id]);
+        let (parent_id, _) = recording.of("ensue::task", &parent.key());
+        let (_, span) = recording.of("ensue::task", "child");
+        // It is submitted in a poll of its parent, in which both spans of the parent are entered.
+        let (parent_console, _) = recording.of("tokio::task", &parent.key());
+        assert!([parent_id, parent_console].map(Some).contains(&span.parent), "{span:?}");
+        let (_, span) = recording.of("ensue::task", &bad.key());
+        assert_eq!((&*span.fields["attempt"], &*span.fields["status"]), ("2", "failed"));
+        let (_, console) = recording.of("tokio::task", &x.key());
         assert_eq!(console.fields["kind"], "task");
         assert_eq!((console.entered, console.exited, console.closed), (2, 2, true));
     });

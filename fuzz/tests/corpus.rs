@@ -8,8 +8,8 @@ use ensue_tests_support::within;
 
 /// Pseudo-random scripts for each target.
 const SCRIPTS: u64 = 2000;
-/// No further scripts are started after this time.
-const MOST: Duration = Duration::from_secs(4);
+/// It stops earlier when this time is over.
+const AT_MOST: Duration = Duration::from_secs(4);
 
 /// Runs a target with its corpus and with pseudo-random bytes, on a thread of its own.
 fn replay(name: &str, target: fn(&[u8])) {
@@ -18,13 +18,13 @@ fn replay(name: &str, target: fn(&[u8])) {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
-    within(Duration::from_secs(60), move || {
+    support::bounded(move || {
         for file in files {
             target(&fs::read(&file).unwrap());
         }
         let start = Instant::now();
         for seed in 0..SCRIPTS {
-            if start.elapsed() > MOST {
+            if start.elapsed() > AT_MOST {
                 break;
             }
             let mut random = fastrand::Rng::with_seed(seed);

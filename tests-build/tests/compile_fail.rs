@@ -1,4 +1,4 @@
-//! What must not compile, and whether the compiler's text says what to write instead.
+//! Code that must not compile, and the compiler's messages about it.
 //!
 //! The texts are those of one compiler, so they are compared only with that; to renew them, run with
 //! `TRYBUILD=overwrite`. The feature `dask` must be off: it has a second `Client`, and the compiler names both by their
@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-/// The compiler that wrote `compile_fail/*.stderr`.
+/// The version of the compiler whose messages are in `compile_fail/*.stderr`.
 const WRITTEN_BY: &str = "rustc 1.95.";
 
 #[test]
@@ -15,7 +15,7 @@ fn what_must_not_compile() {
     let version = Command::new(rustc).arg("--version").output().unwrap().stdout;
     let version = String::from_utf8(version).unwrap();
     if !version.starts_with(WRITTEN_BY) {
-        println!("the texts are of {WRITTEN_BY}x, this is {version}");
+        println!("the messages are of {WRITTEN_BY}x, this is {version}");
         return;
     }
     let cases = trybuild::TestCases::new();

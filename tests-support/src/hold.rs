@@ -1,4 +1,4 @@
-//! Gates and held workers, which keep tasks at a known point.
+//! Gates and held workers, which keep tasks at a known point, and waits for them to get there.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use ensue::{Client, Handle};
 use futures::executor::block_on;
 
-/// A gate for any number of waiters. Once open, it stays open.
+/// A gate that is closed at first, and stays open once it was opened.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<Mutex<GateState>>);
 
@@ -20,12 +20,10 @@ struct GateState {
 }
 
 impl Gate {
-    /// Returns a closed gate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens the gate and wakes its waiters.
     pub fn open(&self) {
         let wakers = {
             let mut state = self.0.lock().unwrap();
@@ -35,12 +33,11 @@ impl Gate {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns whether the gate is open.
     pub fn is_open(&self) -> bool {
         self.0.lock().unwrap().open
     }
 
-    /// Returns a future that is ready once the gate is open.
+    /// A future that resolves when the gate is open.
     pub fn pass(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         let gate = self.clone();
         poll_fn(move |cx| {
@@ -53,21 +50,21 @@ impl Gate {
         })
     }
 
-    /// Blocks the calling thread until the gate is open.
+    /// Blocks until the gate is open.
     pub fn pass_blocking(&self) {
         block_on(self.pass());
     }
 }
 
-/// A worker that is kept in a poll until this is let go or dropped, so that later tasks queue up behind it.
+/// A worker that is kept in a poll until this is let go or dropped: tasks that are submitted meanwhile are queued.
 #[must_use]
 pub struct Held {
-    // Dropped first: the task returns when its channel closes.
+    // The task returns when this is dropped.
     go: mpsc::Sender<()>,
     task: Handle<()>,
 }
 
-/// Keeps one worker of the client in a poll. Returns when the worker is there.
+/// Keeps one worker busy. Returns once that worker is in the poll.
 pub fn hold_worker(client: &Client) -> Held {
     let (go, wait) = mpsc::channel::<()>();
     let (busy, is_busy) = mpsc::channel();
@@ -76,16 +73,48 @@ pub fn hold_worker(client: &Client) -> Held {
         let _ = busy.send(());
         let _ = wait.lock().unwrap().recv();
     };
-    // Ahead of everything that is queued.
+    // Before everything that is queued.
     let task = client.task().priority(i32::MAX).spawn(body);
     is_busy.recv().expect("a worker took the task");
     Held { go, task }
 }
 
 impl Held {
-    /// Releases the worker, and waits until its task is done.
+    /// Releases the worker, and waits until its task has ended.
     pub fn let_go(self) {
         drop(self.go);
         self.task.result().expect("the worker was only held");
+    }
+}
+
+/// Lets the only worker of a client run what is ready, and what that makes ready: three tasks in turn, each submitted
+/// behind all that is queued and waited for.
+///
+/// After this, the tasks before it are out of their polls: suspended, or ended and let go by the worker.
+pub fn turns(client: &Client) {
+    assert_eq!(client.workers(), 1, "with more workers, others may still be in a poll");
+    for _ in 0..3 {
+        client.submit(async || (), ()).result().expect("the client is open");
+    }
+}
+
+/// The end of a task, to be waited for.
+#[must_use]
+pub struct End(mpsc::Receiver<()>);
+
+impl End {
+    /// Of a task that hasn't ended.
+    pub fn of<T: 'static>(task: &Handle<T>) -> Self {
+        let (send, ended) = mpsc::channel();
+        task.on_done(move |_| {
+            let _ = send.send(());
+        });
+        Self(ended)
+    }
+
+    /// Waits until the task has ended and all waiters that were registered before [`End::of`] are notified, which is a
+    /// moment after [`Handle::is_finished`] says so.
+    pub fn wait(self) {
+        self.0.recv().expect("the callback is called");
     }
 }

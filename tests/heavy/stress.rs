@@ -1,5 +1,5 @@
-//! Everything at once: threads that submit, feed, await, cancel, retry, drop, scale and close. Nothing hangs,
-//! and every value is dropped once (promises 8, 9, 14, 20 and 21 together).
+//! Threads that submit, await, cancel, retry, drop, scale and close at the same time: nothing hangs, and every value is
+//! dropped once (promises 8, 9, 14, 20 and 21).
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::observe::{Counted, Counts};
-use support::{eventually, within};
+use support::{bounded, eventually};
 
 async fn add(a: Counted, b: Counted) -> Counted {
     a.counts.value(a.value.wrapping_add(b.value))
@@ -22,8 +22,8 @@ async fn slow_add(a: Counted, b: Counted) -> Counted {
     add(a, b).await
 }
 
-/// One thread's random doings on a client that others use too.
-fn mess(client: &Client, counts: &Counts, seed: u64, until: Instant) {
+/// Random operations of one thread on a client that others use, too.
+fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut handles: Vec<Handle<Counted>> = Vec::new();
     while Instant::now() < until {
@@ -134,7 +134,7 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
         thread::scope(|scope| {
             for n in 0..3 {
                 let (client, counts) = (&client, &counts);
-                scope.spawn(move || mess(client, counts, seed + n, until));
+                scope.spawn(move || random_operations(client, counts, seed + n, until));
             }
             let client = &client;
             scope.spawn(move || {
@@ -152,11 +152,11 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
             assert_eq!(leftover.result().unwrap_err().kind(), ErrorKind::Closed);
         } else {
             block_on(client.close());
-            // A timer that is just firing, or a waker that is just being dropped, may hold one a little longer.
+            // A timer that is firing, or a waker that is being dropped, may hold a task a little longer.
             eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
         }
     }
-    // Below none, if one was dropped twice.
+    // If one was dropped twice, the number wraps around.
     eventually(format_args!("all values are dropped once: {counts:?}"), || counts.alive.get() == 0);
 }
 
@@ -164,7 +164,7 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
 fn nothing_hangs_or_leaks_when_everything_happens_at_once() {
     let rounds: u64 = std::env::var("ENSUE_STRESS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     for n in 0..rounds {
-        within(Duration::from_secs(60), move || {
+        bounded(move || {
             round(n * 10, Duration::from_millis(100), 1 + n as usize % 4, n % 2 == 1);
         });
     }

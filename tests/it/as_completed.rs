@@ -9,9 +9,9 @@ use futures::executor::block_on;
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
 use smol::future::yield_now;
-use support::hold::Gate;
+use support::hold::{End, Gate};
 use support::observe::{Count, Counts, Log, Wakes, poll_with};
-use support::{bounded, client_of, drive, eventually, poll_once};
+use support::{assert_linear, bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -32,9 +32,11 @@ fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     block_on(stream.next())
 }
 
+/// Ends a gated task, and waits until the streams that have it are notified.
 fn finish(gate: &Gate, x: &Handle<u64>) {
+    let end = End::of(x);
     gate.open();
-    x.result().unwrap();
+    end.wait();
 }
 
 #[test]
@@ -61,7 +63,7 @@ fn finished_ones_come_first_in_the_order_in_which_they_were_added() {
 }
 
 #[test]
-fn then_they_come_in_order_of_completion() {
+fn pending_ones_come_in_order_of_completion() {
     bounded(|| {
         let client = client_of(2);
         let tasks: Vec<_> = (0..6).map(|_| gated(&client)).collect();
@@ -78,7 +80,7 @@ fn then_they_come_in_order_of_completion() {
 }
 
 #[test]
-fn in_virtual_time_they_come_by_their_times() {
+fn in_virtual_time_they_come_in_order_of_their_sleeps() {
     bounded(|| {
         let client = Client::builder().seed(3).build();
         let hours = async |h: u64| {
@@ -130,7 +132,7 @@ fn each_comes_out_once_for_each_time_it_was_added() {
 }
 
 #[test]
-fn it_goes_on_after_its_end() {
+fn the_stream_continues_after_its_end() {
     bounded(|| {
         let client = client_of(1);
         let mut stream = AsCompleted::new();
@@ -150,7 +152,7 @@ fn it_goes_on_after_its_end() {
 fn handles_are_added_while_it_is_polled() {
     bounded(|| {
         let client = client_of(2);
-        // A sum by pairs: each sum is added to the stream.
+        // A sum by pairs: the sum of two handles is added again.
         let mut stream = as_completed(client.map(inc, 0..256u64));
         let total = block_on(async {
             loop {
@@ -166,7 +168,7 @@ fn handles_are_added_while_it_is_polled() {
 }
 
 #[test]
-fn whatever_the_outcome_it_comes_out() {
+fn a_task_comes_out_whatever_its_outcome() {
     bounded(|| {
         let client = client_of(1);
         let never = || client.spawn(std::future::pending::<u64>());
@@ -214,7 +216,7 @@ fn clear_forgets_all() {
 }
 
 #[test]
-fn clear_wakes_who_waits() {
+fn clear_wakes_the_waiter() {
     bounded(|| {
         let client = client_of(0);
         let (_gate, x) = gated(&client);
@@ -235,22 +237,22 @@ fn clear_wakes_who_waits() {
 }
 
 #[test]
-fn a_dropped_stream_leaves_the_tasks_to_their_other_handles() {
+fn a_dropped_stream_releases_its_handles_only() {
     bounded(|| {
         let client = client_of(1);
         let (gate, kept) = gated(&client);
         let counts = Counts::new();
-        let given = client.spawn(counts.future(std::future::pending()));
+        let only = client.spawn(counts.future(std::future::pending()));
         eventually("it runs", || counts.polls.get() == 1);
-        let stream = as_completed([kept.clone(), given]);
+        let stream = as_completed([kept.clone(), only]);
         drop(stream);
-        eventually("the one without another handle is given up", || counts.drops.get() == 1);
+        eventually("the one without another handle is dropped", || counts.drops.get() == 1);
         finish(&gate, &kept);
     });
 }
 
 #[test]
-fn it_is_an_interest_of_its_own() {
+fn the_stream_keeps_its_tasks_alive() {
     bounded(|| {
         let client = client_of(1);
         let xs = client.map(inc, 0..10u64);
@@ -261,7 +263,7 @@ fn it_is_an_interest_of_its_own() {
 }
 
 #[test]
-fn what_came_out_is_held_no_more() {
+fn the_stream_releases_tasks_that_came_out() {
     bounded(|| {
         let client = client_of(1);
         let mut stream = as_completed(client.map(inc, 0..10u64));
@@ -273,12 +275,12 @@ fn what_came_out_is_held_no_more() {
         stream.clear();
         let mut stream = as_completed([owned]);
         let value = block_on(next(&mut stream).unwrap()).unwrap();
-        assert_eq!(Arc::strong_count(&value), 1, "moved out, since nobody else has it");
+        assert_eq!(Arc::strong_count(&value), 1, "moved out: there is no other handle");
     });
 }
 
 #[test]
-fn batches_bring_all_that_is_ready_once() {
+fn batches_have_each_ready_handle_once() {
     bounded(|| {
         let client = client_of(1);
         let tasks: Vec<_> = (0..5).map(|_| gated(&client)).collect();
@@ -305,7 +307,7 @@ fn batches_bring_all_that_is_ready_once() {
 }
 
 #[test]
-fn a_batch_that_is_given_up_loses_nothing() {
+fn a_dropped_next_batch_loses_nothing() {
     bounded(|| {
         let client = client_of(1);
         let (gate, x) = gated(&client);
@@ -320,7 +322,7 @@ fn a_batch_that_is_given_up_loses_nothing() {
 }
 
 #[test]
-fn with_results_gives_both() {
+fn with_results_gives_the_handle_and_its_result() {
     bounded(|| {
         let client = client_of(1);
         let xs = client.try_map(async |n: u64| if n == 2 { Err("two") } else { Ok(n) }, 0..4u64);
@@ -376,7 +378,7 @@ fn it_collects_and_extends_from_handles_and_references() {
 }
 
 #[test]
-fn it_works_in_select() {
+fn the_stream_works_in_select() {
     bounded(|| {
         let client = client_of(1);
         let mut xs = as_completed(client.map(inc, 0..10u64));
@@ -396,7 +398,7 @@ fn it_works_in_select() {
 }
 
 #[test]
-fn only_what_is_ready_wakes_it() {
+fn only_the_streams_own_tasks_wake_it() {
     bounded(|| {
         let client = client_of(0);
         let (gate, x) = gated(&client);
@@ -430,24 +432,24 @@ fn only_the_last_waker_is_woken() {
 }
 
 #[test]
-fn who_waits_is_woken_though_finished_handles_are_added_meanwhile() {
+fn the_waiter_is_woken_though_finished_handles_are_added_meanwhile() {
     bounded(|| {
         let client = client_of(0);
         let (gate, x) = gated(&client);
         let done = client.ready(5);
-        // As where the stream is shared behind a lock: one waits for it, another adds to it.
+        // As if the stream was shared behind a mutex: one task awaits it while another adds to it.
         let mut stream = as_completed([&x]);
         let wakes = Wakes::new();
         assert!(poll_with(&mut stream.next(), &wakes).is_pending());
         stream.add(&done);
         gate.open();
         drive(&client, x.clone()).unwrap();
-        assert!(wakes.get() > 0, "there are two to be had, and who waits isn't told");
+        assert!(wakes.get() > 0, "two handles are ready, and the waiter isn't notified");
     });
 }
 
 #[test]
-fn who_waits_is_woken_though_another_looked_meanwhile() {
+fn the_waiter_is_woken_though_the_stream_was_polled_without_it() {
     bounded(|| {
         let client = client_of(0);
         let (gate, x) = gated(&client);
@@ -486,23 +488,23 @@ fn a_stream_may_be_dropped_while_its_tasks_finish() {
 fn a_stream_may_be_dropped_by_its_last_task() {
     bounded(|| {
         let client = client_of(1);
-        let place = Arc::new(std::sync::Mutex::new(None));
+        let stream = Arc::new(std::sync::Mutex::new(None));
         let x = client.submit(inc, 1);
-        let inner = place.clone();
+        let inner = stream.clone();
         let y = client.submit(
             async move |_: u64| {
-                // While this task is a member itself.
+                // This task is a member of the stream.
                 drop(inner.lock().unwrap().take());
             },
             &x,
         );
-        *place.lock().unwrap() = Some(as_completed([&y]));
+        *stream.lock().unwrap() = Some(as_completed([&y]));
         y.result().unwrap();
     });
 }
 
 #[test]
-fn a_stress_of_adding_taking_and_cancelling() {
+fn adding_taking_and_cancelling_from_several_threads() {
     bounded(|| {
         let client = client_of(2);
         let threads: Vec<_> = (0..3)
@@ -604,19 +606,21 @@ fn the_stream_moves_between_threads() {
 }
 
 #[test]
-fn adding_while_many_are_pending_is_cheap_also_where_somebody_observes() {
+fn adding_while_many_are_pending_is_cheap_even_if_the_client_is_observed() {
     bounded(|| {
-        let client = Client::builder().workers(1).build();
-        client.observe();
-        let task = client.spawn(async {
-            let client = Client::current().unwrap();
-            let pending = client.spawn(std::future::pending::<()>());
-            let mut all = as_completed(vec![&pending; 40_000]);
-            for _ in 0..3000 {
-                all.add(client.submit(async || (), ()));
-                assert!(all.next().await.is_some());
-            }
+        assert_linear(40_000, |n| {
+            let client = Client::builder().workers(1).build();
+            client.observe();
+            let task = client.spawn(async move {
+                let client = Client::current().unwrap();
+                let pending = client.spawn(std::future::pending::<()>());
+                let mut all = as_completed(vec![&pending; n]);
+                for _ in 0..n / 10 {
+                    all.add(client.submit(async || (), ()));
+                    assert!(all.next().await.is_some());
+                }
+            });
+            task.result().unwrap();
         });
-        task.result().unwrap();
     });
 }

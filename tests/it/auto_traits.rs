@@ -1,4 +1,4 @@
-//! `Send`, `Sync` and `Unpin` of every public type, so that none is lost unnoticed.
+//! `Send`, `Sync` and `Unpin` of every public type.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,7 +15,7 @@ fn sync<T: Sync>() {}
 fn unpin<T: Unpin>() {}
 fn all<T: Send + Sync + Unpin + 'static>() {}
 
-/// `is!(T: Trait)` says whether a type has a trait, without which there is no telling that it hasn't.
+/// `is!(T: Trait)` is whether the type implements the trait.
 macro_rules! is {
     ($type:ty: $bound:path) => {{
         // One of the two is used.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use ensue::{Client, ErrorKind, gather};
 use futures::executor::block_on;
@@ -39,7 +38,7 @@ fn result_is_refused_for_other_clients_and_finished_tasks_too() {
         let x = one.spawn(async move { (done.result(), done.try_get()) });
         let (result, value) = x.result().unwrap();
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Blocking);
-        assert_eq!(value.unwrap().unwrap(), 2, "asking without waiting is fine");
+        assert_eq!(value.unwrap().unwrap(), 2, "it doesn't wait");
     });
 }
 
@@ -114,7 +113,7 @@ fn a_blocking_closure_leaves_the_worker_free() {
 }
 
 #[test]
-fn its_inputs_and_its_value_are_those_of_a_task() {
+fn blocking_work_has_inputs_and_a_value_like_a_task() {
     bounded(|| {
         let client = client_of(1);
         let x = client.submit(inc, 1);
@@ -133,7 +132,7 @@ fn its_inputs_and_its_value_are_those_of_a_task() {
 }
 
 #[test]
-fn a_panic_of_a_closure_nobody_waits_for_harms_nobody() {
+fn a_panic_of_a_cancelled_closure_affects_nothing_else() {
     bounded(|| {
         let client = client_of(1);
         let (started, gate) = (Gate::new(), Gate::new());
@@ -179,7 +178,7 @@ fn the_value_of_a_cancelled_closure_is_dropped() {
 }
 
 #[test]
-fn is_cancelled_is_of_the_closure_that_asks() {
+fn is_cancelled_is_about_the_calling_closure() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -220,7 +219,7 @@ fn is_cancelled_is_of_the_closure_that_asks() {
 }
 
 #[test]
-fn without_workers_result_waits_until_somebody_drives() {
+fn without_workers_result_waits_until_a_worker_is_polled() {
     bounded(|| {
         let client = client_of(0);
         let x = client.submit(inc, 1);
@@ -228,7 +227,6 @@ fn without_workers_result_waits_until_somebody_drives() {
             let x = x.clone();
             thread::spawn(move || x.result())
         };
-        thread::sleep(Duration::from_millis(10));
         assert!(!waiter.is_finished() && !x.is_finished());
         let worker = client.worker();
         let driver = thread::spawn(move || block_on(worker));

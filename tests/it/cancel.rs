@@ -8,7 +8,7 @@ use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, wait_any};
 use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
-use support::hold::{Gate, hold_worker};
+use support::hold::{Gate, hold_worker, turns};
 use support::observe::{Count, Counted, Counts, Log, OnDrop};
 use support::{bounded, client_of, eventually, poll_once};
 
@@ -29,10 +29,10 @@ fn assert_cancelled<T>(handle: &Handle<T>, origin: &ensue::Key) {
     assert!(handle.is_finished());
 }
 
-// In every state.
+// Tasks in every state.
 
 #[test]
-fn a_waiting_task_and_its_dependents_end_and_its_input_goes_on() {
+fn a_waiting_task_and_its_dependents_end_and_its_input_runs_on() {
     bounded(|| {
         let client = client_of(1);
         let gate = Gate::new();
@@ -154,12 +154,10 @@ fn a_suspended_task_is_dropped_at_once() {
         let client = client_of(1);
         let counts = Counts::new();
         let x = client.spawn(counts.future(std::future::pending::<u64>()));
-        eventually("it's suspended", || counts.polls.get() == 1);
         let y = client.submit(inc, &x);
-        eventually("the worker sleeps", || x.status() == Status::Running);
+        turns(&client);
         assert!(x.cancel());
-        eventually("the future is dropped", || counts.drops.get() == 1);
-        eventually("it has ended", || x.is_finished());
+        assert_eq!(counts.drops.get(), 1);
         assert_cancelled(&x, &x.key());
         assert_cancelled(&y, &x.key());
         assert_eq!(counts.polls.get(), 1);
@@ -167,7 +165,7 @@ fn a_suspended_task_is_dropped_at_once() {
 }
 
 #[test]
-fn a_suspended_task_without_workers_is_dropped_by_who_cancels() {
+fn a_suspended_task_without_workers_is_dropped_by_its_canceller() {
     bounded(|| {
         let client = client_of(0);
         let counts = Counts::new();
@@ -199,7 +197,7 @@ fn a_delayed_task_is_cancelled() {
 }
 
 #[test]
-fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_line() {
+fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_queue() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("two", 2).build();
         let gate = Gate::new();
@@ -207,14 +205,14 @@ fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_line() {
         let first = client.task().limit("two", 1).spawn(async move { pass.pass().await });
         eventually("the first runs", || first.status() == Status::Running);
         let big = client.task().limit("two", 2).submit(inc, 1);
-        eventually("the big one is in line", || client.submit(inc, 1).result().is_ok());
+        eventually("the big one waits for the limit", || client.submit(inc, 1).result().is_ok());
         let small = client.task().limit("two", 1).submit(inc, 2);
         client.submit(inc, 1).result().unwrap();
         assert!(!small.is_finished(), "it doesn't overtake");
         assert_eq!(big.status(), Status::Ready);
         assert!(big.cancel());
         assert_cancelled(&big, &big.key());
-        assert_eq!(small.result().unwrap(), 3, "nobody is before it any more");
+        assert_eq!(small.result().unwrap(), 3, "it is the first that waits");
         gate.open();
         first.result().unwrap();
         assert_eq!(client.task().limit("two", 2).submit(inc, 3).result().unwrap(), 4);
@@ -222,7 +220,7 @@ fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_line() {
 }
 
 #[test]
-fn a_blocking_closure_can_ask_and_keeps_its_limit_until_it_returns() {
+fn a_blocking_closure_sees_the_cancel_and_keeps_its_limit_until_it_returns() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("one", 1).build();
         let (started, saw, gate) = (Gate::new(), Gate::new(), Gate::new());
@@ -289,7 +287,7 @@ fn an_ended_task_is_not_cancelled() {
     });
 }
 
-// Notifications.
+// Dependents, handles and keys.
 
 #[test]
 fn right_after_submitting_it_and_its_dependents_are_cancelled() {
@@ -307,7 +305,7 @@ fn right_after_submitting_it_and_its_dependents_are_cancelled() {
 }
 
 #[test]
-fn every_clone_and_every_joiner_is_told() {
+fn every_clone_and_every_joiner_sees_the_cancel() {
     bounded(|| {
         let client = client_of(1);
         let x = client.task().key("k").submit(async || std::future::pending::<u64>().await, ());
@@ -370,6 +368,7 @@ fn with_two_cancelled_inputs_one_is_the_origin() {
         let client = client_of(1);
         let (a, b) = (never(&client), never(&client));
         let sum = client.submit(async |a: u64, b: u64| a + b, (&a, &b));
+        turns(&client);
         assert!(a.cancel());
         assert_cancelled(&sum, &a.key());
         assert!(b.cancel());
@@ -379,7 +378,7 @@ fn with_two_cancelled_inputs_one_is_the_origin() {
 }
 
 #[test]
-fn streams_and_waits_give_out_what_was_cancelled() {
+fn streams_and_waits_yield_cancelled_tasks() {
     bounded(|| {
         let client = client_of(1);
         let (x, y) = (never(&client), never(&client));
@@ -398,7 +397,7 @@ fn streams_and_waits_give_out_what_was_cancelled() {
 }
 
 #[test]
-fn an_awaiting_task_gets_the_error_and_goes_on() {
+fn an_awaiting_task_gets_the_error_and_runs_on() {
     bounded(|| {
         let client = client_of(1);
         let x = never(&client);
@@ -430,7 +429,7 @@ fn a_long_chain_and_a_wide_fan_are_cancelled() {
     });
 }
 
-// From within.
+// From inside a task.
 
 #[test]
 fn a_task_that_cancels_itself_stops_at_its_next_await() {
@@ -495,7 +494,7 @@ fn a_task_can_cancel_its_input_its_dependent_and_its_child() {
             &x,
         );
         let dependent = client.task().key("dependent").submit(inc, &me);
-        // It may have run before the dependent was there.
+        // It may have run before the dependent was submitted.
         let mine = me.result();
         if let Ok(mine) = mine {
             assert_eq!(mine, 7);
@@ -514,7 +513,7 @@ fn dropping_a_cancelled_future_may_cancel_others() {
     }
     bounded(|| {
         let client = client_of(1);
-        // A row of tasks each of which cancels the next when it's dropped.
+        // Each task cancels the next when it's dropped.
         let last = never(&client);
         let mut x = last.clone();
         for _ in 0..1000 {
@@ -531,7 +530,7 @@ fn dropping_a_cancelled_future_may_cancel_others() {
 }
 
 #[test]
-fn a_future_that_panics_when_dropped_is_told_to_the_hook() {
+fn a_future_that_panics_when_dropped_is_reported_to_the_hook() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -539,10 +538,10 @@ fn a_future_that_panics_when_dropped_is_told_to_the_hook() {
         }
     }
     bounded(|| {
-        let told = Log::new();
-        let tell = told.clone();
+        let reported = Log::new();
+        let entry = reported.clone();
         let client =
-            Client::builder().workers(1).on_unobserved(move |e| tell.add(e.to_string())).build();
+            Client::builder().workers(1).on_unobserved(move |e| entry.add(e.to_string())).build();
         let bomb = Bomb;
         let x = client.spawn(async move {
             let _bomb = bomb;
@@ -552,8 +551,8 @@ fn a_future_that_panics_when_dropped_is_told_to_the_hook() {
         client.submit(inc, 1).result().unwrap();
         assert!(x.cancel());
         assert!(x.result().unwrap_err().is_cancelled());
-        eventually("the hook is told", || told.len() == 1);
-        assert!(told.all()[0].contains("dropped badly"), "{:?}", told.all());
+        eventually("the hook is called", || reported.len() == 1);
+        assert!(reported.all()[0].contains("dropped badly"), "{:?}", reported.all());
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
     });
 }
@@ -561,7 +560,7 @@ fn a_future_that_panics_when_dropped_is_told_to_the_hook() {
 // Races.
 
 #[test]
-fn the_outcome_is_what_cancel_said() {
+fn the_outcome_is_what_cancel_returned() {
     bounded(|| {
         let client = client_of(2);
         for round in 0..3000u64 {
@@ -630,7 +629,7 @@ fn every_callback_is_called_once_however_it_ends() {
 }
 
 #[test]
-fn cancelling_both_ends_of_graphs_at_once_loses_nobody() {
+fn cancelling_both_ends_of_graphs_at_once_leaves_no_waiter() {
     bounded(|| {
         let client = client_of(2);
         for _ in 0..300 {
@@ -654,12 +653,12 @@ fn cancelling_both_ends_of_graphs_at_once_loses_nobody() {
 }
 
 #[test]
-fn a_task_cancelled_as_it_fails_keeps_nothing() {
+fn a_task_cancelled_while_it_fails_keeps_nothing() {
     bounded(|| {
         let client = Client::builder().seed(1).build();
         let counts = Counts::new();
-        let place = Arc::new(Mutex::new(None::<Handle<()>>));
-        let inside = place.clone();
+        let handle = Arc::new(Mutex::new(None::<Handle<()>>));
+        let inside = handle.clone();
         let x = client.try_submit(
             async move |_argument: Counted| {
                 inside.lock().unwrap().take().unwrap().cancel();
@@ -667,7 +666,7 @@ fn a_task_cancelled_as_it_fails_keeps_nothing() {
             },
             counts.value(1),
         );
-        *place.lock().unwrap() = Some(x.clone());
+        *handle.lock().unwrap() = Some(x.clone());
         assert!(x.result().unwrap_err().is_cancelled());
         assert_eq!(counts.alive.get(), 0);
     });

@@ -1,4 +1,4 @@
-//! Rings of tasks that wait for each other (promise 4).
+//! Cycles of tasks that wait for each other (promise 4).
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -14,24 +14,24 @@ use futures::future::{join, poll_fn, select};
 use futures::task::Poll;
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
-use support::hold::Gate;
-use support::{bounded, client_of, drive, eventually, within};
+use support::hold::{Gate, turns};
+use support::{assert_linear, bounded, client_of, drive, eventually};
 
-/// What a task of a ring saw of the one it awaited: 0 from the one at the end, or the error.
+/// The result of the awaited task as a task of a cycle saw it: a number, or the error.
 type Seen = Result<u64, Error>;
 
 fn flat(awaited: Result<Seen, Error>) -> Seen {
     awaited.and_then(|seen| seen).map(|x| x + 1)
 }
 
-/// A task that receives the handle to await later.
+/// A task that gets the handle it awaits later, through a channel.
 fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
-    let (tell, told) = oneshot::channel::<Handle<Seen>>();
-    let task = async move || flat(told.await.unwrap().await);
-    (client.task().name(name).submit(task, ()), tell)
+    let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
+    let task = async move || flat(receiver.await.unwrap().await);
+    (client.task().name(name).submit(task, ()), sender)
 }
 
-fn ring_error(handle: &Handle<Seen>) -> Error {
+fn cycle_error(handle: &Handle<Seen>) -> Error {
     let error = handle.result().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cycle);
     error
@@ -41,62 +41,62 @@ fn ring_error(handle: &Handle<Seen>) -> Error {
 fn a_task_that_awaits_itself() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (me, tell) = awaits_later(&client, "me");
-        tell.send(me.clone()).unwrap();
-        let error = ring_error(&me);
+        let (me, sender) = awaits_later(&client, "me");
+        sender.send(me.clone()).unwrap();
+        let error = cycle_error(&me);
         assert_eq!(*error.origin(), me.key());
-        let ring = format!("{0} awaits {0}", me.key());
-        assert!(error.to_string().contains(&ring), "{error}");
-        // The others continue.
+        let cycle = format!("{0} awaits {0}", me.key());
+        assert!(error.to_string().contains(&cycle), "{error}");
+        // The others run on.
         assert_eq!(client.submit(async || 1, ()).result().unwrap(), 1);
     });
 }
 
 #[test]
-fn itself_through_a_borrowed_handle_a_ref_or_its_key() {
+fn a_task_that_awaits_itself_through_a_borrowed_handle_a_ref_or_its_key() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let borrowed = client.submit(
             async move || {
-                let me = told.await.unwrap();
+                let me = receiver.await.unwrap();
                 let first = flat((&me).await);
-                // A second attempt gets the same error.
+                // It may try again, and gets the error again.
                 assert_eq!(flat((&me).await).unwrap_err().kind(), ErrorKind::Cycle);
                 first
             },
             (),
         );
-        tell.send(borrowed.clone()).unwrap();
-        ring_error(&borrowed);
+        sender.send(borrowed.clone()).unwrap();
+        cycle_error(&borrowed);
 
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let shared = client.submit(
-            async move || told.await.unwrap().get_ref().await.and_then(|seen| (*seen).clone()),
+            async move || receiver.await.unwrap().get_ref().await.and_then(|seen| (*seen).clone()),
             (),
         );
-        tell.send(shared.clone()).unwrap();
-        ring_error(&shared);
+        sender.send(shared.clone()).unwrap();
+        cycle_error(&shared);
 
         let by_key = client
             .task()
             .key("me")
             .submit(async || flat(Client::current().unwrap().get::<Seen>("me").unwrap().await), ());
-        ring_error(&by_key);
+        cycle_error(&by_key);
     });
 }
 
 #[test]
-fn a_ring_of_two_and_of_three() {
+fn a_cycle_of_two_and_of_three() {
     bounded(|| {
         for count in [2, 3, 10] {
             let client = Client::builder().workers(1).build();
-            let (handles, tells): (Vec<_>, Vec<_>) =
+            let (handles, senders): (Vec<_>, Vec<_>) =
                 (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
-            for (at, tell) in tells.into_iter().enumerate() {
-                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            for (at, sender) in senders.into_iter().enumerate() {
+                sender.send(handles[(at + 1) % count].clone()).unwrap();
             }
-            // One gets the error of the cycle; each other one gets that of the next.
+            // One gets the error; each other gets what the next one saw.
             let seen: Vec<_> = handles.iter().map(|handle| handle.result().unwrap()).collect();
             let error = seen[0].clone().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Cycle);
@@ -113,123 +113,123 @@ fn a_ring_of_two_and_of_three() {
 }
 
 #[test]
-fn a_ring_of_an_input_and_an_await() {
+fn a_cycle_of_an_input_and_an_await() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
-        let error = ring_error(&a);
-        let ring = format!("{0} awaits {1} awaits {0}", a.key(), b.key());
-        assert!(error.to_string().contains(&ring), "{error}");
+        sender.send(b.clone()).unwrap();
+        let error = cycle_error(&a);
+        let cycle = format!("{0} awaits {1} awaits {0}", a.key(), b.key());
+        assert!(error.to_string().contains(&cycle), "{error}");
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
 }
 
 #[test]
-fn a_ring_with_a_long_chain_of_inputs() {
+fn a_cycle_with_a_long_chain_of_inputs() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let mut last = a.clone();
         for _ in 0..1000 {
             last = client.submit(async |x: Seen| flat(Ok(x)), last);
         }
-        tell.send(last.clone()).unwrap();
-        ring_error(&a);
+        sender.send(last.clone()).unwrap();
+        cycle_error(&a);
         assert_eq!(last.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
 }
 
 #[test]
-fn a_ring_through_one_of_many_inputs() {
+fn a_cycle_through_one_of_many_inputs() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
-        let (a, tell) = awaits_later(&client, "a");
+        let (a, sender) = awaits_later(&client, "a");
         let other = client.spawn(gate.pass().map(|()| Ok(0)));
         let b = client.submit(async |xs: Vec<Seen>| xs[1].clone(), vec![&other, &a, &other]);
-        tell.send(b.clone()).unwrap();
-        ring_error(&a);
+        sender.send(b.clone()).unwrap();
+        cycle_error(&a);
         gate.open();
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
 }
 
 #[test]
-fn a_ring_through_gather() {
+fn a_cycle_through_gather() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        // The one that gathers closes it.
-        let (tell, told) = oneshot::channel::<Vec<Handle<Seen>>>();
+        // The gathering task closes the cycle.
+        let (sender, receiver) = oneshot::channel::<Vec<Handle<Seen>>>();
         let a = client.task().name("a").submit(
             async move || {
-                gather(told.await.unwrap()).await.and_then(|seen| flat(Ok(seen[0].clone())))
+                gather(receiver.await.unwrap()).await.and_then(|seen| flat(Ok(seen[0].clone())))
             },
             (),
         );
         let other = client.submit(async || Ok(0), ());
         let b = client.task().name("b").submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(vec![other, b.clone()]).unwrap();
-        let error = ring_error(&a);
+        sender.send(vec![other, b.clone()]).unwrap();
+        let error = cycle_error(&a);
         assert!(error.to_string().contains(&*b.key()), "{error}");
 
-        // The other one closes it.
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        // The other task closes the cycle.
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let (going, is_going) = oneshot::channel();
-        let (c, tell_c) = awaits_later(&client, "c");
+        let (c, sender_c) = awaits_later(&client, "c");
         let d = client.task().name("d").submit(
             async move || {
-                let others = vec![told.await.unwrap()];
+                let others = vec![receiver.await.unwrap()];
                 let all = gather_settled(others);
                 going.send(()).unwrap();
                 flat(all.await.pop().unwrap())
             },
             (),
         );
-        tell.send(c.clone()).unwrap();
+        sender.send(c.clone()).unwrap();
         block_on(is_going).unwrap();
-        tell_c.send(d.clone()).unwrap();
-        ring_error(&c);
+        sender_c.send(d.clone()).unwrap();
+        cycle_error(&c);
         assert_eq!(d.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
 }
 
 #[test]
-fn a_ring_through_two_awaits_at_once() {
+fn a_cycle_through_two_awaits_at_once() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let waits = client.spawn(gate.pass());
         let a = client.submit(
             async move || {
-                let b = told.await.unwrap();
+                let b = receiver.await.unwrap();
                 let (_, seen) = join(waits, b).await;
                 flat(seen)
             },
             (),
         );
         let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
+        sender.send(b.clone()).unwrap();
         gate.open();
-        ring_error(&a);
+        cycle_error(&a);
         b.result().unwrap().unwrap_err();
     });
 }
 
 #[test]
-fn a_ring_through_an_await_beside_idle_or_close() {
+fn a_cycle_through_an_await_beside_idle_or_close() {
     bounded(|| {
         for (close, first) in [(false, false), (false, true), (true, false), (true, true)] {
             let client = Client::builder().workers(1).build();
-            let (b, tell) = awaits_later(&client, "b");
+            let (b, sender) = awaits_later(&client, "b");
             client.submit(async || (), ()).result().unwrap();
             let (polled, is_polled) = oneshot::channel();
             let (inner, awaited) = (client.clone(), b.clone());
             let a = client.task().name("a").submit(
                 async move || {
-                    // All in its first poll.
+                    // All of this is in its first poll.
                     polled.send(()).unwrap();
                     let ends = if close { inner.close().boxed() } else { inner.idle().boxed() };
                     let seen = if first {
@@ -242,42 +242,42 @@ fn a_ring_through_an_await_beside_idle_or_close() {
                 (),
             );
             block_on(is_polled).unwrap();
-            // The one worker gets to `b` after that poll.
-            tell.send(a.clone()).unwrap();
-            ring_error(&b);
+            // The only worker polls `b` after that.
+            sender.send(a.clone()).unwrap();
+            cycle_error(&b);
         }
     });
 }
 
 #[test]
-fn a_ring_through_two_clients() {
+fn a_cycle_through_two_clients() {
     bounded(|| {
         let (first, second) =
             (Client::builder().workers(1).build(), Client::builder().workers(1).build());
-        let (a, tell_a) = awaits_later(&first, "a");
-        let (b, tell_b) = awaits_later(&second, "b");
-        tell_a.send(b.clone()).unwrap();
-        tell_b.send(a.clone()).unwrap();
+        let (a, sender_a) = awaits_later(&first, "a");
+        let (b, sender_b) = awaits_later(&second, "b");
+        sender_a.send(b.clone()).unwrap();
+        sender_b.send(a.clone()).unwrap();
         assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
 
-        let (a, tell) = awaits_later(&first, "a");
+        let (a, sender) = awaits_later(&first, "a");
         let b = second.submit(async |a: Seen| flat(Ok(a)), &a);
-        tell.send(b.clone()).unwrap();
-        ring_error(&a);
+        sender.send(b.clone()).unwrap();
+        cycle_error(&a);
         b.result().unwrap().unwrap_err();
     });
 }
 
 #[test]
-fn a_ring_under_a_seed() {
+fn a_cycle_under_a_seed() {
     bounded(|| {
         for seed in 0..50 {
             let client = Client::builder().seed(seed).build();
-            let (a, tell_a) = awaits_later(&client, "a");
-            let (b, tell_b) = awaits_later(&client, "b");
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (a, sender_a) = awaits_later(&client, "a");
+            let (b, sender_b) = awaits_later(&client, "b");
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             assert_eq!(a.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
             assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
         }
@@ -298,16 +298,16 @@ fn a_cycle_passed_on_fails_the_task_and_can_be_read() {
         let error = drive(&client, me).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Failed);
         assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Cycle);
-        assert!(error.to_string().contains("ring"), "{error}");
-        // A failed task keeps its function, which would keep the task.
+        assert!(error.to_string().contains(" awaits "), "{error}");
+        // A failed task keeps its function, which holds the task's own handle.
         own.lock().unwrap().take();
     });
 }
 
-// No cycle: no task must get the error.
+// No cycles: none of these gets an error.
 
 #[test]
-fn diamonds_are_no_rings() {
+fn diamonds_are_no_cycles() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
@@ -338,13 +338,13 @@ fn diamonds_are_no_rings() {
 #[test]
 fn as_completed_and_wait_make_no_edge() {
     bounded(|| {
-        // In the seeded client's time the timeouts fire only when no task can make progress.
+        // In virtual time a timeout elapses only when nothing else can run.
         for seed in 0..20 {
             let client = Client::builder().seed(seed).build();
-            let (tell, told) = oneshot::channel::<Handle<Seen>>();
+            let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
             let a = client.submit(
                 async move || {
-                    let b = told.await.unwrap();
+                    let b = receiver.await.unwrap();
                     let any = wait_any([&b]).timeout(Duration::from_secs(1)).await;
                     let all = wait_all([&b]).timeout(Duration::from_secs(1)).await;
                     let mut stream = as_completed([&b]);
@@ -356,9 +356,9 @@ fn as_completed_and_wait_make_no_edge() {
                 },
                 (),
             );
-            let (b, tell_b) = awaits_later(&client, "b");
-            tell.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (b, sender_b) = awaits_later(&client, "b");
+            sender.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             assert_eq!(b.result().unwrap().unwrap(), 6);
         }
     });
@@ -368,16 +368,16 @@ fn as_completed_and_wait_make_no_edge() {
 fn an_edge_ends_with_the_next_poll() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<Handle<Seen>>();
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let (awaited, is_awaited) = oneshot::channel();
         let gate = Gate::new();
-        let (waits, given_up) = (gate.pass(), Gate::new());
-        let signal = given_up.clone();
+        let (waits, moved_on) = (gate.pass(), Gate::new());
+        let signal = moved_on.clone();
         let last = Gate::new();
         let ends = last.pass();
         let a = client.submit(
             async move || {
-                let mut b = told.await.unwrap();
+                let mut b = receiver.await.unwrap();
                 awaited.send(()).unwrap();
                 // It awaits `b` until the gate opens, and then something else.
                 select(&mut b, Box::pin(waits)).await;
@@ -388,13 +388,13 @@ fn an_edge_ends_with_the_next_poll() {
             },
             (),
         );
-        let (b, tell_b) = awaits_later(&client, "b");
-        tell.send(b.clone()).unwrap();
+        let (b, sender_b) = awaits_later(&client, "b");
+        sender.send(b.clone()).unwrap();
         block_on(is_awaited).unwrap();
         gate.open();
-        given_up.pass_blocking();
-        tell_b.send(a.clone()).unwrap();
-        // On one worker this one runs after `b` was woken.
+        moved_on.pass_blocking();
+        sender_b.send(a.clone()).unwrap();
+        // The only worker runs this one after `b` was woken.
         client.submit(async || (), ()).result().unwrap();
         last.open();
         assert_eq!(b.result().unwrap().unwrap(), 2);
@@ -403,15 +403,15 @@ fn an_edge_ends_with_the_next_poll() {
 }
 
 #[test]
-fn an_edge_that_has_ended_is_in_no_ring_though_others_wait() {
+fn an_edge_that_has_ended_is_in_no_cycle_though_others_wait() {
     bounded(|| {
         for gathers in [false, true] {
             let client = Client::builder().workers(1).build();
-            let (tell, told) = oneshot::channel::<Handle<Seen>>();
-            let (gate, given_up, last) = (Gate::new(), Gate::new(), Gate::new());
-            let (waits, signal, ends) = (gate.pass(), given_up.clone(), last.pass());
+            let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
+            let (gate, moved_on, last) = (Gate::new(), Gate::new(), Gate::new());
+            let (waits, signal, ends) = (gate.pass(), moved_on.clone(), last.pass());
             let a = client.spawn(async move {
-                let mut b = told.await.unwrap();
+                let mut b = receiver.await.unwrap();
                 // It awaits `b` until the gate opens, and then something else.
                 select(&mut b, Box::pin(waits)).await;
                 yield_now().await;
@@ -421,20 +421,20 @@ fn an_edge_that_has_ended_is_in_no_ring_though_others_wait() {
             });
             let others: Vec<_> =
                 (0..4).map(|_| client.spawn(last.pass().map(|()| Seen::Ok(0)))).collect();
-            let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+            let (sender_b, receiver_b) = oneshot::channel::<Handle<Seen>>();
             let b = client.spawn(async move {
-                let a = told_b.await.unwrap();
+                let a = receiver_b.await.unwrap();
                 if !gathers {
                     return flat(a.await);
                 }
                 flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
             });
             let c = client.submit(async |b: Seen| flat(Ok(b)), &b);
-            tell.send(b.clone()).unwrap();
+            sender.send(b.clone()).unwrap();
             gate.open();
-            given_up.pass_blocking();
-            tell_b.send(a).unwrap();
-            // On one worker this one runs after `b` was woken.
+            moved_on.pass_blocking();
+            sender_b.send(a).unwrap();
+            // The only worker runs this one after `b` was woken.
             client.submit(async || (), ()).result().unwrap();
             last.open();
             assert_eq!(c.result().unwrap().unwrap(), 3, "gathers: {gathers}");
@@ -443,148 +443,157 @@ fn an_edge_that_has_ended_is_in_no_ring_though_others_wait() {
 }
 
 #[test]
-fn a_ring_through_a_gather_of_many_is_named_in_order() {
+fn a_cycle_through_a_gather_of_many_is_named_in_order() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
         let others: Vec<_> =
             (0..4).map(|_| client.spawn(gate.pass().map(|()| Seen::Ok(0)))).collect();
-        let (a, tell_a) = awaits_later(&client, "a");
-        let (tell_b, told_b) = oneshot::channel::<Handle<Seen>>();
+        let (a, sender_a) = awaits_later(&client, "a");
+        let (sender_b, receiver_b) = oneshot::channel::<Handle<Seen>>();
         let b = client.spawn(async move {
-            let a = told_b.await.unwrap();
+            let a = receiver_b.await.unwrap();
             flat(gather_settled(others.into_iter().chain([a])).await.pop().unwrap())
         });
-        tell_a.send(b.clone()).unwrap();
-        // On one worker `a` awaits after this.
+        sender_a.send(b.clone()).unwrap();
+        // The only worker has polled `a` before this.
         client.submit(async || (), ()).result().unwrap();
-        tell_b.send(a.clone()).unwrap();
-        let error = ring_error(&b);
-        let ring = format!("{1} awaits {0} awaits {1}", a.key(), b.key());
-        assert!(error.to_string().contains(&ring), "{error}");
+        sender_b.send(a.clone()).unwrap();
+        let error = cycle_error(&b);
+        let cycle = format!("{1} awaits {0} awaits {1}", a.key(), b.key());
+        assert!(error.to_string().contains(&cycle), "{error}");
         gate.open();
     });
 }
 
 #[test]
-fn who_awaits_from_outside_is_in_no_ring() {
+fn an_await_outside_of_tasks_is_in_no_cycle() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = oneshot::channel::<u64>();
-        let x = client.submit(async move || told.await.unwrap(), ());
+        let (sender, receiver) = oneshot::channel::<u64>();
+        let x = client.submit(async move || receiver.await.unwrap(), ());
         let mut waiting = x.clone();
         assert!((&mut waiting).now_or_never().is_none());
         let y = client.submit(async |x: u64| x + 1, &x);
         assert!(y.clone().now_or_never().is_none());
-        tell.send(1).unwrap();
+        sender.send(1).unwrap();
         assert_eq!(block_on(waiting).unwrap(), 1);
         assert_eq!(y.result().unwrap(), 2);
     });
 }
 
-// The search must be no burden, and must never miss.
+// The search costs little, and finds every cycle.
 
 #[test]
 fn an_await_is_cheap_also_where_many_depend_on_the_task() {
     bounded(|| {
-        let client = Client::builder().workers(1).build();
-        let children = client.submit(
-            async || {
+        assert_linear(20_000, |n| {
+            let client = Client::builder().workers(1).build();
+            let (gate, awaits) = (Gate::new(), n as u64 / 5);
+            let waits = gate.pass();
+            let children = client.spawn(async move {
+                waits.await;
                 let client = Client::current().unwrap();
                 let mut sum = 0;
-                for x in 0..3000u64 {
+                for x in 0..awaits {
                     sum += client.submit(async |x: u64| x, x).await.unwrap();
                 }
                 sum
-            },
-            (),
-        );
-        // A search through all of these for each of those awaits would take minutes.
-        let dependents =
-            client.map(async |x: u64, y: u64| x + y, (0..20_000).map(|y| (&children, y)));
-        assert_eq!(children.result().unwrap(), 4_498_500);
-        assert_eq!(dependents[19_999].result().unwrap(), 4_518_499);
+            });
+            // No await may search through all of these.
+            let dependents =
+                client.map(async |x: u64, y: u64| x + y, (0..n as u64).map(|y| (&children, y)));
+            gate.open();
+            let sum = awaits * (awaits - 1) / 2;
+            assert_eq!(children.result().unwrap(), sum);
+            assert_eq!(dependents[n - 1].result().unwrap(), sum + n as u64 - 1);
+        });
     });
 }
 
 #[test]
 fn an_await_is_cheap_where_many_depend_on_the_task_and_the_awaited_one_waits_too() {
     bounded(|| {
-        let client = Client::builder().workers(1).build();
-        let gate = Gate::new();
-        let waits = gate.pass();
-        let nested = client.spawn(async move {
-            waits.await;
-            let client = Client::current().unwrap();
-            let mut sum = 0;
-            for x in 0..1000u64 {
-                let input = client.submit(async |x: u64| x, x);
-                sum += client.submit(async |x: u64| x, input).await.unwrap();
-            }
-            sum
+        assert_linear(30_000, |n| {
+            let client = Client::builder().workers(1).build();
+            let (gate, awaits) = (Gate::new(), n as u64 / 10);
+            let waits = gate.pass();
+            let nested = client.spawn(async move {
+                waits.await;
+                let client = Client::current().unwrap();
+                let mut sum = 0;
+                for x in 0..awaits {
+                    let input = client.submit(async |x: u64| x, x);
+                    sum += client.submit(async |x: u64| x, input).await.unwrap();
+                }
+                sum
+            });
+            let dependents: Vec<_> = (0..n as u64)
+                .map(|y| client.submit(async |x: u64, y: u64| x + y, (&nested, y)))
+                .collect();
+            gate.open();
+            let sum = awaits * (awaits - 1) / 2;
+            assert_eq!(nested.result().unwrap(), sum);
+            assert_eq!(dependents[n - 1].result().unwrap(), sum + n as u64 - 1);
         });
-        let dependents: Vec<_> = (0..30_000)
-            .map(|y| client.submit(async |x: u64, y: u64| x + y, (&nested, y)))
-            .collect();
-        gate.open();
-        assert_eq!(nested.result().unwrap(), 499_500);
-        assert_eq!(dependents[29_999].result().unwrap(), 529_499);
     });
 }
 
 #[test]
 fn an_await_that_is_polled_often_is_cheap_where_the_awaited_one_has_many_inputs() {
     bounded(|| {
-        const MANY: usize = 30_000;
-        let client = Client::builder().workers(1).build();
-        let gate = Gate::new();
-        let waits = gate.pass();
-        let nested = client.submit(
-            async |waits| {
-                let client = Client::current().unwrap();
-                let first = client.spawn(waits);
-                let mut all = client.map(async |()| 1, vec![&first; MANY]);
-                all.push(client.submit(async || 1, ()));
-                let mut sum = client.submit(async |xs: Vec<usize>| xs.len(), all);
-                for _ in 0..1000 {
-                    assert!(futures::poll!(&mut sum).is_pending());
-                    yield_now().await;
-                }
-                Some(sum)
-            },
-            waits,
-        );
-        let dependent =
-            client.submit(async |sum: Option<Handle<usize>>| sum.unwrap().await.unwrap(), &nested);
-        assert_eq!(nested.result().unwrap().unwrap().status(), Status::Waiting);
-        gate.open();
-        assert_eq!(dependent.result().unwrap(), MANY + 1);
+        assert_linear(30_000, |n| {
+            let client = Client::builder().workers(1).build();
+            let gate = Gate::new();
+            let waits = gate.pass();
+            let nested = client.submit(
+                async move |waits| {
+                    let client = Client::current().unwrap();
+                    let first = client.spawn(waits);
+                    let mut all = client.map(async |()| 1, vec![&first; n]);
+                    all.push(client.submit(async || 1, ()));
+                    let mut sum = client.submit(async |xs: Vec<usize>| xs.len(), all);
+                    for _ in 0..n / 10 {
+                        assert!(futures::poll!(&mut sum).is_pending());
+                        yield_now().await;
+                    }
+                    Some(sum)
+                },
+                waits,
+            );
+            let dependent = client
+                .submit(async |sum: Option<Handle<usize>>| sum.unwrap().await.unwrap(), &nested);
+            assert_eq!(nested.result().unwrap().unwrap().status(), Status::Waiting);
+            gate.open();
+            assert_eq!(dependent.result().unwrap(), n + 1);
+        });
     });
 }
 
 #[test]
-fn giving_up_many_awaits_in_the_poll_that_made_them_is_cheap() {
+fn dropping_many_awaits_in_the_poll_that_made_them_is_cheap() {
     bounded(|| {
-        const MANY: usize = 100_000;
-        let client = Client::builder().workers(1).build();
-        let gate = Gate::new();
-        let waits = gate.pass();
-        let first = client.spawn(waits);
-        let mut many = client.map(async |()| (), vec![&first; MANY]);
-        // As `select` does where the other side is ready at once.
-        let other = client.spawn(poll_fn(move |poller| {
-            assert!(many.iter_mut().all(|x| x.poll_unpin(poller).is_pending()));
-            many.clear();
-            Poll::Ready(1)
-        }));
-        assert_eq!(other.result().unwrap(), 1);
-        gate.open();
-        first.result().unwrap();
+        assert_linear(100_000, |n| {
+            let client = Client::builder().workers(1).build();
+            let gate = Gate::new();
+            let waits = gate.pass();
+            let first = client.spawn(waits);
+            let mut many = client.map(async |()| (), vec![&first; n]);
+            // As `select` does if the other side is ready at once.
+            let other = client.spawn(poll_fn(move |cx| {
+                assert!(many.iter_mut().all(|x| x.poll_unpin(cx).is_pending()));
+                many.clear();
+                Poll::Ready(1)
+            }));
+            assert_eq!(other.result().unwrap(), 1);
+            gate.open();
+            first.result().unwrap();
+        });
     });
 }
 
 #[test]
-fn of_many_awaits_those_given_up_are_in_no_ring_and_the_others_are() {
+fn of_many_awaits_the_dropped_ones_are_in_no_cycle_and_the_others_are() {
     bounded(|| {
         for gives_up in [false, true] {
             let client = Client::builder().seed(1).build();
@@ -595,9 +604,9 @@ fn of_many_awaits_those_given_up_are_in_no_ring_and_the_others_are() {
             let b = client.spawn(async move {
                 nap(1).await;
                 let mut a = of_a.lock().unwrap().clone();
-                poll_fn(|poller| {
-                    assert!(a.iter_mut().all(|a| a.poll_unpin(poller).is_pending()));
-                    assert!(others.iter_mut().all(|other| other.poll_unpin(poller).is_pending()));
+                poll_fn(|cx| {
+                    assert!(a.iter_mut().all(|a| a.poll_unpin(cx).is_pending()));
+                    assert!(others.iter_mut().all(|other| other.poll_unpin(cx).is_pending()));
                     Poll::Ready(())
                 })
                 .await;
@@ -612,7 +621,7 @@ fn of_many_awaits_those_given_up_are_in_no_ring_and_the_others_are() {
                 nap(5).await;
                 b.await.is_ok()
             });
-            // With this the search has somewhere to begin.
+            // The search starts from the dependents of the awaiting task.
             let _dependent = client.submit(async |x: bool| x, &a);
             *place.lock().unwrap() = Some(a.clone());
             assert_eq!(a.result().unwrap(), gives_up);
@@ -621,20 +630,20 @@ fn of_many_awaits_those_given_up_are_in_no_ring_and_the_others_are() {
 }
 
 #[test]
-fn rings_closed_from_two_workers_at_once_are_always_seen() {
-    within(Duration::from_secs(60), || {
+fn cycles_closed_from_two_workers_at_once_are_always_seen() {
+    bounded(|| {
         let client = Client::builder().workers(2).build();
         for round in 0..3000 {
-            // Both spin until the other is there, so that the two awaits meet.
-            let there = Arc::new(AtomicUsize::new(0));
-            let task = |tell: oneshot::Receiver<Handle<Seen>>| {
-                let there = there.clone();
+            // Each spins until the other does, so that the two awaits begin at the same time.
+            let spinning = Arc::new(AtomicUsize::new(0));
+            let task = |sender: oneshot::Receiver<Handle<Seen>>| {
+                let spinning = spinning.clone();
                 client.submit(
                     async move || {
-                        let other = tell.await.unwrap();
-                        there.fetch_add(1, SeqCst);
+                        let other = sender.await.unwrap();
+                        spinning.fetch_add(1, SeqCst);
                         for _ in 0..10_000 {
-                            if there.load(SeqCst) == 2 {
+                            if spinning.load(SeqCst) == 2 {
                                 break;
                             }
                             std::hint::spin_loop();
@@ -644,11 +653,11 @@ fn rings_closed_from_two_workers_at_once_are_always_seen() {
                     (),
                 )
             };
-            let (tell_a, told_a) = oneshot::channel();
-            let (tell_b, told_b) = oneshot::channel();
-            let (a, b) = (task(told_a), task(told_b));
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (sender_a, receiver_a) = oneshot::channel();
+            let (sender_b, receiver_b) = oneshot::channel();
+            let (a, b) = (task(receiver_a), task(receiver_b));
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             for handle in [a, b] {
                 let error = handle.result().unwrap().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Cycle, "round {round}: {error}");
@@ -659,52 +668,52 @@ fn rings_closed_from_two_workers_at_once_are_always_seen() {
 }
 
 #[test]
-fn a_ring_is_seen_while_the_other_task_is_still_in_its_poll() {
+fn a_cycle_is_seen_while_the_other_task_is_still_in_its_poll() {
     bounded(|| {
         let client = Client::builder().workers(2).build();
         let (awaits, it_awaits) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
-        let (tell_a, told_a) = oneshot::channel::<Handle<Seen>>();
+        let (sender_a, receiver_a) = oneshot::channel::<Handle<Seen>>();
         let a = client.spawn(async move {
-            let mut other = told_a.await.unwrap();
+            let mut other = receiver_a.await.unwrap();
             // Begins to await the other, and then stays in this poll.
             let begun = (&mut other).now_or_never();
             awaits.send(begun.is_none()).unwrap();
             wait.lock().unwrap().recv().unwrap();
             flat(other.await)
         });
-        let (b, tell_b) = awaits_later(&client, "b");
-        tell_a.send(b.clone()).unwrap();
+        let (b, sender_b) = awaits_later(&client, "b");
+        sender_a.send(b.clone()).unwrap();
         assert!(it_awaits.recv().unwrap());
-        tell_b.send(a.clone()).unwrap();
-        ring_error(&b);
+        sender_b.send(a.clone()).unwrap();
+        cycle_error(&b);
         go.send(()).unwrap();
-        ring_error(&a);
+        cycle_error(&a);
     });
 }
 
 #[test]
-fn rings_of_many_closed_by_several_workers_are_always_seen() {
-    within(Duration::from_secs(60), || {
+fn cycles_of_many_closed_by_several_workers_are_always_seen() {
+    bounded(|| {
         let client = Client::builder().workers(4).build();
         for round in 0..500 {
             let count = 2 + round % 5;
-            let (handles, tells): (Vec<_>, Vec<_>) =
+            let (handles, senders): (Vec<_>, Vec<_>) =
                 (0..count).map(|at| awaits_later(&client, &format!("t{at}"))).unzip();
             let gathers = round % 2 == 0;
             let outside = gathers.then(|| {
                 let handles = handles.clone();
                 client.submit(async move || gather(handles).await, ())
             });
-            for (at, tell) in tells.into_iter().enumerate() {
-                tell.send(handles[(at + 1) % count].clone()).unwrap();
+            for (at, sender) in senders.into_iter().enumerate() {
+                sender.send(handles[(at + 1) % count].clone()).unwrap();
             }
             for handle in &handles {
                 assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
             }
             if let Some(outside) = outside {
-                // It's in no ring, though it awaits one.
+                // It awaits a cycle, and is in none.
                 assert_eq!(outside.result().unwrap().unwrap().len(), count);
             }
         }
@@ -712,25 +721,25 @@ fn rings_of_many_closed_by_several_workers_are_always_seen() {
 }
 
 #[test]
-fn rings_of_gathers_closed_at_once_are_always_seen() {
-    within(Duration::from_secs(60), || {
+fn cycles_of_gathers_closed_at_once_are_always_seen() {
+    bounded(|| {
         let client = Client::builder().workers(2).build();
         for _ in 0..1000 {
-            let task = |told: oneshot::Receiver<Handle<Seen>>, extra: Handle<Seen>| {
+            let task = |receiver: oneshot::Receiver<Handle<Seen>>, extra: Handle<Seen>| {
                 client.submit(
                     async move || {
-                        let other = told.await.unwrap();
+                        let other = receiver.await.unwrap();
                         gather([extra, other]).await.and_then(|seen| flat(Ok(seen[1].clone())))
                     },
                     (),
                 )
             };
             let extra = client.submit(async || Ok(0), ());
-            let (tell_a, told_a) = oneshot::channel();
-            let (tell_b, told_b) = oneshot::channel();
-            let (a, b) = (task(told_a, extra.clone()), task(told_b, extra));
-            tell_a.send(b.clone()).unwrap();
-            tell_b.send(a.clone()).unwrap();
+            let (sender_a, receiver_a) = oneshot::channel();
+            let (sender_b, receiver_b) = oneshot::channel();
+            let (a, b) = (task(receiver_a, extra.clone()), task(receiver_b, extra));
+            sender_a.send(b.clone()).unwrap();
+            sender_b.send(a.clone()).unwrap();
             for handle in [a, b] {
                 let error = handle.result().unwrap().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Cycle);
@@ -741,15 +750,15 @@ fn rings_of_gathers_closed_at_once_are_always_seen() {
 
 #[test]
 fn an_input_edge_and_an_await_that_meet_are_always_seen() {
-    within(Duration::from_secs(60), || {
+    bounded(|| {
         let client = Client::builder().workers(2).build();
         for _ in 0..2000 {
-            let (a, tell) = awaits_later(&client, "a");
-            let (c, tell_c) = awaits_later(&client, "c");
+            let (a, sender) = awaits_later(&client, "a");
+            let (c, sender_c) = awaits_later(&client, "c");
             // `b` waits for `a` and `a` for `c`, while `c` begins to await `b`.
             let b = client.submit(async |a: Seen| flat(Ok(a)), &a);
-            tell.send(c.clone()).unwrap();
-            tell_c.send(b.clone()).unwrap();
+            sender.send(c.clone()).unwrap();
+            sender_c.send(b.clone()).unwrap();
             for handle in [a, b, c] {
                 assert_eq!(handle.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
             }
@@ -757,9 +766,9 @@ fn an_input_edge_and_an_await_that_meet_are_always_seen() {
     });
 }
 
-/// Blocking work that waits for a task waits on behalf of its own.
+/// Blocking work waits on behalf of its task.
 #[test]
-fn blocking_work_that_waits_for_its_own_task_is_a_ring() {
+fn blocking_work_that_waits_for_its_own_task_is_a_cycle() {
     for seed in [None, Some(1)] {
         bounded(move || {
             let builder = Client::builder().workers(1);
@@ -784,7 +793,7 @@ fn blocking_work_that_waits_for_its_own_task_is_a_ring() {
 }
 
 #[test]
-fn what_gather_is_through_with_is_in_no_ring() {
+fn the_ended_members_of_a_gather_are_in_no_cycle() {
     bounded(|| {
         let client = client_of(1);
         let gates = [(); 3].map(|()| Gate::new());
@@ -802,11 +811,10 @@ fn what_gather_is_through_with_is_in_no_ring() {
             task(&gates[2], Some(4)),
         ];
         let gathers = client.spawn(async move { gather_settled(members).await.len() });
-        eventually("it waits", || gathers.status() == Status::Running);
-        std::thread::sleep(Duration::from_millis(20));
-        // One is through, and its memory is used again: for tasks that depend on the one that gathers.
+        turns(&client);
+        // One has ended, and its memory is reused for tasks that depend on the gathering one.
         gates[0].open();
-        std::thread::sleep(Duration::from_millis(20));
+        turns(&client);
         let (inner, on) = (client.clone(), gathers.clone());
         let dependents = client.submit(
             async move || {
@@ -827,14 +835,14 @@ fn what_gather_is_through_with_is_in_no_ring() {
         );
         let dependents = block_on(dependents.get_ref()).unwrap();
         gates[2].open();
-        std::thread::sleep(Duration::from_millis(20));
+        turns(&client);
         gates[1].open();
         assert!(dependents.iter().all(|n| n.result().unwrap() == 4));
     });
 }
 
 #[test]
-fn only_the_await_that_closes_a_ring_is_refused() {
+fn only_the_await_that_closes_a_cycle_is_refused() {
     bounded(|| {
         for gathers in [false, true] {
             let client = Client::builder().seed(1).build();
@@ -852,11 +860,11 @@ fn only_the_await_that_closes_a_ring_is_refused() {
                 7
             });
             let a = client.spawn(async move {
-                // It polls both again, after the other one was refused.
+                // It polls both again, after the other one got its error.
                 let nap = ensue::sleep(Duration::from_secs(5));
                 join(b, nap).await.0.ok() == Some(7)
             });
-            // With this the search has somewhere to begin.
+            // The search starts from the dependents of the awaiting task.
             let _dependent = client.submit(async |x: bool| x, &a);
             *place.lock().unwrap() = Some(a.clone());
             assert!(a.result().unwrap(), "by gather: {gathers}");
@@ -865,7 +873,7 @@ fn only_the_await_that_closes_a_ring_is_refused() {
 }
 
 #[test]
-fn an_await_that_was_given_up_closes_no_ring() {
+fn a_dropped_await_closes_no_cycle() {
     bounded(|| {
         for polled_twice in [false, true] {
             let client = Client::builder().seed(1).build();
@@ -878,7 +886,7 @@ fn an_await_that_was_given_up_closes_no_ring() {
                     assert!(futures::poll!(&mut a).is_pending());
                 }
                 select(a, ensue::sleep(Duration::from_secs(1))).await;
-                // It waits for nothing but this, from the same poll on.
+                // From that poll on it waits for this only.
                 ensue::sleep(Duration::from_secs(10)).await;
                 7
             });
@@ -886,7 +894,7 @@ fn an_await_that_was_given_up_closes_no_ring() {
                 ensue::sleep(Duration::from_secs(5)).await;
                 b.await.ok() == Some(7)
             });
-            // With this the search has somewhere to begin.
+            // The search starts from the dependents of the awaiting task.
             let _dependent = client.submit(async |x: bool| x, &a);
             *place.lock().unwrap() = Some(a.clone());
             assert!(a.result().unwrap());

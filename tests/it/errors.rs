@@ -35,12 +35,12 @@ impl Drop for Bomb {
     }
 }
 
-/// A client, and the errors that its hook received.
+/// A client whose hook for unobserved errors keeps their texts.
 fn listening(workers: usize) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let told: Arc<Mutex<Vec<String>>> = Arc::default();
-    let hook = told.clone();
+    let reported: Arc<Mutex<Vec<String>>> = Arc::default();
+    let hook = reported.clone();
     let hook = move |error: &Error| hook.lock().unwrap().push(error.to_string());
-    (Client::builder().workers(workers).on_unobserved(hook).build(), told)
+    (Client::builder().workers(workers).on_unobserved(hook).build(), reported)
 }
 
 /// Whether all workers still run tasks.
@@ -149,16 +149,16 @@ fn a_payload_that_panics_when_dropped() {
 #[test]
 fn a_value_that_panics_when_dropped() {
     bounded(|| {
-        let (client, told) = listening(1);
+        let (client, reported) = listening(1);
         let handle = client.submit(async || Bomb, ());
-        eventually("it finishes", || handle.is_finished());
-        // Dropped on the calling thread, which must not panic.
+        block_on(client.idle());
+        // The value is dropped on this thread, which must not panic.
         drop(handle);
-        assert_eq!(told.lock().unwrap().len(), 1);
-        assert!(told.lock().unwrap()[0].contains("a destructor's panic"));
+        assert_eq!(reported.lock().unwrap().len(), 1);
+        assert!(reported.lock().unwrap()[0].contains("a destructor's panic"));
         // Dropped on the worker.
         client.submit(async || Bomb, ()).detach();
-        eventually("it's told", || told.lock().unwrap().len() == 2);
+        eventually("the hook is called", || reported.lock().unwrap().len() == 2);
         // Beside others.
         drop(client.map(async |_: u64| Bomb, 0..10u64));
         works(&client);
@@ -169,7 +169,7 @@ fn a_value_that_panics_when_dropped() {
 #[test]
 fn a_function_or_an_input_that_panics_when_dropped() {
     bounded(|| {
-        let (client, told) = listening(0);
+        let (client, reported) = listening(0);
         // Never run.
         let bomb = Bomb;
         let captured = client.submit(
@@ -189,13 +189,13 @@ fn a_function_or_an_input_that_panics_when_dropped() {
         run_until_idle(&client);
         assert!(failed.result().unwrap_err().to_string().contains("bad"));
         drop((failed, cancelled, input));
-        assert_eq!(told.lock().unwrap().len(), 4, "{told:?}");
-        // A joiner's.
+        assert_eq!(reported.lock().unwrap().len(), 4, "{reported:?}");
+        // An input of a joiner.
         let first = client.task().key("k").submit(async || (), ());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             client.task().key("k").submit(async |bomb: Bomb| std::mem::forget(bomb), Bomb)
         }));
-        // Whether the submitter or the hook panics, the task isn't affected.
+        // The panic may reach the submitter or the hook; the task is unaffected.
         drop(outcome);
         run_until_idle(&client);
         assert!(first.result().is_ok());
@@ -207,19 +207,19 @@ fn a_future_that_panics_when_dropped() {
     struct Fragile<F>(F, #[allow(unused)] Bomb);
     impl<F: Future + Unpin> Future for Fragile<F> {
         type Output = F::Output;
-        fn poll(mut self: std::pin::Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<F::Output> {
-            self.0.poll_unpin(poller)
+        fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+            self.0.poll_unpin(cx)
         }
     }
     bounded(|| {
         let (client, _) = listening(1);
-        // After its value, in its own task: there must be an outcome, whichever.
+        // After its value, in its own task: there is an outcome, one or the other.
         let finished = client.spawn(Fragile(std::future::ready(1u64), Bomb));
         match finished.result() {
             Ok(value) => assert_eq!(value, 1),
             Err(error) => assert!(error.is_panic(), "{error}"),
         }
-        // Cancelled, dropped and timed out while it's suspended.
+        // Cancelled or dropped while it's suspended.
         let gate = Gate::new();
         let cancelled = client.spawn(Fragile(gate.pass().boxed(), Bomb));
         let dropped = client.spawn(Fragile(gate.pass().boxed(), Bomb));
@@ -229,7 +229,7 @@ fn a_future_that_panics_when_dropped() {
         assert!(cancelled.cancel());
         drop(dropped);
         assert!(cancelled.result().unwrap_err().is_cancelled());
-        // After a panic of its own: one that unwinds must not meet another, so this one is quiet.
+        // After a panic of its own. A second one while unwinding would abort, so `Bomb` is quiet then.
         let panics =
             client.spawn(Fragile(std::future::poll_fn(|_| -> Poll<u64> { panic!("first") }), Bomb));
         assert!(panics.result().unwrap_err().to_string().contains("first"));
@@ -257,15 +257,16 @@ fn an_error_that_panics_when_dropped_or_shown() {
     impl StdError for Failure {}
 
     bounded(|| {
-        let (client, told) = listening(1);
+        let (client, reported) = listening(1);
         let silent = client.try_submit(async || Err::<u64, _>(Silent), ());
         let error = silent.result().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Failed | ErrorKind::Panicked), "{error:?}");
         let failure = client.try_submit(async || Err::<u64, _>(Failure(Bomb)), ());
-        eventually("it fails", || failure.status() == Status::Failed);
-        assert!(told.lock().unwrap().is_empty());
+        block_on(client.idle());
+        assert_eq!(failure.status(), Status::Failed);
+        assert!(reported.lock().unwrap().is_empty());
         drop(failure);
-        assert_eq!(told.lock().unwrap().len(), 1);
+        assert_eq!(reported.lock().unwrap().len(), 1);
         works(&client);
     });
 }
@@ -273,7 +274,7 @@ fn an_error_that_panics_when_dropped_or_shown() {
 #[test]
 fn callbacks_and_the_hook_may_panic() {
     bounded(|| {
-        let (client, told) = listening(1);
+        let (client, reported) = listening(1);
         let handle = client.submit(inc, 1);
         handle.on_done(|_| panic!("a callback's panic"));
         let seen = Count::new();
@@ -282,9 +283,9 @@ fn callbacks_and_the_hook_may_panic() {
             count.add();
         });
         assert_eq!(handle.result().unwrap(), 2);
-        eventually("both were called", || seen.get() == 1 && told.lock().unwrap().len() == 1);
+        eventually("both were called", || seen.get() == 1 && reported.lock().unwrap().len() == 1);
         handle.on_done(|_| panic!("called at once"));
-        assert_eq!(told.lock().unwrap().len(), 2);
+        assert_eq!(reported.lock().unwrap().len(), 2);
         works(&client);
 
         let calls = Count::new();
@@ -295,10 +296,10 @@ fn callbacks_and_the_hook_may_panic() {
         };
         let client = Client::builder().workers(1).on_unobserved(hook).build();
         client.submit(async || panic!("bad"), ()).detach();
-        eventually("it's told", || calls.get() == 1);
+        eventually("the hook is called", || calls.get() == 1);
         works(&client);
         let handle = client.submit(async || Bomb, ());
-        eventually("it finishes", || handle.is_finished());
+        block_on(client.idle());
         drop(handle);
         works(&client);
         assert_eq!(calls.get(), 2);
@@ -343,7 +344,7 @@ static ON_WAKE: Panics = Panics { wake: true, clone: false, drop: false };
 static ON_CLONE: Panics = Panics { wake: false, clone: true, drop: false };
 static ON_DROP: Panics = Panics { wake: false, clone: false, drop: true };
 
-/// Polls with the waker, lets nothing out, and forgets the waker.
+/// Polls with the waker, catches its panics, and forgets the waker.
 fn poll_badly(future: &mut (impl Future + Unpin), on: &'static Panics) {
     let waker = std::mem::ManuallyDrop::new(panicking_waker(on));
     let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -352,7 +353,7 @@ fn poll_badly(future: &mut (impl Future + Unpin), on: &'static Panics) {
 }
 
 #[test]
-fn wakers_that_panic_hurt_nobody_else() {
+fn wakers_that_panic_affect_no_other_waiter() {
     bounded(|| {
         let (client, _) = listening(1);
         for on in [&ON_WAKE, &ON_CLONE, &ON_DROP] {
@@ -366,10 +367,10 @@ fn wakers_that_panic_hurt_nobody_else() {
             poll_badly(&mut bad, on);
             let mut good = handle.clone();
             assert!((&mut good).now_or_never().is_none());
-            let mut given_up = handle.clone();
-            poll_badly(&mut given_up, on);
-            // The waker is dropped at the end of this block.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(given_up)));
+            let mut dropped = handle.clone();
+            poll_badly(&mut dropped, on);
+            // This drops its waker.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
             let mut gathering = gather([handle.clone(), handle.clone()]);
             poll_badly(&mut gathering, on);
             let mut stream = as_completed([&handle]);
@@ -378,7 +379,7 @@ fn wakers_that_panic_hurt_nobody_else() {
             poll_badly(&mut late, on);
             let mut shared = handle.get_ref();
             poll_badly(&mut shared, on);
-            // Exchanged for another one, which drops it.
+            // This drops the waker of before.
             poll_badly(&mut bad, &ON_DROP);
             gate.open();
             assert_eq!(block_on(good).unwrap(), 5);
@@ -397,15 +398,15 @@ fn wakers_that_panic_hurt_nobody_else() {
 #[test]
 fn a_wakers_panic_is_reported() {
     bounded(|| {
-        let (client, told) = listening(1);
+        let (client, reported) = listening(1);
         let gate = Gate::new();
         let handle = client.spawn(gate.pass());
         let mut bad = handle.clone();
         poll_badly(&mut bad, &ON_WAKE);
         gate.open();
         handle.result().unwrap();
-        eventually("it's told", || told.lock().unwrap().len() == 1);
-        assert!(told.lock().unwrap()[0].contains("a waker's wake"));
+        eventually("the hook is called", || reported.lock().unwrap().len() == 1);
+        assert!(reported.lock().unwrap()[0].contains("a waker's wake"));
         works(&client);
     });
 }
@@ -430,7 +431,7 @@ impl StdError for Custom {
     }
 }
 
-/// Runs the function and gives its error, which was passed on to a dependent as well.
+/// Runs the function as a task, and returns the error that a dependent has of it.
 fn failure<T, E, M>(result: fn() -> Result<T, E>) -> Error
 where
     T: Clone + Send + Sync + 'static,
@@ -487,7 +488,7 @@ fn the_sources_lead_to_the_root() {
         let first = error.source().unwrap();
         assert_eq!(first.downcast_ref(), Some(&Custom::Missing(1)));
         assert!(first.source().unwrap().is::<fmt::Error>());
-        // What isn't an `Err` has none.
+        // Without an `Err` there is no source.
         let client = Client::builder().workers(1).build();
         let panicked = client.submit(async || -> u64 { panic!("bad") }, ()).result().unwrap_err();
         assert!(panicked.source().is_none());
@@ -496,7 +497,7 @@ fn the_sources_lead_to_the_root() {
 }
 
 #[test]
-fn an_error_is_cheap_to_clone_and_passes_as_any_other() {
+fn an_error_is_cheap_to_clone_and_is_a_standard_error() {
     bounded(|| {
         let error = failure(|| Err::<u8, _>(Custom::Missing(3)));
         let clone = error.clone();
@@ -583,7 +584,7 @@ fn dependents_fail_without_running_with_the_same_error() {
             assert!(error.source().is_some());
         }
         assert_eq!(direct.status(), Status::Failed);
-        // Only the one beside them ran, and the input isn't touched.
+        // Only the one that depends on no failed task ran.
         assert_eq!((calls.get(), other.result().unwrap()), (1, 2));
         assert_eq!(fine.result().unwrap(), 2);
     });
@@ -604,7 +605,7 @@ fn the_error_outlives_the_task_where_it_began() {
         assert_eq!(*error.origin(), origin);
         assert_eq!(error.downcast_ref::<&str>(), Some(&"bad"));
         assert!(error.to_string().contains("root-"), "{error}");
-        // The last one kept what a retry would need.
+        // A failed task keeps its failed inputs, for a retry.
         drop(last);
         assert_eq!(client.held(), 0);
     });
@@ -681,7 +682,7 @@ fn of_two_failed_inputs_the_first_to_fail_counts() {
 }
 
 #[test]
-fn a_dependent_that_fails_frees_what_it_would_have_used() {
+fn a_dependent_that_is_cancelled_drops_its_function_and_inputs() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let (value, captured) = (Counts::new(), Counts::new());
@@ -703,8 +704,7 @@ fn a_dependent_that_fails_frees_what_it_would_have_used() {
         );
         run_what_is_ready(&client);
         assert_eq!(value.drops.get(), 0);
-        // Cancelled or failed through an input: it never runs again unless it's retried, for which a
-        // failed one keeps what it has.
+        // A cancelled task can't be retried, so it keeps nothing, unlike a failed one.
         bad.cancel();
         assert_eq!((value.drops.get(), captured.drops.get()), (1, 1));
         assert!(dependent.error().unwrap().is_cancelled());
@@ -718,7 +718,7 @@ fn an_error_that_is_awaited_in_a_task_is_that_awaits_error() {
         let client = Client::builder().workers(1).build();
         let bad = client.try_submit(async || Err::<u64, _>(Custom::Missing(9)), ());
         let other = bad.clone();
-        // The task may do with it what it likes.
+        // The task may ignore it.
         let caught = client.submit(async move || other.await.unwrap_or(100), ());
         assert_eq!(caught.result().unwrap(), 100);
         let other = bad.clone();
@@ -776,19 +776,20 @@ fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
     impl StdError for Failure {}
 
     bounded(|| {
-        let (client, told) = listening(1);
+        let (client, reported) = listening(1);
         let drops = Count::new();
         let count = drops.clone();
         let fails = async move || Err::<u64, _>(Failure(count.clone(), Bomb));
         client.try_submit(fails.clone(), ()).detach();
         eventually("it's dropped", || drops.get() == 1);
-        let of_the_task = || told.lock().unwrap().iter().filter(|e| e.contains("failure")).count();
+        let of_the_task =
+            || reported.lock().unwrap().iter().filter(|e| e.contains("failure")).count();
         assert_eq!(of_the_task(), 1);
-        eventually("the hook is told of the panic", || {
-            told.lock().unwrap().iter().any(|e| e.contains("a destructor's panic"))
+        eventually("the hook is called for the panic", || {
+            reported.lock().unwrap().iter().any(|e| e.contains("a destructor's panic"))
         });
         works(&client);
-        // Also where others, which fail with it, have it last.
+        // And if the last owners of the error are tasks that failed with it.
         let bad = client.try_submit(fails, ());
         client.map(inc, [&bad, &bad, &bad]).into_iter().for_each(Handle::detach);
         bad.detach();
@@ -801,10 +802,10 @@ fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
 }
 
 #[test]
-fn an_error_that_a_given_up_gather_saw_is_still_reported() {
+fn an_error_that_a_dropped_gather_got_is_still_reported() {
     bounded(|| {
-        let told = Count::new();
-        let count = told.clone();
+        let reported = Count::new();
+        let count = reported.clone();
         let client = Client::builder().seed(1).on_unobserved(move |_| _ = count.add()).build();
         for is_seen in [false, true] {
             let x = client.try_submit(async || Err::<(), _>("no"), ());
@@ -820,32 +821,32 @@ fn an_error_that_a_given_up_gather_saw_is_still_reported() {
                 drop(both);
             }
             x.detach();
-            assert_eq!(told.get(), 1, "seen: {is_seen}");
+            assert_eq!(reported.get(), 1, "seen: {is_seen}");
         }
     });
 }
 
 #[test]
-fn an_error_that_a_gather_in_a_ring_saw_is_still_reported() {
+fn an_error_that_a_gather_in_a_cycle_got_is_still_reported() {
     bounded(|| {
-        let told = Count::new();
-        let count = told.clone();
+        let reported = Count::new();
+        let count = reported.clone();
         let client = Client::builder().seed(1).on_unobserved(move |_| _ = count.add()).build();
         let x = client.try_submit(async || Err::<(), _>("no"), ());
-        let place = Arc::new(Mutex::new(None::<Handle<()>>));
-        let (of_ring, of_x) = (place.clone(), x.clone());
-        let ring = client.spawn(async move {
+        let handle = Arc::new(Mutex::new(None::<Handle<()>>));
+        let (own, of_x) = (handle.clone(), x.clone());
+        let cycle = client.spawn(async move {
             while !of_x.is_finished() {
                 yield_now().await;
             }
-            let this = of_ring.lock().unwrap().take().unwrap();
+            let this = own.lock().unwrap().take().unwrap();
             let both = gather_settled([of_x, this]).await;
             assert!(both.iter().all(|one| one.as_ref().unwrap_err().kind() == ErrorKind::Cycle));
         });
-        *place.lock().unwrap() = Some(ring.clone());
-        ring.result().unwrap();
+        *handle.lock().unwrap() = Some(cycle.clone());
+        cycle.result().unwrap();
         x.detach();
-        assert_eq!(told.get(), 1);
+        assert_eq!(reported.get(), 1);
     });
 }
 

@@ -1,4 +1,4 @@
-//! `explain`, in every state of a task.
+//! `Client::explain` for tasks in every state (promise 23).
 
 use std::future::pending;
 use std::sync::mpsc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ensue::{Client, Explanation, Handle, Reason, Retry, Status, as_completed, gather};
 use futures::StreamExt;
+use futures::executor::block_on;
 use support::hold::{Gate, hold_worker};
 use support::{bounded, client_of, eventually, run_what_is_ready};
 
@@ -67,7 +68,7 @@ fn with_recording_a_finished_task_says_how_long_it_ran() {
     bounded(|| {
         let client = Client::builder().workers(1).observe().build();
         let slow = client.submit(async || std::thread::sleep(Duration::from_millis(5)), ());
-        slow.result().unwrap();
+        block_on(client.idle());
         match only(&client.explain(&slow)) {
             Reason::Finished { ran: Some(ran) } => assert!(*ran >= Duration::from_millis(5)),
             other => panic!("{other:?}"),
@@ -76,7 +77,7 @@ fn with_recording_a_finished_task_says_how_long_it_ran() {
 }
 
 #[test]
-fn a_waiting_task_says_for_which_and_what_those_are_doing() {
+fn a_waiting_task_names_its_inputs_and_their_states() {
     bounded(|| {
         let client = seeded();
         let gate = Gate::new();
@@ -116,16 +117,16 @@ fn a_waiting_task_says_for_which_and_what_those_are_doing() {
 }
 
 #[test]
-fn of_many_inputs_some_are_told_and_the_others_counted() {
+fn of_many_inputs_some_are_named_and_the_others_counted() {
     bounded(|| {
         let client = seeded();
         let gate = Gate::new();
         let tasks: Vec<_> = (0..20).map(|_| gated(&client, "one", &gate)).collect();
         let sum = client.submit(async |all: Vec<u64>| all.len(), &tasks);
         let reasons = client.explain(&sum).reasons;
-        let told = reasons.iter().filter(|r| matches!(r, Reason::WaitsFor { .. })).count();
-        assert_eq!(reasons.last(), Some(&Reason::More(20 - told)));
-        assert!(told > 0 && reasons.len() == told + 1, "{reasons:?}");
+        let named = reasons.iter().filter(|r| matches!(r, Reason::WaitsFor { .. })).count();
+        assert_eq!(reasons.last(), Some(&Reason::More(20 - named)));
+        assert!(named > 0 && reasons.len() == named + 1, "{reasons:?}");
     });
 }
 
@@ -140,14 +141,14 @@ fn without_workers_a_queued_task_says_so_and_its_place() {
             let queued = Reason::Queued { ahead: Some(ahead), of: 3 };
             assert_eq!(explanation.reasons, [Reason::NoWorker, queued]);
         }
-        // A higher priority runs before them, and a lower one after.
+        // A higher priority is queued before them, and a lower one behind.
         let first = client.task().priority(1).submit(async || (), ());
         let last = client.task().priority(-1).submit(async || (), ());
         let queued = |ahead| Reason::Queued { ahead: Some(ahead), of: 5 };
         assert_eq!(client.explain(&first).reasons[1], queued(0));
         assert_eq!(client.explain(&tasks[0]).reasons[1], queued(1));
         assert_eq!(client.explain(&last).reasons[1], queued(4));
-        // A task that was cancelled in the queue isn't counted.
+        // One that was cancelled in the queue isn't counted.
         tasks[0].cancel();
         let queued = Reason::Queued { ahead: Some(1), of: 4 };
         assert_eq!(client.explain(&tasks[1]).reasons[1], queued);
@@ -155,7 +156,7 @@ fn without_workers_a_queued_task_says_so_and_its_place() {
 }
 
 #[test]
-fn behind_busy_workers_a_task_says_with_what_they_are_busy() {
+fn a_queued_task_names_what_the_busy_workers_run() {
     bounded(|| {
         for observed in [false, true] {
             let client = client_of(1);
@@ -179,7 +180,7 @@ fn behind_busy_workers_a_task_says_with_what_they_are_busy() {
 }
 
 #[test]
-fn a_seeded_client_that_nobody_drives_says_so() {
+fn a_task_of_a_seeded_client_that_is_not_driven_says_so() {
     let client = seeded();
     let task = client.submit(async || 1, ());
     let queued = Reason::Queued { ahead: Some(0), of: 1 };
@@ -231,7 +232,7 @@ fn a_full_limit_names_its_holders() {
         let explanation = client.explain(&waits);
         assert_eq!(explanation.status, Status::Ready);
         assert_eq!(only(&explanation), &full(2, 0));
-        // There would be enough for this one, but it isn't its turn.
+        // There is enough for this one, but it isn't its turn.
         assert_eq!(only(&client.explain(&behind)), &full(1, 1));
 
         let stats = client.stats();
@@ -253,7 +254,7 @@ fn a_delayed_task_says_when_it_is_tried_again() {
             .task()
             .retries(Retry::new(3).backoff(day, day))
             .try_submit(async || Err::<(), _>("not yet"), ());
-        // A seeded worker runs until time has to pass, and then lets it pass: stop it before.
+        // A seeded worker runs until time has to pass, and then advances it: stop before that.
         let waiting = client.spawn(pending::<()>());
         let mut worker = std::pin::pin!(client.worker());
         for _ in 0..100 {
@@ -421,7 +422,7 @@ fn a_task_that_outlives_the_closing_says_that_the_client_is_closed() {
         let refused = client.submit(async || (), ());
         assert_eq!(client.explain(&refused).status, Status::Cancelled);
         gate.open();
-        futures::executor::block_on(closing);
+        block_on(closing);
         assert_eq!(client.explain(&task).status, Status::Finished);
     });
 }

@@ -8,7 +8,7 @@ use ensue::{Client, ErrorKind, Handle, Status, gather, gather_settled, wait_all,
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
-use support::hold::Gate;
+use support::hold::{End, Gate};
 use support::observe::{Count, Counts, Wakes, poll_with};
 use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle};
 
@@ -123,15 +123,16 @@ fn gather_gives_the_first_error_to_happen() {
         let client = client_of(2);
         let (first, second) = (never(&client), never(&client));
         let all = gather([&first, &second]);
+        let end = End::of(&second);
         assert!(second.cancel());
-        second.result().unwrap_err();
+        end.wait();
         assert!(first.cancel());
         assert_eq!(block_on(all).unwrap_err().origin(), second.key());
     });
 }
 
 #[test]
-fn gather_that_fails_gives_up_what_only_it_held() {
+fn a_failed_gather_drops_its_handles() {
     bounded(|| {
         let client = client_of(2);
         let counts = Counts::new();
@@ -144,7 +145,7 @@ fn gather_that_fails_gives_up_what_only_it_held() {
 }
 
 #[test]
-fn a_dropped_gather_gives_up_what_only_it_held() {
+fn a_dropped_gather_drops_its_handles() {
     bounded(|| {
         let client = client_of(1);
         let counts = Counts::new();
@@ -160,7 +161,7 @@ fn a_dropped_gather_gives_up_what_only_it_held() {
 }
 
 #[test]
-fn values_are_moved_out_where_nobody_else_needs_them() {
+fn values_are_moved_out_of_the_last_handles() {
     struct Cloned(Count);
     impl Clone for Cloned {
         fn clone(&self) -> Self {
@@ -233,7 +234,7 @@ fn wait_all_waits_whatever_the_outcome() {
 }
 
 #[test]
-fn wait_any_waits_for_one_and_parts_them_in_order() {
+fn wait_any_waits_for_one_and_keeps_the_order_in_both_parts() {
     bounded(|| {
         let client = client_of(1);
         let slow: Vec<_> = (0..3).map(|_| never(&client)).collect();
@@ -243,7 +244,7 @@ fn wait_any_waits_for_one_and_parts_them_in_order() {
         gate.open();
         let waited = block_on(waiting);
         assert_eq!((waited.done, &waited.pending), (vec![quick.clone()], &slow));
-        // What had ended before counts too, and more than one may have.
+        // Tasks that had ended before count, too, and there may be several.
         let other = client.submit(inc, 1);
         other.result().unwrap();
         let waited = block_on(wait_any([&other, &slow[0], &quick]));
@@ -263,7 +264,7 @@ fn wait_any_counts_failures() {
 }
 
 #[test]
-fn after_a_timeout_both_parts_are_told_and_nothing_is_cancelled() {
+fn a_timeout_gives_both_parts_and_cancels_nothing() {
     bounded(|| {
         let client = client_of(1);
         let slow = never(&client);
@@ -277,7 +278,7 @@ fn after_a_timeout_both_parts_are_told_and_nothing_is_cancelled() {
         assert_eq!((waited.done, waited.pending), (vec![], vec![slow.clone()]));
         assert_eq!(slow.status(), Status::Running);
         let waited = block_on(wait_all([&quick]).timeout(Duration::ZERO));
-        assert_eq!(waited.done.len(), 1, "what is there is there");
+        assert_eq!(waited.done.len(), 1, "it had ended before");
         let waited = block_on(wait_all([&quick]).timeout(Duration::MAX));
         assert_eq!(waited.done.len(), 1);
     });
@@ -311,7 +312,7 @@ fn the_waits_do_not_take_values() {
 }
 
 #[test]
-fn who_gathers_is_woken_a_few_times_and_not_for_others() {
+fn a_gather_is_woken_for_its_own_tasks_only() {
     bounded(|| {
         let client = client_of(0);
         let (gate, x) = gated(&client, 1);
@@ -329,7 +330,7 @@ fn who_gathers_is_woken_a_few_times_and_not_for_others() {
 }
 
 #[test]
-fn gathers_on_many_threads_get_everything() {
+fn gathers_on_several_threads_get_all_values() {
     bounded(|| {
         let client = client_of(2);
         for _ in 0..100 {
@@ -365,7 +366,7 @@ fn a_task_gathers_many_children_on_one_worker() {
 }
 
 #[test]
-fn what_is_retried_before_it_is_looked_at_is_waited_for_again() {
+fn a_task_that_is_retried_before_the_next_poll_is_waited_for_again() {
     bounded(|| {
         let client = client_of(0);
         let attempts = Count::new();

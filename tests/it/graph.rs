@@ -1,12 +1,12 @@
-//! `graph`: what is in it, and what it looks like.
+//! `Client::graph`: its tasks and edges, and the drawings (promise 23).
 
 use std::future::pending;
-use std::time::Duration;
 
 use ensue::{Client, EdgeKind, Graph, GraphTask, Handle, Reason, Status, as_completed, gather};
 use futures::StreamExt;
-use support::hold::Gate;
-use support::{bounded, eventually, run_what_is_ready, within};
+use futures::executor::block_on;
+use support::hold::{Gate, turns};
+use support::{bounded, eventually, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -39,7 +39,7 @@ fn edge<A, B>(from: &Handle<A>, to: &Handle<B>, kind: EdgeKind) -> (String, Stri
 }
 
 #[test]
-fn inputs_are_edges_even_if_they_were_there_at_once() {
+fn inputs_are_edges_even_if_they_had_ended_before() {
     bounded(|| {
         let client = Client::builder().workers(1).observe().build();
         let x = client.submit(inc, 1);
@@ -47,6 +47,7 @@ fn inputs_are_edges_even_if_they_were_there_at_once() {
         let y = client.submit(inc, &x);
         let z = client.submit(add, (&x, &y));
         assert_eq!(z.result().unwrap(), 5);
+        block_on(client.idle());
         let graph = client.graph();
         assert_eq!(graph.omitted, 0);
         let input = EdgeKind::Taken;
@@ -61,7 +62,7 @@ fn inputs_are_edges_even_if_they_were_there_at_once() {
             assert_eq!(task.id.to_string(), handle.key().rsplit_once('-').unwrap().1);
         }
         assert_eq!(&*task(&graph, &z).name, "add");
-        // Results without handles are freed.
+        // A value without handles is not held any more.
         let key = x.key();
         drop((x, y));
         eventually("the value is gone", || {
@@ -123,7 +124,7 @@ fn awaits_inside_tasks_are_edges_too() {
 }
 
 #[test]
-fn the_first_look_finds_what_was_there_before() {
+fn the_first_graph_has_the_tasks_from_before() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
@@ -137,6 +138,7 @@ fn the_first_look_finds_what_was_there_before() {
         eventually("it is suspended", || client.explain(&root).reasons == [Reason::Suspended]);
         let keyed = client.task().key("mine").submit(inc, 1);
         keyed.result().unwrap();
+        turns(&client);
         let next = client.submit(inc, &root);
         let last = client.submit(add, (&next, &keyed));
         let graph = client.graph();
@@ -156,13 +158,14 @@ fn the_first_look_finds_what_was_there_before() {
         assert!(edges.contains(&edge(&next, &last, input)), "{edges:?}");
         gate.open();
         assert_eq!(last.result().unwrap(), 4);
+        block_on(client.idle());
         let graph = client.graph();
         assert!(graph.tasks.iter().all(|task| task.status == Status::Finished), "{graph:?}");
     });
 }
 
 #[test]
-fn keys_and_names_stand_in_it_as_they_are_and_the_drawings_escape_them() {
+fn the_graph_has_keys_and_names_verbatim_and_the_drawings_escape_them() {
     bounded(|| {
         let client = Client::builder().workers(1).observe().build();
         let bad = "<b>\"a\\b\"&\n</b>";
@@ -174,6 +177,7 @@ fn keys_and_names_stand_in_it_as_they_are_and_the_drawings_escape_them() {
             task.result().unwrap();
         }
         failed.result().unwrap_err();
+        block_on(client.idle());
         let graph = client.graph();
         assert_eq!(task(&graph, &pure).key, pure.key());
         assert_eq!(task(&graph, &keyed).key, bad);
@@ -200,7 +204,7 @@ fn a_large_graph_is_drawn_by_function() {
         let ones = client.map(inc, 0..2_500);
         let sums: Vec<_> =
             ones.windows(2).map(|pair| client.submit(add, (&pair[0], &pair[1]))).collect();
-        futures::executor::block_on(gather(&sums)).unwrap();
+        block_on(gather(&sums)).unwrap();
         let graph = client.graph();
         assert_eq!(graph.tasks.len(), 2_500 + 2_499);
         let svg = graph.to_svg();
@@ -212,15 +216,16 @@ fn a_large_graph_is_drawn_by_function() {
 #[test]
 fn a_burst_over_the_budget_is_counted_and_left_out() {
     const TASKS: u64 = 60_000;
-    within(Duration::from_secs(60), || {
+    bounded(|| {
         let client = Client::builder().workers(2).observe().build();
         let handles = client.map(inc, 0..TASKS);
-        futures::executor::block_on(gather(&handles)).unwrap();
+        block_on(gather(&handles)).unwrap();
+        block_on(client.idle());
         let (graph, stats) = (client.graph(), client.stats());
         assert_eq!((stats.submitted, stats.finished, stats.left), (TASKS, TASKS, 0));
         assert!(graph.omitted > 0, "all {TASKS} at once were watched");
         assert_eq!(graph.tasks.len() as u64 + graph.omitted, TASKS);
-        // Soon some are watched again.
+        // After a while tasks are watched again.
         eventually("a task is watched", || {
             let task = client.submit(inc, 1);
             task.result().unwrap();

@@ -1,4 +1,4 @@
-//! Waiting until nothing is left to do, and doing nothing meanwhile (promises 1 and 20).
+//! `Client::idle`, and that an idle client uses no processor time (promises 20 and 21).
 
 use std::sync::mpsc;
 use std::thread;
@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
 use support::observe::Count;
-use support::{bounded, client_of, eventually, poll_once};
+use support::{assert_linear, bounded, client_of, eventually, poll_once, until_asleep};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -25,7 +25,7 @@ fn a_client_without_tasks_is_idle() {
 }
 
 #[test]
-fn it_waits_for_all_that_is_queued_waiting_and_running() {
+fn it_waits_for_queued_waiting_and_running_tasks() {
     bounded(|| {
         let client = client_of(2);
         let gate = Gate::new();
@@ -80,7 +80,7 @@ fn it_waits_for_detached_delayed_and_blocking_work() {
 }
 
 #[test]
-fn it_waits_for_what_tasks_submit() {
+fn it_waits_for_tasks_that_tasks_submit() {
     bounded(|| {
         let client = client_of(2);
         let done = Count::new();
@@ -168,20 +168,22 @@ fn two_tasks_may_await_it_at_once() {
 #[test]
 fn a_task_that_awaits_it_twice_at_once_counts_as_one() {
     bounded(|| {
-        for workers in [1, 2] {
-            let client = client_of(workers);
-            let gate = Gate::new();
-            let other = client.spawn(gate.pass());
-            eventually("it has started", || other.status() == ensue::Status::Running);
-            client.submit(inc, 1).result().unwrap();
+        for (workers, name) in [(1, "idle-twice-1"), (2, "idle-twice-2")] {
+            let client = Client::builder().workers(workers).name(name).build();
+            let (gate, started) = (Gate::new(), Gate::new());
+            let (pass, start) = (gate.pass(), started.clone());
+            let other = client.spawn(async move {
+                start.open();
+                pass.await;
+            });
+            started.pass_blocking();
             let (inner, open) = (client.clone(), gate.clone());
             let waits = client.spawn(async move {
                 futures::join!(inner.idle(), inner.idle());
                 open.is_open()
             });
-            // Time in which the workers fall asleep.
-            thread::sleep(Duration::from_millis(20));
-            assert!(!waits.is_finished(), "another one runs");
+            until_asleep(name, workers);
+            assert!(!waits.is_finished() && !other.is_finished(), "another one runs");
             gate.open();
             assert!(waits.result().unwrap());
         }
@@ -189,7 +191,11 @@ fn a_task_that_awaits_it_twice_at_once_counts_as_one() {
 }
 
 #[test]
-fn what_a_task_that_has_ended_began_to_await_exempts_no_other() {
+fn an_idle_future_that_outlives_its_task_exempts_no_other() {
+    bounded(an_idle_future_outlives_its_task);
+}
+
+fn an_idle_future_outlives_its_task() {
     let client = client_of(0);
     let gate = Gate::new();
     let other = client.spawn(gate.pass());
@@ -199,7 +205,7 @@ fn what_a_task_that_has_ended_began_to_await_exempts_no_other() {
         yield_now().await;
         let mut idle = Box::pin(inner.idle());
         assert!(poll_once(&mut idle).is_pending());
-        // It continues on another worker.
+        // The future outlives the task.
         send.send(idle).unwrap();
     });
     let mut worker = client.worker();
@@ -222,9 +228,13 @@ fn what_a_task_that_has_ended_began_to_await_exempts_no_other() {
 }
 
 #[test]
-fn a_worker_that_goes_with_tasks_in_its_queue_is_not_idleness() {
+fn a_client_is_not_idle_when_a_worker_is_dropped_with_tasks_in_its_queue() {
+    bounded(drop_a_worker_with_tasks_in_its_queue);
+}
+
+fn drop_a_worker_with_tasks_in_its_queue() {
     let client = client_of(0);
-    // More than a worker runs in one poll, so that some lie in its own queue after it.
+    // More than a worker runs in one poll, so that some are in its own queue after it.
     let xs = client.map(inc, 0..100u64);
     let mut worker = client.worker();
     assert!(poll_once(&mut worker).is_pending());
@@ -255,24 +265,25 @@ fn without_workers_cancelled_tasks_do_not_count() {
 }
 
 #[test]
-fn cancelling_many_without_workers_is_cheap_while_somebody_waits_for_it() {
+fn cancelling_many_without_workers_is_cheap_while_idle_is_awaited() {
     bounded(|| {
-        const MANY: u64 = 60_000;
         for priority in [0, 1] {
-            let client = client_of(0);
-            let task = |x| client.task().priority(priority).submit(inc, x);
-            let handles: Vec<_> = (0..MANY).map(task).collect();
-            let mut idle = Box::pin(client.idle());
-            assert!(poll_once(&mut idle).is_pending());
-            let (first, last) = handles.split_at(MANY as usize / 2);
-            assert!(first.iter().chain(last.iter().rev()).all(ensue::Handle::cancel));
-            assert!(poll_once(&mut idle).is_ready(), "no task is left");
+            assert_linear(60_000, |n| {
+                let client = client_of(0);
+                let task = |x| client.task().priority(priority).submit(inc, x);
+                let handles: Vec<_> = (0..n as u64).map(task).collect();
+                let mut idle = Box::pin(client.idle());
+                assert!(poll_once(&mut idle).is_pending());
+                let (first, last) = handles.split_at(n / 2);
+                assert!(first.iter().chain(last.iter().rev()).all(ensue::Handle::cancel));
+                assert!(poll_once(&mut idle).is_ready(), "no task is left");
+            });
         }
     });
 }
 
 #[test]
-fn it_is_told_of_the_last_cancelled_and_the_last_dropped_task() {
+fn it_resolves_when_the_last_task_is_cancelled_or_dropped() {
     bounded(|| {
         let client = client_of(1);
         let x = client.submit(async || std::future::pending::<()>().await, ());
@@ -293,7 +304,7 @@ fn it_is_told_of_the_last_cancelled_and_the_last_dropped_task() {
 }
 
 #[test]
-fn a_burst_is_over_when_it_says_so() {
+fn all_tasks_of_a_burst_have_ended_when_it_resolves() {
     bounded(|| {
         let client = client_of(2);
         for round in 0..500 {
@@ -307,11 +318,11 @@ fn a_burst_is_over_when_it_says_so() {
 #[test]
 fn a_held_worker_is_not_idle() {
     bounded(|| {
-        let client = client_of(2);
+        let client = Client::builder().workers(2).name("idle-held").build();
         let held = hold_worker(&client);
         let mut idle = Box::pin(client.idle());
         client.submit(inc, 1).result().unwrap();
-        thread::sleep(Duration::from_millis(5));
+        until_asleep("idle-held", 2);
         assert!(poll_once(&mut idle).is_pending());
         held.let_go();
         block_on(idle);
@@ -323,16 +334,15 @@ fn a_held_worker_is_not_idle() {
 fn an_idle_client_uses_no_processor_time() {
     bounded(|| {
         let client = Client::builder().workers(8).name("idle-cpu").build();
-        let held = client.submit(async || std::future::pending::<()>().await, ());
+        let _pending = client.submit(async || std::future::pending::<()>().await, ());
         let xs = client.map(inc, 0..10_000u64);
         block_on(ensue::gather(xs)).unwrap();
-        eventually("they're asleep", || held.status() == ensue::Status::Running);
-        thread::sleep(Duration::from_millis(50));
+        until_asleep("idle-cpu", 8);
         let (threads, before) = support::threads_named("idle-cpu");
         assert_eq!(threads, 8);
         thread::sleep(Duration::from_secs(3));
         let (_, after) = support::threads_named("idle-cpu");
-        // A tick is ten milliseconds; one may just have been begun.
+        // A tick is ten milliseconds; the last one may have been almost over at the start.
         assert!(after - before <= 1, "{} ticks in 3 s", after - before);
     });
 }

@@ -1,4 +1,4 @@
-//! What a task may take: every kind of input (promise 2).
+//! Every kind of input (promise 2).
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -20,7 +20,7 @@ async fn total_ref(xs: Vec<Ref<Big>>) -> u64 {
     xs.iter().map(|x| x.0).sum()
 }
 
-/// A client with one worker, three numbers that are still to be made, and three values to be shared.
+/// A client with one worker, tasks of three numbers, and tasks of three values that aren't `Clone`.
 fn setup() -> (Client, [Handle<u64>; 3], [Handle<Big>; 3]) {
     let client = Client::builder().workers(1).build();
     let numbers = [1, 2, 3].map(|x| client.submit(async |x: u64| x, x));
@@ -330,9 +330,9 @@ fn an_input_whose_clone_panics_fails_its_task_only() {
         assert_eq!(error.origin(), copied.key());
         let shared = client.submit(async |_: Ref<Fragile>| 2, &fragile);
         assert_eq!(shared.result().unwrap(), 2);
-        // The only one needs no copy.
+        // The last user needs no clone.
         drop((copied, shared));
-        eventually("the other inputs are gone", || client.held() == 1);
+        eventually("the other tasks are freed", || client.held() == 1);
         let moved = client.submit(async |_: Fragile| 3, fragile);
         assert_eq!(moved.result().unwrap(), 3);
     });
@@ -345,7 +345,7 @@ fn values_are_moved_into_the_last_task_that_takes_them() {
         let counts = Counts::new();
         let value = counts.value(7);
         let x = client.submit(async move || value, ());
-        // Each value is passed on without a copy.
+        // Each is moved into the next without a clone.
         let y = client.submit(async |x: Counted| x, x);
         let z = client.submit(async |x: Vec<Counted>| x.into_iter().next().unwrap(), vec![y]);
         let w = client.submit(async |x: Option<Counted>| x.unwrap().value, Some(z));
@@ -386,7 +386,7 @@ fn a_task_may_take_the_value_out_of_its_last_ref() {
     });
 }
 
-/// How often each of these was cloned; small, and without a destructor.
+/// The number of clones of `Small`, which is small and has no destructor.
 static CLONES: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug)]
@@ -405,7 +405,7 @@ async fn twice(x: Small, y: Small) -> u64 {
 }
 
 #[test]
-fn a_small_value_that_is_there_is_cloned_once_for_each_task() {
+fn a_small_finished_value_is_cloned_once_for_each_task() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let x = client.ready(Small(1));
@@ -415,7 +415,7 @@ fn a_small_value_that_is_there_is_cloned_once_for_each_task() {
         run_until_idle(&client);
         assert!(sums.iter().all(|sum| sum.result().unwrap() == 3));
         assert_eq!(CLONES.load(SeqCst) - before, 20);
-        // Without another handle, it's moved.
+        // For the last user it's moved.
         let z = client.submit(twice, (x, y));
         run_until_idle(&client);
         assert_eq!(z.result().unwrap(), 3);
@@ -443,7 +443,7 @@ fn a_large_value_is_cloned_where_the_task_runs() {
         let client = Client::builder().workers(0).build();
         let x = client.ready(counts.value(1));
         let uses: Vec<_> = (0..10).map(|_| client.submit(async |_: Counted| (), &x)).collect();
-        assert_eq!(counts.clones.get(), 0, "nothing is cloned while it lies in the queue");
+        assert_eq!(counts.clones.get(), 0, "nothing is cloned while the tasks are queued");
         run_until_idle(&client);
         assert_eq!(counts.clones.get(), 10);
         drop(uses);

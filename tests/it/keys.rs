@@ -56,7 +56,7 @@ fn keys_are_distinct_also_where_threads_ask_at_once() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     start.wait();
-                    // The key is made when it is first asked for: all must get the same one.
+                    // A key is made when it is first asked for, and all threads get the same one.
                     let keys: Vec<_> = handles.iter().map(Handle::key).collect();
                     seen.lock().unwrap().push(keys);
                 });
@@ -175,7 +175,7 @@ fn a_ready_a_running_and_a_finished_task_are_joined() {
 }
 
 #[test]
-fn what_a_joiner_brings_is_dropped_unused() {
+fn the_function_and_inputs_of_a_joiner_are_dropped_unused() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let first = client.task().key("k").submit(inc, 1);
@@ -190,7 +190,7 @@ fn what_a_joiner_brings_is_dropped_unused() {
         assert_eq!((function.drops.get(), function.clones.get()), (1, 0));
         assert_eq!((input.drops.get(), input.clones.get()), (1, 0));
         run_until_idle(&client);
-        // The handle among the inputs was dropped, too, and it was the only one.
+        // The handle among the inputs was dropped, too.
         assert_eq!(client.held(), 2);
         assert_eq!(block_on(needed).unwrap(), 2);
         assert_eq!(client.held(), 1);
@@ -210,7 +210,7 @@ fn the_higher_priority_holds() {
         let a = client.task().priority(1).key("a").submit(task("a"), ());
         let b = client.task().priority(2).key("b").submit(task("b"), ());
         let c = client.task().priority(3).key("c").submit(task("c"), ());
-        // The first priority rises, the second one doesn't fall.
+        // The first is raised, the second isn't lowered.
         let up = client.task().priority(5).key("a").submit(task("not run"), ());
         let down = client.task().priority(-5).key("c").submit(task("not run"), ());
         run_until_idle(&client);
@@ -250,7 +250,7 @@ fn a_cancelled_task_is_replaced_and_its_handles_never_see_the_new_one() {
         run_what_is_ready(&client);
         assert!(running.cancel());
         assert!(client.get::<()>("k").is_none());
-        // Another type is fine: it is another task.
+        // Another type is no conflict: the cancelled task has lost its key.
         let new = client.task().key("k").submit(inc, 1);
         assert!(!running.cancel());
         assert!(running.result().unwrap_err().is_cancelled());
@@ -289,7 +289,7 @@ fn cancelling_acts_on_every_joiner() {
 }
 
 #[test]
-fn dropping_gives_up_ones_own_interest_only() {
+fn dropping_a_joiners_handle_leaves_the_task_to_the_others() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let first = client.task().key("k").submit(inc, 1);
@@ -317,7 +317,7 @@ fn another_type_is_a_conflict_and_never_a_wrong_value() {
             );
             let got = client.get::<i64>("k").unwrap();
             assert_eq!(got.result().unwrap_err().kind(), ErrorKind::KeyConflict);
-            // It's an error like any other.
+            // Dependents have the error.
             let dependent = client.submit(async |x: String| x, &text);
             assert_eq!(dependent.result().unwrap_err().kind(), ErrorKind::KeyConflict);
             run_until_idle(&client);
@@ -331,7 +331,7 @@ fn another_type_is_a_conflict_and_never_a_wrong_value() {
 }
 
 #[test]
-fn a_conflict_drops_what_was_submitted() {
+fn a_key_conflict_drops_the_submitted_function_and_inputs() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
@@ -383,10 +383,10 @@ fn map_numbers_the_key() {
     });
 }
 
-// Promise 6: a key names a task only while someone needs it.
+// Promise 6: a key names a task only while a handle or a dependent needs it.
 
 #[test]
-fn a_key_is_free_when_the_last_handle_goes() {
+fn a_key_is_free_when_the_last_handle_is_dropped() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let calls = Count::new();
@@ -452,7 +452,7 @@ fn a_value_that_was_moved_out_is_not_joined() {
         let mut first = client.task().key("k").submit(inc, 1);
         run_until_idle(&client);
         assert_eq!(block_on(&mut first).unwrap(), 2);
-        // The handle is still there, but there's nothing to be had from it.
+        // The handle exists, but has no value any more.
         assert!(client.get::<u64>("k").is_none());
         let second = client.task().key("k").submit(inc, 10);
         run_until_idle(&client);
@@ -485,9 +485,9 @@ fn get_finds_only_keys_that_were_given() {
         let client = Client::builder().workers(0).build();
         let own = client.submit(inc, 1);
         let given = client.task().key("given").submit(inc, 1);
-        assert!(client.get::<u64>("nobody").is_none());
+        assert!(client.get::<u64>("unknown").is_none());
         assert_eq!(client.get::<u64>("given").unwrap(), given);
-        // Its own key names it in errors; whether it can be looked up by it or not, it's never another's.
+        // A generated key may be found or not, but it never leads to another task.
         if let Some(found) = client.get::<u64>(own.key()) {
             assert_eq!(found, own);
         }
@@ -495,7 +495,7 @@ fn get_finds_only_keys_that_were_given() {
 }
 
 #[test]
-fn keys_of_two_clients_have_nothing_to_do_with_each_other() {
+fn keys_of_two_clients_are_independent() {
     bounded(|| {
         let (a, b) = (Client::builder().workers(0).build(), Client::builder().workers(0).build());
         let x = a.task().key("k").submit(inc, 1);
@@ -509,10 +509,10 @@ fn keys_of_two_clients_have_nothing_to_do_with_each_other() {
 
 #[test]
 fn dropping_a_joiners_inputs_may_use_the_same_key() {
-    /// Submits under the key when it's dropped: nothing may be locked then.
+    /// Uses the key when it's dropped, which would deadlock if the store was locked.
     #[derive(Clone)]
-    struct Meddler(Client);
-    impl Drop for Meddler {
+    struct UsesKey(Client);
+    impl Drop for UsesKey {
         fn drop(&mut self) {
             let handle = self.0.task().key("k").submit(inc, 1);
             self.0.get::<u64>("k");
@@ -523,14 +523,14 @@ fn dropping_a_joiners_inputs_may_use_the_same_key() {
         let client = Client::builder().workers(1).build();
         let first = client.task().key("k").submit(inc, 1);
         let joiner =
-            client.task().key("k").submit(async |_: Meddler| 3u64, Meddler(client.clone()));
+            client.task().key("k").submit(async |_: UsesKey| 3u64, UsesKey(client.clone()));
         assert_eq!(joiner.result().unwrap(), 2);
         drop((first, joiner));
-        let value = client.task().key("k").submit(async |x: Meddler| x, Meddler(client.clone()));
+        let value = client.task().key("k").submit(async |x: UsesKey| x, UsesKey(client.clone()));
         value.result().unwrap();
         drop(value);
         let cancelled =
-            client.task().key("k").submit(async |x: Meddler| x, Meddler(client.clone()));
+            client.task().key("k").submit(async |x: UsesKey| x, UsesKey(client.clone()));
         cancelled.cancel();
         drop(cancelled);
     });

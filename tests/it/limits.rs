@@ -7,15 +7,15 @@ use std::time::Duration;
 use ensue::{Client, ErrorKind, Handle, Retry, Status, gather, gather_settled, wait_all};
 use futures::executor::block_on;
 use smol::future::yield_now;
-use support::hold::{Gate, hold_worker};
+use support::hold::{Gate, hold_worker, turns};
 use support::observe::{Count, Log};
-use support::{bounded, eventually};
+use support::{assert_linear, bounded, eventually};
 
 async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// How many are at it, and how many were at most.
+/// How much of a limit the running tasks have, and the most that they had at once.
 #[derive(Clone, Default)]
 struct Meter(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -43,11 +43,11 @@ fn limited(workers: usize, name: &str, n: usize) -> Client {
     Client::builder().workers(workers).limit(name, n).build()
 }
 
-/// That all of the limit can be had.
+/// Asserts that a task can have the whole limit.
 #[track_caller]
 fn assert_whole(client: &Client, name: &str, n: usize) {
     let all = client.task().limit(name, n).submit(inc, 1);
-    let waited = block_on(wait_all([&all]).timeout(Duration::from_secs(5)));
+    let waited = block_on(wait_all([&all]).timeout(Duration::from_secs(60)));
     assert_eq!(waited.pending.len(), 0, "some of `{name}` is missing");
 }
 
@@ -82,7 +82,7 @@ fn the_limit_is_used() {
             pass.pass().await;
         };
         let xs = client.task().limit("gpu", 1).map(f, 0..10);
-        eventually("three are at it", || meter.most() == 3);
+        eventually("three run", || meter.most() == 3);
         client.submit(inc, 1).result().unwrap();
         gate.open();
         block_on(gather(xs)).unwrap();
@@ -112,7 +112,7 @@ fn tasks_take_different_amounts() {
 }
 
 #[test]
-fn it_is_whole_after_every_ending() {
+fn the_limit_is_whole_after_every_outcome() {
     bounded(|| {
         let client = limited(2, "one", 1);
         let options = || client.task().limit("one", 1);
@@ -144,7 +144,7 @@ fn it_is_whole_after_every_ending() {
     });
 }
 
-/// Fixes the type of a handle whose function never returns.
+/// Determines the type of a handle whose function never returns.
 trait MapUnit {
     fn map_unit(self) -> Handle<()>;
 }
@@ -190,7 +190,7 @@ fn each_attempt_takes_it_again() {
     });
 }
 
-// What can never be had.
+// Limits that no task can have.
 
 #[test]
 fn an_unknown_limit_is_an_error_that_names_it() {
@@ -222,7 +222,7 @@ fn too_much_of_a_limit_is_an_error_that_names_it() {
         for x in [
             client.task().limit("gpu", 3).submit(inc, 1),
             client.task().limit("gpu", usize::MAX).submit(inc, 1),
-            // Said twice, it adds up.
+            // Two calls add up.
             client.task().limit("gpu", 2).limit("gpu", 1).submit(inc, 1),
             client.task().limit("gpu", usize::MAX).limit("gpu", 2).submit(inc, 1),
             client.task().limit("gpu", 3).map(inc, [1]).remove(0),
@@ -248,18 +248,23 @@ fn a_limit_of_zero_bars_all_but_those_that_need_none() {
 }
 
 #[test]
-fn none_of_a_limit_is_had_without_standing_in_line() {
+fn a_task_that_needs_none_of_a_limit_does_not_wait_for_it() {
     bounded(|| {
         let client = limited(2, "one", 1);
-        let gate = Gate::new();
-        let holds = client.task().limit("one", 1).spawn(gate.pass());
-        eventually("it holds the limit", || holds.status() == Status::Running);
+        let (gate, holds) = (Gate::new(), Gate::new());
+        let (pass, hold) = (gate.pass(), holds.clone());
+        let holder = client.task().limit("one", 1).spawn(async move {
+            hold.open();
+            pass.await;
+        });
+        holds.pass_blocking();
         let waits = client.task().limit("one", 1).submit(inc, 1);
         let needs_none = client.task().limit("one", 0).submit(inc, 2);
         assert_eq!(needs_none.result().unwrap(), 3);
         assert!(!waits.is_finished());
         gate.open();
         assert_eq!(waits.result().unwrap(), 2);
+        holder.result().unwrap();
     });
 }
 
@@ -278,7 +283,7 @@ fn the_last_declaration_counts() {
     });
 }
 
-// In line.
+// The order of waiting tasks.
 
 #[test]
 fn several_limits_are_taken_together() {
@@ -293,7 +298,7 @@ fn several_limits_are_taken_together() {
                 let _inside = (meter_a.enter(need_a), meter_b.enter(need_b));
                 yield_now().await;
             };
-            // In both orders: no two tasks may wait for each other.
+            // In both orders, in which tasks could deadlock.
             let options = client.task();
             let options = match n % 2 {
                 0 => options.limit("a", need_a).limit("b", need_b),
@@ -333,7 +338,7 @@ fn a_small_task_does_not_overtake_a_large_one_for_ever() {
         gates[0].open();
         first[0].result().unwrap();
         client.submit(inc, 1).result().unwrap();
-        assert_eq!(log.len(), 0, "one is free, and the large one is first in line");
+        assert_eq!(log.len(), 0, "one is free, and the large one is the first to get it");
         gates[1].open();
         large.result().unwrap();
         block_on(gather(small)).unwrap();
@@ -342,7 +347,7 @@ fn a_small_task_does_not_overtake_a_large_one_for_ever() {
 }
 
 #[test]
-fn who_waits_for_another_limit_does_not_stand_in_the_way() {
+fn a_task_that_waits_for_one_limit_does_not_block_another() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("a", 1).limit("b", 1).build();
         let gate = Gate::new();
@@ -361,7 +366,7 @@ fn who_waits_for_another_limit_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn who_waits_is_served_by_priority_and_then_in_order() {
+fn waiting_tasks_are_served_by_priority_and_then_in_order() {
     bounded(|| {
         let client = limited(1, "one", 1);
         let log = Log::new();
@@ -376,7 +381,7 @@ fn who_waits_is_served_by_priority_and_then_in_order() {
                 client.task().priority(p).limit("one", 1).submit(async move || entry.add(n), ())
             })
             .collect();
-        // The lowest priority: when it has run, all are in line.
+        // It has the lowest priority: when it has run, all of them wait for the limit.
         client.task().priority(-9).submit(inc, 1).result().unwrap();
         gate.open();
         block_on(gather(xs)).unwrap();
@@ -386,7 +391,7 @@ fn who_waits_is_served_by_priority_and_then_in_order() {
 }
 
 #[test]
-fn a_waiting_task_inherits_while_it_stands_in_line() {
+fn a_task_inherits_a_priority_while_it_waits_for_a_limit() {
     bounded(|| {
         let client = limited(1, "one", 1);
         let log = Log::new();
@@ -415,7 +420,7 @@ fn a_waiting_task_inherits_while_it_stands_in_line() {
 }
 
 #[test]
-fn a_limit_is_held_across_awaits_and_freed_before_the_end_is_told() {
+fn a_limit_is_held_across_awaits_and_freed_before_dependents_start() {
     bounded(|| {
         let client = limited(1, "one", 1);
         for _ in 0..200 {
@@ -433,7 +438,7 @@ fn a_limit_is_held_across_awaits_and_freed_before_the_end_is_told() {
 }
 
 #[test]
-fn cancelling_a_storm_of_waiting_tasks_leaves_the_limit_whole() {
+fn cancelling_many_waiting_tasks_leaves_the_limit_whole() {
     bounded(|| {
         let client = limited(2, "three", 3);
         let meter = Meter::default();
@@ -464,29 +469,33 @@ fn cancelling_a_storm_of_waiting_tasks_leaves_the_limit_whole() {
 }
 
 #[test]
-fn a_long_line_costs_no_more_for_each_who_stands_in_it() {
-    bounded(|| {
-        const MANY: usize = 30_000;
+fn the_cost_of_a_waiting_task_does_not_grow_with_their_number() {
+    bounded(|| assert_linear(30_000, let_many_wait_for_limits));
+}
+
+fn let_many_wait_for_limits(count: usize) {
+    {
         let client = Client::builder().workers(1).limit("one", 1).limit("two", 2).build();
         let gate = Gate::new();
         let waits = gate.pass();
         let first = client.task().limit("one", 1).spawn(waits);
-        // Two kinds of lines, one of which is in the way of the other.
+        // Two sets of limits, one of which contains the other.
         let submit = |n: usize| {
             let task = client.task().limit("one", 1);
             let task = if n % 2 == 0 { task.limit("two", 1) } else { task };
             task.submit(async || yield_now().await, ())
         };
-        let handles: Vec<_> = (0..MANY).map(submit).collect();
-        let in_line = || client.stats().limits[0].waiting;
-        eventually("all stand in line", || in_line() == MANY);
-        let (given_up, wanted) = handles.split_at(MANY / 2);
-        assert!(given_up.iter().all(Handle::cancel));
-        assert_eq!(in_line(), MANY / 2);
+        let handles: Vec<_> = (0..count).map(submit).collect();
+        let waiting = || client.stats().limits[0].waiting;
+        turns(&client);
+        assert_eq!(waiting(), count);
+        let (cancelled, wanted) = handles.split_at(count / 2);
+        assert!(cancelled.iter().all(Handle::cancel));
+        assert_eq!(waiting(), count - count / 2);
         gate.open();
         first.result().unwrap();
         assert!(block_on(wait_all(wanted)).done.iter().all(|x| x.error().is_none()));
         assert_whole(&client, "one", 1);
         assert_whole(&client, "two", 2);
-    });
+    }
 }

@@ -85,7 +85,7 @@ fn finished_results_that_were_not_taken_count() {
         while next(&mut results).is_some() {
             out += 1;
             block_on(client.idle());
-            // Whatever has finished meanwhile, no more were begun.
+            // No more inputs are taken, although all tasks have finished.
             assert!(taken.get() <= out + 4, "{} taken, {out} out", taken.get());
             assert!(client.held() <= 4, "{}", client.held());
         }
@@ -128,7 +128,7 @@ fn results_come_in_order_of_completion() {
         let results = client.map_stream(stream::iter([5, 1, 4, 2, 3]), 5, hours);
         let results: Vec<_> = block_on(results.map(Result::unwrap).collect());
         assert_eq!(results, [1, 2, 3, 4, 5]);
-        // With room for two: at 1 the third begins, and so on.
+        // With a limit of two, the third begins after one hour, and so on.
         let results = client.map_stream(stream::iter([5, 1, 7, 2, 3]), 2, hours);
         let results: Vec<_> = block_on(results.map(Result::unwrap).collect());
         assert_eq!(results, [1, 5, 2, 7, 3]);
@@ -136,7 +136,7 @@ fn results_come_in_order_of_completion() {
 }
 
 #[test]
-fn failures_and_panics_are_results_among_others() {
+fn a_panic_is_one_result_and_the_stream_goes_on() {
     bounded(|| {
         let client = client_of(2);
         let f = async |x: u64| {
@@ -152,7 +152,7 @@ fn failures_and_panics_are_results_among_others() {
 }
 
 #[test]
-fn dropping_it_cancels_what_is_in_flight() {
+fn dropping_the_stream_cancels_the_tasks_in_flight() {
     bounded(|| {
         let client = client_of(2);
         let counts = Counts::new();
@@ -171,7 +171,7 @@ fn dropping_it_cancels_what_is_in_flight() {
 }
 
 #[test]
-fn dropping_it_drops_results_that_were_not_taken() {
+fn dropping_the_stream_drops_results_that_were_not_taken() {
     bounded(|| {
         let client = client_of(1);
         let (drops, taken) = (Count::new(), Count::new());
@@ -198,7 +198,7 @@ fn a_panicking_stream_gives_its_panic_last() {
         let mut results = client.map_stream(inputs, 2, inc);
         let mut values = Vec::new();
         let error = loop {
-            match next(&mut results).expect("an error comes") {
+            match next(&mut results).expect("an error is next") {
                 Ok(value) => values.push(value),
                 Err(error) => break error,
             }
@@ -354,7 +354,7 @@ fn a_closed_client_gives_errors_and_an_end() {
 
 #[test]
 fn a_million_inputs_take_constant_memory() {
-    within(Duration::from_secs(120), || {
+    within(Duration::from_secs(600), || {
         let client = client_of(2);
         let n = 1_000_000u64;
         let mut results = client.map_stream(stream::iter(0..n), 16, inc);
@@ -365,20 +365,21 @@ fn a_million_inputs_take_constant_memory() {
                 sum += x.unwrap();
                 out += 1;
                 if out % 1000 == 0 {
+                    // The number of tasks is exact while nothing happens.
+                    client.idle().await;
                     most = most.max(client.held());
                 }
             }
         });
         assert_eq!(sum, n * (n + 1) / 2);
-        // Those in flight, and those whose worker is about to let go of them.
-        assert!(most <= 16 + 2, "{most} were held");
+        assert!(most <= 16, "{most} were held");
         drop(results);
         eventually("nothing is left", || client.held() == 0);
     });
 }
 
 #[test]
-fn the_size_is_told() {
+fn the_size_hint_is_right() {
     bounded(|| {
         let client = client_of(1);
         let mut results = client.map_stream(stream::iter(0..10u64), 3, inc);
@@ -411,7 +412,7 @@ fn the_inputs_are_dropped_when_they_end() {
 }
 
 #[test]
-fn calls_that_fail_are_made_again_and_give_their_errors_in_the_end() {
+fn failed_calls_are_retried_and_the_last_error_is_the_result() {
     bounded(|| {
         let client = client_of(2);
         let begun: Arc<[Count; 20]> = Arc::default();
@@ -435,7 +436,7 @@ fn calls_that_fail_are_made_again_and_give_their_errors_in_the_end() {
         let attempts: Vec<_> = begun.iter().map(Count::get).collect();
         assert_eq!(attempts.iter().filter(|n| **n == 2).count(), 19);
         assert_eq!(attempts[13], 3);
-        // Without options none is made again.
+        // Without options there is one attempt.
         let result = next(&mut Box::pin(client.try_map_stream(stream::iter([13]), 1, unsteady)));
         assert!(result.unwrap().is_err());
         assert_eq!(begun[13].get(), 4);

@@ -7,15 +7,15 @@ use std::time::Duration;
 use ensue::{Client, ErrorKind, Handle, Status, gather, wait_all};
 use futures::executor::block_on;
 use smol::future::yield_now;
-use support::hold::{Gate, hold_worker};
+use support::hold::{Gate, hold_worker, turns};
 use support::observe::{Count, Log};
-use support::{bounded, client_of, eventually, poll_once, within};
+use support::{bounded, client_of, eventually, poll_once, until_asleep};
 
 async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// A function that notes what it was called with.
+/// A function that logs its argument.
 fn note(log: &Log<i64>) -> impl AsyncNote {
     let log = log.clone();
     move |n: i64| {
@@ -69,7 +69,7 @@ fn the_extreme_priorities_are_the_first_and_the_last() {
 }
 
 #[test]
-fn a_map_with_a_priority_goes_ahead_of_what_was_there() {
+fn a_map_with_a_priority_starts_before_earlier_tasks() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -95,7 +95,7 @@ fn a_high_priority_from_outside_is_next_even_in_a_busy_worker() {
         let first = client.submit(
             async move || {
                 entry.add(0);
-                // As it would come from another thread while this task runs.
+                // From another thread, while this task runs.
                 let (inner, urgent) = (inner.clone(), urgent.clone());
                 thread::spawn(move || inner.task().priority(1).submit(urgent, -1).detach())
                     .join()
@@ -181,7 +181,7 @@ fn priorities_hold_for_submissions_from_a_task() {
 }
 
 #[test]
-fn what_two_threads_submit_keeps_the_order_of_each() {
+fn submissions_from_several_threads_keep_the_order_of_each_thread() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -204,10 +204,10 @@ fn what_two_threads_submit_keeps_the_order_of_each() {
     });
 }
 
-// Depth first.
+// Depth first: dependents before further roots.
 
 #[test]
-fn what_a_finished_task_makes_ready_goes_before_further_roots() {
+fn the_dependents_of_a_finished_task_start_before_further_roots() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -274,7 +274,7 @@ fn the_dependents_of_one_task_start_in_order() {
 }
 
 #[test]
-fn a_chain_does_not_starve_what_was_submitted_before_it() {
+fn a_chain_does_not_starve_tasks_submitted_after_its_first() {
     bounded(|| {
         let client = client_of(1);
         let held = hold_worker(&client);
@@ -283,7 +283,7 @@ fn a_chain_does_not_starve_what_was_submitted_before_it() {
             chain = client.submit(inc, chain);
         }
         let end = chain.clone();
-        // Behind the chain's root, far ahead of its end.
+        // It is queued behind the first task of the chain, and starts long before the last.
         let other = client.submit(async move || end.is_finished(), ());
         held.let_go();
         assert!(!other.result().unwrap());
@@ -294,7 +294,7 @@ fn a_chain_does_not_starve_what_was_submitted_before_it() {
 // Yields and wakes.
 
 #[test]
-fn loops_of_yields_starve_nobody() {
+fn tasks_that_always_yield_starve_no_others() {
     bounded(|| {
         let client = client_of(1);
         let stop = Gate::new();
@@ -321,7 +321,7 @@ fn loops_of_yields_starve_nobody() {
 }
 
 #[test]
-fn two_tasks_that_wake_each_other_starve_nobody() {
+fn two_tasks_that_wake_each_other_starve_no_others() {
     bounded(|| {
         let client = client_of(1);
         let (to_a, from_b) = futures::channel::mpsc::unbounded::<()>();
@@ -365,7 +365,7 @@ fn a_woken_task_queues_behind_those_that_are_ready() {
 }
 
 #[test]
-fn tasks_that_submit_themselves_again_starve_nobody_outside() {
+fn tasks_that_submit_themselves_again_starve_none_from_outside() {
     bounded(|| {
         let client = client_of(1);
         let stop = Gate::new();
@@ -387,7 +387,7 @@ fn tasks_that_submit_themselves_again_starve_nobody_outside() {
 // Inheritance.
 
 #[test]
-fn an_input_has_the_priority_of_what_waits_for_it() {
+fn an_input_inherits_the_priority_of_its_dependent() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -458,7 +458,7 @@ fn a_joiner_lends_its_priority() {
 }
 
 #[test]
-fn a_joiner_of_lower_priority_takes_none_away() {
+fn a_joiner_of_lower_priority_does_not_lower_it() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -495,7 +495,7 @@ fn an_awaited_task_inherits() {
 }
 
 #[test]
-fn an_await_lends_to_what_the_awaited_task_waits_for() {
+fn an_await_lends_its_priority_to_the_inputs_of_the_awaited_task() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -533,7 +533,7 @@ fn a_priority_goes_through_awaits_that_began_before() {
             awaited.await.unwrap();
             entry.add(2);
         });
-        eventually("both are suspended", || block_on(client.submit(inc, 0)).is_ok());
+        turns(&client);
         let held = hold_worker(&client);
         let others = client.map(note(&log), 10..20);
         let entry = log.clone();
@@ -595,7 +595,7 @@ fn a_task_keeps_its_priority_when_it_is_woken() {
 }
 
 #[test]
-fn a_dependent_made_ready_does_not_go_before_a_higher_priority() {
+fn a_dependent_made_ready_does_not_start_before_a_higher_priority() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -653,7 +653,7 @@ fn priorities_with_two_workers_and_many_threads_lose_nothing() {
     });
 }
 
-/// A few bits of randomness that are the same each time.
+/// Pseudo-random numbers, the same for the same seed.
 fn fastrand_like(seed: u64) -> impl FnMut() -> u32 {
     let mut state = seed * 2 + 1;
     move || {
@@ -699,7 +699,7 @@ fn a_worker_prefers_priority_to_depth() {
         held.let_go();
         finish(vec![other]);
         last.result().unwrap();
-        // The whole chain has the priority of its end, which is above the other's.
+        // The whole chain inherits the priority of its last task, which is above the other's.
         let order: Vec<_> = order.try_iter().collect();
         assert_eq!(order, (0..10).chain([100]).collect::<Vec<_>>());
     });
@@ -716,9 +716,9 @@ fn a_task_raised_to_zero_is_queued_once_while_closing() {
             7
         });
         let mut worker = client.worker();
-        // It has started, and is in a queue again when the poll ends.
+        // It has started, and is queued again when the poll ends.
         assert!(poll_once(&mut worker).is_pending());
-        // This puts it into another, while the first one has it too.
+        // This puts it into a second queue.
         let dependent = client.submit(inc, &low);
         let mut close = Box::pin(client.close());
         assert!(poll_once(&mut close).is_pending());
@@ -753,25 +753,25 @@ fn a_task_raised_to_zero_is_not_starved_by_others_at_zero() {
 }
 
 #[test]
-fn what_a_worker_keeps_for_itself_does_not_wait_for_an_urgent_task() {
-    within(Duration::from_secs(60), || {
+fn a_dependent_in_a_workers_slot_does_not_wait_for_an_urgent_task() {
+    bounded(|| {
         for _ in 0..10 {
-            let client = client_of(2);
+            let client = Client::builder().workers(2).name("order-kept").build();
             let gate = Gate::new();
             let inner = gate.clone();
             let first = client.spawn(async move { inner.pass().await });
             let plain = client.submit(async |()| (), &first);
-            let (tell, told) = mpsc::channel();
+            let (end, ended) = mpsc::channel();
             plain.on_done(move |_| {
-                let _ = tell.send(());
+                let _ = end.send(());
             });
             let urgent = client.task().priority(1).submit(
                 // It keeps its worker busy until the other task has ended.
-                async move |()| told.recv_timeout(Duration::from_secs(10)).is_ok(),
+                async move |()| ended.recv_timeout(Duration::from_secs(60)).is_ok(),
                 &first,
             );
-            eventually("both workers sleep", || first.status() == Status::Running);
-            std::thread::sleep(Duration::from_millis(5));
+            eventually("the first is polled", || first.status() == Status::Running);
+            until_asleep("order-kept", 2);
             gate.open();
             assert!(urgent.result().unwrap(), "the other waited for it to end");
             plain.result().unwrap();
@@ -780,7 +780,7 @@ fn what_a_worker_keeps_for_itself_does_not_wait_for_an_urgent_task() {
 }
 
 #[test]
-fn what_one_task_makes_ready_starts_in_order_of_submission() {
+fn the_dependents_of_one_task_start_in_order_beside_other_waiters() {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Beside {
         Nothing,
@@ -791,7 +791,7 @@ fn what_one_task_makes_ready_starts_in_order_of_submission() {
         for beside in [Beside::Nothing, Beside::Handle, Beside::Urgent] {
             let client = client_of(1);
             let held = hold_worker(&client);
-            // So many that for one of them the worker lets others run just then.
+            // Enough for one of them to be at the end of the worker's turn.
             let logs: Vec<_> = (0..100).map(|_| Log::new()).collect();
             let mut waiting = Vec::new();
             for log in &logs {

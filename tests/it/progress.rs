@@ -1,4 +1,4 @@
-//! `progress_counts`, and with their features the bars and the metrics.
+//! `progress_counts`, and the metrics of the feature `metrics` (promise 23).
 
 use std::future::pending;
 
@@ -14,7 +14,7 @@ fn of(counts: &[Counted], name: &str) -> (usize, usize, usize) {
 }
 
 #[test]
-fn counts_are_told_by_name_as_they_change_and_then_the_stream_ends() {
+fn the_stream_yields_changed_counts_by_name_and_ends_with_the_tasks() {
     bounded(|| {
         let client = Client::builder().seed(1).build();
         let gate = Gate::new();
@@ -59,7 +59,7 @@ fn counts_are_told_by_name_as_they_change_and_then_the_stream_ends() {
 }
 
 #[test]
-fn it_wakes_who_waits_and_keeps_no_task() {
+fn the_stream_wakes_its_waiter_and_keeps_no_task() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
@@ -67,10 +67,10 @@ fn it_wakes_who_waits_and_keeps_no_task() {
             let gate = gate.clone();
             async move { gate.pass().await }
         });
-        let given_up = client.spawn(pending::<()>());
-        let counts = progress_counts([&task]).and([&given_up]);
+        let dropped = client.spawn(pending::<()>());
+        let counts = progress_counts([&task]).and([&dropped]);
         let reader = std::thread::spawn(move || block_on(counts.collect::<Vec<_>>()));
-        drop(given_up);
+        drop(dropped);
         gate.open();
         let all = reader.join().unwrap();
         let last = all.last().unwrap();
@@ -87,7 +87,7 @@ fn without_tasks_it_ends_at_once() {
 
 #[cfg(feature = "metrics")]
 #[test]
-fn metrics_are_told_to_whoever_records_them() {
+fn metrics_are_published_to_the_recorder() {
     use metrics_util::MetricKind;
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -98,8 +98,9 @@ fn metrics_are_told_to_whoever_records_them() {
         let mut metrics = client.metrics();
         let tasks = client.task().name("work").limit("db", 1).map(async |_: u64| (), 0..5);
         tasks.iter().for_each(|task| task.result().unwrap());
+        block_on(client.idle());
         metrics::with_local_recorder(&recorder, || metrics.publish());
-        let told = snapshotter.snapshot().into_vec();
+        let metrics = snapshotter.snapshot().into_vec();
         let find = |kind, name: &str, status: Option<&str>| {
             let is_it = |key: &metrics_util::CompositeKey| {
                 let labels = key.key().labels().any(|label| {
@@ -107,7 +108,7 @@ fn metrics_are_told_to_whoever_records_them() {
                 });
                 key.kind() == kind && key.key().name() == name && labels
             };
-            told.iter().find(|(key, ..)| is_it(key)).map(|(.., value)| value)
+            metrics.iter().find(|(key, ..)| is_it(key)).map(|(.., value)| value)
         };
         let submitted = find(MetricKind::Counter, "ensue_tasks_submitted_total", None);
         assert_eq!(submitted, Some(&DebugValue::Counter(5)));

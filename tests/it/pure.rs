@@ -1,4 +1,4 @@
-//! Pure calls: equal calls, one execution (promise 5).
+//! Pure calls: equal calls run once (promise 5).
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -33,7 +33,7 @@ fn equal_calls_run_once() {
         assert_eq!(late.result().unwrap(), 25);
         assert_eq!(CALLS.load(SeqCst), 2);
         assert_eq!(client.held(), 2);
-        // Nobody needs them: the next equal call runs again.
+        // Without handles the next equal call runs again.
         drop((handles, late));
         assert_eq!(client.held(), 0);
         let again = client.submit_pure(counted, 5);
@@ -149,7 +149,7 @@ fn fibonacci_with_pure_calls_is_linear() {
                 return n;
             }
             let client = Client::current().unwrap();
-            // Held together while both are awaited, or equal calls would come one after the other.
+            // Both are held while they are awaited: equal calls are shared only while a handle exists.
             let (a, b) = (client.submit_pure(fib, n - 1), client.submit_pure(fib, n - 2));
             (&a).await.unwrap() + (&b).await.unwrap()
         })
@@ -157,7 +157,7 @@ fn fibonacci_with_pure_calls_is_linear() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         assert_eq!(client.submit_pure(fib, 40).result().unwrap(), 102_334_155);
-        // Equal calls are shared while a handle exists, so at most two of each are allowed.
+        // How many calls are shared depends on the schedule: at most two of each number run.
         assert!(CALLS.load(SeqCst) <= 82, "{} calls", CALLS.load(SeqCst));
     });
 }
@@ -202,7 +202,7 @@ fn values_and_references_of_a_handle_are_the_same_input() {
         let a = client.submit_pure(inc, &x);
         let b = client.submit_pure(inc, x.clone());
         assert_eq!(a, b);
-        // What is passed, the value or a share of it, belongs to the function.
+        // Whether the value or a `Ref` is passed is part of the function.
         async fn read(x: Ref<u64>) -> u64 {
             *x
         }

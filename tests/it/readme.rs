@@ -1,5 +1,5 @@
-//! What the README and the manifest promise about themselves. That the README's snippets compile and
-//! run is a documentation test; see the end of `src/lib.rs`.
+//! The length and the snippets of the README, and the number of dependencies. A documentation test at the end of
+//! `src/lib.rs` compiles and runs the snippets.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn the_readme_is_short_and_starts_with_a_snippet() {
 fn every_code_block_of_the_readme_says_what_it_is() {
     let fences: Vec<_> = README.lines().filter(|line| line.starts_with("```")).collect();
     for (at, fence) in fences.iter().enumerate() {
-        // Anything but `rust` would escape the compiler; anything else must not look like it.
+        // Only blocks marked as `rust` are compiled.
         let kinds: &[&str] = if at % 2 == 0 { &["```rust", "```sh", "```toml"] } else { &["```"] };
         assert!(kinds.contains(fence), "{fence}");
     }

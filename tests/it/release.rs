@@ -1,4 +1,4 @@
-//! Dropping handles cancels tasks, and `detach` opts out (promise 8).
+//! Dropping the last handle of a task ends it, and `detach` opts out (promise 8).
 
 use std::mem;
 use std::sync::mpsc;
@@ -16,12 +16,12 @@ async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// A client without workers, and the errors that its hook received.
+/// A client without workers, and the errors that its hook got.
 fn listening() -> (Client, Arc<Mutex<Vec<Error>>>) {
-    let told: Arc<Mutex<Vec<Error>>> = Arc::default();
-    let hook = told.clone();
+    let reported: Arc<Mutex<Vec<Error>>> = Arc::default();
+    let hook = reported.clone();
     let hook = move |error: &Error| hook.lock().unwrap().push(error.clone());
-    (Client::builder().workers(0).on_unobserved(hook).build(), told)
+    (Client::builder().workers(0).on_unobserved(hook).build(), reported)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn queued_work_never_starts() {
         drop(handle);
         assert_eq!((captured.drops.get(), input.drops.get()), (0, 0));
         drop(other);
-        // At once, not when a worker comes by.
+        // At once, without a worker.
         assert_eq!((captured.drops.get(), input.drops.get()), (1, 1));
         run_what_is_ready(&client);
         assert_eq!((calls.get(), client.held()), (0, 0));
@@ -49,7 +49,7 @@ fn queued_work_never_starts() {
 }
 
 #[test]
-fn a_thousand_queued_tasks_that_nobody_wants_never_start() {
+fn a_thousand_queued_tasks_without_handles_never_start() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let calls = Count::new();
@@ -71,7 +71,7 @@ fn a_thousand_queued_tasks_that_nobody_wants_never_start() {
 }
 
 #[test]
-fn a_waiting_task_and_what_only_it_needs_go_together() {
+fn a_waiting_task_is_dropped_with_the_inputs_that_only_it_needs() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let calls = Count::new();
@@ -89,7 +89,7 @@ fn a_waiting_task_and_what_only_it_needs_go_together() {
         }
         drop(end);
         run_what_is_ready(&client);
-        // A task with another handle stays.
+        // An input with another handle stays.
         assert_eq!(shared.result().unwrap(), 1);
         assert_eq!((calls.get(), client.held()), (1, 1));
     });
@@ -104,7 +104,7 @@ fn a_running_future_is_dropped_at_its_next_await() {
         let handle = client.spawn(counts.future(gate.pass()));
         run_what_is_ready(&client);
         assert_eq!((counts.polls.get(), counts.drops.get()), (1, 0));
-        // It is suspended at an await: there is nothing to wait for.
+        // It is suspended at an await, so it is dropped at once.
         drop(handle);
         assert_eq!((counts.polls.get(), counts.drops.get()), (1, 1));
         gate.open();
@@ -133,7 +133,7 @@ fn work_that_is_on_a_worker_ends_at_its_next_await_and_not_before() {
         assert_eq!(counts.drops.get(), 0);
         go_on.send(()).unwrap();
         assert_eq!(has_reached.iter().collect::<Vec<_>>(), ["the await"]);
-        // The channel's end is dropped a moment before the whole future is.
+        // The sender is dropped a moment before the rest of the future.
         eventually("its future is dropped", || counts.drops.get() == 1);
         assert_eq!(counts.polls.get(), 1);
         eventually("it's freed", || client.held() == 0);
@@ -141,7 +141,7 @@ fn work_that_is_on_a_worker_ends_at_its_next_await_and_not_before() {
 }
 
 #[test]
-fn a_task_that_ends_in_the_poll_in_which_it_was_given_up_leaves_nothing() {
+fn a_task_that_ends_in_the_poll_in_which_it_was_dropped_leaves_nothing() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let (started, is_started) = mpsc::channel();
@@ -204,7 +204,7 @@ fn a_failure_is_freed_with_the_last_handle() {
         drop(dependent);
         assert_eq!(client.held(), 0);
         assert_eq!(input.drops.get(), input.clones.get() + 1);
-        // Who keeps the error keeps what is in it.
+        // A clone of the error keeps its source.
         assert_eq!(failure.drops.get(), 0);
         drop(seen);
         assert_eq!(failure.drops.get(), 1);
@@ -212,7 +212,7 @@ fn a_failure_is_freed_with_the_last_handle() {
 }
 
 #[test]
-fn a_ref_or_a_waiting_dependent_is_somebody_who_needs_it() {
+fn a_ref_and_a_waiting_dependent_keep_the_value() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
@@ -234,7 +234,7 @@ fn a_ref_or_a_waiting_dependent_is_somebody_who_needs_it() {
 }
 
 #[test]
-fn who_awaits_in_a_dropped_future_no_longer_needs_it() {
+fn a_handle_awaited_in_a_dropped_future_is_dropped() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
@@ -251,7 +251,7 @@ fn who_awaits_in_a_dropped_future_no_longer_needs_it() {
 }
 
 #[test]
-fn combinators_give_up_what_only_they_hold() {
+fn dropped_combinators_drop_their_handles() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
@@ -268,7 +268,7 @@ fn combinators_give_up_what_only_they_hold() {
         assert_eq!(counts.drops.get(), 4);
         cleared.clear();
         assert_eq!((counts.drops.get(), cleared.len()), (5, 0));
-        // Those with other handles are left to them.
+        // Tasks with other handles run on.
         let kept = never();
         drop(gather([&kept]));
         drop(as_completed([&kept]));
@@ -278,7 +278,7 @@ fn combinators_give_up_what_only_they_hold() {
 }
 
 #[test]
-fn gather_that_fails_leaves_the_others_to_their_handles() {
+fn a_failed_gather_leaves_the_other_tasks_to_their_handles() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let (mine, kept) = (Counts::new(), Counts::new());
@@ -297,7 +297,7 @@ fn gather_that_fails_leaves_the_others_to_their_handles() {
 #[test]
 fn a_detached_task_runs_to_its_end() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         let calls = Count::new();
         let called = |x: u64| {
             let calls = calls.clone();
@@ -311,14 +311,14 @@ fn a_detached_task_runs_to_its_end() {
             )
         };
         called(1).detach();
-        // Also with what it waits for.
+        // With its inputs.
         let input = called(2);
         let count = calls.clone();
         client.submit(async move |_: u64| count.add(), &input).detach();
         drop(input);
         run_until_idle(&client);
         assert_eq!((calls.get(), client.held()), (3, 0));
-        assert!(told.lock().unwrap().is_empty());
+        assert!(reported.lock().unwrap().is_empty());
     });
 }
 
@@ -340,7 +340,7 @@ fn detaching_one_handle_keeps_the_task_for_all() {
 #[test]
 fn a_detached_task_can_still_be_cancelled() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         let counts = Counts::new();
         let handle = client.spawn(counts.future(std::future::pending::<()>()));
         handle.clone().detach();
@@ -350,65 +350,65 @@ fn a_detached_task_can_still_be_cancelled() {
         drop(handle);
         run_what_is_ready(&client);
         assert_eq!(client.held(), 0);
-        assert!(told.lock().unwrap().is_empty(), "a cancellation is no error to tell");
+        assert!(reported.lock().unwrap().is_empty(), "a cancelled task is not reported");
     });
 }
 
 #[test]
-fn the_hook_is_told_of_errors_that_nobody_can_see() {
+fn the_hook_gets_errors_that_no_handle_can_see() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         client.try_submit(async || Err::<u64, _>("lost error"), ()).detach();
         client.submit(async || -> u64 { panic!("lost panic") }, ()).detach();
         client.submit(inc, 1).detach();
         run_until_idle(&client);
-        let kinds: Vec<_> = told.lock().unwrap().iter().map(Error::kind).collect();
+        let kinds: Vec<_> = reported.lock().unwrap().iter().map(Error::kind).collect();
         assert_eq!(kinds, [ErrorKind::Failed, ErrorKind::Panicked]);
-        assert!(told.lock().unwrap()[0].to_string().contains("lost error"));
-        assert!(told.lock().unwrap()[1].to_string().contains("lost panic"));
+        assert!(reported.lock().unwrap()[0].to_string().contains("lost error"));
+        assert!(reported.lock().unwrap()[1].to_string().contains("lost panic"));
         assert_eq!(client.held(), 0);
     });
 }
 
 #[test]
-fn a_detached_error_that_a_handle_can_see_is_told_when_the_handle_goes() {
+fn a_detached_error_that_a_handle_can_see_is_reported_when_the_handle_is_dropped() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         let handle = client.try_submit(async || Err::<u64, _>("seen"), ());
         handle.clone().detach();
         run_until_idle(&client);
         assert!(handle.is_finished());
-        assert!(told.lock().unwrap().is_empty());
-        // No handle has observed the error, and none is left.
+        assert!(reported.lock().unwrap().is_empty());
+        // It was never observed, and no handle is left.
         drop(handle);
-        assert_eq!(told.lock().unwrap().len(), 1);
+        assert_eq!(reported.lock().unwrap().len(), 1);
     });
 }
 
 #[test]
-fn errors_of_dropped_tasks_are_told_to_nobody() {
+fn errors_of_dropped_tasks_are_not_reported() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         let handle = client.try_submit(async || Err::<u64, _>("held"), ());
         run_until_idle(&client);
         drop(handle);
         drop(client.try_submit(async || Err::<u64, _>("never runs"), ()));
         run_what_is_ready(&client);
-        assert!(told.lock().unwrap().is_empty());
+        assert!(reported.lock().unwrap().is_empty());
     });
 }
 
 #[test]
-fn a_detached_failure_is_told_once_for_all_its_dependents() {
+fn a_detached_failure_is_reported_once_for_all_its_dependents() {
     bounded(|| {
-        let (client, told) = listening();
+        let (client, reported) = listening();
         let bad = client.try_submit(async || Err::<u64, _>("root"), ());
         client.submit(inc, &bad).detach();
         bad.detach();
         run_until_idle(&client);
-        let told = told.lock().unwrap();
-        assert!(!told.is_empty());
-        assert!(told.iter().all(|error| error.origin() == told[0].origin()));
+        let reported = reported.lock().unwrap();
+        assert!(!reported.is_empty());
+        assert!(reported.iter().all(|error| error.origin() == reported[0].origin()));
     });
 }
 
@@ -423,7 +423,7 @@ fn a_detached_task_drops_its_value_at_its_end() {
     });
 }
 
-// `mem::forget` leaks only what it forgets.
+// `mem::forget` leaks only the forgotten task.
 
 #[test]
 fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
@@ -460,16 +460,16 @@ fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
 }
 
 #[test]
-fn dropping_a_handle_from_within_its_own_task_gives_it_up() {
+fn dropping_the_last_handle_inside_its_own_task_ends_it() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
-        let (tell, told) = futures::channel::oneshot::channel::<Handle<()>>();
+        let (send, receive) = futures::channel::oneshot::channel::<Handle<()>>();
         let counts = Counts::new();
         let handle = client.spawn(counts.future(async move {
-            drop(told.await.unwrap());
+            drop(receive.await.unwrap());
             std::future::pending::<()>().await;
         }));
-        tell.send(handle).unwrap();
+        send.send(handle).unwrap();
         eventually("it's dropped", || counts.drops.get() == 1);
         eventually("it's freed", || client.held() == 0);
     });
@@ -513,9 +513,9 @@ fn a_value_that_is_being_dropped_may_not_block_on_a_task() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let x = client.ready(1u64);
-        let (tell, told) = mpsc::channel();
-        drop(client.ready(Asks(x.clone(), tell)));
-        assert_eq!(told.recv().unwrap().unwrap_err().kind(), ErrorKind::Blocking);
+        let (send, results) = mpsc::channel();
+        drop(client.ready(Asks(x.clone(), send)));
+        assert_eq!(results.recv().unwrap().unwrap_err().kind(), ErrorKind::Blocking);
         assert_eq!(x.result().unwrap(), 1);
     });
 }

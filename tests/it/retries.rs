@@ -8,13 +8,13 @@ use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
 use support::hold::{Gate, hold_worker};
 use support::observe::{Count, Counts, Log, Wakes, poll_with};
-use support::{bounded, client_of, eventually, run_until_idle, within};
+use support::{bounded, client_of, eventually, run_until_idle};
 
 async fn inc(x: usize) -> usize {
     x + 1
 }
 
-/// Fails a number of times, then returns the number of the attempt.
+/// A function that fails this number of times, and then returns the number of the attempt.
 fn flaky(
     attempts: &Count,
     failures: usize,
@@ -34,7 +34,7 @@ fn seeded(seed: u64) -> Client {
     Client::builder().seed(seed).build()
 }
 
-/// The virtual times, in steps of ten milliseconds, at which the attempts of an ever failing task begin.
+/// The virtual times, in steps of ten milliseconds, at which the attempts of a task that always fails begin.
 fn attempt_times(client: &Client, retry: Retry) -> Vec<usize> {
     let ticks = Count::new();
     let tick = ticks.clone();
@@ -377,7 +377,7 @@ fn an_infallible_task_that_started_cannot_be_retried() {
         assert!(!x.retry());
         let y = client.submit(async |(): ()| 1, &x);
         assert!(y.result().unwrap_err().is_panic());
-        assert!(!y.retry(), "what it stands on can't run again");
+        assert!(!y.retry(), "its input can't run again");
         assert_eq!(x.error().unwrap().to_string(), error.to_string());
         assert_eq!(y.status(), Status::Failed);
         assert_eq!(attempts.get(), 1);
@@ -417,7 +417,7 @@ fn only_failed_tasks_can_be_retried() {
 
         let never = client.task().limit("unknown", 1).try_submit(async || Ok::<_, String>(1), ());
         assert_eq!(never.result().unwrap_err().kind(), ErrorKind::Limit);
-        assert!(!never.retry(), "there's nothing to run");
+        assert!(!never.retry(), "the limit is unknown");
     });
 }
 
@@ -441,7 +441,7 @@ fn retrying_a_dependent_runs_its_failed_inputs_again() {
 }
 
 #[test]
-fn inputs_whose_handles_are_gone_run_again_too() {
+fn inputs_without_handles_run_again_too() {
     bounded(|| {
         let client = client_of(1);
         let attempts = Count::new();
@@ -510,7 +510,7 @@ fn a_dependent_submitted_while_its_input_is_retried_waits_for_it() {
         assert!(x.result().is_err());
         assert!(x.retry());
         let y = client.submit(inc, &x);
-        assert!(!x.retry(), "it's under way");
+        assert!(!x.retry(), "it runs already");
         assert!(!y.is_finished());
         gate.open();
         assert_eq!(y.result().unwrap(), 2);
@@ -598,7 +598,7 @@ fn an_await_that_began_before_a_retry_sees_an_end() {
         eventually("the task has failed", || x.is_finished());
         let _ = x.retry();
         for waiter in waiters {
-            // Either end is right, but there must be one.
+            // The first or the second outcome is right, but no hang.
             let _ = waiter.join().unwrap();
         }
         assert_eq!(x.result().unwrap(), 3);
@@ -624,11 +624,11 @@ fn a_handle_that_awaited_the_first_end_is_woken_by_the_second() {
 }
 
 #[test]
-fn an_error_that_nobody_sees_is_reported_though_one_before_a_retry_was_seen() {
+fn an_unobserved_error_is_reported_though_one_before_a_retry_was_observed() {
     bounded(|| {
-        let told = Count::new();
-        let tell = told.clone();
-        let client = Client::builder().workers(0).on_unobserved(move |_| _ = tell.add()).build();
+        let reported = Count::new();
+        let count = reported.clone();
+        let client = Client::builder().workers(0).on_unobserved(move |_| _ = count.add()).build();
         let x = client.try_submit(flaky(&Count::new(), 2), ());
         run_until_idle(&client);
         assert!(x.error().is_some());
@@ -636,12 +636,12 @@ fn an_error_that_nobody_sees_is_reported_though_one_before_a_retry_was_seen() {
         run_until_idle(&client);
         assert_eq!(x.status(), Status::Failed);
         x.detach();
-        assert_eq!(told.get(), 1);
+        assert_eq!(reported.get(), 1);
     });
 }
 
 #[test]
-fn of_many_who_retry_at_once_one_does() {
+fn of_several_retries_at_once_one_has_an_effect() {
     bounded(|| {
         let client = client_of(2);
         for _ in 0..200 {
@@ -706,7 +706,7 @@ fn after_close_a_failed_task_stays_as_it_is() {
 }
 
 #[test]
-fn what_a_failed_task_keeps_goes_with_its_last_handle() {
+fn a_failed_task_drops_its_function_with_its_last_handle() {
     bounded(|| {
         let client = client_of(1);
         let drops = Count::new();
@@ -719,16 +719,16 @@ fn what_a_failed_task_keeps_goes_with_its_last_handle() {
             (),
         );
         assert!(x.result().is_err());
-        assert_eq!(drops.get(), 0, "it may be asked for again");
+        assert_eq!(drops.get(), 0, "a retry needs it");
         drop(x);
         eventually("the function is dropped", || drops.get() == 1);
-        eventually("the task is gone", || client.held() == 0);
+        eventually("the task is freed", || client.held() == 0);
     });
 }
 
 #[test]
 fn a_task_with_a_raised_priority_can_be_retried_while_workers_look_for_work() {
-    within(Duration::from_secs(60), || {
+    bounded(|| {
         for _ in 0..30 {
             let client = client_of(2);
             let held = [hold_worker(&client), hold_worker(&client)];
@@ -739,13 +739,13 @@ fn a_task_with_a_raised_priority_can_be_retried_while_workers_look_for_work() {
                 Err::<usize, _>("always")
             };
             let x = client.try_submit(fails, ());
-            // Each of these raises it, and leaves an entry in a queue that the workers get to later.
+            // Each of these raises its priority and leaves a stale entry in a queue.
             let dependents: Vec<_> =
                 (1..3000).map(|p| client.task().priority(p).submit(inc, &x)).collect();
             held.into_iter().for_each(|held| held.let_go());
             let mut retries = 0;
             for _ in 0..500 {
-                // Not `result()`: this is to come as soon as it can.
+                // Not `result()`, which takes longer to notice the end.
                 while !x.is_finished() {
                     std::thread::yield_now();
                 }

@@ -61,13 +61,13 @@ fn without_workers_tasks_wait_and_then_run() {
 }
 
 #[test]
-fn a_worker_that_is_one_too_many_ends_the_task_in_hand_first() {
+fn a_surplus_worker_ends_its_current_task_first() {
     bounded(|| {
         let client = client_of(1);
         let held = hold_worker(&client);
         let xs = client.map(inc, 0..10u64);
         client.scale(0);
-        assert_eq!(client.workers(), 1, "it's in a task");
+        assert_eq!(client.workers(), 1, "it is in a poll");
         held.let_go();
         eventually("it leaves", || client.workers() == 0);
         assert!(xs.iter().all(|x| !x.is_finished()));
@@ -102,7 +102,7 @@ fn a_task_may_scale_its_own_client() {
         let client = client_of(1);
         let inner = client.clone();
         let x = client.spawn(async move {
-            // What it has queued for its own worker must not go with it.
+            // These are in the queue of its own worker, which exits.
             let xs = inner.map(inc, 0..100u64);
             inner.scale(0);
             yield_now().await;
@@ -115,7 +115,7 @@ fn a_task_may_scale_its_own_client() {
 }
 
 #[test]
-fn one_who_waits_for_idleness_is_not_told_too_early() {
+fn idle_does_not_resolve_while_tasks_without_a_worker_are_left() {
     bounded(|| {
         for _ in 0..50 {
             let client = client_of(1);
@@ -181,7 +181,7 @@ fn nothing_is_lost_or_run_twice_while_it_goes_up_and_down() {
 }
 
 #[test]
-fn many_may_scale_at_once() {
+fn several_threads_may_scale_at_once() {
     bounded(|| {
         let client = client_of(1);
         let threads: Vec<_> = (0..4)
@@ -206,7 +206,7 @@ fn many_may_scale_at_once() {
 }
 
 #[test]
-fn scaling_while_closing_leaves_nobody() {
+fn scaling_while_closing_leaves_no_worker() {
     bounded(|| {
         for round in 0..500 {
             let client = client_of(round % 2);
@@ -227,7 +227,7 @@ fn scaling_while_closing_leaves_nobody() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_threads_go_with_the_workers() {
+fn the_threads_exit_with_the_workers() {
     bounded(|| {
         let client = Client::builder().workers(3).name("scale-thr").build();
         client.submit(inc, 1).result().unwrap();

@@ -20,7 +20,7 @@ fn seeded(seed: u64) -> Client {
     Client::builder().seed(seed).limit("two", 2).build()
 }
 
-/// A program with all that can be scheduled, and the order in which it ran.
+/// The order in which a program with tasks of all kinds runs.
 fn schedule(seed: u64) -> Vec<u64> {
     let client = seeded(seed);
     let log = Log::new();
@@ -144,7 +144,7 @@ fn it_has_no_threads_and_does_nothing_by_itself() {
 }
 
 #[test]
-fn time_costs_no_time() {
+fn virtual_time_takes_no_real_time() {
     bounded(|| {
         let start = Instant::now();
         let client = seeded(1);
@@ -168,12 +168,12 @@ fn time_costs_no_time() {
             wait_any([&never]).timeout(DAY).await.pending.len()
         });
         assert_eq!(waited.result().unwrap(), 1);
-        assert!(start.elapsed() < Duration::from_secs(15));
+        assert!(start.elapsed() < Duration::from_secs(120));
     });
 }
 
 #[test]
-fn the_clock_moves_only_when_nothing_is_ready() {
+fn the_clock_advances_only_when_no_task_is_ready() {
     bounded(|| {
         for seed in 0..20 {
             let client = seeded(seed);
@@ -219,7 +219,7 @@ fn sleeps_count_from_their_call() {
 }
 
 #[test]
-fn a_sleep_that_is_given_up_does_not_move_the_clock() {
+fn a_dropped_sleep_does_not_advance_the_clock() {
     bounded(|| {
         let client = seeded(1);
         let x = client.spawn(async {
@@ -282,14 +282,19 @@ fn two_threads_may_wait_at_once() {
 }
 
 #[test]
-fn a_wake_from_another_thread_goes_on() {
+fn a_wake_from_another_thread_is_noticed() {
     bounded(|| {
         let client = seeded(1);
         let (send, receive) = futures::channel::oneshot::channel();
-        let x = client.spawn(async move { receive.await.unwrap() });
+        let polled = Gate::new();
+        let signal = polled.clone();
+        let x = client.spawn(async move {
+            signal.open();
+            receive.await.unwrap()
+        });
         let waiter = std::thread::spawn(move || x.result().unwrap());
         let sender = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
+            polled.pass_blocking();
             send.send(5).unwrap();
         });
         assert_eq!(waiter.join().unwrap(), 5);
@@ -299,12 +304,12 @@ fn a_wake_from_another_thread_goes_on() {
 }
 
 #[test]
-fn blocking_work_runs_on_the_spot() {
+fn blocking_work_runs_on_the_driving_thread() {
     bounded(|| {
         let client = seeded(1);
-        let here = std::thread::current().id();
+        let this_thread = std::thread::current().id();
         let x = client.submit_blocking(|| std::thread::current().id(), ());
-        assert_eq!(x.result().unwrap(), here);
+        assert_eq!(x.result().unwrap(), this_thread);
         let error = client.try_submit_blocking(|| Err::<(), _>("no"), ()).result().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Failed);
         let error = client.submit_blocking(|| -> u64 { panic!("oh") }, ()).result().unwrap_err();
@@ -315,7 +320,7 @@ fn blocking_work_runs_on_the_spot() {
 #[test]
 fn a_blocking_closure_may_wait_for_a_task() {
     bounded(|| {
-        // As it may on a client with threads: a program must not change its outcome with the seed.
+        // As on a client with threads: a program has the same outcome with a seed.
         let client = seeded(1);
         let x = client.submit_blocking(
             || {
@@ -335,7 +340,7 @@ fn tasks_of_two_seeded_clients_depend_on_each_other() {
             let (one, two) = (seeded(seed), seeded(seed + 1));
             let x = one.submit(inc, 1);
             one.submit(inc, 5).result().unwrap();
-            // Only what is in turn awaited from outside runs.
+            // Each client runs only while a result of it is awaited.
             x.result().unwrap();
             let y = two.submit(inc, &x);
             assert_eq!(y.result().unwrap(), 3);
@@ -344,7 +349,7 @@ fn tasks_of_two_seeded_clients_depend_on_each_other() {
 }
 
 #[test]
-fn cancelling_and_closing_work_as_ever() {
+fn a_seeded_client_can_be_closed_and_its_tasks_cancelled() {
     bounded(|| {
         let client = seeded(1);
         let x = client.submit(inc, 1);
@@ -392,7 +397,7 @@ fn random_graphs_give_the_same_sums_for_all_seeds() {
 }
 
 #[test]
-fn closing_beside_a_worker_rests_while_a_task_hangs() {
+fn closing_beside_a_worker_stays_pending_while_a_task_hangs() {
     bounded(|| {
         let client = Client::builder().seed(1).build();
         let mut worker = client.worker();
@@ -409,17 +414,15 @@ fn closing_beside_a_worker_rests_while_a_task_hangs() {
 }
 
 #[test]
-fn who_waits_for_idleness_runs_what_is_woken_from_outside() {
+fn awaiting_idle_runs_tasks_that_are_woken_from_outside() {
     bounded(|| {
         let client = Client::builder().seed(1).build();
         let (sender, receiver) = futures::channel::oneshot::channel();
         let x = client.spawn(async move { receiver.await.unwrap() + 1 });
-        assert!(poll_once(&mut Box::pin(client.idle())).is_pending());
-        let thread = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
-            sender.send(1).unwrap();
-        });
-        block_on(client.idle());
+        let mut idle = Box::pin(client.idle());
+        assert!(poll_once(&mut idle).is_pending());
+        let thread = std::thread::spawn(move || sender.send(1).unwrap());
+        block_on(idle);
         assert!(x.is_finished());
         thread.join().unwrap();
     });

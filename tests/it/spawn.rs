@@ -1,4 +1,4 @@
-//! Futures as tasks, callbacks and the hook for unobserved errors (promises 8 and 10).
+//! Futures as tasks, callbacks, and the hook for unobserved errors (promises 1, 8 and 10).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -36,7 +36,7 @@ fn a_future_is_a_task_like_others() {
     });
 }
 
-/// As connections are: neither it nor what it fails with can be cloned.
+/// Like a network connection: neither it nor its error can be cloned.
 struct Connection {
     _open: OnDrop,
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 #[test]
-fn a_future_that_owns_what_is_not_clone_can_fail() {
+fn a_fallible_future_may_own_values_that_are_not_clone() {
     bounded(|| {
         let client = client_of(1);
         let closed = Count::new();
@@ -86,7 +86,7 @@ fn a_future_that_owns_what_is_not_clone_can_fail() {
         assert_eq!(error.to_string(), format!("task `{}` failed: refused with 3", bad.key()));
         assert_eq!(closed.get(), 2);
 
-        // It has run once, and that was it.
+        // A future can't run again.
         assert!(!bad.retry() && !dependent.retry());
         assert_eq!(bad.status(), Status::Failed);
         assert_eq!(bad.error().unwrap().downcast_ref(), Some(&Refused(3)));
@@ -98,7 +98,7 @@ fn a_future_that_can_fail_is_a_task_like_others() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("one", 1).build();
         let task = || client.task().key("k").name("n").limit("one", 1).priority(3);
-        // Of an error, a text, and what dereferences to one.
+        // The error may be text, or a boxed error.
         let bad = task().try_spawn(async { Err::<u64, _>("text") });
         let error = bad.result().unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&"text"));
@@ -106,7 +106,7 @@ fn a_future_that_can_fail_is_a_task_like_others() {
         let boxed =
             client.try_spawn(async { Ok::<u64, Box<dyn StdError + Send + Sync>>("7".parse()?) });
         assert_eq!(boxed.result().unwrap(), 7);
-        // One that failed is replaced, and one that is there is joined.
+        // A failed task is replaced, and a finished one is joined.
         let good = task().try_spawn(async { Ok::<_, Refused>(1u64) });
         assert_eq!(good.result().unwrap(), 1);
         assert_eq!(task().try_spawn(async { Err::<u64, _>(Refused(1)) }).result().unwrap(), 1);
@@ -125,6 +125,7 @@ fn a_future_that_can_fail_is_a_task_like_others() {
         assert!(late.result().unwrap_err().is_timeout());
         let cancelled = client.try_spawn(forever());
         assert!(cancelled.cancel());
+        assert!(cancelled.result().unwrap_err().is_cancelled());
         assert_eq!(cancelled.status(), Status::Cancelled);
         for task in [&panics, &late, &cancelled] {
             assert!(!task.retry());
@@ -177,7 +178,7 @@ fn a_client_is_a_spawner_of_the_futures_crate() {
 
 // Callbacks.
 
-/// Calls `end` on a new handle and checks that its callback is called once, when it has ended.
+/// Makes a task, gives its handle to `end`, and asserts that its callback is called once, when it has ended.
 fn seen(client: &Client, make: impl FnOnce(&Client) -> Handle<u64>, end: impl FnOnce(Handle<u64>)) {
     let log = Log::new();
     let x = make(client);
@@ -194,7 +195,7 @@ fn seen(client: &Client, make: impl FnOnce(&Client) -> Handle<u64>, end: impl Fn
 }
 
 #[test]
-fn a_callback_is_called_once_in_every_ending() {
+fn a_callback_is_called_once_for_every_outcome() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("one", 1).build();
         let never = |client: &Client| client.spawn(std::future::pending::<u64>());
@@ -254,7 +255,7 @@ fn a_callback_is_called_when_the_client_closes() {
 }
 
 #[test]
-fn a_callback_is_no_interest_and_is_called_when_the_last_handle_goes() {
+fn a_callback_keeps_no_task_and_is_called_when_the_last_handle_is_dropped() {
     bounded(|| {
         let client = client_of(1);
         let log = Log::new();
@@ -279,7 +280,7 @@ fn a_callback_is_no_interest_and_is_called_when_the_last_handle_goes() {
 }
 
 #[test]
-fn a_callback_reads_that_its_task_was_given_up() {
+fn a_callback_sees_that_the_last_handle_was_dropped() {
     bounded(|| {
         let client = client_of(1);
         let (send, receive) = mpsc::channel();
@@ -305,7 +306,7 @@ fn a_callback_reads_that_its_task_was_given_up() {
 }
 
 #[test]
-fn a_finished_task_calls_at_once_on_this_thread() {
+fn a_callback_on_a_finished_task_is_called_at_once_on_this_thread() {
     bounded(|| {
         let client = client_of(1);
         let x = client.submit(inc, 1);
@@ -361,13 +362,13 @@ fn a_callback_may_use_the_handle_and_the_client() {
 }
 
 #[test]
-fn a_callback_that_panics_is_told_to_the_hook_and_harms_nobody() {
+fn a_callback_that_panics_is_reported_to_the_hook_and_affects_nothing_else() {
     bounded(|| {
-        let told = Log::new();
-        let tell = told.clone();
+        let reported = Log::new();
+        let entry = reported.clone();
         let client = Client::builder()
             .workers(1)
-            .on_unobserved(move |error| tell.add((error.kind(), error.to_string())))
+            .on_unobserved(move |error| entry.add((error.kind(), error.to_string())))
             .build();
         let held = hold_worker(&client);
         let x = client.submit(inc, 1);
@@ -385,12 +386,12 @@ fn a_callback_that_panics_is_told_to_the_hook_and_harms_nobody() {
         assert_eq!(y.result().unwrap(), 3);
         assert_eq!(x.result().unwrap(), 2);
         eventually("the others are called", || called.get() == 2);
-        eventually("the hook is told", || told.len() == 1);
-        assert_eq!(told.all()[0].0, ErrorKind::Panicked);
-        assert!(told.all()[0].1.contains("a bad callback"), "{:?}", told.all());
-        // At once, on the caller's thread.
+        eventually("the hook is called", || reported.len() == 1);
+        assert_eq!(reported.all()[0].0, ErrorKind::Panicked);
+        assert!(reported.all()[0].1.contains("a bad callback"), "{:?}", reported.all());
+        // A callback on the caller's thread.
         x.on_done(|_| panic!("another"));
-        assert_eq!(told.len(), 2);
+        assert_eq!(reported.len(), 2);
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
     });
 }
@@ -436,29 +437,28 @@ fn callbacks_added_while_it_finishes_are_called_once() {
 // The hook.
 
 fn with_hook() -> (Client, Log<(ErrorKind, String)>) {
-    let told = Log::new();
-    let tell = told.clone();
-    let hook = move |error: &Error| tell.add((error.kind(), error.to_string()));
-    (Client::builder().workers(1).on_unobserved(hook).build(), told)
+    let reported = Log::new();
+    let entry = reported.clone();
+    let hook = move |error: &Error| entry.add((error.kind(), error.to_string()));
+    (Client::builder().workers(1).on_unobserved(hook).build(), reported)
 }
 
 #[test]
 fn errors_of_detached_tasks_go_to_the_hook() {
     bounded(|| {
-        let (client, told) = with_hook();
-        client.try_submit(async || Err::<(), _>("nobody reads this"), ()).detach();
-        client.spawn(async { panic!("nor this") }).detach_unit();
+        let (client, reported) = with_hook();
+        client.try_submit(async || Err::<(), _>("an unobserved error"), ()).detach();
+        client.spawn(async { panic!("an unobserved panic") }).detach_unit();
         client.submit(inc, 1).detach();
         block_on(client.idle());
-        eventually("it's told of both", || told.len() == 2);
-        let all = told.all();
+        eventually("the hook is called for both", || reported.len() == 2);
+        let all = reported.all();
         assert!(all.iter().any(|(kind, text)| {
-            *kind == ErrorKind::Failed && text.contains("nobody reads this")
+            *kind == ErrorKind::Failed && text.contains("an unobserved error")
         }));
-        assert!(
-            all.iter()
-                .any(|(kind, text)| *kind == ErrorKind::Panicked && text.contains("nor this"))
-        );
+        assert!(all.iter().any(
+            |(kind, text)| *kind == ErrorKind::Panicked && text.contains("an unobserved panic")
+        ));
     });
 }
 
@@ -473,30 +473,30 @@ impl DetachUnit for Handle<()> {
 }
 
 #[test]
-fn errors_that_somebody_can_see_do_not() {
+fn errors_that_a_handle_can_see_do_not() {
     bounded(|| {
-        let (client, told) = with_hook();
+        let (client, reported) = with_hook();
         let x = client.try_submit(async || Err::<u64, _>("seen"), ());
         let dependent = client.submit(inc, &x);
         x.clone().detach();
         assert!(x.result().is_err());
         assert!(dependent.result().is_err());
-        // Not detached: dropping the handle discards the error.
+        // Not detached: the error was dropped with the handle.
         drop(client.try_submit(async || Err::<u64, _>("dropped"), ()));
         let cancelled = client.spawn(std::future::pending::<u64>());
         cancelled.clone().detach();
         cancelled.cancel();
         drop(cancelled);
         block_on(client.idle());
-        assert_eq!(told.all(), []);
+        assert_eq!(reported.all(), []);
     });
 }
 
 #[test]
-fn nor_do_those_that_a_dependent_shows() {
+fn errors_that_a_dependent_has_do_not() {
     bounded(|| {
-        let (client, told) = with_hook();
-        // It fails when all this is done.
+        let (client, reported) = with_hook();
+        // It fails once its handle is dropped.
         let held = hold_worker(&client);
         let x = client.try_submit(async || Err::<u64, _>("seen"), ());
         let dependent = client.submit(inc, &x);
@@ -504,13 +504,13 @@ fn nor_do_those_that_a_dependent_shows() {
         held.let_go();
         assert!(dependent.result().is_err());
         drop(dependent);
-        eventually("they're gone", || client.held() == 0);
-        assert_eq!(told.all(), []);
+        eventually("nothing is left", || client.held() == 0);
+        assert_eq!(reported.all(), []);
     });
 }
 
 #[test]
-fn a_hook_that_panics_is_not_the_end_of_the_worker() {
+fn a_hook_that_panics_does_not_end_the_worker() {
     bounded(|| {
         let client = Client::builder().workers(1).on_unobserved(|_| panic!("a bad hook")).build();
         client.try_submit(async || Err::<(), _>("no"), ()).detach();

@@ -1,24 +1,24 @@
 //! `stats` and `events`. What recording keeps in memory is in `tests/recording.rs`.
 
 use std::future::pending;
-use std::time::Duration;
 
 use ensue::{Client, Status, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
 use support::hold::Gate;
-use support::{bounded, client_of, eventually, run_what_is_ready, within};
+use support::{bounded, client_of, eventually, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
     x + 1
 }
 
 #[test]
-fn without_recording_what_can_be_seen_is_told() {
+fn without_recording_stats_has_the_workers_and_the_tasks_in_memory() {
     bounded(|| {
         let client = Client::builder().workers(2).limit("db", 3).build();
         let kept = client.submit(inc, 1);
         kept.result().unwrap();
+        block_on(client.idle());
         let stats = client.stats();
         assert_eq!((stats.workers, stats.held), (2, 1));
         assert_eq!((stats.submitted, stats.recording_for), (0, None));
@@ -31,7 +31,7 @@ fn without_recording_what_can_be_seen_is_told() {
 }
 
 #[test]
-fn tasks_are_counted_by_function_and_by_what_they_do() {
+fn tasks_are_counted_by_function_and_by_status() {
     bounded(|| {
         let client = Client::builder().seed(1).observe().build();
         let gate = Gate::new();
@@ -44,16 +44,16 @@ fn tasks_are_counted_by_function_and_by_what_they_do() {
         });
         let waiting = client.map(inc, [&gated, &gated]);
         let bad = client.task().name("bad").try_submit(async || Err::<(), _>("bad"), ());
-        let given_up = client.task().name("given up").spawn(pending::<()>());
+        let dropped = client.task().name("dropped").spawn(pending::<()>());
         run_what_is_ready(&client);
-        drop(given_up);
+        drop(dropped);
         let ready = client.submit(inc, 1);
         let stats = client.stats();
         assert_eq!((stats.submitted, stats.left), (6, 4));
         assert_eq!((stats.finished, stats.failed, stats.cancelled), (0, 1, 1));
         assert_eq!((stats.waiting, stats.ready, stats.running, stats.delayed), (2, 1, 1, 0));
         let names: Vec<_> = stats.functions.iter().map(|function| &*function.name).collect();
-        assert_eq!(names, ["gated", "inc", "bad", "given up"]);
+        assert_eq!(names, ["gated", "inc", "bad", "dropped"]);
         let inc = &stats.functions[1];
         assert_eq!((inc.submitted, inc.left, inc.waiting, inc.ready), (3, 3, 2, 1));
         assert_eq!(stats.functions[2].failed, 1);
@@ -72,7 +72,7 @@ fn tasks_are_counted_by_function_and_by_what_they_do() {
 }
 
 #[test]
-fn every_thread_counts_and_what_it_counted_outlives_it() {
+fn the_counts_of_a_thread_outlive_it() {
     bounded(|| {
         let client = Client::builder().workers(2).observe().build();
         std::thread::scope(|scope| {
@@ -83,6 +83,7 @@ fn every_thread_counts_and_what_it_counted_outlives_it() {
                 });
             }
         });
+        block_on(client.idle());
         for _ in 0..2 {
             let stats = client.stats();
             assert_eq!((stats.submitted, stats.finished, stats.left), (8_000, 8_000, 0));
@@ -91,7 +92,7 @@ fn every_thread_counts_and_what_it_counted_outlives_it() {
 }
 
 #[test]
-fn clients_that_take_turns_on_a_thread_are_counted_apart() {
+fn clients_that_take_turns_on_a_thread_have_counts_of_their_own() {
     bounded(|| {
         let clients: Vec<_> =
             (0..7).map(|_| Client::builder().workers(0).observe().build()).collect();
@@ -113,7 +114,7 @@ async fn one_of_many<const N: usize>() -> usize {
     N
 }
 
-/// Submits a task of each of three hundred functions.
+/// Submits one task for each of three hundred functions.
 fn submit_three_hundred(client: &Client) {
     macro_rules! ten {
         ($submit:ident, $n:expr) => {
@@ -145,8 +146,8 @@ fn submit_three_hundred(client: &Client) {
 }
 
 #[test]
-fn functions_beyond_what_a_thread_has_room_for_are_counted() {
-    within(Duration::from_secs(60), || {
+fn functions_that_exceed_the_table_of_a_thread_are_counted() {
+    bounded(|| {
         let client = Client::builder().workers(2).observe().build();
         for _ in 0..100 {
             submit_three_hundred(&client);
@@ -159,7 +160,7 @@ fn functions_beyond_what_a_thread_has_room_for_are_counted() {
 
 #[test]
 fn many_names_are_bounded() {
-    within(Duration::from_secs(60), || {
+    bounded(|| {
         let client = Client::builder().workers(1).observe().build();
         for n in 0..10_000 {
             client.task().name(format!("name {n}")).submit(inc, n).detach();
@@ -173,7 +174,7 @@ fn many_names_are_bounded() {
 }
 
 #[test]
-fn events_tell_the_worker_and_the_attempt_in_order() {
+fn events_have_the_worker_and_the_attempt_in_order() {
     bounded(|| {
         let client = Client::builder().seed(2).build();
         let before = client.task().name("before").spawn(async {
@@ -188,8 +189,8 @@ fn events_tell_the_worker_and_the_attempt_in_order() {
         let all: Vec<_> = block_on(events.by_ref().collect());
         use Status::{Delayed, Failed, Finished, Ready, Running};
         let of_task: Vec<_> = all.iter().filter(|event| event.key == key).collect();
-        let told: Vec<_> = of_task.iter().map(|event| (event.status, event.attempt)).collect();
-        assert_eq!(told, [(Ready, 1), (Running, 1), (Delayed, 2), (Running, 2), (Failed, 2)]);
+        let statuses: Vec<_> = of_task.iter().map(|event| (event.status, event.attempt)).collect();
+        assert_eq!(statuses, [(Ready, 1), (Running, 1), (Delayed, 2), (Running, 2), (Failed, 2)]);
         let workers: Vec<_> = of_task.iter().map(|event| event.worker).collect();
         assert_eq!(workers, [None, Some(0), Some(0), Some(0), Some(0)]);
         assert!(all.windows(2).all(|pair| pair[0].at <= pair[1].at));
@@ -201,7 +202,7 @@ fn events_tell_the_worker_and_the_attempt_in_order() {
 
 #[test]
 fn events_come_in_order_for_each_task_from_many_threads() {
-    within(Duration::from_secs(60), || {
+    bounded(|| {
         let client = client_of(4);
         let mut events = client.events();
         let reader = std::thread::spawn(move || {
@@ -236,11 +237,11 @@ fn events_come_in_order_for_each_task_from_many_threads() {
 }
 
 #[test]
-fn who_is_slow_misses_the_oldest_events_and_is_told_how_many() {
-    within(Duration::from_secs(60), || {
+fn a_slow_reader_misses_the_oldest_events_and_their_number_is_known() {
+    bounded(|| {
         let client = client_of(2);
         let mut events = client.events();
-        // Few enough for the buffers before the record: events that are lost there aren't counted exactly.
+        // Few enough for the buffers in front of the record, where lost events aren't counted exactly.
         let handles = client.map(inc, 0..5_000);
         block_on(gather(handles)).unwrap();
         drop(client);

@@ -1,4 +1,4 @@
-//! The events of each task.
+//! The events of a task, one for each change of its status (promise 23).
 
 use std::sync::Arc;
 use std::task::{Context, Wake};
@@ -14,8 +14,8 @@ async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// Returns the statuses in the events of this task so far.
-fn told(events: &mut Events, key: &str) -> Vec<Status> {
+/// The statuses in the pending events of this task.
+fn pending(events: &mut Events, key: &str) -> Vec<Status> {
     let mut statuses = Vec::new();
     while let Some(Some(event)) = events.next().now_or_never() {
         if *event.key == *key {
@@ -26,7 +26,7 @@ fn told(events: &mut Events, key: &str) -> Vec<Status> {
 }
 
 #[test]
-fn each_status_is_told_once_and_in_order() {
+fn each_status_is_one_event_and_in_order() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let mut events = client.events();
@@ -36,23 +36,23 @@ fn each_status_is_told_once_and_in_order() {
             1
         });
         run_until_idle(&client);
-        assert_eq!(told(&mut events, &x.key()), [Ready, Running, Finished]);
-        // Its input is there, and is seen all the same.
+        assert_eq!(pending(&mut events, &x.key()), [Ready, Running, Finished]);
+        // It is waiting at first, even if its input has ended.
         let y = client.submit(inc, &x);
         run_until_idle(&client);
-        assert_eq!(told(&mut events, &y.key()), [Waiting, Ready, Running, Finished]);
+        assert_eq!(pending(&mut events, &y.key()), [Waiting, Ready, Running, Finished]);
         let z = client.ready(1u64);
-        assert_eq!(told(&mut events, &z.key()), [Finished]);
+        assert_eq!(pending(&mut events, &z.key()), [Finished]);
         let late = client.submit(async || 1, ());
         let waits = client.submit(inc, &late);
         waits.cancel();
         run_until_idle(&client);
-        assert_eq!(told(&mut events, &waits.key()), [Waiting, Cancelled]);
+        assert_eq!(pending(&mut events, &waits.key()), [Waiting, Cancelled]);
     });
 }
 
 #[test]
-fn an_input_that_is_awaited_and_a_delay_are_told() {
+fn waiting_for_an_input_and_a_delay_are_events() {
     bounded(|| {
         let client = Client::builder().seed(1).build();
         let mut events = client.events();
@@ -65,20 +65,20 @@ fn an_input_that_is_awaited_and_a_delay_are_told() {
         );
         assert_eq!(y.result().unwrap(), 2);
         let all = [Waiting, Ready, Running, Delayed, Running, Finished];
-        assert_eq!(told(&mut events, &y.key()), all);
+        assert_eq!(pending(&mut events, &y.key()), all);
     });
 }
 
 #[test]
-fn all_who_listen_are_told_until_they_go() {
+fn every_stream_of_events_has_them_until_it_is_dropped() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let [mut first, mut second] = [client.events(), client.events()];
         let x = client.submit(inc, 1);
-        assert_eq!(told(&mut first, &x.key()), [Ready]);
+        assert_eq!(pending(&mut first, &x.key()), [Ready]);
         drop(first);
         run_until_idle(&client);
-        assert_eq!(told(&mut second, &x.key()), [Ready, Running, Finished]);
+        assert_eq!(pending(&mut second, &x.key()), [Ready, Running, Finished]);
         assert_eq!(second.missed(), 0);
     });
 }
@@ -101,7 +101,7 @@ fn a_waker_of_events_may_call_the_engine() {
 }
 
 #[test]
-fn a_waker_of_events_that_panics_hurts_no_task() {
+fn a_waker_of_events_that_panics_affects_no_task() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {

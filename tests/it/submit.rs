@@ -122,7 +122,7 @@ fn work_starts_without_being_awaited() {
 }
 
 #[test]
-fn what_is_wrong_with_a_submission_is_its_error() {
+fn an_invalid_submission_gives_a_handle_with_an_error() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("db", 2).build();
         let unknown = client.task().limit("disk", 1).submit(inc, 1);
@@ -231,7 +231,7 @@ fn pairs_are_added_until_one_is_left() {
 // Promise 2: an input edge owns what it needs.
 
 #[test]
-fn the_callers_handle_may_go_before_the_input_has_run() {
+fn the_callers_handle_may_be_dropped_before_the_input_has_run() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let x = client.submit(inc, 1);
@@ -244,7 +244,7 @@ fn the_callers_handle_may_go_before_the_input_has_run() {
 }
 
 #[test]
-fn the_callers_handle_may_go_while_the_input_runs_or_when_it_has_finished() {
+fn the_callers_handle_may_be_dropped_while_the_input_runs_or_when_it_has_finished() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
@@ -273,7 +273,7 @@ fn only_the_end_of_a_graph_needs_to_be_held() {
         let client = Client::builder().workers(0).build();
         let mut level = client.map(inc, 0..64u64);
         while level.len() > 1 {
-            // The handles of the level below are dropped at the end of this block.
+            // This drops the handles of the level below.
             level = level.chunks(2).map(|pair| client.submit(add, (&pair[0], &pair[1]))).collect();
         }
         run_until_idle(&client);
@@ -283,7 +283,7 @@ fn only_the_end_of_a_graph_needs_to_be_held() {
 }
 
 #[test]
-fn an_input_is_let_go_of_when_the_task_has_taken_it() {
+fn an_input_is_released_when_the_task_has_taken_it() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
@@ -301,7 +301,7 @@ fn an_input_is_let_go_of_when_the_task_has_taken_it() {
             x,
         );
         run_what_is_ready(&client);
-        // The dependent still runs, and no other handle of the input exists.
+        // The dependent still runs, and no other task needs the input.
         assert_eq!(y.status(), Status::Running);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
         assert_eq!(client.held(), 1);
@@ -322,8 +322,8 @@ fn plain_inputs_are_dropped_once() {
         assert_eq!(ran.result().unwrap(), 1);
 
         // One that never runs drops them too.
-        let given_up = client.submit(async |x: Counted| x.value, counts.value(2));
-        drop(given_up);
+        let dropped = client.submit(async |x: Counted| x.value, counts.value(2));
+        drop(dropped);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 2));
     });
 }
@@ -411,7 +411,7 @@ fn awaiting_yields_the_worker_to_others() {
         let gate = Gate::new();
         let first = client.spawn(gate.pass());
         eventually("it awaits", || first.status() == Status::Running);
-        // The only worker must be free to run the one that opens the gate.
+        // The only worker has to run the task that opens the gate.
         let second = client.submit(async move || gate.open(), ());
         second.result().unwrap();
         first.result().unwrap();

@@ -219,7 +219,7 @@ fn a_worker_dropped_between_polls_loses_no_task() {
 }
 
 #[test]
-fn each_task_runs_once_whoever_runs_it() {
+fn each_task_runs_once_on_any_of_several_workers() {
     bounded(|| {
         let client = client_of(0);
         let log = Log::new();
@@ -236,7 +236,7 @@ fn each_task_runs_once_whoever_runs_it() {
 }
 
 #[test]
-fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
+fn a_wake_of_a_dropped_worker_is_passed_on_to_another() {
     let client = client_of(0);
     let wakes = [Wakes::new(), Wakes::new()];
     let mut workers = [Some(client.worker()), Some(client.worker())];
@@ -247,7 +247,7 @@ fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
     let woken = wakes.iter().position(|wakes| wakes.get() > 0).expect("one is woken");
     let other = 1 - woken;
     workers[woken] = None;
-    assert!(wakes[other].get() > 0, "the other one isn't told, and the task lies there");
+    assert!(wakes[other].get() > 0, "the other one isn't woken, and the task stays in the queue");
     let _ = poll_with(workers[other].as_mut().unwrap(), &wakes[other]);
     assert!(x.is_finished());
 }
@@ -256,7 +256,7 @@ fn a_wake_that_went_to_a_dropped_worker_goes_on_to_another() {
 fn a_worker_that_is_not_polled_keeps_no_task_from_the_clients_own() {
     bounded(|| {
         let client = client_of(1);
-        // Idle, and then never polled again, as on a runtime whose thread is blocked.
+        // It sleeps and isn't polled any more, as on a runtime whose thread is blocked.
         let mut unpolled = Box::pin(client.worker());
         block_on(client.idle());
         assert!(poll_once(&mut unpolled).is_pending());
@@ -278,7 +278,7 @@ fn a_worker_takes_tasks_from_one_that_came_later() {
             wait.lock().unwrap().recv().unwrap();
         });
         let xs = client.map(inc, 0..10);
-        // It takes them all, and stays with the first.
+        // It takes them all into its queue, and stays in the first.
         let second = thread::spawn({
             let worker = client.worker();
             move || block_on(worker)
@@ -296,7 +296,7 @@ fn a_worker_takes_tasks_from_one_that_came_later() {
 }
 
 #[test]
-fn another_worker_is_woken_for_what_one_takes_along() {
+fn another_worker_is_woken_for_the_tasks_that_one_takes() {
     bounded(|| {
         let client = client_of(0);
         let mut workers: Vec<_> = (0..8).map(|_| (client.worker(), Wakes::new())).collect();
@@ -309,16 +309,17 @@ fn another_worker_is_woken_for_what_one_takes_along() {
         let (entry, seen) = (log.clone(), woken.clone());
         let xs = client.map(async move |_: u64| entry.add(seen()), 0..3u64);
         let before = woken();
-        // This one takes them all.
+        // This one takes them all into its queue. It may give way between them.
         let (worker, wakes) = workers.iter_mut().find(|(_, wakes)| wakes.get() > 0).unwrap();
-        let _ = poll_with(worker, wakes);
-        assert!(xs.iter().all(Handle::is_finished));
+        while xs.iter().any(|x| !x.is_finished()) {
+            let _ = poll_with(worker, wakes);
+        }
         assert!(log.all().iter().all(|woken| *woken > before), "{before}, {:?}", log.all());
     });
 }
 
 #[test]
-fn another_worker_is_woken_for_what_one_steals() {
+fn another_worker_is_woken_for_the_tasks_that_one_steals() {
     bounded(|| {
         let client = client_of(0);
         let wakes: Vec<_> = (0..8).map(|_| Wakes::new()).collect();
@@ -331,7 +332,7 @@ fn another_worker_is_woken_for_what_one_steals() {
             let wait = wait.lock().unwrap();
             busy.send(Vec::new()).unwrap();
             wait.recv().unwrap();
-            // Into the queue of its own worker, which it keeps.
+            // Into the queue of its own worker, which it keeps busy.
             busy.send(inner.map(async move |_: u64| look(), 0..8u64)).unwrap();
             wait.recv().unwrap();
         });
@@ -356,7 +357,7 @@ fn another_worker_is_woken_for_what_one_steals() {
     });
 }
 
-/// Two workers; one of them runs a task, `x`, while the other sleeps.
+/// Two workers. When one of them runs the task of [`Pair::new`], it polls the other one, which goes to sleep.
 struct Pair {
     workers: [Mutex<Worker>; 2],
     wakes: [Arc<Wakes>; 2],
@@ -368,13 +369,13 @@ impl Pair {
         let _ = poll_with(&mut *worker, &self.wakes[at]);
     }
 
-    /// The one that isn't being polled, as seen by what the other runs, and how often it was woken.
+    /// The worker that isn't being polled, and how often it was woken; to be called in a task.
     fn other(&self) -> (usize, usize) {
         let at = self.workers.iter().position(|worker| worker.try_lock().is_ok()).unwrap();
         (at, self.wakes[at].get())
     }
 
-    /// With a task that, once the gate is open, has the other one go to sleep, and ends.
+    /// Two workers, and a task that, once the gate is open, polls the other worker and ends.
     fn new(client: &Client) -> (Arc<Self>, Gate, Handle<(usize, usize)>) {
         let pair = Arc::new(Self {
             workers: [client.worker(), client.worker()].map(Mutex::new),
@@ -394,7 +395,7 @@ impl Pair {
 }
 
 #[test]
-fn another_worker_is_woken_for_what_a_task_makes_ready() {
+fn another_worker_is_woken_for_the_dependents_of_a_task() {
     bounded(|| {
         let client = client_of(0);
         let (pair, gate, x) = Pair::new(&client);
@@ -406,14 +407,16 @@ fn another_worker_is_woken_for_what_a_task_makes_ready() {
             })
             .collect();
         gate.open();
-        pair.poll(0);
-        pair.poll(1);
+        // It may give way after the first task.
+        while ys.iter().any(|y| !y.is_finished()) {
+            pair.poll(0);
+        }
         assert!(ys.iter().all(|y| y.result().unwrap()), "the other one sleeps on");
     });
 }
 
 #[test]
-fn what_a_task_has_made_ready_can_be_run_elsewhere_while_a_waker_is_called() {
+fn a_task_made_ready_can_be_run_by_another_worker_while_a_waker_is_called() {
     struct OnWake(Box<dyn Fn() + Send + Sync>);
     impl Wake for OnWake {
         fn wake(self: Arc<Self>) {
@@ -445,7 +448,7 @@ fn what_a_task_has_made_ready_can_be_run_elsewhere_while_a_waker_is_called() {
 }
 
 #[test]
-fn closing_ends_what_no_worker_is_left_to_run() {
+fn closing_ends_started_tasks_that_no_worker_is_left_to_run() {
     bounded(|| {
         let client = client_of(0);
         let x = client.submit(async || std::future::pending::<u64>().await, ());
@@ -469,9 +472,9 @@ fn a_worker_can_be_polled_within_a_task_of_another_client() {
         let result = outer.spawn(async move {
             let mut worker = pin!(worker);
             let mut x = x;
-            std::future::poll_fn(move |poller| {
-                let _ = worker.as_mut().poll(poller);
-                std::pin::Pin::new(&mut x).poll(poller)
+            std::future::poll_fn(move |cx| {
+                let _ = worker.as_mut().poll(cx);
+                std::pin::Pin::new(&mut x).poll(cx)
             })
             .await
         });
@@ -498,7 +501,7 @@ fn a_task_on_any_thread_sees_its_own_client() {
 // Two clients.
 
 #[test]
-fn what_a_task_submits_to_another_client_runs_there() {
+fn a_task_submitted_to_another_client_runs_on_that_client() {
     bounded(|| {
         let (first, second) = (client_of(0), client_of(0));
         let other = second.clone();
@@ -592,7 +595,7 @@ fn closing_the_client_of_the_input_lets_it_run_and_the_dependent_too() {
 }
 
 #[test]
-fn a_queued_input_of_a_closed_client_fails_its_dependent_elsewhere() {
+fn a_queued_input_of_a_closed_client_fails_its_dependent_of_another() {
     bounded(|| {
         let (one, two) = (client_of(0), client_of(1));
         let x = one.submit(inc, 0);
@@ -606,7 +609,7 @@ fn a_queued_input_of_a_closed_client_fails_its_dependent_elsewhere() {
 }
 
 #[test]
-fn dropping_the_client_of_the_input_fails_its_dependent_elsewhere() {
+fn dropping_the_client_of_the_input_fails_its_dependent_of_another() {
     bounded(|| {
         let (one, two, _gate, x, y) = two_clients_with_a_dependent();
         drop(one);
@@ -636,10 +639,10 @@ fn a_dependent_is_started_though_both_clients_are_polled_by_one_thread() {
         let z = one.submit(inc, &y);
         let (mut first, mut second) = (one.worker(), two.worker());
         let mut z = z;
-        let result = block_on(std::future::poll_fn(move |poller| {
-            let _ = std::pin::Pin::new(&mut first).poll(poller);
-            let _ = std::pin::Pin::new(&mut second).poll(poller);
-            match std::pin::Pin::new(&mut z).poll(poller) {
+        let result = block_on(std::future::poll_fn(move |cx| {
+            let _ = std::pin::Pin::new(&mut first).poll(cx);
+            let _ = std::pin::Pin::new(&mut second).poll(cx);
+            match std::pin::Pin::new(&mut z).poll(cx) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => Poll::Pending,
             }
@@ -699,7 +702,7 @@ fn a_dropped_worker_drops_no_running_future() {
 
 #[test]
 fn clients_of_one_thread_end_once_though_a_hook_holds_handles_of_another() {
-    /// What is dropped with a client's hook.
+    /// A client whose hook counts its drop and holds a handle.
     fn ends_with(drops: &Count, handle: Option<Handle<u64>>) -> Client {
         let held = (drops.on_drop(), handle);
         let hook = move |_: &Error| {
@@ -717,10 +720,10 @@ fn clients_of_one_thread_end_once_though_a_hook_holds_handles_of_another() {
             let first = ends_with(&first_ends, None);
             let second = ends_with(&second_ends, Some(first.ready(5)));
             let third = ends_with(&third_ends, None);
-            // This thread was the last to use `second`, and others have done away with it since.
+            // This thread was the last to use `second`, whose client and handles another thread drops.
             let x = second.ready(1u64);
             thread::spawn(move || drop((second, x))).join().unwrap();
-            // So it ends at this point, and its hook drops a handle of `first`.
+            // So it ends on this thread, and its hook drops a handle of `first`.
             let x = third.ready(2u64);
             assert_eq!(seen(), [0, 1, 0]);
             drop(first);
