@@ -326,9 +326,9 @@ fn new_tasks_move_no_others() {
            const before = new Map();
            const moved = [];
            for (let id = 0; id < 1000; id++) {
-             const ins = id < 10 ? [] : [{ id: (id * 7) % id }, { id: (id * 13) % id }];
-             const depth = id < 10 ? 0 : 1 + Math.max(...ins.map((edge) => before.get(edge.id).column));
-             layout.add({ id, depth, ins });
+             const inputs = id < 10 ? [] : [{ id: (id * 7) % id }, { id: (id * 13) % id }];
+             const depth = id < 10 ? 0 : 1 + Math.max(...inputs.map((edge) => before.get(edge.id).column));
+             layout.add({ id, depth, inputs });
              before.set(id, { ...layout.places.get(id) });
              if (id % 5 === 4) layout.remove(id - 2);
            }
