@@ -1,4 +1,4 @@
-//! The dashboard's server, over real sockets.
+//! Tests of the dashboard's server over TCP.
 #![cfg(feature = "dashboard")]
 
 #[path = "support/http.rs"]
@@ -30,7 +30,7 @@ fn token(dashboard: &Dashboard) -> String {
     dashboard.link().split_once("#token=").expect("a token").1.to_owned()
 }
 
-/// The number of a task in the record.
+/// Returns the number of a task in the record.
 fn number<T>(address: SocketAddr, handle: &Handle<T>) -> u64 {
     let started = Instant::now();
     loop {
@@ -46,7 +46,7 @@ fn number<T>(address: SocketAddr, handle: &Handle<T>) -> u64 {
 }
 
 #[test]
-fn every_page_is_there_and_says_how_it_may_be_used() {
+fn every_page_is_served_with_security_headers() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
@@ -116,7 +116,7 @@ fn foreign_hosts_and_origins_are_refused() {
     let stream = ask(address, "GET", "/stream", &[("Origin", "http://evil.example")]);
     assert_eq!(stream.status, 403);
     assert_eq!(stream.header("access-control-allow-origin"), None);
-    // The target may name a host as well.
+    // A request target in absolute form also names a host.
     let foreign = format!(
         "GET http://evil.example/health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     );
@@ -126,7 +126,7 @@ fn foreign_hosts_and_origins_are_refused() {
 }
 
 #[test]
-fn only_the_link_lets_one_act() {
+fn actions_need_the_token_from_the_link() {
     let client = client();
     let dashboard = dashboard(&client);
     let (address, token) = (dashboard.address(), token(&dashboard));
@@ -155,7 +155,7 @@ fn only_the_link_lets_one_act() {
         ask(address, "POST", "/api/task/999999/cancel", &[("X-Ensue-Token", &token)]).status,
         404
     );
-    // Nobody is told the token but who asks the dashboard for its link.
+    // Only the link contains the token.
     assert!(!format!("{dashboard:?}").contains(&token));
     for path in ["/", "/main.js", "/metrics", "/report.html", "/api/tasks"] {
         assert!(!self::get(address, path).body.contains(&token), "{path}");
@@ -185,7 +185,7 @@ fn a_failed_task_is_retried() {
 }
 
 #[test]
-fn bad_requests_are_refused_and_harm_nobody() {
+fn malformed_requests_are_refused() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
@@ -212,7 +212,7 @@ fn bad_requests_are_refused_and_harm_nobody() {
 }
 
 #[test]
-fn who_never_finishes_a_request_is_disconnected() {
+fn a_client_that_never_finishes_a_request_is_disconnected() {
     let client = client();
     let dashboard = dashboard(&client);
     let started = Instant::now();
@@ -231,7 +231,7 @@ fn who_never_finishes_a_request_is_disconnected() {
 }
 
 #[test]
-fn the_stream_tells_everything_and_then_what_changes() {
+fn the_stream_sends_the_record_and_then_changes() {
     let client = client();
     let dashboard = dashboard(&client);
     let x = client.task().name("inc").submit(async |x: u64| x + 1, 1);
@@ -264,7 +264,7 @@ fn the_stream_tells_everything_and_then_what_changes() {
 }
 
 #[test]
-fn updates_come_no_faster_than_ten_a_second() {
+fn there_are_at_most_ten_updates_per_second() {
     let client = client();
     let dashboard = dashboard(&client);
     let mut reader = Reader::open(dashboard.address());
@@ -278,7 +278,7 @@ fn updates_come_no_faster_than_ten_a_second() {
 }
 
 #[test]
-fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
+fn a_slow_reader_delays_no_other_and_is_disconnected() {
     let client = client();
     let dashboard = dashboard(&client);
     let mut slow = Reader::open(dashboard.address());
@@ -286,8 +286,8 @@ fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
     let mut fast = Reader::open(dashboard.address());
     let started = Instant::now();
     let mut tasks = 0;
-    // It reads nothing, and there's more than the system keeps for it. That it's gone shows when something
-    // is sent to it.
+    // The reader reads nothing, and the updates exceed the buffers of its socket. Writing to the socket shows
+    // whether the server has closed it.
     while slow.stream.get_mut().write_all(b"\n").is_ok() {
         assert!(started.elapsed() < 3 * LONG, "it's still connected");
         let one = Instant::now();
@@ -300,17 +300,17 @@ fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
         assert_eq!(get(dashboard.address(), "/health").status, 200);
     }
     assert!(started.elapsed() > Duration::from_secs(15), "{:?}", started.elapsed());
-    // Another reader is up to date all the same.
+    // Another reader is still up to date.
     assert_eq!(fast.until_finished(tasks)["stats"]["finished"], tasks);
 }
 
 #[test]
-fn two_hundred_connections_and_no_more() {
+fn at_most_two_hundred_connections_are_served() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
     let open: Vec<_> = (0..200).map(|_| connect(address)).collect();
-    // All are served: each may still ask.
+    // The last connection is still served.
     let mut last = &open[199];
     write!(last, "GET /health HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut answer = [0; 15];
@@ -404,7 +404,7 @@ fn the_list_of_tasks_is_filtered_and_has_pages() {
 }
 
 #[test]
-fn it_binds_to_this_machine_only_unless_told_otherwise() {
+fn remote_addresses_need_allow_remote() {
     let client = client();
     let refused = client.dashboard().bind("0.0.0.0:0").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
@@ -415,7 +415,7 @@ fn it_binds_to_this_machine_only_unless_told_otherwise() {
     assert!(client.dashboard().bind(taken.local_addr().unwrap()).is_err());
 }
 
-/// The threads of this process that serve a dashboard.
+/// Counts the threads of this process that serve a dashboard.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the threads");
@@ -451,7 +451,7 @@ fn many_dashboards_leave_no_thread_behind() {
         let _reader = Reader::open(dashboard.address());
         drop(dashboard);
     }
-    // Other tests have theirs.
+    // Tests that run at the same time have dashboards of their own.
     let started = Instant::now();
     while threads() > 20 {
         assert!(started.elapsed() < LONG);
@@ -459,7 +459,7 @@ fn many_dashboards_leave_no_thread_behind() {
 }
 
 #[test]
-fn it_shows_a_client_that_is_gone() {
+fn it_shows_a_client_that_was_dropped() {
     let client = client();
     let dashboard = dashboard(&client);
     let kept = client.submit(async || 1, ());
@@ -471,7 +471,7 @@ fn it_shows_a_client_that_is_gone() {
     let mut reader = Reader::open(dashboard.address());
     reader.until_finished(1);
     drop(client);
-    // The dashboard didn't keep it.
+    // The dashboard didn't keep the client alive.
     assert_eq!(waiting.result().unwrap_err().kind(), ensue::ErrorKind::Closed);
     let started = Instant::now();
     while reader.next("update")["stats"]["workers"] != 0 {
@@ -482,7 +482,7 @@ fn it_shows_a_client_that_is_gone() {
 }
 
 #[test]
-fn a_report_has_everything_in_one_file() {
+fn a_report_is_one_file_with_the_record() {
     let client = client();
     client.observe();
     let x = client.task().name("inc").submit(async |x: u64| x + 1, 1);

@@ -147,7 +147,7 @@ export class FunctionGraph {
       if (across <= 0) continue;
       ctx.globalAlpha = only >= 0 && only !== state ? 0.15 : state === WAITING ? 0.35 : 1;
       ctx.fillStyle = states[state] ?? ink;
-      // Tasks that haven't started are lower, so that they can be told apart without colours.
+      // Tasks that haven't started have lower bars, so that they differ not only in colour.
       const tall = state >= FINISHED || state === RUNNING ? 9 : 4;
       ctx.fillRect(at, top + 28 + (9 - tall), Math.max(1, across), tall);
       at += across;

@@ -1,6 +1,5 @@
 // @ts-check
-// The states of a task: their names and symbols. Symbols differ in shape, so that they can be told apart
-// without colours.
+// The states of a task: their names and symbols. Symbols differ in shape, not only in colour.
 
 import { element } from "./dom.js";
 

@@ -41,7 +41,7 @@ export class TaskStream {
     this.drag = null;
     // Whether the pointer was dragged since it was pressed: the click that follows chooses nothing.
     this.dragged = false;
-    // What was drawn last.
+    // The positions of the last drawing.
     this.map = { lanes: /** @type {Lane[]} */ ([]), height: 1, left: LABEL_WIDTH, from: 0, to: 1, perSecond: 1, width: 0 };
 
     const { node, right, note } = panel("Task stream", "stream");
