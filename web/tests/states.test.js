@@ -3,7 +3,8 @@ import "./support/browser.js";
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { STATES, StateLabel, chosenNumber, hasEnded, stateMenu, stateOf } from "../../src/dashboard/assets/states.js";
+import { STATES, StateLabel, hasEnded, stateMenu, stateOf } from "../../src/dashboard/assets/states.js";
+import { chosenNumber } from "../../src/dashboard/assets/dom.js";
 import { makeFunctionColour } from "../../src/dashboard/assets/colour.js";
 
 test("states have numbers", () => {

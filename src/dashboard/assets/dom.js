@@ -168,6 +168,14 @@ export function choices(label, options, initial, onChange) {
 }
 
 /**
+ * Returns the chosen number of a menu, or -1 for its entry without a value.
+ * @param {HTMLSelectElement} menu
+ */
+export function chosenNumber(menu) {
+  return menu.value === "" ? -1 : Number(menu.value);
+}
+
+/**
  * Shows a tooltip next to a point of a plot of this width.
  * @param {HTMLElement} tip
  * @param {string} text

@@ -1,8 +1,8 @@
 // @ts-check
 // The page with the latest events: state changes of tasks, with their time and worker.
 
-import { KeyedRows, element, panel, setPressed, setText, table } from "./dom.js";
-import { StateLabel, chosenNumber, stateMenu } from "./states.js";
+import { KeyedRows, chosenNumber, element, panel, setPressed, setText, table } from "./dom.js";
+import { StateLabel, stateMenu } from "./states.js";
 import { clock, short } from "./format.js";
 import { Page } from "./page.js";
 import { detail } from "./detail.js";

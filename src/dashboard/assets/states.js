@@ -97,14 +97,6 @@ export function stateMenu(onchange) {
   return element("select", { "aria-label": "State", onchange }, element("option", { value: "" }, "any"), ...options);
 }
 
-/**
- * Returns the chosen number of a menu, or -1 if any is allowed.
- * @param {HTMLSelectElement} menu
- */
-export function chosenNumber(menu) {
-  return menu.value === "" ? -1 : Number(menu.value);
-}
-
 /** @type {{ line: Path2D | null, fill: Path2D | null }[]} */
 const PATHS = [];
 

@@ -1,8 +1,8 @@
 // @ts-check
 // The page with the table of tasks: filters, and buttons to cancel and retry.
 
-import { FAILED, StateLabel, chosenNumber, hasEnded, stateMenu, stateOf } from "./states.js";
-import { KeyedRows, element, panel, setText, table } from "./dom.js";
+import { FAILED, StateLabel, hasEnded, stateMenu, stateOf } from "./states.js";
+import { KeyedRows, chosenNumber, element, panel, setText, table } from "./dom.js";
 import { act, canAct, isReport } from "./api.js";
 import { short, whole } from "./format.js";
 import { Page } from "./page.js";
