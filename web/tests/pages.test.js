@@ -5,7 +5,10 @@ import test from "node:test";
 
 import { counts, stats, taskRow } from "./support/record.js";
 import { EventsPage } from "../../src/dashboard/assets/events.js";
+import { GraphPage } from "../../src/dashboard/assets/graph.js";
+import { StatusPage } from "../../src/dashboard/assets/status.js";
 import { TasksPage } from "../../src/dashboard/assets/tasks.js";
+import { WorkersPage } from "../../src/dashboard/assets/workers.js";
 import { detail } from "../../src/dashboard/assets/detail.js";
 import { mostRelevant } from "../../src/dashboard/assets/progress.js";
 import { store } from "../../src/dashboard/assets/store.js";
@@ -113,4 +116,126 @@ test("functions with unfinished tasks come first if there are too many", () => {
   assert.deepEqual(mostRelevant(functions, 3), functions);
   assert.deepEqual(mostRelevant(functions, 2).map(({ name }) => name), ["c", "a"]);
   assert.equal(mostRelevant(stats().functions, 1).length, 0);
+});
+
+/** A run with two workers: one task has failed, one is running, and one is ready. */
+function loadRun() {
+  load({
+    t: 10,
+    tasks: [taskRow(1, { state: FAILED }), taskRow(2, { state: 2, worker: 1 }), taskRow(3, { name: 1, state: 1, depth: 1 })],
+    edges: [[2, 3, 0]],
+    links: [[0, 1, 1]],
+    lanes: [[0, "worker 0", 1, -1, 0], [1, "worker 1", 1, 2, 9]],
+    bars: [[0, 1, 4, 0, 1, 2], [1, 2, 2.004, 0, 2, 0]],
+    failures: [[4, 1, "task `inc-1` failed: no"]],
+    stats: stats({
+      workers: 2, busy: 1, running: 1, ready: 1, failed: 1, held: 12_345,
+      functions: [
+        { ...counts({ failed: 1, running: 1 }), name: "inc", submitted: 2, run_time: 3 },
+        { ...counts({ ready: 1 }), name: "add", submitted: 1, run_time: 0 },
+      ],
+      limits: [{ name: "db", of: 2, used: 2, waiting: 1 }],
+    }),
+  });
+}
+
+test("the status page shows counts, the stream, progress, failures, workers and limits", () => {
+  loadRun();
+  const root = new FakeNode("main");
+  const visited = [];
+  const page = new StatusPage(root, { navigate: (...target) => visited.push(target) });
+  runFrames();
+  const [figures, stream, columns] = root.childNodes.map((node) => node.textContent);
+  for (const part of ["1 / 2workers busy", "1running", "12.3kin memory"]) assert.ok(figures.includes(part), `${part} in ${figures}`);
+  assert.ok(stream.includes("2 workers, 2 polls"), stream);
+  for (const part of ["1 of 3 done", "1 / 21 failed", "task `inc-1` failed: no", "2 / 21 waiting", "worker 110 %inc-2"]) {
+    assert.ok(columns.includes(part), `${part} in ${columns}`);
+  }
+  assert.ok(root.all("canvas").every((canvas) => canvas.getContext().rectangles > 0));
+  root.all("button").find((button) => button.textContent === "add").click();
+  assert.deepEqual(visited, [["tasks", { name: "add" }]]);
+  page.close();
+});
+
+const key = (name) => Object.assign(new Event("keydown"), { key: name });
+
+test("keys choose bars of the task stream", () => {
+  loadRun();
+  const root = new FakeNode("main");
+  const page = new StatusPage(root, { navigate: () => {} });
+  runFrames();
+  const { stream } = page;
+  stream.canvas.dispatchEvent(key("ArrowLeft"));
+  assert.equal(stream.announcement.textContent, "inc-1: 3.00 s at 0:01.000, failed, worker 0");
+  stream.canvas.dispatchEvent(key("ArrowDown"));
+  assert.equal(stream.announcement.textContent, "inc-2: 4.0 ms at 0:02.000, pending, worker 1");
+  stream.canvas.dispatchEvent(key("+"));
+  assert.ok(stream.end !== null);
+  stream.canvas.dispatchEvent(key("f"));
+  assert.equal(stream.end, null);
+  page.close();
+});
+
+test("the pointer finds bars of the task stream", () => {
+  loadRun();
+  const page = new StatusPage(new FakeNode("main"), { navigate: () => {} });
+  runFrames();
+  const { stream } = page;
+  assert.equal(stream.find({ x: stream.x(2), y: 5 }).bar.id, 1);
+  assert.equal(stream.find({ x: stream.x(6), y: 5 }), null);
+  assert.equal(stream.find({ x: 3, y: 5 }), null);
+  const move = (type, x) => stream.canvas.dispatchEvent(Object.assign(new Event(type), { clientX: x, clientY: 5, pointerId: 1 }));
+  move("pointermove", stream.x(2));
+  assert.equal(stream.tip.textContent, "inc-1: 3.00 s at 0:01.000, failed, worker 0");
+  move("pointerdown", 300);
+  move("pointermove", 250);
+  assert.ok(stream.end > 10, String(stream.end));
+  page.close();
+});
+
+test("the workers page shows tasks and load", () => {
+  loadRun();
+  const root = new FakeNode("main");
+  const page = new WorkersPage(root);
+  runFrames();
+  assert.deepEqual(rowTexts(root), ["worker 0idlea task30 %13.00 s", "worker 1busyinc-21.00 s10 %14.0 ms"]);
+  store.apply({ t: 11, lanes: [[0, "worker 0", 0, -1, 0]] });
+  page.painter.now();
+  runFrames();
+  assert.equal(page.note.textContent, "1 alive, 1 stopped");
+  page.close();
+});
+
+test("the graph page counts, filters and chooses tasks", () => {
+  loadRun();
+  const root = new FakeNode("main");
+  const page = new GraphPage(root, { navigate: () => {} });
+  runFrames();
+  assert.equal(page.note.textContent, "3 tasks");
+  assert.equal(page.canvas.dataset.nodes, "3");
+  page.canvas.dispatchEvent(key("ArrowDown"));
+  assert.equal(page.announcement.textContent, "inc-1: failed");
+  page.canvas.dispatchEvent(key("ArrowDown"));
+  page.canvas.dispatchEvent(key("ArrowRight"));
+  assert.equal(page.announcement.textContent, "add-3: ready");
+  page.hideButton.click();
+  runFrames();
+  assert.equal(page.note.textContent, "2 tasks");
+  page.close();
+});
+
+test("the graph of functions is shown on request", () => {
+  loadRun();
+  const root = new FakeNode("main");
+  const visited = [];
+  const page = new GraphPage(root, { navigate: (...target) => visited.push(target) });
+  root.all("button").find((button) => button.textContent === "Functions").click();
+  runFrames();
+  assert.deepEqual([page.note.textContent, page.canvas.dataset.by], ["2 functions", "function"]);
+  assert.ok(page.canvas.getContext().texts.includes("inc"));
+  page.canvas.dispatchEvent(key("ArrowRight"));
+  page.canvas.dispatchEvent(key("ArrowRight"));
+  page.canvas.dispatchEvent(key("Enter"));
+  assert.deepEqual(visited, [["tasks", { name: "add" }]]);
+  page.close();
 });

@@ -44,6 +44,36 @@ class FakeClassList {
   }
 }
 
+/** A canvas context that only records the texts and rectangles. */
+class FakeContext {
+  constructor() {
+    this.texts = [];
+    this.rectangles = 0;
+    for (const name of ["save", "restore", "translate", "scale", "setTransform", "setLineDash", "beginPath", "moveTo", "bezierCurveTo", "stroke", "fill", "strokeRect"]) {
+      this[name] = () => {};
+    }
+  }
+
+  clearRect() {
+    this.texts = [];
+    this.rectangles = 0;
+  }
+
+  fillRect(...numbers) {
+    if (!numbers.every(Number.isFinite)) throw new Error(`a rectangle at ${numbers}`);
+    this.rectangles += 1;
+  }
+
+  fillText(text, ...point) {
+    if (!point.every(Number.isFinite)) throw new Error(`a text at ${point}`);
+    this.texts.push(text);
+  }
+
+  measureText(text) {
+    return { width: text.length * 7 };
+  }
+}
+
 export class FakeNode extends EventTarget {
   constructor(tag, text = "") {
     super();
@@ -121,6 +151,21 @@ export class FakeNode extends EventTarget {
     this.parent = null;
   }
 
+  getBoundingClientRect() {
+    return { left: 0, top: 0, width: 640, height: 400 };
+  }
+
+  get clientWidth() {
+    return 640;
+  }
+
+  setPointerCapture() {}
+
+  getContext() {
+    this.context ??= new FakeContext();
+    return this.context;
+  }
+
   focus() {
     document.activeElement = this;
   }
@@ -160,6 +205,18 @@ class MemoryStorage {
 }
 
 Object.assign(globalThis, {
+  window: globalThis,
+  innerHeight: 900,
+  ResizeObserver: class {
+    observe() {}
+
+    disconnect() {}
+  },
+  Path2D: class {
+    moveTo() {}
+
+    bezierCurveTo() {}
+  },
   HTMLElement: FakeNode,
   document: Object.assign(new EventTarget(), {
     body,
