@@ -1,5 +1,5 @@
-//! The dashboard's pages in a headless Chromium. `./tests/run` runs this; plain `cargo test` doesn't, since
-//! not every machine has a browser. Pictures of the pages go to `target/dashboard`.
+//! Tests of the dashboard's pages in headless Chromium. `./tests/run` runs them; plain `cargo test` doesn't,
+//! because not every machine has a browser. Screenshots are saved in `target/dashboard`.
 
 use std::env;
 use std::fs;
@@ -14,23 +14,23 @@ use futures::executor::block_on;
 use serde_json::{Value, json};
 use support::chromium::{Chromium, Tab};
 
-/// How many tasks the tour submits.
+/// The number of tasks that the tour submits.
 const TASKS: u64 = 1546;
 
-/// The folder of this test's profile, and the target folder above it.
+/// Returns the folder of this test's build profile, which is in the target folder.
 fn profile() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     test.ancestors().nth(2).expect("the folder of the profile").to_owned()
 }
 
-/// A place for pictures.
-fn pictures() -> PathBuf {
+/// Creates the folder for screenshots.
+fn screenshots() -> PathBuf {
     let folder = profile().parent().expect("the target folder").join("dashboard");
     fs::create_dir_all(&folder).expect("a folder");
     folder
 }
 
-/// The tour, while it runs or holds its dashboard up.
+/// The process of the tour, which keeps its dashboard running.
 struct Tour {
     child: Child,
     link: String,
@@ -63,7 +63,7 @@ impl Tour {
         let link = lines
             .find_map(|line| Some(line.expect("a line").strip_prefix("watch it at ")?.to_owned()))
             .expect("a link");
-        // It writes more than a pipe holds.
+        // The tour would block on a full pipe.
         thread::spawn(move || lines.for_each(drop));
         Self { child, link }
     }
@@ -80,7 +80,7 @@ impl Drop for Tour {
     }
 }
 
-/// The link to a page, with the token.
+/// Returns the link to a page, with the token.
 fn page(link: &str, name: &str) -> String {
     link.replace("/#", &format!("/{name}#"))
 }
@@ -92,12 +92,12 @@ fn number(value: &Value) -> u64 {
 const NODES: &str = "document.querySelector('.graph canvas')?.dataset.nodes";
 
 #[test]
-fn the_tour_is_watched() {
+fn the_pages_show_the_tour() {
     let chromium = Chromium::start(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let tour = Tour::start();
     let graph = chromium.open(&tour.page("graph"));
 
-    // The graph grows before one's eyes, and ends with all there is.
+    // The graph grows while the tour runs, until it contains all tasks.
     let started = Instant::now();
     let mut seen = vec![0];
     while *seen.last().unwrap() < TASKS {
@@ -129,7 +129,7 @@ fn the_tour_is_watched() {
     assert_eq!(status.errors(), [Value::Null; 0]);
 }
 
-/// Everything on the graph page can be done with keys.
+/// Checks that the graph page can be used with the keyboard.
 fn keyboard(graph: &Tab<'_>) {
     graph.eval("document.body.focus()");
     let active = "document.activeElement.tagName";
@@ -149,7 +149,7 @@ fn keyboard(graph: &Tab<'_>) {
     let detail = graph.eval("document.querySelector('aside.detail').innerText");
     let detail = detail.as_str().unwrap();
     assert!(detail.contains("finished") && detail.contains("running"), "{detail}");
-    graph.shoot(&pictures().join("graph-detail.png"));
+    graph.shoot(&screenshots().join("graph-detail.png"));
     graph.press("Escape");
     graph.until("document.querySelector('aside.detail').hidden");
     assert_eq!(graph.eval(active), "CANVAS");
@@ -157,7 +157,7 @@ fn keyboard(graph: &Tab<'_>) {
     assert_eq!(graph.eval(outline), "solid", "the focus is visible");
 }
 
-/// Pictures of every page, each of which has to fit in the width.
+/// Takes screenshots of every page, and checks that each fits into the width.
 fn shoot_all(tab: &Tab<'_>, tour: &Tour) {
     for name in ["", "graph", "tasks", "workers", "events"] {
         tab.go(&tour.page(name));
@@ -165,7 +165,7 @@ fn shoot_all(tab: &Tab<'_>, tour: &Tour) {
         for (width, scheme) in [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")] {
             tab.look(width, 900, scheme);
             let name = if name.is_empty() { "status" } else { name };
-            tab.shoot(&pictures().join(format!("{name}-{width}-{scheme}.png")));
+            tab.shoot(&screenshots().join(format!("{name}-{width}-{scheme}.png")));
             let widest = tab.eval("document.documentElement.scrollWidth");
             assert!(widest.as_u64() <= Some(width.into()), "{name} at {width}: {widest}");
         }
@@ -173,15 +173,15 @@ fn shoot_all(tab: &Tab<'_>, tour: &Tour) {
     }
 }
 
-/// The report shows the same without a server.
+/// Checks that the report shows the same without a server.
 fn report(chromium: &Chromium, tour: &Tour) {
     let tab = chromium.open(&tour.link);
     let text = tab.eval("fetch('report.html').then((answer) => answer.text())");
-    let path = pictures().join("report.html");
+    let path = screenshots().join("report.html");
     fs::write(&path, text.as_str().expect("a report")).expect("a file");
     let report = chromium.open(&format!("file://{}#graph", path.display()));
     report.until(&format!("{NODES} === '{TASKS}'"));
-    report.shoot(&pictures().join("report.png"));
+    report.shoot(&screenshots().join("report.png"));
     report.eval("document.querySelector('#nav a').click()");
     report.until("document.querySelector('.stream canvas')?.dataset.lanes === '10'");
     assert_eq!(report.errors(), [Value::Null; 0]);
@@ -217,7 +217,7 @@ fn tasks_are_cancelled_and_retried_and_markup_stays_text() {
     tab.eval(&format!("{}.click()", button("Cancel")));
     assert!(nap.result().unwrap_err().is_cancelled());
     tab.until(&button("Retry"));
-    // A cancelled task can't run again.
+    // A cancelled task can't be retried.
     assert_eq!(tab.eval(&format!("{}.ariaLabel", button("Retry"))), "Retry flaky-2");
     tab.eval(&format!("{}.click()", button("Retry")));
     let started = Instant::now();
@@ -235,7 +235,7 @@ fn tasks_are_cancelled_and_retried_and_markup_stays_text() {
 }
 
 #[test]
-fn a_lost_connection_is_said_and_comes_back() {
+fn a_lost_connection_is_shown_and_restored() {
     let client = Client::builder().workers(1).build();
     let dashboard = client.dashboard().bind("127.0.0.1:0").unwrap();
     let address = dashboard.address();
@@ -255,7 +255,7 @@ fn a_lost_connection_is_said_and_comes_back() {
     tab.until("document.querySelector('[data-figure=finished] b').textContent === '1'");
 }
 
-/// The memory of this process in bytes.
+/// Returns the resident memory of this process in bytes.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -289,11 +289,11 @@ fn a_million_tasks_leave_the_page_responsive() {
         let totals = client.task().name("merge").map(async |x: u64, _: u64| x, zs.iter().zip(&xs));
         let totals = block_on(ensue::gather(totals)).unwrap();
         assert_eq!(totals.len(), 1_250);
-        // Some results stay, as they do in a program that does something.
+        // Some results stay referenced, as in a real program.
         if round % 10 == 0 {
             kept.extend(zs);
         }
-        // A page has to live with a long run, not only with a short burst.
+        // The pauses make this a long run instead of a short burst.
         thread::sleep(Duration::from_millis(50));
     }
     let ran = started.elapsed();
@@ -314,11 +314,11 @@ fn a_million_tasks_leave_the_page_responsive() {
     assert!(heap.as_u64() < Some(400 << 20), "{heap}");
     assert!(grown < 600 << 20, "{grown}");
     tab.until("document.querySelector('.legend').innerText.includes('1.0M')");
-    tab.shoot(&pictures().join("million.png"));
+    tab.shoot(&screenshots().join("million.png"));
     assert_eq!(tab.errors(), [Value::Null; 0]);
 }
 
-/// What is drawn stays where it is when more comes.
+/// Checks that tasks keep their place in the graph.
 #[test]
 fn new_tasks_move_no_others() {
     let client = Client::builder().workers(0).build();
@@ -331,9 +331,9 @@ fn new_tasks_move_no_others() {
            const before = new Map();
            const moved = [];
            for (let id = 0; id < 1000; id++) {
-             const ins = id < 10 ? [] : [{ id: (id * 7) % id }, { id: (id * 13) % id }];
-             const depth = id < 10 ? 0 : 1 + Math.max(...ins.map((edge) => before.get(edge.id).column));
-             layout.add({ id, depth, ins });
+             const inputs = id < 10 ? [] : [{ id: (id * 7) % id }, { id: (id * 13) % id }];
+             const depth = id < 10 ? 0 : 1 + Math.max(...inputs.map((edge) => before.get(edge.id).column));
+             layout.add({ id, depth, inputs });
              before.set(id, { ...layout.places.get(id) });
              if (id % 5 === 4) layout.remove(id - 2);
            }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ensue_tests_support::within;
+use ensue_tests_support as support;
 
 /// Pseudo-random scripts for each target.
 const SCRIPTS: u64 = 2000;

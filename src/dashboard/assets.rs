@@ -1,10 +1,10 @@
-//! The pages' files, which are part of the program; and all of them as one, for a report.
+//! The files of the pages, embedded in the program, and their combination into one file for a report.
 
-/// A file of the pages.
+/// An embedded file.
 #[derive(Debug)]
 pub(super) struct Asset {
     pub(super) name: &'static str,
-    pub(super) kind: &'static str,
+    pub(super) content_type: &'static str,
     pub(super) text: &'static str,
 }
 
@@ -14,12 +14,12 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 macro_rules! assets {
-    ($($name:literal: $kind:expr),* $(,)?) => {
-        &[$(Asset { name: $name, kind: $kind, text: include_str!(concat!("assets/", $name)) }),*]
+    ($($name:literal: $content_type:expr),* $(,)?) => {
+        &[$(Asset { name: $name, content_type: $content_type, text: include_str!(concat!("assets/", $name)) }),*]
     };
 }
 
-/// Scripts come after those that they import from.
+/// All files. A script comes after the scripts that it imports from.
 pub(super) const ASSETS: &[Asset] = assets! {
     "index.html": HTML,
     "icon.svg": SVG,
@@ -33,9 +33,12 @@ pub(super) const ASSETS: &[Asset] = assets! {
     "frames.js": SCRIPT,
     "bars.js": SCRIPT,
     "store.js": SCRIPT,
+    "queries.js": SCRIPT,
+    "sparkline.js": SCRIPT,
     "stream.js": SCRIPT,
     "api.js": SCRIPT,
     "detail.js": SCRIPT,
+    "page.js": SCRIPT,
     "camera.js": SCRIPT,
     "layout.js": SCRIPT,
     "taskgraph.js": SCRIPT,
@@ -50,17 +53,19 @@ pub(super) const ASSETS: &[Asset] = assets! {
     "main.js": SCRIPT,
 };
 
-/// The names of the pages, beside the first. They're all made from the same file.
+/// The paths of the pages besides `/`. All pages share one HTML file.
 const PAGES: [&str; 4] = ["graph", "tasks", "workers", "events"];
 
-/// The file that belongs to a path.
+/// Returns the file for a path.
 pub(super) fn find(path: &str) -> Option<&'static Asset> {
     let name = if path.is_empty() || PAGES.contains(&path) { "index.html" } else { path };
     ASSETS.iter().find(|asset| asset.name == name)
 }
 
-/// All pages in one file, with what they show in it. Its scripts and styles run by the nonce only, so that
-/// nothing in the data could, even if it got out of its element.
+/// Combines all pages and the recorded data into one HTML file.
+///
+/// Its policy allows only the scripts and styles with the nonce, so that data couldn't run as a script even if
+/// it escaped from its element.
 pub(super) fn one_file(title: &str, record: &str, nonce: &str) -> String {
     let page = find("").map_or("", |asset| asset.text);
     let body = page.split_once("<body>").map_or(page, |(_, body)| body);
@@ -72,7 +77,7 @@ pub(super) fn one_file(title: &str, record: &str, nonce: &str) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n",
         escape(title)
     );
-    for asset in ASSETS.iter().filter(|asset| asset.kind == CSS) {
+    for asset in ASSETS.iter().filter(|asset| asset.content_type == CSS) {
         file += &format!("<style nonce=\"{nonce}\">\n{}</style>\n", asset.text);
     }
     let body = body.replace("</html>", "").replace("</body>", "");
@@ -91,11 +96,11 @@ pub(super) fn policy_of_file(nonce: &str) -> String {
     )
 }
 
-/// All scripts as one: what they give to each other has the same name everywhere, so only the words for
-/// giving and taking have to go.
+/// Combines all scripts into one by removing `import` and `export`. No import renames anything, and top-level
+/// names are unique over all scripts, so the names still match.
 fn one_script() -> String {
     let mut script = String::new();
-    for asset in ASSETS.iter().filter(|asset| asset.kind == SCRIPT) {
+    for asset in ASSETS.iter().filter(|asset| asset.content_type == SCRIPT) {
         for line in asset.text.lines().filter(|line| !line.starts_with("import ")) {
             script += line.strip_prefix("export ").unwrap_or(line);
             script.push('\n');
@@ -104,12 +109,12 @@ fn one_script() -> String {
     script
 }
 
-/// JSON that can stand in a script element: without `<`, nothing in it ends the element.
+/// Escapes JSON for a script element: without `<`, it can't end the element.
 fn inert(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// Text as it's written in markup.
+/// Escapes text for HTML and XML.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -119,7 +124,7 @@ pub(super) fn escape(text: &str) -> String {
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\'' => escaped += "&#39;",
-            // Not allowed in XML at all.
+            // XML doesn't allow control characters, not even escaped.
             char if char.is_control() && !matches!(char, '\t' | '\n' | '\r') => {
                 escaped.push('\u{fffd}')
             }
@@ -136,7 +141,7 @@ mod tests {
     use super::*;
 
     fn scripts() -> impl Iterator<Item = &'static Asset> {
-        ASSETS.iter().filter(|asset| asset.kind == SCRIPT)
+        ASSETS.iter().filter(|asset| asset.content_type == SCRIPT)
     }
 
     #[test]
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scripts_make_one() {
+    fn scripts_import_backwards_and_combine_into_one() {
         let mut names = BTreeMap::new();
         let mut seen = Vec::new();
         for asset in scripts() {
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_fetched_from_elsewhere_and_no_markup_is_made() {
+    fn assets_load_nothing_external_and_parse_no_markup() {
         for asset in ASSETS {
             let text = asset.text.replace("http://www.w3.org/2000/svg", "");
             for word in [

@@ -1,4 +1,4 @@
-//! What an answer consists of.
+//! The body of a response.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,26 +9,26 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
 use super::stream::Stream;
 
-/// The body of an answer: all of it at once, or the stream of updates.
+/// The body of a response: bytes, or the endless stream of updates.
 ///
-/// It's an `http_body::Body`, which is what axum, hyper and the like take.
-pub struct Body(Kind);
+/// It implements `http_body::Body`, so axum, hyper and other servers built on `http` accept it.
+pub struct Body(Content);
 
-enum Kind {
-    Whole(Option<Bytes>),
+enum Content {
+    /// Empty once the bytes have been sent.
+    Whole(Bytes),
     Stream(Box<Stream>),
 }
 
 impl Body {
     pub(super) fn stream(stream: Stream) -> Self {
-        Self(Kind::Stream(Box::new(stream)))
+        Self(Content::Stream(Box::new(stream)))
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Self {
-        let bytes = bytes.into();
-        Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+        Self(Content::Whole(bytes.into()))
     }
 }
 
@@ -38,34 +38,34 @@ impl HttpBody for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        poller: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match &mut self.0 {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take()),
-            Kind::Stream(stream) => stream.poll_next(poller),
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
+            Content::Stream(stream) => stream.poll_next(cx),
         };
         next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Whole(None))
+        matches!(&self.0, Content::Whole(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Kind::Stream(_) => SizeHint::default(),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
         }
     }
 }
 
+/// Shows the size instead of the bytes.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Whole(bytes) => {
-                f.debug_tuple("Body").field(&bytes.as_ref().map_or(0, Bytes::len)).finish()
-            }
-            Kind::Stream(_) => f.write_str("Body(stream)"),
+            Content::Whole(bytes) => f.debug_tuple("Body").field(&bytes.len()).finish(),
+            Content::Stream(_) => f.write_str("Body(stream)"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a dashboard.
+//! The builder of a dashboard, and the running dashboard.
 
 use std::fmt;
 use std::io;
@@ -9,9 +9,9 @@ use super::server::Server;
 use super::service::Service;
 use super::source::Source;
 
-/// Says where a dashboard is to be; made by [`Client::dashboard`](crate::Client::dashboard).
+/// Configures and starts a dashboard; created by [`Client::dashboard`](crate::Client::dashboard).
 #[derive(Debug)]
-#[must_use = "there's no dashboard before `bind` or `service`"]
+#[must_use = "the dashboard starts with `bind` or `service`"]
 pub struct DashboardBuilder {
     source: Source,
     hosts: Vec<String>,
@@ -23,30 +23,31 @@ impl DashboardBuilder {
         Self { source, hosts: Vec::new(), remote: false }
     }
 
-    /// A further name under which the dashboard is reached, without a port: `tasks.example.org`.
+    /// Allows requests for a further host name, given without a port: `tasks.example.org`.
     ///
-    /// It answers requests for `localhost`, the loopback addresses, the address it's bound to, and the names
-    /// said here. Others get 403, because a foreign page can make a name of its own lead to this machine.
+    /// `localhost`, the loopback addresses and the bound address are always allowed. Requests for other hosts
+    /// get 403, because a foreign page can make a host name of its own resolve to this machine.
     pub fn allow_host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
         self
     }
 
-    /// Lets [`bind`](Self::bind) take an address that other machines can reach.
+    /// Allows [`bind`](Self::bind) to use an address that other machines can reach.
     ///
-    /// Whoever reaches it can see everything, unencrypted; to cancel or retry tasks they need the link.
-    /// Name the hosts under which they reach it with [`allow_host`](Self::allow_host).
+    /// Every machine that reaches the address can read everything, unencrypted; cancelling and retrying tasks
+    /// needs the link. Add the host names of the address with [`allow_host`](Self::allow_host).
     pub fn allow_remote(mut self) -> Self {
         self.remote = true;
         self
     }
 
-    /// Starts the dashboard at this address, on a thread of its own. With port 0 the system picks one.
+    /// Starts the dashboard at this address, on a thread of its own. With port 0 the system picks a port.
     ///
     /// # Errors
     ///
-    /// The address can't be resolved or bound; it isn't of the loopback interface, and
-    /// [`allow_remote`](Self::allow_remote) wasn't said; the system has no thread or no random numbers.
+    /// The address can't be resolved or bound; the address isn't a loopback address, and
+    /// [`allow_remote`](Self::allow_remote) wasn't called; the system can't start a thread or has no random
+    /// numbers.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -56,11 +57,10 @@ impl DashboardBuilder {
     /// ```
     pub fn bind(mut self, address: impl ToSocketAddrs) -> io::Result<Dashboard> {
         let addresses: Vec<_> = address.to_socket_addrs()?.collect();
-        if let Some(far) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+        if let Some(remote) = addresses.iter().find(|address| !address.ip().is_loopback()) {
             if !self.remote {
                 let text = format!(
-                    "{far} can be reached from other machines: the dashboard takes such an address \
-                     after `allow_remote` only"
+                    "other machines can reach {remote}: call `allow_remote` to bind the dashboard to it"
                 );
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }
@@ -72,36 +72,37 @@ impl DashboardBuilder {
         Ok(Dashboard { server, service })
     }
 
-    /// The answers to requests only, to be mounted in a server of your own; see [`Service`].
+    /// Returns the request handler alone, to be mounted in another server; see [`Service`].
     ///
     /// # Errors
     ///
-    /// The system gives no random numbers for the token.
+    /// The system has no random numbers for the token.
     pub fn service(self) -> io::Result<Service> {
         Ok(Service::new(self.source, Guard::new(Token::random()?, self.hosts)))
     }
 }
 
-/// A dashboard that's up; see [`DashboardBuilder::bind`].
+/// A running dashboard; see [`DashboardBuilder::bind`].
 ///
-/// It stays until it's dropped or [stopped](Dashboard::stop), which closes all its connections. It doesn't
-/// keep the client alive: when that is gone, it shows what there was.
-#[must_use = "the dashboard goes when this is dropped"]
+/// It runs until it's dropped or [stopped](Dashboard::stop), which closes all its connections. It doesn't
+/// keep the client alive: after the client is dropped, the dashboard shows the final state.
+#[must_use = "dropping the dashboard stops it"]
 pub struct Dashboard {
     server: Server,
     service: Service,
 }
 
 impl Dashboard {
-    /// Where it listens.
+    /// Returns the address that the dashboard listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    /// What to open in a browser. It has the token in it, so who has it can cancel and retry tasks.
+    /// Returns the URL to open in a browser. It contains the token, so everyone with the link can cancel and
+    /// retry tasks.
     pub fn link(&self) -> String {
         let (address, token) = (self.address(), self.service.token());
-        // An address that stands for all of them can't be opened; that of this machine can.
+        // A browser can't open an unspecified address, such as 0.0.0.0.
         let host = match address.ip() {
             ip if !ip.is_unspecified() => host_of(ip),
             ip if ip.is_ipv4() => "127.0.0.1".to_owned(),
@@ -110,11 +111,11 @@ impl Dashboard {
         format!("http://{host}:{}/#token={token}", address.port())
     }
 
-    /// Closes all connections, and returns when the thread is gone. Dropping does the same.
+    /// Closes all connections and waits for the thread to exit. Dropping the dashboard does the same.
     pub fn stop(self) {}
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dashboard").field("address", &self.address()).finish_non_exhaustive()

@@ -1,14 +1,16 @@
-//! An update in parts. The first one for a reader is the whole record, tens of megabytes if it's full: as
-//! text it never exists in one piece.
+//! An update split into parts.
+//!
+//! The first update for a reader is the whole record, which can be tens of megabytes. Splitting it keeps its
+//! JSON text from existing in one piece.
 
 use std::mem;
 
 use crate::observe::update::Update;
 
-/// So much of each table goes into a part.
+/// The most rows in a part, over all tables.
 const ROWS: usize = 4_000;
 
-/// The parts of an update, as JSON. All but the last say that there's more.
+/// An iterator over the parts of an update, as JSON. All parts except the last have `more` set.
 pub(super) struct Chunks {
     rest: Option<Update>,
 }
@@ -20,8 +22,8 @@ impl Chunks {
 
     pub(super) fn next(&mut self) -> Option<String> {
         let mut part = self.rest.take()?;
-        // What a part leads to comes with it or before it: tasks before edges, and before what happened to
-        // them.
+        // Rows that are referred to come in the same part or an earlier one: tasks before edges, and both
+        // before bars and events.
         let mut left = ROWS;
         let mut rest = Update {
             cursor: part.cursor,
@@ -29,14 +31,14 @@ impl Chunks {
             t: part.t,
             stats: part.stats.clone(),
             names: Vec::new(),
-            tasks: beyond(&mut part.tasks, &mut left),
-            keys: beyond(&mut part.keys, &mut left),
-            edges: beyond(&mut part.edges, &mut left),
-            links: beyond(&mut part.links, &mut left),
-            bars: beyond(&mut part.bars, &mut left),
-            gone: beyond(&mut part.gone, &mut left),
-            events: beyond(&mut part.events, &mut left),
-            failures: beyond(&mut part.failures, &mut left),
+            tasks: split_off(&mut part.tasks, &mut left),
+            keys: split_off(&mut part.keys, &mut left),
+            edges: split_off(&mut part.edges, &mut left),
+            links: split_off(&mut part.links, &mut left),
+            bars: split_off(&mut part.bars, &mut left),
+            gone: split_off(&mut part.gone, &mut left),
+            events: split_off(&mut part.events, &mut left),
+            failures: split_off(&mut part.failures, &mut left),
             lanes: Vec::new(),
             missed: part.missed.clone(),
             more: false,
@@ -54,14 +56,14 @@ impl Chunks {
             rest.lanes.clone_from(&part.lanes);
             self.rest = Some(rest);
         }
-        // Plain data, which has a JSON form.
+        // An update is plain data, so this doesn't fail.
         serde_json::to_string(&part).ok()
     }
 }
 
-/// Takes away what is beyond the number that's left.
-fn beyond<T>(rows: &mut Vec<T>, left: &mut usize) -> Vec<T> {
-    let here = rows.len().min(*left);
-    *left -= here;
-    if here == 0 { mem::take(rows) } else { rows.split_off(here) }
+/// Keeps the first `left` rows, subtracts their number from `left`, and returns the others.
+fn split_off<T>(rows: &mut Vec<T>, left: &mut usize) -> Vec<T> {
+    let kept = rows.len().min(*left);
+    *left -= kept;
+    if kept == 0 { mem::take(rows) } else { rows.split_off(kept) }
 }

@@ -1,23 +1,24 @@
-//! Who may ask, and who may act.
+//! Access checks: which requests are answered, and which may cancel or retry tasks.
 //!
-//! A page of some other site that is open in the same browser can send requests here, and with a name that
-//! it lets point to this machine it could even read the answers. So requests have to be for a host that we
-//! know we are, and may not come from a page of another origin. To act, a request has to show the token,
-//! which is known to who has the link only.
+//! A page of another site in the same browser can send requests to the dashboard, and with a host name that
+//! resolves to this machine (DNS rebinding) it could also read the responses. So a request has to name a
+//! known host, and must not come from a page of another origin. To cancel or retry, it also needs the token
+//! from the dashboard's link.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Uri};
+use subtle::ConstantTimeEq;
 
-/// Where the token is shown.
+/// The header that carries the token.
 pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-ensue-token");
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Why a request is refused.
+/// The reason for refusing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     NoHost,
@@ -30,21 +31,27 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn text(self) -> &'static str {
         match self {
-            Self::NoHost => "The request doesn't say for which host it is.",
-            Self::ForeignHost => "This host isn't one that the dashboard was told to be.",
-            Self::ForeignOrigin => "Pages of other sites may not ask.",
-            Self::NoToken => "This needs the token that is in the dashboard's link.",
-            Self::WrongToken => "The token isn't that of this dashboard.",
+            Self::NoHost => "The request has no `Host` header.",
+            Self::ForeignHost => {
+                "The dashboard doesn't serve this host. Add it with `DashboardBuilder::allow_host`."
+            }
+            Self::ForeignOrigin => "Requests from pages of other origins are refused.",
+            Self::NoToken => {
+                "This request needs the token from the dashboard's link, in the header `X-Ensue-Token`."
+            }
+            Self::WrongToken => {
+                "The token belongs to another dashboard. Open the link of this one."
+            }
         }
     }
 }
 
-/// What is drawn at random for each dashboard, and shown to nobody but who asks for the link.
+/// A dashboard's random token. Only the link contains it.
 #[derive(Clone)]
 pub(super) struct Token(String);
 
 impl Token {
-    /// 128 bits from the system's source.
+    /// Draws 128 bits from the system's random number generator.
     pub(super) fn random() -> std::io::Result<Self> {
         Ok(Self(random_text()?))
     }
@@ -53,11 +60,9 @@ impl Token {
         &self.0
     }
 
-    /// Takes as long wherever the first difference is.
-    fn is(&self, other: &[u8]) -> bool {
-        let own = self.0.as_bytes();
-        let difference = own.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b));
-        own.len() == other.len() && std::hint::black_box(difference) == 0
+    /// Compares in constant time, so that response times don't reveal how much of a guess is right.
+    fn matches(&self, other: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(other).into()
     }
 }
 
@@ -67,7 +72,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// 128 random bits as text.
+/// Returns 128 random bits as hexadecimal digits.
 pub(super) fn random_text() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
@@ -81,7 +86,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Knows the names of the loopback interface, and these.
+    /// Allows the names of the loopback interface and `more`.
     pub(super) fn new(token: Token, more: impl IntoIterator<Item = String>) -> Self {
         let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into();
         hosts.extend(more.into_iter().map(|host| host.to_ascii_lowercase()));
@@ -92,7 +97,7 @@ impl Guard {
         &self.token
     }
 
-    /// Whether a request may be answered at all.
+    /// Checks that a request may be answered at all.
     pub(super) fn admit(
         &self,
         method: &Method,
@@ -103,34 +108,36 @@ impl Guard {
         let (host, second) = (hosts.next(), hosts.next());
         let host = host.and_then(|host| host.to_str().ok());
         let Some(host) = host.filter(|host| !host.is_empty()) else { return Err(Refusal::NoHost) };
-        // The target of a request may name a host, too.
+        // A request target in absolute form also names a host.
         let is_known = |host: &str| self.knows(host);
         if second.is_some() || !is_known(host) || !uri.host().is_none_or(is_known) {
             return Err(Refusal::ForeignHost);
         }
         if let Some(origin) = headers.get(header::ORIGIN) {
             let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-            // The page of another program on this machine has the host, but another port.
+            // Another program on this machine has the same host and another port, so the port counts.
             if !authority.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)) {
                 return Err(Refusal::ForeignOrigin);
             }
         }
-        // Without an origin, browsers still say whose page asks. Following a link from elsewhere is fine.
-        let says = |name: &HeaderName| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
-        let is_foreign = matches!(says(&SITE), b"cross-site" | b"same-site");
-        if is_foreign && !(says(&MODE) == b"navigate" && method == Method::GET) {
+        // Browsers omit the origin from simple requests, but still report the relation of the sites.
+        // Following a link on another site is allowed.
+        let value =
+            |name: &HeaderName| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        let is_foreign = matches!(value(&SITE), b"cross-site" | b"same-site");
+        if is_foreign && !(value(&MODE) == b"navigate" && method == Method::GET) {
             return Err(Refusal::ForeignOrigin);
         }
         Ok(())
     }
 
-    /// Whether it may act.
+    /// Checks that a request may cancel or retry tasks.
     pub(super) fn permit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = headers.get(TOKEN_HEADER).ok_or(Refusal::NoToken)?;
-        if self.token.is(token.as_bytes()) { Ok(()) } else { Err(Refusal::WrongToken) }
+        if self.token.matches(token.as_bytes()) { Ok(()) } else { Err(Refusal::WrongToken) }
     }
 
-    /// Whether we are that host, whatever the port.
+    /// Returns whether the host is allowed, whatever its port.
     fn knows(&self, host: &str) -> bool {
         let name = without_port(host);
         self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -144,7 +151,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// How an address is written in a URL.
+/// Formats an address as the host of a URL.
 pub(super) fn host_of(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -169,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn own_hosts_are_known_with_any_port() {
+    fn allowed_hosts_are_known_with_any_port() {
         for host in
             ["localhost", "LOCALHOST:80", "127.0.0.1:8787", "[::1]:9", "[::1]", "dash.example"]
         {
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_the_same_origin_may_ask() {
+    fn requests_from_pages_of_other_origins_are_refused() {
         let from = |origin| ask(Method::POST, &[("host", "localhost:80"), ("origin", origin)]);
         assert_eq!(from("http://localhost:80"), Ok(()));
         assert_eq!(from("https://localhost:80"), Ok(()));
@@ -215,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_has_to_be_the_very_one() {
+    fn only_the_exact_token_is_accepted() {
         let show = |token: &str| {
             let mut map = HeaderMap::new();
             map.insert(TOKEN_HEADER, token.parse().expect("a value"));
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_long_and_differ() {
+    fn tokens_have_128_bits_and_differ() {
         let (a, b) = (Token::random().unwrap(), Token::random().unwrap());
         assert_eq!(a.as_str().len(), 32);
         assert_ne!(a.as_str(), b.as_str());

@@ -1,4 +1,4 @@
-//! A dashboard in the browser: a client's tasks, live.
+//! A live dashboard of a client's tasks, for a web browser.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -10,37 +10,39 @@
 //! # Ok(()) }
 //! ```
 //!
-//! | path | what |
+//! | path | content |
 //! |---|---|
-//! | `/` | figures, the task stream, progress per function, workers, limits, failures |
-//! | `/graph` | the graph as it grows; more than 2,000 tasks are shown by function |
+//! | `/` | task counts, the task stream, progress per function, workers, limits, failures |
+//! | `/graph` | the task graph as it grows; above 2,000 tasks, one node per function |
 //! | `/tasks` | a table of tasks, with buttons to cancel and retry |
-//! | `/workers`, `/events` | what each worker is at; what happened last |
-//! | `/stream` | what the pages are made from: server-sent events of JSON, ten a second at most |
-//! | `/api/tasks`, `/api/task/17` | tasks, and everything about one, as JSON |
-//! | `/api/task/17/cancel`, `/retry` | with `POST`, and the token in `X-Ensue-Token` |
-//! | `/graph.dot`, `/graph.svg`, `/report.html` | to keep: the graph, and everything in one file |
-//! | `/metrics`, `/health` | for Prometheus, and for whoever asks whether it's up |
+//! | `/workers`, `/events` | the current task and load of each worker; the latest state changes |
+//! | `/stream` | the data of the pages: server-sent events with JSON, at most ten per second |
+//! | `/api/tasks`, `/api/task/17` | a list of tasks, and the details of one task, as JSON |
+//! | `/api/task/17/cancel`, `/retry` | with `POST` and the token in `X-Ensue-Token`: cancels or retries a task |
+//! | `/graph.dot`, `/graph.svg`, `/report.html` | downloads: the graph, and all pages in one file |
+//! | `/metrics`, `/health` | metrics for Prometheus, and a health check |
 //!
-//! Of very many tasks at a time some are only counted; see [`observe`](crate::Client::observe).
+//! When very many tasks are alive at a time, some are only counted; see [`observe`](crate::Client::observe).
 //!
-//! # Who may look
+//! # Access
 //!
-//! It binds to the loopback interface unless it's told otherwise, and refuses requests for other hosts and
-//! from pages of other origins, so that no web site can look at it through the browser. Everyone on this
-//! machine can look. Only who has the [link](Dashboard::link) can cancel and retry.
+//! The dashboard binds to the loopback interface unless [`allow_remote`](DashboardBuilder::allow_remote) is
+//! called. It refuses requests for other hosts and from pages of other origins, so web sites can't read it
+//! through the browser. Every user of this machine can read it; cancelling and retrying tasks needs the
+//! [link](Dashboard::link).
 //!
-//! # What it costs
+//! # Costs
 //!
-//! A thread that sleeps while nobody looks. At most 200 connections are served at a time, 32 of them with a
-//! page open; requests have 10 seconds and 16 KiB. A slow reader gets fewer and larger updates, and one that
-//! takes none for 20 seconds is disconnected. Nothing of this ever holds up a task.
+//! The dashboard has one thread, which sleeps while no page is open. It serves at most 200 connections at a
+//! time, of which 32 can be open pages. A request has to arrive within 10 seconds and may have 16 KiB. A slow
+//! reader gets fewer and larger updates, and one that accepts no data for 20 seconds is disconnected. None of
+//! this delays a task.
 //!
-//! For the tasks it costs what [recording](crate::Client::observe) does: of functions that do nothing, at full
-//! speed, the notebook's graph took 1.03 to 1.04 times as long on one thread, some 124 ns a task instead of 120, and
-//! with a page open 1.04 times the processor time, on 2 shared cores with little else to do. A run of a
-//! million tasks with the graph page open left Chromium at 60 frames a second, the longest without one 34 ms,
-//! drawing at 10 ms a second; the page had 79 MB and the program, results included, grew by 92 MB.
+//! Tasks cost as much as with [recording](crate::Client::observe). With empty functions, the notebook's graph
+//! took 1.03 to 1.04 times as long on one thread, about 124 ns per task instead of 120, and 1.04 times the
+//! processor time with a page open, on 2 shared cores with little other load. During a run of a million tasks
+//! with the graph page open, Chromium drew 60 frames per second, with a longest gap of 34 ms, and spent 10 ms
+//! per second on drawing. The page used 79 MB, and the program, including its results, grew by 92 MB.
 
 mod assets;
 mod body;
@@ -48,7 +50,6 @@ mod builder;
 mod chunks;
 mod guard;
 mod prometheus;
-mod query;
 mod report;
 mod server;
 mod service;
@@ -67,8 +68,8 @@ pub use builder::{Dashboard, DashboardBuilder};
 pub use service::Service;
 
 impl Client {
-    /// A dashboard of the client's tasks, to be watched in a browser; see [`dashboard`](crate::dashboard).
-    /// From now on the client [records](Client::observe).
+    /// Returns a builder for a live dashboard of the client's tasks; see [`dashboard`](crate::dashboard). The
+    /// client starts to [record](Client::observe).
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -80,16 +81,18 @@ impl Client {
         DashboardBuilder::new(Source::of(self.core()))
     }
 
-    /// Writes what the client has recorded as one HTML file, with the pages of the dashboard in it, to be
-    /// looked at anywhere. What was there is replaced.
+    /// Writes the recorded tasks and the pages of the dashboard to one HTML file, which needs no server. An
+    /// existing file is replaced.
     ///
-    /// It has all that the client remembers, so call [`observe`](Client::observe) before the work begins;
-    /// if that wasn't done, recording begins now, and little is known. Keys, names and the texts of errors
-    /// are in the file, values are not.
+    /// The report contains what the client has recorded, so call [`observe`](Client::observe) before submitting
+    /// work. Otherwise recording starts with this call, and the report is almost empty. The file contains keys,
+    /// function names and error texts, but no values.
+    ///
+    /// This blocks while the file is written.
     ///
     /// # Errors
     ///
-    /// The file can't be written, or the system gives no random numbers.
+    /// The file can't be written, or the system has no random numbers.
     ///
     /// ```
     /// # let path = std::env::temp_dir().join(format!("ensue-report-{}.html", std::process::id()));

@@ -1,4 +1,4 @@
-//! A client's numbers in the text form that Prometheus reads.
+//! A client's metrics in the text format of Prometheus.
 
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -8,30 +8,27 @@ use crate::observe::stats::FunctionStats;
 
 pub(super) fn text(source: &Source) -> String {
     let stats = source.stats();
-    let mut text = Text { text: String::new(), client: label(source.client()) };
-    text.family("ensue_workers", "gauge", "Workers there are.").row(&[], stats.workers);
-    text.family("ensue_workers_busy", "gauge", "Workers that aren't asleep.").row(&[], stats.busy);
-    text.family("ensue_tasks_held", "gauge", "Tasks in memory, ended ones and others.")
+    let mut text = Exposition { text: String::new(), client: label(source.client()) };
+    text.family("ensue_workers", "gauge", "Workers.").row(&[], stats.workers);
+    text.family("ensue_workers_busy", "gauge", "Workers that aren't idle.").row(&[], stats.busy);
+    text.family("ensue_tasks_held", "gauge", "Tasks in memory, whether ended or not.")
         .row(&[], stats.held);
     let functions = &stats.functions;
     let mut counter = |name, help, of: fn(&FunctionStats) -> u64| {
         let mut family = text.family(name, "counter", help);
         functions.iter().for_each(|each| family.row(&[("function", &each.name)], of(each)));
     };
-    counter("ensue_tasks_submitted_total", "Tasks that were submitted.", |each| each.submitted);
-    counter("ensue_tasks_finished_total", "Tasks that got a value.", |each| each.finished);
-    counter("ensue_tasks_failed_total", "Tasks that failed.", |each| each.failed);
-    counter("ensue_tasks_cancelled_total", "Tasks that were cancelled.", |each| each.cancelled);
-    counter("ensue_polls_total", "Polls of the tasks that are watched.", |each| each.polls);
-    let mut family = text.family(
-        "ensue_run_seconds_total",
-        "counter",
-        "Time in polls of the tasks that are watched.",
-    );
+    counter("ensue_tasks_submitted_total", "Submitted tasks.", |each| each.submitted);
+    counter("ensue_tasks_finished_total", "Finished tasks.", |each| each.finished);
+    counter("ensue_tasks_failed_total", "Failed tasks.", |each| each.failed);
+    counter("ensue_tasks_cancelled_total", "Cancelled tasks.", |each| each.cancelled);
+    counter("ensue_polls_total", "Polls of recorded tasks.", |each| each.polls);
+    let mut family =
+        text.family("ensue_run_seconds_total", "counter", "Time spent polling recorded tasks.");
     for each in functions {
         family.row(&[("function", &each.name)], Seconds(each.run_time));
     }
-    let mut family = text.family("ensue_tasks", "gauge", "Watched tasks that haven't ended.");
+    let mut family = text.family("ensue_tasks", "gauge", "Recorded tasks that haven't ended.");
     for each in functions {
         let states = [
             ("waiting", each.waiting),
@@ -47,33 +44,34 @@ pub(super) fn text(source: &Source) -> String {
         let mut family = text.family(name, "gauge", help);
         stats.limits.iter().for_each(|each| family.row(&[("limit", &each.name)], of(each)));
     };
-    limit("ensue_limit", "How much there is of a limit.", |each| each.of);
-    limit("ensue_limit_used", "How much of it is taken.", |each| each.used);
-    limit("ensue_limit_waiting", "Tasks that wait for some of it.", |each| each.waiting);
+    limit("ensue_limit", "The capacity of a limit.", |each| each.of);
+    limit("ensue_limit_used", "The used part of a limit.", |each| each.used);
+    limit("ensue_limit_waiting", "Tasks waiting for a limit.", |each| each.waiting);
     text.text
 }
 
-struct Text {
+struct Exposition {
     text: String,
+    /// The escaped name of the client.
     client: String,
 }
 
-impl Text {
+impl Exposition {
     fn family<'a>(&'a mut self, name: &'static str, kind: &str, help: &str) -> Family<'a> {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         Family { text: self, name }
     }
 }
 
-/// Rows of the same name.
+/// The rows of one metric.
 struct Family<'a> {
-    text: &'a mut Text,
+    text: &'a mut Exposition,
     name: &'static str,
 }
 
 impl Family<'_> {
     fn row(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let Text { text, client } = &mut *self.text;
+        let Exposition { text, client } = &mut *self.text;
         let _ = write!(text, "{}{{client=\"{client}\"", self.name);
         for (name, value) in labels {
             let _ = write!(text, ",{name}=\"{}\"", label(value));
@@ -90,7 +88,7 @@ impl Display for Seconds {
     }
 }
 
-/// Text as the value of a label.
+/// Escapes a label value.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,4 @@
-//! A report: the whole run in one file, with the same views.
+//! Reports: a whole run in one HTML file, with the pages of the dashboard.
 
 use std::fs;
 use std::io;
@@ -11,10 +11,10 @@ use super::chunks::Chunks;
 use super::guard::random_text;
 use super::source::Source;
 
-/// So many tasks come with an explanation and a story.
+/// The number of tasks that a report explains in detail.
 const DETAILS: usize = 2_000;
 
-/// Writes it.
+/// Writes a report to a file, replacing its content.
 pub(crate) fn write(source: &Source, path: &Path) -> io::Result<()> {
     fs::write(path, html(source, &random_text()?))
 }

@@ -1,4 +1,4 @@
-//! The server: a thread of its own that listens, and serves all connections.
+//! The HTTP server: one thread that accepts and serves all connections.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -14,27 +14,30 @@ use async_io::{Async, Timer};
 use futures_lite::future::{block_on, or};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use smol_hyper::rt::SmolTimer;
 
 use super::service::Service;
-use super::socket::{Clock, Socket};
+use super::socket::Socket;
 
-/// So many connections are served at a time; one more is told to come later.
+/// The most connections at a time. Further ones get 503.
 const CONNECTIONS: usize = 200;
 
-/// As long may a request take to arrive, or a connection wait for its next one.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The time in which the head of a request has to arrive, and for which an idle connection stays open.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As large may a request's head be, and what waits to be sent, beside the update in hand.
+/// The most bytes in the head of a request, and the most unsent bytes besides the current update.
 const BUFFER: usize = 16 * 1024;
+
+/// The most header fields in a request.
 const HEADERS: usize = 64;
 
-/// Who takes nothing of what is sent for so long is disconnected.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time after which a peer that accepts no bytes is disconnected.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A pause after a failure to accept, such as for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after `accept` fails, for example because the process has no free file descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that runs. Dropping it ends it.
+/// A running server. Dropping it closes all connections and waits for the thread to exit.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: SocketAddr,
@@ -58,13 +61,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has nothing to tell: what goes wrong with a connection ends that connection.
+            // The thread returns nothing: an error on a connection ends only that connection.
             let _ = thread.join();
         }
     }
 }
 
-/// Serves until it's stopped; then all connections go with the executor.
+/// Serves until `stopped` is closed. Dropping the executor then closes all connections.
 async fn serve(listener: &Async<TcpListener>, service: &Service, stopped: &Receiver<Infallible>) {
     let executor = LocalExecutor::new();
     let accepting = async {
@@ -72,12 +75,12 @@ async fn serve(listener: &Async<TcpListener>, service: &Service, stopped: &Recei
         loop {
             match listener.accept().await {
                 Ok((stream, _)) if open.get() < CONNECTIONS => {
-                    let place = Place::take(&open);
-                    executor.spawn(connection(stream, service.clone(), place)).detach();
+                    let slot = ConnectionSlot::acquire(&open);
+                    executor.spawn(serve_connection(stream, service.clone(), slot)).detach();
                 }
                 Ok((stream, _)) => refuse(&stream),
                 Err(_) => {
-                    Timer::after(PAUSE).await;
+                    Timer::after(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -88,41 +91,41 @@ async fn serve(listener: &Async<TcpListener>, service: &Service, stopped: &Recei
     executor.run(or(stop, accepting)).await;
 }
 
-async fn connection(stream: Async<TcpStream>, service: Service, _place: Place) {
-    // Updates are small and are waited for.
+async fn serve_connection(stream: Async<TcpStream>, service: Service, _slot: ConnectionSlot) {
+    // Updates are small, and Nagle's algorithm would delay them.
     let _ = stream.get_ref().set_nodelay(true);
-    let answer = service_fn(|request| {
+    let handler = service_fn(|request| {
         let response = service.handle(&request);
         async { Ok::<_, Infallible>(response) }
     });
-    // An error is the other side's, which is gone or has been told.
+    // Hyper has already answered a malformed request, and other errors mean that the peer has disconnected.
     let _ = http1::Builder::new()
-        .timer(Clock)
-        .header_read_timeout(HEAD_TIME)
+        .timer(SmolTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEADERS)
         .max_buf_size(BUFFER)
-        .serve_connection(Socket::new(stream, PATIENCE), answer)
+        .serve_connection(Socket::new(stream, WRITE_TIMEOUT), handler)
         .await;
 }
 
-/// Says that there are too many, if that can be said at once.
+/// Answers 503 if the socket's buffer takes it at once.
 fn refuse(stream: &Async<TcpStream>) {
     let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n\
                 Connection: close\r\n\r\n";
     let _ = stream.get_ref().write(text.as_bytes());
 }
 
-/// One of the places for connections, free again when this is dropped.
-struct Place(Rc<Cell<usize>>);
+/// One of the `CONNECTIONS` slots. Dropping it releases it.
+struct ConnectionSlot(Rc<Cell<usize>>);
 
-impl Place {
-    fn take(open: &Rc<Cell<usize>>) -> Self {
+impl ConnectionSlot {
+    fn acquire(open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         Self(open.clone())
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -1,4 +1,4 @@
-//! The answers to requests.
+//! The handler of HTTP requests.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,16 +11,16 @@ use super::body::Body;
 use super::guard::{Guard, Refusal, random_text};
 use super::prometheus;
 use super::report;
-use super::source::{Filter, Source, Verb};
+use super::source::{Filter, Source, TaskAction};
 use super::stream::Stream;
 
-/// A request that says it brings more than this is refused. None of ours bring anything.
+/// The largest `Content-Length` of a request. No request of the pages has a body.
 const LARGEST_BODY: u64 = 4096;
 
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; object-src 'none'";
 
-/// These go with every answer.
+/// Headers of every response.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -33,10 +33,11 @@ const HEADERS: [(HeaderName, &str); 6] = [
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Answers the requests of a dashboard, on whatever server the application has; made by
+/// Handles the requests of a dashboard on any HTTP server; created by
 /// [`DashboardBuilder::service`](super::DashboardBuilder::service).
 ///
-/// It's cheap to clone. It doesn't keep the client alive: when that is gone, it shows what there was.
+/// It's cheap to clone. It doesn't keep the client alive: after the client is dropped, the dashboard shows the
+/// final state.
 ///
 /// ```
 /// let client = ensue::Client::new();
@@ -47,8 +48,8 @@ const JSON: &str = "application/json";
 /// # Ok::<_, std::io::Error>(())
 /// ```
 ///
-/// The pages ask for everything relative to their own address, so they may be mounted below a path. In an
-/// axum application, with the dashboard at `/dashboard/` (there's a slash at the end):
+/// All URLs in the pages are relative, so the service can be mounted below a path. In an axum application,
+/// with the dashboard at `/dashboard/` (the slash at the end is required):
 ///
 /// ```text
 /// let pages = Router::new().fallback(async move |request: Request| service.handle(&request));
@@ -61,7 +62,7 @@ pub struct Service {
     readers: Arc<AtomicUsize>,
 }
 
-/// An answer in place of what was asked for.
+/// A response, or the one that replaces it after an error.
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
 
 impl Service {
@@ -69,15 +70,16 @@ impl Service {
         Self { source, guard: Arc::new(guard), readers: Arc::default() }
     }
 
-    /// The token that a request has to show, in the header `X-Ensue-Token`, to cancel or retry a task. Pages
-    /// take it from their address, from what comes after `#token=`.
+    /// Returns the token that a request needs, in the header `X-Ensue-Token`, to cancel or retry a task. The
+    /// pages read it from the fragment of their URL, `#token=…`.
     pub fn token(&self) -> &str {
         self.guard.token().as_str()
     }
 
-    /// Answers a request. What it brings in its body is not looked at.
+    /// Returns the response to a request, whose body is ignored.
     ///
-    /// This doesn't wait for anything. The body of the answer to `stream` goes on until it's dropped.
+    /// This doesn't block. The body of the response to `stream` has no end: the server has to drop it when the
+    /// connection closes.
     pub fn handle<B>(&self, request: &Request<B>) -> Response<Body> {
         let mut response = self.answer(request).unwrap_or_else(|response| *response);
         let headers = response.headers_mut();
@@ -94,21 +96,21 @@ impl Service {
         let length = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
         let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
         if length.is_some_and(|length: u64| length > LARGEST_BODY) {
-            let text = "That's more than any request here needs.";
-            return Err(says(StatusCode::PAYLOAD_TOO_LARGE, text));
+            let text = "The request body is too large: requests to the dashboard need none.";
+            return Err(failure(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
         let path = uri.path().strip_prefix('/').unwrap_or(uri.path());
-        if let Some((number, verb)) = path.strip_prefix("api/task/").and_then(action) {
-            only(method, &[Method::POST], "POST")?;
+        if let Some((number, action)) = path.strip_prefix("api/task/").and_then(parse_action) {
+            require_method(method, &[Method::POST], "POST")?;
             self.guard.permit(headers).map_err(refused)?;
-            return self.act(number, verb);
+            return self.act(number, action);
         }
-        only(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        require_method(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         match path {
             "stream" => self.stream(method),
             "metrics" => {
-                let kind = "text/plain; version=0.0.4; charset=utf-8";
-                Ok(found(kind, prometheus::text(&self.source)))
+                let content_type = "text/plain; version=0.0.4; charset=utf-8";
+                Ok(found(content_type, prometheus::text(&self.source)))
             }
             "health" => Ok(found(TEXT, "ok\n".to_owned())),
             "graph.dot" => {
@@ -118,7 +120,7 @@ impl Service {
             "report.html" => self.report(),
             "api/tasks" => {
                 let filter = Filter::from_query(uri.query().unwrap_or_default())
-                    .map_err(|text| says(StatusCode::BAD_REQUEST, &text))?;
+                    .map_err(|text| failure(StatusCode::BAD_REQUEST, &text))?;
                 Ok(found(JSON, self.source.tasks(&filter)))
             }
             _ => match path.strip_prefix("api/task/").map(str::parse) {
@@ -126,7 +128,7 @@ impl Service {
                 Some(Err(_)) => Err(unknown()),
                 None => {
                     let asset = assets::find(path).ok_or_else(unknown)?;
-                    Ok(found(asset.kind, asset.text))
+                    Ok(found(asset.content_type, asset.text))
                 }
             },
         }
@@ -134,17 +136,19 @@ impl Service {
 
     fn stream(&self, method: &Method) -> Answer {
         let busy = || {
-            let mut response =
-                says(StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open already.");
+            let mut response = failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many pages of the dashboard are open. Close one of them.",
+            );
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             response
         };
-        let kind = "text/event-stream";
+        let content_type = "text/event-stream";
         if method == Method::HEAD {
-            return Ok(found(kind, ""));
+            return Ok(found(content_type, ""));
         }
         let stream = Stream::open(&self.source, &self.readers).ok_or_else(busy)?;
-        Ok(answer(StatusCode::OK, kind, Body::stream(stream)))
+        Ok(answer(StatusCode::OK, content_type, Body::stream(stream)))
     }
 
     fn task(&self, number: u64) -> Answer {
@@ -152,14 +156,18 @@ impl Service {
         Ok(found(JSON, task))
     }
 
-    fn act(&self, number: u64, verb: Verb) -> Answer {
-        let done = self.source.act(number, verb).ok_or_else(unknown)?;
-        done.map(|text| found(TEXT, text)).map_err(|text| says(StatusCode::CONFLICT, text))
+    fn act(&self, number: u64, action: TaskAction) -> Answer {
+        let done = self.source.act(number, action).ok_or_else(unknown)?;
+        done.map(|text| found(TEXT, text)).map_err(|text| failure(StatusCode::CONFLICT, text))
     }
 
     fn report(&self) -> Answer {
-        let failed =
-            |_| says(StatusCode::INTERNAL_SERVER_ERROR, "The system gives no random numbers.");
+        let failed = |_| {
+            failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The system has no random numbers for the report.",
+            )
+        };
         let nonce = random_text().map_err(failed)?;
         let mut response = found("text/html; charset=utf-8", report::html(&self.source, &nonce));
         let policy = assets::policy_of_file(&nonce) + "; frame-ancestors 'none'";
@@ -172,18 +180,18 @@ impl Service {
     }
 }
 
-/// What is to be done with which task.
-fn action(path: &str) -> Option<(u64, Verb)> {
-    let (number, verb) = path.split_once('/')?;
-    let verb = match verb {
-        "cancel" => Verb::Cancel,
-        "retry" => Verb::Retry,
+/// Parses `17/cancel` and `17/retry`.
+fn parse_action(path: &str) -> Option<(u64, TaskAction)> {
+    let (number, action) = path.split_once('/')?;
+    let action = match action {
+        "cancel" => TaskAction::Cancel,
+        "retry" => TaskAction::Retry,
         _ => return None,
     };
-    Some((number.parse().ok()?, verb))
+    Some((number.parse().ok()?, action))
 }
 
-fn only(
+fn require_method(
     method: &Method,
     allowed: &[Method],
     names: &'static str,
@@ -191,7 +199,8 @@ fn only(
     if allowed.contains(method) {
         return Ok(());
     }
-    let mut response = says(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.");
+    let mut response =
+        failure(StatusCode::METHOD_NOT_ALLOWED, &format!("Use {names} for this URL."));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(names));
     Err(response)
 }
@@ -201,24 +210,24 @@ fn refused(refusal: Refusal) -> Box<Response<Body>> {
         Refusal::NoHost => StatusCode::BAD_REQUEST,
         _ => StatusCode::FORBIDDEN,
     };
-    says(status, refusal.text())
+    failure(status, refusal.text())
 }
 
 fn unknown() -> Box<Response<Body>> {
-    says(StatusCode::NOT_FOUND, "There's nothing here.")
+    failure(StatusCode::NOT_FOUND, "Not found.")
 }
 
-fn says(status: StatusCode, text: &str) -> Box<Response<Body>> {
+fn failure(status: StatusCode, text: &str) -> Box<Response<Body>> {
     Box::new(answer(status, TEXT, format!("{text}\n")))
 }
 
-fn found(kind: &'static str, text: impl Into<Body>) -> Response<Body> {
-    answer(StatusCode::OK, kind, text)
+fn found(content_type: &'static str, text: impl Into<Body>) -> Response<Body> {
+    answer(StatusCode::OK, content_type, text)
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -1,6 +1,6 @@
-//! What the dashboard knows of a client: its record, and what can be done with one of its tasks.
+//! The dashboard's access to a client: the record of its tasks, and cancelling and retrying them.
 //!
-//! It keeps the memory of the engine, and not the client: what is shown may be of one that has closed.
+//! It keeps the engine's memory alive but not the client, so it also shows clients that have closed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::query;
 use crate::engine::core::{Core, CoreRef};
 use crate::observe::act;
 use crate::observe::explain::Explanation;
@@ -19,7 +18,7 @@ use crate::observe::story::Story;
 use crate::observe::task_record::TaskRecord;
 use crate::observe::update::{Update, status_code};
 
-/// So many tasks are on a page of the list.
+/// The most tasks on a page of the list.
 const PAGE: usize = 200;
 
 const STATES: [&str; 7] =
@@ -29,53 +28,66 @@ const STATES: [&str; 7] =
 pub(crate) struct Source {
     core: CoreRef,
     recorder: Arc<Recorder>,
-    /// When recording began.
+    /// The wall-clock time at which recording began.
     began: SystemTime,
 }
 
-/// What can be done with a task.
+/// A change to a task that the dashboard can request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Verb {
+pub(super) enum TaskAction {
     Cancel,
     Retry,
 }
 
-/// Which tasks are asked for.
+/// The query of a list of tasks.
 #[derive(Debug)]
 pub(super) struct Filter {
     state: Option<u8>,
     name: Option<String>,
+    /// A part of the key, in lower case.
     key: String,
-    /// Those before this one, which was the last on the page before.
+    /// The number of the last task on the previous page.
     after: u64,
     limit: usize,
 }
 
 impl Filter {
-    /// From what follows the `?`. Says what is wrong with it.
+    /// Parses the query of a URL.
+    ///
+    /// # Errors
+    ///
+    /// A text for the client that names the wrong parameter.
     pub(super) fn from_query(text: &str) -> Result<Self, String> {
         let mut filter =
             Self { state: None, name: None, key: String::new(), after: u64::MAX, limit: PAGE };
-        for (name, value) in query::pairs(text) {
-            let number = || value.parse().map_err(|_| format!("`{name}` takes a number."));
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            let number = || {
+                value.parse().map_err(|_| format!("`{name}` is `{value}`, which isn't a number."))
+            };
             match &*name {
                 "state" if value.is_empty() => {}
                 "state" => {
-                    let place = STATES.iter().position(|state| *state == value);
-                    let place = place.ok_or_else(|| format!("`state` is one of {STATES:?}."))?;
-                    filter.state = Some(place as u8);
+                    let index = STATES.iter().position(|state| *state == value);
+                    let index = index.ok_or_else(|| {
+                        format!("`state` is `{value}`. The states are {}.", STATES.join(", "))
+                    })?;
+                    filter.state = Some(index as u8);
                 }
-                "name" => filter.name = (!value.is_empty()).then_some(value),
+                "name" => filter.name = (!value.is_empty()).then(|| value.into_owned()),
                 "key" => filter.key = value.to_lowercase(),
                 "after" => filter.after = number()?,
                 "limit" => filter.limit = usize::try_from(number()?).map_or(PAGE, |n| n.min(PAGE)),
-                other => return Err(format!("`{other}` isn't a filter.")),
+                other => {
+                    return Err(format!(
+                        "`{other}` isn't a filter. The filters are state, name, key, after and limit."
+                    ));
+                }
             }
         }
         Ok(filter)
     }
 
-    fn takes(&self, number: u64, entry: &TaskRecord, name: &str) -> bool {
+    fn matches(&self, number: u64, entry: &TaskRecord, name: &str) -> bool {
         number < self.after
             && self.state.is_none_or(|wanted| wanted == status_code(entry.status))
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
@@ -84,7 +96,7 @@ impl Filter {
 }
 
 impl Source {
-    /// Begins to record, if the client doesn't yet.
+    /// Starts recording unless the client already records.
     pub(crate) fn of(core: &Core) -> Self {
         let recorder = Recorder::start(core);
         let ago = recorder.began.elapsed().saturating_sub(recorder.since);
@@ -96,7 +108,7 @@ impl Source {
         &self.core.name
     }
 
-    /// What a reader is told first.
+    /// Returns the first message of a stream, as JSON.
     pub(super) fn hello(&self) -> String {
         let began = self.began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         json!({
@@ -119,13 +131,13 @@ impl Source {
         Graph::of(&self.recorder)
     }
 
-    /// A page of tasks, the newest first, as JSON.
+    /// Returns a page of tasks as JSON, the newest first.
     pub(super) fn tasks(&self, filter: &Filter) -> String {
         let record = self.recorder.record();
         let mut numbers: Vec<u64> = record
             .tasks
             .iter()
-            .filter(|(number, entry)| filter.takes(**number, entry, record.name(entry.name)))
+            .filter(|(number, entry)| filter.matches(**number, entry, record.name(entry.name)))
             .map(|(number, _)| *number)
             .collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
@@ -146,7 +158,7 @@ impl Source {
         json!({ "tasks": rows, "next": next }).to_string()
     }
 
-    /// Everything about a task, as JSON; `None` if it isn't known.
+    /// Returns the details of a task as JSON, or `None` if the record doesn't contain it.
     pub(super) fn task(&self, number: u64) -> Option<String> {
         self.details(number).map(|details| details.to_string())
     }
@@ -168,8 +180,8 @@ impl Source {
         Some(task)
     }
 
-    /// The tasks that a report tells more about: first those that have failed, then those that haven't
-    /// ended, then the others, of each the last ones first.
+    /// Returns the numbers of the tasks that a report explains in detail: first failed tasks, then unfinished
+    /// ones, then the others, each group newest first.
     pub(super) fn remarkable(&self, most: usize) -> Vec<u64> {
         let record = self.recorder.record();
         let mut found: Vec<_> = record
@@ -182,21 +194,22 @@ impl Source {
         found.into_iter().map(|(_, _, number)| number).take(most).collect()
     }
 
-    /// Does it, and says so or why not; `None` if the task isn't known.
+    /// Performs an action and returns a text about its success or failure, or `None` if the record doesn't
+    /// contain the task.
     pub(super) fn act(
         &self,
         number: u64,
-        verb: Verb,
+        action: TaskAction,
     ) -> Option<Result<&'static str, &'static str>> {
         let is_known = self.recorder.record().tasks.contains_key(&number);
-        is_known.then(|| match verb {
-            Verb::Cancel if act::cancel(&self.core, number) => Ok("It's cancelled."),
-            Verb::Cancel => Err("It has ended already."),
-            Verb::Retry if act::retry(&self.core, number) => Ok("It runs again."),
-            Verb::Retry => {
-                Err("It can't run again: that takes a task that has failed, was submitted with a \
-                 fallible verb or with retries, and is still held by somebody.")
-            }
+        is_known.then(|| match action {
+            TaskAction::Cancel if act::cancel(&self.core, number) => Ok("Cancelled."),
+            TaskAction::Cancel => Err("The task has already ended."),
+            TaskAction::Retry if act::retry(&self.core, number) => Ok("Retrying."),
+            TaskAction::Retry => Err(
+                "The task can't be retried. It must have failed, must have been submitted with a \
+                 fallible method or with retries, and must still have a handle or a dependent.",
+            ),
         })
     }
 }
@@ -219,5 +232,51 @@ fn row(number: u64, entry: &TaskRecord, name: &str) -> Value {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("client", &self.client()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(query: &str) -> Filter {
+        Filter::from_query(query).expect("a filter")
+    }
+
+    #[test]
+    fn values_are_decoded() {
+        for (text, decoded) in [
+            ("", ""),
+            ("a+b", "a b"),
+            ("a%20b%26", "a b&"),
+            ("%C3%a9", "é"),
+            ("%", "%"),
+            ("%2", "%2"),
+            ("%zz", "%zz"),
+            ("%ff", "\u{fffd}"),
+            ("%é", "%é"),
+        ] {
+            assert_eq!(filter(&format!("key={text}")).key, decoded, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_needs_no_value() {
+        let found = filter("limit=1&&name&key==&");
+        assert_eq!((found.limit, found.name.as_deref(), &*found.key), (1, None, "="));
+        assert_eq!(Filter::from_query("=").map(drop).unwrap_err().split(' ').next(), Some("``"));
+    }
+
+    #[test]
+    fn errors_name_the_parameter_and_its_value() {
+        for (query, part) in [
+            ("after=x", "`after` is `x`"),
+            ("limit=-1", "`limit` is `-1`"),
+            ("state=odd", "`state` is `odd`"),
+            ("colour=red", "`colour` isn't a filter"),
+        ] {
+            let error = Filter::from_query(query).expect_err(query);
+            assert!(error.starts_with(part), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The dashboard's server, over real sockets.
+//! Tests of the dashboard's server over TCP.
 #![cfg(feature = "dashboard")]
 
 use std::io::{ErrorKind, Read, Write};
@@ -26,7 +26,7 @@ fn token(dashboard: &Dashboard) -> String {
     dashboard.link().split_once("#token=").expect("a token").1.to_owned()
 }
 
-/// The number of a task in the record.
+/// Returns the number of a task in the record.
 fn number<T>(address: SocketAddr, handle: &Handle<T>) -> u64 {
     let started = Instant::now();
     loop {
@@ -42,7 +42,7 @@ fn number<T>(address: SocketAddr, handle: &Handle<T>) -> u64 {
 }
 
 #[test]
-fn every_page_is_there_and_says_how_it_may_be_used() {
+fn every_page_is_served_with_security_headers() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
@@ -112,7 +112,7 @@ fn foreign_hosts_and_origins_are_refused() {
     let stream = ask(address, "GET", "/stream", &[("Origin", "http://evil.example")]);
     assert_eq!(stream.status, 403);
     assert_eq!(stream.header("access-control-allow-origin"), None);
-    // The target may name a host as well.
+    // A request target in absolute form also names a host.
     let foreign = format!(
         "GET http://evil.example/health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     );
@@ -122,7 +122,7 @@ fn foreign_hosts_and_origins_are_refused() {
 }
 
 #[test]
-fn only_the_link_lets_one_act() {
+fn actions_need_the_token_from_the_link() {
     let client = client();
     let dashboard = dashboard(&client);
     let (address, token) = (dashboard.address(), token(&dashboard));
@@ -181,7 +181,7 @@ fn a_failed_task_is_retried() {
 }
 
 #[test]
-fn bad_requests_are_refused_and_harm_nobody() {
+fn malformed_requests_are_refused() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
@@ -208,7 +208,7 @@ fn bad_requests_are_refused_and_harm_nobody() {
 }
 
 #[test]
-fn who_never_finishes_a_request_is_disconnected() {
+fn a_client_that_never_finishes_a_request_is_disconnected() {
     let client = client();
     let dashboard = dashboard(&client);
     let started = Instant::now();
@@ -227,7 +227,7 @@ fn who_never_finishes_a_request_is_disconnected() {
 }
 
 #[test]
-fn the_stream_tells_everything_and_then_what_changes() {
+fn the_stream_sends_the_record_and_then_changes() {
     let client = client();
     let dashboard = dashboard(&client);
     let x = client.task().name("inc").submit(async |x: u64| x + 1, 1);
@@ -260,7 +260,7 @@ fn the_stream_tells_everything_and_then_what_changes() {
 }
 
 #[test]
-fn updates_come_no_faster_than_ten_a_second() {
+fn there_are_at_most_ten_updates_per_second() {
     let client = client();
     let dashboard = dashboard(&client);
     let mut reader = Reader::open(dashboard.address());
@@ -274,7 +274,7 @@ fn updates_come_no_faster_than_ten_a_second() {
 }
 
 #[test]
-fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
+fn a_slow_reader_delays_no_other_and_is_disconnected() {
     let client = client();
     let dashboard = dashboard(&client);
     let mut slow = Reader::open(dashboard.address());
@@ -282,8 +282,8 @@ fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
     let mut fast = Reader::open(dashboard.address());
     let started = Instant::now();
     let mut tasks = 0;
-    // It reads nothing, and there's more than the system keeps for it. That it's gone shows when something
-    // is sent to it.
+    // The reader reads nothing, and the updates exceed the buffers of its socket. Writing to the socket shows
+    // whether the server has closed it.
     while slow.stream.get_mut().write_all(b"\n").is_ok() {
         assert!(started.elapsed() < 3 * LONG, "it's still connected");
         let one = Instant::now();
@@ -296,17 +296,17 @@ fn a_slow_reader_holds_up_nobody_and_is_disconnected() {
         assert_eq!(get(dashboard.address(), "/health").status, 200);
     }
     assert!(started.elapsed() > Duration::from_secs(15), "{:?}", started.elapsed());
-    // Another reader is up to date all the same.
+    // Another reader is still up to date.
     assert_eq!(fast.until_finished(tasks)["stats"]["finished"], tasks);
 }
 
 #[test]
-fn two_hundred_connections_and_no_more() {
+fn at_most_two_hundred_connections_are_served() {
     let client = client();
     let dashboard = dashboard(&client);
     let address = dashboard.address();
     let open: Vec<_> = (0..200).map(|_| connect(address)).collect();
-    // All are served: each may still ask.
+    // The last connection is still served.
     let mut last = &open[199];
     write!(last, "GET /health HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut answer = [0; 15];
@@ -400,7 +400,7 @@ fn the_list_of_tasks_is_filtered_and_has_pages() {
 }
 
 #[test]
-fn it_binds_to_this_machine_only_unless_told_otherwise() {
+fn remote_addresses_need_allow_remote() {
     let client = client();
     let refused = client.dashboard().bind("0.0.0.0:0").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
@@ -411,7 +411,7 @@ fn it_binds_to_this_machine_only_unless_told_otherwise() {
     assert!(client.dashboard().bind(taken.local_addr().unwrap()).is_err());
 }
 
-/// The threads of this process that serve a dashboard.
+/// Counts the threads of this process that serve a dashboard.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the threads");
@@ -447,7 +447,7 @@ fn many_dashboards_leave_no_thread_behind() {
         let _reader = Reader::open(dashboard.address());
         drop(dashboard);
     }
-    // Other tests have theirs.
+    // Tests that run at the same time have dashboards of their own.
     let started = Instant::now();
     while threads() > 20 {
         assert!(started.elapsed() < LONG);
@@ -455,7 +455,7 @@ fn many_dashboards_leave_no_thread_behind() {
 }
 
 #[test]
-fn it_shows_a_client_that_is_gone() {
+fn it_shows_a_client_that_was_dropped() {
     let client = client();
     let dashboard = dashboard(&client);
     let kept = client.submit(async || 1, ());
@@ -467,7 +467,7 @@ fn it_shows_a_client_that_is_gone() {
     let mut reader = Reader::open(dashboard.address());
     reader.until_finished(1);
     drop(client);
-    // The dashboard didn't keep it.
+    // The dashboard didn't keep the client alive.
     assert_eq!(waiting.result().unwrap_err().kind(), ensue::ErrorKind::Closed);
     let started = Instant::now();
     while reader.next("update")["stats"]["workers"] != 0 {
@@ -478,7 +478,7 @@ fn it_shows_a_client_that_is_gone() {
 }
 
 #[test]
-fn a_report_has_everything_in_one_file() {
+fn a_report_is_one_file_with_the_record() {
     let client = client();
     client.observe();
     let x = client.task().name("inc").submit(async |x: u64| x + 1, 1);

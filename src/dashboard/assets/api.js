@@ -1,39 +1,55 @@
-// What is asked of the server beside the stream: about one task, and to cancel or retry it.
+// @ts-check
+// Requests to the server besides the stream: the details of a task, and cancelling and retrying it.
 
-const TOKEN_PLACE = "ensue-token";
+const TOKEN_KEY = "ensue-token";
 
-// The report has the answers in the page itself, and nobody to ask.
+/**
+ * @typedef {{ status: string, at: number, lasted: number | null, worker?: number | null }} Chapter
+ * @typedef {{
+ *   key: string, status: string, error: string | null,
+ *   explain?: { text: string }, story?: { chapters: Chapter[] },
+ * }} TaskDetails
+ * @typedef {"cancel" | "retry"} TaskAction
+ */
+
+/**
+ * The details in a report, which has no server.
+ * @type {Record<string, TaskDetails> | null}
+ */
 let recorded = null;
 
-// Takes the token out of the link that opened the page, and out of sight.
+/** @type {string | null} */
+let token = null;
+
+/** Moves the token from the page's address into the session, so that it isn't visible. */
 export function takeToken() {
-  const found = /[#&]token=([^&]+)/.exec(location.hash);
+  const found = /[#&]token=([^&]+)/.exec(location.hash)?.[1];
   if (!found) return;
-  keep(decodeURIComponent(found[1]));
+  saveToken(decodeURIComponent(found));
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-let token = null;
-
-function keep(value) {
+/** @param {string} value */
+function saveToken(value) {
   token = value;
   try {
-    sessionStorage.setItem(TOKEN_PLACE, value);
+    sessionStorage.setItem(TOKEN_KEY, value);
   } catch {
-    // Where storage is forbidden, the token lives as long as the page.
+    // Without storage the token is kept until the page is left.
   }
 }
 
 function readToken() {
-  if (token != null) return token;
+  if (token !== null) return token;
   try {
-    token = sessionStorage.getItem(TOKEN_PLACE);
+    token = sessionStorage.getItem(TOKEN_KEY);
   } catch {
     token = null;
   }
   return token;
 }
 
+/** Returns whether tasks can be cancelled and retried. */
 export function canAct() {
   return recorded === null && Boolean(readToken());
 }
@@ -42,24 +58,40 @@ export function isReport() {
   return recorded !== null;
 }
 
+/** @param {Record<string, TaskDetails>} details */
 export function useRecorded(details) {
   recorded = details;
 }
 
-// Everything about a task. Resolves to null if the client no longer knows it.
-export async function askTask(id) {
+/**
+ * Resolves to the details of a task, or to null if it has left the record.
+ * @param {number} id
+ * @returns {Promise<TaskDetails | null>}
+ */
+export async function fetchTask(id) {
   if (recorded) return recorded[id] ?? null;
-  const answer = await fetch("api/task/" + id);
-  if (answer.status === 404) return null;
-  if (!answer.ok) throw new Error(await answer.text());
-  return answer.json();
+  const response = await fetch("api/task/" + id);
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(await response.text());
+  return response.json();
 }
 
-// Cancels or retries. Resolves to what the server says of it.
-export async function act(id, verb) {
+/**
+ * Cancels or retries a task. Resolves to the server's text about the outcome, also after a failure.
+ * @param {number} id
+ * @param {TaskAction} action
+ */
+export async function act(id, action) {
   const headers = { "X-Ensue-Token": readToken() ?? "" };
-  const answer = await fetch("api/task/" + id + "/" + verb, { method: "POST", headers });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(text);
-  return text;
+  try {
+    const response = await fetch("api/task/" + id + "/" + action, { method: "POST", headers });
+    return await response.text();
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+/** @param {unknown} error */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }

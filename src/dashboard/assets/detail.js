@@ -1,56 +1,74 @@
-// The drawer with everything about one task: how it stands and why, its story, its neighbours, and what
-// can be done with it.
+// @ts-check
+// The drawer with the details of one task: its state and the reason for it, its timeline, its neighbours, and
+// the buttons to cancel and retry it.
 
-import { FAILED, FINISHED, STATES, hasEnded, setState, stateLabel } from "./states.js";
-import { act, askTask, canAct, isReport } from "./api.js";
-import { element, say } from "./dom.js";
-import { clock, lasting } from "./format.js";
+import { FAILED, FINISHED, StateLabel, hasEnded, stateOf, stateSymbol } from "./states.js";
+import { act, canAct, fetchTask, isReport, messageOf } from "./api.js";
+import { element, setText } from "./dom.js";
+import { clock, duration } from "./format.js";
 import { store } from "./store.js";
 
+/** @import { TaskAction, TaskDetails } from "./api.js" */
+/** @import { Task } from "./store.js" */
+
 const REFRESH_MS = 1_000;
-const MOST_NEAR = 12;
+const MOST_NEIGHBOURS = 12;
+const MOST_TIMELINE_ROWS = 100;
 
 class Detail {
   constructor() {
+    /** @type {number | null} */
     this.id = null;
+    /** @type {TaskDetails | null} */
+    this.details = null;
+    // The states for which details were last fetched and drawn.
+    /** @type {number | undefined} */
+    this.fetchedState = undefined;
+    /** @type {number | undefined} */
+    this.drawnState = undefined;
+    this.timer = 0;
+    // The element that had the focus before the drawer opened.
+    /** @type {Element | null} */
+    this.opener = null;
+    /** @type {Set<(id: number | null) => void>} */
     this.watchers = new Set();
-    this.build();
-  }
 
-  build() {
     this.title = element("h2", { tabindex: "-1" });
-    this.state = stateLabel(0);
+    this.state = new StateLabel(0);
     const close = element("button", { type: "button", onclick: () => this.close() }, "Close");
     this.facts = element("dl");
-    this.why = element("div", { class: "why", hidden: true });
-    this.story = element("div");
-    this.near = element("div");
-    this.cancel = element("button", { type: "button", class: "danger", onclick: () => this.do("cancel") }, "Cancel");
-    this.retry = element("button", { type: "button", onclick: () => this.do("retry") }, "Retry");
-    this.said = element("span", { class: "quiet", role: "status" });
-    this.actions = element("div", { class: "actions" }, this.cancel, this.retry, this.said);
+    this.reason = element("div", { class: "reason", hidden: true });
+    this.timeline = element("div");
+    this.neighbours = element("div");
+    this.cancel = element("button", { type: "button", class: "danger", onclick: () => this.act("cancel") }, "Cancel");
+    this.retry = element("button", { type: "button", onclick: () => this.act("retry") }, "Retry");
+    this.message = element("span", { class: "quiet", role: "status" });
+    this.actions = element("div", { class: "actions" }, this.cancel, this.retry, this.message);
     this.node = element("aside", { class: "panel detail", "aria-label": "Task", hidden: true },
-      element("header", {}, this.title, this.state, element("div", { class: "right" }, close)),
-      element("div", { class: "body" }, this.why, this.facts, this.actions, this.story, this.near));
+      element("header", {}, this.title, this.state.node, element("div", { class: "right" }, close)),
+      element("div", { class: "body" }, this.reason, this.facts, this.actions, this.timeline, this.neighbours));
     this.node.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
     });
   }
 
-  // Shows a task. The focus goes to the drawer and comes back when it's closed.
+  /**
+   * Shows a task and moves the focus to the drawer. Closing it moves the focus back.
+   * @param {number} id
+   */
   show(id) {
-    if (this.id === null) this.before = document.activeElement;
+    if (this.id === null) this.opener = document.activeElement;
     this.id = id;
-    this.answer = null;
-    say(this.said, "");
-    this.story.replaceChildren();
-    this.why.hidden = true;
+    this.details = null;
+    setText(this.message, "");
+    this.timeline.replaceChildren();
+    this.reason.hidden = true;
     this.node.hidden = false;
     document.body.classList.add("with-detail");
-    this.paint();
+    this.draw();
     this.title.focus({ preventScroll: true });
-    this.tell();
-    this.ask();
+    this.notify();
+    this.fetch();
   }
 
   close() {
@@ -59,136 +77,156 @@ class Detail {
     clearTimeout(this.timer);
     this.node.hidden = true;
     document.body.classList.remove("with-detail");
-    this.before?.focus?.({ preventScroll: true });
-    this.tell();
+    if (this.opener instanceof HTMLElement) this.opener.focus({ preventScroll: true });
+    this.notify();
   }
 
-  // Calls back with the id of the task that's shown, or null.
+  /**
+   * Calls `watcher` with the id of the shown task, or null, whenever it changes. Returns a function that removes
+   * the watcher.
+   * @param {(id: number | null) => void} watcher
+   */
   watch(watcher) {
     this.watchers.add(watcher);
-    return () => this.watchers.delete(watcher);
+    return () => {
+      this.watchers.delete(watcher);
+    };
   }
 
-  tell() {
+  notify() {
     for (const watcher of this.watchers) watcher(this.id);
   }
 
-  async ask() {
+  shownTask() {
+    return this.id === null ? undefined : store.tasks.get(this.id);
+  }
+
+  async fetch() {
     clearTimeout(this.timer);
     const { id } = this;
+    if (id === null) return;
     try {
-      const answer = await askTask(id);
+      const details = await fetchTask(id);
       if (this.id !== id) return;
-      this.answer = answer;
-      this.paint();
+      this.details = details;
+      this.draw();
     } catch (error) {
-      if (this.id === id) say(this.said, "The server doesn't answer: " + error.message);
+      if (this.id === id) setText(this.message, "The request for the details failed: " + messageOf(error));
     }
+    if (isReport()) return;
+    // The details of an unfinished task change, and those of a finished one are complete after one request.
     const task = store.tasks.get(id);
-    const settled = isReport() || !task || (hasEnded(task.state) && this.answer);
-    if (!settled || this.asked !== task?.state) {
-      this.asked = task?.state;
-      if (!isReport()) this.timer = setTimeout(() => this.ask(), REFRESH_MS);
+    const settled = !task || (hasEnded(task.state) && this.details);
+    if (!settled || this.fetchedState !== task?.state) {
+      this.fetchedState = task?.state;
+      this.timer = setTimeout(() => this.fetch(), REFRESH_MS);
     }
   }
 
-  // The state may have changed in the record: shows it at once, and asks for the rest.
+  /** Draws a changed state at once, and requests the other details. */
   refresh() {
-    const task = store.tasks.get(this.id);
-    if (this.id === null || !task || task.state === this.painted) return;
-    this.paint();
+    const task = this.shownTask();
+    if (!task || task.state === this.drawnState) return;
+    this.draw();
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.ask(), 100);
+    this.timer = setTimeout(() => this.fetch(), 100);
   }
 
-  paint() {
-    const task = store.tasks.get(this.id);
-    const { answer } = this;
-    this.painted = task?.state;
-    say(this.title, answer?.key ?? (task ? store.keyOf(task) : "task " + this.id));
-    this.state.hidden = !task && !answer;
-    const state = task ? task.state : STATES.indexOf(answer?.status);
-    if (state >= 0) setState(this.state, state);
+  draw() {
+    const task = this.shownTask();
+    const { details } = this;
+    this.drawnState = task?.state;
+    setText(this.title, details?.key ?? (task ? store.keyOf(task) : "task " + this.id));
+    this.state.node.hidden = !task && !details;
+    const state = task ? task.state : stateOf(details?.status);
+    if (state >= 0) this.state.set(state);
+    this.drawFacts(task);
+    this.drawReason(state);
+    this.drawTimeline();
+    this.drawNeighbours(task);
+    this.actions.hidden = isReport();
+    this.cancel.hidden = !canAct() || state < 0 || hasEnded(state);
+    this.retry.hidden = !canAct() || state !== FAILED;
+    if (!canAct() && !isReport() && this.message.textContent === "") {
+      setText(this.message, "To cancel or retry the task, open the link with the token.");
+    }
+  }
+
+  /** @param {Task | undefined} task */
+  drawFacts(task) {
+    /** @type {[name: string, text: string][]} */
     const facts = [];
     if (task) {
       facts.push(["Function", store.nameOf(task.name)]);
       if (task.attempt > 1) facts.push(["Attempt", String(task.attempt)]);
       if (task.priority !== 0) facts.push(["Priority", String(task.priority)]);
-      if (task.worker >= 0) facts.push(["Worker", store.lanes.get(task.worker)?.label ?? String(task.worker)]);
-      if (task.state === FINISHED) facts.push(["Result", task.held ? "held in memory" : "released"]);
+      if (task.worker >= 0) facts.push(["Worker", store.workerLabel(task.worker)]);
+      if (task.state === FINISHED) facts.push(["Result", task.held ? "in memory" : "released"]);
     } else {
-      facts.push(["Record", "this task has left the record"]);
+      facts.push(["Record", "the task has left the record"]);
     }
-    if (answer?.error) facts.push(["Error", answer.error]);
+    if (this.details?.error) facts.push(["Error", this.details.error]);
     this.facts.replaceChildren(...facts.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]));
-    this.paintWhy(answer, state);
-    this.paintStory(answer?.story);
-    this.paintNear(task);
-    this.actions.hidden = isReport();
-    this.cancel.hidden = !canAct() || state < 0 || hasEnded(state);
-    this.retry.hidden = !canAct() || state !== FAILED;
-    if (!canAct() && !isReport() && this.said.textContent === "") {
-      say(this.said, "Open the link with the token to cancel or retry.");
-    }
   }
 
-  paintWhy(answer, state) {
-    const text = answer?.explain?.text ?? "";
-    this.why.hidden = text === "";
-    this.why.className = state === FAILED ? "wrong" : "why";
-    this.why.replaceChildren(element("h3", {}, hasEnded(state) ? "How it ended" : "Why it isn't finished"), element("pre", {}, text));
+  /** @param {number} state */
+  drawReason(state) {
+    const text = this.details?.explain?.text ?? "";
+    this.reason.hidden = text === "";
+    this.reason.classList.toggle("wrong", state === FAILED);
+    const title = hasEnded(state) ? "Outcome" : "Why the task is unfinished";
+    this.reason.replaceChildren(element("h3", {}, title), element("pre", {}, text));
   }
 
-  paintStory(story) {
-    const chapters = story?.chapters ?? [];
-    if (chapters.length === 0) {
-      this.story.replaceChildren();
+  drawTimeline() {
+    const spans = this.details?.story?.chapters ?? [];
+    const first = spans[0];
+    if (!first) {
+      this.timeline.replaceChildren();
       return;
     }
-    const begin = chapters[0].at;
-    const last = chapters[chapters.length - 1];
-    const end = Math.max(last.at + (last.lasted ?? 0), ...chapters.map((each) => each.at + (each.lasted ?? 0)));
-    const span = Math.max(1e-9, end - begin);
+    const begin = first.at;
+    const end = Math.max(...spans.map((span) => span.at + (span.lasted ?? 0)));
+    const total = Math.max(1e-9, end - begin);
     const list = element("ol", { class: "story" });
-    for (const { status, at, lasted, worker } of chapters.slice(-100)) {
-      const state = Math.max(0, STATES.indexOf(String(status).toLowerCase()));
+    for (const { status, at, lasted, worker } of spans.slice(-MOST_TIMELINE_ROWS)) {
+      const state = Math.max(0, stateOf(status.toLowerCase()));
       const bar = element("i", { class: "s" + state });
-      bar.style.left = Math.min(99, (100 * (at - begin)) / span) + "%";
-      bar.style.width = (100 * (lasted ?? 0)) / span + "%";
-      const where = worker != null && worker >= 0 ? ", " + (store.lanes.get(worker)?.label ?? worker) : "";
-      list.append(element("li", { title: "at " + clock(at) + where },
-        element("span", { class: "lasted number" }, lasted == null ? clock(at) : lasting(lasted)),
-        stateLabel(state), element("span", { class: "span", "aria-hidden": "true" }, bar)));
+      bar.style.left = Math.min(99, (100 * (at - begin)) / total) + "%";
+      bar.style.width = (100 * (lasted ?? 0)) / total + "%";
+      const where = store.workerLabel(worker ?? -1);
+      list.append(element("li", { title: "at " + clock(at) + (where && ", " + where) },
+        element("span", { class: "lasted number" }, lasted == null ? clock(at) : duration(lasted)),
+        new StateLabel(state).node, element("span", { class: "span", "aria-hidden": "true" }, bar)));
     }
-    this.story.replaceChildren(element("h3", {}, "Story, since " + clock(begin)), list);
+    this.timeline.replaceChildren(element("h3", {}, "Timeline, from " + clock(begin)), list);
   }
 
-  paintNear(task) {
+  /** @param {Task | undefined} task */
+  drawNeighbours(task) {
     const parts = [];
-    for (const [title, edges] of [["Takes or awaits", task?.ins ?? []], ["Is taken or awaited by", task?.outs ?? []]]) {
+    for (const [title, edges] of /** @type {const} */ ([["Inputs", task?.inputs ?? []], ["Dependents", task?.dependents ?? []]])) {
       if (edges.length === 0) continue;
-      const list = element("div", { class: "near" });
-      for (const { id } of edges.slice(0, MOST_NEAR)) {
+      const list = element("div", { class: "neighbours" });
+      for (const { id } of edges.slice(0, MOST_NEIGHBOURS)) {
         const other = store.tasks.get(id);
         if (!other) continue;
-        list.append(element("span", { class: "state s" + other.state }, stateLabel(other.state).firstChild,
+        list.append(element("span", { class: "state s" + other.state }, stateSymbol(other.state),
           element("button", { type: "button", class: "key", onclick: () => this.show(id) }, store.keyOf(other))));
       }
-      const more = edges.length - MOST_NEAR;
+      const more = edges.length - MOST_NEIGHBOURS;
       if (more > 0) list.append(element("span", { class: "quiet" }, "and " + more + " more"));
-      parts.push(element("h3", {}, title + " " + edges.length), list);
+      parts.push(element("h3", {}, title + ": " + edges.length), list);
     }
-    this.near.replaceChildren(...parts);
+    this.neighbours.replaceChildren(...parts);
   }
 
-  async do(verb) {
+  /** @param {TaskAction} action */
+  async act(action) {
     const { id } = this;
-    try {
-      say(this.said, await act(id, verb));
-    } catch (error) {
-      say(this.said, error.message);
-    }
-    if (this.id === id) this.ask();
+    if (id === null) return;
+    setText(this.message, await act(id, action));
+    if (this.id === id) this.fetch();
   }
 }
 

@@ -1,17 +1,23 @@
-// How numbers and times read.
+// @ts-check
+// Formatting of numbers and times as text.
 
 const WHOLE = new Intl.NumberFormat("en");
 
-// 12345 as 12,345.
+/**
+ * Formats 12345 as "12,345".
+ * @param {number} n
+ */
 export function whole(n) {
   return WHOLE.format(n);
 }
 
-// A number in at most five characters: 12.3k.
+/**
+ * Formats a number in at most six characters, such as "12.3k".
+ * @param {number} n
+ */
 export function short(n) {
-  const units = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
-  for (const [size, unit] of units) {
-    if (n >= size * (unit === "k" ? 10 : 1)) {
+  for (const [size, unit, from] of /** @type {const} */ ([[1e9, "G", 1e9], [1e6, "M", 1e6], [1e3, "k", 1e4]])) {
+    if (n >= from) {
       const scaled = n / size;
       return (scaled >= 100 ? scaled.toFixed(0) : scaled.toFixed(1)) + unit;
     }
@@ -19,8 +25,11 @@ export function short(n) {
   return n >= 100 || Number.isInteger(n) ? WHOLE.format(Math.round(n)) : n.toFixed(1);
 }
 
-// A length of time, in the unit that suits it.
-export function lasting(seconds) {
+/**
+ * Formats a duration in a suitable unit.
+ * @param {number} seconds
+ */
+export function duration(seconds) {
   if (!(seconds >= 0)) return "–";
   if (seconds < 1e-3) return Math.round(seconds * 1e6) + " µs";
   if (seconds < 0.1) return (seconds * 1e3).toFixed(1) + " ms";
@@ -31,16 +40,24 @@ export function lasting(seconds) {
   return Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
 }
 
-// A moment of the run, as minutes and seconds since it began.
+/**
+ * Formats a time since the start of the recording as minutes and seconds.
+ * @param {number} seconds
+ * @param {number} [digits] the number of decimal places
+ */
 export function clock(seconds, digits = 3) {
   const minutes = Math.floor(seconds / 60);
   const rest = (seconds - minutes * 60).toFixed(digits);
   return minutes + ":" + (rest.indexOf(".") === 1 || rest.length === 1 ? "0" : "") + rest;
 }
 
-// The step between two ticks of an axis, about so many of them on so long a span.
-export function tickStep(span, about) {
-  const rough = span / Math.max(1, about);
+/**
+ * Returns the step of an axis: 1, 2 or 5 times a power of ten.
+ * @param {number} span the length of the axis
+ * @param {number} count the approximate number of ticks
+ */
+export function tickStep(span, count) {
+  const rough = span / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   for (const factor of [1, 2, 5]) {
     if (rough <= factor * power) return factor * power;
@@ -48,13 +65,22 @@ export function tickStep(span, about) {
   return 10 * power;
 }
 
-// What a tick of the axis says.
+/**
+ * Formats the label of a tick.
+ * @param {number} seconds
+ * @param {number} step
+ */
 export function tickText(seconds, step) {
   if (seconds >= 60) return clock(seconds, step < 1 ? 1 : 0);
   const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(step))));
   return seconds.toFixed(digits) + " s";
 }
 
-export function plural(n, word) {
-  return whole(n) + " " + word + (n === 1 ? "" : "s");
+/**
+ * Formats a number and a noun, in the plural unless the number is 1.
+ * @param {number} n
+ * @param {string} noun
+ */
+export function plural(n, noun) {
+  return whole(n) + " " + noun + (n === 1 ? "" : "s");
 }

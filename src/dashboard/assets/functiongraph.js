@@ -1,30 +1,41 @@
-// The graph with one node for all tasks of a function: what is shown when there are too many to show them
-// one by one. Nodes say how many tasks they stand for and how those are, edges how many links.
+// @ts-check
+// The graph with one node per function, for runs with too many tasks to show each. Nodes show the number of
+// tasks and their states, edges the number of edges between tasks.
 
-import { CANCELLED, FAILED, FINISHED, READY, RUNNING, WAITING, DELAYED } from "./states.js";
+import { CANCELLED, DELAYED, FAILED, FINISHED, READY, RUNNING, STATES, WAITING } from "./states.js";
 import { colours, functionColour } from "./colour.js";
-import { lasting, plural, short } from "./format.js";
+import { duration, plural, short } from "./format.js";
 import { Camera } from "./camera.js";
+import { clipText } from "./frames.js";
 import { store } from "./store.js";
 
-const CELL_X = 230;
-const CELL_Y = 104;
-const WIDE = 158;
-const TALL = 58;
-const PARTS = [["finished", FINISHED], ["failed", FAILED], ["cancelled", CANCELLED], ["running", RUNNING], ["ready", READY], ["delayed", DELAYED], ["waiting", WAITING]];
+/** @import { Cell } from "./layout.js" */
+/** @import { FunctionStats, LinkRow } from "./store.js" */
+/** @import { Emphasis } from "./taskgraph.js" */
+
+/** @typedef {{ count: number, strong: boolean, x: number, y: number }} LinkLabel */
+
+const CELL_WIDTH = 230;
+const CELL_HEIGHT = 104;
+const NODE_WIDTH = 158;
+const NODE_HEIGHT = 58;
+const STACK_ORDER = [FINISHED, FAILED, CANCELLED, RUNNING, READY, DELAYED, WAITING];
 
 export class FunctionGraph {
   constructor() {
     this.camera = new Camera({ most: [1.25, 1.25], least: [0.1, 0.1], uniform: true });
-    this.clear();
-  }
-
-  clear() {
+    /** @type {Map<number, Cell>} */
     this.places = new Map();
+    /** @type {Set<string>} */
     this.taken = new Set();
   }
 
-  // Gives places to functions that have none. One that has one keeps it.
+  clear() {
+    this.places.clear();
+    this.taken.clear();
+  }
+
+  /** Places new functions. The others keep their place. */
   update() {
     const functions = store.stats?.functions ?? [];
     const links = [...store.links.values()];
@@ -42,6 +53,7 @@ export class FunctionGraph {
         count += 1;
       }
       let row = count > 0 ? Math.round(sum / count) : 0;
+      // Searches in turn below and above for a free row.
       for (let away = 0; this.taken.has(column + ":" + row); away++) row += away % 2 === 0 ? away + 1 : -(away + 1);
       this.taken.add(column + ":" + row);
       this.places.set(index, { column, row });
@@ -53,156 +65,199 @@ export class FunctionGraph {
   }
 
   bounds() {
-    let left = 0, right = 0, top = 0, bottom = 0;
+    let right = 0, top = 0, bottom = 0;
     for (const { column, row } of this.places.values()) {
       right = Math.max(right, column);
       top = Math.min(top, row);
       bottom = Math.max(bottom, row);
     }
-    return { left: left * CELL_X - 110, right: right * CELL_X + 110, top: top * CELL_Y - 62, bottom: bottom * CELL_Y + 52 };
+    return { left: -110, right: right * CELL_WIDTH + 110, top: top * CELL_HEIGHT - 62, bottom: bottom * CELL_HEIGHT + 52 };
   }
 
-  draw(pen, width, height, { chosen, hover, only }) {
+  /** Returns the number of tasks in each state. */
+  counts() {
+    return STATES.map((name) => (store.stats?.functions ?? []).reduce((sum, stats) => sum + (stats[name] ?? 0), 0));
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {number} _width
+   * @param {number} _height
+   * @param {Emphasis} emphasis
+   */
+  draw(ctx, _width, _height, { chosen, hover, only }) {
     const { camera } = this;
-    const byName = new Map((store.stats?.functions ?? []).map((each) => [each.name, each]));
-    pen.save();
-    pen.scale(camera.scaleX, camera.scaleY);
-    pen.translate(-camera.x, -camera.y);
-    // No line goes through a count.
-    const labels = [...store.links.values()].map((link) => this.link(pen, link, chosen));
-    for (const label of labels) if (label) this.label(pen, label);
+    const byName = new Map((store.stats?.functions ?? []).map((stats) => [stats.name, stats]));
+    ctx.save();
+    ctx.scale(camera.scaleX, camera.scaleY);
+    ctx.translate(-camera.x, -camera.y);
+    // All lines come first, so that none crosses a label.
+    const labels = [...store.links.values()].map((link) => this.drawLink(ctx, link, chosen));
+    for (const label of labels) if (label) this.drawLabel(ctx, label);
     for (const [index, { column, row }] of this.places) {
       const stats = byName.get(store.nameOf(index));
-      if (stats) this.node(pen, index, stats, column * CELL_X, row * CELL_Y, only);
+      if (stats) this.drawNode(ctx, index, stats, column * CELL_WIDTH, row * CELL_HEIGHT, only);
       if (index === chosen || index === hover) {
-        pen.strokeStyle = index === chosen ? colours().accent : colours().ink;
-        pen.lineWidth = index === chosen ? 2.5 : 1.5;
-        pen.strokeRect(column * CELL_X - WIDE / 2 - 3, row * CELL_Y - TALL / 2 - 3, WIDE + 6, TALL + 6);
+        ctx.strokeStyle = index === chosen ? colours().accent : colours().ink;
+        ctx.lineWidth = index === chosen ? 2.5 : 1.5;
+        ctx.strokeRect(column * CELL_WIDTH - NODE_WIDTH / 2 - 3, row * CELL_HEIGHT - NODE_HEIGHT / 2 - 3, NODE_WIDTH + 6, NODE_HEIGHT + 6);
       }
     }
-    pen.restore();
+    ctx.restore();
   }
 
-  node(pen, index, stats, x, y, only) {
-    const { panel, ink, quiet, strongRule, states, sunk, text } = colours();
-    const left = x - WIDE / 2;
-    const top = y - TALL / 2;
-    pen.fillStyle = panel;
-    pen.fillRect(left, top, WIDE, TALL);
-    pen.strokeStyle = strongRule;
-    pen.lineWidth = 1;
-    pen.strokeRect(left + 0.5, top + 0.5, WIDE - 1, TALL - 1);
-    pen.fillStyle = functionColour(index);
-    pen.fillRect(left, top, 5, TALL);
-    pen.textBaseline = "alphabetic";
-    pen.textAlign = "left";
-    pen.fillStyle = ink;
-    pen.font = "600 13px " + text;
-    pen.fillText(cut(pen, stats.name, WIDE - 78), left + 13, top + 20);
-    pen.textAlign = "right";
-    pen.fillText(short(stats.submitted), left + WIDE - 9, top + 20);
-    pen.font = "11px " + text;
-    pen.fillStyle = quiet;
-    const under = stats.failed > 0 ? short(stats.failed) + " failed" : stats.running > 0 ? short(stats.running) + " running" : "";
-    pen.fillText(under, left + WIDE - 9, top + 51);
-    pen.textAlign = "left";
-    pen.fillText(lasting(stats.run_time) + " in all", left + 13, top + 51);
-    const room = WIDE - 22;
-    pen.fillStyle = sunk;
-    pen.fillRect(left + 13, top + 28, room, 9);
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {number} index
+   * @param {FunctionStats} stats
+   * @param {number} x
+   * @param {number} y
+   * @param {number} only
+   */
+  drawNode(ctx, index, stats, x, y, only) {
+    const { panel, ink, quiet, strongRule, states, sunk, font } = colours();
+    const left = x - NODE_WIDTH / 2;
+    const top = y - NODE_HEIGHT / 2;
+    ctx.fillStyle = panel;
+    ctx.fillRect(left, top, NODE_WIDTH, NODE_HEIGHT);
+    ctx.strokeStyle = strongRule;
+    ctx.lineWidth = 1;
+    ctx.strokeRect(left + 0.5, top + 0.5, NODE_WIDTH - 1, NODE_HEIGHT - 1);
+    ctx.fillStyle = functionColour(index);
+    ctx.fillRect(left, top, 5, NODE_HEIGHT);
+    ctx.textBaseline = "alphabetic";
+    ctx.textAlign = "left";
+    ctx.fillStyle = ink;
+    ctx.font = "600 13px " + font;
+    ctx.fillText(clipText(ctx, stats.name, NODE_WIDTH - 78), left + 13, top + 20);
+    ctx.textAlign = "right";
+    ctx.fillText(short(stats.submitted), left + NODE_WIDTH - 9, top + 20);
+    ctx.font = "11px " + font;
+    ctx.fillStyle = quiet;
+    const note = stats.failed > 0 ? short(stats.failed) + " failed" : stats.running > 0 ? short(stats.running) + " running" : "";
+    ctx.fillText(note, left + NODE_WIDTH - 9, top + 51);
+    ctx.textAlign = "left";
+    ctx.fillText(duration(stats.run_time) + " total", left + 13, top + 51);
+    const room = NODE_WIDTH - 22;
+    ctx.fillStyle = sunk;
+    ctx.fillRect(left + 13, top + 28, room, 9);
     let at = left + 13;
-    for (const [part, state] of PARTS) {
-      const across = (room * stats[part]) / Math.max(1, stats.submitted);
+    for (const state of STACK_ORDER) {
+      const across = (room * countOf(stats, state)) / Math.max(1, stats.submitted);
       if (across <= 0) continue;
-      pen.globalAlpha = only >= 0 && only !== state ? 0.15 : state === WAITING ? 0.35 : 1;
-      pen.fillStyle = states[state];
-      // What hasn't ended is lower than what has, for those who don't see the colours.
-      const tall = state >= FINISHED ? 9 : state === RUNNING ? 9 : 4;
-      pen.fillRect(at, top + 28 + (9 - tall), Math.max(1, across), tall);
+      ctx.globalAlpha = only >= 0 && only !== state ? 0.15 : state === WAITING ? 0.35 : 1;
+      ctx.fillStyle = states[state] ?? ink;
+      // Tasks that haven't started have lower bars, so that they differ not only in colour.
+      const tall = state >= FINISHED || state === RUNNING ? 9 : 4;
+      ctx.fillRect(at, top + 28 + (9 - tall), Math.max(1, across), tall);
       at += across;
     }
-    pen.globalAlpha = 1;
+    ctx.globalAlpha = 1;
   }
 
-  // Draws the line, and returns where its count is to stand.
-  link(pen, [from, to, count], chosen) {
+  /**
+   * Draws the line, and returns the position of its label.
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {LinkRow} link
+   * @param {number | null} chosen
+   * @returns {LinkLabel | null}
+   */
+  drawLink(ctx, [from, to, count], chosen) {
     const a = this.places.get(from);
     const b = this.places.get(to);
     if (!a || !b) return null;
     const { strongRule, accent } = colours();
     const strong = from === chosen || to === chosen;
-    pen.strokeStyle = strong ? accent : strongRule;
-    pen.lineWidth = 1 + Math.min(5, Math.log10(count + 1));
-    const startX = a.column * CELL_X + WIDE / 2;
-    const startY = a.row * CELL_Y;
-    const endX = b.column * CELL_X - WIDE / 2;
-    const endY = b.row * CELL_Y;
+    ctx.strokeStyle = strong ? accent : strongRule;
+    ctx.lineWidth = 1 + Math.min(5, Math.log10(count + 1));
+    const startX = a.column * CELL_WIDTH + NODE_WIDTH / 2;
+    const startY = a.row * CELL_HEIGHT;
+    const endX = b.column * CELL_WIDTH - NODE_WIDTH / 2;
+    const endY = b.row * CELL_HEIGHT;
     let labelX = (startX + endX) / 2;
     let labelY = (startY + endY) / 2;
-    pen.beginPath();
+    ctx.beginPath();
     if (from === to) {
-      // To itself: over the top.
-      labelX = a.column * CELL_X;
-      labelY = startY - TALL / 2 - 17;
-      pen.moveTo(startX - 12, startY - TALL / 2);
-      pen.bezierCurveTo(startX - 8, labelY - 6, endX + 8, labelY - 6, endX + 12, startY - TALL / 2);
+      // A loop above the node.
+      labelX = a.column * CELL_WIDTH;
+      labelY = startY - NODE_HEIGHT / 2 - 17;
+      ctx.moveTo(startX - 12, startY - NODE_HEIGHT / 2);
+      ctx.bezierCurveTo(startX - 8, labelY - 6, endX + 8, labelY - 6, endX + 12, startY - NODE_HEIGHT / 2);
     } else if (endX < startX) {
-      // Back, or to the same column: around below.
-      labelY = Math.max(startY, endY) + TALL / 2 + 12;
-      pen.moveTo(startX, startY + 10);
-      pen.bezierCurveTo(startX + 60, labelY + 10, endX - 60, labelY + 10, endX, endY + 10);
+      // To an earlier column or the same: below the nodes.
+      labelY = Math.max(startY, endY) + NODE_HEIGHT / 2 + 12;
+      ctx.moveTo(startX, startY + 10);
+      ctx.bezierCurveTo(startX + 60, labelY + 10, endX - 60, labelY + 10, endX, endY + 10);
     } else {
       const bend = (endX - startX) / 2;
-      pen.moveTo(startX, startY);
-      pen.bezierCurveTo(startX + bend, startY, endX - bend, endY, endX, endY);
+      ctx.moveTo(startX, startY);
+      ctx.bezierCurveTo(startX + bend, startY, endX - bend, endY, endX, endY);
     }
-    pen.stroke();
+    ctx.stroke();
     return { count, strong, x: labelX, y: labelY };
   }
 
-  label(pen, { count, strong, x, y }) {
-    const { accent, quiet, paper, text } = colours();
-    pen.font = "11px " + text;
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
-    const label = short(count);
-    const room = pen.measureText(label).width + 8;
-    pen.fillStyle = paper;
-    pen.fillRect(x - room / 2, y - 8, room, 16);
-    pen.fillStyle = strong ? accent : quiet;
-    pen.fillText(label, x, y + 0.5);
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {LinkLabel} label
+   */
+  drawLabel(ctx, { count, strong, x, y }) {
+    const { accent, quiet, paper, font } = colours();
+    ctx.font = "11px " + font;
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    const text = short(count);
+    const room = ctx.measureText(text).width + 8;
+    ctx.fillStyle = paper;
+    ctx.fillRect(x - room / 2, y - 8, room, 16);
+    ctx.fillStyle = strong ? accent : quiet;
+    ctx.fillText(text, x, y + 0.5);
   }
 
+  /**
+   * Returns the function at a point of the canvas, or null.
+   * @param {number} x
+   * @param {number} y
+   */
   at(x, y) {
-    const placeX = this.camera.fromX(x);
-    const placeY = this.camera.fromY(y);
+    const atX = this.camera.fromX(x);
+    const atY = this.camera.fromY(y);
     for (const [index, { column, row }] of this.places) {
-      if (Math.abs(column * CELL_X - placeX) <= WIDE / 2 && Math.abs(row * CELL_Y - placeY) <= TALL / 2) return index;
+      if (Math.abs(column * CELL_WIDTH - atX) <= NODE_WIDTH / 2 && Math.abs(row * CELL_HEIGHT - atY) <= NODE_HEIGHT / 2) return index;
     }
     return null;
   }
 
+  /** @param {number} index */
   placeOf(index) {
     const place = this.places.get(index);
-    return place ? { x: place.column * CELL_X, y: place.row * CELL_Y } : null;
+    return place ? { x: place.column * CELL_WIDTH, y: place.row * CELL_HEIGHT } : null;
   }
 
+  /** @param {number} index */
   describe(index) {
     const stats = store.stats?.functions.find((each) => each.name === store.nameOf(index));
     if (!stats) return "";
-    const parts = PARTS.filter(([part]) => stats[part] > 0).map(([part]) => short(stats[part]) + " " + part);
+    const parts = STACK_ORDER.filter((state) => countOf(stats, state) > 0).map((state) => short(countOf(stats, state)) + " " + STATES[state]);
     return `${stats.name}: ${plural(stats.submitted, "task")}, ${parts.join(", ")}`;
   }
 
+  /**
+   * Returns the function that an arrow key selects. Without a current function it's the first one.
+   * @param {number | null} index
+   * @param {string} key
+   * @returns {number | null}
+   */
   step(index, key) {
-    const here = this.places.get(index);
-    if (!here) return this.places.keys().next().value ?? null;
-    const [byX, byY] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+    const start = index === null ? undefined : this.places.get(index);
+    if (!start) return this.places.keys().next().value ?? null;
+    const byX = key === "ArrowLeft" ? -1 : key === "ArrowRight" ? 1 : 0;
+    const byY = key === "ArrowUp" ? -1 : key === "ArrowDown" ? 1 : 0;
     let best = null;
     let least = Infinity;
     for (const [other, { column, row }] of this.places) {
-      const ahead = (column - here.column) * byX + (row - here.row) * byY;
-      const aside = Math.abs((column - here.column) * byY) + Math.abs((row - here.row) * byX);
+      const ahead = (column - start.column) * byX + (row - start.row) * byY;
+      const aside = Math.abs((column - start.column) * byY) + Math.abs((row - start.row) * byX);
       if (ahead <= 0 || ahead + aside * 3 >= least) continue;
       least = ahead + aside * 3;
       best = other;
@@ -211,8 +266,11 @@ export class FunctionGraph {
   }
 }
 
-function cut(pen, text, room) {
-  let length = text.length;
-  while (length > 1 && pen.measureText(text.slice(0, length) + (length < text.length ? "…" : "")).width > room) length -= 1;
-  return length < text.length ? text.slice(0, length) + "…" : text;
+/**
+ * @param {FunctionStats} stats
+ * @param {number} state
+ */
+function countOf(stats, state) {
+  const name = STATES[state];
+  return name ? stats[name] : 0;
 }

@@ -1,26 +1,27 @@
-// Where the tasks of a graph are drawn: the column is the depth, the row is near those of its inputs. A
-// task keeps its place for as long as it's there, so nothing moves when others come.
+// @ts-check
+// The positions of tasks in the graph: the column is the depth, the row is close to those of the inputs. A
+// task keeps its position while it's in the graph, so new tasks move no others.
+
+/** @typedef {{ column: number, row: number }} Cell */
 
 class Column {
   constructor() {
+    /** @type {Set<number>} */
     this.taken = new Set();
+    // The first row that has never been taken.
     this.next = 0;
   }
 
-  // The free row nearest to the wanted one, or the first that nobody had.
+  /**
+   * Takes the free row nearest to the wanted one, or the first row that has never been taken.
+   * @param {number | null} wanted
+   */
   take(wanted) {
-    let row = wanted == null ? this.next : Math.max(0, Math.round(wanted));
-    for (let away = 0; this.taken.has(row); away++) {
-      const below = row + away;
-      if (!this.taken.has(below)) {
-        row = below;
-        break;
-      }
-      const above = row - away;
-      if (above >= 0 && !this.taken.has(above)) {
-        row = above;
-        break;
-      }
+    let row = wanted === null ? this.next : Math.max(0, Math.round(wanted));
+    const start = row;
+    for (let distance = 1; this.taken.has(row); distance++) {
+      row = start + distance;
+      if (this.taken.has(row) && start >= distance) row = start - distance;
     }
     this.taken.add(row);
     this.next = Math.max(this.next, row + 1);
@@ -30,16 +31,21 @@ class Column {
 
 export class Layout {
   constructor() {
+    /** @type {Map<number, Column>} */
     this.columns = new Map();
+    /** @type {Map<number, Cell>} */
     this.places = new Map();
   }
 
-  // Places a task, if it has no place yet.
+  /**
+   * Places a task, unless it has a place. Inputs without a place don't count.
+   * @param {{ id: number, depth: number, inputs: readonly { id: number }[] }} task
+   */
   add(task) {
     if (this.places.has(task.id)) return;
     let sum = 0;
     let count = 0;
-    for (const { id } of task.ins) {
+    for (const { id } of task.inputs) {
       const place = this.places.get(id);
       if (!place) continue;
       sum += place.row;
@@ -54,13 +60,14 @@ export class Layout {
     this.places.set(task.id, { column: task.depth, row });
   }
 
+  /** @param {number} id */
   remove(id) {
     const place = this.places.get(id);
     if (!place) return;
     this.places.delete(id);
     const column = this.columns.get(place.column);
-    column.taken.delete(place.row);
-    if (column.taken.size === 0) this.columns.delete(place.column);
+    column?.taken.delete(place.row);
+    if (column?.taken.size === 0) this.columns.delete(place.column);
   }
 
   bounds() {
@@ -77,32 +84,45 @@ export class Layout {
     return { left: left - 0.6, right: right + 0.6, top: top - 0.9, bottom: bottom + 0.9 };
   }
 
-  // The task nearest to a place, if it's within so many columns and rows.
+  /**
+   * Returns the task nearest to a point within a reach, or null.
+   * @param {number} x
+   * @param {number} y
+   * @param {number} reachX in columns
+   * @param {number} reachY in rows
+   * @returns {number | null}
+   */
   nearest(x, y, reachX, reachY) {
     let best = null;
     let least = Infinity;
     for (const [id, { column, row }] of this.places) {
-      const offX = Math.abs(column - x);
-      const offY = Math.abs(row - y);
-      if (offX > reachX || offY > reachY) continue;
-      const off = offX / reachX + offY / reachY;
-      if (off < least) {
-        least = off;
+      const byX = Math.abs(column - x);
+      const byY = Math.abs(row - y);
+      if (byX > reachX || byY > reachY) continue;
+      const distance = byX / reachX + byY / reachY;
+      if (distance < least) {
+        least = distance;
         best = id;
       }
     }
     return best;
   }
 
-  // The next one in the same column, above (-1) or below (1).
+  /**
+   * Returns the next task in the same column, or null.
+   * @param {number} id
+   * @param {1 | -1} direction 1 is down
+   * @returns {number | null}
+   */
   neighbour(id, direction) {
     const from = this.places.get(id);
+    if (!from) return null;
     let best = null;
     let least = Infinity;
     for (const [other, { column, row }] of this.places) {
-      const away = (row - from.row) * direction;
-      if (column === from.column && away > 0 && away < least) {
-        least = away;
+      const distance = (row - from.row) * direction;
+      if (column === from.column && distance > 0 && distance < least) {
+        least = distance;
         best = other;
       }
     }

@@ -1,70 +1,99 @@
-// Progress per function: a bar of what has ended, how and how fast.
+// @ts-check
+// The progress of each function: a bar of ended tasks, their outcomes, and the time per task.
 
-import { element, keyed, panel, say, setStyle } from "./dom.js";
-import { lasting, short, whole } from "./format.js";
+import { KeyedRows, element, panel, setStyle, setText } from "./dom.js";
+import { duration, short, whole } from "./format.js";
 import { functionColour } from "./colour.js";
 import { store } from "./store.js";
+
+/** @import { Navigate } from "./page.js" */
+/** @import { FunctionStats } from "./store.js" */
+
+/** @typedef {ReturnType<typeof makeProgressRow>} ProgressRow */
 
 const MOST_FUNCTIONS = 60;
 
 export class Progress {
+  /** @param {Navigate} navigate */
   constructor(navigate) {
-    this.navigate = navigate;
     const { node, note } = panel("Progress", "progress");
     this.node = node;
     this.note = note;
-    this.rows = element("div", { class: "rows" });
-    this.empty = element("p", { class: "empty" }, "Nothing has been submitted yet.");
-    node.append(element("div", { class: "scroll body" }, this.empty, this.rows));
+    const rows = element("div", { class: "rows" });
+    this.rows = new KeyedRows(rows, (/** @type {FunctionStats} */ stats) => stats.name, ({ name }) => makeProgressRow(name, navigate), updateProgressRow);
+    this.empty = element("p", { class: "empty" }, "No tasks yet.");
+    node.append(element("div", { class: "scroll body" }, this.empty, rows));
   }
 
   draw() {
     const functions = store.stats?.functions ?? [];
     this.empty.hidden = functions.length > 0;
-    const ended = functions.reduce((sum, each) => sum + each.finished + each.failed + each.cancelled, 0);
-    const all = functions.reduce((sum, each) => sum + each.submitted, 0);
-    say(this.note, all > 0 ? `${whole(ended)} of ${whole(all)} done` : "");
-    // What is under way comes first, and keeps its place among its kind.
-    const busy = (each) => each.submitted > each.finished + each.failed + each.cancelled;
-    const rows = functions.length <= MOST_FUNCTIONS ? functions
-      : [...functions.filter(busy), ...functions.filter((each) => !busy(each))].slice(0, MOST_FUNCTIONS);
-    keyed(this.rows, rows, (each) => each.name, (each) => this.make(each), updateProgress);
-  }
-
-  make({ name }) {
-    const row = element("div", { class: "row" });
-    const index = store.indexOfName(name);
-    const swatch = element("i", { class: "swatch" });
-    swatch.style.background = functionColour(Math.max(0, index));
-    const label = element("button", { type: "button", class: "key", title: name, onclick: () => this.navigate("tasks", { name }) }, name);
-    const bar = element("div", { class: "bar", role: "progressbar", "aria-label": name, "aria-valuemin": "0", "aria-valuemax": "100" });
-    row.parts = {};
-    for (const part of ["finished", "failed", "cancelled", "running"]) {
-      row.parts[part] = element("i", { class: part });
-      bar.append(row.parts[part]);
-    }
-    row.parts.finished.style.background = functionColour(Math.max(0, index));
-    row.parts.running.style.color = functionColour(Math.max(0, index));
-    row.bar = bar;
-    row.done = element("span", { class: "number" });
-    row.extra = element("span", { class: "quiet extra" });
-    row.append(element("span", { class: "label" }, swatch, label), bar, row.done, row.extra);
-    return row;
+    const ended = functions.reduce((sum, stats) => sum + endedCount(stats), 0);
+    const submitted = functions.reduce((sum, stats) => sum + stats.submitted, 0);
+    setText(this.note, submitted > 0 ? `${whole(ended)} of ${whole(submitted)} done` : "");
+    this.rows.draw(mostRelevant(functions, MOST_FUNCTIONS));
   }
 }
 
-function updateProgress(row, each) {
-  const all = Math.max(1, each.submitted);
-  const ended = each.finished + each.failed + each.cancelled;
-  for (const [part, node] of Object.entries(row.parts)) setStyle(node, "width", ((100 * each[part]) / all).toFixed(2) + "%");
-  const percent = Math.floor((100 * ended) / all);
-  if (row.percent !== percent) row.bar.setAttribute("aria-valuenow", percent);
+/** @param {FunctionStats} stats */
+function endedCount({ finished, failed, cancelled }) {
+  return finished + failed + cancelled;
+}
+
+/**
+ * Returns some of the functions: those with unfinished tasks first if there are too many.
+ * @param {FunctionStats[]} functions
+ * @param {number} most
+ */
+export function mostRelevant(functions, most) {
+  if (functions.length <= most) return functions;
+  /** @param {FunctionStats} stats */
+  const unfinished = (stats) => stats.submitted > endedCount(stats);
+  return [...functions.filter(unfinished), ...functions.filter((stats) => !unfinished(stats))].slice(0, most);
+}
+
+/**
+ * @param {string} name
+ * @param {Navigate} navigate
+ */
+function makeProgressRow(name, navigate) {
+  const colour = functionColour(Math.max(0, store.indexOfName(name)));
+  const swatch = element("i", { class: "swatch" });
+  swatch.style.background = colour;
+  const label = element("button", { type: "button", class: "key", title: name, onclick: () => navigate("tasks", { name }) }, name);
+  const parts = {
+    finished: element("i", { class: "finished" }),
+    failed: element("i", { class: "failed" }),
+    cancelled: element("i", { class: "cancelled" }),
+    running: element("i", { class: "running" }),
+  };
+  parts.finished.style.background = colour;
+  parts.running.style.color = colour;
+  const bar = element("div", { class: "bar", role: "progressbar", "aria-label": name, "aria-valuemin": "0", "aria-valuemax": "100" },
+    ...Object.values(parts));
+  const done = element("span", { class: "number" });
+  const extra = element("span", { class: "quiet extra" });
+  const node = element("div", { class: "row" }, element("span", { class: "label" }, swatch, label), bar, done, extra);
+  return { node, parts, bar, done, extra, percent: -1 };
+}
+
+/**
+ * @param {ProgressRow} row
+ * @param {FunctionStats} stats
+ */
+function updateProgressRow(row, stats) {
+  const submitted = Math.max(1, stats.submitted);
+  for (const part of /** @type {const} */ (["finished", "failed", "cancelled", "running"])) {
+    setStyle(row.parts[part], "width", ((100 * stats[part]) / submitted).toFixed(2) + "%");
+  }
+  const percent = Math.floor((100 * endedCount(stats)) / submitted);
+  if (row.percent !== percent) row.bar.setAttribute("aria-valuenow", String(percent));
   row.percent = percent;
-  say(row.done, `${short(ended)} / ${short(each.submitted)}`);
+  setText(row.done, `${short(endedCount(stats))} / ${short(stats.submitted)}`);
   const extra = [];
-  if (each.failed) extra.push(short(each.failed) + " failed");
-  if (each.cancelled) extra.push(short(each.cancelled) + " cancelled");
-  if (each.delayed) extra.push(short(each.delayed) + " delayed");
-  if (each.finished > 0 && each.run_time > 0) extra.push(lasting(each.run_time / Math.max(1, each.finished + each.failed)) + " each");
-  say(row.extra, extra.join(", "));
+  if (stats.failed) extra.push(short(stats.failed) + " failed");
+  if (stats.cancelled) extra.push(short(stats.cancelled) + " cancelled");
+  if (stats.delayed) extra.push(short(stats.delayed) + " delayed");
+  if (stats.finished > 0 && stats.run_time > 0) extra.push(duration(stats.run_time / Math.max(1, stats.finished + stats.failed)) + " each");
+  setText(row.extra, extra.join(", "));
 }

@@ -1,9 +1,9 @@
-// The states of a task: what they're called, and their marks. Every mark differs in shape, so that nobody
-// has to tell colours apart.
+// @ts-check
+// The states of a task: their names and symbols. Symbols differ in shape, not only in colour.
 
 import { element } from "./dom.js";
 
-export const STATES = ["waiting", "ready", "running", "delayed", "finished", "failed", "cancelled"];
+export const STATES = /** @type {const} */ (["waiting", "ready", "running", "delayed", "finished", "failed", "cancelled"]);
 export const WAITING = 0;
 export const READY = 1;
 export const RUNNING = 2;
@@ -12,12 +12,24 @@ export const FINISHED = 4;
 export const FAILED = 5;
 export const CANCELLED = 6;
 
+/** @param {number} state */
 export function hasEnded(state) {
   return state >= FINISHED;
 }
 
-// Each mark is drawn in a square of 12, as what is filled and what is a line.
-const MARKS = [
+/**
+ * Returns the number of a state, or -1 if there's none of this name.
+ * @param {string | null | undefined} name
+ */
+export function stateOf(name) {
+  return STATES.findIndex((state) => state === name);
+}
+
+/**
+ * Each symbol is a filled path and a stroked path in a square of 12 by 12.
+ * @type {readonly { line?: string, fill?: string, heavy?: boolean }[]}
+ */
+const SYMBOLS = [
   { line: "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9z" },
   { line: "M6 1.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9z", fill: "M6 4.2a1.8 1.8 0 1 0 0 3.6a1.8 1.8 0 1 0 0-3.6z" },
   { fill: "M2.5 1.2L11 6L2.5 10.8z" },
@@ -29,11 +41,24 @@ const MARKS = [
 
 const SVG = "http://www.w3.org/2000/svg";
 
-export function stateMark(state) {
+/** @param {number} state */
+function symbolOf(state) {
+  return SYMBOLS[state] ?? {};
+}
+
+/**
+ * Creates the symbol of a state as an SVG element.
+ * @param {number} state
+ */
+export function stateSymbol(state) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 12 12");
   svg.setAttribute("aria-hidden", "true");
-  const { line, fill, heavy } = MARKS[state];
+  const { line, fill, heavy } = symbolOf(state);
+  /**
+   * @param {string} d
+   * @param {Record<string, string>} attributes
+   */
   const add = (d, attributes) => {
     const path = document.createElementNS(SVG, "path");
     path.setAttribute("d", d);
@@ -41,44 +66,64 @@ export function stateMark(state) {
     svg.append(path);
   };
   if (fill) add(fill, { fill: "currentColor" });
-  if (line) add(line, { fill: "none", stroke: "currentColor", "stroke-width": heavy ? 2.4 : 1.4 });
+  if (line) add(line, { fill: "none", stroke: "currentColor", "stroke-width": heavy ? "2.4" : "1.4" });
   return svg;
 }
 
-// The mark and the word. `setState` changes it later.
-export function stateLabel(state) {
-  const node = element("span", { class: "state" });
-  setState(node, state);
-  return node;
+/** The symbol and the name of a state. */
+export class StateLabel {
+  /** @param {number} state */
+  constructor(state) {
+    this.node = element("span");
+    this.state = -1;
+    this.set(state);
+  }
+
+  /** @param {number} state */
+  set(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.node.className = "state s" + state;
+    this.node.replaceChildren(stateSymbol(state), element("span", {}, STATES[state] ?? ""));
+  }
 }
 
-export function setState(node, state) {
-  if (node.state === state) return;
-  node.state = state;
-  node.className = "state s" + state;
-  node.replaceChildren(stateMark(state), element("span", {}, STATES[state]));
+/**
+ * Creates a menu of states, whose first entry allows any. Its value is the number of the state or "".
+ * @param {() => void} onchange
+ */
+export function stateMenu(onchange) {
+  const options = STATES.map((name, state) => element("option", { value: state }, name));
+  return element("select", { "aria-label": "State", onchange }, element("option", { value: "" }, "any"), ...options);
 }
 
+/** @type {{ line: Path2D | null, fill: Path2D | null }[]} */
 const PATHS = [];
 
-// The same mark on a canvas, in a square of `size` around a point.
-export function drawMark(pen, state, x, y, size, colour) {
-  const paths = PATHS[state] ?? (PATHS[state] = {
-    line: MARKS[state].line && new Path2D(MARKS[state].line),
-    fill: MARKS[state].fill && new Path2D(MARKS[state].fill),
-  });
+/**
+ * Draws the symbol of a state on a canvas, in a square around a point.
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {number} state
+ * @param {number} x
+ * @param {number} y
+ * @param {number} size
+ * @param {string} colour
+ */
+export function drawSymbol(ctx, state, x, y, size, colour) {
+  const { line, fill, heavy } = symbolOf(state);
+  const paths = PATHS[state] ??= { line: line ? new Path2D(line) : null, fill: fill ? new Path2D(fill) : null };
   const scale = size / 12;
-  pen.save();
-  pen.translate(x - size / 2, y - size / 2);
-  pen.scale(scale, scale);
+  ctx.save();
+  ctx.translate(x - size / 2, y - size / 2);
+  ctx.scale(scale, scale);
   if (paths.fill) {
-    pen.fillStyle = colour;
-    pen.fill(paths.fill);
+    ctx.fillStyle = colour;
+    ctx.fill(paths.fill);
   }
   if (paths.line) {
-    pen.strokeStyle = colour;
-    pen.lineWidth = MARKS[state].heavy ? 2.4 : 1.4;
-    pen.stroke(paths.line);
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = heavy ? 2.4 : 1.4;
+    ctx.stroke(paths.line);
   }
-  pen.restore();
+  ctx.restore();
 }

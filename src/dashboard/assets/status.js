@@ -1,194 +1,193 @@
-// The status page: the figures, the task stream, progress per function, workers, limits, failures.
+// @ts-check
+// The status page: task counts, the task stream, and panels for progress, failures, workers and limits.
 
-import { Painter, Sheet } from "./frames.js";
-import { clock, lasting, plural, short, whole } from "./format.js";
-import { colours, functionColour } from "./colour.js";
-import { element, keyed, panel, say, setStyle } from "./dom.js";
+import { CANCELLED, DELAYED, FAILED, FINISHED, READY, RUNNING, WAITING, stateSymbol } from "./states.js";
+import { KeyedRows, element, panel, setStyle, setText } from "./dom.js";
+import { clock, duration, plural, short, whole } from "./format.js";
+import { drawSparkline, endedPerColumn } from "./sparkline.js";
+import { Page } from "./page.js";
 import { Progress } from "./progress.js";
+import { Surface } from "./frames.js";
 import { TaskStream } from "./taskstream.js";
 import { detail } from "./detail.js";
-import { stateMark } from "./states.js";
+import { functionColour } from "./colour.js";
+import { groupFailures } from "./queries.js";
 import { store } from "./store.js";
 
-const FIGURES = [
+/** @import { Navigate } from "./page.js" */
+/** @import { FailureGroup } from "./queries.js" */
+/** @import { Lane, LimitStats, Stats } from "./store.js" */
+
+const COUNTS = /** @type {const} */ ([
   ["busy", "workers busy", -1, "Workers that are polling a task"],
-  ["running", "running", 2, "Tasks that have started, those that await something included"],
-  ["ready", "ready", 1, "Tasks that could run, in the queue or waiting for a limit"],
-  ["waiting", "waiting", 0, "Tasks with an input that hasn't finished"],
-  ["delayed", "delayed", 3, "Tasks whose next attempt is due after a while"],
-  ["finished", "finished", 4, "Tasks with a value"],
-  ["failed", "failed", 5, "Tasks with an error"],
-  ["cancelled", "cancelled", 6, "Tasks that were cancelled"],
-  ["held", "held", -1, "Tasks in memory: unfinished ones, and results that somebody needs"],
-];
+  ["running", "running", RUNNING, "Tasks that have started, including those that await something"],
+  ["ready", "ready", READY, "Tasks that wait for a worker or a limit"],
+  ["waiting", "waiting", WAITING, "Tasks with an unfinished input"],
+  ["delayed", "delayed", DELAYED, "Tasks that wait for their next attempt"],
+  ["finished", "finished", FINISHED, "Tasks with a result"],
+  ["failed", "failed", FAILED, "Tasks with an error"],
+  ["cancelled", "cancelled", CANCELLED, "Tasks that were cancelled"],
+  ["held", "in memory", -1, "Tasks in memory: unfinished tasks, and results that are still referenced"],
+]);
 
-export class StatusPage {
+const MOST_WORKER_ROWS = 64;
+const MOST_FAILURE_ROWS = 20;
+const LOAD_SECONDS = 10;
+const RATE_SECONDS = 60;
+
+export class StatusPage extends Page {
+  /**
+   * @param {HTMLElement} root
+   * @param {{ navigate: Navigate }} options
+   */
   constructor(root, { navigate }) {
-    this.painter = new Painter(() => this.draw());
+    super();
     this.stream = new TaskStream((id) => detail.show(id));
+    this.onClose(() => this.stream.stop());
     this.progress = new Progress(navigate);
-    this.buildFigures();
-    this.buildSide();
-    root.append(this.figures, this.stream.node,
-      element("div", { class: "columns" }, this.progress.node, element("div", { class: "side" }, this.failures.node, this.workers.node, this.limits.node)));
-    this.unlisten = store.listen(() => {
-      detail.refresh();
-      this.painter.soon();
-    });
-    this.painter.now();
-  }
 
-  close() {
-    this.unlisten();
-    this.stream.stop();
-    this.painter.stop();
-    this.sheet.stop();
-  }
-
-  buildFigures() {
-    this.figures = element("section", { class: "figures panel", "aria-label": "Figures" });
-    this.values = new Map();
-    for (const [name, text, state, title] of FIGURES) {
+    const figures = element("section", { class: "figures panel", "aria-label": "Task counts" });
+    this.counts = COUNTS.map(([name, text, state, title]) => {
       const value = element("b", {}, "–");
       const label = element("span", { class: state < 0 ? "" : "s" + state });
-      if (state >= 0) label.append(stateMark(state));
+      if (state >= 0) label.append(stateSymbol(state));
       label.append(element("span", { class: "quiet" }, text));
       const node = element("div", { class: "figure", "data-figure": name, title }, value, label);
-      this.values.set(name, { value, node });
-      this.figures.append(node);
-    }
-    this.spark = element("canvas", { class: "spark", role: "img", "aria-label": "Tasks a second over the last minute" });
+      figures.append(node);
+      return { name, state, value, node };
+    });
+    const spark = element("canvas", { class: "spark", role: "img", "aria-label": "Tasks per second in the last minute" });
     this.rate = element("b", {}, "–");
-    this.figures.append(element("div", { class: "figure rate" }, element("div", {}, this.rate, element("span", { class: "quiet" }, "tasks a second")), this.spark));
-    this.sheet = new Sheet(this.spark, () => this.painter.now());
-  }
+    figures.append(element("div", { class: "figure rate" },
+      element("div", {}, this.rate, element("span", { class: "quiet" }, "tasks per second")), spark));
+    this.spark = new Surface(spark, () => this.painter.now());
+    this.onClose(() => this.spark.stop());
 
-  buildSide() {
-    this.workers = panel("Workers");
-    this.workerRows = element("div", { class: "rows body scroll tight" });
-    this.workers.node.append(this.workerRows);
-    this.limits = panel("Limits");
-    this.limitRows = element("div", { class: "rows body tight" });
-    this.limits.node.append(this.limitRows);
     this.failures = panel("Failures", "failures");
-    this.failureRows = element("div", { class: "rows body scroll tight" });
-    this.failures.node.append(this.failureRows);
+    const failureRows = element("div", { class: "rows body scroll tight" });
+    this.failures.node.append(failureRows);
+    this.failureRows = new KeyedRows(failureRows, (/** @type {FailureGroup} */ group) => group.kind, makeFailureRow, updateFailureRow);
+
+    this.workers = panel("Workers");
+    this.workerBody = element("div", { class: "rows body scroll tight" });
+    this.workers.node.append(this.workerBody);
+    this.workerRows = new KeyedRows(this.workerBody, (/** @type {Lane} */ lane) => lane.index, makeWorkerRow, updateWorkerRow);
+
+    this.limits = panel("Limits");
+    const limitRows = element("div", { class: "rows body tight" });
+    this.limits.node.append(limitRows);
+    this.limitRows = new KeyedRows(limitRows, (/** @type {LimitStats} */ limit) => limit.name, makeLimitRow, updateLimitRow);
+
+    root.append(figures, this.stream.node, element("div", { class: "columns" }, this.progress.node,
+      element("div", { class: "side" }, this.failures.node, this.workers.node, this.limits.node)));
   }
 
+  /** @override */
   draw() {
     const { stats } = store;
     if (!stats) return;
-    for (const [name, , state] of FIGURES) {
-      const { value, node } = this.values.get(name);
-      say(value, name === "busy" ? `${stats.busy} / ${stats.workers}` : short(stats[name]));
+    this.drawCounts(stats);
+    setText(this.rate, short(store.rate()));
+    drawSparkline(this.spark, (columns) => {
+      const ended = endedPerColumn(store.samples, RATE_SECONDS, columns);
+      const most = Math.max(1, ...ended);
+      return ended.map((count) => count / most);
+    });
+    this.progress.draw();
+
+    const lanes = store.sortedLanes().filter((lane) => lane.alive);
+    setText(this.workers.note, lanes.length ? `busy in the last ${LOAD_SECONDS} s` : "no workers");
+    this.workerBody.hidden = lanes.length === 0;
+    this.workerRows.draw(lanes.slice(0, MOST_WORKER_ROWS));
+
+    this.limits.node.hidden = stats.limits.length === 0;
+    this.limitRows.draw(stats.limits);
+
+    const groups = groupFailures(store.failures, MOST_FAILURE_ROWS);
+    this.failures.node.hidden = groups.length === 0;
+    setText(this.failures.note, groups.length ? plural(stats.failed, "task") : "");
+    this.failureRows.draw(groups);
+  }
+
+  /** @param {Stats} stats */
+  drawCounts(stats) {
+    for (const { name, state, value, node } of this.counts) {
+      setText(value, name === "busy" ? `${stats.busy} / ${stats.workers}` : short(stats[name]));
       value.title = name === "busy" ? "" : whole(stats[name]);
       node.classList.toggle("none", state >= 0 && stats[name] === 0);
       node.classList.toggle("wrong", name === "failed" && stats.failed > 0);
     }
-    say(this.rate, short(store.rate()));
-    this.drawSpark();
-    this.progress.draw();
-    this.drawWorkers();
-    this.drawLimits();
-    this.drawFailures();
   }
+}
 
-  // Tasks a second, over the last minute.
-  drawSpark() {
-    const pen = this.sheet.begin();
-    const { width, height } = this.sheet;
-    const { samples } = store;
-    if (samples.length < 2) return;
-    const last = samples[samples.length - 1].t;
-    const from = Math.max(samples[0].t, last - 60);
-    const columns = Math.max(1, Math.floor(width / 3));
-    const sums = new Float64Array(columns);
-    const step = Math.max(0.2, (last - from) / columns);
-    for (let i = 1; i < samples.length; i++) {
-      const column = Math.floor((samples[i].t - from) / step);
-      if (column >= 0 && column < columns) sums[column] += samples[i].ended - samples[i - 1].ended;
-    }
-    const most = Math.max(1, ...sums);
-    pen.fillStyle = colours().accent;
-    sums.forEach((sum, column) => {
-      const tall = (sum / most) * (height - 1);
-      pen.fillRect(column * 3, height - tall, 2, tall);
-    });
-    pen.fillStyle = colours().rule;
-    pen.fillRect(0, height - 1, width, 1);
-  }
+function makeWorkerRow() {
+  const name = element("span", { class: "label" });
+  const fill = element("i");
+  const share = element("span", { class: "number" });
+  const swatch = element("i", { class: "swatch" });
+  const task = element("span", { class: "mono doing" });
+  const node = element("div", { class: "row worker" }, name, element("div", { class: "bar" }, fill), share,
+    element("span", { class: "doing-cell" }, swatch, task));
+  return { node, name, fill, share, swatch, task };
+}
 
-  drawWorkers() {
-    const lanes = [...store.lanes.values()].filter((lane) => lane.alive).sort((a, b) => a.index - b.index);
-    say(this.workers.note, lanes.length ? "busy in the last 10 s" : "none at work");
-    this.workerRows.hidden = lanes.length === 0;
-    keyed(this.workerRows, lanes.slice(0, 64), (lane) => lane.index, () => {
-      const row = element("div", { class: "row worker" });
-      row.name = element("span", { class: "label" });
-      row.fill = element("i");
-      row.share = element("span", { class: "number" });
-      row.swatch = element("i", { class: "swatch" });
-      row.task = element("span", { class: "mono doing" });
-      row.append(row.name, element("div", { class: "bar" }, row.fill), row.share, element("span", { class: "doing-cell" }, row.swatch, row.task));
-      return row;
-    }, (row, lane) => {
-      const share = store.share(lane, 10);
-      say(row.name, lane.label);
-      setStyle(row.fill, "width", (share * 100).toFixed(1) + "%");
-      say(row.share, Math.round(share * 100) + " %");
-      const task = lane.task >= 0 ? store.tasks.get(lane.task) : null;
-      setStyle(row.swatch, "background", task ? functionColour(task.name) : "transparent");
-      say(row.task, task ? store.keyOf(task) : lane.task >= 0 ? "a task" : "");
-    });
-  }
+/**
+ * @param {ReturnType<typeof makeWorkerRow>} row
+ * @param {Lane} lane
+ */
+function updateWorkerRow(row, lane) {
+  const share = store.share(lane, LOAD_SECONDS);
+  setText(row.name, lane.label);
+  setStyle(row.fill, "width", (share * 100).toFixed(1) + "%");
+  setText(row.share, Math.round(share * 100) + " %");
+  const task = store.tasks.get(lane.task);
+  setStyle(row.swatch, "background", task ? functionColour(task.name) : "transparent");
+  setText(row.task, task ? store.keyOf(task) : lane.task >= 0 ? "a task" : "");
+}
 
-  drawLimits() {
-    const limits = store.stats.limits ?? [];
-    this.limits.node.hidden = limits.length === 0;
-    keyed(this.limitRows, limits, (limit) => limit.name, () => {
-      const row = element("div", { class: "row limit" });
-      row.name = element("span", { class: "label mono" });
-      row.fill = element("i");
-      row.used = element("span", { class: "number" });
-      row.waiting = element("span", { class: "quiet" });
-      row.append(row.name, element("div", { class: "bar" }, row.fill), row.used, row.waiting);
-      return row;
-    }, (row, limit) => {
-      say(row.name, limit.name);
-      setStyle(row.fill, "width", (100 * Math.min(1, limit.used / Math.max(1, limit.of))).toFixed(1) + "%");
-      row.classList.toggle("full", limit.of > 0 && limit.used >= limit.of);
-      say(row.used, `${short(limit.used)} / ${short(limit.of)}`);
-      say(row.waiting, limit.waiting > 0 ? short(limit.waiting) + " waiting" : "");
-    });
-  }
+function makeLimitRow() {
+  const name = element("span", { class: "label mono" });
+  const fill = element("i");
+  const used = element("span", { class: "number" });
+  const waiting = element("span", { class: "quiet" });
+  const node = element("div", { class: "row limit" }, name, element("div", { class: "bar" }, fill), used, waiting);
+  return { node, name, fill, used, waiting };
+}
 
-  // The newest failures, those of the same text together.
-  drawFailures() {
-    const groups = new Map();
-    for (let i = store.failures.length - 1; i >= 0; i--) {
-      const [t, id, text] = store.failures[i];
-      // What differs in the number of the task only is of the same kind.
-      const kind = text.replace(/-\d+`/, "`");
-      const group = groups.get(kind);
-      if (group) group.count += 1;
-      else if (groups.size < 20) groups.set(kind, { kind, t, id, text, count: 1 });
-    }
-    this.failures.node.hidden = groups.size === 0;
-    say(this.failures.note, groups.size ? plural(store.stats.failed, "task") : "");
-    keyed(this.failureRows, groups.values(), (group) => group.kind, (group) => {
-      const row = element("div", { class: "row failure" });
-      row.text = element("button", { type: "button", class: "key", onclick: () => detail.show(row.id) });
-      row.when = element("span", { class: "quiet number" });
-      row.count = element("span", { class: "quiet number" });
-      row.append(element("span", { class: "state s5" }, stateMark(5)), row.text, row.count, row.when);
-      return row;
-    }, (row, group) => {
-      row.id = group.id;
-      say(row.text, group.text);
-      row.text.title = group.text;
-      say(row.count, group.count > 1 ? "× " + whole(group.count) : "");
-      say(row.when, clock(group.t, 1));
-      row.when.title = lasting(store.now - group.t) + " ago";
-    });
-  }
+/**
+ * @param {ReturnType<typeof makeLimitRow>} row
+ * @param {LimitStats} limit
+ */
+function updateLimitRow(row, limit) {
+  setText(row.name, limit.name);
+  setStyle(row.fill, "width", (100 * Math.min(1, limit.used / Math.max(1, limit.of))).toFixed(1) + "%");
+  row.node.classList.toggle("full", limit.of > 0 && limit.used >= limit.of);
+  setText(row.used, `${short(limit.used)} / ${short(limit.of)}`);
+  setText(row.waiting, limit.waiting > 0 ? short(limit.waiting) + " waiting" : "");
+}
+
+/** @param {FailureGroup} group */
+function makeFailureRow(group) {
+  const row = {
+    node: element("div", { class: "row failure" }),
+    id: group.id,
+    text: element("button", { type: "button", class: "key", onclick: () => detail.show(row.id) }),
+    count: element("span", { class: "quiet number" }),
+    when: element("span", { class: "quiet number" }),
+  };
+  row.node.append(element("span", { class: "state s" + FAILED }, stateSymbol(FAILED)), row.text, row.count, row.when);
+  return row;
+}
+
+/**
+ * @param {ReturnType<typeof makeFailureRow>} row
+ * @param {FailureGroup} group
+ */
+function updateFailureRow(row, group) {
+  row.id = group.id;
+  setText(row.text, group.text);
+  row.text.title = group.text;
+  setText(row.count, group.count > 1 ? "× " + whole(group.count) : "");
+  setText(row.when, clock(group.t, 1));
+  row.when.title = duration(store.now - group.t) + " ago";
 }

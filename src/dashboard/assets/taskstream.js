@@ -1,80 +1,104 @@
-// The task stream: a lane per worker, a bar per poll in the colour of its function. Where a lane is empty
-// its worker had nothing to do; a thin line is a task that waits for something between two polls.
+// @ts-check
+// The task stream: a lane per worker, and a bar per poll in the colour of its function. A gap is idle time, and a
+// thin line is a task that awaits something between two polls.
 
-import { choices, element, panel, say } from "./dom.js";
+import { choices, element, panel, setPressed, setText, showTip } from "./dom.js";
+import { clock, duration, plural, tickStep, tickText } from "./format.js";
 import { colours, functionColour } from "./colour.js";
-import { Painter, Sheet } from "./frames.js";
-import { clock, lasting, tickStep, tickText } from "./format.js";
+import { Painter, Surface, clipText } from "./frames.js";
 import { store } from "./store.js";
 
-const AXIS = 22;
-const LABELS = 84;
-const NARROW_LABELS = 30;
-const OUTCOMES = ["awaits", "finished", "failed"];
+/** @import { Bar } from "./bars.js" */
+/** @import { Lane, OpenWait } from "./store.js" */
+
+/** @typedef {{ lane: number, bar: Bar }} FoundBar */
+
+const AXIS_HEIGHT = 22;
+const LABEL_WIDTH = 84;
+const NARROW_LABEL_WIDTH = 30;
+const DRAG_THRESHOLD_X = 4;
+const THINNEST_BAR = 1.5;
+const BAR_TEXT_COLOUR = "#10151a";
+const OUTCOMES = ["pending", "finished", "failed"];
+const FAILED_OUTCOME = 2;
 
 export class TaskStream {
+  /** @param {(id: number) => void} showTask */
   constructor(showTask) {
     this.showTask = showTask;
+    // The length of the window in seconds.
     this.span = 30;
-    // Where the window ends; null while it follows the run.
+    // Whether the window contains the whole run.
+    this.all = false;
+    // The end of the window, or null while it follows the run.
+    /** @type {number | null} */
     this.end = null;
+    /** @type {FoundBar | null} */
     this.chosen = null;
+    /** @type {FoundBar | null} */
     this.hover = null;
-    this.build();
-    this.painter = new Painter(() => this.draw());
-    this.sheet = new Sheet(this.canvas, () => this.painter.now());
-    this.unlisten = store.listen(() => this.painter.soon());
-    this.painter.now();
-  }
+    /** @type {{ x: number, end: number, moved: boolean } | null} */
+    this.drag = null;
+    // Whether the pointer was dragged since it was pressed: the click that follows chooses nothing.
+    this.dragged = false;
+    // The positions of the last drawing.
+    this.map = { lanes: /** @type {Lane[]} */ ([]), height: 1, left: LABEL_WIDTH, from: 0, to: 1, perSecond: 1, width: 0 };
 
-  build() {
     const { node, right, note } = panel("Task stream", "stream");
     this.node = node;
     this.note = note;
     this.window = choices("Length of the window", [["5", "5 s"], ["30", "30 s"], ["120", "2 min"], ["all", "All"]],
       "30", (value) => this.setSpan(value));
-    this.follow = element("button", { type: "button", "aria-pressed": "true", onclick: () => this.setEnd(null) }, "Follow");
-    right.append(this.window.node, this.follow);
+    this.followButton = element("button", { type: "button", "aria-pressed": "true", onclick: () => this.setEnd(null) }, "Follow");
+    right.append(this.window.node, this.followButton);
     this.canvas = element("canvas", {
       tabindex: "0",
       role: "application",
-      "aria-label": "Task stream. Arrow keys go from bar to bar and lane to lane, Enter shows the task, plus and minus zoom, F follows the run.",
-      onkeydown: (event) => this.key(event),
-      onwheel: (event) => this.wheel(event),
-      onpointerdown: (event) => this.press(event),
-      onpointermove: (event) => this.move(event),
+      "aria-label": "Task stream. Arrow keys move from bar to bar and lane to lane, Enter opens the details, plus and minus zoom, F follows the run.",
+      onkeydown: (event) => this.onKey(event),
+      onwheel: (event) => this.onWheel(event),
+      onpointerdown: (event) => this.onPress(event),
+      onpointermove: (event) => this.onMove(event),
       onpointerup: () => { this.drag = null; },
       onpointercancel: () => { this.drag = null; },
-      onpointerleave: () => this.setHover(null),
-      onclick: (event) => this.click(event),
+      onpointerleave: () => this.setHover(null, 0, 0),
+      onclick: (event) => this.onClick(event),
     });
     this.tip = element("div", { class: "tip", hidden: true });
-    this.plot = element("div", { class: "plot" }, this.canvas, this.tip);
-    this.told = element("p", { class: "told quiet", "aria-live": "polite" });
-    node.append(element("div", { class: "scroll lanes" }, this.plot), this.told);
+    this.announcement = element("p", { class: "announcement quiet", "aria-live": "polite" });
+    node.append(element("div", { class: "scroll lanes" }, element("div", { class: "plot" }, this.canvas, this.tip)), this.announcement);
+
+    this.painter = new Painter(() => this.draw());
+    this.surface = new Surface(this.canvas, () => this.painter.now());
+    this.unlisten = store.listen(() => this.painter.soon());
+    this.painter.now();
   }
 
   stop() {
     this.unlisten();
     this.painter.stop();
-    this.sheet.stop();
+    this.surface.stop();
   }
 
+  /** @param {string} value seconds or "all" */
   setSpan(value) {
     this.all = value === "all";
     if (!this.all) this.span = Number(value);
-    if (this.all) this.end = null;
-    this.setEnd(this.end);
+    this.setEnd(this.all ? null : this.end);
   }
 
+  /** @param {number | null} end */
   setEnd(end) {
     this.end = end;
-    this.follow.setAttribute("aria-pressed", end === null);
+    setPressed(this.followButton, end === null);
     this.painter.now();
   }
 
-  // The stretch of time that's shown. One that follows stops when the run has nothing to do, so that the
-  // last bars stay in sight.
+  /**
+   * Returns the interval to show. A window that follows the run stops while no task is running, so that the last
+   * bars stay visible.
+   * @returns {[from: number, to: number]}
+   */
   range() {
     if (this.end !== null) return [this.end - this.span, this.end];
     let last = store.now;
@@ -83,253 +107,293 @@ export class TaskStream {
       for (const lane of store.lanes.values()) last = Math.max(last, lane.bars.last()?.end ?? 0);
       last = last > 0 ? last : store.now;
     }
-    if (this.all) return [this.firstTime(), Math.max(last, this.firstTime() + 0.01)];
-    // A short run fills the window rather than a corner of it.
-    const span = Math.min(this.span, Math.max(1, last - this.firstTime()));
+    const first = this.firstTime();
+    if (this.all) return [first, Math.max(last, first + 0.01)];
+    // A run shorter than the window fills it.
+    const span = Math.min(this.span, Math.max(1, last - first));
     return [last - span, last];
   }
 
   firstTime() {
     let first = Infinity;
-    for (const { bars } of store.lanes.values()) if (bars.length) first = Math.min(first, bars.at(0).start);
+    for (const { bars } of store.lanes.values()) first = Math.min(first, bars.at(0)?.start ?? Infinity);
     return first === Infinity ? 0 : first;
   }
 
+  /** Sets the height of the canvas, and computes the positions of lanes and times. */
   measure() {
-    const lanes = [...store.lanes.values()].sort((a, b) => a.index - b.index);
-    const room = Math.min(350, innerHeight * 0.4) - AXIS;
+    const lanes = store.sortedLanes();
+    const room = Math.min(350, innerHeight * 0.4) - AXIS_HEIGHT;
     const height = Math.max(9, Math.min(30, Math.floor(room / Math.max(1, lanes.length))));
-    const tall = Math.max(60, lanes.length * height + AXIS);
-    this.canvas.style.height = tall + "px";
+    this.canvas.style.height = Math.max(60, lanes.length * height + AXIS_HEIGHT) + "px";
     const width = this.canvas.clientWidth;
-    return { lanes, height, width, left: width < 560 ? NARROW_LABELS : LABELS };
+    const left = width < 560 ? NARROW_LABEL_WIDTH : LABEL_WIDTH;
+    const [from, to] = this.range();
+    this.map = { lanes, height, left, from, to, perSecond: (width - left - 6) / (to - from), width };
   }
 
   draw() {
-    const { lanes, height, width, left } = this.measure();
-    const pen = this.sheet.begin();
-    const [from, to] = this.range();
-    const perSecond = (width - left - 6) / (to - from);
-    this.map = { lanes, height, left, from, to, perSecond, width };
-    this.axis(pen, lanes.length * height);
-    lanes.forEach((lane, i) => this.lane(pen, lane, i * height));
-    this.waits(pen);
-    this.mark(pen);
-    const polls = [...store.lanes.values()].reduce((sum, lane) => sum + lane.bars.length, 0);
-    say(this.note, lanes.length === 0 ? "no worker yet" : `${lanes.length} lanes, ${polls} polls`);
-    this.canvas.dataset.lanes = lanes.length;
+    this.measure();
+    const ctx = this.surface.begin();
+    const { lanes, height } = this.map;
+    this.drawAxis(ctx, lanes.length * height);
+    lanes.forEach((lane, i) => this.drawLane(ctx, lane, i * height));
+    this.drawWaits(ctx);
+    this.drawMarks(ctx);
+    const polls = lanes.reduce((sum, lane) => sum + lane.bars.length, 0);
+    setText(this.note, lanes.length === 0 ? "no workers yet" : plural(lanes.length, "worker") + ", " + plural(polls, "poll"));
+    this.canvas.dataset.lanes = String(lanes.length);
   }
 
+  /** @param {number} time */
   x(time) {
     return this.map.left + (time - this.map.from) * this.map.perSecond;
   }
 
-  axis(pen, bottom) {
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {number} bottom
+   */
+  drawAxis(ctx, bottom) {
     const { from, to, left, width } = this.map;
-    const { rule, quiet, text } = colours();
+    const { rule, quiet, font } = colours();
     const step = tickStep(to - from, (width - left) / 90);
-    pen.font = "11px " + text;
-    pen.textBaseline = "middle";
-    pen.textAlign = "center";
+    ctx.font = "11px " + font;
+    ctx.textBaseline = "middle";
+    ctx.textAlign = "center";
     for (let t = Math.ceil(from / step) * step; t <= to; t += step) {
       const x = Math.round(this.x(t)) + 0.5;
-      pen.fillStyle = rule;
-      pen.fillRect(x, 0, 1, bottom + 4);
-      pen.fillStyle = quiet;
-      if (x > left + 12 && x < width - 18) pen.fillText(tickText(t, step), x, bottom + 14);
+      ctx.fillStyle = rule;
+      ctx.fillRect(x, 0, 1, bottom + 4);
+      ctx.fillStyle = quiet;
+      if (x > left + 12 && x < width - 18) ctx.fillText(tickText(t, step), x, bottom + 14);
     }
   }
 
-  lane(pen, lane, top) {
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Lane} lane
+   * @param {number} top
+   */
+  drawLane(ctx, lane, top) {
     const { height, left, width, from, to } = this.map;
-    const { rule, quiet, ink, text } = colours();
-    pen.fillStyle = rule;
-    pen.fillRect(left, top + height - 1, width - left, 1);
-    pen.font = "11px " + text;
-    pen.textAlign = "left";
-    pen.textBaseline = "middle";
+    const { rule, quiet, ink, font } = colours();
+    ctx.fillStyle = rule;
+    ctx.fillRect(left, top + height - 1, width - left, 1);
+    ctx.font = "11px " + font;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
     if (height >= 11) {
-      pen.fillStyle = lane.alive ? ink : quiet;
-      const label = left === LABELS ? lane.label : lane.label.replace(/^\D+/, "");
-      pen.fillText(clip(pen, label, left - 8), 0, top + height / 2);
+      ctx.fillStyle = lane.alive ? ink : quiet;
+      const label = left === LABEL_WIDTH ? lane.label : lane.label.replace(/^\D+/, "");
+      ctx.fillText(clipText(ctx, label, left - 8), 0, top + height / 2);
     }
     const tall = height - (height > 14 ? 5 : 2);
     const y = top + (height - 1 - tall) / 2;
-    this.polls(pen, lane, y, tall);
+    this.drawPolls(ctx, lane, y, tall);
     if (lane.task >= 0 && lane.since < to) {
       const task = store.tasks.get(lane.task);
       const x = Math.max(left, this.x(Math.max(lane.since, from)));
       const across = Math.max(1, this.x(Math.min(store.now, to)) - x);
-      pen.fillStyle = task ? functionColour(task.name) : quiet;
-      pen.globalAlpha = 0.55;
-      pen.fillRect(x, y, across, tall);
-      pen.globalAlpha = 1;
+      ctx.fillStyle = task ? functionColour(task.name) : quiet;
+      ctx.globalAlpha = 0.55;
+      ctx.fillRect(x, y, across, tall);
+      ctx.globalAlpha = 1;
     }
   }
 
-  // Bars too thin to be seen are summed up per pixel: the height then is the share of time spent in polls.
-  polls(pen, lane, y, tall) {
+  /**
+   * Draws the bars of a lane. Bars too thin to be seen are summed up per column of pixels, whose height is the
+   * share of time in polls and whose colour is that of the prevailing function.
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Lane} lane
+   * @param {number} y
+   * @param {number} tall
+   */
+  drawPolls(ctx, lane, y, tall) {
     const { left, from, to, width, perSecond } = this.map;
     const { failed } = colours();
-    const columns = Math.ceil(width - left);
+    const columns = Math.max(0, Math.ceil(width - left));
     const busy = new Float32Array(columns);
     const owner = new Int32Array(columns);
     const lead = new Float32Array(columns);
     let thin = false;
-    for (let i = lane.bars.after(from); i < lane.bars.length; i++) {
-      const bar = lane.bars.at(i);
-      if (bar.start > to) break;
+    for (const bar of lane.bars.between(from, to)) {
       const x = this.x(bar.start);
       const across = (bar.end - bar.start) * perSecond;
-      if (across < 1.5) {
+      if (across < THINNEST_BAR) {
         const column = Math.floor(x - left);
         if (column < 0 || column >= columns) continue;
         thin = true;
         const weight = Math.max(across, 1e-6);
-        busy[column] += weight;
-        // Who has most of the column, near enough: each other one takes from the lead.
-        if (owner[column] === bar.name + 1) lead[column] += weight;
-        else if ((lead[column] -= weight) < 0) {
+        busy[column] = (busy[column] ?? 0) + weight;
+        // Boyer–Moore majority vote: bars of other functions reduce the owner's lead.
+        const before = lead[column] ?? 0;
+        if (owner[column] === bar.name + 1) lead[column] = before + weight;
+        else if (before >= weight) lead[column] = before - weight;
+        else {
           owner[column] = bar.name + 1;
-          lead[column] = -lead[column];
+          lead[column] = weight - before;
         }
         continue;
       }
       const start = Math.max(left, x);
-      pen.fillStyle = functionColour(bar.name);
-      // A gap of half a pixel keeps neighbours apart.
-      pen.fillRect(start, y, Math.max(1, x + across - start - (across > 4 ? 0.75 : 0)), tall);
-      if (bar.outcome === 2) {
-        pen.fillStyle = failed;
-        pen.fillRect(start, y + tall - 3, Math.max(2, x + across - start), 3);
+      ctx.fillStyle = functionColour(bar.name);
+      // A narrow gap separates neighbours.
+      ctx.fillRect(start, y, Math.max(1, x + across - start - (across > 4 ? 0.75 : 0)), tall);
+      if (bar.outcome === FAILED_OUTCOME) {
+        ctx.fillStyle = failed;
+        ctx.fillRect(start, y + tall - 3, Math.max(2, x + across - start), 3);
       }
-      if (across > 46 && tall > 12) this.barText(pen, bar, start, x + across, y + tall / 2);
+      if (across > 46 && tall > 12) {
+        ctx.fillStyle = BAR_TEXT_COLOUR;
+        ctx.fillText(clipText(ctx, store.nameOf(bar.name), x + across - start - 8), start + 4, y + tall / 2 + 0.5);
+      }
     }
     if (!thin) return;
-    for (let column = 0; column < columns; column++) {
-      if (busy[column] === 0) continue;
-      const part = Math.max(2, Math.min(1, busy[column]) * tall);
-      pen.fillStyle = functionColour(owner[column] - 1);
-      pen.fillRect(left + column, y + tall - part, 1, part);
-    }
+    busy.forEach((share, column) => {
+      if (share === 0) return;
+      const part = Math.max(2, Math.min(1, share) * tall);
+      ctx.fillStyle = functionColour((owner[column] ?? 1) - 1);
+      ctx.fillRect(left + column, y + tall - part, 1, part);
+    });
   }
 
-  barText(pen, bar, from, to, y) {
-    pen.fillStyle = "#10151a";
-    pen.textAlign = "left";
-    pen.fillText(clip(pen, store.nameOf(bar.name), to - from - 8), from + 4, y + 0.5);
-  }
-
-  // Where tasks wait between polls: a line near the foot of the lane where they were polled.
-  waits(pen) {
+  /**
+   * Draws the time between two polls of a task as a line at the bottom of the lane.
+   * @param {CanvasRenderingContext2D} ctx
+   */
+  drawWaits(ctx) {
     const { lanes, height, left, from, to } = this.map;
     const tops = new Map(lanes.map((lane, i) => [lane.index, i * height]));
-    const line = (wait, end) => {
+    /**
+     * @param {OpenWait} wait
+     * @param {number} end
+     */
+    const drawWait = (wait, end) => {
       const top = tops.get(wait.lane);
       if (top === undefined || end < from || wait.start > to) return;
       const x = Math.max(left, this.x(wait.start));
       const across = this.x(Math.min(end, to)) - x;
       if (across < 1) return;
-      pen.fillStyle = functionColour(wait.name);
-      pen.fillRect(x, top + height - 3, across, 1.5);
+      ctx.fillStyle = functionColour(wait.name);
+      ctx.fillRect(x, top + height - 3, across, 1.5);
     };
-    pen.globalAlpha = 0.8;
-    for (const wait of store.waits) line(wait, wait.end);
-    for (const wait of store.openWaits.values()) line(wait, store.now);
-    pen.globalAlpha = 1;
+    ctx.globalAlpha = 0.8;
+    for (const wait of store.waits) drawWait(wait, wait.end);
+    for (const wait of store.openWaits.values()) drawWait(wait, store.now);
+    ctx.globalAlpha = 1;
   }
 
-  mark(pen) {
-    for (const [found, strong] of [[this.hover, false], [this.chosen, true]]) {
+  /** @param {CanvasRenderingContext2D} ctx */
+  drawMarks(ctx) {
+    const { lanes, left, height } = this.map;
+    for (const [found, strong] of /** @type {const} */ ([[this.hover, false], [this.chosen, true]])) {
       if (!found) continue;
-      const row = this.map.lanes.findIndex((lane) => lane.index === found.lane);
+      const row = lanes.findIndex((lane) => lane.index === found.lane);
       if (row < 0) continue;
-      const x = Math.max(this.map.left, this.x(found.bar.start));
+      const x = Math.max(left, this.x(found.bar.start));
       const across = Math.max(3, this.x(found.bar.end) - x);
-      pen.strokeStyle = strong ? colours().accent : colours().ink;
-      pen.lineWidth = strong ? 2 : 1;
-      pen.strokeRect(x - 1, row * this.map.height + 1, across + 2, this.map.height - 3);
+      ctx.strokeStyle = strong ? colours().accent : colours().ink;
+      ctx.lineWidth = strong ? 2 : 1;
+      ctx.strokeRect(x - 1, row * height + 1, across + 2, height - 3);
     }
   }
 
-  find(event) {
-    if (!this.map) return null;
+  /** @param {MouseEvent} event */
+  pointOf(event) {
     const box = this.canvas.getBoundingClientRect();
-    const x = event.clientX - box.left;
-    const lane = this.map.lanes[Math.floor((event.clientY - box.top) / this.map.height)];
-    if (!lane || x < this.map.left) return null;
-    const slack = 2 / this.map.perSecond;
-    const time = this.map.from + (x - this.map.left) / this.map.perSecond;
-    const bar = lane.bars.at(lane.bars.after(time - slack));
-    return bar && bar.start <= time + slack ? { lane: lane.index, bar, x, y: event.clientY - box.top } : null;
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
 
+  /**
+   * Returns the bar at a point of the canvas.
+   * @param {{ x: number, y: number }} point
+   * @returns {FoundBar | null}
+   */
+  find({ x, y }) {
+    const { lanes, height, left, from, perSecond } = this.map;
+    const lane = lanes[Math.floor(y / height)];
+    if (!lane || x < left) return null;
+    const slack = 2 / perSecond;
+    const time = from + (x - left) / perSecond;
+    const bar = lane.bars.at(lane.bars.after(time - slack));
+    return bar && bar.start <= time + slack ? { lane: lane.index, bar } : null;
+  }
+
+  /** @param {FoundBar} found */
   describe({ lane, bar }) {
     const key = store.keyOfId(bar.id, bar.name);
-    const label = store.lanes.get(lane)?.label ?? "";
-    return `${key}: ${lasting(bar.end - bar.start)} at ${clock(bar.start)}, ${OUTCOMES[bar.outcome]}, ${label}`;
+    return `${key}: ${duration(bar.end - bar.start)} at ${clock(bar.start)}, ${OUTCOMES[bar.outcome]}, ${store.workerLabel(lane)}`;
   }
 
-  setHover(found) {
+  /**
+   * @param {FoundBar | null} found
+   * @param {number} x
+   * @param {number} y
+   */
+  setHover(found, x, y) {
     if (found?.bar === this.hover?.bar) return;
     this.hover = found;
-    this.tip.hidden = !found;
-    if (found) {
-      this.tip.textContent = this.describe(found);
-      const right = found.x > this.map.width / 2;
-      this.tip.style.left = right ? "auto" : found.x + 12 + "px";
-      this.tip.style.right = right ? this.map.width - found.x + 12 + "px" : "auto";
-      this.tip.style.top = found.y + 14 + "px";
-    }
+    this.tip.hidden = true;
+    if (found) showTip(this.tip, this.describe(found), x, y, this.map.width);
     this.painter.now();
   }
 
-  press(event) {
+  /** @param {PointerEvent} event */
+  onPress(event) {
     this.canvas.setPointerCapture(event.pointerId);
     this.drag = { x: event.clientX, end: this.map.to, moved: false };
   }
 
-  move(event) {
+  /** @param {PointerEvent} event */
+  onMove(event) {
     if (!this.drag) {
-      this.setHover(this.find(event));
+      const point = this.pointOf(event);
+      this.setHover(this.find(point), point.x, point.y);
       return;
     }
     const by = event.clientX - this.drag.x;
-    if (Math.abs(by) < 4 && !this.drag.moved) return;
-    this.drag.moved = this.moved = true;
-    this.hold();
+    if (Math.abs(by) < DRAG_THRESHOLD_X && !this.drag.moved) return;
+    this.drag.moved = this.dragged = true;
+    this.freeze();
     this.setEnd(this.drag.end - by / this.map.perSecond);
   }
 
-  // From now on the window has a fixed length and end.
-  hold() {
+  /** Keeps the current length of the window and stops following. */
+  freeze() {
     if (this.end !== null) return;
     this.span = this.map.to - this.map.from;
     this.all = false;
     this.window.press("");
   }
 
-  click(event) {
-    if (this.moved) {
-      this.moved = false;
+  /** @param {MouseEvent} event */
+  onClick(event) {
+    if (this.dragged) {
+      this.dragged = false;
       return;
     }
-    const found = this.find(event);
+    const found = this.find(this.pointOf(event));
     if (!found) return;
     this.choose(found);
     this.showTask(found.bar.id);
   }
 
-  wheel(event) {
-    // Without Ctrl or Shift the wheel scrolls the page, as people expect.
+  /** @param {WheelEvent} event */
+  onWheel(event) {
+    // Without Ctrl or Shift the wheel scrolls the page.
     if (!event.ctrlKey && !event.shiftKey) return;
     event.preventDefault();
-    const box = this.canvas.getBoundingClientRect();
-    this.zoom(Math.exp((event.deltaY || event.deltaX) / 300), event.clientX - box.left);
+    this.zoom(Math.exp((event.deltaY || event.deltaX) / 300), this.pointOf(event).x);
   }
 
+  /**
+   * @param {number} factor
+   * @param {number} x the pixel whose time keeps its position
+   */
   zoom(factor, x) {
-    this.hold();
+    this.freeze();
     const { from, to, left, perSecond } = this.map;
     const time = from + (x - left) / perSecond;
     this.span = Math.min(86_400, Math.max(1e-5, (to - from) * factor));
@@ -337,21 +401,25 @@ export class TaskStream {
     this.setEnd(time + (to - time) * (this.span / (to - from)));
   }
 
+  /** @param {FoundBar} found */
   choose(found) {
     this.chosen = found;
-    say(this.told, this.describe(found));
+    setText(this.announcement, this.describe(found));
     const { from, to } = this.map;
     if (found.bar.end < from || found.bar.start > to) {
-      this.hold();
+      this.freeze();
       this.setEnd(found.bar.end + this.span / 2);
     }
     this.painter.now();
   }
 
-  key(event) {
+  /** @param {KeyboardEvent} event */
+  onKey(event) {
     const middle = this.map.left + (this.map.width - this.map.left) / 2;
-    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (moves[event.key]) this.step(...moves[event.key]);
+    if (event.key === "ArrowLeft") this.step(-1, 0);
+    else if (event.key === "ArrowRight") this.step(1, 0);
+    else if (event.key === "ArrowUp") this.step(0, -1);
+    else if (event.key === "ArrowDown") this.step(0, 1);
     else if (event.key === "+" || event.key === "=") this.zoom(1 / 1.5, middle);
     else if (event.key === "-") this.zoom(1.5, middle);
     else if (event.key === "f" || event.key === "F") this.setEnd(null);
@@ -360,24 +428,20 @@ export class TaskStream {
     event.preventDefault();
   }
 
+  /**
+   * Chooses a neighbouring bar.
+   * @param {number} along bars along the lane
+   * @param {number} down lanes
+   */
   step(along, down) {
     const { lanes, to } = this.map;
-    if (lanes.length === 0) return;
-    const row = this.chosen ? lanes.findIndex((lane) => lane.index === this.chosen.lane) : 0;
-    const next = lanes[Math.max(0, Math.min(lanes.length - 1, row + down))];
-    if (next.bars.length === 0) return;
-    const time = this.chosen ? this.chosen.bar.start : to;
-    let place = next.bars.after(time);
-    if (this.chosen && down === 0) place = next.bars.after((this.chosen.bar.start + this.chosen.bar.end) / 2) + along;
-    place = Math.max(0, Math.min(next.bars.length - 1, place));
-    this.choose({ lane: next.index, bar: next.bars.at(place) });
+    const { chosen } = this;
+    const row = chosen ? lanes.findIndex((lane) => lane.index === chosen.lane) : 0;
+    const lane = lanes[Math.max(0, Math.min(lanes.length - 1, row + down))];
+    if (!lane || lane.bars.length === 0) return;
+    let index = lane.bars.after(chosen ? chosen.bar.start : to);
+    if (chosen && down === 0) index = lane.bars.after((chosen.bar.start + chosen.bar.end) / 2) + along;
+    const bar = lane.bars.at(Math.max(0, Math.min(lane.bars.length - 1, index)));
+    if (bar) this.choose({ lane: lane.index, bar });
   }
-}
-
-// As much of the text as fits.
-function clip(pen, text, room) {
-  if (pen.measureText(text).width <= room) return text;
-  let length = Math.floor((text.length * room) / pen.measureText(text).width) - 1;
-  while (length > 0 && pen.measureText(text.slice(0, length) + "…").width > room) length -= 1;
-  return length > 0 ? text.slice(0, length) + "…" : "";
 }
