@@ -25,6 +25,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::fs::{flock, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::process::geteuid;
 
 /// What the mark is called until it's locked.
@@ -101,16 +102,22 @@ fn remove_open(folder: &Path, open: &OwnedFd, mark: Option<&str>) -> io::Result<
         let name = entry.file_name();
         let stays = [Some("."), Some(".."), mark];
         if !stays.contains(&name.to_str().ok()) {
-            unlinkat(open, name, AtFlags::empty())?;
+            unlink(open, name)?;
         }
     }
     if let Some(mark) = mark {
-        match unlinkat(open, mark, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        unlink(open, mark)?;
     }
     fs::remove_dir(folder)
+}
+
+/// Removes a file. It may be gone already: the files of results are removed when the last reference is dropped, on
+/// any thread, and that may happen while the whole folder is removed.
+fn unlink(folder: &OwnedFd, name: impl Arg) -> io::Result<()> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is done there from now on is done in that very folder, whatever becomes of its name.

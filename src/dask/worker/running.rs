@@ -80,7 +80,8 @@ impl Running {
         &self.core.me.name
     }
 
-    /// Waits until the worker is told to leave, or has to. It's gone when this resolves.
+    /// Waits until the worker is told to leave, or has to. Before this resolves, its tasks and results have been
+    /// dropped, and the folder it spilled to has been removed.
     ///
     /// # Errors
     ///

@@ -17,20 +17,23 @@ use crate::engine::base::lock::Lock;
 /// What the folders of workers begin with.
 const PREFIX: &str = "ensue-worker-";
 
-/// Where a worker writes: in a folder of its own, which is made when there's something to write, and goes with it.
+/// The directory that a worker spills to. Results are written to a folder within it that is created by the first
+/// write and removed with the worker.
 #[derive(Debug)]
 pub(crate) struct Directory {
     within: PathBuf,
-    place: Lock<Place>,
+    /// Files are created, and the folder is removed, under this lock: no file can appear in a folder that is being
+    /// removed. Content is written without the lock, since a disk may be slow.
+    folder: Lock<FolderState>,
     next: AtomicU64,
 }
 
 #[derive(Debug)]
-enum Place {
-    Unmade,
-    Made(Folder),
-    /// Nothing is written any more. What is left of the folder, if it was made, goes when this is dropped.
-    Over(Option<Folder>),
+enum FolderState {
+    NotCreated,
+    Created(Folder),
+    /// Writes fail. Contains the folder if it couldn't be removed; dropping it tries again.
+    Removed(Option<Folder>),
 }
 
 #[derive(Debug)]
@@ -54,11 +57,8 @@ impl Directory {
         fs::create_dir_all(within)?;
         // This file has no name, and goes at once.
         tempfile::tempfile_in(within)?;
-        Ok(Self {
-            within: within.to_owned(),
-            place: Lock::new(Place::Unmade),
-            next: AtomicU64::new(0),
-        })
+        let folder = Lock::new(FolderState::NotCreated);
+        Ok(Self { within: within.to_owned(), folder, next: AtomicU64::new(0) })
     }
 
     /// Where the folder is, or would be.
@@ -74,40 +74,38 @@ impl Directory {
         let _ = within;
     }
 
-    /// Removes the folder now. What is written later fails.
+    /// Removes the folder with all files in it, before it returns; later writes fail. A write that is under way
+    /// isn't waited for: it goes on with a file that has no name any more.
     pub(crate) fn remove(&self) {
-        let mut place = self.place.lock();
-        let made = match std::mem::replace(&mut *place, Place::Over(None)) {
-            Place::Unmade => None,
-            Place::Made(folder) => {
-                folder.remove();
-                Some(folder)
-            }
-            Place::Over(left) => left,
+        let mut state = self.folder.lock();
+        *state = match std::mem::replace(&mut *state, FolderState::Removed(None)) {
+            FolderState::Created(folder) => FolderState::Removed(folder.remove().err()),
+            FolderState::NotCreated => FolderState::Removed(None),
+            removed @ FolderState::Removed(_) => removed,
         };
-        *place = Place::Over(made);
     }
 
-    /// The folder, which is made if it isn't there yet.
-    fn folder(&self) -> io::Result<PathBuf> {
-        let mut place = self.place.lock();
-        if let Place::Unmade = *place {
-            *place = Place::Made(Folder::create(&self.within)?);
+    /// Creates the next file, and the folder before it if there's none yet.
+    fn create_file(&self) -> io::Result<(Spilled, File)> {
+        let mut state = self.folder.lock();
+        if let FolderState::NotCreated = *state {
+            *state = FolderState::Created(Folder::create(&self.within)?);
         }
-        match &*place {
-            Place::Made(folder) => Ok(folder.folder.path().to_owned()),
-            Place::Unmade | Place::Over(_) => Err(io::Error::other("the worker leaves")),
-        }
+        let FolderState::Created(folder) = &*state else {
+            return Err(io::Error::other("the worker is shutting down"));
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = folder.folder.path().join(number.to_string());
+        let file = File::create_new(&path)?;
+        Ok((Spilled { path, size: 0 }, file))
     }
 
     /// Writes a result to a file. Nothing is left of one that can't be written whole.
     pub(crate) fn write(&self, value: &Serialized) -> io::Result<Spilled> {
-        let folder = self.folder()?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // It's removed when it's dropped, which also happens where writing fails.
-        let mut spilled = Spilled { path: folder.join(number.to_string()), size: 0 };
+        // Dropping `spilled` removes the file, also where writing fails.
+        let (mut spilled, file) = self.create_file()?;
         let parts = || std::iter::once(value.raw_header()).chain(value.frames());
-        let mut file = BufWriter::new(File::create_new(&spilled.path)?);
+        let mut file = BufWriter::new(file);
         file.write_all(&(parts().count() as u64).to_le_bytes())?;
         for part in parts() {
             file.write_all(&(part.len() as u64).to_le_bytes())?;
@@ -132,7 +130,8 @@ impl Folder {
         })
     }
 
-    fn remove(&self) {
+    /// Removes the folder. Returns it if that fails.
+    fn remove(self) -> Result<(), Self> {
         let path = self.folder.path();
         #[cfg(target_os = "linux")]
         let removed = leftovers::remove(path);
@@ -140,7 +139,11 @@ impl Folder {
         let removed = fs::remove_dir_all(path);
         if let Err(error) = removed {
             log::debug!("{} stays: {error}", path.display());
+            return Err(self);
         }
+        // It's removed already, so dropping it must not try to.
+        let _ = self.folder.keep();
+        Ok(())
     }
 }
 
@@ -229,9 +232,8 @@ mod tests {
             assert_eq!(file.read().unwrap(), value);
             assert_eq!(fs::metadata(file.path()).unwrap().len(), file.size());
         }
-        let folder = directory.folder().unwrap();
-        assert_eq!(files(&folder), 0);
-        assert_eq!(folders(within.path()), [folder]);
+        let [folder] = &*folders(within.path()) else { panic!("one folder per worker") };
+        assert_eq!(files(folder), 0);
         drop(directory);
         assert!(folders(within.path()).is_empty());
     }
@@ -249,6 +251,44 @@ mod tests {
             assert!(directory.write(&value).is_err());
             assert!(folders(within.path()).is_empty());
             assert!(file.is_none_or(|file| file.read().is_err()));
+        }
+    }
+
+    #[test]
+    fn removal_does_not_wait_for_a_write_that_is_under_way() {
+        let within = tempfile::tempdir().unwrap();
+        let directory = Directory::new(within.path()).unwrap();
+        let (spilled, mut file) = directory.create_file().unwrap();
+        directory.remove();
+        assert!(folders(within.path()).is_empty());
+        // The rest of the write, which has no effect on the directory.
+        file.write_all(b"a result").unwrap();
+        drop((spilled, file));
+        assert!(folders(within.path()).is_empty());
+    }
+
+    /// A worker may end while one thread writes a result and another removes the files of results.
+    #[test]
+    fn removal_leaves_nothing_while_other_threads_write_and_remove_files() {
+        let within = tempfile::tempdir().unwrap();
+        let value = Serialized::bytes(vec![1; 1000].into());
+        for _ in 0..200 {
+            let directory = Directory::new(within.path()).unwrap();
+            let begin = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                let kept: Vec<_> = (0..50).map(|_| directory.write(&value).unwrap()).collect();
+                scope.spawn(|| {
+                    begin.wait();
+                    drop(kept);
+                });
+                scope.spawn(|| {
+                    begin.wait();
+                    while directory.write(&value).is_ok() {}
+                });
+                begin.wait();
+                directory.remove();
+                assert!(folders(within.path()).is_empty());
+            });
         }
     }
 
@@ -304,8 +344,9 @@ mod tests {
     #[test]
     fn where_nothing_can_be_written_nothing_is_left() {
         let directory = Directory::new(&std::env::temp_dir()).unwrap();
-        fs::create_dir(directory.folder().unwrap().join("0")).unwrap();
         let value = Serialized::bytes(Bytes::from_static(b"x"));
+        let first = directory.write(&value).unwrap();
+        fs::create_dir(first.path().with_file_name("1")).unwrap();
         assert!(directory.write(&value).is_err());
         assert!(directory.write(&value).is_ok());
     }
