@@ -6,9 +6,9 @@ use ensue::dask::{Registry, Tls, Worker};
 use futures::executor::block_on;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// What can be said on the command line; see [`OPTIONS`].
+/// The options of the command line; see [`OPTIONS`].
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct WorkerOptions {
     pub(crate) scheduler: String,
     pub(crate) threads: Option<usize>,
     pub(crate) memory_limit: Option<u64>,
@@ -22,67 +22,71 @@ pub(crate) struct Asked {
 
 pub(crate) const OPTIONS: &str = "SCHEDULER [OPTION...]
 
-SCHEDULER is an address such as tcp://10.0.0.1:8786, or tls://10.0.0.1:8786
+SCHEDULER is the address of a scheduler, such as tcp://10.0.0.1:8786 or tls://10.0.0.1:8786
 
-  --threads N             run so many tasks at once; by default one a core
-  --memory-limit BYTES    such as 4GB, 512MiB or 1e9; results beyond are written to files
-  --name NAME             what the scheduler and its pages call the worker
-  --resource NAME=AMOUNT  something that tasks can ask for, such as gpu=1; may be repeated
-  --listen HOST:PORT      where others connect to; by default any port of the address
-                          from which the scheduler is reached
-  --announce HOST         the host that others are told to connect to
-  --local-directory PATH  where results are written to
+  --threads N             number of tasks to run at the same time [default: one per core]
+  --memory-limit BYTES    such as 4GB, 512MiB or 1e9; above 70 %, results are spilled to files
+                          [default: 80 % of the machine's memory]
+  --name NAME             name of the worker on the cluster [default: its address]
+  --resource NAME=AMOUNT  resource that tasks can ask for, such as gpu=1; can be repeated
+  --listen HOST:PORT      address to listen at [default: any free port of the address from
+                          which the scheduler is reached]
+  --announce HOST         host by which other workers and clients reach this one, if it
+                          isn't the one to listen at
+  --local-directory PATH  directory to spill to [default: the system's temporary one]
   --tls-ca FILE --tls-cert FILE --tls-key FILE
-                          PEM files for tls:// addresses";
+                          PEM files for tls:// addresses; all three are needed";
 
-/// Reads the arguments that follow the program's name. `None` where only help is asked for.
-pub(crate) fn read(mut rest: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
-    let mut asked = Asked::default();
+/// Parses the arguments after the program's name. Returns `None` for `--help`.
+pub(crate) fn read(
+    mut rest: impl Iterator<Item = String>,
+) -> Result<Option<WorkerOptions>, String> {
+    let mut options = WorkerOptions::default();
     while let Some(argument) = rest.next() {
         if argument == "--help" || argument == "-h" {
             return Ok(None);
         }
         if !argument.starts_with('-') {
-            if !asked.scheduler.is_empty() {
-                return Err(format!("one address too many: `{argument}`"));
+            if !options.scheduler.is_empty() {
+                return Err(format!("unexpected second address `{argument}`"));
             }
-            asked.scheduler = argument;
+            options.scheduler = argument;
             continue;
         }
-        // `--name=value` is as good as `--name value`.
+        // Both `--name=value` and `--name value` are accepted.
         let (option, value) = match argument.split_once('=') {
             Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
             None => (argument, None),
         };
         let mut value = || {
-            value.clone().or_else(|| rest.next()).ok_or_else(|| format!("{option} takes a value"))
+            value.clone().or_else(|| rest.next()).ok_or_else(|| format!("{option} needs a value"))
         };
         match &*option {
-            "--threads" => asked.threads = Some(threads(&value()?)?),
-            "--memory-limit" => asked.memory_limit = Some(bytes(&value()?)?),
-            "--name" => asked.name = Some(value()?),
-            "--resource" => asked.resources.push(resource(&value()?)?),
-            "--listen" => asked.listen = Some(value()?),
-            "--announce" => asked.announce = Some(value()?),
-            "--local-directory" => asked.local_directory = Some(value()?),
-            "--tls-ca" => asked.tls[0] = Some(value()?),
-            "--tls-cert" => asked.tls[1] = Some(value()?),
-            "--tls-key" => asked.tls[2] = Some(value()?),
+            "--threads" => options.threads = Some(threads(&value()?)?),
+            "--memory-limit" => options.memory_limit = Some(bytes(&value()?)?),
+            "--name" => options.name = Some(value()?),
+            "--resource" => options.resources.push(resource(&value()?)?),
+            "--listen" => options.listen = Some(value()?),
+            "--announce" => options.announce = Some(value()?),
+            "--local-directory" => options.local_directory = Some(value()?),
+            "--tls-ca" => options.tls[0] = Some(value()?),
+            "--tls-cert" => options.tls[1] = Some(value()?),
+            "--tls-key" => options.tls[2] = Some(value()?),
             _ => return Err(format!("unknown option `{option}`")),
         }
     }
-    if asked.scheduler.is_empty() {
+    if options.scheduler.is_empty() {
         return Err("the address of a scheduler is missing".into());
     }
-    Ok(Some(asked))
+    Ok(Some(options))
 }
 
 fn threads(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("--threads takes a number from 1 on, not `{text}`"))
+    number.ok_or_else(|| format!("--threads needs a number of at least 1, not `{text}`"))
 }
 
-/// A number of bytes, with a unit or without.
+/// Parses a number of bytes, with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 9] = [
         ("KiB", 1024.0),
@@ -101,20 +105,20 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let bytes = number.map(|number| number * size).filter(|bytes| *bytes < u64::MAX as f64);
     bytes
         .map(|bytes| bytes as u64)
-        .ok_or_else(|| format!("--memory-limit takes a size such as 4GB, not `{text}`"))
+        .ok_or_else(|| format!("--memory-limit needs a size such as 4GB, not `{text}`"))
 }
 
 fn resource(text: &str) -> Result<(String, f64), String> {
     text.split_once('=')
         .and_then(|(name, amount)| Some((name.to_owned(), amount.parse().ok()?)))
         .filter(|(name, amount): &(_, f64)| !name.is_empty() && *amount > 0.0 && amount.is_finite())
-        .ok_or_else(|| format!("--resource takes a name and an amount such as gpu=1, not `{text}`"))
+        .ok_or_else(|| format!("--resource needs a name and an amount such as gpu=1, not `{text}`"))
 }
 
-/// Writes what a worker has to say to the standard error output, without what is for debugging.
-struct Errors;
+/// Writes log messages, except those for debugging, to the standard error output.
+struct StderrLog;
 
-impl Log for Errors {
+impl Log for StderrLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Info
     }
@@ -128,63 +132,63 @@ impl Log for Errors {
     fn flush(&self) {}
 }
 
-/// Runs a worker with the functions of `registry` until it's asked to leave.
+/// Runs a worker with the functions of `registry` until it's asked to close.
 pub(crate) fn main(
     program: &str,
     arguments: impl Iterator<Item = String>,
     registry: Registry,
 ) -> ExitCode {
-    let asked = match read(arguments) {
-        Ok(Some(asked)) => asked,
+    let options = match read(arguments) {
+        Ok(Some(options)) => options,
         Ok(None) => {
             println!("usage: {program} {OPTIONS}");
             return ExitCode::SUCCESS;
         }
-        Err(what) => {
-            eprintln!("{program}: {what}\nusage: {program} {OPTIONS}");
+        Err(error) => {
+            eprintln!("{program}: {error}\nusage: {program} {OPTIONS}");
             return ExitCode::from(2);
         }
     };
-    if log::set_logger(&Errors).is_ok() {
+    if log::set_logger(&StderrLog).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
-    match worker(&asked, registry).and_then(|worker| {
-        block_on(worker.run(&asked.scheduler)).map_err(|error| error.to_string())
+    match worker(&options, registry).and_then(|worker| {
+        block_on(worker.run(&options.scheduler)).map_err(|error| error.to_string())
     }) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("{program}: {what}");
+        Err(error) => {
+            eprintln!("{program}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn worker(asked: &Asked, registry: Registry) -> Result<Worker, String> {
-    let mut worker = Worker::new(registry).resources(asked.resources.iter().cloned());
-    if let Some(threads) = asked.threads {
+fn worker(options: &WorkerOptions, registry: Registry) -> Result<Worker, String> {
+    let mut worker = Worker::new(registry).resources(options.resources.iter().cloned());
+    if let Some(threads) = options.threads {
         worker = worker.threads(threads);
     }
-    if let Some(bytes) = asked.memory_limit {
+    if let Some(bytes) = options.memory_limit {
         worker = worker.memory_limit(bytes);
     }
-    if let Some(name) = &asked.name {
+    if let Some(name) = &options.name {
         worker = worker.name(name);
     }
-    if let Some(address) = &asked.listen {
+    if let Some(address) = &options.listen {
         worker = worker.listen(address);
     }
-    if let Some(host) = &asked.announce {
+    if let Some(host) = &options.announce {
         worker = worker.announce(host);
     }
-    if let Some(folder) = &asked.local_directory {
+    if let Some(folder) = &options.local_directory {
         worker = worker.local_directory(folder);
     }
-    match &asked.tls {
+    match &options.tls {
         [None, None, None] => Ok(worker),
         [Some(ca), Some(certificate), Some(key)] => {
             let tls = Tls::new(ca, certificate, key).map_err(|error| error.to_string())?;
             Ok(worker.tls(tls))
         }
-        _ => Err("TLS takes all of --tls-ca, --tls-cert and --tls-key".into()),
+        _ => Err("TLS needs all of --tls-ca, --tls-cert and --tls-key".into()),
     }
 }
