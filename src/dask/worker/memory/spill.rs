@@ -1,4 +1,5 @@
-//! Results in files: the header and the frames as they are on the wire, after their lengths.
+//! Results in files. A file contains the number of parts, their lengths, and the parts: the header and the frames of
+//! the result as they are on the wire.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -9,18 +10,18 @@ use bytes::{Buf, Bytes};
 use tempfile::TempDir;
 
 #[cfg(target_os = "linux")]
-use super::leftovers;
+use super::stale_dirs;
 use crate::dask::folder;
 use crate::dask::wire::serialized::Serialized;
 use crate::engine::base::lock::Lock;
 
-/// What the folders of workers begin with.
+/// The prefix of the folders' names.
 const PREFIX: &str = "ensue-worker-";
 
 /// The directory that a worker spills to. Results are written to a folder within it that is created by the first
 /// write and removed with the worker.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct SpillDirectory {
     within: PathBuf,
     /// Files are created, and the folder is removed, under this lock: no file can appear in a folder that is being
     /// removed. Content is written without the lock, since a disk may be slow.
@@ -31,65 +32,67 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 enum FolderState {
     NotCreated,
-    Created(Folder),
-    /// Writes fail. Contains the folder if it couldn't be removed; dropping it tries again.
-    Removed(Option<Folder>),
+    Created(SpillFolder),
+    /// Writes fail. Contains the folder if it couldn't be removed; the next call and dropping it try again.
+    Removed(Option<SpillFolder>),
 }
 
 #[derive(Debug)]
-struct Folder {
+struct SpillFolder {
     folder: TempDir,
-    /// By this others see that its worker lives.
+    /// Locked while this process lives, so that no other one takes the folder for stale.
     #[cfg(target_os = "linux")]
-    _mark: Option<File>,
+    _lock_file: Option<File>,
 }
 
-/// A result in a file, which goes with it.
+/// A result in a file, which is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Spilled {
+pub(crate) struct SpilledFile {
     path: PathBuf,
     size: u64,
 }
 
-impl Directory {
-    /// For a folder within this one, which is made if it isn't there. That it can be written to is found out now.
+impl SpillDirectory {
+    /// Creates `within` if it doesn't exist, and checks that it's writable: the worker must not find out only when
+    /// its memory is full.
     pub(crate) fn new(within: &Path) -> io::Result<Self> {
         fs::create_dir_all(within)?;
-        // This file has no name, and goes at once.
+        // This file is removed at once, mostly without ever having a name.
         tempfile::tempfile_in(within)?;
         let folder = Lock::new(FolderState::NotCreated);
         Ok(Self { within: within.to_owned(), folder, next: AtomicU64::new(0) })
     }
 
-    /// Where the folder is, or would be.
+    /// Returns the directory in which the folder is created.
     pub(crate) fn within(&self) -> &Path {
         &self.within
     }
 
-    /// Removes what workers that were killed have left in there, as far as it's certain that they were.
-    pub(crate) fn tidy(within: &Path) {
+    /// Removes the folders of killed workers from a directory, where it's certain that they were killed.
+    pub(crate) fn remove_stale(within: &Path) {
         #[cfg(target_os = "linux")]
-        leftovers::take_away(within, PREFIX);
+        stale_dirs::remove_stale(within, PREFIX);
         #[cfg(not(target_os = "linux"))]
         let _ = within;
     }
 
-    /// Removes the folder with all files in it, before it returns; later writes fail. A write that is under way
-    /// isn't waited for: it goes on with a file that has no name any more.
+    /// Removes the folder with all files in it, before it returns; later writes fail. Doesn't wait for a write that
+    /// is under way: the write continues with a file that has no name any more.
     pub(crate) fn remove(&self) {
         let mut state = self.folder.lock();
         *state = match std::mem::replace(&mut *state, FolderState::Removed(None)) {
-            FolderState::Created(folder) => FolderState::Removed(folder.remove().err()),
-            FolderState::NotCreated => FolderState::Removed(None),
-            removed @ FolderState::Removed(_) => removed,
+            FolderState::Created(folder) | FolderState::Removed(Some(folder)) => {
+                FolderState::Removed(folder.remove().err())
+            }
+            FolderState::NotCreated | FolderState::Removed(None) => FolderState::Removed(None),
         };
     }
 
-    /// Creates the next file, and the folder before it if there's none yet.
-    fn create_file(&self) -> io::Result<(Spilled, File)> {
+    /// Creates the next file, and the folder if it doesn't exist yet.
+    fn create_file(&self) -> io::Result<(SpilledFile, File)> {
         let mut state = self.folder.lock();
         if let FolderState::NotCreated = *state {
-            *state = FolderState::Created(Folder::create(&self.within)?);
+            *state = FolderState::Created(SpillFolder::create(&self.within)?);
         }
         let FolderState::Created(folder) = &*state else {
             return Err(io::Error::other("the worker is shutting down"));
@@ -97,12 +100,12 @@ impl Directory {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = folder.folder.path().join(number.to_string());
         let file = File::create_new(&path)?;
-        Ok((Spilled { path, size: 0 }, file))
+        Ok((SpilledFile { path, size: 0 }, file))
     }
 
-    /// Writes a result to a file. Nothing is left of one that can't be written whole.
-    pub(crate) fn write(&self, value: &Serialized) -> io::Result<Spilled> {
-        // Dropping `spilled` removes the file, also where writing fails.
+    /// Writes a result to a file. If that fails, the file is removed.
+    pub(crate) fn write(&self, value: &Serialized) -> io::Result<SpilledFile> {
+        // Dropping `spilled` removes the file, also on an early return.
         let (mut spilled, file) = self.create_file()?;
         let parts = || std::iter::once(value.raw_header()).chain(value.frames());
         let mut file = BufWriter::new(file);
@@ -118,14 +121,14 @@ impl Directory {
     }
 }
 
-impl Folder {
+impl SpillFolder {
     fn create(within: &Path) -> io::Result<Self> {
         let folder = folder::private(PREFIX, within)?;
         #[cfg(target_os = "linux")]
-        let _mark = leftovers::mark(folder.path());
+        let _lock_file = stale_dirs::lock_folder(folder.path());
         Ok(Self {
             #[cfg(target_os = "linux")]
-            _mark,
+            _lock_file,
             folder,
         })
     }
@@ -134,21 +137,21 @@ impl Folder {
     fn remove(self) -> Result<(), Self> {
         let path = self.folder.path();
         #[cfg(target_os = "linux")]
-        let removed = leftovers::remove(path);
+        let removed = stale_dirs::remove(path);
         #[cfg(not(target_os = "linux"))]
         let removed = fs::remove_dir_all(path);
         if let Err(error) = removed {
-            log::debug!("{} stays: {error}", path.display());
+            log::debug!("{} can't be removed: {error}", path.display());
             return Err(self);
         }
-        // It's removed already, so dropping it must not try to.
+        // The folder doesn't exist any more: dropping `TempDir` must not try to remove it.
         let _ = self.folder.keep();
         Ok(())
     }
 }
 
-impl Spilled {
-    /// What it takes on disk.
+impl SpilledFile {
+    /// Returns the size on disk in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -158,20 +161,22 @@ impl Spilled {
         &self.path
     }
 
-    /// Reads it. Its frames share one piece of memory.
+    /// Reads the result. Its frames share one allocation.
     pub(crate) fn read(&self) -> io::Result<Serialized> {
-        let wrong =
-            || io::Error::new(io::ErrorKind::InvalidData, "the file isn't as it was written");
-        let length = usize::try_from(self.size).map_err(|_| wrong())?;
+        let changed = || {
+            io::Error::new(io::ErrorKind::InvalidData, "the file was changed after it was written")
+        };
+        let length = usize::try_from(self.size).map_err(|_| changed())?;
         let mut content = Vec::with_capacity(length);
+        // One byte more than expected, to notice a file that has grown.
         File::open(&self.path)?.take(self.size + 1).read_to_end(&mut content)?;
         if content.len() != length {
-            return Err(wrong());
+            return Err(changed());
         }
         let mut left = Bytes::from(content);
         let number = |left: &mut Bytes| {
-            let number = if left.len() < 8 { Err(wrong()) } else { Ok(left.get_u64_le()) };
-            number.and_then(|number| usize::try_from(number).map_err(|_| wrong()))
+            let number = if left.len() < 8 { Err(changed()) } else { Ok(left.get_u64_le()) };
+            number.and_then(|number| usize::try_from(number).map_err(|_| changed()))
         };
         let count = number(&mut left)?;
         let mut lengths = Vec::new();
@@ -181,21 +186,22 @@ impl Spilled {
         let mut parts = Vec::with_capacity(count);
         for length in lengths {
             if length > left.len() {
-                return Err(wrong());
+                return Err(changed());
             }
             parts.push(left.split_to(length));
         }
         if parts.is_empty() || !left.is_empty() {
-            return Err(wrong());
+            return Err(changed());
         }
         let header = parts.remove(0);
         Ok(Serialized::from_wire(header, parts))
     }
 }
 
-impl Drop for Spilled {
+impl Drop for SpilledFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
+            // The worker may have removed the whole folder before.
             if error.kind() != io::ErrorKind::NotFound {
                 log::warn!("{} can't be removed: {error}", self.path.display());
             }
@@ -211,16 +217,16 @@ mod tests {
         fs::read_dir(within).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// What is in there besides the mark.
+    /// Returns the number of files besides the lock file.
     fn files(folder: &Path) -> usize {
         let is_file = |path: &PathBuf| path.extension().is_none_or(|it| it != "lock");
         folders(folder).iter().filter(|path| is_file(path)).count()
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_result_is_read_as_it_was_written() {
         let within = tempfile::tempdir().unwrap();
-        let directory = Directory::new(within.path()).unwrap();
+        let directory = SpillDirectory::new(within.path()).unwrap();
         assert!(folders(within.path()).is_empty());
         let odd = Serialized::from_wire(
             Bytes::from_static(b"header"),
@@ -239,11 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_removed_is_not_made_again() {
+    fn a_removed_folder_is_not_created_again() {
         let within = tempfile::tempdir().unwrap();
         let value = Serialized::bytes(vec![1; 1000].into());
         for has_written in [false, true] {
-            let directory = Directory::new(within.path()).unwrap();
+            let directory = SpillDirectory::new(within.path()).unwrap();
             let file = has_written.then(|| directory.write(&value).unwrap());
             directory.remove();
             directory.remove();
@@ -257,7 +263,7 @@ mod tests {
     #[test]
     fn removal_does_not_wait_for_a_write_that_is_under_way() {
         let within = tempfile::tempdir().unwrap();
-        let directory = Directory::new(within.path()).unwrap();
+        let directory = SpillDirectory::new(within.path()).unwrap();
         let (spilled, mut file) = directory.create_file().unwrap();
         directory.remove();
         assert!(folders(within.path()).is_empty());
@@ -273,7 +279,7 @@ mod tests {
         let within = tempfile::tempdir().unwrap();
         let value = Serialized::bytes(vec![1; 1000].into());
         for _ in 0..200 {
-            let directory = Directory::new(within.path()).unwrap();
+            let directory = SpillDirectory::new(within.path()).unwrap();
             let begin = std::sync::Barrier::new(3);
             std::thread::scope(|scope| {
                 let kept: Vec<_> = (0..50).map(|_| directory.write(&value).unwrap()).collect();
@@ -293,41 +299,43 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_have_left_is_removed() {
+    fn the_folder_of_a_killed_worker_is_removed() {
         let within = tempfile::tempdir().unwrap();
         let value = Serialized::bytes(vec![1; 1000].into());
-        let living = Directory::new(within.path()).unwrap();
-        let file = living.write(&value).unwrap();
-        let killed = Folder::create(within.path()).unwrap();
+        let alive = SpillDirectory::new(within.path()).unwrap();
+        let file = alive.write(&value).unwrap();
+        let killed = SpillFolder::create(within.path()).unwrap();
         fs::write(killed.folder.path().join("0"), "a result").unwrap();
-        Directory::tidy(within.path());
+        SpillDirectory::remove_stale(within.path());
         assert_eq!(folders(within.path()).len(), 2);
-        // As it's when the process is gone: the mark isn't locked any more, and nobody has cleared away.
-        let left = {
+        // As after the death of the process: the lock is released, and the folder still exists.
+        let stale = {
             let killed = killed;
             killed.folder.keep()
         };
-        // A process that another test starts has a copy of what is open here, for a moment.
-        let was_removed = (0..1000).any(|_| {
-            Directory::tidy(within.path());
+        // A process that another test is starting holds a copy of the lock until it executes its program.
+        let was_removed = (0..5000).any(|_| {
+            SpillDirectory::remove_stale(within.path());
             std::thread::sleep(std::time::Duration::from_millis(1));
-            !left.exists()
+            !stale.exists()
         });
         assert_eq!(was_removed, cfg!(target_os = "linux"));
         assert_eq!(file.read().unwrap(), value);
     }
 
     #[test]
-    fn where_nothing_can_be_made_it_is_known_at_once() {
+    fn a_directory_that_is_not_writable_is_an_error_at_the_start() {
         let within = tempfile::tempdir().unwrap();
         let file = within.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(Directory::new(&file).is_err() && Directory::new(&file.join("more")).is_err());
+        assert!(
+            SpillDirectory::new(&file).is_err() && SpillDirectory::new(&file.join("more")).is_err()
+        );
     }
 
     #[test]
-    fn a_file_that_was_changed_is_an_error() {
-        let directory = Directory::new(&std::env::temp_dir()).unwrap();
+    fn a_changed_file_is_an_error() {
+        let directory = SpillDirectory::new(&std::env::temp_dir()).unwrap();
         let value = Serialized::bytes(vec![1; 1000].into());
         let file = directory.write(&value).unwrap();
         let whole = fs::read(file.path()).unwrap();
@@ -342,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_written_nothing_is_left() {
-        let directory = Directory::new(&std::env::temp_dir()).unwrap();
+    fn a_write_that_fails_leaves_nothing() {
+        let directory = SpillDirectory::new(&std::env::temp_dir()).unwrap();
         let value = Serialized::bytes(Bytes::from_static(b"x"));
         let first = directory.write(&value).unwrap();
         fs::create_dir(first.path().with_file_name("1")).unwrap();
