@@ -1,12 +1,12 @@
-//! A worker to start on other machines. It's one binary: copy it there and run it.
+//! A worker for other machines. It's a single binary: copy it to a machine and run it.
 //!
 //! ```text
 //! cargo build --release --features dask --example dask_worker
 //! target/release/examples/dask_worker tcp://10.0.0.1:8786 --threads 8 --memory-limit 16GB
 //! ```
 //!
-//! It serves the functions of `src/functions.rs`. A program of your own has its own functions, and is its own worker: the
-//! client and the workers are best the same binary.
+//! It runs the functions of `src/functions.rs`. Your own program has its own functions, and needs a worker of its own: the
+//! client and the workers should be the same binary.
 
 use std::process::ExitCode;
 

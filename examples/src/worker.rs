@@ -10,7 +10,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// The values on the command line; see [`OPTIONS`].
 #[derive(Debug, Default, PartialEq)]
-struct Asked {
+struct WorkerOptions {
     scheduler: String,
     threads: Option<usize>,
     memory_limit: Option<u64>,
@@ -24,28 +24,30 @@ struct Asked {
 
 const OPTIONS: &str = "SCHEDULER [OPTION...]
 
-SCHEDULER is an address such as tcp://10.0.0.1:8786, or tls://10.0.0.1:8786
+SCHEDULER is the address of a scheduler, such as tcp://10.0.0.1:8786 or tls://10.0.0.1:8786
 
-  --threads N             tasks that run at a time; by default one for each core
-  --memory-limit BYTES    such as 4GB, 512MiB or 1e9; results beyond are written to files
-  --name NAME             the name of the worker in the scheduler and on its pages
-  --resource NAME=AMOUNT  a resource that tasks can require, such as gpu=1; may be repeated
-  --listen HOST:PORT      the address to listen on; by default any port of the address
-                          from which the scheduler is reached
-  --announce HOST         the host that the scheduler announces to other workers and clients
-  --local-directory PATH  the directory for results that are written to files
+  --threads N             number of tasks to run at the same time [default: one per core]
+  --memory-limit BYTES    such as 4GB, 512MiB or 1e9; above 70 %, results are spilled to files
+                          [default: 80 % of the machine's memory]
+  --name NAME             name of the worker on the cluster [default: its address]
+  --resource NAME=AMOUNT  resource that tasks can ask for, such as gpu=1; can be repeated
+  --listen HOST:PORT      address to listen at [default: any free port of the address from
+                          which the scheduler is reached]
+  --announce HOST         host by which other workers and clients reach this one, if it
+                          isn't the one to listen at
+  --local-directory PATH  directory to spill to [default: the system's temporary one]
   --tls-ca FILE --tls-cert FILE --tls-key FILE
-                          PEM files for tls:// addresses";
+                          PEM files for tls:// addresses; all three are needed";
 
 /// Reads the command line. `None` if it asks for the usage.
-fn read(mut arguments: Parser) -> Result<Option<Asked>, lexopt::Error> {
-    let mut asked = Asked::default();
+fn read(mut arguments: Parser) -> Result<Option<WorkerOptions>, lexopt::Error> {
+    let mut options = WorkerOptions::default();
     while let Some(argument) = arguments.next()? {
         let option = match argument {
             Long("help") | Short('h') => return Ok(None),
             Long(option) => option.to_owned(),
-            Value(address) if asked.scheduler.is_empty() => {
-                asked.scheduler = address.string()?;
+            Value(address) if options.scheduler.is_empty() => {
+                options.scheduler = address.string()?;
                 continue;
             }
             Value(address) => {
@@ -59,28 +61,28 @@ fn read(mut arguments: Parser) -> Result<Option<Asked>, lexopt::Error> {
             Err(_) => Err(format!("--{option} takes a value").into()),
         };
         match &*option {
-            "threads" => asked.threads = Some(threads(&value()?)?),
-            "memory-limit" => asked.memory_limit = Some(bytes(&value()?)?),
-            "name" => asked.name = Some(value()?),
-            "resource" => asked.resources.push(resource(&value()?)?),
-            "listen" => asked.listen = Some(value()?),
-            "announce" => asked.announce = Some(value()?),
-            "local-directory" => asked.local_directory = Some(value()?),
-            "tls-ca" => asked.tls[0] = Some(value()?),
-            "tls-cert" => asked.tls[1] = Some(value()?),
-            "tls-key" => asked.tls[2] = Some(value()?),
+            "threads" => options.threads = Some(threads(&value()?)?),
+            "memory-limit" => options.memory_limit = Some(bytes(&value()?)?),
+            "name" => options.name = Some(value()?),
+            "resource" => options.resources.push(resource(&value()?)?),
+            "listen" => options.listen = Some(value()?),
+            "announce" => options.announce = Some(value()?),
+            "local-directory" => options.local_directory = Some(value()?),
+            "tls-ca" => options.tls[0] = Some(value()?),
+            "tls-cert" => options.tls[1] = Some(value()?),
+            "tls-key" => options.tls[2] = Some(value()?),
             _ => return Err(format!("unknown option `--{option}`").into()),
         }
     }
-    if asked.scheduler.is_empty() {
+    if options.scheduler.is_empty() {
         return Err("the address of a scheduler is missing".into());
     }
-    Ok(Some(asked))
+    Ok(Some(options))
 }
 
 fn threads(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| format!("--threads takes a number from 1 on, not `{text}`"))
+    number.ok_or_else(|| format!("--threads needs a number of at least 1, not `{text}`"))
 }
 
 /// Parses a number of bytes, with a unit or without.
@@ -102,20 +104,20 @@ fn bytes(text: &str) -> Result<u64, String> {
     let bytes = number.map(|number| number * size).filter(|bytes| *bytes < u64::MAX as f64);
     bytes
         .map(|bytes| bytes as u64)
-        .ok_or_else(|| format!("--memory-limit takes a size such as 4GB, not `{text}`"))
+        .ok_or_else(|| format!("--memory-limit needs a size such as 4GB, not `{text}`"))
 }
 
 fn resource(text: &str) -> Result<(String, f64), String> {
     text.split_once('=')
         .and_then(|(name, amount)| Some((name.to_owned(), amount.parse().ok()?)))
         .filter(|(name, amount): &(_, f64)| !name.is_empty() && *amount > 0.0 && amount.is_finite())
-        .ok_or_else(|| format!("--resource takes a name and an amount such as gpu=1, not `{text}`"))
+        .ok_or_else(|| format!("--resource needs a name and an amount such as gpu=1, not `{text}`"))
 }
 
 /// A logger that writes errors, warnings and information to the standard error output.
-struct Errors;
+struct StderrLog;
 
-impl Log for Errors {
+impl Log for StderrLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Info
     }
@@ -132,58 +134,58 @@ impl Log for Errors {
 /// Runs a worker with the functions of `registry` until the scheduler or a signal closes it, or an error ends it.
 /// `program` is its name in messages.
 pub fn main(program: &str, arguments: Parser, registry: Registry) -> ExitCode {
-    let asked = match read(arguments) {
-        Ok(Some(asked)) => asked,
+    let options = match read(arguments) {
+        Ok(Some(options)) => options,
         Ok(None) => {
             println!("usage: {program} {OPTIONS}");
             return ExitCode::SUCCESS;
         }
-        Err(what) => {
-            eprintln!("{program}: {what}\nusage: {program} {OPTIONS}");
+        Err(error) => {
+            eprintln!("{program}: {error}\nusage: {program} {OPTIONS}");
             return ExitCode::from(2);
         }
     };
-    if log::set_logger(&Errors).is_ok() {
+    if log::set_logger(&StderrLog).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
-    match worker(&asked, registry).and_then(|worker| {
-        block_on(worker.run(&asked.scheduler)).map_err(|error| error.to_string())
+    match worker(&options, registry).and_then(|worker| {
+        block_on(worker.run(&options.scheduler)).map_err(|error| error.to_string())
     }) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("{program}: {what}");
+        Err(error) => {
+            eprintln!("{program}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn worker(asked: &Asked, registry: Registry) -> Result<Worker, String> {
-    let mut worker = Worker::new(registry).resources(asked.resources.iter().cloned());
-    if let Some(threads) = asked.threads {
+fn worker(options: &WorkerOptions, registry: Registry) -> Result<Worker, String> {
+    let mut worker = Worker::new(registry).resources(options.resources.iter().cloned());
+    if let Some(threads) = options.threads {
         worker = worker.threads(threads);
     }
-    if let Some(bytes) = asked.memory_limit {
+    if let Some(bytes) = options.memory_limit {
         worker = worker.memory_limit(bytes);
     }
-    if let Some(name) = &asked.name {
+    if let Some(name) = &options.name {
         worker = worker.name(name);
     }
-    if let Some(address) = &asked.listen {
+    if let Some(address) = &options.listen {
         worker = worker.listen(address);
     }
-    if let Some(host) = &asked.announce {
+    if let Some(host) = &options.announce {
         worker = worker.announce(host);
     }
-    if let Some(folder) = &asked.local_directory {
+    if let Some(folder) = &options.local_directory {
         worker = worker.local_directory(folder);
     }
-    match &asked.tls {
+    match &options.tls {
         [None, None, None] => Ok(worker),
         [Some(ca), Some(certificate), Some(key)] => {
             let tls = Tls::new(ca, certificate, key).map_err(|error| error.to_string())?;
             Ok(worker.tls(tls))
         }
-        _ => Err("TLS takes all of --tls-ca, --tls-cert and --tls-key".into()),
+        _ => Err("TLS needs all of --tls-ca, --tls-cert and --tls-key".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a task that failed on the cluster.
+//! The error of a task that failed on the cluster.
 
 use std::sync::Arc;
 use std::{error, fmt};
@@ -6,17 +6,17 @@ use std::{error, fmt};
 use super::wire::pickle::Exception;
 use crate::ErrorKind;
 
-/// What a worker of ours begins the texts with of what panicked, or took too long.
+/// The beginnings of the texts in which a Rust worker reports a panic and a timeout. The client recognizes them.
 pub(crate) const PANICKED: &str = "panicked: ";
 pub(crate) const TIMED_OUT: &str = "it took longer than its ";
 
-/// Why a task failed on a cluster, as far as that came across: the [source](std::error::Error::source) of an
+/// The exception of a task that failed on a cluster: the [source](std::error::Error::source) of an
 /// [`Error`](crate::Error) of kind [`Failed`](ErrorKind::Failed).
 ///
 /// ```
 /// # fn show(error: ensue::Error) {
 /// if let Some(failed) = error.downcast_ref::<ensue::dask::Failed>() {
-///     println!("{} said: {}", failed.class(), failed.message());
+///     println!("{}: {}", failed.class(), failed.message());
 /// }
 /// # }
 /// ```
@@ -28,19 +28,19 @@ impl Failed {
         Self(exception)
     }
 
-    /// What Python calls the class of the exception. What a function of ours returns as its error is a
+    /// Returns the name of the exception's class in Python. An error that a Rust function returned is a
     /// `RuntimeError`.
     pub fn class(&self) -> &str {
         &self.0.class
     }
 
-    /// What it says.
+    /// Returns the message of the exception.
     pub fn message(&self) -> &str {
         &self.0.text
     }
 
-    /// What has happened to a function of ours other than that it returned an error, which our workers tell by these
-    /// classes; and what is to be said of it.
+    /// Returns the kind and text of a failure that isn't an error returned by the function. Rust workers report
+    /// these by classes that a Rust function itself never raises.
     pub(crate) fn other(&self) -> Option<(ErrorKind, &str)> {
         let text = self.message();
         let after = |begin| text.strip_prefix(begin).unwrap_or(text);
@@ -56,6 +56,7 @@ impl Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.class() {
+            // The class of every Rust error, so it says nothing.
             "RuntimeError" => f.write_str(self.message()),
             _ => self.0.fmt(f),
         }

@@ -1,11 +1,12 @@
-//! Folders for what is on disk for a while.
+//! Private temporary folders.
 
 use std::io;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A new folder, which goes when it's dropped. What is in it is no other user's business.
+/// Creates a folder that only this user can access and that is removed when it's dropped: results and logs may be
+/// confidential, and other users can read the system's directory for temporary files.
 pub(super) fn private(prefix: &str, within: &Path) -> io::Result<TempDir> {
     let mut options = tempfile::Builder::new();
     options.prefix(prefix);
@@ -22,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_can_look_into_it() {
+    fn other_users_have_no_access() {
         let folder = private("a-prefix-", &std::env::temp_dir()).unwrap();
         let name = folder.path().file_name().unwrap();
         assert!(name.to_str().unwrap().starts_with("a-prefix-"));

@@ -1,9 +1,9 @@
-//! The same verbs on a stock Dask cluster: feature `dask`.
+//! The same interface on a stock Dask cluster: feature `dask`.
 //!
-//! [Dask](https://distributed.dask.org)'s own scheduler, unmodified, runs the cluster. A [`Worker`] joins it and runs
-//! functions in Rust that are in its [`Registry`]; a [`Client`] submits calls of them, or of functions in Python on Dask's
-//! own workers, and returns the [`Handle`](crate::Handle)s that everything else of this crate takes. A [`LocalCluster`] is
-//! all of that on this machine.
+//! The cluster is run by [Dask](https://distributed.dask.org)'s own scheduler, unmodified. A [`Worker`] joins it and
+//! runs the Rust functions of its [`Registry`]. A [`Client`] submits calls of these functions, or of Python functions on
+//! Dask's own workers, and returns the [`Handle`](crate::Handle)s that the rest of this crate takes. A [`LocalCluster`]
+//! is a scheduler and workers on this machine.
 //!
 //! ```no_run
 //! use ensue::dask::{LocalCluster, Registry};
@@ -24,22 +24,22 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 //!
-//! How to deploy it, how to keep others out, how Rust and Python call each other, what happens when a part fails, and how
-//! fast it is, is told in [`docs/dask.md`](https://docs.rs/crate/ensue/latest/source/docs/dask.md).
+//! Deployment, security, calls between Rust and Python, failures and performance are described in
+//! [`docs/dask.md`](https://docs.rs/crate/ensue/latest/source/docs/dask.md).
 //!
-//! # What is different from an embedded client
+//! # Differences from an embedded client
 //!
 //! * **Functions** have a name on all machines: an `fn`, async or not, that captures nothing and is registered. Arguments
-//!   and results are serde values. What doesn't fit is refused when it's submitted, as the handle's error. So are
-//!   `Some(None)` and `Some(())`, which couldn't be told from `None`.
-//! * **Results** stay where they are until somebody awaits them. A task has ended when its result is on the cluster.
-//! * **A call may be made more than once**: after the loss of a worker, and, in a `map` of small calls, where one before
-//!   it in its batch has failed or took long.
-//! * **Cancelling** drops an async function at its next await on its worker. A blocking one goes on until it returns.
-//! * **Limits** are [resources](Worker::resources) of the workers. A task that asks for what no worker has waits.
-//! * **Rings** of tasks that await each other aren't looked for on the cluster.
-//! * **Millions of tasks** of less than a millisecond are better calls within a task, or `map`: the scheduler is one thread
-//!   of Python, and needs about a tenth of a millisecond for each task.
+//!   and results are serde values. A call that doesn't meet this is rejected when it's submitted, as the handle's error.
+//!   So are `Some(None)` and `Some(())`, which can't be distinguished from `None` on the wire.
+//! * **Results** stay on the workers until they are awaited. A task is finished when its result is on the cluster.
+//! * **A call may be made more than once**: after the loss of a worker, and, in a `map` of small calls, if an earlier
+//!   call of its batch failed or took long.
+//! * **Cancelling** drops an async function at its next await on its worker. A blocking function runs until it returns.
+//! * **Limits** are [resources](Worker::resources) of the workers. A task that asks for more than any worker has waits.
+//! * **Cycles** of tasks that await each other aren't detected on the cluster.
+//! * **Millions of tasks** of less than a millisecond should be calls within a task, or a `map`: the scheduler is a
+//!   single Python thread, and needs about 0.1 ms for each task.
 
 mod client;
 mod cluster;
@@ -59,5 +59,4 @@ pub use net::{Tls, TlsError};
 pub use registry::Registry;
 pub use worker::{Running, Worker, WorkerError};
 
-/// The resource that our workers have, one for each thread, and that keeps our functions off other workers.
-const RUST: &str = "rust";
+use registry::RUST;

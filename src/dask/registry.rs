@@ -1,4 +1,4 @@
-//! Functions that are known by name, and the work that calling one is.
+//! The registry of functions that can be called by name, and the calls themselves.
 
 use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
@@ -18,13 +18,17 @@ use super::wire::serialized::Serialized;
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
 
-/// How long calls of a batch go on without letting others run.
-const SLICE: Duration = Duration::from_millis(1);
+/// The resource that Rust workers have, one for each thread. Rust functions ask for it, which keeps them off Python
+/// workers.
+pub(crate) const RUST: &str = "rust";
+
+/// The time after which a batch of calls lets other tasks of its thread run.
+const YIELD_AFTER: Duration = Duration::from_millis(1);
 
 /// Functions that can be called from other machines, by name.
 ///
-/// Client and workers are given the same ones, usually by being the same program. A function's name is its path, so
-/// it must be a function that has one: an `fn` item, which captures nothing, and no closure.
+/// Client and workers need the same functions, and usually have them by being the same program. The name of a function is
+/// its path, so it must be an `fn` item, which captures nothing, and not a closure.
 ///
 /// ```
 /// use std::num::ParseIntError;
@@ -48,54 +52,55 @@ const SLICE: Duration = Duration::from_millis(1);
 /// ```
 #[derive(Clone, Default)]
 pub struct Registry {
-    /// By what they're called on the wire.
-    functions: Arc<BTreeMap<Arc<str>, Known>>,
-    /// What those are called there that have been given a name.
+    /// By their names on the wire.
+    functions: Arc<BTreeMap<Arc<str>, RegisteredFunction>>,
+    /// The names of the functions that were renamed.
     names: Arc<BTreeMap<TypeId, Arc<str>>>,
 }
 
 #[derive(Clone)]
-struct Known {
-    /// Each `fn` has a type of its own, also where several have one path: those in blocks of one function.
+struct RegisteredFunction {
+    /// Identifies the function. A path doesn't: functions in different blocks of one function share it, but each `fn` has
+    /// a type of its own.
     id: TypeId,
     function: Arc<dyn Function>,
 }
 
-/// A call that is ready to be made. The arguments are read when it runs.
+/// A call to run. Its arguments are deserialized when it runs, on the thread that runs it.
 pub(crate) enum Work {
-    /// By polling it.
+    /// To be polled.
     Async(Pin<Box<dyn Future<Output = Result<Serialized, Problem>> + Send>>),
-    /// On a thread that may block.
+    /// To be called on a thread that may block.
     Blocking(Box<dyn FnOnce() -> Result<Serialized, Problem> + Send>),
 }
 
-/// A function whose types aren't known.
+/// A function with its types erased.
 trait Function: Send + Sync {
-    /// Calls it once, or, as `many`, with each of the arguments in a list.
+    /// Returns a call of the function or, if `many`, a batch of calls with each of the arguments in a list.
     fn work(&self, many: bool, args: Bytes, inputs: Vec<Serialized>) -> Work;
 }
 
 impl Registry {
-    /// Without functions.
+    /// Returns a registry without functions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an async function. Adding one again changes nothing.
+    /// Adds an async function. Adding a function again has no effect.
     ///
     /// # Panics
     ///
-    /// If another function has its name. There's only one of each path, but for functions that are written within
-    /// others, and for several versions of a crate: give the first a [`name`](Self::name) before adding the second.
+    /// If another function has its name. Paths are unique, except for functions in different blocks of one function, and
+    /// for several versions of a crate: give the first a [`name`](Self::name) before adding the second.
     ///
-    /// If it's a closure, which has no name of its own. One that captures something doesn't compile:
+    /// If it's a closure, which has no name. One that captures something doesn't compile:
     ///
     /// ```compile_fail,E0080
     /// let x = 3;
     /// ensue::dask::Registry::new().add(async move |y: u64| x + y);
     /// ```
     #[must_use]
-    #[expect(clippy::should_implement_trait)] // nobody takes it for a sum
+    #[expect(clippy::should_implement_trait, reason = "a registry isn't a number")]
     pub fn add<F, A>(self, function: F) -> Self
     where
         F: PortableFn<A> + Sync,
@@ -135,7 +140,7 @@ impl Registry {
         })
     }
 
-    /// Adds a plain function, which may block the thread it's called on.
+    /// Adds a function that may block. Workers call it on a thread of their blocking pool.
     ///
     /// # Panics
     ///
@@ -153,7 +158,7 @@ impl Registry {
         })
     }
 
-    /// Adds a plain function that returns a `Result`; an `Err` fails the task.
+    /// Adds a function that may block and returns a `Result`; an `Err` fails the task.
     ///
     /// # Panics
     ///
@@ -175,6 +180,8 @@ impl Registry {
     }
 
     fn insert<F: 'static>(mut self, function: impl Function + 'static) -> Self {
+        // A type without size has a single value, so a worker can call the function without receiving anything but
+        // its name.
         const {
             assert!(
                 size_of::<F>() == 0,
@@ -183,20 +190,21 @@ impl Registry {
             );
         }
         let path = type_name::<F>();
+        // The path of a closure is the same for all closures of one function.
         assert!(
             !is_closure(path),
             "`{path}` is a closure, which other machines can't call by name: write an `fn` with its \
              body, and add that"
         );
         let (name, id) = (self.wire_name::<F>(), TypeId::of::<F>());
-        let known = Known { id, function: Arc::new(function) };
+        let known = RegisteredFunction { id, function: Arc::new(function) };
         let before = Arc::make_mut(&mut self.functions).insert(name.clone(), known);
         assert!(before.is_none_or(|before| before.id == id), "{}", taken(&name));
         self
     }
 
-    /// Gives a function that was added another name, under which other programs know it, too: by itself it's called by
-    /// its path, which begins with the name of the program.
+    /// Renames a function that was added. Other programs can then call it by this name; its default name is its path, which
+    /// begins with the name of the program.
     ///
     /// ```
     /// # async fn inc(x: u64) -> u64 { x + 1 }
@@ -206,7 +214,7 @@ impl Registry {
     ///
     /// # Panics
     ///
-    /// If the function wasn't added, or another one has the name, or it begins with `*`, or is `=`.
+    /// If the function wasn't added, another one has the name, or the name begins with `*` or is `=`.
     #[must_use]
     pub fn name<F: 'static>(mut self, _function: F, name: &str) -> Self {
         let (path, id) = (type_name::<F>(), TypeId::of::<F>());
@@ -220,6 +228,7 @@ impl Registry {
         );
         let before = self.wire_name::<F>();
         let functions = Arc::make_mut(&mut self.functions);
+        // Another function may have the same path, and must not lose its name.
         let Some(function) = functions.remove(&*before).filter(|known| known.id == id) else {
             panic!("`{path}` can't be called `{name}`: add it to the registry first");
         };
@@ -231,13 +240,13 @@ impl Registry {
         self
     }
 
-    /// What it's called, if it's there.
+    /// Returns the name of a function, whether it was added or not.
     fn wire_name<F: 'static>(&self) -> Arc<str> {
         let given = self.names.get(&TypeId::of::<F>());
         given.cloned().unwrap_or_else(|| type_name::<F>().into())
     }
 
-    /// Whether it has the function.
+    /// Returns whether the function was added.
     pub fn contains<F: 'static>(&self, _function: F) -> bool {
         self.has::<F>(&self.wire_name::<F>())
     }
@@ -246,13 +255,12 @@ impl Registry {
         self.functions.get(name).is_some_and(|known| known.id == TypeId::of::<F>())
     }
 
-    /// The names of its functions, sorted.
+    /// Returns the names of the functions, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.functions.keys().map(|name| &**name)
     }
 
-    /// What a function is called on the wire, if it may be called there: workers that are given the same
-    /// functions know it.
+    /// Returns the name by which workers with the same functions know this one. Fails if the function wasn't added.
     pub(crate) fn name_of<F: 'static>(&self) -> Result<Arc<str>, Problem> {
         let path = type_name::<F>();
         let name = self.wire_name::<F>();
@@ -272,14 +280,15 @@ impl Registry {
         Err(Problem::new(ProblemKind::Unregistered, text))
     }
 
-    /// What is to be done for a call. `args` and `inputs` are as the client has sent them, the latter being the
-    /// results of the task's inputs in order.
+    /// Returns the call of a function. `args` are the arguments as the client has sent them, and `inputs` the results of
+    /// the task's inputs, in order.
     pub(crate) fn work(
         &self,
         name: &str,
         args: Bytes,
         inputs: Vec<Serialized>,
     ) -> Result<Work, Problem> {
+        // Built in, so that clients can take items out of lists without a registered function.
         if name == PICK_FUNCTION {
             return Ok(Work::Async(Box::pin(async move {
                 pick_item(&args, &inputs).map_err(Problem::from)
@@ -296,7 +305,8 @@ impl Registry {
     }
 }
 
-/// Whether it's the path of a closure, and not of an `fn` that is written within one or within an async function.
+/// Returns whether this is the path of a closure. An `fn` within a closure, or within an async function, has
+/// `{{closure}}` only in the middle of its path.
 fn is_closure(path: &str) -> bool {
     path.ends_with("{{closure}}")
 }
@@ -304,26 +314,26 @@ fn is_closure(path: &str) -> bool {
 fn taken(name: &str) -> String {
     format!(
         "another function is called `{name}` already: give that one a name of its own with `Registry::name` \
-         before this one is added, or write one of them elsewhere"
+         before this one is added, or move one of them to another module"
     )
 }
 
 fn unregistered(name: &str) -> String {
     let call = short_type_name(name);
     format!(
-        "no function `{name}` is registered here: make the registry with `Registry::new().add({call})`, or \
+        "no function `{name}` is registered: create the registry with `Registry::new().add({call})`, or \
          with `try_add`, `add_blocking` or `try_add_blocking`, in the same way for client and workers"
     )
 }
 
-/// What a function returned instead of a value, with what that stands on.
+/// Converts an error that a function has returned, with the texts of its sources.
 fn failed<E: IntoFailure<M>, M>(error: E) -> Problem {
     let cause = error.into_cause();
     let mut text = cause.as_error().to_string();
     let mut source = cause.as_error().source();
     while let Some(error) = source {
         let more = error.to_string();
-        // Many say it themselves.
+        // Many errors include the text of their source.
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
@@ -351,7 +361,7 @@ where
             return Work::Async(Box::pin(async move {
                 let mut inputs = Inputs::new(inputs);
                 let arguments = codec::decode(name, &args, &mut inputs)?;
-                // They may be large, and the function may take long.
+                // The serialized arguments may be large, and the function may take long.
                 drop((args, inputs));
                 codec::write(call(arguments).await?)
             }));
@@ -363,7 +373,8 @@ where
                 if !batch.push(call(arguments).await) {
                     break;
                 }
-                if since.elapsed() > SLICE {
+                // Short calls that never wait would otherwise occupy the thread for the whole batch.
+                if since.elapsed() > YIELD_AFTER {
                     yield_now().await;
                     since = Instant::now();
                 }
@@ -398,6 +409,7 @@ where
         Work::Blocking(Box::new(move || {
             let mut batch = Batch::<T>::new(name, args, inputs)?;
             while let Some(arguments) = batch.next() {
+                // A blocking batch can not be dropped, so it looks for cancellation between two calls.
                 if !batch.push(call(arguments)) || is_cancelled() {
                     break;
                 }

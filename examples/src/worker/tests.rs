@@ -2,20 +2,20 @@
 
 use lexopt::Parser;
 
-use super::{Asked, bytes, read};
+use super::{WorkerOptions, bytes, read};
 
-fn read_words(text: &str) -> Result<Option<Asked>, String> {
+fn read_words(text: &str) -> Result<Option<WorkerOptions>, String> {
     read(Parser::from_args(text.split_whitespace())).map_err(|error| error.to_string())
 }
 
 #[test]
-fn all_that_can_be_said() {
-    let asked = read_words(
+fn all_options_are_parsed() {
+    let options = read_words(
         "--threads 3 tcp://host:1 --memory-limit=4GB --name w --resource gpu=1 --resource io=0.5 \
          --tls-ca a --tls-cert b --tls-key c --listen 0.0.0.0:7 --announce me --local-directory /tmp",
     );
     let some = |text: &str| Some(text.to_owned());
-    let expected = Asked {
+    let expected = WorkerOptions {
         scheduler: "tcp://host:1".into(),
         threads: Some(3),
         memory_limit: Some(4_000_000_000),
@@ -26,7 +26,7 @@ fn all_that_can_be_said() {
         announce: some("me"),
         local_directory: some("/tmp"),
     };
-    assert_eq!(asked, Ok(Some(expected)));
+    assert_eq!(options, Ok(Some(expected)));
 }
 
 #[test]
@@ -40,11 +40,11 @@ fn sizes() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_name_the_invalid_argument() {
     for (words, text) in [
         ("", "address of a scheduler is missing"),
-        ("tcp://a:1 tcp://b:1", "one address too many: `tcp://b:1`"),
-        ("tcp://a:1 --threads", "--threads takes a value"),
+        ("tcp://a:1 tcp://b:1", "unexpected second address `tcp://b:1`"),
+        ("tcp://a:1 --threads", "--threads needs a value"),
         ("tcp://a:1 --threads 0", "not `0`"),
         ("tcp://a:1 --resource gpu", "not `gpu`"),
         ("tcp://a:1 --resource gpu=-1", "not `gpu=-1`"),

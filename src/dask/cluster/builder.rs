@@ -1,4 +1,4 @@
-//! What can be said of a cluster before it starts.
+//! The settings of a [`LocalCluster`].
 
 use std::fmt;
 use std::future::Future;
@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::thread;
 
-use super::error::{ClusterError, Problem};
-use super::process::Folder;
+use super::error::{ClusterError, ClusterErrorKind};
+use super::local::{ClusterParts, LocalCluster};
+use super::process::ClusterFolder;
 use super::python::PythonWorkers;
-use super::scheduler::{PATIENCE, Scheduler};
-use super::{LocalCluster, Parts};
-use crate::dask::{Registry, Worker};
+use super::scheduler::{READY_TIMEOUT, SchedulerProcess};
+use crate::dask::registry::Registry;
+use crate::dask::worker::Worker;
 
-/// A [`LocalCluster`] that hasn't started yet; made by [`LocalCluster::start`]. Awaiting it starts the cluster.
+/// A [`LocalCluster`] that hasn't started yet; returned by [`LocalCluster::start`]. Awaiting it starts the cluster.
 #[derive(Clone, Debug)]
-#[must_use = "nothing starts before this is awaited"]
+#[must_use = "the cluster starts when this is awaited"]
 pub struct LocalClusterBuilder {
     workers: usize,
     registry: Registry,
@@ -38,42 +39,43 @@ impl LocalClusterBuilder {
         }
     }
 
-    /// How many tasks each worker runs at once. By default the workers share the machine's cores.
+    /// Sets the number of tasks that each worker runs at the same time. By default, the workers share the machine's cores.
     ///
     /// # Panics
     ///
-    /// If it's 0.
+    /// If `threads` is 0.
     pub fn threads(mut self, threads: usize) -> Self {
-        assert!(threads > 0, "a worker needs a thread");
+        assert!(threads > 0, "a worker needs at least one thread");
         self.threads = Some(threads);
         self
     }
 
-    /// The environment of Python that Dask is installed in: a folder with `bin/dask`, on Windows with
-    /// `Scripts\dask.exe`. By default it's the `dask` on the PATH.
+    /// Sets the Python environment that has Dask: a folder with `bin/dask`, or on Windows with `Scripts\dask.exe`. By
+    /// default, the program `dask` is searched for on the PATH.
     pub fn environment(mut self, folder: impl AsRef<Path>) -> Self {
         self.environment = Some(folder.as_ref().to_owned());
         self
     }
 
-    /// Starts so many stock workers, too, for functions in Python. Each has one thread, and 1 of the resource
-    /// `python`. By default there are none.
+    /// Sets the number of stock Dask workers to start in addition, for Python functions. Each has one thread, and 1 of the
+    /// resource `python`. The default is 0.
     pub fn python_workers(mut self, workers: usize) -> Self {
         self.python_workers = workers;
         self
     }
 
-    /// Whether Dask is to show its own dashboard, for which it needs bokeh. It does by default.
+    /// Sets whether Dask serves its own dashboard, which requires bokeh. The default is `true`.
     pub fn dashboard(mut self, shown: bool) -> Self {
         self.dashboard = shown;
         self
     }
 
     async fn start(self) -> Result<LocalCluster, ClusterError> {
-        let folder = Folder::new()?;
+        let folder = ClusterFolder::new()?;
         let environment = self.environment.as_deref();
-        let scheduler = Scheduler::start(environment, &folder, self.dashboard, PATIENCE).await?;
-        // They take as long to start as the scheduler, and do it while ours join.
+        let scheduler =
+            SchedulerProcess::start(environment, &folder, self.dashboard, READY_TIMEOUT).await?;
+        // Python workers take as long to start as the scheduler, so they do it while the Rust workers join.
         let mut python =
             PythonWorkers::start(environment, &folder, scheduler.address(), self.python_workers)?;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -82,12 +84,13 @@ impl LocalClusterBuilder {
         for number in 0..self.workers {
             let worker = Worker::new(self.registry.clone()).threads(threads).listen("127.0.0.1:0");
             let worker = worker.name(format!("rust-{number}"));
-            let worker = worker.start(scheduler.address()).await.map_err(Problem::Worker)?;
+            let worker =
+                worker.start(scheduler.address()).await.map_err(ClusterErrorKind::Worker)?;
             workers.push(worker);
         }
-        python.joined(scheduler.address(), PATIENCE).await?;
-        let parts = Parts { workers, python, scheduler, folder };
-        Ok(LocalCluster { parts, registry: self.registry })
+        python.wait_until_joined(scheduler.address(), READY_TIMEOUT).await?;
+        let parts = ClusterParts { workers, python, scheduler, folder };
+        Ok(LocalCluster::new(parts, self.registry))
     }
 }
 
@@ -100,8 +103,8 @@ impl IntoFuture for LocalClusterBuilder {
     }
 }
 
-/// A cluster that is starting. Dropping it stops what has started.
-#[must_use = "nothing starts before this is awaited"]
+/// A cluster that is starting. Dropping it stops the processes and workers that were started.
+#[must_use = "the cluster starts when this is awaited"]
 pub struct Starting(Pin<Box<dyn Future<Output = Result<LocalCluster, ClusterError>> + Send>>);
 
 impl Future for Starting {
@@ -109,14 +112,34 @@ impl Future for Starting {
 
     fn poll(
         mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
+        cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
-        self.0.as_mut().poll(context)
+        self.0.as_mut().poll(cx)
     }
 }
 
 impl fmt::Debug for Starting {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.debug_struct("Starting").finish_non_exhaustive()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Starting").finish_non_exhaustive()
+    }
+}
+
+impl LocalCluster {
+    /// Returns the settings of a cluster with this number of workers, which know the functions of `registry`. The cluster
+    /// starts when they are awaited.
+    ///
+    /// Dask must be installed: its program `dask` is searched for on the PATH, or in an
+    /// [`environment`](LocalClusterBuilder::environment). The scheduler listens on loopback only, but any user of this
+    /// machine can connect to it.
+    ///
+    /// # Errors
+    ///
+    /// If Dask isn't installed or doesn't start. No process is left running then.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future stops the processes and workers that were started.
+    pub fn start(workers: usize, registry: Registry) -> LocalClusterBuilder {
+        LocalClusterBuilder::new(workers, registry)
     }
 }

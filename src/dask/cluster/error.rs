@@ -1,4 +1,4 @@
-//! Why a cluster didn't start.
+//! The error of a cluster that couldn't start.
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -6,41 +6,41 @@ use std::process::ExitStatus;
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::dask::WorkerError;
 use crate::dask::net::NetError;
+use crate::dask::worker::WorkerError;
 
-/// Why a [`LocalCluster`](super::LocalCluster) didn't start. Its text says what to do.
-pub struct ClusterError(Box<Problem>);
+/// The reason why a [`LocalCluster`](super::LocalCluster) couldn't start. Its text says what to do.
+pub struct ClusterError(Box<ClusterErrorKind>);
 
-pub(super) enum Problem {
+pub(super) enum ClusterErrorKind {
     /// There's no `dask` on the PATH.
-    NotInstalled,
-    /// There's no such program, though the environment was named.
-    NotThere(PathBuf),
-    /// The program is there, but didn't start.
+    NotOnPath,
+    /// The named environment doesn't contain this program.
+    NotInEnvironment(PathBuf),
+    /// The program exists, but can't be started.
     Start(PathBuf, io::Error),
-    /// The folder for logs and addresses.
+    /// The folder for logs and addresses can't be used.
     Folder(io::Error),
-    /// The process of Dask ended before it was ready.
-    Ended { what: &'static str, status: ExitStatus, log: String },
-    /// A worker in this process didn't join.
+    /// The Dask process exited before it was ready.
+    Exited { program: &'static str, status: ExitStatus, log: String },
+    /// A worker of this process couldn't join.
     Worker(WorkerError),
-    /// The scheduler was there, and doesn't answer.
+    /// The scheduler was ready, but doesn't answer any more.
     Scheduler(NetError),
-    /// It's still there, but not ready.
-    Slow { what: &'static str, after: Duration, log: String },
+    /// The Dask process runs, but isn't ready in time.
+    NotReady { program: &'static str, after: Duration, log: String },
 }
 
 impl ClusterError {
-    /// Whether Dask isn't installed, at least not where it was looked for.
+    /// Returns whether the program `dask` wasn't found on the PATH or in the named environment.
     pub fn is_not_installed(&self) -> bool {
-        matches!(*self.0, Problem::NotInstalled | Problem::NotThere(_))
+        matches!(*self.0, ClusterErrorKind::NotOnPath | ClusterErrorKind::NotInEnvironment(_))
     }
 }
 
-impl From<Problem> for ClusterError {
-    fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+impl From<ClusterErrorKind> for ClusterError {
+    fn from(kind: ClusterErrorKind) -> Self {
+        Self(Box::new(kind))
     }
 }
 
@@ -49,42 +49,46 @@ const INSTALL: &str = "install it with `pip install \"dask[distributed]\"`";
 impl fmt::Display for ClusterError {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Problem::NotInstalled => write!(
+            ClusterErrorKind::NotOnPath => write!(
                 to,
                 "there is no program `dask` on the PATH: {INSTALL}, or name the environment that has it with \
                  `LocalCluster::start(n, registry).environment(folder)`"
             ),
-            Problem::NotThere(program) => write!(
+            ClusterErrorKind::NotInEnvironment(program) => write!(
                 to,
-                "there is no `{}`: {INSTALL} in that environment, or name another one",
+                "there is no `{}`: {INSTALL} in this environment, or name another one",
                 program.display()
             ),
-            Problem::Start(program, error) => {
-                write!(to, "`{}` can't be started: {error}", program.display())
+            ClusterErrorKind::Start(program, error) => {
+                write!(to, "can't start `{}`: {error}", program.display())
             }
-            Problem::Folder(error) => {
-                write!(to, "the temporary folder for the cluster's logs can't be used: {error}")
+            ClusterErrorKind::Folder(error) => {
+                write!(to, "can't use a temporary folder for the cluster's logs: {error}")
             }
-            Problem::Worker(error) => write!(to, "a worker didn't join: {error}"),
-            Problem::Scheduler(error) => write!(to, "the scheduler doesn't answer: {error}"),
-            Problem::Ended { what, status, log } => {
-                write!(to, "{what} ended ({status}) before it was ready. {}", Wrote(log))
+            ClusterErrorKind::Worker(error) => {
+                write!(to, "a worker couldn't join the scheduler: {error}")
             }
-            Problem::Slow { what, after, log } => {
-                write!(to, "{what} wasn't ready after {after:?}. {}", Wrote(log))
+            ClusterErrorKind::Scheduler(error) => {
+                write!(to, "the scheduler doesn't answer: {error}")
+            }
+            ClusterErrorKind::Exited { program, status, log } => {
+                write!(to, "{program} exited ({status}) before it was ready. {}", LogTail(log))
+            }
+            ClusterErrorKind::NotReady { program, after, log } => {
+                write!(to, "{program} wasn't ready after {after:?}. {}", LogTail(log))
             }
         }
     }
 }
 
-/// The end of a log.
-struct Wrote<'a>(&'a str);
+/// The end of the log of a process.
+struct LogTail<'a>(&'a str);
 
-impl fmt::Display for Wrote<'_> {
+impl fmt::Display for LogTail<'_> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            "" => to.write_str("It wrote nothing."),
-            log => write!(to, "The last that it wrote:\n{log}"),
+            "" => to.write_str("Its log is empty."),
+            log => write!(to, "The end of its log:\n{log}"),
         }
     }
 }
@@ -98,9 +102,9 @@ impl fmt::Debug for ClusterError {
 impl StdError for ClusterError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.0 {
-            Problem::Start(_, error) | Problem::Folder(error) => Some(error),
-            Problem::Worker(error) => Some(error),
-            Problem::Scheduler(error) => Some(error),
+            ClusterErrorKind::Start(_, error) | ClusterErrorKind::Folder(error) => Some(error),
+            ClusterErrorKind::Worker(error) => Some(error),
+            ClusterErrorKind::Scheduler(error) => Some(error),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
-"""Loaded into each process of Dask that a `LocalCluster` starts: tells where a scheduler listens, and ends the
-process when the one that started it is gone, however that ended. Its end of our standard input is closed then, and
-nobody else is left to remove the cluster's folder.
+"""Module that a `LocalCluster` loads into each of its Dask processes. It announces the address of a scheduler, and
+ends the process when the one that started it has ended, however that happened: the system closes the standard input
+then. The cluster's folder is removed as well, since no other process does it.
 """
 
 import os
@@ -26,11 +26,11 @@ threading.Thread(target=end_with_the_parent, daemon=True).start()
 def dask_setup(server):
     if type(server).__name__ != "Scheduler":
         return
-    # Dask loads this where it has found bokeh; without, its pages only say that bokeh is missing.
+    # Dask imports this module if bokeh is installed. Without bokeh, the pages only say that it's missing.
     shown = "distributed.dashboard.scheduler" in sys.modules
     port = server.services["dashboard"].port if shown else ""
     written = os.path.join(folder, "written")
     with open(written, "w") as file:
         file.write(f"{server.address}\n{port}\n")
-    # Whoever sees the file sees all of it.
+    # The rename is atomic: a reader sees the complete file or none.
     os.replace(written, os.path.join(folder, "address"))

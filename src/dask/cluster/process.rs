@@ -1,32 +1,37 @@
-//! A process of stock Dask, which never outlives ours.
+//! A process of stock Dask, which never outlives this one.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::error::{ClusterError, Problem};
+use super::error::{ClusterError, ClusterErrorKind};
 use crate::dask::folder;
 
-/// Loaded into the process, which it ends when the other end of its standard input is closed: by us, or by the
-/// system when our process is gone, whatever killed it.
+/// A module for the process that ends it when its standard input is closed: by this process, or by the system when this
+/// process has ended, however that happened.
 const GUARD: &str = include_str!("guard.py");
 
-/// How much of a log is shown in an error: what a traceback of Dask usually takes.
+/// The interval at which a process that is starting is checked. Short compared to the time that starting takes.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The part of a log that is shown in an error. A traceback of Dask usually fits.
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 30;
 
-/// Where the cluster's processes keep their logs, and the scheduler says where it listens.
-pub(super) struct Folder(TempDir);
+/// The folder for the logs of the cluster's processes, and for the file in which the scheduler announces its address.
+pub(super) struct ClusterFolder(TempDir);
 
-impl Folder {
+impl ClusterFolder {
     pub(super) fn new() -> Result<Self, ClusterError> {
         let within = std::env::temp_dir();
-        let folder = folder::private("ensue-cluster-", &within).map_err(Problem::Folder)?;
-        fs::write(folder.path().join("guard.py"), GUARD).map_err(Problem::Folder)?;
+        let folder =
+            folder::private("ensue-cluster-", &within).map_err(ClusterErrorKind::Folder)?;
+        fs::write(folder.path().join("guard.py"), GUARD).map_err(ClusterErrorKind::Folder)?;
         Ok(Self(folder))
     }
 
@@ -35,26 +40,26 @@ impl Folder {
     }
 }
 
-/// Killed when dropped.
-pub(super) struct Process {
+/// A Dask process, which is killed when this is dropped.
+pub(super) struct DaskProcess {
     child: Child,
     log: PathBuf,
-    // Held: it's what tells the process that ours is there.
+    // Never written to. The guard module ends the process when it's closed.
     _stdin: Option<ChildStdin>,
 }
 
-impl Process {
-    /// Starts `dask` with these arguments, from an environment or the PATH.
+impl DaskProcess {
+    /// Starts `dask` with these arguments, from an environment or from the PATH.
     pub(super) fn start(
         environment: Option<&Path>,
-        folder: &Folder,
+        folder: &ClusterFolder,
         name: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self, ClusterError> {
         let program = program(environment);
         let log = folder.path().join(name).with_extension("log");
-        let errors = File::create(&log).map_err(Problem::Folder)?;
-        let output = errors.try_clone().map_err(Problem::Folder)?;
+        let errors = File::create(&log).map_err(ClusterErrorKind::Folder)?;
+        let output = errors.try_clone().map_err(ClusterErrorKind::Folder)?;
         let child = Command::new(&program)
             .args(arguments)
             .arg("--preload")
@@ -65,22 +70,37 @@ impl Process {
             .stderr(errors)
             .spawn();
         let mut child = child.map_err(|error| match (error.kind(), environment) {
-            (ErrorKind::NotFound, None) => Problem::NotInstalled,
-            (ErrorKind::NotFound, Some(_)) if !program.exists() => Problem::NotThere(program),
-            _ => Problem::Start(program, error),
+            (ErrorKind::NotFound, None) => ClusterErrorKind::NotOnPath,
+            (ErrorKind::NotFound, Some(_)) if !program.exists() => {
+                ClusterErrorKind::NotInEnvironment(program)
+            }
+            _ => ClusterErrorKind::Start(program, error),
         })?;
         let stdin = child.stdin.take();
         Ok(Self { child, log, _stdin: stdin })
     }
 
-    /// How it ended, if it did.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        // It can't be asked for only if it isn't our child.
-        self.child.try_wait().ok().flatten()
+    /// Fails if the process has exited, or has been starting for longer than `timeout`. Errors call it `program`.
+    pub(super) fn check_start(
+        &mut self,
+        program: &'static str,
+        started: Instant,
+        timeout: Duration,
+    ) -> Result<(), ClusterError> {
+        // `try_wait` fails only for a process that isn't a child of this one.
+        if let Some(status) = self.child.try_wait().ok().flatten() {
+            let log = self.log_tail();
+            return Err(ClusterErrorKind::Exited { program, status, log }.into());
+        }
+        if started.elapsed() > timeout {
+            let log = self.log_tail();
+            return Err(ClusterErrorKind::NotReady { program, after: timeout, log }.into());
+        }
+        Ok(())
     }
 
-    /// The last lines of its log.
-    pub(super) fn tail(&self) -> String {
+    /// Returns the last lines of the log.
+    fn log_tail(&self) -> String {
         let mut text = Vec::new();
         let read = File::open(&self.log).and_then(|mut log| {
             let length = log.seek(SeekFrom::End(0))?;
@@ -88,7 +108,7 @@ impl Process {
             log.read_to_end(&mut text)
         });
         if let Err(error) = read {
-            return format!("(its log can't be read: {error})");
+            return format!("(can't read its log: {error})");
         }
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.trim_end().lines().collect();
@@ -96,9 +116,9 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for DaskProcess {
     fn drop(&mut self) {
-        // Either fails only where it has ended already.
+        // Both fail only if the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,27 +1,26 @@
-//! Stock workers, for functions in Python.
+//! Stock Dask workers, for Python functions.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
-use super::error::{ClusterError, Problem};
-use super::process::{Folder, Process};
-use super::scheduler::PAUSE;
+use super::error::{ClusterError, ClusterErrorKind};
+use super::process::{ClusterFolder, DaskProcess, POLL_INTERVAL};
 use crate::dask::net::{Address, Comm, NetError};
 use crate::dask::wire::call;
 use crate::dask::wire::value::Value;
 
-/// How long the scheduler may take to answer: it's on this machine.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The time in which the scheduler, which is on this machine, must answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Stopped when dropped.
-pub(super) struct PythonWorkers(Vec<Process>);
+/// Worker processes, which are killed when this is dropped.
+pub(super) struct PythonWorkers(Vec<DaskProcess>);
 
 impl PythonWorkers {
     pub(super) fn start(
         environment: Option<&Path>,
-        folder: &Folder,
+        folder: &ClusterFolder,
         scheduler: &str,
         count: usize,
     ) -> Result<Self, ClusterError> {
@@ -38,35 +37,32 @@ impl PythonWorkers {
                 "1",
                 "--resources",
                 "python=1",
-                // A nanny would start it again when we kill it.
+                // A nanny would start the worker again after it was killed.
                 "--no-nanny",
                 "--no-dashboard",
-                // It has an HTTP server in any case, by default on all addresses of the machine.
+                // The worker has an HTTP server in any case, by default on all addresses of the machine.
                 "--dashboard-address",
                 "127.0.0.1:0",
             ];
-            Process::start(environment, folder, &name, arguments)
+            DaskProcess::start(environment, folder, &name, arguments)
         };
         (0..count).map(start).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Waits until the scheduler knows them all.
-    pub(super) async fn joined(
+    /// Waits until all of them are registered with the scheduler.
+    pub(super) async fn wait_until_joined(
         &mut self,
         scheduler: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), ClusterError> {
         let started = Instant::now();
         for (number, process) in self.0.iter_mut().enumerate() {
-            let what = "`dask worker`";
-            while !knows(scheduler, &name(number)).await.map_err(Problem::Scheduler)? {
-                if let Some(status) = process.ended() {
-                    return Err(Problem::Ended { what, status, log: process.tail() }.into());
-                }
-                if started.elapsed() > patience {
-                    return Err(Problem::Slow { what, after: patience, log: process.tail() }.into());
-                }
-                Timer::after(PAUSE).await;
+            while !is_registered(scheduler, &name(number))
+                .await
+                .map_err(ClusterErrorKind::Scheduler)?
+            {
+                process.check_start("`dask worker`", started, timeout)?;
+                Timer::after(POLL_INTERVAL).await;
             }
         }
         Ok(())
@@ -77,11 +73,11 @@ fn name(number: usize) -> String {
     format!("python-{number}")
 }
 
-/// Whether the scheduler knows a worker of that name.
-async fn knows(scheduler: &str, name: &str) -> Result<bool, NetError> {
+/// Returns whether a worker of this name is registered with the scheduler.
+async fn is_registered(scheduler: &str, name: &str) -> Result<bool, NetError> {
     let address: Address = scheduler.parse()?;
-    let mut comm = Comm::connect(&address, None, ANSWER).await?;
-    let Ok(identity) = call::map_reply(comm.call(call::identity(), ANSWER).await?) else {
+    let mut comm = Comm::connect(&address, None, ANSWER_TIMEOUT).await?;
+    let Ok(identity) = call::map_reply(comm.call(call::identity(), ANSWER_TIMEOUT).await?) else {
         return Ok(false);
     };
     let workers = identity.get("workers").and_then(Value::as_map);

@@ -1,14 +1,14 @@
-//! Where a scheduler or worker listens.
+//! The address of a scheduler or worker.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::NetError;
+use super::error::NetError;
 
-/// Where a scheduler or worker listens: `tcp://host:port`, or `tls://host:port`.
+/// The address of a scheduler or worker: `tcp://host:port`, or `tls://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
-    /// Whether what is said there is encrypted.
+    /// Whether connections are encrypted.
     pub(crate) tls: bool,
     /// A name, or an IP address without brackets.
     pub(crate) host: String,
@@ -28,9 +28,9 @@ impl FromStr for Address {
             Some(("tcp", rest)) => (false, rest),
             Some(("tls", rest)) => (true, rest),
             Some((protocol, _)) => {
-                return Err(wrong(&format!("`{protocol}://` isn't spoken here")));
+                return Err(wrong(&format!("`{protocol}://` isn't supported")));
             }
-            // Dask takes these, too.
+            // Dask accepts addresses without a protocol as well.
             None => (false, text),
         };
         let (host, port) = match rest.strip_prefix('[') {
@@ -49,7 +49,7 @@ impl FromStr for Address {
         if host.contains(|char: char| char.is_whitespace() || "/[]@".contains(char)) {
             return Err(wrong(&format!("`{host}` isn't a host")));
         }
-        // Not with a sign, which `parse` would take.
+        // `parse` would accept a sign.
         let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
         let port = port.and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| wrong("its port isn't a number up to 65535"))?;
@@ -83,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_address_is_said() {
+    fn errors_name_what_is_wrong_with_an_address() {
         for (text, what) in [
             ("foo", "has no port"),
             ("", "has no port"),
-            ("http://foo:80", "`http://` isn't spoken here"),
+            ("http://foo:80", "`http://` isn't supported"),
             ("tcp://:80", "has no host"),
             ("tcp://::1:80", "needs brackets"),
             ("tcp://[::1]", "has no `]:port`"),

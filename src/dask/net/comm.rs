@@ -1,4 +1,4 @@
-//! A connection: messages in and out, after Dask's handshake.
+//! A connection that sends and receives messages, after Dask's handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -12,16 +12,20 @@ use futures_lite::future::{or, yield_now};
 use futures_rustls::TlsStream;
 use futures_rustls::pki_types::{IpAddr as PkiIp, Ipv4Addr, ServerName};
 
-use super::socket::{Patience, Socket, prepare};
-use super::{Address, NetError, Tls};
+use super::address::Address;
+use super::error::NetError;
+use super::socket::{ProgressTimeout, Socket, prepare};
+use super::tls::Tls;
 use crate::dask::wire::frame::{self, Limits, Outgoing};
 use crate::dask::wire::value::Value;
 use crate::dask::wire::{handshake, unpack};
 
-/// After so many bytes without a wait others on the thread have their turn.
-const TURN: usize = 1 << 20;
+/// The number of bytes read, and of writes, after which a connection that never has to wait yields to the others on its
+/// thread.
+const YIELD_BYTES: usize = 1 << 20;
+const YIELD_WRITES: usize = 16;
 
-/// A connection after the handshake. Dropping it closes it.
+/// A connection after the handshake. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Comm {
     writer: Writer,
@@ -33,7 +37,7 @@ pub(crate) struct Comm {
 pub(crate) struct Writer {
     socket: Socket,
     peer: Arc<str>,
-    /// A message has begun and not ended: nothing can follow.
+    /// Whether a message was sent in part. No other can follow: the peer would take it for the rest.
     is_torn: bool,
 }
 
@@ -43,18 +47,20 @@ pub(crate) struct Reader {
     socket: Socket,
     peer: Arc<str>,
     frames: frame::Reader,
-    /// Whether anything came since the last [`send`](Comm::send).
+    /// Whether anything was received since the last [`send`](Comm::send).
     has_begun: bool,
 }
 
 impl Comm {
-    /// Connects, and shakes hands. Finding the host, connecting, TLS and the handshake may take so long together.
+    /// Connects to an address. `timeout` bounds all of it: name resolution, connecting, TLS and the handshake.
     pub(crate) async fn connect(
         address: &Address,
         tls: Option<&Tls>,
         timeout: Duration,
     ) -> Result<Self, NetError> {
         let peer: Arc<str> = address.to_string().into();
+        // A mismatch is an error of configuration. Connecting without TLS in spite of certificates would be a silent
+        // downgrade.
         let tls = match (address.tls, tls) {
             (true, Some(tls)) => Some(tls),
             (false, None) => None,
@@ -62,7 +68,7 @@ impl Comm {
                 return Err(refuse(&peer, "it needs certificates, and none were given"));
             }
             (false, Some(_)) => {
-                let what = "certificates were given, and this address isn't encrypted; \
+                let what = "certificates were given, but this address isn't encrypted; \
                             write `tls://`, or leave them out";
                 return Err(refuse(&peer, what));
             }
@@ -80,12 +86,12 @@ impl Comm {
                     Socket::Tls(Arc::new(Mutex::new(TlsStream::Client(stream))))
                 }
             };
-            Self::greet(socket, peer.clone()).await
+            Self::handshake(socket, peer.clone()).await
         })
         .await
     }
 
-    /// Shakes hands with who connected. With `tls` they must begin it.
+    /// Accepts a connection, with TLS if `tls` is given.
     pub(crate) async fn accept(
         stream: Async<TcpStream>,
         tls: Option<&Tls>,
@@ -94,9 +100,9 @@ impl Comm {
         let protocol = if tls.is_some() { "tls" } else { "tcp" };
         let peer: Arc<str> = match stream.get_ref().peer_addr() {
             Ok(address) => format!("{protocol}://{address}").into(),
-            Err(error) => return Err(NetError::socket("a stranger", error)),
+            Err(error) => return Err(NetError::socket("an unknown peer", error)),
         };
-        within(timeout, &peer, "no greeting", async {
+        within(timeout, &peer, "no handshake", async {
             prepare(stream.get_ref()).map_err(|error| NetError::socket(&peer, error))?;
             let socket = match tls {
                 None => Socket::Plain(Arc::new(stream)),
@@ -106,13 +112,13 @@ impl Comm {
                     Socket::Tls(Arc::new(Mutex::new(TlsStream::Server(stream))))
                 }
             };
-            Self::greet(socket, peer.clone()).await
+            Self::handshake(socket, peer.clone()).await
         })
         .await
     }
 
-    /// Both sides write first.
-    async fn greet(socket: Socket, peer: Arc<str>) -> Result<Self, NetError> {
+    /// Exchanges handshakes. Both sides send theirs without waiting for the other's.
+    async fn handshake(socket: Socket, peer: Arc<str>) -> Result<Self, NetError> {
         let mut comm = Self {
             writer: Writer { socket: socket.clone(), peer: peer.clone(), is_torn: false },
             reader: Reader {
@@ -124,29 +130,36 @@ impl Comm {
         };
         comm.send(handshake::ours()).await?;
         let peer = comm.writer.peer.clone();
-        let wrong = |what: String| NetError::Handshake { address: peer.to_string(), what };
+        let failed = |what: String| NetError::Handshake { address: peer.to_string(), what };
         let frames = match comm.reader.receive().await {
             Ok(Some(frames)) => frames,
+            // A TLS listener closes a plain connection without an answer.
             Ok(None) | Err(NetError::Io { .. }) => {
-                return Err(wrong(
-                    "it closed the connection at once; does it want TLS?".to_owned(),
+                return Err(failed(
+                    "the peer closed the connection at once; if it requires TLS, write `tls://`"
+                        .to_owned(),
                 ));
             }
-            Err(NetError::Wire { source, .. }) => return Err(wrong(source.to_string())),
+            Err(NetError::Wire { source, .. }) => return Err(failed(source.to_string())),
             Err(other) => return Err(other),
         };
         let theirs = unpack::message(&frames).and_then(handshake::theirs);
-        theirs.map_err(|error| wrong(error.to_string()))?;
+        theirs.map_err(|error| failed(error.to_string()))?;
         Ok(comm)
     }
 
-    /// Sends a message. If that is given up in the middle, nothing more can be sent.
+    /// Sends a message.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped in the middle of the message, nothing more can be sent.
     pub(crate) async fn send(&mut self, message: Outgoing) -> Result<(), NetError> {
+        // What is received from now on belongs to the answer.
         self.reader.has_begun = false;
         self.writer.send(message).await
     }
 
-    /// The same, and no byte may take longer than this.
+    /// Like [`send`](Self::send), but fails if no byte can be sent for `idle`.
     pub(crate) async fn send_within(
         &mut self,
         message: Outgoing,
@@ -156,13 +169,16 @@ impl Comm {
         self.writer.send_within(message, idle).await
     }
 
-    /// The next message; none if the other side has ended the connection between messages. May be given up at
-    /// any time, and goes on where it was.
+    /// Receives a message. Returns `None` if the other side has closed the connection between messages.
+    ///
+    /// # Cancellation
+    ///
+    /// No data is lost when the future is dropped; the next call continues with it.
     pub(crate) async fn receive(&mut self) -> Result<Option<Vec<Bytes>>, NetError> {
         self.reader.receive().await
     }
 
-    /// The same, and no byte may take longer than this.
+    /// Like [`receive`](Self::receive), but fails if no byte is received for `idle`.
     pub(crate) async fn receive_within(
         &mut self,
         idle: Duration,
@@ -170,8 +186,8 @@ impl Comm {
         self.reader.receive_within(idle).await
     }
 
-    /// Sends a message and waits for the answer. No byte may take longer than `timeout`, and large answers may
-    /// take as long as they like.
+    /// Sends a message and waits for the answer. Fails if no byte moves for `timeout`; the answer as a whole may take
+    /// longer.
     pub(crate) async fn call(
         &mut self,
         message: Outgoing,
@@ -185,29 +201,30 @@ impl Comm {
         }
     }
 
-    /// Both halves, to be used at the same time. The connection closes when both are dropped.
+    /// Splits the connection into its halves, for concurrent use. It's closed when both are dropped.
     pub(crate) fn split(self) -> (Writer, Reader) {
         (self.writer, self.reader)
     }
 
-    /// Who is on the other side: the address that was connected to, or where it connected from.
+    /// Returns the address that was connected to, or from which the other side has connected.
     pub(crate) fn peer(&self) -> &str {
         &self.writer.peer
     }
 
-    /// What this side is known by to the other.
+    /// Returns the address of this side.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         self.writer.socket.local_ip()
     }
 
-    /// Whether it can be used for another call, as far as that can be seen.
+    /// Returns whether it can be used for another call, as far as is known on this side.
     pub(super) fn is_fresh(&self) -> bool {
+        // Data that arrives between two calls is the end of the connection, or belongs to no call.
         !self.writer.is_torn
             && self.reader.frames.is_between_messages()
             && self.writer.socket.is_quiet()
     }
 
-    /// Whether anything of an answer has come since the last message was sent.
+    /// Returns whether a part of an answer was received since the last message was sent.
     pub(super) fn has_begun_to_answer(&self) -> bool {
         self.reader.has_begun
     }
@@ -216,7 +233,7 @@ impl Comm {
 impl Writer {
     /// See [`Comm::send`].
     pub(crate) async fn send(&mut self, message: Outgoing) -> Result<(), NetError> {
-        self.write(message, Patience::new(None)).await
+        self.write(message, ProgressTimeout::new(None)).await
     }
 
     /// See [`Comm::send_within`].
@@ -225,50 +242,53 @@ impl Writer {
         message: Outgoing,
         idle: Duration,
     ) -> Result<(), NetError> {
-        self.write(message, Patience::new(Some(idle))).await
+        self.write(message, ProgressTimeout::new(Some(idle))).await
     }
 
     async fn write(
         &mut self,
         mut message: Outgoing,
-        mut patience: Patience,
+        mut timeout: ProgressTimeout,
     ) -> Result<(), NetError> {
         if self.is_torn {
             return Err(NetError::Closed { address: self.peer.to_string() });
         }
+        // Before the first await, at which this future may be dropped.
         self.is_torn = true;
-        let mut turn = 0;
+        let mut writes = 0;
         while message.has_remaining() {
             let pieces = message.slices();
-            let written = patience.bound(|cx| self.socket.poll_write(cx, &pieces)).await;
+            let written = timeout.bound(|cx| self.socket.poll_write(cx, &pieces)).await;
             drop(pieces);
-            match self.done(written)? {
-                0 => return Err(self.failed(io::ErrorKind::WriteZero.into())),
+            match self.check(written)? {
+                0 => return Err(self.io_error(io::ErrorKind::WriteZero.into())),
                 written => message.advance(written),
             }
-            patience.moved();
-            turn += 1;
-            if turn % 16 == 0 {
+            timeout.progress();
+            writes += 1;
+            // The socket of a fast peer always has room, so this loop might never wait.
+            if writes % YIELD_WRITES == 0 {
                 yield_now().await;
             }
         }
-        let flushed = patience.bound(|cx| self.socket.poll_flush(cx)).await;
-        self.done(flushed)?;
+        // With TLS, the last record may still be in a buffer.
+        let flushed = timeout.bound(|cx| self.socket.poll_flush(cx)).await;
+        self.check(flushed)?;
         self.is_torn = false;
         Ok(())
     }
 
-    fn done<T>(&self, result: Result<io::Result<T>, Duration>) -> Result<T, NetError> {
+    fn check<T>(&self, result: Result<io::Result<T>, Duration>) -> Result<T, NetError> {
         match result {
-            Ok(result) => result.map_err(|error| self.failed(error)),
+            Ok(result) => result.map_err(|error| self.io_error(error)),
             Err(after) => {
                 let address = self.peer.to_string();
-                Err(NetError::TimedOut { address, what: "it took nothing", after })
+                Err(NetError::TimedOut { address, what: "no data accepted", after })
             }
         }
     }
 
-    fn failed(&self, error: io::Error) -> NetError {
+    fn io_error(&self, error: io::Error) -> NetError {
         NetError::socket(&self.peer, error)
     }
 }
@@ -276,7 +296,7 @@ impl Writer {
 impl Reader {
     /// See [`Comm::receive`].
     pub(crate) async fn receive(&mut self) -> Result<Option<Vec<Bytes>>, NetError> {
-        self.read(Patience::new(None)).await
+        self.read(ProgressTimeout::new(None)).await
     }
 
     /// See [`Comm::receive_within`].
@@ -284,12 +304,12 @@ impl Reader {
         &mut self,
         idle: Duration,
     ) -> Result<Option<Vec<Bytes>>, NetError> {
-        self.read(Patience::new(Some(idle))).await
+        self.read(ProgressTimeout::new(Some(idle))).await
     }
 
-    async fn read(&mut self, mut patience: Patience) -> Result<Option<Vec<Bytes>>, NetError> {
+    async fn read(&mut self, mut timeout: ProgressTimeout) -> Result<Option<Vec<Bytes>>, NetError> {
         let address = || self.peer.to_string();
-        let mut turn = 0;
+        let mut unyielded = 0;
         loop {
             match self.frames.message() {
                 Ok(Some(frames)) => return Ok(Some(frames)),
@@ -297,28 +317,29 @@ impl Reader {
                 Err(source) => return Err(NetError::Wire { address: address(), source }),
             }
             let (socket, frames) = (&self.socket, &mut self.frames);
-            let bytes = patience.bound(|cx| socket.poll_read(cx, frames.space())).await;
+            let bytes = timeout.bound(|cx| socket.poll_read(cx, frames.space())).await;
             match bytes {
                 Ok(Ok(0)) if self.frames.is_between_messages() => return Ok(None),
                 Ok(Ok(0)) => {
-                    let cut = "it ended in the middle of a message";
+                    let cut = "it was closed in the middle of a message";
                     let source = io::Error::new(io::ErrorKind::UnexpectedEof, cut);
                     return Err(NetError::Io { address: address(), source });
                 }
                 Ok(Ok(bytes)) => {
                     self.frames.filled(bytes);
                     self.has_begun = true;
-                    turn += bytes;
+                    unyielded += bytes;
                 }
                 Ok(Err(error)) => return Err(NetError::socket(&self.peer, error)),
                 Err(after) => {
-                    let what = "nothing came";
+                    let what = "no data received";
                     return Err(NetError::TimedOut { address: address(), what, after });
                 }
             }
-            patience.moved();
-            if turn >= TURN {
-                turn = 0;
+            timeout.progress();
+            // As for writing: the socket of a fast peer always has data.
+            if unyielded >= YIELD_BYTES {
+                unyielded = 0;
                 yield_now().await;
             }
         }
@@ -336,13 +357,13 @@ fn tls_error(peer: &str, error: io::Error) -> NetError {
     }
 }
 
-/// For the messages of TLS; it isn't checked.
+/// Returns the name for TLS messages. The certificate isn't checked against it.
 fn server_name(address: &Address) -> ServerName<'static> {
     let name = ServerName::try_from(address.host.clone());
     name.unwrap_or(ServerName::IpAddress(PkiIp::V4(Ipv4Addr::from([0, 0, 0, 0]))))
 }
 
-/// The first of the host's addresses that answers. Each gets its share of the time.
+/// Connects to the first of the host's addresses that answers. Each has an equal share of the time that is left.
 async fn dial(
     address: &Address,
     peer: &str,
@@ -351,6 +372,7 @@ async fn dial(
 ) -> Result<Async<TcpStream>, NetError> {
     let failed = |source| NetError::Connect { address: peer.to_owned(), source };
     let found = resolve(&address.host, address.port).await.map_err(failed)?;
+    // A host may have addresses of both IP versions, of which only one can be reached.
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for (at, socket) in found.iter().enumerate() {
         let left = timeout.saturating_sub(start.elapsed());
@@ -367,13 +389,13 @@ async fn dial(
     Err(failed(last))
 }
 
-/// The addresses of a host, from the system, which may take its time.
+/// Resolves a host on a thread that may block: the system's resolver may take long.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = host.to_owned();
     blocking::unblock(move || Ok((&*host, port).to_socket_addrs()?.collect())).await
 }
 
-/// What a future gives, if it does so in time.
+/// Bounds the time of a future.
 async fn within<T>(
     timeout: Duration,
     peer: &str,

@@ -1,4 +1,4 @@
-//! What can go wrong with a connection.
+//! The error of a connection.
 
 use std::time::Duration;
 use std::{error, fmt, io};
@@ -7,31 +7,31 @@ use futures_rustls::rustls;
 
 use crate::dask::wire::WireError;
 
-/// What went wrong with a connection, which is of no more use then.
+/// The error of a connection, which can't be used any more.
 #[derive(Debug)]
 pub(crate) enum NetError {
-    /// It isn't an address, and why.
+    /// The text isn't an address; contains the whole error text.
     Address(String),
-    /// Nothing takes connections there, or it can't be reached.
+    /// Nothing listens at the address, or it can't be reached.
     Connect { address: String, source: io::Error },
-    /// Nobody can listen there.
+    /// The address can't be listened at.
     Listen { address: String, source: io::Error },
-    /// The certificates aren't liked by one of the sides, or one of them doesn't encrypt.
+    /// One side rejected the certificate of the other, or only one of them uses TLS.
     Tls { address: String, what: String },
-    /// The first messages aren't as they should be.
+    /// The other side isn't a Dask process, or one with an unsupported protocol.
     Handshake { address: String, what: String },
-    /// Nothing came, or could be sent, for so long.
+    /// No byte was received, or could be sent, for this time.
     TimedOut { address: String, what: &'static str, after: Duration },
-    /// The other side went away where it owed an answer.
+    /// The other side closed the connection before it answered.
     Closed { address: String },
-    /// What came isn't the protocol.
+    /// A malformed message was received.
     Wire { address: String, source: WireError },
     /// The connection broke.
     Io { address: String, source: io::Error },
 }
 
 impl NetError {
-    /// What a socket gave for an error. With TLS that may be one of the certificates.
+    /// Converts the error of a socket. With TLS, it may be one of the certificates.
     pub(super) fn socket(address: &str, source: io::Error) -> Self {
         let address = address.to_owned();
         match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -40,7 +40,7 @@ impl NetError {
         }
     }
 
-    /// Whether the connection went away, as one that has been idle may at any time.
+    /// Returns whether the connection was closed, which happens to idle connections at any time.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Io { .. })
     }
@@ -50,20 +50,22 @@ fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, Error};
     match error {
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the other side wants a certificate".to_owned()
+            "the peer requires a certificate".to_owned()
         }
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificate,
-        ) => "the other side doesn't take our certificate: its authority is another".to_owned(),
+        ) => "the peer rejected our certificate: it trusts another authority".to_owned(),
         Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "our certificate has expired, says the other side".to_owned()
+            "the peer rejected our certificate: it has expired".to_owned()
         }
         Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "its certificate isn't of the authority that we were given".to_owned(),
-        Error::InvalidMessage(_) => "what comes from there isn't TLS; is it `tcp://`?".to_owned(),
+        ) => "its certificate isn't signed by the given authority".to_owned(),
+        Error::InvalidMessage(_) => {
+            "the peer doesn't use TLS; if it's unencrypted, write `tcp://`".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -76,14 +78,14 @@ impl fmt::Display for NetError {
             Self::Listen { address, source } => write!(f, "can't listen at {address}: {source}"),
             Self::Tls { address, what } => write!(f, "can't talk to {address} over TLS: {what}"),
             Self::Handshake { address, what } => {
-                write!(f, "{address} doesn't greet as Dask does: {what}")
+                write!(f, "no Dask handshake with {address}: {what}")
             }
             Self::TimedOut { address, what, after } => {
                 write!(f, "{address} is silent: {what} for {after:?}")
             }
             Self::Closed { address } => write!(f, "{address} closed the connection"),
             Self::Wire { address, source } => {
-                write!(f, "{address} sent what can't be read: {source}")
+                write!(f, "{address} sent a malformed message: {source}")
             }
             Self::Io { address, source } => {
                 write!(f, "the connection to {address} broke: {source}")

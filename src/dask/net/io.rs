@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use async_executor::{Executor, Task};
 
-/// How long dropping waits for what ran there to be dropped, so that files and sockets are closed then. More
-/// isn't waited for: what is dropped may wait for who drops.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time for which dropping an [`Io`] waits for its futures to be dropped, so that files and sockets are closed when
+/// it returns. It's bounded, since one of these futures may wait for the thread that drops.
+pub(super) const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A thread that drives futures. When the last clone is dropped, so is all that runs there, and the thread
-/// ends.
+/// A thread that drives futures. Dropping the last clone drops the futures that run on it and ends the thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Io {
     thread: Arc<Thread>,
@@ -22,14 +21,14 @@ pub(crate) struct Io {
 struct Thread {
     executor: Option<Arc<Executor<'static>>>,
     id: ThreadId,
-    /// The thread ends when this closes.
+    /// Closing this ends the thread.
     stop: Option<async_channel::Sender<()>>,
-    /// Closes when the thread has dropped everything.
+    /// Closes when the thread has dropped all futures.
     stopped: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Io {
-    /// Starts the thread, which is called this.
+    /// Starts a thread of this name.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let executor = Arc::new(Executor::new());
         let (stop, stopping) = async_channel::bounded::<()>(1);
@@ -46,26 +45,28 @@ impl Io {
         Ok(Self { thread: Arc::new(thread) })
     }
 
-    /// Runs a future there. Dropping the task drops the future; a panic is the task's.
+    /// Runs a future on the thread. Dropping the task drops the future. A panic is passed to the caller who awaits the
+    /// task.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
         match &self.thread.executor {
             Some(executor) => executor.spawn(future),
-            None => unreachable!("only dropping takes it"),
+            None => unreachable!("only `drop` removes the executor"),
         }
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // The thread has the other reference, and drops what runs there.
+        // The thread has the other reference, and drops the futures on its own stack.
         self.executor = None;
         self.stop = None;
+        // A future on the thread may have the last clone, and must not wait for itself.
         if thread::current().id() != self.id {
             let stopped = self.stopped.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let _ = stopped.recv_timeout(FAREWELL);
+            let _ = stopped.recv_timeout(DROP_TIMEOUT);
         }
     }
 }

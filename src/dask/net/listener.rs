@@ -1,4 +1,4 @@
-//! Taking connections.
+//! Acceptance of connections.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -8,15 +8,17 @@ use std::time::Duration;
 use async_executor::Executor;
 use async_io::{Async, Timer};
 
-use super::comm::resolve;
-use super::{Address, Comm, NetError, Tls};
+use super::address::Address;
+use super::comm::{Comm, resolve};
+use super::error::NetError;
+use super::tls::Tls;
 
-/// How long who connects may take to greet.
-const GREETING: Duration = Duration::from_secs(30);
-/// How long to wait where no connection can be taken, for example since too many files are open.
-const RESPITE: Duration = Duration::from_millis(100);
+/// The time in which a peer must complete the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a connection couldn't be accepted, for example because too many files are open.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes connections at an address.
+/// A socket that accepts connections at an address.
 #[derive(Debug)]
 pub(crate) struct Listener {
     listener: Async<TcpListener>,
@@ -25,7 +27,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens there; port 0 is any that is free. With `tls`, certificates are shown and asked for.
+    /// Starts to listen; port 0 is any free one. With `tls`, both sides have to present certificates.
     pub(crate) async fn bind(host: &str, port: u16, tls: Option<Tls>) -> Result<Self, NetError> {
         let mut address = Address { tls: tls.is_some(), host: host.to_owned(), port };
         let failed = |source| NetError::Listen { address: address.to_string(), source };
@@ -36,13 +38,12 @@ impl Listener {
         Ok(Self { listener, address, tls })
     }
 
-    /// Where it listens: the host that was given, and the port.
+    /// Returns the host as it was given, and the actual port.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Takes connections and runs what the handler makes of each, at the same time. All of that ends when this
-    /// is dropped.
+    /// Accepts connections and runs the handler's future for each, all concurrently. Dropping this closes them.
     pub(crate) async fn serve<F>(
         &self,
         handler: impl Fn(Comm) -> F + Send + Sync + 'static,
@@ -57,16 +58,17 @@ impl Listener {
                 let stream = match self.listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        log::warn!("{}: can't take a connection: {error}", self.address);
-                        Timer::after(RESPITE).await;
+                        log::warn!("{}: can't accept a connection: {error}", self.address);
+                        Timer::after(RETRY_PAUSE).await;
                         continue;
                     }
                 };
                 let (handler, tls) = (handler.clone(), self.tls.clone());
+                // The handshake is part of the task, so a slow peer delays no other.
                 let serve = async move {
-                    match Comm::accept(stream, tls.as_ref(), GREETING).await {
+                    match Comm::accept(stream, tls.as_ref(), HANDSHAKE_TIMEOUT).await {
                         Ok(comm) => handler(comm).await,
-                        Err(error) => log::debug!("a connection: {error}"),
+                        Err(error) => log::debug!("incoming connection: {error}"),
                     }
                 };
                 executor.spawn(serve).detach();

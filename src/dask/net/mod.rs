@@ -1,4 +1,8 @@
-//! Connections: addresses, TLS, messages in and out, and the thread that drives them.
+//! Connections to schedulers, workers and clients, in Dask's protocol.
+//!
+//! [`address`] and [`error`] are used by all others; [`socket`] and [`tls`] are below [`comm`], which sends and receives
+//! messages; [`listener`] accepts connections, [`pool`] keeps them for further calls, and [`io`] is the thread that drives
+//! them.
 
 mod address;
 mod comm;

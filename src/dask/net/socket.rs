@@ -1,4 +1,4 @@
-//! A socket, plain or with TLS, that can be read and written at the same time.
+//! A socket, plain or with TLS, that can be read and written concurrently.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -13,22 +13,22 @@ use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
 use futures_rustls::TlsStream;
 use socket2::{SockRef, TcpKeepalive};
 
-/// After so long without a byte the system asks whether the other side is still there, and after this again,
-/// so often.
+/// TCP keepalive: the idle time before the first probe, the interval between probes, and their number.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(3), 10);
-/// How long what was sent may be without an acknowledgement.
+/// The time after which unacknowledged data closes the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
-/// A connected socket. Clones are the same one.
+/// A connected socket. Clones refer to the same one.
 #[derive(Clone, Debug)]
 pub(super) enum Socket {
     Plain(Arc<Async<TcpStream>>),
     Tls(Arc<Mutex<TlsStream<Async<TcpStream>>>>),
 }
 
-/// Small messages go at once, and a side that has vanished is noticed.
+/// Sets the options of a socket: small messages are sent at once, and a peer that has vanished is detected.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Calls and heartbeats are small, and must not wait for further data to fill a packet.
     stream.set_nodelay(true)?;
     let (idle, interval, times) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(idle);
@@ -39,6 +39,7 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let _ = (interval, times);
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive)?;
+    // Keepalive probes only idle connections. This covers those with data under way.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(())
@@ -61,7 +62,8 @@ impl Socket {
             Self::Plain(stream) => Pin::new(&mut &**stream).poll_read(cx, space),
             Self::Tls(stream) => {
                 match ready!(Self::with_tls(stream, |stream| stream.poll_read(cx, space))) {
-                    // Dask closes without a farewell. A message that is cut is noticed by its length.
+                    // Dask closes connections without TLS's close message. A truncated message is detected by its
+                    // length, so this is a normal end.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         Poll::Ready(Ok(0))
                     }
@@ -91,7 +93,7 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has come, not even the end, since the last message was read.
+    /// Returns whether neither data nor the end of the stream has arrived since the last message was read.
     pub(super) fn is_quiet(&self) -> bool {
         let peek = |stream: &Async<TcpStream>| match stream.get_ref().peek(&mut [0]) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -114,27 +116,27 @@ impl Socket {
     }
 }
 
-/// Ends a wait in which no byte moves for too long.
+/// A timeout for the time without progress.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct ProgressTimeout {
     limit: Option<Duration>,
-    moved: Instant,
+    last_progress: Instant,
     timer: Option<Timer>,
 }
 
-impl Patience {
+impl ProgressTimeout {
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, moved: Instant::now(), timer: None }
+        Self { limit, last_progress: Instant::now(), timer: None }
     }
 
-    /// A byte moved.
-    pub(super) fn moved(&mut self) {
+    /// Starts the timeout anew.
+    pub(super) fn progress(&mut self) {
         if self.limit.is_some() {
-            self.moved = Instant::now();
+            self.last_progress = Instant::now();
         }
     }
 
-    /// What is polled, unless it takes too long; then how long that was.
+    /// Polls until the result is ready. Fails with the limit after the timeout.
     pub(super) async fn bound<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -144,8 +146,8 @@ impl Patience {
                 return Poll::Ready(Ok(done));
             }
             let Some(limit) = self.limit else { return Poll::Pending };
-            // The timer isn't set anew for each byte: it's looked at when it ends.
-            let Some(end) = self.moved.checked_add(limit) else { return Poll::Pending };
+            // Setting the timer for each byte would be expensive. It's left as it is, and checked when it fires.
+            let Some(end) = self.last_progress.checked_add(limit) else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Timer::at(end));
             while timer.poll(cx).is_ready() {
                 if end <= Instant::now() {

@@ -1,4 +1,4 @@
-//! Certificates, as a cluster of Dask's has them: one authority, and both sides show what it signed.
+//! TLS as Dask uses it: one authority, and both sides present a certificate signed by it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use futures_rustls::rustls::{
 };
 use futures_rustls::{TlsAcceptor, TlsConnector};
 
-/// The certificates with which a program takes part in a cluster that talks over TLS: `tls://` addresses.
+/// The certificates of a program for a cluster with `tls://` addresses.
 ///
-/// They are what Dask's own `Security` has: the certificate of an authority (`tls_ca_file`), and a certificate
-/// and key for this program (`tls_client_cert`, `tls_client_key`, and the same for schedulers and workers), all
-/// as PEM. Both sides show their certificate, and each checks that the authority signed the other's.
+/// The counterpart of Dask's `Security`: the certificate of an authority (`tls_ca_file`), and a certificate and key for
+/// this program (`tls_client_cert`, `tls_client_key`, and the same for schedulers and workers), all in PEM files. Both
+/// sides present their certificate, and each checks that the authority has signed the other's.
 ///
-/// **Names of hosts aren't checked**, as they aren't by Dask: whoever has a certificate of the authority may be
-/// scheduler, worker or client anywhere. So the authority must be the cluster's own, never a public one.
+/// **Host names aren't checked**, as they aren't by Dask: any program with a certificate of the authority can act as
+/// scheduler, worker or client on any host. So the authority must be the cluster's own, never a public one.
 ///
 /// ```no_run
 /// use ensue::dask::Tls;
@@ -42,18 +42,19 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads the certificate of the authority, the program's own (with those between, if there are any, after
-    /// it), and the key to it.
+    /// Reads the certificate of the authority, the program's own certificate, followed by the intermediate ones if there
+    /// are any, and its private key. Reads the files once, and blocks meanwhile.
     ///
     /// # Errors
     ///
-    /// A file can't be read, has nothing of its kind in it, or the key doesn't belong to the certificate.
+    /// If a file can't be read or doesn't contain what it should, or the key doesn't belong to the certificate.
     pub fn new(
         ca: impl AsRef<Path>,
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Result<Self, TlsError> {
         let (ca, certificate, key) = (ca.as_ref(), certificate.as_ref(), key.as_ref());
+        // Explicitly, since the program may have installed another process-wide provider, or none.
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         for root in certificates(ca)? {
@@ -63,22 +64,23 @@ impl Tls {
         let chain = certificates(certificate)?;
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
 
+        // Clients must present a certificate: it is their only credential.
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
         let verifier = verifier.build().map_err(|error| TlsError::new(ca, error))?;
-        let misfit = |error| TlsError::new(certificate, error);
+        let mismatch = |error| TlsError::new(certificate, error);
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(misfit)?
+            .map_err(mismatch)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain.clone(), secret.clone_key())
-            .map_err(misfit)?;
+            .map_err(mismatch)?;
         let client = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(misfit)?
+            .map_err(mismatch)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ChainOnly { roots, provider }))
             .with_client_auth_cert(chain, secret)
-            .map_err(misfit)?;
+            .map_err(mismatch)?;
         Ok(Self {
             client: Arc::new(client),
             server: Arc::new(server),
@@ -105,8 +107,9 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let items = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(file, &error))?;
     let items: Result<Vec<_>, _> = items.collect();
     let items = items.map_err(|error| unreadable(file, &error))?;
+    // A file without a certificate is no error for the parser.
     if items.is_empty() {
-        return Err(TlsError::new(file, "there is no certificate in it"));
+        return Err(TlsError::new(file, "it contains no certificate"));
     }
     Ok(items)
 }
@@ -114,12 +117,12 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn unreadable(file: &Path, error: &pem::Error) -> TlsError {
     match error {
         pem::Error::Io(error) => TlsError::new(file, error),
-        pem::Error::NoItemsFound => TlsError::new(file, "there is no private key in it"),
+        pem::Error::NoItemsFound => TlsError::new(file, "it contains no private key"),
         other => TlsError::new(file, other),
     }
 }
 
-/// Why certificates can't be used. It names the file.
+/// The reason why certificates can't be used. Its text names the file.
 #[derive(Clone, Debug)]
 pub struct TlsError {
     file: PathBuf,
@@ -140,7 +143,7 @@ impl fmt::Display for TlsError {
 
 impl error::Error for TlsError {}
 
-/// Takes what the authority signed, whatever name is in it.
+/// A verifier that checks the chain of certificates but not the host name.
 #[derive(Debug)]
 struct ChainOnly {
     roots: Arc<RootCertStore>,
@@ -151,7 +154,7 @@ impl ServerCertVerifier for ChainOnly {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp: &[u8],
         now: UnixTime,
@@ -159,7 +162,7 @@ impl ServerCertVerifier for ChainOnly {
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(certificate)?,
             &self.roots,
-            between,
+            intermediates,
             now,
             self.provider.signature_verification_algorithms.all,
         )?;

@@ -1,4 +1,4 @@
-//! Adding functions, and calling them as a worker does.
+//! Registration of functions, and calls as a worker makes them.
 
 use std::num::ParseIntError;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ fn call<T: Portable, F>(function: F, args: Bytes, inputs: Vec<Serialized>) -> Re
     run(work).map(|result| read(&result).unwrap())
 }
 
-/// What a batch of calls gives, and whether more could come.
+/// Returns the results of a batch of calls, and whether some calls were not made.
 fn batch<T: Portable, F>(function: F, args: Bytes) -> (Vec<T>, bool) {
     let work = registry().work(&format!("*{}", name(function)), args, vec![]).unwrap();
     let result = run(work).unwrap();
@@ -95,7 +95,7 @@ fn registered_functions_are_called() {
 }
 
 #[test]
-fn what_goes_wrong_is_told_apart() {
+fn failures_have_distinct_kinds() {
     let failed = call::<u64, _>(parse, args(&("x",)), vec![]).unwrap_err();
     assert_eq!(
         (failed.kind, &*failed.text),
@@ -115,7 +115,7 @@ fn what_goes_wrong_is_told_apart() {
 }
 
 #[test]
-fn nothing_is_read_before_it_runs() {
+fn arguments_are_not_deserialized_before_the_call_runs() {
     for function in [name(inc), name(total)] {
         drop(registry().work(function, Bytes::from_static(b"\xc1"), vec![]).unwrap());
     }
@@ -138,10 +138,10 @@ fn batches_are_run_in_order_until_one_fails() {
 }
 
 #[test]
-fn a_batch_lets_others_run_and_ends_when_it_takes_long() {
+fn a_batch_yields_and_ends_early_when_it_takes_long() {
     async fn slow(x: u8) -> u8 {
         let start = Instant::now();
-        while start.elapsed() < SLICE / 4 {
+        while start.elapsed() < YIELD_AFTER / 4 {
             std::hint::spin_loop();
         }
         x
@@ -161,7 +161,7 @@ fn a_batch_lets_others_run_and_ends_when_it_takes_long() {
         assert!((1..1000).contains(&Items::open(&result).unwrap().len()));
         polls
     };
-    // On a busy machine all the time may go by in one poll, but not again and again.
+    // On a busy machine, all of the time may pass in one poll, but not again and again.
     assert!((0..50).any(|_| polls() > 2));
 }
 
@@ -171,24 +171,24 @@ fn functions_can_be_given_names() {
     assert!(registry.names().eq([name(add), "inc"]));
     assert_eq!(registry.name_of::<fn()>().unwrap_err().kind, ProblemKind::Unregistered);
     assert!(registry.contains(inc));
-    // Adding it again changes nothing, and renaming it does.
+    // Adding the function again has no effect; renaming it again has.
     assert!(registry.clone().add(inc).names().eq([name(add), "inc"]));
     assert!(registry.name(inc, "more").names().eq([name(add), "more"]));
 }
 
 #[test]
 #[should_panic(expected = "another function")]
-fn a_name_is_of_one_function() {
+fn two_functions_cannot_have_one_name() {
     let _ = Registry::new().add(inc).add(add).name(inc, "f").name(add, "f");
 }
 
 #[test]
 #[should_panic(expected = "add it to the registry first")]
-fn a_name_is_of_a_function_that_is_there() {
+fn a_function_that_was_not_added_cannot_be_renamed() {
     let _ = Registry::new().name(inc, "f");
 }
 
-/// Two functions of one path: what `this` does with the one, and `that` with the other.
+/// Passes one of two functions with the same path to `this`, and the other to `that`.
 macro_rules! twins {
     ($this:expr, $that:expr) => {{
         let this = {
@@ -206,12 +206,12 @@ macro_rules! twins {
 
 #[test]
 #[should_panic(expected = "another function is called `ensue::dask::registry::tests::")]
-fn a_function_does_not_take_the_place_of_another() {
+fn a_function_does_not_replace_another_of_the_same_path() {
     twins!(|one| Registry::new().add(one), |registry: Registry, two| drop(registry.add(two)));
 }
 
 #[test]
-fn two_of_one_path_are_told_apart() {
+fn functions_of_the_same_path_are_distinguished() {
     let registry =
         twins!(|one| Registry::new().add(one).name(one, "one"), |registry: Registry, two| {
             assert!(!registry.contains(two));
@@ -221,7 +221,7 @@ fn two_of_one_path_are_told_apart() {
         let result = run(registry.work(name, args(&(10,)), vec![]).unwrap()).unwrap();
         assert_eq!(read::<u64>(&result), Ok(sum));
     }
-    // Nor is one called in place of the other.
+    // Neither is called in place of the other.
     twins!(|one| Registry::new().add(one), |registry: Registry, two| {
         assert!(!registry.contains(two));
         let problem = name_of(&registry, two).unwrap_err();
@@ -232,7 +232,7 @@ fn two_of_one_path_are_told_apart() {
 
 #[test]
 #[should_panic(expected = "add it to the registry first")]
-fn only_a_function_that_was_added_is_given_a_name() {
+fn a_function_of_the_same_path_that_was_not_added_cannot_be_renamed() {
     twins!(|one| Registry::new().add(one), |registry: Registry, two| drop(
         registry.name(two, "two")
     ));
@@ -244,12 +244,12 @@ fn name_of<F: 'static>(registry: &Registry, _: F) -> Result<Arc<str>, Problem> {
 
 #[test]
 #[should_panic(expected = "takes items out of lists")]
-fn a_name_is_not_that_of_picking() {
+fn a_function_cannot_have_the_reserved_name() {
     let _ = Registry::new().add(inc).name(inc, "=");
 }
 
 #[test]
-fn the_client_learns_what_it_may_call() {
+fn the_registry_has_names_only_for_its_functions() {
     let registry = registry();
     assert!(registry.contains(inc) && !registry.contains(same::<u16>));
     assert_eq!(registry.names().count(), 8);
@@ -271,7 +271,7 @@ fn closures_are_refused() {
 }
 
 #[test]
-fn a_function_within_an_async_body_is_like_any_other() {
+fn a_function_within_an_async_block_can_be_registered() {
     futures_lite::future::block_on(async {
         async fn inner(x: u64) -> u64 {
             x + 1

@@ -1,4 +1,4 @@
-//! Why a worker couldn't join, or had to leave.
+//! The error of a worker that couldn't join or had to end.
 
 use std::time::Duration;
 use std::{error, fmt, io};
@@ -7,124 +7,132 @@ use crate::dask::net::NetError;
 use crate::dask::wire::call::CallError;
 use crate::dask::wire::capabilities::Refusal;
 
-/// Why a worker couldn't join a scheduler, or had to leave it. One that was asked to leave has no error.
+/// The reason why a worker couldn't join a scheduler, or ended without being asked to.
 #[derive(Debug)]
-pub struct WorkerError(Kind);
+pub struct WorkerError(WorkerErrorKind);
 
 #[derive(Debug)]
-pub(super) enum Kind {
-    /// The scheduler, or the address to listen at, can't be reached or had.
+pub(super) enum WorkerErrorKind {
+    /// The scheduler, or the address to listen at, can't be used.
     Net(NetError),
-    /// The scheduler answered something that makes no sense.
+    /// The scheduler's answer to a call was an error or malformed.
     Call(String, CallError),
-    /// The scheduler is of a release that we don't know how to talk to.
-    Unknown(Refusal),
-    /// The scheduler doesn't want this worker.
+    /// The scheduler's release isn't supported.
+    UnknownRelease(Refusal),
+    /// The scheduler has rejected the registration.
     Refused {
         scheduler: String,
         name: String,
         text: String,
     },
-    /// The scheduler didn't answer when this worker wanted to register.
-    Silent {
+    /// The scheduler didn't answer the registration.
+    NoReply {
         scheduler: String,
         address: String,
         after: Duration,
     },
-    /// The connection to the scheduler has ended.
-    Gone {
+    /// The stream to the scheduler has ended.
+    SchedulerGone {
         scheduler: String,
         cause: Option<NetError>,
     },
-    /// The scheduler doesn't answer any more.
-    Deaf {
+    /// The scheduler doesn't answer heartbeats any more.
+    SchedulerSilent {
         scheduler: String,
         after: Duration,
     },
-    /// The scheduler has dropped this worker.
+    /// The scheduler has removed this worker.
     Forgotten {
         scheduler: String,
         address: String,
     },
-    /// Where results would be written to, and what's wrong there.
+    /// The directory to spill to, and what is wrong with it.
     Directory(String, io::Error),
-    /// A part of the worker has panicked, with this text.
-    Broken(String),
+    /// A part of the worker has panicked with this text.
+    Panicked(String),
     Thread(io::Error),
     Signals(io::Error),
 }
 
 impl WorkerError {
-    /// Whether the scheduler was reached and didn't take the worker: its name or address is in use, or the
-    /// scheduler's release isn't known.
+    /// Returns whether the scheduler was reached but didn't accept the worker: its name or address is in use, or the
+    /// scheduler's release isn't supported.
     pub fn is_refused(&self) -> bool {
-        matches!(self.0, Kind::Refused { .. } | Kind::Silent { .. } | Kind::Unknown(_))
+        use WorkerErrorKind::{NoReply, Refused, UnknownRelease};
+        matches!(self.0, Refused { .. } | NoReply { .. } | UnknownRelease(_))
     }
 
-    /// Whether the scheduler went away, or doesn't answer any more.
+    /// Returns whether the scheduler has closed the connection, or doesn't answer any more.
     pub fn is_scheduler_gone(&self) -> bool {
-        matches!(self.0, Kind::Gone { .. } | Kind::Deaf { .. })
+        use WorkerErrorKind::{SchedulerGone, SchedulerSilent};
+        matches!(self.0, SchedulerGone { .. } | SchedulerSilent { .. })
     }
 
-    /// Whether the scheduler has dropped the worker, for example since nothing was heard of it for too long.
+    /// Returns whether the scheduler has removed the worker, for example for lack of heartbeats.
     pub fn is_forgotten(&self) -> bool {
-        matches!(self.0, Kind::Forgotten { .. })
+        matches!(self.0, WorkerErrorKind::Forgotten { .. })
     }
 }
 
-impl From<Kind> for WorkerError {
-    fn from(kind: Kind) -> Self {
+impl From<WorkerErrorKind> for WorkerError {
+    fn from(kind: WorkerErrorKind) -> Self {
         Self(kind)
     }
 }
 
 impl From<NetError> for WorkerError {
     fn from(error: NetError) -> Self {
-        Self(Kind::Net(error))
+        Self(WorkerErrorKind::Net(error))
     }
 }
 
 impl From<Refusal> for WorkerError {
     fn from(refusal: Refusal) -> Self {
-        Self(Kind::Unknown(refusal))
+        Self(WorkerErrorKind::UnknownRelease(refusal))
     }
 }
 
 impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Net(error) => error.fmt(f),
-            Kind::Call(scheduler, error) => write!(f, "the scheduler at {scheduler}: {error}"),
-            Kind::Unknown(refusal) => refusal.fmt(f),
-            Kind::Refused { scheduler, name, text } => {
-                write!(f, "the scheduler at {scheduler} doesn't take the worker `{name}`: {text}")
+            WorkerErrorKind::Net(error) => error.fmt(f),
+            WorkerErrorKind::Call(scheduler, error) => {
+                write!(f, "the scheduler at {scheduler}: {error}")
             }
-            Kind::Silent { scheduler, address, after } => write!(
+            WorkerErrorKind::UnknownRelease(refusal) => refusal.fmt(f),
+            WorkerErrorKind::Refused { scheduler, name, text } => {
+                write!(f, "the scheduler at {scheduler} rejected the worker `{name}`: {text}")
+            }
+            WorkerErrorKind::NoReply { scheduler, address, after } => write!(
                 f,
-                "the scheduler at {scheduler} didn't answer for {after:?} when a worker wanted to register \
-                 as {address}: another one may be known by that address, or the scheduler failed, of which \
-                 its log tells"
+                "the scheduler at {scheduler} didn't answer the registration of {address} for {after:?}: \
+                 another worker may be registered with this address, or the scheduler failed; see its log"
             ),
-            Kind::Gone { scheduler, cause: Some(cause) } => {
-                write!(f, "the scheduler at {scheduler} is gone: {cause}")
+            WorkerErrorKind::SchedulerGone { scheduler, cause: Some(cause) } => {
+                write!(f, "the connection to the scheduler at {scheduler} was lost: {cause}")
             }
-            Kind::Gone { scheduler, cause: None } => {
-                write!(f, "the scheduler at {scheduler} is gone: it closed the connection")
+            WorkerErrorKind::SchedulerGone { scheduler, cause: None } => {
+                write!(f, "the scheduler at {scheduler} closed the connection")
             }
-            Kind::Deaf { scheduler, after } => {
+            WorkerErrorKind::SchedulerSilent { scheduler, after } => {
                 write!(f, "the scheduler at {scheduler} hasn't answered for {after:?}")
             }
-            Kind::Forgotten { scheduler, address } => write!(
+            WorkerErrorKind::Forgotten { scheduler, address } => write!(
                 f,
-                "the scheduler at {scheduler} doesn't know the worker {address} any more: it may not have \
-                 heard of it for too long (`distributed.scheduler.worker-ttl`)"
+                "the scheduler at {scheduler} has removed the worker {address}, probably for lack of \
+                 heartbeats (`distributed.scheduler.worker-ttl`)"
             ),
-            Kind::Directory(path, error) => {
-                write!(f, "no folder for results can be made in {path}: {error}")
+            WorkerErrorKind::Directory(path, error) => {
+                write!(
+                    f,
+                    "can't spill to {path}: {error}; name another directory with `local_directory`"
+                )
             }
-            Kind::Broken(text) => write!(f, "the worker has a defect, and ends: {text}"),
-            Kind::Thread(error) => write!(f, "no thread can be started: {error}"),
-            Kind::Signals(error) => write!(f, "signals can't be waited for: {error}"),
+            WorkerErrorKind::Panicked(text) => {
+                write!(f, "the worker ended because of a bug in ensue: {text}")
+            }
+            WorkerErrorKind::Thread(error) => write!(f, "can't start a thread: {error}"),
+            WorkerErrorKind::Signals(error) => write!(f, "can't wait for signals: {error}"),
         }
     }
 }
@@ -132,8 +140,10 @@ impl fmt::Display for WorkerError {
 impl error::Error for WorkerError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.0 {
-            Kind::Gone { cause: Some(cause), .. } => Some(cause),
-            Kind::Directory(_, error) | Kind::Thread(error) | Kind::Signals(error) => Some(error),
+            WorkerErrorKind::SchedulerGone { cause: Some(cause), .. } => Some(cause),
+            WorkerErrorKind::Directory(_, error)
+            | WorkerErrorKind::Thread(error)
+            | WorkerErrorKind::Signals(error) => Some(error),
             _ => None,
         }
     }

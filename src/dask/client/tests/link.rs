@@ -185,7 +185,7 @@ fn a_silent_scheduler_is_gone() {
         assert!(remote.outcome().is_none());
         let _silent = fake.asked("echo").await;
         let Err(Failure::Lost(why)) = soon(remote.ended()).await else { panic!() };
-        assert!(why.contains("is silent: nothing came for 300ms"), "{why}");
+        assert!(why.contains("is silent: no data received for 300ms"), "{why}");
     });
 }
 
@@ -218,7 +218,7 @@ fn a_scheduler_that_takes_nothing_is_gone() {
                 })
                 .collect();
             let Err(Failure::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
-            assert!(why.contains("is silent: it took nothing for 300ms"), "{why}");
+            assert!(why.contains("is silent: no data accepted for 300ms"), "{why}");
         };
         or(submits, answers).await;
     });

@@ -1,27 +1,15 @@
-//! Which task starts next: the most urgent one for which there is enough of everything.
+//! The queue of `ready` tasks: the most urgent one whose resources are free starts next.
 
 use std::collections::BTreeMap;
 
-use super::Table;
+use super::task::{Rank, Resources, Table};
 use crate::dask::wire::WireKey;
-use crate::dask::wire::worker::order::Priority;
 
-/// What a task uses while it runs: names and amounts.
-pub(super) type Needs = Vec<(String, f64)>;
-
-/// Fractions don't add up to what they were taken from.
+/// Sums of fractions are inexact: ten tenths must fit in one.
 const TOLERANCE: f64 = 1e-6;
 
-/// Where a task stands in the queue.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    pub(super) priority: Priority,
-    /// Of equal ones, the first that was ordered.
-    pub(super) order: u64,
-}
-
-/// Tasks that could start. Those that need the same are in one queue, so that what can't start holds up only
-/// its like, and is never searched through.
+/// Tasks that can start. Those with equal resources share a queue, so a task that has to wait for a resource delays
+/// only tasks with the same needs, and is never searched through.
 pub(super) struct Ready {
     queues: Vec<Queue>,
     len: usize,
@@ -29,7 +17,7 @@ pub(super) struct Ready {
 }
 
 struct Queue {
-    needs: Needs,
+    resources: Resources,
     tasks: BTreeMap<Rank, WireKey>,
 }
 
@@ -42,44 +30,48 @@ impl Ready {
         self.len
     }
 
-    pub(super) fn insert(&mut self, rank: Rank, needs: &Needs, key: WireKey) {
+    pub(super) fn insert(&mut self, rank: Rank, resources: &Resources, key: WireKey) {
         self.len += 1;
-        match self.queues.iter_mut().find(|queue| queue.needs == *needs) {
+        match self.queues.iter_mut().find(|queue| queue.resources == *resources) {
             Some(queue) => {
                 queue.tasks.insert(rank, key);
             }
             None => {
                 let tasks = BTreeMap::from([(rank, key)]);
-                self.queues.push(Queue { needs: needs.clone(), tasks });
+                self.queues.push(Queue { resources: resources.clone(), tasks });
             }
         }
     }
 
-    pub(super) fn remove(&mut self, rank: &Rank, needs: &Needs) {
-        let Some(at) = self.queues.iter().position(|queue| queue.needs == *needs) else { return };
+    pub(super) fn remove(&mut self, rank: &Rank, resources: &Resources) {
+        let Some(at) = self.queues.iter().position(|queue| queue.resources == *resources) else {
+            return;
+        };
         if self.queues[at].tasks.remove(rank).is_some() {
             self.len -= 1;
         }
+        // Queues are searched one by one, so empty ones must not accumulate.
         if self.queues[at].tasks.is_empty() {
             self.queues.swap_remove(at);
         }
     }
 
-    /// Takes the next, and what it needs. Give that [`back`](Self::give_back) when it has ended.
-    pub(super) fn take(&mut self) -> Option<WireKey> {
+    /// Removes the next task and reserves its resources, which [`release`](Self::release) frees again.
+    pub(super) fn pop(&mut self) -> Option<WireKey> {
         let fits = |queue: &Queue| {
-            queue.needs.iter().all(|(name, amount)| {
+            queue.resources.iter().all(|(name, amount)| {
                 let free = self.free.get(name);
                 *amount <= 0.0 || free.is_some_and(|free| *free + TOLERANCE >= *amount)
             })
         };
+        // Only the first task of each queue can be the next, and there are few queues: one for each set of resources.
         let fitting = self.queues.iter().enumerate().filter(|(_, queue)| fits(queue));
         let first = fitting.filter_map(|(at, queue)| Some((queue.tasks.first_key_value()?.0, at)));
         let (_, at) = first.min()?;
         let queue = &mut self.queues[at];
         let (_, key) = queue.tasks.pop_first()?;
         self.len -= 1;
-        for (name, amount) in &queue.needs {
+        for (name, amount) in &queue.resources {
             if let Some(free) = self.free.get_mut(name) {
                 *free -= amount;
             }
@@ -90,8 +82,8 @@ impl Ready {
         Some(key)
     }
 
-    pub(super) fn give_back(&mut self, needs: &Needs) {
-        for (name, amount) in needs {
+    pub(super) fn release(&mut self, resources: &Resources) {
+        for (name, amount) in resources {
             if let Some(free) = self.free.get_mut(name) {
                 *free += amount;
             }

@@ -1,4 +1,4 @@
-//! Random orders and news, and what must hold after each of them.
+//! Random sequences of messages and events, with the invariants checked after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,43 +6,48 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::instruction::TaskCounts;
+use super::task::Phase;
 use super::*;
-use crate::dask::wire::worker::order::{Compute, Order, Priority};
+use crate::dask::wire::WireKey;
+use crate::dask::wire::worker::order::{Compute, Order, Priority, Rust};
+use crate::dask::wire::worker::report::{Span, Stolen};
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
 
-impl State {
-    /// Panics if what is known doesn't fit together.
+impl WorkerState {
+    /// Panics if the tables contradict each other.
     fn check(&self) {
-        self.fetches.check();
+        self.gather.check();
         let tasks =
-            || self.entries.iter().filter_map(|(key, entry)| Some((key, entry.task.as_ref()?)));
-        let mut counts = Counts::default();
-        for (key, entry) in &self.entries {
-            assert!(!entry.is_nothing(), "nothing is known of {key:?}");
-            let users = tasks().filter(|(_, task)| task.inputs.contains(key)).count();
-            assert_eq!(entry.users, users, "{key:?}");
-            counts.memory += usize::from(entry.held.is_some());
-            assert!(entry.held.is_none() || entry.task.is_none(), "{key:?} is made again");
+            || self.tasks.iter().filter_map(|(key, state)| Some((key, state.task.as_ref()?)));
+        let mut counts = TaskCounts::default();
+        for (key, state) in &self.tasks {
+            assert!(!state.is_unused(), "{key:?} is remembered for nothing");
+            let dependents = tasks().filter(|(_, task)| task.inputs.contains(key)).count();
+            assert_eq!(state.dependents, dependents, "{key:?}");
+            counts.memory += usize::from(state.result.is_some());
+            let is_computed_again = state.result.is_some() && state.task.is_some();
+            assert!(!is_computed_again, "{key:?} is computed again");
             let is_awaited = tasks().any(|(_, task)| {
                 task.inputs.contains(key) && !matches!(task.phase, Phase::Executing(_))
             });
-            let ways = [entry.held.is_some(), entry.task.is_some(), self.fetches.is_wanted(key)];
+            let ways = [state.result.is_some(), state.task.is_some(), self.gather.is_wanted(key)];
             let ways = ways.into_iter().filter(|way| *way).count();
             assert!(ways <= 1 && (ways == 1 || !is_awaited), "{key:?}: {ways} ways to get it");
         }
         for (key, task) in tasks() {
-            let held = |input: &WireKey| self.entries[input].held.is_some();
-            let missing = task.inputs.iter().filter(|input| !held(input)).count();
+            let is_stored = |input: &WireKey| self.tasks[input].result.is_some();
+            let missing = task.inputs.iter().filter(|input| !is_stored(input)).count();
             match &task.phase {
                 Phase::Waiting(count, _) => {
                     counts.waiting += 1;
-                    let ghost = usize::from(self.entries[key].ghost.is_some());
-                    assert_eq!(*count, missing + ghost, "{key:?}");
-                    for input in task.inputs.iter().filter(|input| !held(input)) {
-                        let waiter = (key.clone(), task.rank.order);
-                        assert!(self.entries[input].waiters.contains(&waiter));
+                    let cancelled = usize::from(self.tasks[key].cancelled.is_some());
+                    assert_eq!(*count, missing + cancelled, "{key:?}");
+                    for input in task.inputs.iter().filter(|input| !is_stored(input)) {
+                        let waiter = (key.clone(), task.rank.sequence);
+                        assert!(self.tasks[input].waiters.contains(&waiter));
                     }
                 }
                 Phase::Ready(_) => {
@@ -50,13 +55,14 @@ impl State {
                     assert_eq!(missing, 0, "{key:?}");
                 }
                 Phase::Executing(attempt) => {
-                    assert!(self.running[attempt].is_wanted && self.running[attempt].key == *key);
+                    let attempt = &self.attempts[attempt];
+                    assert!(attempt.is_wanted && attempt.key == *key);
                 }
             }
         }
-        assert!(self.running.len() <= THREADS);
-        let running: BTreeSet<_> = self.running.values().map(|running| &running.key).collect();
-        assert_eq!(running.len(), self.running.len(), "a key runs twice");
+        assert!(self.attempts.len() <= THREADS);
+        let running: BTreeSet<_> = self.attempts.values().map(|attempt| &attempt.key).collect();
+        assert_eq!(running.len(), self.attempts.len(), "a key runs twice");
         let known = self.counts();
         assert_eq!(
             (known.waiting, known.ready, known.memory),
@@ -65,23 +71,23 @@ impl State {
     }
 }
 
-/// A worker, with what goes on around it.
+/// The state machine, with a model of the worker and the scheduler around it.
 struct World {
-    state: State,
+    state: WorkerState,
     now: Instant,
-    /// What is stored.
+    /// The keys in the store.
     store: BTreeSet<WireKey>,
-    /// What was ordered and neither was freed nor has ended, and the run.
+    /// The tasks that were ordered, and neither freed nor reported, with their run.
     ordered: BTreeMap<WireKey, i64>,
     running: BTreeMap<u64, (WireKey, Rust)>,
-    flights: BTreeMap<u64, Vec<WireKey>>,
-    /// What the worker has asked about.
+    requests: BTreeMap<u64, Vec<WireKey>>,
+    /// The keys whose holders the worker has asked for.
     asked: Vec<WireKey>,
     run: i64,
 }
 
 #[derive(Clone, Debug)]
-enum Happens {
+enum Step {
     Compute { key: u8, inputs: Vec<(u8, Vec<u8>)>, priority: i8, gpu: bool },
     Free(Vec<u8>),
     DropResults(Vec<u8>),
@@ -96,39 +102,39 @@ enum Happens {
     End(usize),
     LoseInputs(usize),
     Lose(u8),
-    Arrive { which: usize, keys: usize, landing: u8 },
+    Arrive { which: usize, keys: usize, outcome: u8 },
     Place(u8),
     Full(bool),
     Pass(u16),
 }
 
-fn happens() -> impl Strategy<Value = Happens> {
+fn steps() -> impl Strategy<Value = Step> {
     let key = || 0..8u8;
     let peers = || proptest::collection::vec(0..4u8, 0..3);
     let keys = || proptest::collection::vec(0..8u8, 1..4);
     let with_peers = || proptest::collection::vec((0..8u8, peers()), 0..3);
     prop_oneof![
         6 => (key(), with_peers(), any::<i8>(), any::<bool>())
-            .prop_map(|(key, inputs, priority, gpu)| Happens::Compute { key, inputs, priority, gpu }),
-        2 => keys().prop_map(Happens::Free),
-        1 => keys().prop_map(Happens::DropResults),
-        1 => keys().prop_map(Happens::RemoveReplicas),
-        1 => with_peers().prop_map(Happens::Acquire),
-        2 => key().prop_map(Happens::Steal),
-        1 => key().prop_map(Happens::Cancel),
-        1 => (0..4u8).prop_map(Happens::Gone),
-        1 => any::<bool>().prop_map(Happens::Status),
-        2 => peers().prop_map(Happens::WhoHas),
+            .prop_map(|(key, inputs, priority, gpu)| Step::Compute { key, inputs, priority, gpu }),
+        2 => keys().prop_map(Step::Free),
+        1 => keys().prop_map(Step::DropResults),
+        1 => keys().prop_map(Step::RemoveReplicas),
+        1 => with_peers().prop_map(Step::Acquire),
+        2 => key().prop_map(Step::Steal),
+        1 => key().prop_map(Step::Cancel),
+        1 => (0..4u8).prop_map(Step::Gone),
+        1 => any::<bool>().prop_map(Step::Status),
+        2 => peers().prop_map(Step::WhoHas),
         4 => (any::<usize>(), any::<bool>(), any::<bool>())
-            .prop_map(|(which, ok, stays)| Happens::Finish { which, ok, stays }),
-        2 => any::<usize>().prop_map(Happens::End),
-        1 => any::<usize>().prop_map(Happens::LoseInputs),
-        1 => key().prop_map(Happens::Lose),
+            .prop_map(|(which, ok, stays)| Step::Finish { which, ok, stays }),
+        2 => any::<usize>().prop_map(Step::End),
+        1 => any::<usize>().prop_map(Step::LoseInputs),
+        1 => key().prop_map(Step::Lose),
         4 => (any::<usize>(), 0..3usize, 0..4u8)
-            .prop_map(|(which, keys, landing)| Happens::Arrive { which, keys, landing }),
-        1 => key().prop_map(Happens::Place),
-        1 => any::<bool>().prop_map(Happens::Full),
-        1 => any::<u16>().prop_map(Happens::Pass),
+            .prop_map(|(which, keys, outcome)| Step::Arrive { which, keys, outcome }),
+        1 => key().prop_map(Step::Place),
+        1 => any::<bool>().prop_map(Step::Full),
+        1 => any::<u16>().prop_map(Step::Pass),
     ]
 }
 
@@ -136,7 +142,7 @@ fn key(number: u8) -> WireKey {
     WireKey::from(&*format!("k-{number}"))
 }
 
-/// The last is the worker itself, which the scheduler may believe to have what it hasn't.
+/// Number 3 is the worker itself, which the scheduler may wrongly name as a holder.
 fn peers(numbers: &[u8]) -> Vec<String> {
     let peer = |number: &u8| if *number == 3 { US.to_owned() } else { format!("tcp://p:{number}") };
     numbers.iter().map(peer).collect()
@@ -151,120 +157,122 @@ const SPAN: Span = Span { start: 0.0, stop: 0.0 };
 impl World {
     fn new() -> Self {
         Self {
-            state: State::new(US, THREADS, [("gpu".to_owned(), 1.0)], 1 << 20),
+            state: WorkerState::new(US, THREADS, [("gpu".to_owned(), 1.0)], 1 << 20),
             now: Instant::now(),
             store: BTreeSet::new(),
             ordered: BTreeMap::new(),
             running: BTreeMap::new(),
-            flights: BTreeMap::new(),
+            requests: BTreeMap::new(),
             asked: Vec::new(),
             run: 0,
         }
     }
 
-    fn happen(&mut self, what: &Happens) {
+    fn take(&mut self, step: &Step) {
         let stimulus = String::new();
-        match what {
-            Happens::Compute { key: number, inputs, priority, gpu } => {
-                // No task needs itself, or one of a later number.
+        match step {
+            Step::Compute { key: number, inputs, priority, gpu } => {
+                // No cycles: a task takes only keys of smaller numbers.
                 let inputs: BTreeMap<_, _> =
                     inputs.iter().filter(|(input, _)| input < number).cloned().collect();
                 self.compute(*number, &inputs, *priority, *gpu);
             }
-            Happens::Free(numbers) => {
+            Step::Free(numbers) => {
                 let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
                 keys.iter().for_each(|key| {
                     self.ordered.remove(key);
                 });
-                self.state.order(Order::Free { keys, stimulus });
+                self.state.handle_order(Order::Free { keys, stimulus });
             }
-            Happens::DropResults(numbers) => {
+            Step::DropResults(numbers) => {
                 let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
                 self.state.drop_results(&keys);
             }
-            Happens::RemoveReplicas(numbers) => {
+            Step::RemoveReplicas(numbers) => {
                 let keys = numbers.iter().map(|number| key(*number)).collect();
-                self.state.order(Order::RemoveReplicas { keys, stimulus });
+                self.state.handle_order(Order::RemoveReplicas { keys, stimulus });
             }
-            Happens::Acquire(who_has) => {
+            Step::Acquire(who_has) => {
                 let who_has: Vec<_> =
                     who_has.iter().map(|(number, at)| (key(*number), peers(at))).collect();
                 let sizes = who_has.iter().map(|(key, _)| (key.clone(), 30 << 20)).collect();
-                self.state.order(Order::AcquireReplicas { who_has, sizes, stimulus });
+                self.state.handle_order(Order::AcquireReplicas { who_has, sizes, stimulus });
             }
-            Happens::Steal(number) => {
-                self.state.order(Order::Steal { key: key(*number), stimulus });
+            Step::Steal(number) => {
+                self.state.handle_order(Order::Steal { key: key(*number), stimulus });
             }
-            Happens::Cancel(number) => {
+            Step::Cancel(number) => {
                 let key = key(*number);
                 if !self.running.values().any(|(running, _)| *running == key) {
                     self.ordered.remove(&key);
                 }
-                // One that hasn't started may wait for a ghost; then it's gone, too.
+                // A task that waits for a cancelled attempt of its key hasn't started, so it's cancelled as well.
                 let starts = self.state.executing().any(|(executing, _)| *executing == key);
                 if !starts {
                     self.ordered.remove(&key);
                 }
-                self.state.order(Order::Cancel { key });
+                self.state.handle_order(Order::Cancel { key });
             }
-            Happens::Gone(number) => {
+            Step::Gone(number) => {
                 let address = peers(&[*number]).remove(0);
-                self.state.order(Order::Gone { address });
+                self.state.handle_order(Order::Gone { address });
             }
-            Happens::Status(runs) => {
+            Step::Status(runs) => {
                 let status = if *runs { "running" } else { "closing_gracefully" }.to_owned();
-                self.state.order(Order::Status { status, stimulus });
+                self.state.handle_order(Order::Status { status, stimulus });
             }
-            Happens::WhoHas(at) => {
+            Step::WhoHas(at) => {
                 let asked = std::mem::take(&mut self.asked);
                 let who_has = asked.into_iter().map(|key| (key, peers(at))).collect();
-                self.state.order(Order::WhoHas { who_has, stimulus });
+                self.state.handle_order(Order::WhoHas { who_has, stimulus });
             }
-            Happens::Finish { which, ok, stays } => {
+            Step::Finish { which, ok, stays } => {
                 let Some(attempt) = pick(&self.running, *which) else { return };
                 self.finish(attempt, *ok, *stays);
             }
-            Happens::End(which) => {
+            Step::End(which) => {
                 let Some(attempt) = pick(&self.running, *which) else { return };
                 let key = &self.running[&attempt].0;
                 if self.state.executing().any(|(executing, _)| executing == key) {
                     return;
                 }
                 self.running.remove(&attempt);
-                self.state.gone(attempt);
+                self.state.attempt_exited(attempt);
             }
-            Happens::LoseInputs(which) => {
+            Step::LoseInputs(which) => {
                 let Some(attempt) = pick(&self.running, *which) else { return };
                 let (_, work) = self.running.remove(&attempt).unwrap();
                 let inputs = work.inputs.clone();
-                self.state.lost_inputs(attempt, work, &inputs);
+                self.state.inputs_lost(attempt, work, &inputs);
             }
-            Happens::Lose(number) => self.state.lost(&key(*number)),
-            Happens::Arrive { which, keys, landing } => {
-                let Some(flight) = pick(&self.flights, *which) else { return };
-                let asked = self.flights.remove(&flight).unwrap();
+            Step::Lose(number) => self.state.result_lost(&key(*number)),
+            Step::Arrive { which, keys, outcome } => {
+                let Some(request) = pick(&self.requests, *which) else { return };
+                let asked = self.requests.remove(&request).unwrap();
                 for key in asked.iter().take(*keys) {
-                    if self.state.arrived(flight, key, Made::whole(1), 0.0) {
+                    if self.state.data_received(request, key, ResultMeta::complete(1), 0.0) {
                         self.store.insert(key.clone());
                     }
                 }
-                let landing =
-                    [Landing::Answered, Landing::Answered, Landing::Busy, Landing::Failed]
-                        [usize::from(*landing)];
-                self.state.landed(flight, landing, self.now);
+                let outcome = match outcome {
+                    0 | 1 => GatherDepOutcome::Success,
+                    2 => GatherDepOutcome::Busy,
+                    _ => GatherDepOutcome::NetworkFailure,
+                };
+                self.state.gather_finished(request, outcome, self.now);
             }
-            Happens::Place(number) => {
+            Step::Place(number) => {
                 let key = key(*number);
-                self.state.placed(&key, Made::whole(1), 0.0);
+                self.state.update_data(&key, ResultMeta::complete(1), 0.0);
                 self.store.insert(key);
             }
-            Happens::Full(is_full) => {
-                self.state.set_full(*is_full);
-                self.state.pause(*is_full);
+            Step::Full(is_full) => {
+                self.state.set_memory_full(*is_full);
+                self.state.set_paused(*is_full);
             }
-            Happens::Pass(millis) => {
+            Step::Pass(millis) => {
                 self.now += Duration::from_millis((*millis).into());
-                self.state.wake(self.now);
+                self.state.advance(self.now);
             }
         }
         self.act();
@@ -281,7 +289,7 @@ impl World {
             args: Bytes::new(),
             ..Rust::default()
         };
-        self.state.order(Order::Compute(Box::new(Compute {
+        self.state.handle_order(Order::Compute(Box::new(Compute {
             key,
             run: self.run,
             priority: Priority(vec![priority.into()]),
@@ -297,21 +305,21 @@ impl World {
 
     fn finish(&mut self, attempt: u64, ok: bool, stays: bool) {
         let key = self.running[&attempt].0.clone();
-        let failure = Failure { class: "RuntimeError", text: String::new() };
-        let outcome = if ok { Ok(Made::whole(1)) } else { Err(failure) };
-        if self.state.ended(attempt, outcome, SPAN) {
-            assert!(self.store.insert(key), "it's there already");
+        let failure = TaskFailure { class: "RuntimeError", text: String::new() };
+        let outcome = if ok { Ok(ResultMeta::complete(1)) } else { Err(failure) };
+        if self.state.attempt_finished(attempt, outcome, SPAN) {
+            assert!(self.store.insert(key.clone()), "{key:?} is stored already");
         }
         if !stays {
             self.running.remove(&attempt);
-            self.state.gone(attempt);
+            self.state.attempt_exited(attempt);
         }
     }
 
     fn act(&mut self) {
-        for action in self.state.actions(self.now) {
-            match action {
-                Action::Start(Start { attempt, key, work }) => {
+        for instruction in self.state.instructions(self.now) {
+            match instruction {
+                Instruction::Execute(Execute { attempt, key, work }) => {
                     assert!(self.ordered.contains_key(&key), "{key:?} isn't to run");
                     assert!(
                         self.running.values().all(|(running, _)| *running != key),
@@ -322,42 +330,46 @@ impl World {
                     assert!(missing.is_empty(), "{key:?} starts without {missing:?}");
                     self.running.insert(attempt, (key, work));
                 }
-                Action::Abort(attempt) => {
+                Instruction::CancelExecute(attempt) => {
                     assert!(self.running.contains_key(&attempt));
                 }
-                Action::Forget(key) => assert!(self.store.remove(&key), "{key:?} isn't stored"),
-                Action::Fetch(Fetch { flight, peer, keys, .. }) => {
+                Instruction::DropResult(key) => {
+                    assert!(self.store.remove(&key), "{key:?} isn't stored");
+                }
+                Instruction::GatherDep(GatherDep { request, peer, keys, .. }) => {
                     assert!(&*peer != US && !keys.is_empty());
-                    self.flights.insert(flight, keys);
+                    self.requests.insert(request, keys);
                 }
-                Action::StopFetch(flight) => {
-                    assert!(self.flights.remove(&flight).is_some());
+                Instruction::CancelGather(request) => {
+                    assert!(self.requests.remove(&request).is_some());
                 }
-                Action::Report(report) => self.told(report),
-                Action::Leave(_) => unreachable!("nobody says so"),
+                Instruction::SendMessage(message) => self.sent(message),
+                Instruction::Close(_) => unreachable!("no step closes the worker"),
             }
         }
         self.state.check();
-        // The scheduler waits for these, so each is still to be done, and none besides.
-        let tasks = self.state.entries.iter().filter(|(_, entry)| entry.task.is_some());
+        // The worker has exactly the tasks that the scheduler waits for.
+        let tasks = self.state.tasks.iter().filter(|(_, state)| state.task.is_some());
         let tasks: BTreeSet<_> = tasks.map(|(key, _)| key).collect();
         assert_eq!(tasks, self.ordered.keys().collect());
-        let held: BTreeSet<_> = self.state.held().cloned().collect();
-        assert_eq!(held, self.store);
+        let in_memory: BTreeSet<_> = self.state.in_memory().cloned().collect();
+        assert_eq!(in_memory, self.store);
     }
 
-    fn told(&mut self, report: Report) {
-        match report {
-            Report::Finished { task: Ended { key, run, .. }, .. } => {
-                assert!(self.store.contains(&key), "{key:?} is said to be here");
+    fn sent(&mut self, message: SchedulerMessage) {
+        match message {
+            SchedulerMessage::TaskFinished { task: TaskRun { key, run, .. }, .. } => {
+                assert!(self.store.contains(&key), "{key:?} is reported but not stored");
                 assert_eq!(self.ordered.remove(&key), Some(run), "of {key:?}");
             }
-            Report::Erred { task: Ended { key, run, .. }, .. } => {
+            SchedulerMessage::TaskErred { task: TaskRun { key, run, .. }, .. } => {
                 assert_eq!(self.ordered.remove(&key), Some(run), "of {key:?}");
             }
-            Report::Has(keys) => assert!(keys.iter().all(|key| self.store.contains(key))),
-            Report::Released(key) => assert!(!self.store.contains(&key)),
-            Report::Stolen { key, state, .. } => match state {
+            SchedulerMessage::AddKeys(keys) => {
+                assert!(keys.iter().all(|key| self.store.contains(key)));
+            }
+            SchedulerMessage::ReleaseWorkerData(key) => assert!(!self.store.contains(&key)),
+            SchedulerMessage::StealResponse { key, state, .. } => match state {
                 Stolen::Ready | Stolen::Waiting => {
                     assert!(self.ordered.remove(&key).is_some());
                 }
@@ -367,17 +379,17 @@ impl World {
                     assert!(!self.ordered.contains_key(&key));
                 }
             },
-            Report::WhoHas(keys) => self.asked.extend(keys),
-            Report::Status { .. } => {}
+            SchedulerMessage::RequestRefreshWhoHas(keys) => self.asked.extend(keys),
+            SchedulerMessage::StatusChange { .. } => {}
         }
     }
 
-    /// If all goes well from now on, everything that was ordered is done.
+    /// Lets all attempts and requests succeed, and checks that every task finishes.
     fn settle(&mut self) {
-        self.happen(&Happens::Full(false));
-        self.happen(&Happens::Status(true));
+        self.take(&Step::Full(false));
+        self.take(&Step::Status(true));
         for _ in 0..1000 {
-            if self.ordered.is_empty() && self.running.is_empty() && self.flights.is_empty() {
+            if self.ordered.is_empty() && self.running.is_empty() && self.requests.is_empty() {
                 assert_eq!(self.state.ready.free()["gpu"], 1.0);
                 return;
             }
@@ -385,11 +397,11 @@ impl World {
                 self.finish(attempt, true, false);
                 self.act();
             }
-            while !self.flights.is_empty() {
-                self.happen(&Happens::Arrive { which: 0, keys: 3, landing: 0 });
+            while !self.requests.is_empty() {
+                self.take(&Step::Arrive { which: 0, keys: 3, outcome: 0 });
             }
-            self.happen(&Happens::WhoHas(vec![0]));
-            self.happen(&Happens::Pass(1000));
+            self.take(&Step::WhoHas(vec![0]));
+            self.take(&Step::Pass(1000));
         }
         panic!("left: {:?}", self.ordered);
     }
@@ -399,93 +411,95 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn nothing_is_lost_run_twice_or_told_of_what_was_freed(
-        all in proptest::collection::vec(happens(), 1..80)
+    fn no_task_is_lost_or_runs_twice_and_freed_tasks_are_not_reported(
+        sequence in proptest::collection::vec(steps(), 1..80)
     ) {
         let mut world = World::new();
-        all.iter().for_each(|what| world.happen(what));
+        sequence.iter().for_each(|step| world.take(step));
         world.settle();
     }
 }
 
 #[test]
-fn what_is_put_here_ends_the_task_that_would_make_it() {
+fn updated_data_finishes_the_task_of_the_same_key() {
     for has_begun in [false, true] {
         let mut world = World::new();
-        world.state.set_full(!has_begun);
+        world.state.set_memory_full(!has_begun);
         world.compute(1, &BTreeMap::new(), 0, false);
         world.act();
         assert_eq!(world.state.executing().count(), usize::from(has_begun));
-        world.state.placed(&key(1), Made::whole(5), 3.0);
+        world.state.update_data(&key(1), ResultMeta::complete(5), 3.0);
         world.store.insert(key(1));
-        let finished: Vec<_> = world.state.actions(world.now);
-        let [.., Action::Report(Report::Finished { task, made, took })] = &*finished else {
+        let finished: Vec<_> = world.state.instructions(world.now);
+        let [.., Instruction::SendMessage(SchedulerMessage::TaskFinished { task, meta, took })] =
+            &*finished
+        else {
             panic!("{finished:?}");
         };
-        assert_eq!((&task.key, task.run, *made), (&key(1), 1, Made::whole(5)));
+        assert_eq!((&task.key, task.run, *meta), (&key(1), 1, ResultMeta::complete(5)));
         assert_eq!((took.start, took.stop), (3.0, 3.0));
         assert_eq!(finished.len(), 1 + usize::from(has_begun));
     }
 }
 
-/// A result of 40 MB is here, and a task that takes it has been ordered.
+/// Returns a world in which 40 MB are stored, and a task that takes them has been ordered.
 fn with_a_large_input() -> World {
     let mut world = World::new();
-    world.state.placed(&key(1), Made::whole(40 << 20), 0.0);
+    world.state.update_data(&key(1), ResultMeta::complete(40 << 20), 0.0);
     world.store.insert(key(1));
     world.compute(2, &BTreeMap::from([(1, vec![0])]), 0, false);
     world
 }
 
 #[test]
-fn the_size_of_what_is_to_be_got_again_is_known() {
+fn a_result_that_is_fetched_again_has_its_size() {
     type Lose = fn(&mut World);
-    let lost: Lose = |world| world.state.lost(&key(1));
+    let lost: Lose = |world| world.state.result_lost(&key(1));
     let freed: Lose = |world| {
-        world.state.order(Order::Free { keys: vec![key(1)], stimulus: String::new() });
+        world.state.handle_order(Order::Free { keys: vec![key(1)], stimulus: String::new() });
     };
     let dropped: Lose = |world| world.state.drop_results(&[key(1)]);
     let unreadable: Lose = |world| {
         world.act();
         let (attempt, (_, work)) = world.running.pop_first().unwrap();
-        world.state.lost_inputs(attempt, work, &[key(1)]);
+        world.state.inputs_lost(attempt, work, &[key(1)]);
     };
     for lose in [lost, freed, dropped, unreadable] {
         let mut world = with_a_large_input();
         lose(&mut world);
         world.act();
         assert!(world.store.is_empty());
-        world.happen(&Happens::WhoHas(vec![0]));
+        world.take(&Step::WhoHas(vec![0]));
         let counts = world.state.counts();
-        assert_eq!((counts.flights, counts.flying_bytes), (1, 40 << 20));
+        assert_eq!((counts.requests, counts.incoming_bytes), (1, 40 << 20));
     }
 }
 
-fn started(state: &mut State) -> Vec<String> {
-    let actions = state.actions(Instant::now());
-    let start = |action| match action {
-        Action::Start(start) => Some(start.key.to_string()),
+fn started(state: &mut WorkerState) -> Vec<String> {
+    let instructions = state.instructions(Instant::now());
+    let start = |instruction| match instruction {
+        Instruction::Execute(start) => Some(start.key.to_string()),
         _ => None,
     };
-    actions.into_iter().filter_map(start).collect()
+    instructions.into_iter().filter_map(start).collect()
 }
 
 #[test]
-fn the_most_urgent_starts_first_and_what_lacks_a_resource_holds_up_nobody() {
+fn the_most_urgent_task_starts_first_and_one_without_its_resource_delays_no_other() {
     let mut world = World::new();
-    world.state.set_full(true);
+    world.state.set_memory_full(true);
     world.compute(1, &BTreeMap::new(), -5, true);
     world.compute(2, &BTreeMap::new(), -4, true);
     world.compute(3, &BTreeMap::new(), 7, false);
     world.compute(4, &BTreeMap::new(), 3, false);
     assert!(started(&mut world.state).is_empty());
-    world.state.set_full(false);
+    world.state.set_memory_full(false);
     assert_eq!(started(&mut world.state), ["k-1", "k-4"]);
     assert_eq!(world.state.counts().ready, 2);
 }
 
 #[test]
-fn tasks_that_cannot_run_here_fail_and_say_why() {
+fn tasks_that_a_rust_worker_cannot_run_fail_with_a_reason() {
     let rust = |input| Rust { inputs: vec![key(input)], ..Rust::default() };
     let cases = [
         (None, None, "Rust worker"),
@@ -495,7 +509,7 @@ fn tasks_that_cannot_run_here_fail_and_say_why() {
     for (rust, misread, text) in cases {
         let mut world = World::new();
         world.compute(1, &BTreeMap::new(), 0, false);
-        world.state.order(Order::Compute(Box::new(Compute {
+        world.state.handle_order(Order::Compute(Box::new(Compute {
             key: key(2),
             run: 7,
             priority: Priority::default(),
@@ -507,14 +521,20 @@ fn tasks_that_cannot_run_here_fail_and_say_why() {
             resources: Vec::new(),
             actor: false,
         })));
-        let actions = world.state.actions(Instant::now());
-        let erred = actions.iter().find_map(|action| match action {
-            Action::Report(Report::Erred { task, failure, .. }) => Some((task, failure)),
+        let instructions = world.state.instructions(Instant::now());
+        let erred = instructions.iter().find_map(|instruction| match instruction {
+            Instruction::SendMessage(SchedulerMessage::TaskErred { task, failure, .. }) => {
+                Some((task, failure))
+            }
             _ => None,
         });
         let (task, failure) = erred.unwrap();
         assert_eq!((task.run, &*task.stimulus), (7, "s"));
         assert!(failure.text.contains(text), "{failure:?}");
-        assert!(!actions.iter().any(|action| matches!(action, Action::Fetch(_))));
+        assert!(
+            !instructions
+                .iter()
+                .any(|instruction| matches!(instruction, Instruction::GatherDep(_)))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A scheduler of our own, that says what a test wants it to say.
+//! A fake scheduler that sends what a test wants, and records what it receives.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,23 +18,23 @@ use crate::dask::wire::{WireKey, call, unpack};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What it answers, besides what is always the same.
+/// A deviation from the behaviour of Dask's scheduler.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
-    Kind,
-    /// It doesn't take workers.
+pub(super) enum Behaviour {
+    Normal,
+    /// Rejects registrations.
     Refuses,
-    /// It says nothing to workers.
+    /// Doesn't answer registrations.
     Silent,
-    /// It knows nobody, once they've joined.
-    Forgetful,
-    /// It never lets go those who want to leave.
-    Clinging,
-    /// It fails when it's asked to let one go.
-    Stumbling,
+    /// Answers heartbeats as those of an unknown worker.
+    Forgets,
+    /// Doesn't answer requests to retire a worker.
+    NeverRetires,
+    /// Answers requests to retire a worker with an error.
+    FailsToRetire,
 }
 
-pub(super) struct Scheduler {
+pub(super) struct FakeScheduler {
     pub(super) address: String,
     streams: Receiver<Stream>,
     calls: Arc<Mutex<VecDeque<Map>>>,
@@ -42,7 +42,7 @@ pub(super) struct Scheduler {
     _io: Io,
 }
 
-/// A worker's stream.
+/// The stream of a worker, from the scheduler's side.
 pub(super) struct Stream {
     registration: Map,
     orders: Sender<Batch>,
@@ -50,8 +50,8 @@ pub(super) struct Stream {
     seen: VecDeque<Map>,
 }
 
-impl Scheduler {
-    pub(super) fn start(mood: Mood) -> Self {
+impl FakeScheduler {
+    pub(super) fn start(behaviour: Behaviour) -> Self {
         let io = Io::start("scheduler").unwrap();
         let listener = block_on(Listener::bind("127.0.0.1", 0, None)).unwrap();
         let address = listener.address().to_string();
@@ -59,18 +59,18 @@ impl Scheduler {
         let calls: Arc<Mutex<VecDeque<Map>>> = Arc::default();
         let known = calls.clone();
         let task = io.spawn(async move {
-            let serve = move |comm| answer(comm, mood, to_test.clone(), known.clone());
+            let serve = move |comm| answer(comm, behaviour, to_test.clone(), known.clone());
             match listener.serve(serve).await {}
         });
         Self { address, streams, calls, task: Some(task), _io: io }
     }
 
-    /// The next worker that registers.
+    /// Waits for the next worker to register.
     pub(super) fn stream(&self) -> Stream {
         block_on(within(self.streams.recv())).unwrap()
     }
 
-    /// The next call of this name.
+    /// Waits for the next call of this operation. Earlier calls of others are dropped.
     pub(super) fn called(&self, op: &str) -> Map {
         let start = Instant::now();
         loop {
@@ -82,23 +82,23 @@ impl Scheduler {
                 continue;
             }
             drop(calls);
-            assert!(start.elapsed() < PATIENCE, "nobody calls `{op}`");
+            assert!(start.elapsed() < PATIENCE, "`{op}` is never called");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// From now on only later calls count.
+    /// Drops the calls so far.
     pub(super) fn forget_calls(&self) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether there was a call of this name.
+    /// Returns whether this operation was called.
     pub(super) fn was_called(&self, op: &str) -> bool {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.iter().any(|call| call.text("op") == Some(op))
     }
 
-    /// Goes away without a word.
+    /// Closes all connections.
     pub(super) fn die(&mut self) {
         self.task = None;
     }
@@ -114,7 +114,7 @@ pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 async fn answer(
     mut comm: Comm,
-    mood: Mood,
+    behaviour: Behaviour,
     streams: Sender<Stream>,
     calls: Arc<Mutex<VecDeque<Map>>>,
 ) {
@@ -125,23 +125,23 @@ async fn answer(
                 let packages = FieldMap(&[("distributed", &"2026.8.0")]);
                 call::answer(&[("packages", &packages)])
             }
-            // It's forbidden here.
+            // As by a scheduler that forbids it.
             "run_function" => call::answer_value(&()),
-            "heartbeat_worker" if mood == Mood::Forgetful => {
+            "heartbeat_worker" if behaviour == Behaviour::Forgets => {
                 call::answer(&[("status", &"missing")])
             }
             "heartbeat_worker" => welcome(),
-            "retire_workers" if mood == Mood::Clinging => {
+            "retire_workers" if behaviour == Behaviour::NeverRetires => {
                 note(&calls, call);
                 return std::future::pending().await;
             }
-            "retire_workers" if mood == Mood::Stumbling => {
+            "retire_workers" if behaviour == Behaviour::FailsToRetire => {
                 call::failed("CommClosedError: another worker has gone")
             }
             "retire_workers" => call::answer(&[("nobody", &1u64)]),
-            "register-worker" => match mood {
-                Mood::Silent => std::future::pending().await,
-                Mood::Refuses => {
+            "register-worker" => match behaviour {
+                Behaviour::Silent => std::future::pending().await,
+                Behaviour::Refuses => {
                     call::answer(&[("status", &"error"), ("message", &"name taken, w")])
                 }
                 _ => {
@@ -193,19 +193,19 @@ async fn stream(comm: Comm, registration: Map, streams: Sender<Stream>) {
     or(send, receive).await;
 }
 
-/// A task to order.
+/// A task for a worker.
 #[derive(Clone)]
-pub(super) struct Order<'a> {
+pub(super) struct TaskOrder<'a> {
     pub(super) key: &'a str,
     pub(super) run: i64,
     pub(super) function: &'a str,
     pub(super) args: Vec<u8>,
-    /// And who has them.
+    /// With one holder each.
     pub(super) inputs: &'a [(&'a str, &'a str)],
     pub(super) timeout: Option<f64>,
 }
 
-impl<'a> Order<'a> {
+impl<'a> TaskOrder<'a> {
     pub(super) fn new(key: &'a str, function: &'a str) -> Self {
         Self { key, run: 1, function, args: vec![0x90], inputs: &[], timeout: None }
     }
@@ -214,14 +214,14 @@ impl<'a> Order<'a> {
         Self { args: rmp_serde::to_vec_named(&args).unwrap(), ..self }
     }
 
-    /// With one argument, which is this input.
+    /// Sets one argument, which is the first of these inputs.
     pub(super) fn input(self, inputs: &'a [(&'a str, &'a str)]) -> Self {
         Self { args: vec![0x91, 0xd6, 1, 0, 0, 0, 0], inputs, ..self }
     }
 }
 
 impl Stream {
-    /// Where the worker listens.
+    /// Returns the address at which the worker listens.
     pub(super) fn address(&self) -> &str {
         self.registration.text("address").unwrap()
     }
@@ -236,7 +236,7 @@ impl Stream {
         self.orders.try_send(batch).unwrap();
     }
 
-    pub(super) fn compute(&self, task: &Order<'_>) {
+    pub(super) fn compute(&self, task: &TaskOrder<'_>) {
         let args = bytes::Bytes::from(task.args.clone());
         let keys: Vec<_> = task.inputs.iter().map(|(key, _)| *key).collect();
         let mut rust: Vec<(&str, &dyn Pack)> =
@@ -271,7 +271,7 @@ impl Stream {
         self.order(&[("op", &op), ("keys", &keys), ("stimulus_id", &"a-test")]);
     }
 
-    /// The next report of this name. Others are kept for later.
+    /// Waits for the next report of this operation. Others are kept for later.
     pub(super) fn report(&mut self, op: &str) -> Map {
         if let Some(at) = self.seen.iter().position(|report| report.text("op") == Some(op)) {
             return self.seen.remove(at).unwrap();
@@ -286,7 +286,7 @@ impl Stream {
         }
     }
 
-    /// Waits until a task has ended well.
+    /// Waits until a task has succeeded.
     pub(super) fn finished(&mut self, key: &str) -> Map {
         loop {
             let report = self.report("task-finished");
@@ -296,14 +296,14 @@ impl Stream {
         }
     }
 
-    /// How a task has failed: the pickled exception, and the text.
+    /// Waits until a task has failed. Returns the exception as text.
     pub(super) fn erred(&mut self, key: &str) -> String {
         let report = self.report("task-erred");
         assert_eq!(report.text("key"), Some(key), "{report:?}");
         crate::dask::wire::failure::exception(report.get("exception").unwrap()).to_string()
     }
 
-    /// What was reported by now, after a while.
+    /// Returns the operations that were reported until now and, for this time, from now on.
     pub(super) fn rest(&mut self, after: Duration) -> Vec<String> {
         std::thread::sleep(after);
         while let Ok(report) = self.reports.try_recv() {
@@ -319,7 +319,7 @@ impl Stream {
     }
 }
 
-/// What a worker gives for a key.
+/// Requests a result from a worker.
 pub(super) fn fetch(address: &str, key: &str) -> Option<Serialized> {
     let pool = Pool::new(None, PATIENCE);
     let data = block_on(async {
@@ -335,6 +335,6 @@ pub(super) fn fetch(address: &str, key: &str) -> Option<Serialized> {
     Some(*value)
 }
 
-pub(super) fn ask(address: &str, message: Outgoing) -> Value {
+pub(super) fn call_worker(address: &str, message: Outgoing) -> Value {
     block_on(Pool::new(None, PATIENCE).call(address, message, PATIENCE)).unwrap()
 }

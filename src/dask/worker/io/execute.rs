@@ -1,4 +1,4 @@
-//! Running a task on the engine.
+//! One task on the engine, from loading its inputs to reporting its outcome.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,9 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt;
 
-use super::core::{Core, now, span};
-use super::state::{Failure, Made, Start};
-use super::store::Value;
+use super::core::{WorkerCore, now, span};
 use crate::dask::codec::{Problem, ProblemKind};
 use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
@@ -18,12 +16,14 @@ use crate::dask::wire::WireKey;
 use crate::dask::wire::rust::{MissingItem, fill_missing, missing_items};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
+use crate::dask::worker::memory::StoredValue;
+use crate::dask::worker::state::{Execute, ResultMeta, TaskFailure};
 use crate::engine::core::CoreRef;
 use crate::error::{forget_if_it_panics, panic_text};
 
-/// An attempt, and the thread that it occupies until this is dropped.
+/// An attempt and the thread that it occupies. Dropping this frees the thread.
 struct Slot {
-    core: Arc<Core>,
+    core: Arc<WorkerCore>,
     attempt: u64,
     key: WireKey,
     start: f64,
@@ -31,21 +31,22 @@ struct Slot {
 }
 
 impl Slot {
-    /// The task has ended, and the thread is free.
-    fn finish(mut self, outcome: Result<Serialized, Failure>) {
+    /// Reports the outcome of the task, and frees the thread.
+    fn finish(mut self, outcome: Result<Serialized, TaskFailure>) {
         self.is_free = true;
         let (outcome, value) = match outcome {
-            Ok(value) => (Ok(Made::of(&value)), Some(value)),
+            Ok(value) => (Ok(ResultMeta::of(&value)), Some(value)),
             Err(failure) => (Err(failure), None),
         };
         let took = span(self.start);
-        self.core.with(|inner| {
-            let is_wanted = inner.state.ended(self.attempt, outcome, took);
+        self.core.update(|inner| {
+            let is_wanted = inner.state.attempt_finished(self.attempt, outcome, took);
             if let (true, Some(value)) = (is_wanted, value) {
-                inner.keep(self.key.clone(), value);
+                inner.store_result(self.key.clone(), value);
             }
-            inner.state.gone(self.attempt);
-            inner.forget_handle(self.attempt);
+            // In the same update as the outcome, so that the next task starts without a second round.
+            inner.state.attempt_exited(self.attempt);
+            inner.drop_handle(self.attempt);
         });
     }
 }
@@ -53,26 +54,27 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.is_free {
-            self.core.with(|inner| {
-                inner.state.gone(self.attempt);
-                inner.forget_handle(self.attempt);
+            self.core.update(|inner| {
+                inner.state.attempt_exited(self.attempt);
+                inner.drop_handle(self.attempt);
             });
         }
     }
 }
 
-/// Runs a task, and says how it ended. Its thread counts as occupied until all of it is dropped, or, if it
-/// blocks, has returned.
-pub(super) async fn run(core: Arc<Core>, start: Start, inputs: Vec<Value>) {
-    let Start { attempt, key, work } = start;
+/// Runs a task and reports its outcome. The thread stays occupied until the whole future is dropped or, if the
+/// function blocks, has returned.
+pub(super) async fn run(core: Arc<WorkerCore>, task: Execute, inputs: Vec<StoredValue>) {
+    let Execute { attempt, key, work } = task;
     let mut slot = Slot { core: core.clone(), attempt, key, start: now(), is_free: false };
     let inputs = match load(&core, &work, inputs).await {
         Ok(inputs) => inputs,
         Err(lost) => {
+            // `inputs_lost` ends the attempt itself.
             slot.is_free = true;
-            return core.with(|inner| {
-                inner.state.lost_inputs(attempt, work, &lost);
-                inner.forget_handle(attempt);
+            return core.update(|inner| {
+                inner.state.inputs_lost(attempt, work, &lost);
+                inner.drop_handle(attempt);
             });
         }
     };
@@ -83,31 +85,32 @@ pub(super) async fn run(core: Arc<Core>, start: Start, inputs: Vec<Value>) {
     };
     let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match core.registry.work(&function, args, inputs) {
-        Err(problem) => slot.finish(Err(failure(problem))),
+        Err(problem) => slot.finish(Err(task_failure(problem))),
         Ok(Work::Async(work)) => {
+            // A panic is an outcome of the task, not of the worker. The future is not polled again after it.
             let work = AssertUnwindSafe(work).catch_unwind();
             let outcome = match timeout {
                 None => Some(work.await),
-                Some(timeout) => or_late(work, timeout).await,
+                Some(timeout) => within(work, timeout).await,
             };
             slot.finish(match outcome {
-                Some(outcome) => settled(outcome),
-                None => Err(late(timeout)),
+                Some(outcome) => flatten(outcome),
+                None => Err(timed_out(timeout)),
             });
         }
-        Ok(Work::Blocking(work)) => blocking(&core, slot, work, timeout).await,
+        Ok(Work::Blocking(work)) => run_blocking(&core, slot, work, timeout).await,
     }
 }
 
 type Complete = (Slot, Bytes, Vec<Serialized>);
 
-/// Makes the calls whose results have got lost from the inputs; see [`missing_items`].
+/// Makes the calls whose results are missing in an input; see [`missing_items`].
 async fn complete(
-    core: &Arc<Core>,
+    core: &Arc<WorkerCore>,
     mut slot: Slot,
     args: Bytes,
     mut inputs: Vec<Serialized>,
-) -> Result<Complete, (Slot, Failure)> {
+) -> Result<Complete, (Slot, TaskFailure)> {
     let missing = missing_items(&args, &inputs);
     if missing.is_empty() {
         return Ok((slot, args, inputs));
@@ -115,14 +118,15 @@ async fn complete(
     let first = inputs.len();
     for MissingItem { function, args, .. } in &missing {
         let outcome = match core.registry.work(function, args.clone(), Vec::new()) {
-            Err(problem) => Err(failure(problem)),
-            Ok(Work::Async(work)) => settled(AssertUnwindSafe(work).catch_unwind().await),
+            Err(problem) => Err(task_failure(problem)),
+            Ok(Work::Async(work)) => flatten(AssertUnwindSafe(work).catch_unwind().await),
             Ok(Work::Blocking(work)) => {
-                // It occupies the thread until it returns, whatever becomes of the task.
+                // The function takes the slot along, and so occupies the thread until it returns, also if this future
+                // is dropped before.
                 let call = move || (slot, catch_unwind(AssertUnwindSafe(work)));
                 let (returned, outcome) = crate::blocking::run(engine(), None, call).await;
                 slot = returned;
-                settled(outcome)
+                flatten(outcome)
             }
         };
         match outcome {
@@ -133,17 +137,17 @@ async fn complete(
     Ok((slot, fill_missing(&args, &missing, first), inputs))
 }
 
-/// The engine that runs this task.
+/// Returns the engine that runs this task.
 fn engine() -> CoreRef {
     let Some(engine) = crate::Client::current() else {
         unreachable!("tasks run on the engine");
     };
-    // It isn't kept alive by what runs on it.
+    // The reference doesn't keep the engine running: a task must not keep itself alive.
     engine.core().clone()
 }
 
-/// What a future gives within the time.
-async fn or_late<T>(work: impl Future<Output = T>, timeout: Duration) -> Option<T> {
+/// Returns the output of a future, or `None` after the timeout.
+async fn within<T>(work: impl Future<Output = T>, timeout: Duration) -> Option<T> {
     let late = async {
         crate::sleep(timeout).await;
         None
@@ -151,9 +155,10 @@ async fn or_late<T>(work: impl Future<Output = T>, timeout: Duration) -> Option<
     async { Some(work.await) }.or(late).await
 }
 
-/// Runs what blocks where it may. It says itself how it ended, since it may have been given up by then.
-async fn blocking(
-    core: &Arc<Core>,
+/// Runs a blocking function on a thread that may block. The function reports its own outcome, since this future may
+/// have been dropped before it returns.
+async fn run_blocking(
+    core: &Arc<WorkerCore>,
     slot: Slot,
     work: Box<dyn FnOnce() -> Result<Serialized, Problem> + Send>,
     timeout: Option<Duration>,
@@ -161,22 +166,22 @@ async fn blocking(
     let (attempt, start) = (slot.attempt, slot.start);
     let code = move || {
         let outcome = catch_unwind(AssertUnwindSafe(work));
-        slot.finish(settled(outcome));
+        slot.finish(flatten(outcome));
     };
     let work = crate::blocking::run(engine(), None, code);
     let Some(timeout) = timeout else { return work.await };
-    if or_late(work, timeout).await.is_none() {
-        // Its thread is free when it returns.
-        let failure = late(Some(timeout));
-        core.with(|inner| inner.state.ended(attempt, Err(failure), span(start)));
+    if within(work, timeout).await.is_none() {
+        // Only the outcome is known now. The thread is occupied until the function returns.
+        let failure = timed_out(Some(timeout));
+        core.update(|inner| inner.state.attempt_finished(attempt, Err(failure), span(start)));
     }
 }
 
-/// Reads the inputs that are in files. Gives those that can't be read.
+/// Reads the inputs that are in files. Fails with the keys of those that can't be read.
 async fn load(
-    core: &Arc<Core>,
+    core: &Arc<WorkerCore>,
     work: &Rust,
-    values: Vec<Value>,
+    values: Vec<StoredValue>,
 ) -> Result<Vec<Serialized>, Vec<WireKey>> {
     let mut inputs = Vec::with_capacity(values.len());
     let mut lost = Vec::new();
@@ -189,27 +194,29 @@ async fn load(
     if lost.is_empty() { Ok(inputs) } else { Err(lost) }
 }
 
-fn settled(outcome: thread::Result<Result<Serialized, Problem>>) -> Result<Serialized, Failure> {
+fn flatten(
+    outcome: thread::Result<Result<Serialized, Problem>>,
+) -> Result<Serialized, TaskFailure> {
     match outcome {
-        Ok(outcome) => outcome.map_err(failure),
+        Ok(outcome) => outcome.map_err(task_failure),
         Err(payload) => {
             let text = format!("{PANICKED}{}", panic_text(&*payload));
             forget_if_it_panics(payload);
-            Err(Failure { class: "SystemError", text })
+            Err(TaskFailure { class: "SystemError", text })
         }
     }
 }
 
-fn failure(problem: Problem) -> Failure {
+fn task_failure(problem: Problem) -> TaskFailure {
     let class = match problem.kind {
         ProblemKind::Failed => "RuntimeError",
         ProblemKind::Mismatch | ProblemKind::Unserializable => "TypeError",
         ProblemKind::Unregistered => "LookupError",
     };
-    Failure { class, text: problem.text }
+    TaskFailure { class, text: problem.text }
 }
 
-fn late(timeout: Option<Duration>) -> Failure {
+fn timed_out(timeout: Option<Duration>) -> TaskFailure {
     let text = format!("{TIMED_OUT}{:?}", timeout.unwrap_or_default());
-    Failure { class: "TimeoutError", text }
+    TaskFailure { class: "TimeoutError", text }
 }

@@ -1,26 +1,26 @@
-//! The results that a worker holds: in memory, or in files.
+//! The table of results, each in memory or in a file, with their order of use.
 
 use std::io;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::spill::Spilled;
+use super::spill::SpilledFile;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::serialized::Serialized;
 
-/// A smaller result takes less memory than what would have to be remembered of its file.
-const TOO_SMALL: u64 = 1024;
+/// A smaller result takes less memory than the record of its file would.
+const MIN_SPILL_BYTES: u64 = 1024;
 
-/// A result.
+/// A result, in memory or in a file. Clones are cheap and share the content.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub(crate) enum StoredValue {
     Memory(Serialized),
-    Disk(Arc<Spilled>),
+    Disk(Arc<SpilledFile>),
 }
 
-impl Value {
-    /// The result, from its file if it's there.
+impl StoredValue {
+    /// Returns the result, reading its file if it has one.
     pub(crate) async fn load(self) -> io::Result<Serialized> {
         match self {
             Self::Memory(value) => Ok(value),
@@ -29,36 +29,36 @@ impl Value {
     }
 }
 
-/// What is held, by key.
+/// The results of a worker, by key.
 #[derive(Default)]
 pub(crate) struct Store {
     slots: HashMap<WireKey, Slot, foldhash::fast::RandomState>,
     sizes: Sizes,
-    /// Goes on with each use and each insertion.
+    /// Increases with each use and each insertion.
     clock: u64,
 }
 
 struct Slot {
-    value: Value,
+    value: StoredValue,
     nbytes: u64,
-    /// When it was last used.
+    /// The clock at the last use.
     used: u64,
-    /// When it was put here: another result may have had the key before.
+    /// The clock at the insertion. It identifies the result, since the one of a key may be replaced.
     since: u64,
 }
 
-/// How much is held.
+/// The bytes of all results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// In memory.
+    /// Of the results in memory.
     pub(crate) memory: u64,
-    /// What those in files would take in memory.
+    /// Of the results in files, as they would be in memory.
     pub(crate) spilled: u64,
-    /// What they take on disk.
+    /// Of the files.
     pub(crate) disk: u64,
 }
 
-/// A result that is to go to a file.
+/// A result to spill.
 pub(crate) struct Victim {
     pub(crate) key: WireKey,
     pub(crate) since: u64,
@@ -70,25 +70,26 @@ impl Store {
         self.sizes
     }
 
-    /// Holds a result. Gives what was held there before, to be dropped where there's time for it.
+    /// Stores a result. Returns the one that it replaces: dropping it may take long, and the caller has a lock.
     #[must_use]
-    pub(crate) fn insert(&mut self, key: WireKey, value: Serialized) -> Option<Value> {
+    pub(crate) fn insert(&mut self, key: WireKey, value: Serialized) -> Option<StoredValue> {
+        // Through `remove`, which corrects the sizes.
         let before = self.remove(&key);
         self.clock += 1;
         let nbytes = value.nbytes();
         self.sizes.memory += nbytes;
-        let value = Value::Memory(value);
+        let value = StoredValue::Memory(value);
         self.slots.insert(key, Slot { value, nbytes, used: self.clock, since: self.clock });
         before
     }
 
-    /// Drops a result. Gives it, to be dropped where there's time for it.
+    /// Removes a result. Returns it: dropping it may take long, and the caller has a lock.
     #[must_use]
-    pub(crate) fn remove(&mut self, key: &WireKey) -> Option<Value> {
+    pub(crate) fn remove(&mut self, key: &WireKey) -> Option<StoredValue> {
         let slot = self.slots.remove(key)?;
         match &slot.value {
-            Value::Memory(_) => self.sizes.memory -= slot.nbytes,
-            Value::Disk(spilled) => {
+            StoredValue::Memory(_) => self.sizes.memory -= slot.nbytes,
+            StoredValue::Disk(spilled) => {
                 self.sizes.spilled -= slot.nbytes;
                 self.sizes.disk -= spilled.size();
             }
@@ -96,22 +97,25 @@ impl Store {
         Some(slot.value)
     }
 
-    /// The result, which is thereby used.
-    pub(crate) fn get(&mut self, key: &WireKey) -> Option<Value> {
+    /// Returns a result, and marks it as used now.
+    pub(crate) fn get(&mut self, key: &WireKey) -> Option<StoredValue> {
         let slot = self.slots.get_mut(key)?;
         self.clock += 1;
         slot.used = self.clock;
         Some(slot.value.clone())
     }
 
-    /// What to write to files so that so much memory becomes free: what hasn't been used for longest.
+    /// Returns the least recently used results, as many as free this number of bytes.
     pub(crate) fn victims(&self, bytes: u64) -> Vec<Victim> {
         let mut known: Vec<_> = self
             .slots
             .iter()
-            .filter(|(_, slot)| matches!(slot.value, Value::Memory(_)) && slot.nbytes >= TOO_SMALL)
+            .filter(|(_, slot)| {
+                matches!(slot.value, StoredValue::Memory(_)) && slot.nbytes >= MIN_SPILL_BYTES
+            })
             .map(|(key, slot)| (slot.used, key, slot))
             .collect();
+        // Sorting all results is acceptable: it happens only under memory pressure.
         known.sort_unstable_by_key(|(used, ..)| *used);
         let mut freed = 0;
         let chosen = known.into_iter().take_while(|(.., slot)| {
@@ -121,52 +125,59 @@ impl Store {
         });
         chosen
             .filter_map(|(_, key, slot)| match &slot.value {
-                Value::Memory(value) => {
+                StoredValue::Memory(value) => {
                     Some(Victim { key: key.clone(), since: slot.since, value: value.clone() })
                 }
-                Value::Disk(_) => None,
+                StoredValue::Disk(_) => None,
             })
             .collect()
     }
 
-    /// A victim is in its file now. Gives what is to be dropped.
+    /// Replaces a victim in memory by its file. Returns the value to drop: the file, if the victim isn't stored any
+    /// more.
     #[must_use]
-    pub(crate) fn spilled(&mut self, key: &WireKey, since: u64, file: Arc<Spilled>) -> Value {
+    pub(crate) fn spilled(
+        &mut self,
+        key: &WireKey,
+        since: u64,
+        file: Arc<SpilledFile>,
+    ) -> StoredValue {
         match self.slots.get_mut(key) {
-            Some(slot) if slot.since == since && matches!(slot.value, Value::Memory(_)) => {
+            Some(slot) if slot.since == since && matches!(slot.value, StoredValue::Memory(_)) => {
                 self.sizes.memory -= slot.nbytes;
                 self.sizes.spilled += slot.nbytes;
                 self.sizes.disk += file.size();
-                std::mem::replace(&mut slot.value, Value::Disk(file))
+                std::mem::replace(&mut slot.value, StoredValue::Disk(file))
             }
-            // It was dropped, or replaced, in the meantime.
-            _ => Value::Disk(file),
+            // It was removed, or replaced, while the file was written.
+            _ => StoredValue::Disk(file),
         }
     }
 
-    /// What was read from this file may stay in memory. Gives what is to be dropped.
+    /// Replaces a file by the value that was read from it. Returns the value to drop, if any: none if the key has
+    /// another result by now.
     #[must_use]
     pub(crate) fn unspill(
         &mut self,
         key: &WireKey,
-        file: &Arc<Spilled>,
+        file: &Arc<SpilledFile>,
         value: Serialized,
-    ) -> Option<Value> {
+    ) -> Option<StoredValue> {
         let slot = self.slots.get_mut(key)?;
-        if !matches!(&slot.value, Value::Disk(known) if Arc::ptr_eq(known, file)) {
+        if !matches!(&slot.value, StoredValue::Disk(known) if Arc::ptr_eq(known, file)) {
             return None;
         }
         self.sizes.memory += slot.nbytes;
         self.sizes.spilled -= slot.nbytes;
         self.sizes.disk -= file.size();
-        Some(std::mem::replace(&mut slot.value, Value::Memory(value)))
+        Some(std::mem::replace(&mut slot.value, StoredValue::Memory(value)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dask::worker::spill::Directory;
+    use crate::dask::worker::memory::SpillDirectory;
 
     fn value(len: usize) -> Serialized {
         Serialized::bytes(vec![7; len].into())
@@ -177,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_to_disk_and_comes_back() {
-        let directory = Directory::new(&std::env::temp_dir()).unwrap();
+    fn the_least_recently_used_results_are_spilled_and_read_back() {
+        let directory = SpillDirectory::new(&std::env::temp_dir()).unwrap();
         let mut store = Store::default();
         for name in ["a", "b", "c"] {
             assert!(store.insert(key(name), value(10_000)).is_none());
@@ -194,21 +205,24 @@ mod tests {
         assert_eq!(names(&store.victims(u64::MAX)), ["b", "c", "a"]);
         for victim in store.victims(15_000) {
             let file = Arc::new(directory.write(&victim.value).unwrap());
-            assert!(matches!(store.spilled(&victim.key, victim.since, file), Value::Memory(_)));
+            assert!(matches!(
+                store.spilled(&victim.key, victim.since, file),
+                StoredValue::Memory(_)
+            ));
         }
         let sizes = store.sizes();
         assert_eq!(sizes.memory + sizes.spilled, all);
         assert_eq!((sizes.spilled, sizes.disk > 20_000), (2 * value(10_000).nbytes(), true));
 
-        let Some(Value::Disk(file)) = store.get(&key("b")) else { panic!("it's in memory") };
+        let Some(StoredValue::Disk(file)) = store.get(&key("b")) else { panic!("it's in memory") };
         let read = file.read().unwrap();
         assert_eq!(read, value(10_000));
         assert!(store.unspill(&key("b"), &file, read).is_some());
-        assert!(matches!(store.get(&key("b")), Some(Value::Memory(_))));
+        assert!(matches!(store.get(&key("b")), Some(StoredValue::Memory(_))));
         let path = file.path().to_owned();
         drop(file);
         assert!(!path.exists());
-        let Some(Value::Disk(file)) = store.get(&key("c")) else { panic!("it's in memory") };
+        let Some(StoredValue::Disk(file)) = store.get(&key("c")) else { panic!("it's in memory") };
         let path = file.path().to_owned();
         drop(file);
         assert!(path.exists());
@@ -220,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_while_it_was_written_stays() {
-        let directory = Directory::new(&std::env::temp_dir()).unwrap();
+    fn a_result_that_was_replaced_while_its_predecessor_was_spilled_stays() {
+        let directory = SpillDirectory::new(&std::env::temp_dir()).unwrap();
         let mut store = Store::default();
         assert!(store.insert(key("a"), value(5000)).is_none());
         let victim = store.victims(1).remove(0);
         drop(store.insert(key("a"), value(6000)).unwrap());
         let file = Arc::new(directory.write(&victim.value).unwrap());
-        assert!(matches!(store.spilled(&victim.key, victim.since, file), Value::Disk(_)));
+        assert!(matches!(store.spilled(&victim.key, victim.since, file), StoredValue::Disk(_)));
         assert_eq!(store.sizes().memory, value(6000).nbytes());
     }
 }
