@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::attempt::{Plan, Planned};
 use crate::engine::core::Core;
+use crate::engine::core::context;
 use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::life::cell::{self, Outcome, Setup};
 use crate::engine::life::schedule;

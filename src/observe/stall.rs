@@ -15,6 +15,8 @@ use crate::engine::base::lock::Lock;
 use crate::engine::core::CoreRef;
 use crate::engine::data::clock::alarm;
 use crate::engine::graph::inspect;
+use crate::engine::life::drop_task;
+use crate::engine::life::pause;
 use crate::engine::life::status::status;
 
 /// So many tasks are told of.

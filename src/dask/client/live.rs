@@ -15,9 +15,9 @@ use async_io::{Timer, block_on};
 use futures_lite::future::or;
 
 use self::cluster::Cluster;
-use super::link::Link;
-use super::remote::{Failure, Remote};
-use super::spec::{OwnedAnnotations, OwnedArg, OwnedCall, Spec};
+use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::link::Link;
+use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedArg, OwnedCall, Spec};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
 

@@ -12,9 +12,9 @@ use futures_lite::future::{or, zip};
 
 use crate::dask::Registry;
 use crate::dask::client::Client;
-use crate::dask::client::link::{Link, Pace};
-use crate::dask::client::remote::Remote;
-use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::io::dask_future::Remote;
+use crate::dask::client::io::link::{Link, Pace};
+use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;

@@ -3,7 +3,7 @@
 use async_io::Timer;
 use futures_lite::future::or;
 
-use crate::dask::client::remote::Failure;
+use crate::dask::client::io::dask_future::Failure;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;
 

@@ -7,10 +7,10 @@ use async_io::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
-use crate::dask::client::connect::ConnectError;
-use crate::dask::client::link::Link;
-use crate::dask::client::remote::{Failure, Remote};
-use crate::dask::client::spec::{OwnedCall, Spec};
+use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::link::Link;
+use crate::dask::client::io::register::ConnectError;
+use crate::dask::client::state::task_spec::{OwnedCall, Spec};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use async_io::Timer;
 use futures_lite::future::or;
 
-use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::wire::value::Value;
 
 use super::fake::*;

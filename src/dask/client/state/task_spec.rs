@@ -53,7 +53,7 @@ pub(crate) struct OwnedAnnotations {
 
 impl Spec {
     /// The tasks whose results it takes.
-    pub(super) fn inputs(&self) -> Vec<&Arc<str>> {
+    pub(crate) fn inputs(&self) -> Vec<&Arc<str>> {
         match &self.call {
             OwnedCall::Rust { inputs, .. } => inputs.iter().collect(),
             OwnedCall::Python { args, .. } => {
@@ -65,7 +65,7 @@ impl Spec {
     }
 
     /// How many bytes it takes in a message, more or less.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let Self { key, call, .. } = self;
         2 * key.len()
             + match call {
@@ -80,7 +80,7 @@ impl Spec {
 
     /// Whether they may be in one graph. The scheduler looks up Python functions while it reads a graph, and
     /// where it has one not, all tasks of the graph fail.
-    pub(super) fn goes_with(&self, other: &Self) -> bool {
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
         match (&self.call, &other.call) {
             _ if self.is_alone || other.is_alone => false,
             (OwnedCall::Rust { .. }, OwnedCall::Rust { .. }) => true,
@@ -93,13 +93,13 @@ impl Spec {
     }
 
     /// Whether any worker may run it that isn't ours.
-    pub(super) fn is_for_python(&self) -> bool {
+    pub(crate) fn is_for_python(&self) -> bool {
         let OwnedAnnotations { workers, resources, .. } = &*self.annotations;
         matches!(self.call, OwnedCall::Python { .. }) && workers.is_empty() && resources.is_empty()
     }
 
     /// Adds the task. `python` are the workers that aren't ours.
-    pub(super) fn add_to(&self, graph: &mut Graph, python: &[Arc<str>]) {
+    pub(crate) fn add_to(&self, graph: &mut Graph, python: &[Arc<str>]) {
         let is_for_python = self.is_for_python();
         let Self { key, call, annotations, .. } = self;
         let resources: Vec<_> =

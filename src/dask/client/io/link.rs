@@ -13,16 +13,16 @@ use async_io::Timer;
 use event_listener::Event as Notice;
 use futures_lite::future::or;
 
-use super::connect::{ConnectError, Joined, join};
 use super::drive;
-use super::fetch::Fetches;
-use super::outbox::{Op, Outbox};
-use super::pins::Pins;
-use super::record::Version;
-use super::remote::{Failure, Remote};
-use super::sent::Sent;
-use super::spec::Spec;
-use super::wishes::Found;
+use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::fetch::Fetches;
+use crate::dask::client::io::register::{ConnectError, Joined, join};
+use crate::dask::client::state::batched_send::{Op, Outbox};
+use crate::dask::client::state::future_state::Version;
+use crate::dask::client::state::pending_fetches::Found;
+use crate::dask::client::state::pins::Pins;
+use crate::dask::client::state::sent_tasks::Sent;
+use crate::dask::client::state::task_spec::Spec;
 use crate::dask::net::{Address, Io, NetError, Pool, Tls};
 use crate::dask::wire::call;
 use crate::dask::wire::capabilities::Forms;
@@ -37,19 +37,19 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// Why the scheduler doesn't take the tasks of a graph.
 const REFUSED: &str = "lost dependencies";
 /// How long leaving may take.
-pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How soon a scheduler is missed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// How often it hears that we are there.
-    pub(super) heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// After such a silence it's asked whether it's there: to an idle client it may have nothing to say for ever.
-    pub(super) doubt: Duration,
+    pub(crate) doubt: Duration,
     /// How long it may be silent where it owes an answer, or may take nothing.
-    pub(super) silence: Duration,
+    pub(crate) silence: Duration,
     /// When values are given again that couldn't be given.
-    pub(super) again: Duration,
+    pub(crate) again: Duration,
 }
 
 const PACE: Pace = Pace {
@@ -68,45 +68,45 @@ pub(crate) struct Link {
 
 /// What links and tasks share. Its thread ends with it.
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     core: Arc<Core>,
     io: Io,
 }
 
 /// What the thread knows, too.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(crate) struct Core {
     scheduler: Address,
     /// The same as text.
-    pub(super) address: String,
-    pub(super) id: String,
-    pub(super) forms: Forms,
-    pub(super) pace: Pace,
-    pub(super) pool: Pool,
+    pub(crate) address: String,
+    pub(crate) id: String,
+    pub(crate) forms: Forms,
+    pub(crate) pace: Pace,
+    pub(crate) pool: Pool,
     state: Lock<State>,
     /// Something waits to be said.
-    pub(super) filled: Notice,
+    pub(crate) filled: Notice,
     /// Something is to run again.
-    pub(super) retries: Notice,
+    pub(crate) retries: Notice,
     /// Some value is to be given away.
-    pub(super) values: Notice,
-    pub(super) fetches: Fetches,
+    pub(crate) values: Notice,
+    pub(crate) fetches: Fetches,
     /// The thread has nothing more to do.
-    pub(super) is_over: AtomicBool,
-    pub(super) over: Notice,
+    pub(crate) is_over: AtomicBool,
+    pub(crate) over: Notice,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// The tasks that are held.
-    pub(super) remotes: HashMap<Arc<str>, Weak<Remote>>,
+    pub(crate) remotes: HashMap<Arc<str>, Weak<Remote>>,
     /// Those of them that the scheduler has forgotten. A graph that has one of these among its inputs fails as a
     /// whole, so nothing that takes one is sent.
     gone: HashSet<Arc<str>>,
-    pub(super) outbox: Outbox,
-    pub(super) sent: Sent,
-    pub(super) pins: Pins,
-    pub(super) retries: Vec<Arc<str>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) sent: Sent,
+    pub(crate) pins: Pins,
+    pub(crate) retries: Vec<Arc<str>>,
     ended: Option<Failure>,
 }
 
@@ -120,7 +120,7 @@ impl Link {
         Self::connect_at(PACE, address, tls, timeout).await
     }
 
-    pub(super) async fn connect_at(
+    pub(crate) async fn connect_at(
         pace: Pace,
         address: &Address,
         tls: Option<&Tls>,
@@ -204,7 +204,7 @@ impl Link {
 
     /// How often something that waits to be said was looked at.
     #[cfg(test)]
-    pub(super) fn looks(&self) -> usize {
+    pub(crate) fn looks(&self) -> usize {
         self.inner.core.lock().outbox.looks
     }
 
@@ -215,13 +215,13 @@ impl Link {
 }
 
 impl Inner {
-    pub(super) fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 }
 
 impl Core {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
@@ -250,7 +250,7 @@ impl Core {
     }
 
     /// The task isn't needed any more.
-    pub(super) fn release(&self, remote: &Remote) {
+    pub(crate) fn release(&self, remote: &Remote) {
         let mut state = self.lock();
         let held = state.remotes.get(remote.key());
         if held.is_some_and(|held| std::ptr::eq(held.as_ptr(), remote)) {
@@ -262,7 +262,7 @@ impl Core {
         }
     }
 
-    pub(super) fn report(&self, key: &Arc<str>) {
+    pub(crate) fn report(&self, key: &Arc<str>) {
         let mut state = self.lock();
         if state.ended.is_none() {
             state.outbox.push(Op::Report(key.clone()));
@@ -271,11 +271,11 @@ impl Core {
         }
     }
 
-    pub(super) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
+    pub(crate) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
         self.fetches.ask(key, version)
     }
 
-    pub(super) fn retry(&self, remote: &Arc<Remote>) {
+    pub(crate) fn retry(&self, remote: &Arc<Remote>) {
         let mut state = self.lock();
         // A new task may have the key by now, and all that is said of it concerns that.
         let held = state.remotes.get(remote.key());
@@ -291,7 +291,7 @@ impl Core {
     }
 
     /// What the scheduler said. Says whether it goes on.
-    pub(super) fn hear(&self, events: Vec<Event>) -> bool {
+    pub(crate) fn hear(&self, events: Vec<Event>) -> bool {
         let mut goes_on = true;
         let mut state = self.lock();
         let mut refused = HashSet::new();
@@ -353,7 +353,7 @@ impl Core {
     }
 
     /// What was on its way to the scheduler for these keys isn't any more, and they failed.
-    pub(super) fn give_up(&self, keys: &[Arc<str>], why: &str) {
+    pub(crate) fn give_up(&self, keys: &[Arc<str>], why: &str) {
         let mut state = self.lock();
         let lost = state.forget(keys.iter().cloned().collect(), &Failure::Lost(why.into()));
         state.outbox.settle(keys);
@@ -370,7 +370,7 @@ impl Core {
     }
 
     /// Every task fails with this, if nothing was the end before.
-    pub(super) fn end(&self, why: &Failure, outbox: impl FnOnce(&mut Outbox)) {
+    pub(crate) fn end(&self, why: &Failure, outbox: impl FnOnce(&mut Outbox)) {
         let mut state = self.lock();
         if state.ended.is_none() {
             state.ended = Some(why.clone());

@@ -18,7 +18,7 @@ const MANY: usize = 10_000;
 
 /// Keys that were released.
 #[derive(Debug, Default)]
-pub(super) struct Leaving {
+pub(crate) struct Leaving {
     keys: HashMap<Arc<str>, Releases>,
     /// What it was told since it was asked: a key twice, if the task that had it in between was never sent.
     told: Vec<Arc<str>>,
@@ -41,19 +41,19 @@ struct Releases {
 
 impl Leaving {
     /// A key is to be released.
-    pub(super) fn add(&mut self, key: &Arc<str>) {
+    pub(crate) fn add(&mut self, key: &Arc<str>) {
         self.keys.entry(key.clone()).or_default().count += 1;
     }
 
     /// Its release goes with the next message.
-    pub(super) fn go(&mut self, key: &str) {
+    pub(crate) fn go(&mut self, key: &str) {
         if let Some(releases) = self.keys.get_mut(key) {
             releases.going += 1;
         }
     }
 
     /// A release that didn't go will not be sent.
-    pub(super) fn take_back(&mut self, key: &str) {
+    pub(crate) fn take_back(&mut self, key: &str) {
         self.end(key, 0);
     }
 
@@ -68,17 +68,17 @@ impl Leaving {
     }
 
     /// Whether what is said of the key is old.
-    pub(super) fn contains(&self, key: &str) -> bool {
+    pub(crate) fn contains(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }
 
     /// Whether a release of the key is on its way.
-    pub(super) fn is_going(&self, key: &str) -> bool {
+    pub(crate) fn is_going(&self, key: &str) -> bool {
         self.keys.get(key).is_some_and(|releases| releases.going > 0)
     }
 
     /// These are released now. Says whether there are many that it wasn't asked about.
-    pub(super) fn tell(&mut self, released: &[Arc<str>]) -> bool {
+    pub(crate) fn tell(&mut self, released: &[Arc<str>]) -> bool {
         for key in released {
             if let Some(releases) = self.keys.get_mut(key) {
                 releases.is_told = true;
@@ -89,12 +89,12 @@ impl Leaving {
     }
 
     /// Whether the key was released since it was asked.
-    pub(super) fn is_told(&self, key: &str) -> bool {
+    pub(crate) fn is_told(&self, key: &str) -> bool {
         self.keys.get(key).is_some_and(|releases| releases.is_told)
     }
 
     /// The key to ask for, unless nothing was released since it was asked.
-    pub(super) fn ask(&mut self) -> Option<String> {
+    pub(crate) fn ask(&mut self) -> Option<String> {
         if self.told.is_empty() {
             return None;
         }
@@ -110,7 +110,7 @@ impl Leaving {
     }
 
     /// The scheduler doesn't know this key. Says whether that's an answer.
-    pub(super) fn hear(&mut self, key: &str) -> bool {
+    pub(crate) fn hear(&mut self, key: &str) -> bool {
         let Some(number) = key.strip_prefix(QUESTION).and_then(|number| number.parse().ok()) else {
             return false;
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::spec::OwnedArg;
+use crate::dask::client::state::task_spec::OwnedArg;
 use crate::dask::codec::{Encode, Encoder, Place};
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
@@ -90,7 +90,7 @@ pub(crate) fn python_name(path: &str) -> Result<(&str, &str), String> {
 }
 
 /// The arguments that were encoded, as the scheduler wants them; `inputs` are the keys of the inputs.
-pub(super) fn python_args(args: &Bytes, inputs: &[Arc<str>]) -> Result<Vec<OwnedArg>, String> {
+pub(crate) fn python_args(args: &Bytes, inputs: &[Arc<str>]) -> Result<Vec<OwnedArg>, String> {
     let args = unpack::plain_shared(args).map_err(|error| error.to_string())?;
     match python_arg(args, inputs)? {
         OwnedArg::List(args) => Ok(args),

@@ -7,9 +7,9 @@ use std::{error, fmt};
 use async_io::Timer;
 use futures_lite::future::or;
 
-use super::link::Inner;
-use super::record::Record;
-use super::wishes::Found;
+use crate::dask::client::io::link::Inner;
+use crate::dask::client::state::future_state::Record;
+use crate::dask::client::state::pending_fetches::Found;
 use crate::dask::wire::pickle::Exception;
 use crate::dask::wire::serialized::Serialized;
 
@@ -51,7 +51,7 @@ impl fmt::Display for Failure {
 impl error::Error for Failure {}
 
 impl Remote {
-    pub(super) fn new(key: Arc<str>, link: Arc<Inner>, failed: Option<Failure>) -> Self {
+    pub(crate) fn new(key: Arc<str>, link: Arc<Inner>, failed: Option<Failure>) -> Self {
         Self { key, link, record: Record::new(failed) }
     }
 
@@ -60,7 +60,7 @@ impl Remote {
         &self.key
     }
 
-    pub(super) fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
@@ -70,7 +70,7 @@ impl Remote {
     }
 
     /// Whether its worker has done only a part of what it was to do, and says so in the result.
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.record.is_partial()
     }
 

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-use super::many::Slice;
-use super::remote::{Failure, Remote};
 use crate::attempt;
+use crate::dask::client::api::batched_calls::Slice;
+use crate::dask::client::io::dask_future::{Failure, Remote};
 use crate::dask::codec;
 use crate::dask::failed::Failed;
 use crate::engine::base::lock::Lock;
@@ -13,7 +13,7 @@ use crate::engine::remote::{RemoteTask, Tag};
 use crate::{Error, ErrorKind, Key, Portable, Retry};
 
 /// A task on the cluster whose values are of type `T`.
-pub(super) struct Far<T> {
+pub(crate) struct Far<T> {
     task: Task,
     what: What,
     /// What the scheduler doesn't do by itself.
@@ -23,7 +23,7 @@ pub(super) struct Far<T> {
 
 /// Who does it.
 #[derive(Clone)]
-pub(super) enum Task {
+pub(crate) enum Task {
     /// A task of the cluster's.
     One(Arc<Remote>),
     /// The same, when it can be sent.
@@ -34,7 +34,7 @@ pub(super) enum Task {
 
 /// What such a task does.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum What {
+pub(crate) enum What {
     /// It calls a function of ours.
     Rust,
     /// It calls a function in Python.
@@ -44,7 +44,7 @@ pub(super) enum What {
 }
 
 /// A task that is sent when its inputs have ended, since it isn't known before where their results are.
-pub(super) struct Later {
+pub(crate) struct Later {
     key: Arc<str>,
     sent: OnceLock<Arc<Remote>>,
     send: Lock<Option<Sending>>,
@@ -53,12 +53,12 @@ pub(super) struct Later {
 type Sending = Box<dyn FnOnce() -> Arc<Remote> + Send>;
 
 impl Later {
-    pub(super) fn new(key: Arc<str>, send: impl FnOnce() -> Arc<Remote> + Send + 'static) -> Self {
+    pub(crate) fn new(key: Arc<str>, send: impl FnOnce() -> Arc<Remote> + Send + 'static) -> Self {
         Self { key, sent: OnceLock::new(), send: Lock::new(Some(Box::new(send))) }
     }
 
     /// What was sent.
-    pub(super) fn sent(&self) -> Option<&Arc<Remote>> {
+    pub(crate) fn sent(&self) -> Option<&Arc<Remote>> {
         self.sent.get()
     }
 
@@ -135,7 +135,7 @@ impl Task {
 }
 
 impl<T> Far<T> {
-    pub(super) fn new(task: Task, what: What, retry: Option<Arc<Retry>>) -> Self {
+    pub(crate) fn new(task: Task, what: What, retry: Option<Arc<Retry>>) -> Self {
         Self { task, what, retry, values: PhantomData }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::spec::Spec;
+use crate::dask::client::state::task_spec::Spec;
 
 /// So often a task is sent with others, and then by itself. What it takes is on its way by then, if that was refused
 /// before: refusals come in order.
@@ -15,7 +15,7 @@ const WITH_OTHERS: u32 = 2;
 
 /// Tasks of which the scheduler hasn't said anything yet.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     tasks: HashMap<Arc<str>, Task>,
     next_number: u64,
 }
@@ -30,7 +30,7 @@ struct Task {
 
 impl Sent {
     /// These are sent in one graph. If nothing in it takes what isn't, it won't be refused.
-    pub(super) fn remember(&mut self, graph: &[Spec]) {
+    pub(crate) fn remember(&mut self, graph: &[Spec]) {
         let keys: HashSet<_> = graph.iter().map(|spec| &spec.key).collect();
         if graph.iter().all(|spec| spec.inputs().into_iter().all(|input| keys.contains(input))) {
             return;
@@ -44,18 +44,18 @@ impl Sent {
     }
 
     /// Whether it may have been refused.
-    pub(super) fn contains(&self, key: &str) -> bool {
+    pub(crate) fn contains(&self, key: &str) -> bool {
         self.tasks.contains_key(key)
     }
 
     /// The scheduler has it, or nobody needs it.
-    pub(super) fn forget(&mut self, key: &str) {
+    pub(crate) fn forget(&mut self, key: &str) {
         self.tasks.remove(key);
     }
 
     /// These were refused. Gives what of them can be sent again, in order, as it takes nothing that's gone; and leaves the
     /// keys of the rest.
-    pub(super) fn refused(
+    pub(crate) fn refused(
         &mut self,
         keys: &mut HashSet<Arc<str>>,
         gone: &HashSet<Arc<str>>,
@@ -79,7 +79,7 @@ impl Sent {
         again
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.tasks.clear();
     }
 }

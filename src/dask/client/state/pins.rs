@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::{Event, EventListener};
 
-use super::remote::Remote;
+use crate::dask::client::io::dask_future::Remote;
 
 /// How often the scheduler is asked who is there: while tasks are under way, and while there's nobody to run them.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(500));
@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FORGOTTEN: usize = 1_000;
 
 /// Addresses of workers, sorted.
-pub(super) type Workers = Arc<[Arc<str>]>;
+pub(crate) type Workers = Arc<[Arc<str>]>;
 
 /// The tasks that are for Python workers, and these.
 #[derive(Debug, Default)]
-pub(super) struct Pins {
+pub(crate) struct Pins {
     /// Those that the scheduler may know.
     tasks: HashMap<Arc<str>, Pin>,
     /// Other tasks that run again, so that a task in Python may have to.
@@ -59,7 +59,7 @@ struct Pin {
 
 impl Pins {
     /// A task is submitted. Says whether it can be sent at once.
-    pub(super) fn submit(&mut self, remote: &Arc<Remote>, now: Instant) -> bool {
+    pub(crate) fn submit(&mut self, remote: &Arc<Remote>, now: Instant) -> bool {
         let is_fresh = self.asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
         let can_be_sent = is_fresh && self.is_anybody_there;
         if !can_be_sent {
@@ -72,7 +72,7 @@ impl Pins {
     }
 
     /// Another task takes the results of these.
-    pub(super) fn take(&mut self, inputs: &[&Arc<str>]) {
+    pub(crate) fn take(&mut self, inputs: &[&Arc<str>]) {
         if self.tasks.is_empty() {
             return;
         }
@@ -84,7 +84,7 @@ impl Pins {
     }
 
     /// A task was done, and runs again.
-    pub(super) fn watch(&mut self, remote: &Arc<Remote>) {
+    pub(crate) fn watch(&mut self, remote: &Arc<Remote>) {
         if !self.tasks.is_empty() {
             self.watched.push(Arc::downgrade(remote));
             self.need();
@@ -99,23 +99,23 @@ impl Pins {
     }
 
     /// What waits until it matters who is there; nothing if it does already.
-    pub(super) fn until_needed(&self) -> Option<EventListener> {
+    pub(crate) fn until_needed(&self) -> Option<EventListener> {
         (!self.is_needed).then(|| self.needed.listen())
     }
 
     /// When to ask who is there, if that matters.
-    pub(super) fn due(&self, now: Instant) -> Instant {
+    pub(crate) fn due(&self, now: Instant) -> Instant {
         let pause = if self.is_anybody_there { PAUSES.0 } else { PAUSES.1 };
         self.asked.map_or(now, |asked| asked + pause)
     }
 
     /// The tasks that aren't sent.
-    pub(super) fn waiting(&mut self) -> &mut Vec<Arc<str>> {
+    pub(crate) fn waiting(&mut self) -> &mut Vec<Arc<str>> {
         &mut self.waiting
     }
 
     /// Whether it still matters who is there. What is kept is to be dropped when no lock is held.
-    pub(super) fn check(&mut self, kept: &mut Vec<Arc<Remote>>) -> bool {
+    pub(crate) fn check(&mut self, kept: &mut Vec<Arc<Remote>>) -> bool {
         let mut is_open = |remote: &Weak<Remote>| {
             let Some(remote) = remote.upgrade() else { return false };
             let is_open = remote.record().is_open();
@@ -136,7 +136,7 @@ impl Pins {
     }
 
     /// These are there. Says which tasks can be sent now, and whether the workers are others than before.
-    pub(super) fn hear(&mut self, workers: Vec<Arc<str>>, now: Instant) -> (Vec<Arc<str>>, bool) {
+    pub(crate) fn hear(&mut self, workers: Vec<Arc<str>>, now: Instant) -> (Vec<Arc<str>>, bool) {
         self.asked = Some(now);
         self.is_anybody_there = !workers.is_empty();
         if workers.is_empty() {
@@ -159,16 +159,16 @@ impl Pins {
     }
 
     /// It couldn't be found out who is there.
-    pub(super) fn hear_nothing(&mut self, now: Instant) {
+    pub(crate) fn hear_nothing(&mut self, now: Instant) {
         self.asked = Some(now);
     }
 
-    pub(super) fn workers(&self) -> &Workers {
+    pub(crate) fn workers(&self) -> &Workers {
         &self.workers
     }
 
     /// Whether it's time to say that tasks wait; once.
-    pub(super) fn warns(&mut self, now: Instant) -> bool {
+    pub(crate) fn warns(&mut self, now: Instant) -> bool {
         let is_late = self.missed.is_some_and(|missed| now.duration_since(missed) >= PATIENCE);
         let warns = is_late && !self.has_warned;
         self.has_warned |= warns;
@@ -177,7 +177,7 @@ impl Pins {
 
     /// The tasks that name workers of before, with the version that they are to name; and those of which it's time to
     /// find out whether the scheduler knows them.
-    pub(super) fn stale(&self) -> (Vec<Arc<str>>, u64) {
+    pub(crate) fn stale(&self) -> (Vec<Arc<str>>, u64) {
         let is_unneeded = |pin: &Pin| pin.remote.strong_count() == 0;
         let unneeded = self.tasks.values().filter(|pin| is_unneeded(pin)).count();
         let forgets = unneeded > FORGOTTEN + 2 * self.forgotten;
@@ -189,7 +189,7 @@ impl Pins {
     }
 
     /// The scheduler was told, or doesn't know the task.
-    pub(super) fn settle(&mut self, key: &Arc<str>, version: Option<u64>) {
+    pub(crate) fn settle(&mut self, key: &Arc<str>, version: Option<u64>) {
         match (version, self.tasks.get_mut(key)) {
             (Some(version), Some(pin)) => pin.version = pin.version.max(version),
             // Else it's on its way.
@@ -199,7 +199,7 @@ impl Pins {
     }
 
     /// The unneeded tasks have been looked at.
-    pub(super) fn count(&mut self) {
+    pub(crate) fn count(&mut self) {
         let unneeded = self.tasks.values().filter(|pin| pin.remote.strong_count() == 0);
         self.forgotten = unneeded.count();
     }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use futures_lite::future::{or, zip};
 
-use super::link::{Core, FAREWELL};
-use super::outbox::{Load, Op, Outbox};
-use super::remote::Failure;
+use crate::dask::client::io::dask_future::Failure;
+use crate::dask::client::io::link::{Core, FAREWELL};
+use crate::dask::client::state::batched_send::{Load, Op, Outbox};
 use crate::dask::net::{Reader, Writer};
 use crate::dask::wire::call::CallError;
 use crate::dask::wire::client::Event;
@@ -210,7 +210,7 @@ impl Drop for End {
 }
 
 /// What the thread does.
-pub(super) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
+pub(crate) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
     let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
     let heard = Lock::new(Instant::now());
     let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };

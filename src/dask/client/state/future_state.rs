@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_listener::Event;
 
-use super::remote::Failure;
+use crate::dask::client::io::dask_future::Failure;
 use crate::dask::wire::pickle::Exception;
 use crate::engine::base::lock::Lock;
 
 /// Of which task something is known, and how often it was said that its result is there, or is gone. A key may be that of
 /// one task after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) task: u64,
-    pub(super) count: u32,
+pub(crate) struct Version {
+    pub(crate) task: u64,
+    pub(crate) count: u32,
 }
 
 impl Version {
@@ -26,7 +26,7 @@ impl Version {
 
 /// What is known of a task.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     state: Lock<State>,
     changed: Event,
 }
@@ -51,7 +51,7 @@ enum Phase {
 }
 
 impl Record {
-    pub(super) fn new(failed: Option<Failure>) -> Self {
+    pub(crate) fn new(failed: Option<Failure>) -> Self {
         let phase = failed.map_or(Phase::Pending, Phase::Failed);
         let version = Version::new();
         let state =
@@ -72,12 +72,12 @@ impl Record {
         has_changed
     }
 
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.lock().is_partial
     }
 
     /// The result is there.
-    pub(super) fn in_memory(&self, is_partial: bool) {
+    pub(crate) fn in_memory(&self, is_partial: bool) {
         self.change(|state| {
             if state.is_final() {
                 return false;
@@ -92,7 +92,7 @@ impl Record {
     }
 
     /// The scheduler says that it failed.
-    pub(super) fn erred(&self, exception: Exception) {
+    pub(crate) fn erred(&self, exception: Exception) {
         self.change(|state| {
             if state.is_final() || state.is_retrying {
                 return false;
@@ -103,7 +103,7 @@ impl Record {
     }
 
     /// It failed for good. Says whether that's news.
-    pub(super) fn fail(&self, failure: &Failure) -> bool {
+    pub(crate) fn fail(&self, failure: &Failure) -> bool {
         self.change(|state| {
             if state.is_final() {
                 return false;
@@ -114,7 +114,7 @@ impl Record {
     }
 
     /// The result has gone with its worker.
-    pub(super) fn lost(&self) {
+    pub(crate) fn lost(&self) {
         self.change(|state| {
             state.is_nowhere |= matches!(state.phase, Phase::InMemory);
             state.version.count += 1;
@@ -123,7 +123,7 @@ impl Record {
     }
 
     /// Whether the scheduler has still to run it, or to run it again.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         let state = self.lock();
         match state.phase {
             Phase::Pending => true,
@@ -133,13 +133,13 @@ impl Record {
     }
 
     /// The result isn't where it should have been.
-    pub(super) fn is_nowhere(&self, version: Version) {
+    pub(crate) fn is_nowhere(&self, version: Version) {
         let mut state = self.lock();
         state.is_nowhere |= state.version == version;
     }
 
     /// The scheduler runs it again.
-    pub(super) fn retried(&self) {
+    pub(crate) fn retried(&self) {
         self.change(|state| {
             state.is_retrying = false;
             let has_erred = matches!(state.phase, Phase::Failed(Failure::Erred(_)));
@@ -151,7 +151,7 @@ impl Record {
     }
 
     /// It has failed and shall run again. Says whether the scheduler has to be asked.
-    pub(super) fn retry(&self) -> bool {
+    pub(crate) fn retry(&self) -> bool {
         self.change(|state| {
             let has_erred = matches!(state.phase, Phase::Failed(Failure::Erred(_)));
             if has_erred {
@@ -162,7 +162,7 @@ impl Record {
         })
     }
 
-    pub(super) fn outcome(&self) -> Option<Result<(), Failure>> {
+    pub(crate) fn outcome(&self) -> Option<Result<(), Failure>> {
         match &self.lock().phase {
             Phase::Pending => None,
             Phase::InMemory => Some(Ok(())),
@@ -184,7 +184,7 @@ impl Record {
         }
     }
 
-    pub(super) async fn ended(&self) -> Result<(), Failure> {
+    pub(crate) async fn ended(&self) -> Result<(), Failure> {
         self.wait(|state| match &state.phase {
             Phase::Pending => None,
             Phase::InMemory => Some(Ok(())),
@@ -194,7 +194,7 @@ impl Record {
     }
 
     /// Waits until the result is said to be somewhere, and gives the number of times that was said.
-    pub(super) async fn available(&self) -> Result<Version, Failure> {
+    pub(crate) async fn available(&self) -> Result<Version, Failure> {
         self.wait(|state| match &state.phase {
             Phase::InMemory if !state.is_nowhere => Some(Ok(state.version)),
             Phase::Failed(failure) => Some(Err(failure.clone())),
@@ -203,7 +203,7 @@ impl Record {
         .await
     }
 
-    pub(super) async fn changed_since(&self, version: Version) {
+    pub(crate) async fn changed_since(&self, version: Version) {
         self.wait(|state| match &state.phase {
             Phase::Failed(_) => Some(()),
             _ => (state.version != version).then_some(()),

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::far::{Far, Later, Task, What};
-use super::link::Link;
-use super::many::{Common, FEW, Place, Slice};
-use super::options::Where;
-use super::python::{python_args, python_name};
-use super::remote::Remote;
-use super::spec::{OwnedAnnotations, OwnedCall, Spec};
-use super::{Client, Inner};
+use super::client::{Client, Inner};
 use crate::dask::RUST;
+use crate::dask::client::api::batched_calls::{Common, FEW, Place, Slice};
+use crate::dask::client::api::options::Where;
+use crate::dask::client::api::python::{python_args, python_name};
+use crate::dask::client::api::remote_task::{Far, Later, Task, What};
+use crate::dask::client::io::dask_future::Remote;
+use crate::dask::client::io::link::Link;
+use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::codec::{self, Encoded, Encoder};
 use crate::engine::life::cell;
 use crate::engine::remote::{self, RemoteName};
@@ -22,7 +22,7 @@ use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
 
 /// What is to be run: by its name on the wire, which for Python is a path.
 #[derive(Clone)]
-pub(super) enum Function {
+pub(crate) enum Function {
     Rust(Arc<str>),
     Python(Arc<str>, Arc<str>),
 }
@@ -61,7 +61,7 @@ impl Source {
 
 impl Client {
     /// Submits a call of a function of ours, whose type is `F`.
-    pub(super) fn call<F, I, A, T>(&self, settings: TaskOptions, at: Where, inputs: I) -> Handle<T>
+    pub(crate) fn call<F, I, A, T>(&self, settings: TaskOptions, at: Where, inputs: I) -> Handle<T>
     where
         F: 'static,
         I: PortableInputs<A>,
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// Submits a call of a function in Python, whose arguments are encoded.
-    pub(super) fn call_python<T: Portable>(
+    pub(crate) fn call_python<T: Portable>(
         &self,
         settings: TaskOptions,
         at: Where,
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Gives a value to the cluster.
-    pub(super) fn scatter<T: Portable>(&self, settings: &TaskOptions, value: T) -> Handle<T> {
+    pub(crate) fn scatter<T: Portable>(&self, settings: &TaskOptions, value: T) -> Handle<T> {
         let inner = &*self.0;
         let named = inner.named(settings, || "ready".into());
         let key = named.key.clone();
@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Submits a call for each of the inputs. Many that need nothing from other tasks go together.
-    pub(super) fn call_many<F, I, A, T>(
+    pub(crate) fn call_many<F, I, A, T>(
         &self,
         settings: TaskOptions,
         at: Where,

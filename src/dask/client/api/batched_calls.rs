@@ -13,14 +13,14 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use super::link::Link;
-use super::remote::{Failure, Remote};
-use super::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::link::Link;
+use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
 use crate::dask::codec::{self, Items, Misfit, Spare};
 use crate::engine::base::lock::Lock;
 
 /// Fewer calls than this go one by one.
-pub(super) const FEW: usize = 16;
+pub(crate) const FEW: usize = 16;
 /// And at most so many together.
 const MOST: usize = 1024;
 /// At most so many bytes of arguments together.
@@ -31,23 +31,23 @@ const LARGE: usize = 4 << 10;
 const WORTH: usize = 4;
 
 /// What the calls of a `map` have in common.
-pub(super) struct Common {
-    pub(super) link: Link,
+pub(crate) struct Common {
+    pub(crate) link: Link,
     /// What the workers know it by.
-    pub(super) function: Arc<str>,
-    pub(super) annotations: Arc<OwnedAnnotations>,
+    pub(crate) function: Arc<str>,
+    pub(crate) annotations: Arc<OwnedAnnotations>,
     /// What the keys of batches begin with, and where their numbers come from.
-    pub(super) key: String,
-    pub(super) number: Box<dyn Fn() -> u64 + Send + Sync>,
-    pub(super) slow: Arc<Slow>,
+    pub(crate) key: String,
+    pub(crate) number: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) slow: Arc<Slow>,
 }
 
 /// The functions whose calls were found to take long.
 #[derive(Default)]
-pub(super) struct Slow(Lock<HashSet<Arc<str>>>);
+pub(crate) struct Slow(Lock<HashSet<Arc<str>>>);
 
 /// One of the calls.
-pub(super) struct Slice {
+pub(crate) struct Slice {
     key: Arc<str>,
     args: Bytes,
     common: Arc<Common>,
@@ -65,19 +65,19 @@ enum Seat {
 
 /// Where a result is, for those who take it as an input: the task that has it, and which item of that it is, with the
 /// call that gives it.
-pub(super) struct Place {
-    pub(super) key: Arc<str>,
-    pub(super) item: Option<(u32, Arc<Slice>)>,
+pub(crate) struct Place {
+    pub(crate) key: Arc<str>,
+    pub(crate) item: Option<(u32, Arc<Slice>)>,
 }
 
 impl Place {
     /// Of the whole result of a task.
-    pub(super) fn whole(key: &Arc<str>) -> Self {
+    pub(crate) fn whole(key: &Arc<str>) -> Self {
         Self { key: key.clone(), item: None }
     }
 
     /// The item, if it's one, with the call that gives it.
-    pub(super) fn spare(&self) -> Option<Spare<'_>> {
+    pub(crate) fn spare(&self) -> Option<Spare<'_>> {
         let (item, slice) = self.item.as_ref()?;
         Some(Spare { item: *item, function: &slice.common.function, args: &slice.args })
     }
@@ -93,7 +93,7 @@ struct Batch {
 }
 
 impl Slow {
-    pub(super) fn has(&self, function: &str) -> bool {
+    pub(crate) fn has(&self, function: &str) -> bool {
         self.0.lock().contains(function)
     }
 
@@ -104,7 +104,7 @@ impl Slow {
 
 impl Common {
     /// Sends calls, in batches that are enough to keep so many threads busy.
-    pub(super) fn send_all(self: &Arc<Self>, slices: &[Arc<Slice>], threads: usize) {
+    pub(crate) fn send_all(self: &Arc<Self>, slices: &[Arc<Slice>], threads: usize) {
         // Some for each thread, since they may end at different times.
         let size = slices.len().div_ceil(4 * threads.max(1));
         self.send(slices, size);
@@ -157,7 +157,7 @@ impl Common {
 
 impl Slice {
     /// A call that will be sent.
-    pub(super) fn new(key: Arc<str>, args: Bytes, common: Arc<Common>) -> Arc<Self> {
+    pub(crate) fn new(key: Arc<str>, args: Bytes, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self { key, args, common, seat: Lock::default() })
     }
 
@@ -188,12 +188,12 @@ impl Slice {
         }
     }
 
-    pub(super) fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         &self.key
     }
 
     /// Waits until the call was made, and gives where its result is.
-    pub(super) async fn ended(&self) -> Result<(), Failure> {
+    pub(crate) async fn ended(&self) -> Result<(), Failure> {
         loop {
             match self.seat() {
                 Seat::Alone(remote) => return remote.ended().await,
@@ -207,7 +207,7 @@ impl Slice {
     }
 
     /// Where the result is, if the call has been made.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
         match self.seat() {
             Seat::Alone(remote) => Some(Place::whole(remote.key())),
             Seat::In(batch, at) => {
@@ -219,7 +219,7 @@ impl Slice {
     }
 
     /// Has a task of its own give the result: for those who can't look into a batch that may turn out shorter.
-    pub(super) fn stand_alone(&self) {
+    pub(crate) fn stand_alone(&self) {
         let mut seat = self.seat.lock();
         let before = match &*seat {
             Some(Seat::In(batch, at)) => {
@@ -235,7 +235,7 @@ impl Slice {
     }
 
     /// The result, once the call was made.
-    pub(super) async fn bring<T: crate::Portable>(
+    pub(crate) async fn bring<T: crate::Portable>(
         self: &Arc<Self>,
     ) -> Result<Result<T, Misfit>, Failure> {
         loop {
@@ -262,7 +262,7 @@ impl Slice {
         drop(before);
     }
 
-    pub(super) fn retry(&self) {
+    pub(crate) fn retry(&self) {
         if let Seat::Alone(remote) = self.seat() {
             remote.retry();
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 
-use super::record::Version;
+use crate::dask::client::state::future_state::Version;
 use crate::dask::wire::pack::{Pack, Packer};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Value;
@@ -24,7 +24,7 @@ const AVOIDED: Duration = Duration::from_secs(60);
 
 /// What became of a wish.
 #[derive(Clone, Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Here(Serialized),
     /// Nobody gave it.
     Nowhere,
@@ -34,9 +34,9 @@ pub(super) enum Found {
 
 /// A result to bring.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
-    pub(super) key: Arc<str>,
-    pub(super) version: Version,
+pub(crate) struct Job {
+    pub(crate) key: Arc<str>,
+    pub(crate) version: Version,
     /// Who didn't give it.
     tried: Vec<Arc<str>>,
 }
@@ -49,17 +49,17 @@ struct Wish {
 
 /// Wishes, and how far they are.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     by_key: HashMap<Arc<str>, Wish>,
     /// Of these it isn't known yet who has them.
     new: Vec<Job>,
-    pub(super) sources: Sources,
+    pub(crate) sources: Sources,
     avoided: HashMap<Arc<str>, Instant>,
 }
 
 impl Wishes {
     /// Says whether there's something to do for it that wasn't yet.
-    pub(super) fn ask(&mut self, key: &Arc<str>, version: Version, sender: Sender<Found>) -> bool {
+    pub(crate) fn ask(&mut self, key: &Arc<str>, version: Version, sender: Sender<Found>) -> bool {
         let mut is_new = false;
         let wish = self.by_key.entry(key.clone()).or_insert_with(|| {
             is_new = true;
@@ -78,17 +78,17 @@ impl Wishes {
     }
 
     /// Whether there are some of which it isn't known who has them.
-    pub(super) fn has_new(&self) -> bool {
+    pub(crate) fn has_new(&self) -> bool {
         !self.new.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Vec<Job> {
+    pub(crate) fn take(&mut self) -> Vec<Job> {
         let mut jobs = std::mem::take(&mut self.new);
         self.retain_wanted(&mut jobs);
         jobs
     }
 
-    pub(super) fn retain_wanted(&mut self, jobs: &mut Vec<Job>) {
+    pub(crate) fn retain_wanted(&mut self, jobs: &mut Vec<Job>) {
         jobs.retain(|job| self.is_wanted(&job.key, job.version));
     }
 
@@ -107,7 +107,7 @@ impl Wishes {
     }
 
     /// Gives it to those who wait. What isn't there may be there for a later wish.
-    pub(super) fn settle(&mut self, key: &Arc<str>, version: Version, found: Found) {
+    pub(crate) fn settle(&mut self, key: &Arc<str>, version: Version, found: Found) {
         let is_here = matches!(found, Found::Here(_));
         let fits =
             |wish: &Wish| wish.version == version || is_here && wish.version.task == version.task;
@@ -119,7 +119,7 @@ impl Wishes {
     }
 
     /// Decides who is asked for it.
-    pub(super) fn place(&mut self, job: Job, holders: &[String]) {
+    pub(crate) fn place(&mut self, job: Job, holders: &[String]) {
         let now = Instant::now();
         self.avoided.retain(|_, until| *until > now);
         let open = holders.iter().filter(|holder| {
@@ -136,7 +136,7 @@ impl Wishes {
         self.sources.push(source, job);
     }
 
-    pub(super) fn here(&mut self, source: &Source, jobs: Vec<Job>, values: Vec<(WireKey, Value)>) {
+    pub(crate) fn here(&mut self, source: &Source, jobs: Vec<Job>, values: Vec<(WireKey, Value)>) {
         let mut bytes = 0;
         let count = values.len();
         let mut values: HashMap<WireKey, Value> = values.into_iter().collect();
@@ -155,7 +155,7 @@ impl Wishes {
     }
 
     /// The source didn't give these. If it's away, it's not asked for a while.
-    pub(super) fn failed(&mut self, source: &Source, jobs: Vec<Job>, is_away: bool) {
+    pub(crate) fn failed(&mut self, source: &Source, jobs: Vec<Job>, is_away: bool) {
         let Source::Worker(address) = source else {
             jobs.iter().for_each(|job| self.settle(&job.key, job.version, Found::Nowhere));
             return;
@@ -174,14 +174,14 @@ impl Wishes {
 
 /// Where a result may come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Worker(Arc<str>),
     Scheduler,
 }
 
 /// What is to be asked of whom.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     waiting: HashMap<Source, VecDeque<Job>>,
     calls: HashMap<Source, usize>,
     /// How many keys go in one call.
@@ -208,7 +208,7 @@ impl Sources {
     }
 
     /// Whom to call next, and for what.
-    pub(super) fn begin(&mut self) -> Option<(Source, Vec<Job>)> {
+    pub(crate) fn begin(&mut self) -> Option<(Source, Vec<Job>)> {
         if self.calls.values().sum::<usize>() == CALLS {
             return None;
         }
@@ -225,7 +225,7 @@ impl Sources {
         Some((source, jobs))
     }
 
-    pub(super) fn end(&mut self, source: &Source) {
+    pub(crate) fn end(&mut self, source: &Source) {
         if let Some(calls) = self.calls.get_mut(source) {
             *calls -= 1;
             if *calls == 0 {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Client;
-use super::python::PythonInputs;
+use super::client::Client;
+use crate::dask::client::api::python::PythonInputs;
 use crate::dask::codec::Encoder;
 use crate::error::IntoFailure;
 use crate::function::BlockingFn;
@@ -30,14 +30,14 @@ pub struct Options<'c> {
 
 /// Which workers may run a task.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Where {
-    pub(super) resources: Vec<(Arc<str>, f64)>,
-    pub(super) workers: Vec<Arc<str>>,
-    pub(super) allow_other_workers: bool,
+pub(crate) struct Where {
+    pub(crate) resources: Vec<(Arc<str>, f64)>,
+    pub(crate) workers: Vec<Arc<str>>,
+    pub(crate) allow_other_workers: bool,
 }
 
 impl<'c> Options<'c> {
-    pub(super) fn new(client: &'c Client, settings: TaskOptions) -> Self {
+    pub(crate) fn new(client: &'c Client, settings: TaskOptions) -> Self {
         Self { client, settings, at: Where::default() }
     }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dask::client::spec::{OwnedArg, OwnedCall};
+use crate::dask::client::state::task_spec::{OwnedArg, OwnedCall};
 
 fn key(name: &str) -> Arc<str> {
     name.into()

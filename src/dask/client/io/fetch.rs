@@ -15,8 +15,8 @@ use async_executor::Executor;
 use async_io::Timer;
 use event_listener::Event;
 
-use super::record::Version;
-use super::wishes::{Found, Job, Source, Wishes};
+use crate::dask::client::state::future_state::Version;
+use crate::dask::client::state::pending_fetches::{Found, Job, Source, Wishes};
 use crate::dask::net::{NetError, Pool};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, CallError, Data};
@@ -31,7 +31,7 @@ const LONG_SILENCE: Duration = Duration::from_secs(60);
 const BUSY: Duration = Duration::from_millis(150);
 /// What is wanted here, and what is done for it.
 #[derive(Debug, Default)]
-pub(super) struct Fetches {
+pub(crate) struct Fetches {
     wishes: Lock<Wishes>,
     news: Event,
 }
@@ -39,7 +39,7 @@ pub(super) struct Fetches {
 impl Fetches {
     /// The answer comes when the result is here, or can't be had. `version` tells wishes apart that were made when
     /// the result was in different places.
-    pub(super) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
+    pub(crate) fn ask(&self, key: &Arc<str>, version: Version) -> Receiver<Found> {
         let (sender, receiver) = async_channel::bounded(1);
         if self.lock().ask(key, version, sender) {
             self.news.notify(1);
@@ -52,7 +52,7 @@ impl Fetches {
     }
 
     /// Does what is asked.
-    pub(super) async fn drive(&self, scheduler: &str, pool: &Pool) -> Infallible {
+    pub(crate) async fn drive(&self, scheduler: &str, pool: &Pool) -> Infallible {
         let executor = Executor::new();
         let main = async {
             loop {

@@ -7,9 +7,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::leaving::Leaving;
-use super::pins::Workers;
-use super::spec::Spec;
+use crate::dask::client::state::pins::Workers;
+use crate::dask::client::state::released::Leaving;
+use crate::dask::client::state::task_spec::Spec;
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client;
 use crate::dask::wire::frame::Outgoing;
@@ -24,7 +24,7 @@ const KEYS: usize = 50_000;
 
 /// Something to say.
 #[derive(Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Submit(Spec),
     /// The key isn't needed any more.
     Release(Arc<str>),
@@ -58,7 +58,7 @@ impl Op {
 
 /// What waits to be said, in order.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     ready: VecDeque<Op>,
     /// What concerns keys that the scheduler doesn't know yet, or knows as failed: they are on their way on
     /// another connection, or wait for a worker that can run them.
@@ -75,11 +75,11 @@ pub(super) struct Outbox {
     later_values: Vec<(Arc<str>, Serialized)>,
     /// How often something was looked at, to see whether it can go.
     #[cfg(test)]
-    pub(super) looks: usize,
+    pub(crate) looks: usize,
 }
 
 impl Outbox {
-    pub(super) fn push(&mut self, op: Op) {
+    pub(crate) fn push(&mut self, op: Op) {
         if let Op::Release(key) = &op {
             self.leaving.add(key);
         }
@@ -116,7 +116,7 @@ impl Outbox {
     }
 
     /// The scheduler doesn't know this key. Says whether that's because it was asked for it here.
-    pub(super) fn hear_unknown(&mut self, key: &str) -> bool {
+    pub(crate) fn hear_unknown(&mut self, key: &str) -> bool {
         let is_answer = self.leaving.hear(key);
         if is_answer {
             let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later_values)
@@ -129,17 +129,17 @@ impl Outbox {
     }
 
     /// Whether what the scheduler says of the key is of a task that had it before.
-    pub(super) fn is_leaving(&self, key: &str) -> bool {
+    pub(crate) fn is_leaving(&self, key: &str) -> bool {
         self.leaving.contains(key)
     }
 
     /// Whether there's a value to be given.
-    pub(super) fn has_values(&self) -> bool {
+    pub(crate) fn has_values(&self) -> bool {
         !self.values.is_empty()
     }
 
     /// As many of these as go together: so many, with so many bytes unless one alone has more.
-    pub(super) fn take_values(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
+    pub(crate) fn take_values(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
         let (mut count, mut room) = (0, bytes);
         for (_, value) in self.values.iter().take(most) {
             let bytes = value.nbytes();
@@ -153,13 +153,13 @@ impl Outbox {
     }
 
     /// What concerns this key waits from now on.
-    pub(super) fn hold(&mut self, key: &Arc<str>) {
+    pub(crate) fn hold(&mut self, key: &Arc<str>) {
         *self.under_way.entry(key.clone()).or_default() += 1;
         self.unsettled.insert(key.clone());
     }
 
     /// The keys are as they should be.
-    pub(super) fn settle(&mut self, keys: &[Arc<str>]) {
+    pub(crate) fn settle(&mut self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.end(key));
         self.let_go();
     }
@@ -183,13 +183,13 @@ impl Outbox {
     }
 
     /// Tasks in Python are to run on these workers.
-    pub(super) fn pin_to(&mut self, python: Workers) {
+    pub(crate) fn pin_to(&mut self, python: Workers) {
         self.python = python;
     }
 
     /// Forgets tasks that are held, and that nobody needs any more. Of the keys that are given, those of no task
     /// that is held are taken out, and settled.
-    pub(super) fn forget_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
+    pub(crate) fn forget_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
         let (mut releases, mut needed) = (HashMap::new(), HashSet::new());
         let mut left = Vec::with_capacity(self.held.len());
         // From the end, so that it's known what comes after a submission.
@@ -224,7 +224,7 @@ impl Outbox {
     }
 
     /// What takes one of these keys isn't said, and its keys are added to them.
-    pub(super) fn drop_dependents(&mut self, keys: &mut HashSet<Arc<str>>) {
+    pub(crate) fn drop_dependents(&mut self, keys: &mut HashSet<Arc<str>>) {
         let mut stays = |op: &Op| match op {
             Op::Submit(spec) if spec.inputs().into_iter().any(|input| keys.contains(input)) => {
                 keys.insert(spec.key.clone());
@@ -241,13 +241,13 @@ impl Outbox {
     }
 
     /// Nothing but the farewell.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         *self = Self::default();
         self.ready.push_back(Op::Close);
     }
 
     /// As much as goes in the next message.
-    pub(super) fn take(&mut self) -> Option<Load> {
+    pub(crate) fn take(&mut self) -> Option<Load> {
         let mut load = Load { python: self.python.clone(), ..Load::default() };
         while let Some(op) = self.ready.front() {
             if !load.has_room_for(op) {
@@ -272,7 +272,7 @@ impl Outbox {
 
 /// What goes in one message.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(crate) struct Load {
     graphs: Vec<Vec<Spec>>,
     python: Workers,
     tasks: usize,
@@ -339,21 +339,21 @@ impl Load {
     }
 
     /// The tasks in it, by graph.
-    pub(super) fn graphs(&self) -> &[Vec<Spec>] {
+    pub(crate) fn graphs(&self) -> &[Vec<Spec>] {
         &self.graphs
     }
 
     /// As many tasks as go in one message: more wait, probably.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.tasks == TASKS || self.bytes > BYTES / 2
     }
 
     /// Whether nothing comes after it.
-    pub(super) fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.close
     }
 
-    pub(super) fn message(&self, forms: &Forms) -> Outgoing {
+    pub(crate) fn message(&self, forms: &Forms) -> Outgoing {
         let mut batch = Batch::new();
         if let Some(question) = &self.question {
             client::report_key(&mut batch, question);

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use async_io::Timer;
 
-use super::is_ours;
-use super::link::Core;
+use crate::dask::client::api::client::is_ours;
+use crate::dask::client::io::link::Core;
 use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::value::{Map, Value};
@@ -17,7 +17,7 @@ const TASKS: usize = 1_000;
 
 impl Core {
     /// Asks who is there while that matters, and tells the scheduler.
-    pub(super) async fn keep_pinned(&self) -> Infallible {
+    pub(crate) async fn keep_pinned(&self) -> Infallible {
         loop {
             let needed = self.lock().pins.until_needed();
             if let Some(needed) = needed {

@@ -65,15 +65,15 @@ impl From<NetError> for ConnectError {
 
 /// A client that the scheduler knows.
 #[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) stream: Comm,
-    pub(super) forms: Forms,
-    pub(super) id: String,
+pub(crate) struct Joined {
+    pub(crate) stream: Comm,
+    pub(crate) forms: Forms,
+    pub(crate) id: String,
 }
 
 /// Asks the scheduler what it is and what it understands, and only then becomes its client. All that may take so
 /// long together.
-pub(super) async fn join(
+pub(crate) async fn join(
     address: &Address,
     tls: Option<&Tls>,
     timeout: Duration,
