@@ -55,7 +55,10 @@ mod registry;
 pub mod wire;
 mod worker;
 
-pub use client::{Client, Connect, ConnectError, Options, PythonInputs};
+pub use client::{
+    Client, Connect, ConnectError, Options, PortableBlockingFn, PythonInputs,
+    TryPortableBlockingFn, TryPortableFn,
+};
 pub use cluster::{ClusterError, LocalCluster, LocalClusterBuilder, Starting};
 pub use codec::Plain;
 pub use failed::Failed;

@@ -15,9 +15,13 @@ use async_io::{Timer, block_on};
 use futures_lite::future::or;
 
 use self::cluster::Cluster;
-use crate::dask::client::io::dask_future::{Failure, Remote};
-use crate::dask::client::io::link::Link;
-use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedArg, OwnedCall, Spec};
+use super::io::dask_future::DaskFuture as Remote;
+use super::io::link::Link;
+use super::state::future_state::FutureError as Failure;
+use super::state::task_spec::TaskSpec as Spec;
+use crate::dask::wire::graph::{
+    Annotations as OwnedAnnotations, Arg as OwnedArg, Call as OwnedCall,
+};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::value::Value;
 

@@ -4,6 +4,9 @@
 //! changes from release to release.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::pack::{Batch, Named, Pack, Packer};
 use super::pickle::Pickler;
@@ -17,60 +20,60 @@ pub const RUST: &str = "rust";
 /// What a task of ours does to a worker in Python.
 const STRAY: &str = "raise RuntimeError('this task must run on a Rust worker')";
 
-/// What a task is to do.
-#[derive(Clone, Copy, Debug)]
-pub enum Call<'a> {
-    /// Call a Python function.
+/// The work of a task.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Calls a Python function.
     Python {
-        /// Where the function is.
-        module: &'a str,
-        /// The function.
-        name: &'a str,
-        /// What it's called with.
-        args: &'a [Arg<'a>],
+        /// The module that the worker imports the function from.
+        module: Arc<str>,
+        /// The function's name in that module, with dots for attributes.
+        name: Arc<str>,
+        /// The positional arguments.
+        args: Vec<Arg>,
     },
-    /// Call a function that our workers know.
+    /// Calls a function that is registered with the Rust workers.
     Rust {
-        /// What they know it by.
-        function: &'a str,
-        /// What the worker needs to make its arguments, besides the results of other tasks.
-        args: &'a [u8],
-        /// The tasks whose results it takes, in order.
-        inputs: &'a [&'a str],
+        /// The name that it is registered under.
+        function: Arc<str>,
+        /// The encoded arguments, without the results of other tasks.
+        args: Bytes,
+        /// The keys of the tasks whose results it takes, in order.
+        inputs: Vec<Arc<str>>,
     },
 }
 
 /// An argument of a Python function.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arg<'a> {
+pub enum Arg {
     None,
     Bool(bool),
     /// An `i64` or `u64`.
     Int(i128),
     Float(f64),
-    Str(&'a str),
-    Bytes(&'a [u8]),
-    /// The result of a task.
-    Result(&'a str),
-    List(Vec<Arg<'a>>),
-    Tuple(Vec<Arg<'a>>),
-    Dict(Vec<(Arg<'a>, Arg<'a>)>),
+    Str(Arc<str>),
+    Bytes(Bytes),
+    /// The result of the task with this key.
+    Result(Arc<str>),
+    List(Vec<Arg>),
+    Tuple(Vec<Arg>),
+    Dict(Vec<(Arg, Arg)>),
 }
 
-/// What the scheduler is to know of a task.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Annotations<'a> {
-    /// Higher ones first.
+/// The scheduling options of a task.
+#[derive(Clone, Debug, Default)]
+pub struct Annotations {
+    /// Tasks of higher priority run first.
     pub priority: Option<i64>,
-    /// How often it's run again after it failed.
+    /// How often the scheduler runs the task again after a failure.
     pub retries: Option<u32>,
-    /// What it uses of what workers say they have.
-    pub resources: &'a [(&'a str, f64)],
-    /// Addresses, names or hosts of the workers that may run it; all may if there are none.
-    pub workers: &'a [&'a str],
-    /// Others may, too, if none of those is there.
+    /// The worker resources that the task uses while it runs.
+    pub resources: Vec<(Arc<str>, f64)>,
+    /// Addresses, names or hosts of the workers that may run it; any worker may if this is empty.
+    pub workers: Arc<[Arc<str>]>,
+    /// Lets other workers run it while none of `workers` is connected.
     pub allow_other_workers: bool,
-    /// How many seconds it may take, if it's one of ours; Dask has no such thing.
+    /// The limit in seconds for one attempt of a Rust function. Dask has no such annotation.
     pub timeout: Option<f64>,
 }
 
@@ -126,7 +129,7 @@ impl Graph {
     }
 
     /// Adds a task. Keys of other graphs may be among its inputs, if somebody still holds them.
-    pub fn add(&mut self, key: &str, call: &Call<'_>, annotations: &Annotations<'_>) {
+    pub fn add(&mut self, key: &str, call: &Call, annotations: &Annotations) {
         let values = annotations.values(call);
         let shape = values.iter().map(|(name, _)| *name).collect();
         let layer = self.layers.entry(shape).or_default();
@@ -188,9 +191,9 @@ impl Layer {
     }
 }
 
-impl Annotations<'_> {
+impl Annotations {
     /// The annotations that are there, sorted by name.
-    fn values(&self, call: &Call<'_>) -> Vec<(&'static str, Pickler)> {
+    fn values(&self, call: &Call) -> Vec<(&'static str, Pickler)> {
         let mut values = Vec::new();
         let mut value = |name, write: &dyn Fn(&mut Pickler)| {
             let mut pickler = Pickler::new();
@@ -206,7 +209,7 @@ impl Annotations<'_> {
         if !self.resources.is_empty() {
             value("resources", &|to| {
                 to.dict(|to| {
-                    for (name, amount) in self.resources {
+                    for (name, amount) in &self.resources {
                         to.str(name);
                         to.float(*amount);
                     }
@@ -241,7 +244,32 @@ impl Annotations<'_> {
     }
 }
 
-impl Call<'_> {
+impl Call {
+    /// Returns the keys of the tasks whose results the call takes. A key is repeated where it is taken twice.
+    pub fn inputs(&self) -> Vec<&Arc<str>> {
+        match self {
+            Self::Rust { inputs, .. } => inputs.iter().collect(),
+            Self::Python { args, .. } => {
+                let mut found = Vec::new();
+                args.iter().for_each(|arg| arg.results(&mut found));
+                found
+            }
+        }
+    }
+
+    /// Estimates how many bytes the call adds to a message. The sizes of the pickle opcodes are rough: callers only
+    /// need to know when a message gets large.
+    pub fn estimated_bytes(&self) -> usize {
+        match self {
+            Self::Python { args, .. } => args.iter().map(Arg::estimated_bytes).sum(),
+            Self::Rust { function, args, inputs } => {
+                // An input is in the pickle three times: as a dependency, and as name and value in the Python call.
+                let inputs = inputs.iter().map(|key| 3 * key.len());
+                function.len() + args.len() + inputs.sum::<usize>()
+            }
+        }
+    }
+
     fn pickle(&self, key: &str, to: &mut Pickler) {
         to.call(TASKS, "Task", |to| {
             to.str(key);
@@ -253,8 +281,10 @@ impl Call<'_> {
                 Self::Rust { inputs, .. } => {
                     to.global("builtins", "exec");
                     to.str(STRAY);
-                    let globals: Vec<_> =
-                        inputs.iter().map(|key| (Arg::Str(key), Arg::Result(key))).collect();
+                    let globals: Vec<_> = inputs
+                        .iter()
+                        .map(|key| (Arg::Str(key.clone()), Arg::Result(key.clone())))
+                        .collect();
                     Arg::Dict(globals).pickle(to);
                 }
             }
@@ -262,7 +292,36 @@ impl Call<'_> {
     }
 }
 
-impl Arg<'_> {
+impl Arg {
+    fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
+        match self {
+            Self::Result(key) => found.push(key),
+            Self::List(items) | Self::Tuple(items) => {
+                items.iter().for_each(|item| item.results(found));
+            }
+            Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
+                key.results(found);
+                value.results(found);
+            }),
+            _ => (),
+        }
+    }
+
+    fn estimated_bytes(&self) -> usize {
+        match self {
+            Self::Str(text) => text.len() + 5,
+            Self::Bytes(bytes) => bytes.len() + 5,
+            // With the call of `TaskRef`.
+            Self::Result(key) => key.len() + 60,
+            Self::List(items) | Self::Tuple(items) => items.iter().map(Self::estimated_bytes).sum(),
+            Self::Dict(entries) => entries
+                .iter()
+                .map(|(key, value)| key.estimated_bytes() + value.estimated_bytes())
+                .sum(),
+            _ => 9,
+        }
+    }
+
     fn has_result(&self) -> bool {
         match self {
             Self::Result(_) => true,

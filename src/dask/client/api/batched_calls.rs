@@ -1,99 +1,63 @@
-//! Many small calls of one function as few tasks of the cluster.
+//! Batches: many small calls of one function in few tasks of the cluster.
 //!
-//! A task costs the scheduler about a tenth of a millisecond, and `map` can't know how long its calls take. So they
-//! go in *batches*: a worker makes the calls of one in turn until a few milliseconds have passed, or one fails, and
-//! returns what it has by then. What is left is sent again: in batches of the size that was done, or one by one where
-//! calls take long. So a call that fails may be made twice, as after the loss of a worker.
+//! A task costs the scheduler about a tenth of a millisecond, and `map` can't know how long its calls take. So calls are
+//! sent in *batches*: a worker runs the calls of a batch in turn until a few milliseconds have passed or one fails, and
+//! returns the results that it has by then. The calls that are left are sent again: in batches of the size that was done,
+//! or alone where calls take long. So a call that fails may run twice, as it may after the loss of a worker.
 //!
-//! A batch that is lost with its worker is made again, and may not come as far. Who fetches a result finds that, and
-//! has the call made by itself; a task that takes one has the call [with it](crate::dask::codec::Spare).
+//! A batch that is lost with its worker runs again, and may get less far. A fetch that finds that sends the call alone; a
+//! dependent of the call has the call [in its arguments](crate::dask::codec::Spare), and its worker makes it.
+//!
+//! | a call is | leaves that state |
+//! |---|---|
+//! | new | [`MapCalls::send_all`] puts it in a batch, or sends it alone |
+//! | in a batch | the batch ends without it, or failed: it's in another batch, or alone |
+//! | alone | never; it's a task of its own |
+//!
+//! A call in a batch that has ended with it has ended, too.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
-use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::Portable;
+use crate::dask::client::io::dask_future::DaskFuture;
 use crate::dask::client::io::link::Link;
-use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::state::future_state::FutureError;
+use crate::dask::client::state::task_spec::TaskSpec;
 use crate::dask::codec::{self, Items, Misfit, Spare};
+use crate::dask::wire::graph::{Annotations, Call};
 use crate::engine::base::lock::Lock;
 
-/// Fewer calls than this go one by one.
-pub(crate) const FEW: usize = 16;
-/// And at most so many together.
-const MOST: usize = 1024;
-/// At most so many bytes of arguments together.
+/// Fewer calls than this are sent alone.
+pub(super) const FEW: usize = 16;
+/// The limits of one batch: calls, and bytes of arguments.
+const CALLS: usize = 1024;
 const BYTES: usize = 1 << 20;
-/// A call with larger arguments goes by itself: they'd go again with each task that takes its result.
+/// A call with more bytes of arguments is sent alone: each task that takes its result would have a copy of them.
 const LARGE: usize = 4 << 10;
-/// Where a worker does fewer than this at a time, batches aren't worth it.
-const WORTH: usize = 4;
+/// If a worker does fewer calls than this in its time, batches save nothing.
+const WORTHWHILE: usize = 4;
 
-/// What the calls of a `map` have in common.
-pub(crate) struct Common {
-    pub(crate) link: Link,
-    /// What the workers know it by.
-    pub(crate) function: Arc<str>,
-    pub(crate) annotations: Arc<OwnedAnnotations>,
-    /// What the keys of batches begin with, and where their numbers come from.
-    pub(crate) key: String,
-    pub(crate) number: Box<dyn Fn() -> u64 + Send + Sync>,
-    pub(crate) slow: Arc<Slow>,
+/// What the calls of one `map` have in common.
+pub(super) struct MapCalls {
+    pub(super) link: Link,
+    /// The name that the function is registered under.
+    pub(super) function: Arc<str>,
+    pub(super) annotations: Arc<Annotations>,
+    /// The prefix of the keys of batches, and the source of the numbers after it.
+    pub(super) key_prefix: String,
+    pub(super) next_number: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) slow: Arc<SlowFunctions>,
 }
 
-/// The functions whose calls were found to take long.
+/// The functions whose calls turned out to take long. They aren't batched again.
 #[derive(Default)]
-pub(crate) struct Slow(Lock<HashSet<Arc<str>>>);
+pub(super) struct SlowFunctions(Lock<HashSet<Arc<str>>>);
 
-/// One of the calls.
-pub(crate) struct Slice {
-    key: Arc<str>,
-    args: Bytes,
-    common: Arc<Common>,
-    seat: Lock<Option<Seat>>,
-}
-
-/// Where a call is made.
-#[derive(Clone)]
-enum Seat {
-    /// In a batch, as the one with this number.
-    In(Arc<Batch>, u32),
-    /// By a task of its own.
-    Alone(Arc<Remote>),
-}
-
-/// Where a result is, for those who take it as an input: the task that has it, and which item of that it is, with the
-/// call that gives it.
-pub(crate) struct Place {
-    pub(crate) key: Arc<str>,
-    pub(crate) item: Option<(u32, Arc<Slice>)>,
-}
-
-impl Place {
-    /// Of the whole result of a task.
-    pub(crate) fn whole(key: &Arc<str>) -> Self {
-        Self { key: key.clone(), item: None }
-    }
-
-    /// The item, if it's one, with the call that gives it.
-    pub(crate) fn spare(&self) -> Option<Spare<'_>> {
-        let (item, slice) = self.item.as_ref()?;
-        Some(Spare { item: *item, function: &slice.common.function, args: &slice.args })
-    }
-}
-
-struct Batch {
-    remote: Arc<Remote>,
-    /// Until it's known how many were done.
-    members: Lock<Vec<Weak<Slice>>>,
-    done: OnceLock<usize>,
-    /// What was fetched; one fetch serves all.
-    items: Lock<Option<Arc<Items>>>,
-}
-
-impl Slow {
-    pub(crate) fn has(&self, function: &str) -> bool {
+impl SlowFunctions {
+    pub(super) fn contains(&self, function: &str) -> bool {
         self.0.lock().contains(function)
     }
 
@@ -102,103 +66,160 @@ impl Slow {
     }
 }
 
-impl Common {
-    /// Sends calls, in batches that are enough to keep so many threads busy.
-    pub(crate) fn send_all(self: &Arc<Self>, slices: &[Arc<Slice>], threads: usize) {
-        // Some for each thread, since they may end at different times.
-        let size = slices.len().div_ceil(4 * threads.max(1));
-        self.send(slices, size);
+/// One call of a `map`.
+pub(super) struct BatchedCall {
+    key: Arc<str>,
+    args: Bytes,
+    map: Arc<MapCalls>,
+    /// None until it's sent.
+    task: Lock<Option<CallTask>>,
+}
+
+/// The task that runs a call.
+#[derive(Clone)]
+enum CallTask {
+    /// A batch, and the number of the call in it.
+    Batch(Arc<CallBatch>, u32),
+    /// A task of its own.
+    Alone(Arc<DaskFuture>),
+}
+
+/// Where a result is: the task that has it, and which item of its result it is.
+pub(super) struct ResultLocation {
+    pub(super) key: Arc<str>,
+    /// With the call that gives it again, in case the list turns out shorter.
+    item: Option<(u32, Arc<BatchedCall>)>,
+}
+
+impl ResultLocation {
+    /// Returns the location of the whole result of a task.
+    pub(super) fn whole(key: &Arc<str>) -> Self {
+        Self { key: key.clone(), item: None }
     }
 
-    fn send(self: &Arc<Self>, slices: &[Arc<Slice>], size: usize) {
-        if size < WORTH {
-            return slices.iter().for_each(Slice::send_alone);
+    /// Returns the item with its call, if it's an item.
+    pub(super) fn spare(&self) -> Option<Spare<'_>> {
+        let (item, call) = self.item.as_ref()?;
+        Some(call.spare(*item))
+    }
+}
+
+/// A task of the cluster that runs several calls.
+struct CallBatch {
+    future: Arc<DaskFuture>,
+    /// Its calls, until it's known how many were done.
+    calls: Lock<Vec<Weak<BatchedCall>>>,
+    done: OnceLock<usize>,
+    /// The fetched result, which serves all calls.
+    items: Lock<Option<Arc<Items>>>,
+}
+
+impl MapCalls {
+    /// Sends calls in batches, enough to keep this many threads busy.
+    pub(super) fn send_all(self: &Arc<Self>, calls: &[Arc<BatchedCall>], threads: usize) {
+        // Four for each thread, since batches take different times.
+        let size = calls.len().div_ceil(4 * threads.max(1));
+        self.send(calls, size);
+    }
+
+    /// Sends calls in batches of up to `size`, or alone where that's better.
+    fn send(self: &Arc<Self>, calls: &[Arc<BatchedCall>], size: usize) {
+        if size < WORTHWHILE {
+            return calls.iter().for_each(BatchedCall::send_alone);
         }
         let (small, large): (Vec<_>, Vec<_>) =
-            slices.iter().cloned().partition(|slice| slice.args.len() <= LARGE);
-        large.iter().for_each(Slice::send_alone);
+            calls.iter().cloned().partition(|call| call.args.len() <= LARGE);
+        large.iter().for_each(BatchedCall::send_alone);
         let mut left = &small[..];
         while !left.is_empty() {
             let mut bytes = 0;
-            let fits = |slice: &&Arc<Slice>| {
-                bytes += slice.args.len();
+            let fits = |call: &&Arc<BatchedCall>| {
+                bytes += call.args.len();
                 bytes <= BYTES
             };
-            let count = left[..left.len().min(size.min(MOST))].iter().take_while(fits).count();
+            let count = left[..left.len().min(size.min(CALLS))].iter().take_while(fits).count();
             let (now, later) = left.split_at(count.max(1));
             match now {
-                [slice] => slice.send_alone(),
-                slices => self.send_batch(slices),
+                [call] => call.send_alone(),
+                calls => self.send_batch(calls),
             }
             left = later;
         }
     }
 
-    fn send_batch(&self, slices: &[Arc<Slice>]) {
-        let key: Arc<str> = format!("{}-{}", self.key, (self.number)()).into();
-        let calls: Vec<_> = slices.iter().map(|slice| &slice.args).collect();
-        let call = OwnedCall::Rust {
+    fn send_batch(&self, calls: &[Arc<BatchedCall>]) {
+        let key: Arc<str> = format!("{}-{}", self.key_prefix, (self.next_number)()).into();
+        let args: Vec<_> = calls.iter().map(|call| &call.args).collect();
+        let call = Call::Rust {
             function: format!("{}{}", codec::MANY, self.function).into(),
-            args: codec::list(&calls).into(),
+            args: codec::list(&args).into(),
             inputs: Vec::new(),
         };
-        let spec = Spec { key, call, annotations: self.annotations.clone(), is_alone: false };
-        let batch = Arc::new(Batch {
-            remote: self.link.submit(spec),
-            members: Lock::new(slices.iter().map(Arc::downgrade).collect()),
+        let spec = TaskSpec { key, call, annotations: self.annotations.clone(), is_alone: false };
+        let batch = Arc::new(CallBatch {
+            future: self.link.submit(spec),
+            calls: Lock::new(calls.iter().map(Arc::downgrade).collect()),
             done: OnceLock::new(),
             items: Lock::default(),
         });
-        for (slice, at) in slices.iter().zip(0..) {
-            slice.sit(Seat::In(batch.clone(), at));
+        for (call, at) in calls.iter().zip(0..) {
+            call.set_task(CallTask::Batch(batch.clone(), at));
         }
     }
 }
 
-impl Slice {
-    /// A call that will be sent.
-    pub(crate) fn new(key: Arc<str>, args: Bytes, common: Arc<Common>) -> Arc<Self> {
-        Arc::new(Self { key, args, common, seat: Lock::default() })
+impl BatchedCall {
+    /// Creates a call that is about to be sent.
+    pub(super) fn new(key: Arc<str>, args: Bytes, map: Arc<MapCalls>) -> Arc<Self> {
+        Arc::new(Self { key, args, map, task: Lock::default() })
     }
 
-    fn send_alone(self: &Arc<Self>) {
-        self.sit(Seat::Alone(self.alone()));
-    }
-
-    /// The call as a task of its own.
-    fn alone(&self) -> Arc<Remote> {
-        self.submit(self.common.function.clone(), self.args.clone(), Vec::new())
-    }
-
-    fn submit(&self, function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>>) -> Arc<Remote> {
-        let call = OwnedCall::Rust { function, args, inputs };
-        let annotations = self.common.annotations.clone();
-        self.common.link.submit(Spec { key: self.key.clone(), call, annotations, is_alone: false })
-    }
-
-    fn sit(&self, seat: Seat) {
-        let before = self.seat.lock().replace(seat);
-        drop(before);
-    }
-
-    fn seat(&self) -> Seat {
-        match &*self.seat.lock() {
-            Some(seat) => seat.clone(),
-            None => unreachable!("a call is sent before anybody can wait for it"),
-        }
-    }
-
-    pub(crate) fn key(&self) -> &str {
+    pub(super) fn key(&self) -> &str {
         &self.key
     }
 
-    /// Waits until the call was made, and gives where its result is.
-    pub(crate) async fn ended(&self) -> Result<(), Failure> {
+    fn spare(&self, item: u32) -> Spare<'_> {
+        Spare { item, function: &self.map.function, args: &self.args }
+    }
+
+    fn send_alone(self: &Arc<Self>) {
+        self.set_task(CallTask::Alone(self.submit_alone()));
+    }
+
+    /// Submits the call as a task of its own.
+    fn submit_alone(&self) -> Arc<DaskFuture> {
+        self.submit(self.map.function.clone(), self.args.clone(), Vec::new())
+    }
+
+    fn submit(&self, function: Arc<str>, args: Bytes, inputs: Vec<Arc<str>>) -> Arc<DaskFuture> {
+        self.map.link.submit(TaskSpec {
+            key: self.key.clone(),
+            call: Call::Rust { function, args, inputs },
+            annotations: self.map.annotations.clone(),
+            is_alone: false,
+        })
+    }
+
+    fn set_task(&self, task: CallTask) {
+        // Dropped after the lock is released: the last call of a batch releases the batch's key.
+        let before = self.task.lock().replace(task);
+        drop(before);
+    }
+
+    fn task(&self) -> CallTask {
+        match &*self.task.lock() {
+            Some(task) => task.clone(),
+            None => unreachable!("a call is sent before there's a handle of it"),
+        }
+    }
+
+    /// Waits until the call was made, by whichever task.
+    pub(super) async fn ended(&self) -> Result<(), FutureError> {
         loop {
-            match self.seat() {
-                Seat::Alone(remote) => return remote.ended().await,
-                Seat::In(batch, at) => {
-                    if (at as usize) < batch.settle(&self.common).await? {
+            match self.task() {
+                CallTask::Alone(future) => return future.ended().await,
+                CallTask::Batch(batch, at) => {
+                    if (at as usize) < batch.settle(&self.map).await? {
                         return Ok(());
                     }
                 }
@@ -206,109 +227,113 @@ impl Slice {
         }
     }
 
-    /// Where the result is, if the call has been made.
-    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
-        match self.seat() {
-            Seat::Alone(remote) => Some(Place::whole(remote.key())),
-            Seat::In(batch, at) => {
+    /// Returns where the result is, if the call was made.
+    pub(super) fn location(self: &Arc<Self>) -> Option<ResultLocation> {
+        match self.task() {
+            CallTask::Alone(future) => Some(ResultLocation::whole(future.key())),
+            CallTask::Batch(batch, at) => {
                 let is_done = batch.done.get().is_some_and(|done| (at as usize) < *done);
-                let key = batch.remote.key();
-                is_done.then(|| Place { key: key.clone(), item: Some((at, self.clone())) })
+                let key = batch.future.key();
+                is_done.then(|| ResultLocation { key: key.clone(), item: Some((at, self.clone())) })
             }
         }
     }
 
-    /// Has a task of its own give the result: for those who can't look into a batch that may turn out shorter.
-    pub(crate) fn stand_alone(&self) {
-        let mut seat = self.seat.lock();
-        let before = match &*seat {
-            Some(Seat::In(batch, at)) => {
-                let item = Spare { item: *at, function: &self.common.function, args: &self.args };
-                let (args, inputs) = (codec::picked(&item), vec![batch.remote.key().clone()]);
-                let picked = self.submit(codec::PICK.into(), args.into(), inputs);
-                seat.replace(Seat::Alone(picked))
+    /// Makes the result that of a task of its own, which picks it from the batch: for dependents that can't handle a
+    /// batch that turns out shorter.
+    pub(super) fn stand_alone(&self) {
+        let mut task = self.task.lock();
+        let before = match &*task {
+            Some(CallTask::Batch(batch, at)) => {
+                let args = codec::picked(&self.spare(*at)).into();
+                let inputs = vec![batch.future.key().clone()];
+                let future = self.submit(codec::PICK.into(), args, inputs);
+                task.replace(CallTask::Alone(future))
             }
             _ => None,
         };
-        drop(seat);
+        drop(task);
         drop(before);
     }
 
-    /// The result, once the call was made.
-    pub(crate) async fn bring<T: crate::Portable>(
+    /// Fetches the result, once the call was made. The inner error is that the value doesn't fit `T`.
+    pub(super) async fn fetch<T: Portable>(
         self: &Arc<Self>,
-    ) -> Result<Result<T, Misfit>, Failure> {
+    ) -> Result<Result<T, Misfit>, FutureError> {
         loop {
-            let (batch, at) = match self.seat() {
-                Seat::Alone(remote) => return Ok(codec::read(&remote.fetch().await?)),
-                Seat::In(batch, at) => (batch, at),
+            let (batch, at) = match self.task() {
+                CallTask::Alone(future) => return Ok(codec::read(&future.fetch().await?)),
+                CallTask::Batch(batch, at) => (batch, at),
             };
             match batch.items().await {
                 Ok(Ok(items)) if (at as usize) < items.len() => return Ok(items.get(at as usize)),
                 Ok(Err(misfit)) => return Ok(Err(misfit)),
-                // The batch was lost and made again, and didn't come as far, or failed.
-                Ok(Ok(_)) | Err(Failure::Erred(_)) => self.leave(&batch),
+                // The batch was lost and ran again, and got less far or failed.
+                Ok(Ok(_)) | Err(FutureError::Erred(_)) => self.leave(&batch),
                 Err(other) => return Err(other),
             }
         }
     }
 
-    /// Has the call made by itself, unless somebody has seen to that.
-    fn leave(self: &Arc<Self>, batch: &Arc<Batch>) {
-        let mut seat = self.seat.lock();
-        let is_there = matches!(&*seat, Some(Seat::In(of, _)) if Arc::ptr_eq(of, batch));
-        let before = is_there.then(|| seat.replace(Seat::Alone(self.alone())));
-        drop(seat);
+    /// Sends the call alone, unless it has left this batch already.
+    fn leave(self: &Arc<Self>, batch: &Arc<CallBatch>) {
+        let mut task = self.task.lock();
+        let is_in_it = matches!(&*task, Some(CallTask::Batch(of, _)) if Arc::ptr_eq(of, batch));
+        let before = is_in_it.then(|| task.replace(CallTask::Alone(self.submit_alone())));
+        drop(task);
         drop(before);
     }
 
-    pub(crate) fn retry(&self) {
-        if let Seat::Alone(remote) = self.seat() {
-            remote.retry();
+    pub(super) fn retry(&self) {
+        // A call that fails in a batch is sent alone, so only such a one can have failed.
+        if let CallTask::Alone(future) = self.task() {
+            future.retry();
         }
     }
 }
 
-impl Batch {
-    /// Waits until the calls were made, and gives how many of them.
-    async fn settle(&self, common: &Arc<Common>) -> Result<usize, Failure> {
+impl CallBatch {
+    /// Waits until the batch has ended, has the calls that it left sent again, and returns how many were done.
+    async fn settle(&self, map: &Arc<MapCalls>) -> Result<usize, FutureError> {
         if let Some(done) = self.done.get() {
             return Ok(*done);
         }
-        let all = self.members.lock().len();
+        let all = self.calls.lock().len();
         let mut is_slow = false;
-        let done = match self.remote.ended().await {
-            Ok(()) if !self.remote.is_partial() => all,
+        let done = match self.future.ended().await {
+            Ok(()) if !self.future.is_partial() => all,
             Ok(()) => {
                 let done = self.items().await?.map_or(0, |items| items.len());
-                // Where it's none, the first call has failed.
-                is_slow = (1..WORTH).contains(&done);
+                // If none was done, the first call has failed, which says nothing of its time.
+                is_slow = (1..WORTHWHILE).contains(&done);
                 done
             }
-            Err(Failure::Erred(_)) => 0,
+            Err(FutureError::Erred(_)) => 0,
             Err(other) => return Err(other),
         };
-        let mut members = self.members.lock();
-        // The first to come does it.
+        let mut calls = self.calls.lock();
+        // All calls of the batch wait for it, and the first one that gets the lock sends the rest.
         if self.done.get().is_none() {
-            let left: Vec<_> = members.drain(..).skip(done).filter_map(|it| it.upgrade()).collect();
+            let left: Vec<_> = calls.drain(..).skip(done).filter_map(|it| it.upgrade()).collect();
             if is_slow {
-                common.slow.add(&common.function);
+                map.slow.add(&map.function);
             }
-            common.send(&left, done);
-            // From now on, who isn't done finds where it is.
+            map.send(&left, done);
+            // Only now: a waiter that sees it looks up its new task.
             let _ = self.done.set(done);
         }
         Ok(*self.done.get().unwrap_or(&done))
     }
 
-    async fn items(&self) -> Result<Result<Arc<Items>, Misfit>, Failure> {
+    /// Returns the fetched result. The inner error is that it's no list.
+    async fn items(&self) -> Result<Result<Arc<Items>, Misfit>, FutureError> {
         if let Some(items) = &*self.items.lock() {
             return Ok(Ok(items.clone()));
         }
-        let fetched = self.remote.fetch().await?;
+        let fetched = self.future.fetch().await?;
         let mut kept = self.items.lock();
         if let Some(items) = &*kept {
+            // Another call's fetch was faster, and the batch may have run again since: all calls use the same list.
             return Ok(Ok(items.clone()));
         }
         Ok(Items::open(&fetched).map(|items| {

@@ -1,19 +1,18 @@
-//! How a task on the cluster is to be run.
+//! The options of a task on the cluster.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::Client;
-use crate::dask::client::api::python::PythonInputs;
+use super::functions::{PortableBlockingFn, TryPortableBlockingFn, TryPortableFn};
+use super::python::PythonInputs;
+use super::session::{Placement, Session};
 use crate::dask::codec::Encoder;
-use crate::error::IntoFailure;
-use crate::function::BlockingFn;
 use crate::options::TaskOptions;
 use crate::portable::{Portable, PortableFn, PortableInputs};
-use crate::{Handle, Key, Retry, TaskFn};
+use crate::{Handle, Key, Retry};
 
-/// How a task is to be run on the cluster; made by [`Client::task`], used by one of the submitting verbs.
+/// The options of a task on the cluster, created by [`Client::task`](super::client::Client::task) and used by one of the
+/// submit methods.
 ///
 /// ```no_run
 /// # async fn train(seed: u64) -> f64 { seed as f64 }
@@ -21,126 +20,115 @@ use crate::{Handle, Key, Retry, TaskFn};
 /// let model = client.task().resource("gpu", 1.0).priority(5).retries(2).submit(train, 7);
 /// # drop(model) }
 /// ```
-#[must_use = "nothing is submitted yet: call `submit` or another verb"]
+#[must_use = "nothing is submitted yet: call `submit` or another submit method"]
 pub struct Options<'c> {
-    client: &'c Client,
+    session: &'c Session,
     settings: TaskOptions,
-    at: Where,
-}
-
-/// Which workers may run a task.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Where {
-    pub(crate) resources: Vec<(Arc<str>, f64)>,
-    pub(crate) workers: Vec<Arc<str>>,
-    pub(crate) allow_other_workers: bool,
+    placement: Placement,
 }
 
 impl<'c> Options<'c> {
-    pub(crate) fn new(client: &'c Client, settings: TaskOptions) -> Self {
-        Self { client, settings, at: Where::default() }
+    pub(super) fn new(session: &'c Session, settings: TaskOptions) -> Self {
+        Self { session, settings, placement: Placement::default() }
     }
 
-    /// Names the task for all clients of the cluster, and joins the one that has the key already.
+    /// Gives the task a key that is shared by all clients of the cluster. If the key has a task already, this joins it.
     ///
-    /// Of this client's tasks as [`Options::key`](crate::Options::key) says. If another client has submitted a task
-    /// of this key that somebody needs, its result is this one's, too. With `map`, the keys are this one with a
+    /// Among the tasks of this client, the rules are those of [`Options::key`](crate::Options::key). If another client
+    /// holds a task of this key, the result of that task becomes this one's, too. With `map`, the keys are this one and a
     /// number: `k-0`, `k-1`.
     pub fn key(mut self, key: impl Into<Key>) -> Self {
         self.settings = self.settings.key(key);
         self
     }
 
-    /// What the task is called instead of its function's name.
+    /// Names the task, instead of its function's name.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.settings = self.settings.name(name);
         self
     }
 
-    /// The scheduler sends tasks of higher priority to the workers first; the default is 0.
+    /// Sets the priority; the default is 0. The scheduler assigns tasks of higher priority first.
     pub fn priority(mut self, priority: i32) -> Self {
         self.settings = self.settings.priority(priority);
         self
     }
 
-    /// How often the task is tried again after it has failed: by the scheduler, on any worker, or, where that is with a
-    /// delay or a predicate, by this client.
+    /// Sets how often the task runs again after it failed. The scheduler retries it, on any worker; if the retries have a
+    /// delay or a predicate, this client does.
     pub fn retries(mut self, retry: impl Into<Retry>) -> Self {
         self.settings = self.settings.retries(retry);
         self
     }
 
-    /// Ends an attempt that takes longer on its worker, with [`TimedOut`](crate::ErrorKind::TimedOut). Not for functions
-    /// in Python.
+    /// Ends an attempt that takes longer on its worker, with [`TimedOut`](crate::ErrorKind::TimedOut). A Python function
+    /// can't have a timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings = self.settings.timeout(timeout);
         self
     }
 
-    /// Only runs where a worker has so much of this resource left; see
-    /// [`Worker::resources`](crate::dask::Worker::resources). While no worker has any, it waits.
+    /// Runs the task only where a worker has this amount of the resource left; see
+    /// [`Worker::resources`](crate::dask::Worker::resources). While no worker has the resource, the task waits.
     ///
-    /// Functions of ours use 1 of the resource `rust` unless this says otherwise.
+    /// Rust functions use 1 of the resource `rust` unless this sets another amount.
     pub fn resource(mut self, name: impl AsRef<str>, amount: f64) -> Self {
-        self.at.resources.push((name.as_ref().into(), amount));
+        self.placement.resources.push((name.as_ref().into(), amount));
         self
     }
 
-    /// Only runs on these workers, given by name or address; on others if none of them is there and
-    /// [`allow_other_workers`](Options::allow_other_workers) was called, and else it waits. What is no known name is
-    /// taken for that of a host.
+    /// Runs the task only on these workers, given by name or address; a text that is neither is taken as a host name.
+    /// While none of them is connected the task waits, unless
+    /// [`allow_other_workers`](Options::allow_other_workers) is set.
     pub fn workers<W: AsRef<str>>(mut self, workers: impl IntoIterator<Item = W>) -> Self {
-        self.at.workers.extend(workers.into_iter().map(|worker| worker.as_ref().into()));
+        let workers = workers.into_iter().map(|worker| worker.as_ref().into());
+        self.placement.workers.extend(workers);
         self
     }
 
-    /// The workers that were given are only preferred.
+    /// Makes the given workers a preference only.
     pub fn allow_other_workers(mut self) -> Self {
-        self.at.allow_other_workers = true;
+        self.placement.allow_other_workers = true;
         self
     }
 
-    /// As [`Client::submit`], with these options.
+    /// Submits as [`Client::submit`](super::client::Client::submit) does, with these options.
     pub fn submit<F, I, A>(self, _function: F, inputs: I) -> Handle<F::Output>
     where
         F: PortableFn<A>,
         I: PortableInputs<A>,
     {
-        self.client.call::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 
-    /// As [`Client::try_submit`], with these options.
-    pub fn try_submit<F, I, A, T, E, M>(self, _function: F, inputs: I) -> Handle<T>
+    /// Submits as [`Client::try_submit`](super::client::Client::try_submit) does, with these options.
+    pub fn try_submit<F, I, A, M>(self, _function: F, inputs: I) -> Handle<F::Value>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryPortableFn<A, M>,
         I: PortableInputs<A>,
-        T: Portable,
-        E: IntoFailure<M>,
     {
-        self.client.call::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 
-    /// As [`Client::submit_blocking`], with these options.
+    /// Submits as [`Client::submit_blocking`](super::client::Client::submit_blocking) does, with these options.
     pub fn submit_blocking<F, I, A>(self, _function: F, inputs: I) -> Handle<F::Output>
     where
-        F: BlockingFn<A, Output: Portable> + Copy,
+        F: PortableBlockingFn<A>,
         I: PortableInputs<A>,
     {
-        self.client.call::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 
-    /// As [`Client::try_submit_blocking`], with these options.
-    pub fn try_submit_blocking<F, I, A, T, E, M>(self, _function: F, inputs: I) -> Handle<T>
+    /// Submits as [`Client::try_submit_blocking`](super::client::Client::try_submit_blocking) does, with these options.
+    pub fn try_submit_blocking<F, I, A, M>(self, _function: F, inputs: I) -> Handle<F::Value>
     where
-        F: BlockingFn<A, Output = Result<T, E>> + Copy,
+        F: TryPortableBlockingFn<A, M>,
         I: PortableInputs<A>,
-        T: Portable,
-        E: IntoFailure<M>,
     {
-        self.client.call::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 
-    /// As [`Client::submit_python`], with these options.
+    /// Submits as [`Client::submit_python`](super::client::Client::submit_python) does, with these options.
     pub fn submit_python<T: Portable>(
         self,
         function: &str,
@@ -148,19 +136,20 @@ impl<'c> Options<'c> {
     ) -> Handle<T> {
         let mut encoder = Encoder::new();
         inputs.encode_all(&mut encoder);
-        self.client.call_python(self.settings, self.at, function, encoder)
+        self.session.call_python(self.settings, self.placement, function, encoder)
     }
 
-    /// As [`Client::ready`], with these options, of which the key and the name count.
+    /// Gives a value to a worker as [`Client::ready`](super::client::Client::ready) does. Of these options, the key and
+    /// the name are used.
     ///
-    /// If it's given a key, that should be one which nothing had shortly before. Dask gives values to workers by another
-    /// way than it tells them what to free, so a value may be freed in place of what had the key; what takes it then waits
-    /// for ever.
+    /// A key that is given should not have been used shortly before. Dask sends values to workers on another connection
+    /// than the orders to free results, so a worker may free the new value in place of the old result of that key; a task
+    /// that takes it then waits for ever.
     pub fn ready<T: Portable>(self, value: T) -> Handle<T> {
-        self.client.scatter(&self.settings, value)
+        self.session.scatter(&self.settings, value)
     }
 
-    /// As [`Client::map`], with these options.
+    /// Submits as [`Client::map`](super::client::Client::map) does, with these options.
     pub fn map<F, I, A>(
         self,
         _function: F,
@@ -170,27 +159,25 @@ impl<'c> Options<'c> {
         F: PortableFn<A>,
         I: PortableInputs<A>,
     {
-        self.client.call_many::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call_many::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 
-    /// As [`Client::try_map`], with these options.
-    pub fn try_map<F, I, A, T, E, M>(
+    /// Submits as [`Client::try_map`](super::client::Client::try_map) does, with these options.
+    pub fn try_map<F, I, A, M>(
         self,
         _function: F,
         inputs: impl IntoIterator<Item = I>,
-    ) -> Vec<Handle<T>>
+    ) -> Vec<Handle<F::Value>>
     where
-        F: TaskFn<A, Output = Result<T, E>> + Copy,
+        F: TryPortableFn<A, M>,
         I: PortableInputs<A>,
-        T: Portable,
-        E: IntoFailure<M>,
     {
-        self.client.call_many::<F, I, A, _>(self.settings, self.at, inputs)
+        self.session.call_many::<F, I, A, _>(self.settings, self.placement, inputs)
     }
 }
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Options").field(&self.settings).field(&self.at).finish()
+        f.debug_tuple("Options").field(&self.settings).field(&self.placement).finish()
     }
 }

@@ -1,179 +1,184 @@
-//! A task on the cluster, as the engine here sees it.
+//! A task on the cluster, as the local engine sees it.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
+use super::batched_calls::BatchedCall;
 use crate::attempt;
-use crate::dask::client::api::batched_calls::Slice;
-use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::dask_future::DaskFuture;
+use crate::dask::client::state::future_state::FutureError;
 use crate::dask::codec;
 use crate::dask::failed::Failed;
 use crate::engine::base::lock::Lock;
 use crate::engine::remote::{RemoteTask, Tag};
 use crate::{Error, ErrorKind, Key, Portable, Retry};
 
-/// A task on the cluster whose values are of type `T`.
-pub(crate) struct Far<T> {
-    task: Task,
-    what: What,
-    /// What the scheduler doesn't do by itself.
+/// A task on the cluster whose value has type `T`.
+pub(super) struct RemoteTask<T> {
+    producer: Producer,
+    work: Work,
+    /// Retries that the scheduler can't do: with a delay or a predicate.
     retry: Option<Arc<Retry>>,
     values: PhantomData<fn() -> T>,
 }
 
-/// Who does it.
+/// What produces the result.
 #[derive(Clone)]
-pub(crate) enum Task {
-    /// A task of the cluster's.
-    One(Arc<Remote>),
-    /// The same, when it can be sent.
-    Later(Arc<Later>),
-    /// A part of one, maybe.
-    Slice(Arc<Slice>),
+pub(super) enum Producer {
+    /// A task of the cluster.
+    Single(Arc<DaskFuture>),
+    /// A task of the cluster that is sent when its inputs have ended.
+    Deferred(Arc<DeferredTask>),
+    /// A call that may be a part of a task of the cluster.
+    Batched(Arc<BatchedCall>),
 }
 
-/// What such a task does.
+/// The work of a task.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum What {
-    /// It calls a function of ours.
-    Rust,
-    /// It calls a function in Python.
-    Python,
-    /// It has a value that came from here.
-    Data,
+pub(super) enum Work {
+    /// It calls a Rust function.
+    RustCall,
+    /// It calls a Python function.
+    PythonCall,
+    /// It holds a value that the client gave to the cluster.
+    Scattered,
 }
 
-/// A task that is sent when its inputs have ended, since it isn't known before where their results are.
-pub(crate) struct Later {
+/// A task that is sent when its inputs have ended, since their locations aren't known before.
+pub(super) struct DeferredTask {
     key: Arc<str>,
-    sent: OnceLock<Arc<Remote>>,
-    send: Lock<Option<Sending>>,
+    sent: OnceLock<Arc<DaskFuture>>,
+    send: Lock<Option<SendTask>>,
 }
 
-type Sending = Box<dyn FnOnce() -> Arc<Remote> + Send>;
+type SendTask = Box<dyn FnOnce() -> Arc<DaskFuture> + Send>;
 
-impl Later {
-    pub(crate) fn new(key: Arc<str>, send: impl FnOnce() -> Arc<Remote> + Send + 'static) -> Self {
+impl DeferredTask {
+    pub(super) fn new(
+        key: Arc<str>,
+        send: impl FnOnce() -> Arc<DaskFuture> + Send + 'static,
+    ) -> Self {
         Self { key, sent: OnceLock::new(), send: Lock::new(Some(Box::new(send))) }
     }
 
-    /// What was sent.
-    pub(crate) fn sent(&self) -> Option<&Arc<Remote>> {
+    /// Returns the task that was sent, if it was.
+    pub(super) fn sent(&self) -> Option<&Arc<DaskFuture>> {
         self.sent.get()
     }
 
-    /// Sends it, if it wasn't.
-    fn remote(&self) -> &Arc<Remote> {
+    /// Sends the task unless it was sent, and returns it. Its inputs must have ended.
+    fn future(&self) -> &Arc<DaskFuture> {
         self.sent.get_or_init(|| {
             let send = self.send.lock().take();
             match send {
                 Some(send) => send(),
-                None => unreachable!("it's sent once"),
+                None => unreachable!("`OnceLock` calls this once"),
             }
         })
     }
 }
 
-impl Task {
+impl Producer {
     fn key(&self) -> &str {
         match self {
-            Self::One(remote) => remote.key(),
-            Self::Later(later) => &later.key,
-            Self::Slice(slice) => slice.key(),
+            Self::Single(future) => future.key(),
+            Self::Deferred(task) => &task.key,
+            Self::Batched(call) => call.key(),
         }
     }
 
-    /// Waits until there's a result on the cluster.
-    async fn ended(&self) -> Result<(), Failure> {
+    /// Waits until a worker has the result.
+    async fn ended(&self) -> Result<(), FutureError> {
         match self {
-            Self::One(remote) => remote.ended().await,
-            Self::Later(later) => later.remote().ended().await,
-            Self::Slice(slice) => slice.ended().await,
+            Self::Single(future) => future.ended().await,
+            Self::Deferred(task) => task.future().ended().await,
+            Self::Batched(call) => call.ended().await,
         }
     }
 
     fn retry(&self) {
         match self {
-            Self::One(remote) => remote.retry(),
-            Self::Slice(slice) => slice.retry(),
-            Self::Later(later) => {
-                if let Some(remote) = later.sent.get() {
-                    remote.retry();
+            Self::Single(future) => future.retry(),
+            Self::Batched(call) => call.retry(),
+            Self::Deferred(task) => {
+                if let Some(future) = task.sent() {
+                    future.retry();
                 }
             }
         }
     }
 
-    /// The result, or why it's none.
-    async fn bring<T: Portable>(&self) -> Result<Result<T, codec::Misfit>, Failure> {
+    /// Fetches the value. The inner error is that it doesn't fit `T`.
+    async fn fetch<T: Portable>(&self) -> Result<Result<T, codec::Misfit>, FutureError> {
         Ok(match self {
-            Self::One(remote) => codec::read(&remote.fetch().await?),
-            Self::Later(later) => codec::read(&later.remote().fetch().await?),
-            Self::Slice(slice) => slice.bring().await?,
+            Self::Single(future) => codec::read(&future.fetch().await?),
+            Self::Deferred(task) => codec::read(&task.future().fetch().await?),
+            Self::Batched(call) => call.fetch().await?,
         })
     }
 
-    /// What retries it as long as there's somebody else to keep it.
-    fn weak(&self) -> Box<dyn Fn() + Send + Sync> {
-        fn again<T: Send + Sync + 'static>(
+    /// Returns a function that retries the task, and that doesn't keep it alive.
+    fn weak_retry(&self) -> Box<dyn Fn() + Send + Sync> {
+        fn retry<T: Send + Sync + 'static>(
             of: &Arc<T>,
-            task: fn(Arc<T>) -> Task,
+            producer: fn(Arc<T>) -> Producer,
         ) -> Box<dyn Fn() + Send + Sync> {
             let weak = Arc::downgrade(of);
             Box::new(move || {
                 if let Some(it) = weak.upgrade() {
-                    task(it).retry();
+                    producer(it).retry();
                 }
             })
         }
         match self {
-            Self::One(remote) => again(remote, Self::One),
-            Self::Later(later) => again(later, Self::Later),
-            Self::Slice(slice) => again(slice, Self::Slice),
+            Self::Single(future) => retry(future, Self::Single),
+            Self::Deferred(task) => retry(task, Self::Deferred),
+            Self::Batched(call) => retry(call, Self::Batched),
         }
     }
 }
 
-impl<T> Far<T> {
-    pub(crate) fn new(task: Task, what: What, retry: Option<Arc<Retry>>) -> Self {
-        Self { task, what, retry, values: PhantomData }
+impl<T> RemoteTask<T> {
+    pub(super) fn new(producer: Producer, work: Work, retry: Option<Arc<Retry>>) -> Self {
+        Self { producer, work, retry, values: PhantomData }
     }
 
-    fn error(&self, failure: Failure) -> Error {
-        let origin = Key::from(self.task.key());
-        match failure {
-            Failure::Erred(exception) => {
+    fn error(&self, error: FutureError) -> Error {
+        let origin = Key::from(self.producer.key());
+        match error {
+            FutureError::Erred(exception) => {
                 let failed = Failed::new(exception);
-                match failed.other().filter(|_| self.what == What::Rust) {
+                // Only a Rust worker's exceptions have texts that stand for other kinds of errors.
+                match failed.other().filter(|_| self.work == Work::RustCall) {
                     Some((kind, text)) => Error::far(kind, origin, text.to_owned()),
                     None => Error::failed(origin, failed),
                 }
             }
-            Failure::Cancelled(_) => Error::cancelled(origin),
-            Failure::Lost(what) => Error::far(ErrorKind::Lost, origin, what.as_ref().to_owned()),
-            Failure::Closed => Error::closed(origin),
+            FutureError::Cancelled(_) => Error::cancelled(origin),
+            FutureError::Lost(why) => Error::far(ErrorKind::Lost, origin, why.as_ref().to_owned()),
+            FutureError::Closed => Error::closed(origin),
         }
     }
 }
 
-impl<T> Clone for Far<T> {
+impl<T> Clone for RemoteTask<T> {
     fn clone(&self) -> Self {
-        Self::new(self.task.clone(), self.what, self.retry.clone())
+        Self::new(self.producer.clone(), self.work, self.retry.clone())
     }
 }
 
-impl<T: Portable> RemoteTask<T> for Far<T> {
+impl<T: Portable> RemoteTask<T> for RemoteTask<T> {
     async fn ended(&self) -> Result<(), Error> {
         let mut failures = 0;
         loop {
-            let Err(failure) = self.task.ended().await else { return Ok(()) };
-            let has_failed = matches!(failure, Failure::Erred(_));
-            let error = self.error(failure);
+            let Err(error) = self.producer.ended().await else { return Ok(()) };
+            let is_final = error.is_final();
+            let error = self.error(error);
             failures += 1;
             match &self.retry {
-                Some(retry) if has_failed && retry.allows(failures, &error) => {
+                Some(retry) if !is_final && retry.allows(failures, &error) => {
                     attempt::wait(failures, retry.delay(failures, fastrand::f64)).await;
-                    self.task.retry();
+                    self.producer.retry();
                 }
                 _ => return Err(error),
             }
@@ -181,34 +186,32 @@ impl<T: Portable> RemoteTask<T> for Far<T> {
     }
 
     fn again(&self) -> impl Fn() + Send + Sync + 'static {
-        self.task.weak()
+        self.producer.weak_retry()
     }
 
     fn can_run_again(&self) -> bool {
-        let outcome = match &self.task {
-            Task::One(remote) => remote.outcome(),
-            Task::Later(later) => later.sent.get().and_then(|remote| remote.outcome()),
-            Task::Slice(_) => None,
+        let outcome = match &self.producer {
+            Producer::Single(future) => future.outcome(),
+            Producer::Deferred(task) => task.sent().and_then(|future| future.outcome()),
+            Producer::Batched(_) => None,
         };
-        // What was lost, cancelled or closed stays that.
-        let is_final =
-            matches!(outcome, Some(Err(failure)) if !matches!(failure, Failure::Erred(_)));
-        self.what != What::Data && !is_final
+        let is_final = matches!(outcome, Some(Err(error)) if error.is_final());
+        self.work != Work::Scattered && !is_final
     }
 
     fn tag(&self) -> Option<Tag> {
-        Some(match &self.task {
-            Task::One(remote) => Arc::downgrade(remote) as Tag,
-            Task::Later(later) => Arc::downgrade(later) as Tag,
-            Task::Slice(slice) => Arc::downgrade(slice) as Tag,
+        Some(match &self.producer {
+            Producer::Single(future) => Arc::downgrade(future) as Tag,
+            Producer::Deferred(task) => Arc::downgrade(task) as Tag,
+            Producer::Batched(call) => Arc::downgrade(call) as Tag,
         })
     }
 
     async fn fetch(&self) -> Result<T, Error> {
-        let brought = self.task.bring::<T>().await.map_err(|failure| self.error(failure))?;
-        brought.map_err(|misfit| {
+        let fetched = self.producer.fetch::<T>().await.map_err(|error| self.error(error))?;
+        fetched.map_err(|misfit| {
             let text = format!("it holds {misfit}");
-            Error::far(ErrorKind::Failed, self.task.key().into(), text)
+            Error::far(ErrorKind::Failed, self.producer.key().into(), text)
         })
     }
 }

@@ -1,5 +1,6 @@
-//! What the thread of a link does: it writes what is to be said, reads what is said, fetches results, and finds out
-//! whether the scheduler is still there.
+//! The futures that run on a client's thread: they write, read, send heartbeats, scatter values and ask for retries.
+//!
+//! The connection ends with the first of them that returns; each returns the reason.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use futures_lite::future::{or, zip};
 
-use crate::dask::client::io::dask_future::Failure;
-use crate::dask::client::io::link::{Core, FAREWELL};
-use crate::dask::client::state::batched_send::{Load, Op, Outbox};
+use super::shared::{FAREWELL, Shared};
+use crate::dask::client::state::batched_send::{BatchedMessage, Op};
+use crate::dask::client::state::future_state::FutureError;
 use crate::dask::net::{Reader, Writer};
 use crate::dask::wire::call::CallError;
 use crate::dask::wire::client::Event;
@@ -19,46 +20,47 @@ use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
 use crate::engine::base::lock::Lock;
 
-/// How long to gather what is submitted next, after something was sent.
+/// How long to gather operations after a message, so that they are sent together.
 const GATHERING: Duration = Duration::from_millis(2);
 
-/// How often values are given again that couldn't be given.
+/// How often values are scattered before their futures fail.
 const ATTEMPTS: u32 = 4;
-/// How much is given to workers in one call, unless one value alone is more.
+/// The limits of one scatter: the number of values, and their bytes unless one alone has more.
 const VALUES: (usize, u64) = (256, 8 << 20);
 
-impl Core {
-    /// What goes to the scheduler next.
-    async fn next_load(&self) -> Load {
+impl Shared {
+    /// Waits for operations, and returns the next message.
+    async fn next_message(&self) -> BatchedMessage {
         loop {
-            let filled = self.filled.listen();
+            let to_send = self.to_send.listen();
             {
-                let state = &mut *self.lock();
-                if state.outbox.has_values() {
-                    self.values.notify(1);
+                let mut state = self.lock();
+                if state.batched.has_scatters() {
+                    self.to_scatter.notify(1);
                 }
-                if let Some(load) = state.outbox.take() {
-                    load.graphs().iter().for_each(|graph| state.sent.remember(graph));
-                    return load;
+                if let Some(message) = state.next_message() {
+                    return message;
                 }
             }
-            filled.await;
+            to_send.await;
         }
     }
 
-    /// Writes what is to be said. Gives the error that ends that.
+    /// Writes messages to the scheduler. Returns why it stopped.
     async fn write(&self, mut writer: Writer) -> String {
         loop {
-            let load = self.next_load().await;
-            let (message, is_full, is_last) =
-                (load.message(&self.forms), load.is_full(), load.is_last());
-            drop(load);
-            if let Err(error) = writer.send_within(message, self.pace.silence).await {
+            let message = self.next_message().await;
+            let (encoded, is_full, is_last) =
+                (message.encode(&self.forms), message.is_full(), message.is_last());
+            // It may be large, and sending may take long.
+            drop(message);
+            if let Err(error) = writer.send_within(encoded, self.pace.silence).await {
                 return error.to_string();
             }
             if is_last {
+                // The scheduler closes the connection, which ends the reader first.
                 Timer::after(FAREWELL).await;
-                return "it doesn't take leave".to_owned();
+                return "it didn't close the connection of a client that left".to_owned();
             }
             if !is_full {
                 Timer::after(GATHERING).await;
@@ -66,17 +68,17 @@ impl Core {
         }
     }
 
-    /// Reads what the scheduler says. Gives the error that ends that.
-    async fn read(&self, mut reader: Reader, heard: &Lock<Instant>) -> String {
+    /// Handles messages of the scheduler until the stream closes or one is malformed. Returns why it stopped.
+    async fn read(&self, mut reader: Reader, last_heard: &Lock<Instant>) -> String {
         loop {
             let frames = match reader.receive().await {
                 Ok(Some(frames)) => frames,
                 Ok(None) => return "it closed the connection".to_owned(),
                 Err(error) => return error.to_string(),
             };
-            *heard.lock() = Instant::now();
+            *last_heard.lock() = Instant::now();
             let events = unpack::operations(&frames, Event::read);
-            match events.map(|events| self.hear(events)) {
+            match events.map(|events| self.handle(events)) {
                 Ok(true) => {}
                 Ok(false) => return "it ended the connection".to_owned(),
                 Err(error) => return error.to_string(),
@@ -84,47 +86,48 @@ impl Core {
         }
     }
 
-    /// Tells the scheduler that we are there, and finds out if it is. Gives the error that ends that.
-    async fn beat(&self, heard: &Lock<Instant>) -> String {
+    /// Sends heartbeats, and asks for an echo after a long silence. Returns the error of that.
+    async fn beat(&self, last_heard: &Lock<Instant>) -> String {
         loop {
             Timer::after(self.pace.heartbeat).await;
-            self.lock().outbox.push(Op::Heartbeat);
-            self.filled.notify(1);
+            self.send(Op::Heartbeat);
             self.pool.sweep();
-            let since = *heard.lock();
-            if since.elapsed() < self.pace.doubt {
+            let last = *last_heard.lock();
+            if last.elapsed() < self.pace.doubt {
                 continue;
             }
             let echo = call::request("echo", &[("data", &1u64)]);
             if let Err(error) = self.pool.call(&self.address, echo, self.pace.silence).await {
                 return error.to_string();
             }
-            *heard.lock() = Instant::now();
+            *last_heard.lock() = Instant::now();
         }
     }
 
-    /// Gives values to workers, as soon as there are some.
-    async fn give(&self) -> Infallible {
+    /// Scatters values as they are submitted.
+    async fn scatter_values(&self) -> Infallible {
         loop {
-            let more = self.values.listen();
-            let values = self.lock().outbox.take_values(VALUES.0, VALUES.1);
+            let to_scatter = self.to_scatter.listen();
+            let values = self.lock().batched.take_scatters(VALUES.0, VALUES.1);
             if values.is_empty() {
-                more.await;
+                to_scatter.await;
                 continue;
             }
-            // What is left is for the other one that gives.
-            self.values.notify(1);
-            let outcome = self.give_these(&values).await;
+            // The rest is for the other future that scatters.
+            self.to_scatter.notify(1);
+            let outcome = self.scatter_these(&values).await;
             let keys: Vec<_> = values.into_iter().map(|(key, _)| key).collect();
             match outcome {
-                Ok(()) => self.lock().outbox.settle(&keys),
-                Err(error) => self.give_up(&keys, &format!("no worker took it: {error}")),
+                Ok(()) => {
+                    self.lock().batched.unblock(&keys);
+                    self.to_send.notify(1);
+                }
+                Err(error) => self.call_failed(&keys, &format!("no worker took it: {error}")),
             }
-            self.filled.notify(1);
         }
     }
 
-    async fn give_these(&self, values: &[(Arc<str>, Serialized)]) -> Result<(), String> {
+    async fn scatter_these(&self, values: &[(Arc<str>, Serialized)]) -> Result<(), String> {
         let values = values.iter().map(|(key, value)| (WireKey::from(&**key), value.clone()));
         let values: Vec<_> = values.collect();
         let ask = |question| async {
@@ -133,7 +136,7 @@ impl Core {
         };
         let mut attempts = 0;
         loop {
-            // Without any, the scheduler would wait for one for two seconds, and then fail.
+            // Without workers the scheduler would wait for one for two seconds, and then fail.
             let workers = ask(call::request("ncores_running", &[])).await?;
             let workers = workers.map_err(|error| error.to_string())?;
             if workers.as_map().is_some_and(|workers| workers.0.is_empty()) {
@@ -142,8 +145,8 @@ impl Core {
             }
             match ask(call::scatter(&self.id, &values, None)).await? {
                 Err(CallError::Failed(text)) if text.contains("No valid workers") => {}
-                // Mostly a worker has gone that was to take some. The scheduler may believe that it has them, and
-                // would keep that for ever, if they weren't given to another.
+                // Mostly a worker has left that was to take some of them. The scheduler may believe that it has them,
+                // and would do so for ever if they weren't given to another one.
                 Err(CallError::Failed(_)) if attempts < ATTEMPTS => {
                     attempts += 1;
                     Timer::after(self.pace.again).await;
@@ -153,71 +156,64 @@ impl Core {
         }
     }
 
-    /// Has tasks run again.
-    async fn repeat(&self) -> Infallible {
+    /// Asks the scheduler to run failed tasks again, as they are retried.
+    async fn retry_tasks(&self) -> Infallible {
         loop {
-            let retries = self.retries.listen();
-            let keys = std::mem::take(&mut self.lock().retries);
+            let to_retry = self.to_retry.listen();
+            let keys = self.lock().take_retries();
             if keys.is_empty() {
-                retries.await;
-            } else if self.repeat_these(&keys).await.is_err() {
-                // One that the scheduler has forgotten is an error for all.
+                to_retry.await;
+            } else if self.retry_these(&keys).await.is_err() {
+                // One key that the scheduler has forgotten fails the call for all.
                 for key in &keys {
-                    if let Err(error) = self.repeat_these(std::slice::from_ref(key)).await {
-                        let why = format!("it can't run again: {error}");
-                        self.give_up(std::slice::from_ref(key), &why);
+                    let key = std::slice::from_ref(key);
+                    if let Err(error) = self.retry_these(key).await {
+                        self.call_failed(key, &format!("it can't run again: {error}"));
                     }
                 }
             }
         }
     }
 
-    async fn repeat_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
+    async fn retry_these(&self, keys: &[Arc<str>]) -> Result<(), String> {
         let names: Vec<&str> = keys.iter().map(|key| &**key).collect();
         let answer =
             self.pool.call(&self.address, call::retry(&self.id, &names), self.pace.silence).await;
         let answer = answer.map_err(|error| error.to_string())?;
         call::reply(answer).map_err(|error| error.to_string())?;
-        let mut state = self.lock();
-        state.outbox.settle(keys);
-        for key in keys {
-            if state.remotes.contains_key(key) {
-                // It may have failed again before we knew that it had begun to run.
-                state.outbox.push(Op::Report(key.clone()));
-            }
-        }
-        drop(state);
-        self.filled.notify(1);
+        self.lock().retries_accepted(keys);
+        self.to_send.notify(1);
         Ok(())
     }
 }
 
-/// Ends everything when the thread does, whatever the reason.
+/// Fails all futures when the thread stops driving the connection, whether it returned or was dropped.
 struct End {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     why: String,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Self { core, why } = self;
-        let why = format!("the scheduler at {} is gone: {why}", core.address);
-        core.end(&Failure::Lost(why.into()), |outbox| *outbox = Outbox::default());
-        core.pool.close();
-        core.is_over.store(true, Ordering::SeqCst);
-        core.over.notify(usize::MAX);
+        let Self { shared, why } = self;
+        let why = format!("the scheduler at {} is gone: {why}", shared.address);
+        shared.end(&FutureError::Lost(why.into()));
+        shared.pool.close();
+        shared.has_ended.store(true, Ordering::SeqCst);
+        shared.ended.notify(usize::MAX);
     }
 }
 
-/// What the thread does.
-pub(crate) async fn run(core: Arc<Core>, writer: Writer, reader: Reader) {
-    let mut end = End { core: core.clone(), why: "the connection was dropped".to_owned() };
-    let heard = Lock::new(Instant::now());
-    let fetch = async { match core.fetches.drive(&core.address, &core.pool).await {} };
-    let repeat = async { match core.repeat().await {} };
-    let pin = async { match core.keep_pinned().await {} };
-    let talk = or(core.write(writer), or(core.read(reader, &heard), core.beat(&heard)));
-    // A large value doesn't keep all others waiting.
-    let give = async { match zip(core.give(), core.give()).await.0 {} };
-    end.why = or(talk, or(fetch, or(repeat, or(give, pin)))).await;
+/// Drives the connection until it ends.
+pub(crate) async fn run(shared: Arc<Shared>, writer: Writer, reader: Reader) {
+    let mut end = End { shared: shared.clone(), why: "the connection was dropped".to_owned() };
+    let last_heard = Lock::new(Instant::now());
+    let fetch = async { match shared.fetcher.drive(&shared.address, &shared.pool).await {} };
+    let retry = async { match shared.retry_tasks().await {} };
+    let pin = async { match shared.keep_pinned().await {} };
+    let beat = shared.beat(&last_heard);
+    let talk = or(shared.write(writer), or(shared.read(reader, &last_heard), beat));
+    // Two, so that a large value doesn't delay all others.
+    let scatter = async { match zip(shared.scatter_values(), shared.scatter_values()).await.0 {} };
+    end.why = or(talk, or(fetch, or(retry, or(scatter, pin)))).await;
 }

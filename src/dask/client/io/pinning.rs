@@ -1,4 +1,5 @@
-//! Keeps tasks in Python on the workers that can run them; see [`pins`](super::pins).
+//! Polls the scheduler for its workers, and restricts Python tasks to the Python workers; see
+//! [`pins`](crate::dask::client::state::pins).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,126 +7,114 @@ use std::time::Instant;
 
 use async_io::Timer;
 
-use crate::dask::client::api::client::is_ours;
-use crate::dask::client::io::link::Core;
+use super::identity::python_workers;
+use super::shared::Shared;
 use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::frame::Outgoing;
-use crate::dask::wire::value::{Map, Value};
+use crate::dask::wire::value::Value;
 
-/// How many tasks the scheduler is told of at once.
+/// How many tasks the scheduler is asked to restrict in one call.
 const TASKS: usize = 1_000;
 
-impl Core {
-    /// Asks who is there while that matters, and tells the scheduler.
+impl Shared {
+    /// Polls the workers while a Python task is open, and keeps those tasks pinned.
     pub(crate) async fn keep_pinned(&self) -> Infallible {
         loop {
-            let needed = self.lock().pins.until_needed();
-            if let Some(needed) = needed {
-                needed.await;
+            let to_pin = self.to_pin.listen();
+            let next_poll = {
+                let pins = &self.lock().pins;
+                pins.is_needed().then(|| pins.next_poll(Instant::now()))
+            };
+            let Some(next_poll) = next_poll else {
+                to_pin.await;
                 continue;
-            }
-            let due = self.lock().pins.due(Instant::now());
-            Timer::at(due).await;
-            if self.is_pinning() {
-                self.ask_who_is_there().await;
-                self.pin_again().await;
+            };
+            Timer::at(next_poll).await;
+            // Tasks may have ended in the meantime.
+            if self.lock().refresh_pins() {
+                self.poll_workers().await;
+                self.restrict_stale().await;
                 self.warn();
             }
         }
     }
 
-    /// Whether it matters who is there.
-    fn is_pinning(&self) -> bool {
-        // Dropped when the lock isn't held any more, which dropping takes.
-        let mut kept = Vec::new();
-        let mut state = self.lock();
-        let state = &mut *state;
-        if !state.pins.waiting().is_empty() {
-            state.outbox.forget_unneeded(state.pins.waiting());
-        }
-        state.pins.check(&mut kept)
-    }
-
-    async fn ask_who_is_there(&self) {
-        let workers = self.call(call::identity(), call::map_reply).await;
+    async fn poll_workers(&self) {
+        let identity = self.call(call::identity(), call::map_reply).await;
         let now = Instant::now();
-        let mut state = self.lock();
-        let state = &mut *state;
-        match workers {
+        match identity {
             Ok(identity) => {
-                let (tasks, is_new) = state.pins.hear(python_workers(&identity), now);
-                if is_new {
-                    state.outbox.pin_to(state.pins.workers().clone());
-                }
-                if !tasks.is_empty() {
-                    state.outbox.settle(&tasks);
-                    self.filled.notify(1);
+                let can_send = self.lock().polled_workers(python_workers(&identity), now);
+                if can_send {
+                    self.to_send.notify(1);
                 }
             }
             Err(error) => {
-                log::debug!("{}: doesn't say who its workers are: {error}", self.address);
-                state.pins.hear_nothing(now);
+                log::debug!("{}: can't poll the workers: {error}", self.address);
+                self.lock().pins.poll_failed(now);
             }
         }
     }
 
-    /// Tells the scheduler of workers that have come or gone.
-    async fn pin_again(&self) {
+    /// Restricts the tasks that name an older set of workers to the current one.
+    async fn restrict_stale(&self) {
         let (tasks, version, workers) = {
             let pins = &self.lock().pins;
             let (tasks, version) = pins.stale();
             (tasks, version, pins.workers().clone())
         };
         for tasks in tasks.chunks(TASKS) {
-            // If one of them isn't known any more, it's left for the next time.
-            if let Err(error) = self.pin_these(tasks, version, &workers).await {
-                log::debug!("{}: doesn't take other workers for tasks: {error}", self.address);
+            // If the scheduler has forgotten one of them in the meantime, all stay stale until the next poll.
+            if let Err(error) = self.restrict(tasks, version, &workers).await {
+                log::debug!("{}: can't restrict tasks to new workers: {error}", self.address);
             }
         }
         if !tasks.is_empty() {
-            self.lock().pins.count();
+            self.lock().pins.count_unneeded();
         }
     }
 
-    async fn pin_these(
+    async fn restrict(
         &self,
         tasks: &[Arc<str>],
         version: u64,
         workers: &[Arc<str>],
     ) -> Result<(), String> {
         let (known, unknown): (Vec<_>, Vec<_>) =
-            self.states(tasks).await?.into_iter().partition(|(_, state)| state.is_some());
+            self.task_states(tasks).await?.into_iter().partition(|(_, state)| state.is_some());
         {
             let mut state = self.lock();
-            unknown.iter().for_each(|(key, _)| state.pins.settle(key, None));
+            unknown.iter().for_each(|(key, _)| state.pins.unknown(key));
         }
         if known.is_empty() {
             return Ok(());
         }
         let known: Vec<_> = known.into_iter().map(|(key, _)| key).collect();
         self.call(call::restrict(&known, workers), nothing).await?;
-        // The scheduler looks again at those that have waited for a worker only when one joins, or if they're to run
-        // again.
-        let states = self.states(&known).await?.into_iter();
-        let idle: Vec<_> = states
+        // The scheduler reconsiders tasks in its state `no-worker` only when a worker joins, or when they are retried.
+        let states = self.task_states(&known).await?.into_iter();
+        let unassigned: Vec<_> = states
             .filter(|(_, state)| state.as_deref() == Some("no-worker"))
             .map(|(key, _)| key)
             .collect();
-        if !idle.is_empty() {
-            self.call(call::retry(&self.id, &idle), call::reply).await?;
+        if !unassigned.is_empty() {
+            self.call(call::retry(&self.id, &unassigned), call::reply).await?;
         }
         let mut state = self.lock();
-        known.iter().for_each(|key| state.pins.settle(key, Some(version)));
+        known.iter().for_each(|key| state.pins.restricted(key, version));
         Ok(())
     }
 
-    /// In what states the scheduler has these tasks.
-    async fn states(&self, tasks: &[Arc<str>]) -> Result<Vec<(Arc<str>, Option<String>)>, String> {
+    /// Asks for the scheduler's states of these tasks. A task that it doesn't know has none.
+    async fn task_states(
+        &self,
+        tasks: &[Arc<str>],
+    ) -> Result<Vec<(Arc<str>, Option<String>)>, String> {
         let states = self.call(call::states(tasks), call::states_reply).await?.into_iter();
         Ok(states.filter_map(|(key, state)| Some((key.as_str()?.into(), state))).collect())
     }
 
-    /// A call of the scheduler.
+    /// Calls the scheduler.
     async fn call<T>(
         &self,
         message: Outgoing,
@@ -135,36 +124,22 @@ impl Core {
         read(answer.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
     }
 
-    /// Says once that tasks wait for somebody to run them.
+    /// Logs once that tasks wait for a Python worker.
     fn warn(&self) {
-        if self.lock().pins.warns(Instant::now()) {
+        if self.lock().pins.take_warning(Instant::now()) {
             let address = &self.address;
             log::warn!(
-                "tasks in Python wait, since the cluster at {address} has no worker in Python: start one with `dask \
-                 worker {address}`"
+                "Python tasks wait, since the cluster at {address} has no Python worker: start one with `dask worker \
+                 {address}`"
             );
         }
     }
 }
 
-/// A reply that is nothing, unless the call failed.
+/// Reads a reply without a value, unless the call failed.
 fn nothing(reply: Value) -> Result<(), CallError> {
     match call::reply(reply) {
         Ok(_) | Err(CallError::Nothing) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Those in an identity that aren't ours, and will take tasks.
-fn python_workers(identity: &Map) -> Vec<Arc<str>> {
-    let workers = identity.get("workers").and_then(Value::as_map);
-    let workers = workers.into_iter().flat_map(Map::named);
-    let takes_tasks = |worker: &Map| {
-        !matches!(worker.text("status"), Some("closing_gracefully" | "closing" | "closed"))
-    };
-    let fits = |worker: &Map| !is_ours(worker) && takes_tasks(worker);
-    let fitting = workers.filter(|(_, worker)| worker.as_map().is_some_and(fits));
-    let mut addresses: Vec<Arc<str>> = fitting.map(|(address, _)| address.into()).collect();
-    addresses.sort_unstable();
-    addresses
 }

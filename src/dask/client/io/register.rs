@@ -1,4 +1,7 @@
-//! Becoming a client of a scheduler.
+//! The registration of a client with a scheduler.
+//!
+//! The client first asks the scheduler for its identity and its capabilities, on a connection for calls. It registers
+//! only with one that it can talk to.
 
 use std::time::{Duration, Instant};
 use std::{error, fmt, io};
@@ -9,35 +12,35 @@ use crate::dask::wire::capabilities::{self, Forms, Refusal};
 use crate::dask::wire::client::{self, Event};
 use crate::dask::wire::unpack;
 
-/// Why there is no connection to a scheduler. Nothing was registered there.
+/// Why a client couldn't register. The scheduler doesn't know it.
 #[derive(Debug)]
-pub(crate) enum ConnectError {
-    /// It can't be reached.
+pub(crate) enum RegistrationError {
+    /// The address can't be reached.
     Net(NetError),
-    /// It doesn't answer as a scheduler does.
+    /// A call had no answer, or a malformed one.
     Call { address: Address, error: CallError },
-    /// It's something else than a scheduler.
-    NotAScheduler { address: Address, is: String },
-    /// It's a scheduler that we can't talk to.
-    Refused { address: Address, refusal: Refusal },
-    /// It doesn't take clients.
-    NotTaken { address: Address, what: String },
-    /// The system gives us no thread, or no random numbers.
+    /// It's a server of another type.
+    NotAScheduler { address: Address, server: String },
+    /// It's a scheduler of an incompatible release.
+    Incompatible { address: Address, refusal: Refusal },
+    /// The scheduler didn't accept the client.
+    NotAccepted { address: Address, what: String },
+    /// The operating system provides no thread, or no random numbers.
     System(io::Error),
 }
 
-impl fmt::Display for ConnectError {
+impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(error) => error.fmt(f),
             Self::Call { address, error } => {
-                write!(f, "{address} isn't a scheduler of Dask's: {error}")
+                write!(f, "{address} isn't a Dask scheduler: {error}; connect to the scheduler")
             }
-            Self::NotAScheduler { address, is } => {
-                write!(f, "{address} isn't a scheduler, but a {is}; connect to the scheduler")
+            Self::NotAScheduler { address, server } => {
+                write!(f, "{address} isn't a scheduler, but a {server}; connect to the scheduler")
             }
-            Self::Refused { address, refusal } => write!(f, "{address}: {refusal}"),
-            Self::NotTaken { address, what } => {
+            Self::Incompatible { address, refusal } => write!(f, "{address}: {refusal}"),
+            Self::NotAccepted { address, what } => {
                 write!(f, "the scheduler at {address} doesn't take this client: {what}")
             }
             Self::System(error) => write!(f, "can't start a client: {error}"),
@@ -45,83 +48,88 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl error::Error for ConnectError {
+impl error::Error for RegistrationError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Net(error) => Some(error),
             Self::Call { error, .. } => Some(error),
-            Self::Refused { refusal, .. } => Some(refusal),
+            Self::Incompatible { refusal, .. } => Some(refusal),
             Self::System(error) => Some(error),
-            Self::NotAScheduler { .. } | Self::NotTaken { .. } => None,
+            Self::NotAScheduler { .. } | Self::NotAccepted { .. } => None,
         }
     }
 }
 
-impl From<NetError> for ConnectError {
+impl From<NetError> for RegistrationError {
     fn from(error: NetError) -> Self {
         Self::Net(error)
     }
 }
 
-/// A client that the scheduler knows.
+/// A registered client.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct Registered {
     pub(crate) stream: Comm,
     pub(crate) forms: Forms,
     pub(crate) id: String,
 }
 
-/// Asks the scheduler what it is and what it understands, and only then becomes its client. All that may take so
-/// long together.
-pub(crate) async fn join(
+/// Registers a client with the scheduler at this address. `timeout` limits all steps together.
+pub(crate) async fn register(
     address: &Address,
     tls: Option<&Tls>,
     timeout: Duration,
-) -> Result<Joined, ConnectError> {
+) -> Result<Registered, RegistrationError> {
     let start = Instant::now();
     let left = || timeout.saturating_sub(start.elapsed());
-    let failed = |error| ConnectError::Call { address: address.clone(), error };
+    let failed = |error| RegistrationError::Call { address: address.clone(), error };
 
     let mut calls = Comm::connect(address, tls, timeout).await?;
     let identity = calls.call(call::identity(), left()).await?;
     let identity = call::map_reply(identity).map_err(failed)?;
-    let is = identity.text("type").unwrap_or("server of no known type");
-    if is != "Scheduler" {
-        let (address, is) = (address.clone(), is.to_owned());
-        return Err(ConnectError::NotAScheduler { address, is });
+    let server = identity.text("type").unwrap_or("server of unknown type");
+    if server != "Scheduler" {
+        let (address, server) = (address.clone(), server.to_owned());
+        return Err(RegistrationError::NotAScheduler { address, server });
     }
     let versions = calls.call(call::versions(), left()).await?;
     let versions = call::map_reply(versions).map_err(failed)?;
-    let release = call::release(&versions).unwrap_or("of no known release");
+    let release = call::release(&versions).unwrap_or("of unknown release");
     let answer = calls.call(capabilities::question(), left()).await?;
     let forms = capabilities::forms(answer, release);
-    let forms =
-        forms.map_err(|refusal| ConnectError::Refused { address: address.clone(), refusal })?;
+    let forms = forms.map_err(|refusal| {
+        let address = address.clone();
+        RegistrationError::Incompatible { address, refusal }
+    })?;
 
-    let id = id().map_err(ConnectError::System)?;
+    let id = client_id().map_err(RegistrationError::System)?;
     let mut stream = Comm::connect(address, tls, left()).await?;
     stream.send_within(client::register(&id, &versions), left()).await?;
-    let wrong = |what: String| ConnectError::NotTaken { address: address.clone(), what };
+    let not_accepted =
+        |what: String| RegistrationError::NotAccepted { address: address.clone(), what };
     let Some(frames) = stream.receive_within(left()).await? else {
-        return Err(wrong("it closed the connection".to_owned()));
+        return Err(not_accepted("it closed the connection".to_owned()));
     };
-    let operations = unpack::operations(&frames, Ok).map_err(|error| wrong(error.to_string()))?;
-    // The rest, if there is any, concerns nothing that this client has asked for.
+    let operations =
+        unpack::operations(&frames, Ok).map_err(|error| not_accepted(error.to_string()))?;
+    // Further operations in the message can't concern a client that has asked for nothing.
     match operations.into_iter().next().map(Event::read) {
         Some(Ok(Event::Started { warning })) => {
             if !warning.is_empty() {
                 log::info!("{address}: {warning}");
             }
-            Ok(Joined { stream, forms, id })
+            Ok(Registered { stream, forms, id })
         }
-        Some(Ok(other)) => Err(wrong(format!("it said {other:?}"))),
-        Some(Err(error)) => Err(wrong(error.to_string())),
-        None => Err(wrong("it said nothing".to_owned())),
+        Some(Ok(other)) => {
+            Err(not_accepted(format!("it sent {other:?} instead of `stream-start`")))
+        }
+        Some(Err(error)) => Err(not_accepted(error.to_string())),
+        None => Err(not_accepted("its first message is empty".to_owned())),
     }
 }
 
-/// A name that no other client has.
-fn id() -> io::Result<String> {
+/// Returns a name that no other client has.
+fn client_id() -> io::Result<String> {
     let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     Ok(format!("Client-ensue-{number:016x}"))
 }

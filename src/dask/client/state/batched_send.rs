@@ -1,15 +1,25 @@
-//! What is to be said to the scheduler, until it's sent.
+//! Operations for the scheduler, until they're in a message: Dask's `BatchedSend`, which also keeps dependent
+//! operations in order.
 //!
-//! A graph costs the scheduler much more than a task of it, so what waits goes in as few as possible. Within a
-//! message come graphs, then releases, then the rest; what may not pass what was said before, waits for the
-//! next message.
+//! A graph costs the scheduler much more than one of its tasks, so waiting tasks are sent in as few graphs as possible.
+//! Within a message, graphs come first, then releases, then the rest. An operation that must not overtake an earlier one
+//! waits for the next message.
+//!
+//! | an operation is | when | leaves that state |
+//! |---|---|---|
+//! | ready | nothing blocks its keys | with the next message that has room |
+//! | held | its key, or an input, is *blocked* | when the last blocker of those keys is removed |
+//! | a scatter | it gives a value to a worker, by a call instead of a message | when the driver takes it |
+//! | a delayed scatter | a release of its key isn't acknowledged | when the scheduler answers the probe |
+//!
+//! A key is blocked while a scatter or a retry of it is under way on another connection, and while its task waits for a
+//! Python worker. A held submission blocks its key and its inputs for the operations that come after it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::dask::client::state::pins::Workers;
-use crate::dask::client::state::released::Leaving;
-use crate::dask::client::state::task_spec::Spec;
+use super::released::ReleasedKeys;
+use super::task_spec::{TaskSpec, WorkerAddresses};
 use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client;
 use crate::dask::wire::frame::Outgoing;
@@ -17,24 +27,25 @@ use crate::dask::wire::graph::{Graph, UpdateGraph};
 use crate::dask::wire::pack::Batch;
 use crate::dask::wire::serialized::Serialized;
 
-/// How much goes in one message. The scheduler does nothing else while it reads one.
+/// The limits of one message. The scheduler does nothing else while it reads one.
 const TASKS: usize = 2_000;
 const BYTES: usize = 4 << 20;
 const KEYS: usize = 50_000;
 
-/// Something to say.
+/// An operation for the scheduler.
 #[derive(Debug)]
 pub(crate) enum Op {
-    Submit(Spec),
-    /// The key isn't needed any more.
+    /// Submits a task.
+    Submit(TaskSpec),
+    /// Releases a key.
     Release(Arc<str>),
-    /// A value is to be the key's. That is said elsewhere, but not before what is said of the key here.
-    Give(Arc<str>, Serialized),
-    /// In what state is the key?
-    Report(Arc<str>),
-    /// This client is there.
+    /// Gives a value to the cluster under this key. That's a call on another connection, but it must not overtake
+    /// earlier operations of the key.
+    Scatter(Arc<str>, Serialized),
+    /// Asks for the state of a key.
+    ReportKey(Arc<str>),
     Heartbeat,
-    /// This client leaves.
+    /// Leaves the scheduler.
     Close,
 }
 
@@ -42,7 +53,7 @@ impl Op {
     fn key(&self) -> Option<&Arc<str>> {
         match self {
             Self::Submit(spec) => Some(&spec.key),
-            Self::Release(key) | Self::Give(key, _) | Self::Report(key) => Some(key),
+            Self::Release(key) | Self::Scatter(key, _) | Self::ReportKey(key) => Some(key),
             Self::Heartbeat | Self::Close => None,
         }
     }
@@ -56,92 +67,90 @@ impl Op {
     }
 }
 
-/// What waits to be said, in order.
+/// The operations that aren't sent, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct BatchedSend {
     ready: VecDeque<Op>,
-    /// What concerns keys that the scheduler doesn't know yet, or knows as failed: they are on their way on
-    /// another connection, or wait for a worker that can run them.
     held: Vec<Op>,
-    /// These keys, and those submitted or taken in [`held`](Self::held).
-    unsettled: HashSet<Arc<str>>,
-    /// What has to be done before something in [`held`](Self::held) can go, and how many things for a key.
-    under_way: HashMap<Arc<str>, usize>,
-    /// Where tasks in Python are to run.
-    python: Workers,
-    leaving: Leaving,
-    /// What is to be given: now, and when the scheduler knows that the key was released.
-    values: VecDeque<(Arc<str>, Serialized)>,
-    later_values: Vec<(Arc<str>, Serialized)>,
-    /// How often something was looked at, to see whether it can go.
+    /// The blocked keys, and the keys and inputs of the submissions in [`held`](Self::held).
+    blocked: HashSet<Arc<str>>,
+    /// The keys that something blocks, with the number of blockers.
+    blockers: HashMap<Arc<str>, usize>,
+    /// Where Python tasks are to run.
+    python_workers: WorkerAddresses,
+    released: ReleasedKeys,
+    scatters: VecDeque<(Arc<str>, Serialized)>,
+    delayed_scatters: Vec<(Arc<str>, Serialized)>,
+    /// How often an operation was examined to see whether it's ready.
     #[cfg(test)]
-    pub(crate) looks: usize,
+    pub(crate) examined: usize,
 }
 
-impl Outbox {
+impl BatchedSend {
+    /// Adds an operation.
     pub(crate) fn push(&mut self, op: Op) {
         if let Op::Release(key) = &op {
-            self.leaving.add(key);
+            self.released.add(key);
         }
-        self.sort(op);
+        self.route(op);
     }
 
-    /// Decides when it can go.
-    fn sort(&mut self, op: Op) {
+    /// Puts an operation where it belongs by now.
+    fn route(&mut self, op: Op) {
         #[cfg(test)]
         {
-            self.looks += 1;
+            self.examined += 1;
         }
-        if !self.unsettled.is_empty() && op.concerns(&self.unsettled) {
+        if !self.blocked.is_empty() && op.concerns(&self.blocked) {
             if let Op::Submit(spec) = &op {
-                // Its inputs mustn't be released before.
-                self.unsettled.extend(spec.inputs().into_iter().cloned());
-                self.unsettled.insert(spec.key.clone());
+                // Its inputs mustn't be released before it's sent.
+                self.blocked.extend(spec.inputs().into_iter().cloned());
+                self.blocked.insert(spec.key.clone());
             }
             self.held.push(op);
-        } else if let Op::Give(key, value) = op {
-            // What takes it comes after it.
-            self.hold(&key);
-            if self.leaving.is_going(&key) {
-                self.later_values.push((key, value));
+        } else if let Op::Scatter(key, value) = op {
+            // Its dependents come after it.
+            self.block(&key);
+            if self.released.is_queued(&key) {
+                self.delayed_scatters.push((key, value));
             } else {
-                self.values.push_back((key, value));
+                self.scatters.push_back((key, value));
             }
         } else {
             if let Op::Release(key) = &op {
-                self.leaving.go(key);
+                self.released.queue(key);
             }
             self.ready.push_back(op);
         }
     }
 
-    /// The scheduler doesn't know this key. Says whether that's because it was asked for it here.
-    pub(crate) fn hear_unknown(&mut self, key: &str) -> bool {
-        let is_answer = self.leaving.hear(key);
+    /// Handles the scheduler's answer that it doesn't know a key. Returns whether that answers a probe.
+    pub(crate) fn unknown_key(&mut self, key: &str) -> bool {
+        let is_answer = self.released.acknowledge(key);
         if is_answer {
-            let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later_values)
+            let (delayed, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.delayed_scatters)
                 .into_iter()
-                .partition(|(key, _)| self.leaving.is_going(key));
-            self.later_values = later;
-            self.values.extend(now);
+                .partition(|(key, _)| self.released.is_queued(key));
+            self.delayed_scatters = delayed;
+            self.scatters.extend(now);
         }
         is_answer
     }
 
-    /// Whether what the scheduler says of the key is of a task that had it before.
-    pub(crate) fn is_leaving(&self, key: &str) -> bool {
-        self.leaving.contains(key)
+    /// Returns whether messages about the key are about a task that had it before.
+    pub(crate) fn is_released(&self, key: &str) -> bool {
+        self.released.contains(key)
     }
 
-    /// Whether there's a value to be given.
-    pub(crate) fn has_values(&self) -> bool {
-        !self.values.is_empty()
+    /// Returns whether there is a value to scatter.
+    pub(crate) fn has_scatters(&self) -> bool {
+        !self.scatters.is_empty()
     }
 
-    /// As many of these as go together: so many, with so many bytes unless one alone has more.
-    pub(crate) fn take_values(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
+    /// Takes values for one call: up to `most`, with up to `bytes` bytes unless the first alone has more.
+    pub(crate) fn take_scatters(&mut self, most: usize, bytes: u64) -> Vec<(Arc<str>, Serialized)> {
         let (mut count, mut room) = (0, bytes);
-        for (_, value) in self.values.iter().take(most) {
+        for (_, value) in self.scatters.iter().take(most) {
             let bytes = value.nbytes();
             if bytes > room && count > 0 {
                 break;
@@ -149,83 +158,77 @@ impl Outbox {
             room = room.saturating_sub(bytes);
             count += 1;
         }
-        self.values.drain(..count).collect()
+        self.scatters.drain(..count).collect()
     }
 
-    /// What concerns this key waits from now on.
-    pub(crate) fn hold(&mut self, key: &Arc<str>) {
-        *self.under_way.entry(key.clone()).or_default() += 1;
-        self.unsettled.insert(key.clone());
+    /// Adds a blocker of this key: operations that concern it are held from now on.
+    pub(crate) fn block(&mut self, key: &Arc<str>) {
+        *self.blockers.entry(key.clone()).or_default() += 1;
+        self.blocked.insert(key.clone());
     }
 
-    /// The keys are as they should be.
-    pub(crate) fn settle(&mut self, keys: &[Arc<str>]) {
-        keys.iter().for_each(|key| self.end(key));
-        self.let_go();
-    }
-
-    fn end(&mut self, key: &str) {
-        if let Some(count) = self.under_way.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                self.under_way.remove(key);
+    /// Removes a blocker of each of these keys.
+    pub(crate) fn unblock(&mut self, keys: &[Arc<str>]) {
+        for key in keys {
+            if let Some(count) = self.blockers.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.blockers.remove(key);
+                }
             }
         }
-    }
-
-    /// What is held still waits for something, or is ready now.
-    fn let_go(&mut self) {
+        // Once for all keys: each held operation is examined again.
         let held = std::mem::take(&mut self.held);
-        self.unsettled = self.under_way.keys().cloned().collect();
+        self.blocked = self.blockers.keys().cloned().collect();
         for op in held {
-            self.sort(op);
+            self.route(op);
         }
     }
 
-    /// Tasks in Python are to run on these workers.
-    pub(crate) fn pin_to(&mut self, python: Workers) {
-        self.python = python;
+    /// Sets the workers that Python tasks are pinned to.
+    pub(crate) fn set_python_workers(&mut self, workers: WorkerAddresses) {
+        self.python_workers = workers;
     }
 
-    /// Forgets tasks that are held, and that nobody needs any more. Of the keys that are given, those of no task
-    /// that is held are taken out, and settled.
-    pub(crate) fn forget_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
+    /// Drops held submissions whose task is released and has no dependent, together with the release. Then removes
+    /// from `waiting` the keys that no held submission has, and unblocks these.
+    pub(crate) fn drop_unneeded(&mut self, waiting: &mut Vec<Arc<str>>) {
         let (mut releases, mut needed) = (HashMap::new(), HashSet::new());
-        let mut left = Vec::with_capacity(self.held.len());
-        // From the end, so that it's known what comes after a submission.
+        let mut kept = Vec::with_capacity(self.held.len());
+        // From the end, since the operations after a submission say whether it's needed.
         for op in std::mem::take(&mut self.held).into_iter().rev() {
             match &op {
-                Op::Release(key) => drop(releases.insert(key.clone(), left.len())),
+                Op::Release(key) => drop(releases.insert(key.clone(), kept.len())),
                 Op::Submit(spec) => {
                     let release = releases.remove(&spec.key);
                     if let Some(at) = release.filter(|_| !needed.contains(&spec.key)) {
-                        left[at] = None;
-                        self.leaving.take_back(&spec.key);
+                        kept[at] = None;
+                        self.released.retract(&spec.key);
                         continue;
                     }
                     needed.extend(spec.inputs().into_iter().cloned());
                 }
                 _ => {}
             }
-            left.push(Some(op));
+            kept.push(Some(op));
         }
-        self.held = left.into_iter().rev().flatten().collect();
+        self.held = kept.into_iter().rev().flatten().collect();
         let submitted = self.held.iter().filter_map(|op| match op {
             Op::Submit(spec) => Some(&spec.key),
             _ => None,
         });
         let submitted: HashSet<_> = submitted.cloned().collect();
-        let (stay, go): (Vec<_>, Vec<_>) =
+        let (still_waiting, dropped): (Vec<_>, Vec<_>) =
             std::mem::take(waiting).into_iter().partition(|key| submitted.contains(key));
-        *waiting = stay;
-        if !go.is_empty() {
-            self.settle(&go);
+        *waiting = still_waiting;
+        if !dropped.is_empty() {
+            self.unblock(&dropped);
         }
     }
 
-    /// What takes one of these keys isn't said, and its keys are added to them.
+    /// Drops the unsent submissions that depend on one of these keys, and adds their keys.
     pub(crate) fn drop_dependents(&mut self, keys: &mut HashSet<Arc<str>>) {
-        let mut stays = |op: &Op| match op {
+        let mut is_kept = |op: &Op| match op {
             Op::Submit(spec) if spec.inputs().into_iter().any(|input| keys.contains(input)) => {
                 keys.insert(spec.key.clone());
                 false
@@ -234,84 +237,91 @@ impl Outbox {
         };
         #[cfg(test)]
         {
-            self.looks += self.ready.len() + self.held.len();
+            self.examined += self.ready.len() + self.held.len();
         }
-        self.ready.retain(&mut stays);
-        self.held.retain(&mut stays);
+        self.ready.retain(&mut is_kept);
+        self.held.retain(&mut is_kept);
     }
 
-    /// Nothing but the farewell.
+    /// Drops everything, and leaves the scheduler with the next message.
     pub(crate) fn close(&mut self) {
         *self = Self::default();
         self.ready.push_back(Op::Close);
     }
 
-    /// As much as goes in the next message.
-    pub(crate) fn take(&mut self) -> Option<Load> {
-        let mut load = Load { python: self.python.clone(), ..Load::default() };
+    /// Takes as many ready operations as the next message has room for; none if there's nothing to send.
+    pub(crate) fn next_message(&mut self) -> Option<BatchedMessage> {
+        let mut message = BatchedMessage {
+            python_workers: self.python_workers.clone(),
+            ..BatchedMessage::default()
+        };
         while let Some(op) = self.ready.front() {
-            if !load.has_room_for(op) {
+            if !message.has_room_for(op) {
                 break;
             }
             let Some(op) = self.ready.pop_front() else { break };
-            if matches!(&op, Op::Submit(spec) if self.leaving.is_told(&spec.key)) {
-                load.question = load.question.or_else(|| self.leaving.ask());
+            // Without a probe, an answer about the previous task of the key couldn't be told from one about this one.
+            if matches!(&op, Op::Submit(spec) if self.released.is_unprobed(&spec.key)) {
+                message.first_probe = message.first_probe.or_else(|| self.released.probe());
             }
-            load.add(op);
+            message.add(op);
         }
         if self.ready.is_empty() && self.ready.capacity() > KEYS {
+            // Gives the memory of a burst back.
             self.ready = VecDeque::new();
         }
-        let are_many = self.leaving.tell(&load.releases);
-        if are_many || load.heartbeat || !self.later_values.is_empty() {
-            load.reports.extend(self.leaving.ask().map(Arc::from));
+        let are_many = self.released.mark_sent(&message.releases);
+        if are_many || message.has_heartbeat || !self.delayed_scatters.is_empty() {
+            message.reports.extend(self.released.probe().map(Arc::from));
         }
-        (!load.is_empty()).then_some(load)
+        (!message.is_empty()).then_some(message)
     }
 }
 
-/// What goes in one message.
+/// The operations of one message.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
-    graphs: Vec<Vec<Spec>>,
-    python: Workers,
+pub(crate) struct BatchedMessage {
+    graphs: Vec<Vec<TaskSpec>>,
+    python_workers: WorkerAddresses,
     tasks: usize,
     bytes: usize,
     releases: Vec<Arc<str>>,
     reports: Vec<Arc<str>>,
-    /// What to ask for to know that earlier releases were heard, before it hears of the tasks.
-    question: Option<String>,
-    /// The keys of releases and reports.
-    later: HashSet<Arc<str>>,
-    heartbeat: bool,
-    close: bool,
+    /// The probe that comes before the graphs, so that its answer precedes all messages about their tasks.
+    first_probe: Option<String>,
+    /// The keys of releases and reports, which come after the graphs.
+    later_keys: HashSet<Arc<str>>,
+    has_heartbeat: bool,
+    is_last: bool,
 }
 
-impl Load {
+impl BatchedMessage {
     fn is_empty(&self) -> bool {
-        let says_nothing = self.releases.is_empty() && self.reports.is_empty();
-        self.tasks == 0 && says_nothing && !self.heartbeat && !self.close
+        let has_keys = !self.releases.is_empty() || !self.reports.is_empty();
+        self.tasks == 0 && !has_keys && !self.has_heartbeat && !self.is_last
     }
 
     fn has_room_for(&self, op: &Op) -> bool {
-        if self.close || self.later.len() >= KEYS {
+        if self.is_last || self.later_keys.len() >= KEYS {
             return false;
         }
         match op {
             Op::Submit(spec) => {
                 self.tasks < TASKS
                     && (self.tasks == 0 || self.bytes + self.bytes_of(spec) <= BYTES)
-                    // It would pass them.
-                    && !self.later.contains(&spec.key)
+                    // Graphs come first, so it would overtake the release or report of its key.
+                    && !self.later_keys.contains(&spec.key)
             }
-            Op::Release(key) => !(self.later.contains(key) && self.reports.contains(key)),
+            // Releases come before reports.
+            Op::Release(key) => !(self.later_keys.contains(key) && self.reports.contains(key)),
             _ => true,
         }
     }
 
-    fn bytes_of(&self, spec: &Spec) -> usize {
-        let python = if spec.is_for_python() { &*self.python } else { &[] };
-        spec.bytes() + python.iter().map(|worker| worker.len() + 5).sum::<usize>()
+    fn bytes_of(&self, spec: &TaskSpec) -> usize {
+        let is_pinned = spec.is_for_any_python_worker();
+        let workers = if is_pinned { &*self.python_workers } else { &[] };
+        spec.estimated_bytes() + workers.iter().map(|worker| worker.len() + 5).sum::<usize>()
     }
 
     fn add(&mut self, op: Op) {
@@ -320,47 +330,48 @@ impl Load {
                 self.tasks += 1;
                 self.bytes += self.bytes_of(&spec);
                 match self.graphs.last_mut() {
-                    Some(graph) if graph[0].goes_with(&spec) => graph.push(spec),
+                    Some(graph) if graph[0].fits_in_graph_with(&spec) => graph.push(spec),
                     _ => self.graphs.push(vec![spec]),
                 }
             }
             Op::Release(key) => {
-                self.later.insert(key.clone());
+                self.later_keys.insert(key.clone());
                 self.releases.push(key);
             }
-            Op::Report(key) => {
-                self.later.insert(key.clone());
+            Op::ReportKey(key) => {
+                self.later_keys.insert(key.clone());
                 self.reports.push(key);
             }
-            Op::Give(..) => unreachable!("values are given by calls"),
-            Op::Heartbeat => self.heartbeat = true,
-            Op::Close => self.close = true,
+            Op::Scatter(..) => unreachable!("a scatter is a call, and never ready for a message"),
+            Op::Heartbeat => self.has_heartbeat = true,
+            Op::Close => self.is_last = true,
         }
     }
 
-    /// The tasks in it, by graph.
-    pub(crate) fn graphs(&self) -> &[Vec<Spec>] {
+    /// Returns the submitted tasks, by graph.
+    pub(crate) fn graphs(&self) -> &[Vec<TaskSpec>] {
         &self.graphs
     }
 
-    /// As many tasks as go in one message: more wait, probably.
+    /// Returns whether it has about as many tasks as fit in a message, so that more are probably ready.
     pub(crate) fn is_full(&self) -> bool {
         self.tasks == TASKS || self.bytes > BYTES / 2
     }
 
-    /// Whether nothing comes after it.
+    /// Returns whether the client leaves with it.
     pub(crate) fn is_last(&self) -> bool {
-        self.close
+        self.is_last
     }
 
-    pub(crate) fn message(&self, forms: &Forms) -> Outgoing {
+    /// Encodes the message, in the forms that the scheduler takes.
+    pub(crate) fn encode(&self, forms: &Forms) -> Outgoing {
         let mut batch = Batch::new();
-        if let Some(question) = &self.question {
-            client::report_key(&mut batch, question);
+        if let Some(probe) = &self.first_probe {
+            client::report_key(&mut batch, probe);
         }
         for specs in &self.graphs {
             let mut graph = Graph::new();
-            specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python));
+            specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python_workers));
             let keys: Vec<&str> = specs.iter().map(|spec| &*spec.key).collect();
             let order = Some(&*keys);
             UpdateGraph { graph: &graph, form: forms.graph, keys: &keys, order }.push(&mut batch);
@@ -370,10 +381,10 @@ impl Load {
             client::releases_keys(&mut batch, &keys);
         }
         self.reports.iter().for_each(|key| client::report_key(&mut batch, &&**key));
-        if self.heartbeat {
+        if self.has_heartbeat {
             client::heartbeat(&mut batch);
         }
-        if self.close {
+        if self.is_last {
             client::close(&mut batch);
         }
         batch.finish()

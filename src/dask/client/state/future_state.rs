@@ -1,70 +1,150 @@
-//! What is known of a task on the cluster.
+//! The state of one future on the cluster: Dask's `FutureState`, with a version of its result.
+//!
+//! The [module of the room](super) has the table of states and transitions.
 
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::{error, fmt};
 
 use event_listener::Event;
 
-use crate::dask::client::io::dask_future::Failure;
 use crate::dask::wire::pickle::Exception;
 use crate::engine::base::lock::Lock;
 
-/// Of which task something is known, and how often it was said that its result is there, or is gone. A key may be that of
-/// one task after the other.
+/// Why a future has no result.
+#[derive(Clone, Debug)]
+pub(crate) enum FutureError {
+    /// The task, or one that it depends on, failed.
+    Erred(Arc<Exception>),
+    /// It was cancelled, for this reason.
+    Cancelled(Arc<str>),
+    /// It's gone from the cluster; the text says what happened.
+    Lost(Arc<str>),
+    /// This client has been closed.
+    Closed,
+}
+
+impl FutureError {
+    /// Returns whether the future can never get a result. The scheduler may run a failed task again, but it has
+    /// forgotten one that was cancelled or lost.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Self::Erred(_))
+    }
+}
+
+impl fmt::Display for FutureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Erred(exception) => exception.fmt(f),
+            Self::Cancelled(why) => write!(f, "cancelled: {why}"),
+            Self::Lost(why) => f.write_str(why),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl error::Error for FutureError {}
+
+/// Identifies one location of one task's result.
+///
+/// A fetch that was started for an older location must not be mistaken for one of the current location; nor may the
+/// result of a task be given to a later task with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
+pub(crate) struct ResultVersion {
+    /// A number that no other task of this process has.
     pub(crate) task: u64,
+    /// How often the scheduler reported that the result is in memory, or lost.
     pub(crate) count: u32,
 }
 
-impl Version {
+impl ResultVersion {
     fn new() -> Self {
         static TASKS: AtomicU64 = AtomicU64::new(0);
         Self { task: TASKS.fetch_add(1, Ordering::Relaxed), count: 0 }
     }
 }
 
-/// What is known of a task.
+/// The state of a future, shared by everything that waits for it.
 #[derive(Debug)]
-pub(crate) struct Record {
-    state: Lock<State>,
+pub(crate) struct FutureState {
+    key: Arc<str>,
+    record: Lock<Record>,
     changed: Event,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
-    version: Version,
-    /// The result was there, and isn't now. Who was told that the task has ended isn't told otherwise; only who
-    /// wants to have the result has to wait.
-    is_nowhere: bool,
-    /// The scheduler has been asked to run it again, and what it says of its failure is old.
+struct Record {
+    status: Status,
+    version: ResultVersion,
+    /// The result was in memory, and no worker has it now. The status stays `Finished`: a waiter that was notified
+    /// of the end isn't notified of the opposite. Only fetches wait until the result is computed again.
+    is_unavailable: bool,
+    /// The scheduler has been asked to run the task again, and hasn't confirmed that. Until then, errors that it
+    /// reports are those of the previous attempt.
     is_retrying: bool,
+    /// The task is a batch of calls, of which the worker has done only some.
     is_partial: bool,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum Status {
     Pending,
-    InMemory,
-    Failed(Failure),
+    Finished,
+    Failed(FutureError),
+}
+
+impl Status {
+    fn outcome(&self) -> Option<Result<(), FutureError>> {
+        match self {
+            Self::Pending => None,
+            Self::Finished => Some(Ok(())),
+            Self::Failed(error) => Some(Err(error.clone())),
+        }
+    }
 }
 
 impl Record {
-    pub(crate) fn new(failed: Option<Failure>) -> Self {
-        let phase = failed.map_or(Phase::Pending, Phase::Failed);
-        let version = Version::new();
-        let state =
-            State { phase, version, is_nowhere: false, is_retrying: false, is_partial: false };
-        Self { state: Lock::new(state), changed: Event::new() }
+    fn is_final(&self) -> bool {
+        matches!(&self.status, Status::Failed(error) if error.is_final())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn has_erred(&self) -> bool {
+        matches!(self.status, Status::Failed(FutureError::Erred(_)))
+    }
+}
+
+impl FutureState {
+    /// Creates the state of a task that has just been submitted.
+    pub(crate) fn pending(key: Arc<str>) -> Self {
+        Self::new(key, Status::Pending)
     }
 
-    /// Changes it if the change says so, and wakes who waits.
-    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+    /// Creates the state of a task that can't be submitted.
+    pub(crate) fn failed(key: Arc<str>, error: FutureError) -> Self {
+        Self::new(key, Status::Failed(error))
+    }
+
+    fn new(key: Arc<str>, status: Status) -> Self {
+        let record = Record {
+            status,
+            version: ResultVersion::new(),
+            is_unavailable: false,
+            is_retrying: false,
+            is_partial: false,
+        };
+        Self { key, record: Lock::new(record), changed: Event::new() }
+    }
+
+    pub(crate) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock()
+    }
+
+    /// Applies a change, and notifies all waiters if it returns that something has changed.
+    fn change(&self, change: impl FnOnce(&mut Record) -> bool) -> bool {
         let has_changed = change(&mut self.lock());
         if has_changed {
             self.changed.notify(usize::MAX);
@@ -72,150 +152,139 @@ impl Record {
         has_changed
     }
 
+    /// Returns whether the worker has done only a part of its batch, and says so in the result.
     pub(crate) fn is_partial(&self) -> bool {
         self.lock().is_partial
     }
 
-    /// The result is there.
+    /// Records that a worker has the result.
     pub(crate) fn in_memory(&self, is_partial: bool) {
-        self.change(|state| {
-            if state.is_final() {
+        self.change(|record| {
+            if record.is_final() {
                 return false;
             }
-            state.phase = Phase::InMemory;
-            state.is_partial = is_partial;
-            state.version.count += 1;
-            state.is_nowhere = false;
-            state.is_retrying = false;
+            record.status = Status::Finished;
+            record.is_partial = is_partial;
+            record.version.count += 1;
+            record.is_unavailable = false;
+            record.is_retrying = false;
             true
         });
     }
 
-    /// The scheduler says that it failed.
+    /// Records that the task failed.
     pub(crate) fn erred(&self, exception: Exception) {
-        self.change(|state| {
-            if state.is_final() || state.is_retrying {
+        self.change(|record| {
+            if record.is_final() || record.is_retrying {
                 return false;
             }
-            state.phase = Phase::Failed(Failure::Erred(exception.into()));
+            record.status = Status::Failed(FutureError::Erred(exception.into()));
             true
         });
     }
 
-    /// It failed for good. Says whether that's news.
-    pub(crate) fn fail(&self, failure: &Failure) -> bool {
-        self.change(|state| {
-            if state.is_final() {
+    /// Records that there will be no result. Returns whether that's new.
+    pub(crate) fn fail(&self, error: &FutureError) -> bool {
+        self.change(|record| {
+            if record.is_final() {
                 return false;
             }
-            state.phase = Phase::Failed(failure.clone());
+            record.status = Status::Failed(error.clone());
             true
         })
     }
 
-    /// The result has gone with its worker.
+    /// Records that the result was lost with its worker. The scheduler computes it again.
     pub(crate) fn lost(&self) {
-        self.change(|state| {
-            state.is_nowhere |= matches!(state.phase, Phase::InMemory);
-            state.version.count += 1;
+        self.change(|record| {
+            record.is_unavailable |= matches!(record.status, Status::Finished);
+            record.version.count += 1;
             true
         });
     }
 
-    /// Whether the scheduler has still to run it, or to run it again.
+    /// Returns whether the scheduler has yet to run the task, or to run it again.
     pub(crate) fn is_open(&self) -> bool {
-        let state = self.lock();
-        match state.phase {
-            Phase::Pending => true,
-            Phase::InMemory => state.is_nowhere,
-            Phase::Failed(_) => false,
+        let record = self.lock();
+        match record.status {
+            Status::Pending => true,
+            Status::Finished => record.is_unavailable,
+            Status::Failed(_) => false,
         }
     }
 
-    /// The result isn't where it should have been.
-    pub(crate) fn is_nowhere(&self, version: Version) {
-        let mut state = self.lock();
-        state.is_nowhere |= state.version == version;
+    /// Records that no holder of this version had the result. A newer version makes that irrelevant.
+    pub(crate) fn mark_unavailable(&self, version: ResultVersion) {
+        let mut record = self.lock();
+        record.is_unavailable |= record.version == version;
     }
 
-    /// The scheduler runs it again.
+    /// Records that the scheduler runs the task again.
     pub(crate) fn retried(&self) {
-        self.change(|state| {
-            state.is_retrying = false;
-            let has_erred = matches!(state.phase, Phase::Failed(Failure::Erred(_)));
+        self.change(|record| {
+            record.is_retrying = false;
+            let has_erred = record.has_erred();
             if has_erred {
-                state.phase = Phase::Pending;
+                record.status = Status::Pending;
             }
             has_erred
         });
     }
 
-    /// It has failed and shall run again. Says whether the scheduler has to be asked.
+    /// Makes a failed task pending again. Returns whether the scheduler has to be asked to run it.
     pub(crate) fn retry(&self) -> bool {
-        self.change(|state| {
-            let has_erred = matches!(state.phase, Phase::Failed(Failure::Erred(_)));
+        self.change(|record| {
+            let has_erred = record.has_erred();
             if has_erred {
-                state.phase = Phase::Pending;
-                state.is_retrying = true;
+                record.status = Status::Pending;
+                record.is_retrying = true;
             }
             has_erred
         })
     }
 
-    pub(crate) fn outcome(&self) -> Option<Result<(), Failure>> {
-        match &self.lock().phase {
-            Phase::Pending => None,
-            Phase::InMemory => Some(Ok(())),
-            Phase::Failed(failure) => Some(Err(failure.clone())),
-        }
+    /// Returns how the task ended, if it has.
+    pub(crate) fn outcome(&self) -> Option<Result<(), FutureError>> {
+        self.lock().status.outcome()
     }
 
-    /// Waits until a condition gives something.
-    async fn wait<T>(&self, mut condition: impl FnMut(&State) -> Option<T>) -> T {
+    /// Waits until `condition` returns a value.
+    async fn wait<T>(&self, mut condition: impl FnMut(&Record) -> Option<T>) -> T {
         loop {
-            if let Some(done) = condition(&self.lock()) {
-                return done;
+            if let Some(value) = condition(&self.lock()) {
+                return value;
             }
             let changed = self.changed.listen();
-            if let Some(done) = condition(&self.lock()) {
-                return done;
+            // It may have changed before the listener was registered.
+            if let Some(value) = condition(&self.lock()) {
+                return value;
             }
             changed.await;
         }
     }
 
-    pub(crate) async fn ended(&self) -> Result<(), Failure> {
-        self.wait(|state| match &state.phase {
-            Phase::Pending => None,
-            Phase::InMemory => Some(Ok(())),
-            Phase::Failed(failure) => Some(Err(failure.clone())),
-        })
-        .await
+    /// Waits until the task has ended. The result may still be lost afterwards.
+    pub(crate) async fn ended(&self) -> Result<(), FutureError> {
+        self.wait(|record| record.status.outcome()).await
     }
 
-    /// Waits until the result is said to be somewhere, and gives the number of times that was said.
-    pub(crate) async fn available(&self) -> Result<Version, Failure> {
-        self.wait(|state| match &state.phase {
-            Phase::InMemory if !state.is_nowhere => Some(Ok(state.version)),
-            Phase::Failed(failure) => Some(Err(failure.clone())),
+    /// Waits until a worker has the result, and returns the version that it has.
+    pub(crate) async fn available(&self) -> Result<ResultVersion, FutureError> {
+        self.wait(|record| match &record.status {
+            Status::Finished if !record.is_unavailable => Some(Ok(record.version)),
+            Status::Failed(error) => Some(Err(error.clone())),
             _ => None,
         })
         .await
     }
 
-    pub(crate) async fn changed_since(&self, version: Version) {
-        self.wait(|state| match &state.phase {
-            Phase::Failed(_) => Some(()),
-            _ => (state.version != version).then_some(()),
+    /// Waits until the result has another version than this, or will never exist.
+    pub(crate) async fn changed_since(&self, version: ResultVersion) {
+        self.wait(|record| match &record.status {
+            Status::Failed(_) => Some(()),
+            _ => (record.version != version).then_some(()),
         })
         .await;
-    }
-}
-
-impl State {
-    /// Cancelled, lost or closed: nothing that is said of it matters.
-    fn is_final(&self) -> bool {
-        matches!(&self.phase, Phase::Failed(failure) if !matches!(failure, Failure::Erred(_)))
     }
 }
 
@@ -225,55 +294,59 @@ mod tests {
 
     use super::*;
 
+    fn pending() -> FutureState {
+        FutureState::pending("key".into())
+    }
+
     fn exception(text: &str) -> Exception {
         let (class, module) = ("E".to_owned(), "m".to_owned());
         Exception { class, module, text: text.to_owned(), cause: None }
     }
 
     #[test]
-    fn who_was_told_stays_told() {
+    fn an_end_that_was_reported_is_not_revoked() {
         block_on(async {
-            let record = Record::new(None);
-            assert!(poll_once(record.ended()).await.is_none());
-            record.in_memory(false);
-            let version = record.available().await.unwrap();
-            record.lost();
-            assert!(record.ended().await.is_ok());
-            assert!(poll_once(record.available()).await.is_none());
-            record.changed_since(version).await;
-            // Late news of the first time.
-            record.is_nowhere(version);
-            record.in_memory(false);
-            assert_eq!(record.available().await.unwrap().count, version.count + 2);
+            let future = pending();
+            assert!(poll_once(future.ended()).await.is_none());
+            future.in_memory(false);
+            let version = future.available().await.unwrap();
+            future.lost();
+            assert!(future.ended().await.is_ok());
+            assert!(poll_once(future.available()).await.is_none());
+            future.changed_since(version).await;
+            // Late news of the first version.
+            future.mark_unavailable(version);
+            future.in_memory(false);
+            assert_eq!(future.available().await.unwrap().count, version.count + 2);
         });
     }
 
     #[test]
-    fn old_failures_do_not_count() {
-        let record = Record::new(None);
-        record.erred(exception("one"));
-        assert!(record.retry());
-        assert!(!record.retry());
-        record.erred(exception("one"));
-        assert!(record.outcome().is_none());
-        record.retried();
-        record.erred(exception("two"));
-        assert!(matches!(record.outcome(), Some(Err(Failure::Erred(e))) if e.text == "two"));
-        assert!(record.retry());
-        // Until the scheduler says that it runs again, what it says is of before.
-        record.erred(exception("two"));
-        assert!(record.outcome().is_none());
+    fn failures_before_a_retry_are_ignored() {
+        let future = pending();
+        future.erred(exception("one"));
+        assert!(future.retry());
+        assert!(!future.retry());
+        future.erred(exception("one"));
+        assert!(future.outcome().is_none());
+        future.retried();
+        future.erred(exception("two"));
+        assert!(matches!(future.outcome(), Some(Err(FutureError::Erred(e))) if e.text == "two"));
+        assert!(future.retry());
+        // Until the scheduler confirms the retry, its errors are those of the previous attempt.
+        future.erred(exception("two"));
+        assert!(future.outcome().is_none());
     }
 
     #[test]
-    fn an_end_is_an_end() {
-        let record = Record::new(None);
-        assert!(record.fail(&Failure::Cancelled("why".into())));
-        assert!(!record.fail(&Failure::Closed));
-        record.in_memory(false);
-        record.erred(exception("late"));
-        record.retried();
-        assert!(!record.retry());
-        assert!(matches!(record.outcome(), Some(Err(Failure::Cancelled(_)))));
+    fn a_final_failure_stays() {
+        let future = pending();
+        assert!(future.fail(&FutureError::Cancelled("why".into())));
+        assert!(!future.fail(&FutureError::Closed));
+        future.in_memory(false);
+        future.erred(exception("late"));
+        future.retried();
+        assert!(!future.retry());
+        assert!(matches!(future.outcome(), Some(Err(FutureError::Cancelled(_)))));
     }
 }

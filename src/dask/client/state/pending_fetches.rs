@@ -1,4 +1,12 @@
-//! Which results are wanted here, and whom to ask for them.
+//! The results to fetch, and the source to ask for each.
+//!
+//! | a pending fetch is | leaves that state |
+//! |---|---|
+//! | new | the scheduler says which workers have the result, and [`assign`](PendingFetches::assign) chooses a source |
+//! | assigned | [`Sources::begin`] puts it in a call to its source |
+//! | in a call | the value arrives, and its waiters are notified; or the source doesn't give it, and it's new again without that source. If the scheduler as the last source fails, its waiters are notified of that |
+//!
+//! A fetch whose waiters are all dropped is removed at the next step.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,185 +14,210 @@ use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 
-use crate::dask::client::state::future_state::Version;
+use super::future_state::ResultVersion;
 use crate::dask::wire::pack::{Pack, Packer};
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Value;
 use crate::dask::wire::{WireError, WireKey};
 
-/// How many keys go in one call. At first it isn't known how large results are, so it begins with few; while
-/// answers stay below the bytes it gets more.
+/// The number of keys in the first calls, and at most. The sizes of results aren't known at first, so calls start small
+/// and grow while their answers have less than [`BYTES`].
 const KEYS: (usize, usize) = (4, 1024);
 const BYTES: u64 = 1 << 20;
-/// How many calls are under way, to one worker and to all.
-const CALLS_EACH: usize = 2;
+/// The number of calls at a time, to one source and to all.
+const CALLS_PER_SOURCE: usize = 2;
 const CALLS: usize = 16;
-/// How long a worker isn't tried that couldn't be reached.
+/// How long a worker isn't asked after a call couldn't reach it.
 const AVOIDED: Duration = Duration::from_secs(60);
 
-/// What became of a wish.
+/// How a fetch ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Found {
-    Here(Serialized),
-    /// Nobody gave it.
-    Nowhere,
-    /// It's not where it was when the wish was made.
+pub(crate) enum FetchOutcome {
+    Fetched(Serialized),
+    /// No source had the result.
+    Unavailable,
+    /// The location of the result changed since the fetch was started.
     Moved,
 }
 
-/// A result to bring.
+/// One attempt to fetch a result.
 #[derive(Clone, Debug)]
-pub(crate) struct Job {
+pub(crate) struct FetchJob {
     pub(crate) key: Arc<str>,
-    pub(crate) version: Version,
-    /// Who didn't give it.
+    pub(crate) version: ResultVersion,
+    /// The workers that didn't give it.
     tried: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
-struct Wish {
-    version: Version,
-    senders: Vec<Sender<Found>>,
+struct PendingFetch {
+    version: ResultVersion,
+    waiters: Vec<Sender<FetchOutcome>>,
 }
 
-/// Wishes, and how far they are.
+/// All pending fetches.
 #[derive(Debug, Default)]
-pub(crate) struct Wishes {
-    by_key: HashMap<Arc<str>, Wish>,
-    /// Of these it isn't known yet who has them.
-    new: Vec<Job>,
+pub(crate) struct PendingFetches {
+    by_key: HashMap<Arc<str>, PendingFetch>,
+    /// Jobs whose holders aren't known.
+    new: Vec<FetchJob>,
     pub(crate) sources: Sources,
+    /// Workers that couldn't be reached, and until when they aren't asked.
     avoided: HashMap<Arc<str>, Instant>,
 }
 
-impl Wishes {
-    /// Says whether there's something to do for it that wasn't yet.
-    pub(crate) fn ask(&mut self, key: &Arc<str>, version: Version, sender: Sender<Found>) -> bool {
+impl PendingFetches {
+    /// Adds a waiter for a result. Returns whether that needs a new job.
+    pub(crate) fn add(
+        &mut self,
+        key: &Arc<str>,
+        version: ResultVersion,
+        waiter: Sender<FetchOutcome>,
+    ) -> bool {
         let mut is_new = false;
-        let wish = self.by_key.entry(key.clone()).or_insert_with(|| {
+        let fetch = self.by_key.entry(key.clone()).or_insert_with(|| {
             is_new = true;
-            Wish { version, senders: vec![] }
+            PendingFetch { version, waiters: vec![] }
         });
-        // Nobody is given the result of another task that had the key.
-        let is_same = wish.version.task == version.task;
-        wish.senders.retain(|sender| is_same && !sender.is_closed());
-        wish.senders.push(sender);
-        is_new |= wish.version != version;
-        wish.version = version;
+        // A waiter must not get the result of a later task that has the key.
+        let is_same_task = fetch.version.task == version.task;
+        fetch.waiters.retain(|waiter| is_same_task && !waiter.is_closed());
+        fetch.waiters.push(waiter);
+        is_new |= fetch.version != version;
+        fetch.version = version;
         if is_new {
-            self.new.push(Job { key: key.clone(), version, tried: Vec::new() });
+            self.new.push(FetchJob { key: key.clone(), version, tried: Vec::new() });
         }
         is_new
     }
 
-    /// Whether there are some of which it isn't known who has them.
+    /// Returns whether there are jobs whose holders aren't known.
     pub(crate) fn has_new(&self) -> bool {
         !self.new.is_empty()
     }
 
-    pub(crate) fn take(&mut self) -> Vec<Job> {
+    /// Takes the jobs whose holders aren't known.
+    pub(crate) fn take_new(&mut self) -> Vec<FetchJob> {
         let mut jobs = std::mem::take(&mut self.new);
         self.retain_wanted(&mut jobs);
         jobs
     }
 
-    pub(crate) fn retain_wanted(&mut self, jobs: &mut Vec<Job>) {
+    /// Removes jobs that are superseded, or that have no waiter.
+    pub(crate) fn retain_wanted(&mut self, jobs: &mut Vec<FetchJob>) {
         jobs.retain(|job| self.is_wanted(&job.key, job.version));
     }
 
-    /// Whether anybody still waits for it. If not, it's forgotten.
-    fn is_wanted(&mut self, key: &Arc<str>, version: Version) -> bool {
-        let Some(wish) = self.by_key.get_mut(key) else { return false };
-        if wish.version != version {
+    /// Returns whether a fetch has a waiter, and removes it if it hasn't.
+    fn is_wanted(&mut self, key: &Arc<str>, version: ResultVersion) -> bool {
+        let Some(fetch) = self.by_key.get_mut(key) else { return false };
+        if fetch.version != version {
             return false;
         }
-        wish.senders.retain(|sender| !sender.is_closed());
-        let is_wanted = !wish.senders.is_empty();
+        fetch.waiters.retain(|waiter| !waiter.is_closed());
+        let is_wanted = !fetch.waiters.is_empty();
         if !is_wanted {
             self.by_key.remove(key);
         }
         is_wanted
     }
 
-    /// Gives it to those who wait. What isn't there may be there for a later wish.
-    pub(crate) fn settle(&mut self, key: &Arc<str>, version: Version, found: Found) {
-        let is_here = matches!(found, Found::Here(_));
-        let fits =
-            |wish: &Wish| wish.version == version || is_here && wish.version.task == version.task;
+    /// Notifies the waiters of a fetch. A value is right for all versions of its task; that it's unavailable is only
+    /// true of this version.
+    pub(crate) fn settle(&mut self, key: &Arc<str>, version: ResultVersion, outcome: FetchOutcome) {
+        let is_fetched = matches!(outcome, FetchOutcome::Fetched(_));
+        let fits = |fetch: &PendingFetch| {
+            fetch.version == version || is_fetched && fetch.version.task == version.task
+        };
         if self.by_key.get(key).is_some_and(fits) {
-            for sender in self.by_key.remove(key).into_iter().flat_map(|wish| wish.senders) {
-                let _ = sender.try_send(found.clone());
+            for waiter in self.by_key.remove(key).into_iter().flat_map(|fetch| fetch.waiters) {
+                let _ = waiter.try_send(outcome.clone());
             }
         }
     }
 
-    /// Decides who is asked for it.
-    pub(crate) fn place(&mut self, job: Job, holders: &[String]) {
-        let now = Instant::now();
+    /// Assigns a job to one of the workers that have the result; to the scheduler if none of these can be asked.
+    pub(crate) fn assign(&mut self, job: FetchJob, holders: &[String], now: Instant) {
         self.avoided.retain(|_, until| *until > now);
-        let open = holders.iter().filter(|holder| {
+        let candidates = holders.iter().filter(|holder| {
             let was_tried = job.tried.iter().any(|tried| **tried == ***holder);
             !was_tried && !self.avoided.contains_key(holder.as_str())
         });
-        let source = match open.min_by_key(|holder| self.sources.waiting_for(holder)) {
+        let source = match candidates.min_by_key(|holder| self.sources.waiting_for(holder)) {
             Some(holder) => Source::Worker(holder.as_str().into()),
             None if holders.is_empty() => {
-                return self.settle(&job.key, job.version, Found::Nowhere);
+                return self.settle(&job.key, job.version, FetchOutcome::Unavailable);
             }
             None => Source::Scheduler,
         };
         self.sources.push(source, job);
     }
 
-    pub(crate) fn here(&mut self, source: &Source, jobs: Vec<Job>, values: Vec<(WireKey, Value)>) {
+    /// Handles the values that a source has sent for these jobs. It may have sent only some of them.
+    pub(crate) fn arrived(
+        &mut self,
+        source: &Source,
+        jobs: Vec<FetchJob>,
+        values: Vec<(WireKey, Value)>,
+    ) {
         let mut bytes = 0;
         let count = values.len();
         let mut values: HashMap<WireKey, Value> = values.into_iter().collect();
-        let mut rest = Vec::new();
+        let mut missing = Vec::new();
         for job in jobs {
-            match values.remove(&WireKey::from(&*job.key)).map(object) {
+            match values.remove(&WireKey::from(&*job.key)).map(serialized) {
                 Some(Ok(value)) => {
                     bytes += value.nbytes();
-                    self.settle(&job.key, job.version, Found::Here(value));
+                    self.settle(&job.key, job.version, FetchOutcome::Fetched(value));
                 }
-                _ => rest.push(job),
+                _ => missing.push(job),
             }
         }
         self.sources.adapt(count, bytes);
-        self.failed(source, rest, false);
+        self.failed(source, missing);
     }
 
-    /// The source didn't give these. If it's away, it's not asked for a while.
-    pub(crate) fn failed(&mut self, source: &Source, jobs: Vec<Job>, is_away: bool) {
+    /// Handles jobs whose source didn't give the results.
+    pub(crate) fn failed(&mut self, source: &Source, jobs: Vec<FetchJob>) {
         let Source::Worker(address) = source else {
-            jobs.iter().for_each(|job| self.settle(&job.key, job.version, Found::Nowhere));
+            // The scheduler was the last source.
+            for job in jobs {
+                self.settle(&job.key, job.version, FetchOutcome::Unavailable);
+            }
             return;
         };
         for mut job in jobs {
             job.tried.push(address.clone());
             self.new.push(job);
         }
-        if is_away {
-            self.avoided.insert(address.clone(), Instant::now() + AVOIDED);
+    }
+
+    /// Handles jobs whose source couldn't be reached. A worker isn't asked for a while then.
+    pub(crate) fn unreachable(&mut self, source: &Source, jobs: Vec<FetchJob>, now: Instant) {
+        self.failed(source, jobs);
+        if let Source::Worker(address) = source {
+            self.avoided.insert(address.clone(), now + AVOIDED);
             let waiting = self.sources.forget(source);
             self.new.extend(waiting);
         }
     }
 }
 
-/// Where a result may come from.
+/// A place to fetch results from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     Worker(Arc<str>),
+    /// It gathers results from workers that this client may not be able to reach.
     Scheduler,
 }
 
-/// What is to be asked of whom.
+/// The jobs that are assigned to sources, and the calls to these.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    waiting: HashMap<Source, VecDeque<Job>>,
+    waiting: HashMap<Source, VecDeque<FetchJob>>,
+    /// The number of calls under way.
     calls: HashMap<Source, usize>,
-    /// How many keys go in one call.
+    /// The number of keys in the next call.
     keys: usize,
 }
 
@@ -195,7 +228,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    fn push(&mut self, source: Source, job: Job) {
+    fn push(&mut self, source: Source, job: FetchJob) {
         self.waiting.entry(source).or_default().push_back(job);
     }
 
@@ -203,18 +236,18 @@ impl Sources {
         self.waiting.get(&Source::Worker(address.into())).map_or(0, VecDeque::len)
     }
 
-    fn forget(&mut self, source: &Source) -> VecDeque<Job> {
+    fn forget(&mut self, source: &Source) -> VecDeque<FetchJob> {
         self.waiting.remove(source).unwrap_or_default()
     }
 
-    /// Whom to call next, and for what.
-    pub(crate) fn begin(&mut self) -> Option<(Source, Vec<Job>)> {
+    /// Begins the next call, if the limits allow one: returns its source and jobs.
+    pub(crate) fn begin(&mut self) -> Option<(Source, Vec<FetchJob>)> {
         if self.calls.values().sum::<usize>() == CALLS {
             return None;
         }
         let calls = |source: &Source| self.calls.get(source).copied().unwrap_or(0);
         let sources = self.waiting.keys().map(|source| (calls(source), source));
-        let open = sources.filter(|(calls, _)| *calls < CALLS_EACH);
+        let open = sources.filter(|(calls, _)| *calls < CALLS_PER_SOURCE);
         let source = open.min_by_key(|(calls, _)| *calls)?.1.clone();
         let waiting = self.waiting.get_mut(&source)?;
         let jobs = waiting.drain(..self.keys.min(waiting.len())).collect();
@@ -225,6 +258,7 @@ impl Sources {
         Some((source, jobs))
     }
 
+    /// Ends a call to this source.
     pub(crate) fn end(&mut self, source: &Source) {
         if let Some(calls) = self.calls.get_mut(source) {
             *calls -= 1;
@@ -234,18 +268,18 @@ impl Sources {
         }
     }
 
-    /// An answer of so many results had so many bytes.
+    /// Adapts the number of keys in a call to an answer of this many results with this many bytes.
     fn adapt(&mut self, results: usize, bytes: u64) {
         if results > 0 {
-            let each = (bytes / results as u64).max(1);
+            let bytes_each = (bytes / results as u64).max(1);
             let most = (self.keys * 4).min(KEYS.1);
-            self.keys = usize::try_from(BYTES / each).unwrap_or(most).clamp(1, most);
+            self.keys = usize::try_from(BYTES / bytes_each).unwrap_or(most).clamp(1, most);
         }
     }
 }
 
-/// A value as an object, also where it came as part of a message.
-fn object(value: Value) -> Result<Serialized, WireError> {
+/// Returns a value as a serialized object, also if it's inline in the message.
+fn serialized(value: Value) -> Result<Serialized, WireError> {
     Ok(match value {
         Value::Serialized(object) => *object,
         Value::Pickled(object) => Serialized::pickle(object.pickle()?),
@@ -264,13 +298,13 @@ mod tests {
 
     use super::*;
 
-    fn version(count: u32) -> Version {
-        Version { task: 7, count }
+    fn version(count: u32) -> ResultVersion {
+        ResultVersion { task: 7, count }
     }
 
-    fn ask(wishes: &mut Wishes, key: &str, count: u32) -> Receiver<Found> {
+    fn add(fetches: &mut PendingFetches, key: &str, count: u32) -> Receiver<FetchOutcome> {
         let (sender, receiver) = async_channel::bounded(1);
-        wishes.ask(&key.into(), version(count), sender);
+        fetches.add(&key.into(), version(count), sender);
         receiver
     }
 
@@ -278,98 +312,114 @@ mod tests {
         (key.into(), Value::Bin(key.as_bytes().to_vec().into()))
     }
 
-    fn names(jobs: &[Job]) -> Vec<&str> {
+    fn fetched(bytes: &'static str) -> FetchOutcome {
+        FetchOutcome::Fetched(Serialized::bytes(bytes.into()))
+    }
+
+    fn names(jobs: &[FetchJob]) -> Vec<&str> {
         jobs.iter().map(|job| &*job.key).collect()
     }
 
     #[test]
-    fn one_job_serves_all_who_ask() {
-        let mut wishes = Wishes::default();
-        let (first, given_up) = (ask(&mut wishes, "a", 1), ask(&mut wishes, "b", 1));
-        let second = ask(&mut wishes, "a", 1);
-        drop(given_up);
-        let jobs = wishes.take();
+    fn one_job_serves_all_waiters() {
+        let mut fetches = PendingFetches::default();
+        let (first, cancelled) = (add(&mut fetches, "a", 1), add(&mut fetches, "b", 1));
+        let second = add(&mut fetches, "a", 1);
+        drop(cancelled);
+        let jobs = fetches.take_new();
         assert_eq!(names(&jobs), ["a"]);
-        // It's elsewhere now, and the old job's failure doesn't matter; its success would.
-        let third = ask(&mut wishes, "a", 2);
-        wishes.settle(&"a".into(), version(1), Found::Nowhere);
-        assert_eq!(names(&wishes.take()), ["a"]);
-        wishes.settle(&"a".into(), version(1), Found::Here(Serialized::bytes("v".into())));
+        // The result has moved: a failure of the old job doesn't count, but its success does.
+        let third = add(&mut fetches, "a", 2);
+        fetches.settle(&"a".into(), version(1), FetchOutcome::Unavailable);
+        assert_eq!(names(&fetches.take_new()), ["a"]);
+        fetches.settle(&"a".into(), version(1), fetched("v"));
         for receiver in [first, second, third] {
-            assert!(matches!(receiver.try_recv(), Ok(Found::Here(_))));
+            assert!(matches!(receiver.try_recv(), Ok(FetchOutcome::Fetched(_))));
         }
-        assert!(wishes.by_key.is_empty());
+        assert!(fetches.by_key.is_empty());
     }
 
     #[test]
-    fn a_result_is_only_for_those_who_want_that_task() {
-        let mut wishes = Wishes::default();
-        let old = ask(&mut wishes, "a", 1);
-        assert_eq!(wishes.take().len(), 1);
+    fn a_result_is_only_for_waiters_of_that_task() {
+        let mut fetches = PendingFetches::default();
+        let old = add(&mut fetches, "a", 1);
+        assert_eq!(fetches.take_new().len(), 1);
         let (sender, new) = async_channel::bounded(1);
-        let next = Version { task: 8, count: 1 };
-        assert!(wishes.ask(&"a".into(), next, sender));
-        wishes.settle(&"a".into(), version(1), Found::Here(Serialized::bytes("old".into())));
+        let next = ResultVersion { task: 8, count: 1 };
+        assert!(fetches.add(&"a".into(), next, sender));
+        fetches.settle(&"a".into(), version(1), fetched("old"));
         assert!(old.is_closed() && new.is_empty());
-        wishes.settle(&"a".into(), next, Found::Here(Serialized::bytes("new".into())));
-        assert!(matches!(new.try_recv(), Ok(Found::Here(_))));
+        fetches.settle(&"a".into(), next, fetched("new"));
+        assert!(matches!(new.try_recv(), Ok(FetchOutcome::Fetched(_))));
     }
 
     #[test]
     fn each_holder_is_tried_and_then_the_scheduler() {
-        let mut wishes = Wishes::default();
-        let answer = ask(&mut wishes, "a", 1);
+        let mut fetches = PendingFetches::default();
+        let now = Instant::now();
+        let answer = add(&mut fetches, "a", 1);
         let holders = ["w1".to_owned(), "w2".to_owned()];
         let mut tried = Vec::new();
-        for is_away in [false, true, false] {
-            for job in wishes.take() {
-                wishes.place(job, &holders);
+        for is_unreachable in [false, true, false] {
+            for job in fetches.take_new() {
+                fetches.assign(job, &holders, now);
             }
-            let (source, jobs) = wishes.sources.begin().unwrap();
-            wishes.failed(&source, jobs, is_away);
-            wishes.sources.end(&source);
+            let (source, jobs) = fetches.sources.begin().unwrap();
+            match is_unreachable {
+                true => fetches.unreachable(&source, jobs, now),
+                false => fetches.failed(&source, jobs),
+            }
+            fetches.sources.end(&source);
             tried.push(source);
         }
         let worker = |name: &str| Source::Worker(name.into());
         assert!(tried.contains(&worker("w1")) && tried.contains(&worker("w2")));
         assert_eq!(tried[2], Source::Scheduler);
-        assert!(matches!(answer.try_recv(), Ok(Found::Nowhere)));
-        // The one that was away isn't asked at all for a while.
-        let _answer = ask(&mut wishes, "b", 1);
-        let job = wishes.take().remove(0);
-        let Source::Worker(away) = &tried[1] else { unreachable!() };
-        wishes.place(job, &[away.to_string()]);
-        assert_eq!(wishes.sources.begin().unwrap().0, Source::Scheduler);
+        assert!(matches!(answer.try_recv(), Ok(FetchOutcome::Unavailable)));
+        // The unreachable one isn't asked for a while.
+        for (key, later, expected) in
+            [("b", Duration::ZERO, Source::Scheduler), ("c", AVOIDED, tried[1].clone())]
+        {
+            let _answer = add(&mut fetches, key, 1);
+            let job = fetches.take_new().remove(0);
+            let Source::Worker(unreachable) = &tried[1] else { unreachable!() };
+            fetches.assign(job, &[unreachable.to_string()], now + later);
+            let (source, _) = fetches.sources.begin().unwrap();
+            assert_eq!(source, expected);
+        }
     }
 
     #[test]
     fn calls_grow_while_results_are_small() {
-        let mut wishes = Wishes::default();
+        let mut fetches = PendingFetches::default();
         let names: Vec<_> = (0..3_000).map(|at| format!("k{at}")).collect();
-        let answers: Vec<_> = names.iter().map(|name| ask(&mut wishes, name, 1)).collect();
-        for job in wishes.take() {
-            wishes.place(job, &["w".to_owned()]);
+        let answers: Vec<_> = names.iter().map(|name| add(&mut fetches, name, 1)).collect();
+        for job in fetches.take_new() {
+            fetches.assign(job, &["w".to_owned()], Instant::now());
         }
         let mut sizes = Vec::new();
-        while let Some((source, jobs)) = wishes.sources.begin() {
+        while let Some((source, jobs)) = fetches.sources.begin() {
             sizes.push(jobs.len());
             let values = jobs.iter().map(|job| value(&job.key)).collect();
-            wishes.here(&source, jobs, values);
-            wishes.sources.end(&source);
+            fetches.arrived(&source, jobs, values);
+            fetches.sources.end(&source);
         }
         assert_eq!(sizes, [4, 16, 64, 256, 1024, 1024, 612]);
-        assert!(answers.iter().all(|answer| matches!(answer.try_recv(), Ok(Found::Here(_)))));
-        wishes.sources.adapt(1, 200 << 20);
-        assert_eq!(wishes.sources.keys, 1);
+        let is_fetched =
+            |answer: &Receiver<_>| matches!(answer.try_recv(), Ok(FetchOutcome::Fetched(_)));
+        assert!(answers.iter().all(is_fetched));
+        fetches.sources.adapt(1, 200 << 20);
+        assert_eq!(fetches.sources.keys, 1);
     }
 
     #[test]
     fn few_calls_go_to_one_worker() {
         let mut sources = Sources::default();
-        let job = || Job { key: "k".into(), version: version(0), tried: Vec::new() };
+        let job = || FetchJob { key: "k".into(), version: version(0), tried: Vec::new() };
         for at in 0..100 {
             for worker in ["a", "b"] {
-                sources.push(Source::Worker(worker.into()), Job { version: version(at), ..job() });
+                let job = FetchJob { version: version(at), ..job() };
+                sources.push(Source::Worker(worker.into()), job);
             }
         }
         let begun: Vec<_> = std::iter::from_fn(|| sources.begin()).collect();

@@ -1,206 +1,215 @@
-//! Which workers the tasks in Python are *pinned* to: those that aren't ours.
+//! Pins of Python tasks to the workers that can run them.
 //!
-//! The scheduler would give such a task to any worker, and nothing that a stock worker says of itself tells it from one
-//! of ours but that it lacks our resource. So each task names all the workers that may run it. Workers come and go, and
-//! a task that names only such as have gone waits for ever; so it's known here which tasks name whom, and who is there.
+//! The scheduler would place such a task on any worker. A stock worker says nothing of itself that a task could ask
+//! for; it merely lacks the resource of the Rust workers. So each Python task names all workers that may run it. Workers
+//! come and go, and a task whose named workers are all gone waits for ever. Therefore the client remembers which set of
+//! workers each task names, asks the scheduler for its workers while a task is open, and renames them if the set has
+//! changed.
+//!
+//! | a pinned task is | when |
+//! |---|---|
+//! | waiting | it was submitted while no fresh set of workers was known; it isn't sent |
+//! | current | it names the workers of the current version |
+//! | stale | the set of workers has changed since; the scheduler has to be notified |
+//! | unneeded | its future is dropped. It stays pinned while dependents may make it run again |
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use event_listener::{Event, EventListener};
+use super::future_state::FutureState;
+use super::task_spec::WorkerAddresses;
 
-use crate::dask::client::io::dask_future::Remote;
-
-/// How often the scheduler is asked who is there: while tasks are under way, and while there's nobody to run them.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(500));
-/// What was said so long ago is good enough for new tasks.
+/// The pause between two questions for the workers while a Python worker is connected, and while none is.
+const POLL: Duration = Duration::from_secs(1);
+const POLL_WITHOUT_WORKERS: Duration = Duration::from_millis(500);
+/// An answer of this age is good enough to send new tasks at once.
 const FRESH: Duration = Duration::from_millis(1500);
-/// When to tell people that nobody runs their tasks.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Of so many tasks that aren't needed any more it's found out whether the scheduler knows them.
-const FORGOTTEN: usize = 1_000;
+/// How long no Python worker may be connected before the client logs a warning.
+const WARN_AFTER: Duration = Duration::from_secs(10);
+/// How many unneeded tasks there may be before the client asks the scheduler which of them it has forgotten.
+const UNNEEDED: usize = 1_000;
 
-/// Addresses of workers, sorted.
-pub(crate) type Workers = Arc<[Arc<str>]>;
-
-/// The tasks that are for Python workers, and these.
+/// The Python tasks, and the workers that they are pinned to.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
-    /// Those that the scheduler may know.
-    tasks: HashMap<Arc<str>, Pin>,
-    /// Other tasks that run again, so that a task in Python may have to.
-    watched: Vec<Weak<Remote>>,
-    /// Not sent, since it's not known who could run them.
+    /// The tasks that the scheduler may know.
+    tasks: HashMap<Arc<str>, PinnedTask>,
+    /// Other tasks that run again, which may make a Python task run again.
+    watched: Vec<Weak<FutureState>>,
+    /// The keys of the tasks that aren't sent, since no worker is known that could run them.
     waiting: Vec<Arc<str>>,
-    /// The workers that there were when there were some, and how often that has changed.
-    workers: Workers,
+    /// The last set of workers that wasn't empty, and how often it has changed.
+    workers: WorkerAddresses,
     version: u64,
-    is_anybody_there: bool,
-    asked: Option<Instant>,
-    /// Nobody has been there since then.
-    missed: Option<Instant>,
+    has_workers: bool,
+    polled: Option<Instant>,
+    /// Since when no worker has been connected.
+    missing_since: Option<Instant>,
     has_warned: bool,
-    /// Whether it matters who is there.
+    /// Whether the client has to poll the workers.
     is_needed: bool,
-    needed: Event,
-    /// How many unneeded tasks the scheduler did know.
-    forgotten: usize,
+    /// How many unneeded tasks the scheduler knew when it was last asked.
+    known_unneeded: usize,
 }
 
 #[derive(Debug)]
-struct Pin {
-    remote: Weak<Remote>,
-    /// It names the workers of this version.
+struct PinnedTask {
+    future: Weak<FutureState>,
+    /// The version of the workers that it names.
     version: u64,
-    /// Other tasks take its result. If that is lost with theirs, it runs again though nobody here needs it.
-    is_taken: bool,
+    /// Whether it has dependents. If its result is lost with theirs, it runs again although its future is dropped.
+    has_dependents: bool,
+}
+
+impl PinnedTask {
+    fn is_unneeded(&self) -> bool {
+        self.future.strong_count() == 0
+    }
 }
 
 impl Pins {
-    /// A task is submitted. Says whether it can be sent at once.
-    pub(crate) fn submit(&mut self, remote: &Arc<Remote>, now: Instant) -> bool {
-        let is_fresh = self.asked.is_some_and(|asked| now.duration_since(asked) < FRESH);
-        let can_be_sent = is_fresh && self.is_anybody_there;
+    /// Adds a submitted task. Returns whether it can be sent at once.
+    pub(crate) fn submit(&mut self, future: &Arc<FutureState>, now: Instant) -> bool {
+        let is_fresh = self.polled.is_some_and(|polled| now.duration_since(polled) < FRESH);
+        let can_be_sent = is_fresh && self.has_workers;
         if !can_be_sent {
-            self.waiting.push(remote.key().clone());
+            self.waiting.push(future.key().clone());
         }
-        let pin = Pin { remote: Arc::downgrade(remote), version: self.version, is_taken: false };
-        self.tasks.insert(remote.key().clone(), pin);
-        self.need();
+        let task = PinnedTask {
+            future: Arc::downgrade(future),
+            version: self.version,
+            has_dependents: false,
+        };
+        self.tasks.insert(future.key().clone(), task);
+        self.is_needed = true;
         can_be_sent
     }
 
-    /// Another task takes the results of these.
-    pub(crate) fn take(&mut self, inputs: &[&Arc<str>]) {
+    /// Marks the pinned tasks among these as having a dependent.
+    pub(crate) fn add_dependent_of(&mut self, inputs: &[&Arc<str>]) {
         if self.tasks.is_empty() {
             return;
         }
         for input in inputs {
-            if let Some(pin) = self.tasks.get_mut(*input) {
-                pin.is_taken = true;
+            if let Some(task) = self.tasks.get_mut(*input) {
+                task.has_dependents = true;
             }
         }
     }
 
-    /// A task was done, and runs again.
-    pub(crate) fn watch(&mut self, remote: &Arc<Remote>) {
+    /// Watches a finished task that runs again, since its inputs may have to run again as well.
+    pub(crate) fn watch(&mut self, future: &Arc<FutureState>) {
         if !self.tasks.is_empty() {
-            self.watched.push(Arc::downgrade(remote));
-            self.need();
-        }
-    }
-
-    fn need(&mut self) {
-        if !self.is_needed {
+            self.watched.push(Arc::downgrade(future));
             self.is_needed = true;
-            self.needed.notify(1);
         }
     }
 
-    /// What waits until it matters who is there; nothing if it does already.
-    pub(crate) fn until_needed(&self) -> Option<EventListener> {
-        (!self.is_needed).then(|| self.needed.listen())
+    /// Returns whether the client has to poll the workers.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.is_needed
     }
 
-    /// When to ask who is there, if that matters.
-    pub(crate) fn due(&self, now: Instant) -> Instant {
-        let pause = if self.is_anybody_there { PAUSES.0 } else { PAUSES.1 };
-        self.asked.map_or(now, |asked| asked + pause)
+    /// Returns when to poll the workers, if that's needed.
+    pub(crate) fn next_poll(&self, now: Instant) -> Instant {
+        let pause = if self.has_workers { POLL } else { POLL_WITHOUT_WORKERS };
+        self.polled.map_or(now, |polled| polled + pause)
     }
 
-    /// The tasks that aren't sent.
+    /// Returns the keys of the tasks that aren't sent.
     pub(crate) fn waiting(&mut self) -> &mut Vec<Arc<str>> {
         &mut self.waiting
     }
 
-    /// Whether it still matters who is there. What is kept is to be dropped when no lock is held.
-    pub(crate) fn check(&mut self, kept: &mut Vec<Arc<Remote>>) -> bool {
-        let mut is_open = |remote: &Weak<Remote>| {
-            let Some(remote) = remote.upgrade() else { return false };
-            let is_open = remote.record().is_open();
-            kept.push(remote);
-            is_open
-        };
-        self.watched.retain(&mut is_open);
+    /// Drops tasks that can't run again, and returns whether the client still has to poll the workers.
+    pub(crate) fn refresh_need(&mut self) -> bool {
+        let is_open =
+            |future: &Weak<FutureState>| future.upgrade().is_some_and(|future| future.is_open());
+        self.watched.retain(is_open);
         let mut is_needed = !self.watched.is_empty() || !self.waiting.is_empty();
-        self.tasks.retain(|_, pin| {
-            is_needed = is_needed || is_open(&pin.remote);
-            pin.is_taken || pin.remote.strong_count() > 0
+        self.tasks.retain(|_, task| {
+            is_needed = is_needed || is_open(&task.future);
+            task.has_dependents || !task.is_unneeded()
         });
         self.is_needed = is_needed;
         if !is_needed {
-            self.missed = None;
+            self.missing_since = None;
         }
         is_needed
     }
 
-    /// These are there. Says which tasks can be sent now, and whether the workers are others than before.
-    pub(crate) fn hear(&mut self, workers: Vec<Arc<str>>, now: Instant) -> (Vec<Arc<str>>, bool) {
-        self.asked = Some(now);
-        self.is_anybody_there = !workers.is_empty();
+    /// Handles an answer with the connected workers. Returns the keys of the waiting tasks, which can be sent now, and
+    /// whether the set of workers has changed.
+    pub(crate) fn polled(&mut self, workers: Vec<Arc<str>>, now: Instant) -> (Vec<Arc<str>>, bool) {
+        self.polled = Some(now);
+        self.has_workers = !workers.is_empty();
         if workers.is_empty() {
-            self.missed.get_or_insert(now);
+            self.missing_since.get_or_insert(now);
             return (Vec::new(), false);
         }
-        self.missed = None;
-        let is_new = *workers != *self.workers;
-        if is_new {
+        self.missing_since = None;
+        let has_changed = *workers != *self.workers;
+        if has_changed {
             self.workers = workers.into();
             self.version += 1;
         }
         let waiting = std::mem::take(&mut self.waiting);
         for key in &waiting {
-            if let Some(pin) = self.tasks.get_mut(key) {
-                pin.version = self.version;
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.version = self.version;
             }
         }
-        (waiting, is_new)
+        (waiting, has_changed)
     }
 
-    /// It couldn't be found out who is there.
-    pub(crate) fn hear_nothing(&mut self, now: Instant) {
-        self.asked = Some(now);
+    /// Handles a poll without an answer. The next one has to wait for its turn, too.
+    pub(crate) fn poll_failed(&mut self, now: Instant) {
+        self.polled = Some(now);
     }
 
-    pub(crate) fn workers(&self) -> &Workers {
+    pub(crate) fn workers(&self) -> &WorkerAddresses {
         &self.workers
     }
 
-    /// Whether it's time to say that tasks wait; once.
-    pub(crate) fn warns(&mut self, now: Instant) -> bool {
-        let is_late = self.missed.is_some_and(|missed| now.duration_since(missed) >= PATIENCE);
+    /// Returns whether to log that tasks wait for a worker; true at most once.
+    pub(crate) fn take_warning(&mut self, now: Instant) -> bool {
+        let is_late =
+            self.missing_since.is_some_and(|since| now.duration_since(since) >= WARN_AFTER);
         let warns = is_late && !self.has_warned;
         self.has_warned |= warns;
         warns
     }
 
-    /// The tasks that name workers of before, with the version that they are to name; and those of which it's time to
-    /// find out whether the scheduler knows them.
+    /// Returns the stale tasks, with the version that they are to name. If there are many unneeded tasks, these are
+    /// among them: the scheduler's answer says which can be dropped.
     pub(crate) fn stale(&self) -> (Vec<Arc<str>>, u64) {
-        let is_unneeded = |pin: &Pin| pin.remote.strong_count() == 0;
-        let unneeded = self.tasks.values().filter(|pin| is_unneeded(pin)).count();
-        let forgets = unneeded > FORGOTTEN + 2 * self.forgotten;
-        let is_stale = |pin: &Pin| {
-            self.is_anybody_there && pin.version < self.version || forgets && is_unneeded(pin)
+        let unneeded = self.tasks.values().filter(|task| task.is_unneeded()).count();
+        // Twice the known ones, so that the cost of asking is amortised.
+        let checks_unneeded = unneeded > UNNEEDED + 2 * self.known_unneeded;
+        let is_stale = |task: &PinnedTask| {
+            self.has_workers && task.version < self.version || checks_unneeded && task.is_unneeded()
         };
-        let keys = self.tasks.iter().filter(|(_, pin)| is_stale(pin));
+        let keys = self.tasks.iter().filter(|(_, task)| is_stale(task));
         (keys.map(|(key, _)| key.clone()).collect(), self.version)
     }
 
-    /// The scheduler was told, or doesn't know the task.
-    pub(crate) fn settle(&mut self, key: &Arc<str>, version: Option<u64>) {
-        match (version, self.tasks.get_mut(key)) {
-            (Some(version), Some(pin)) => pin.version = pin.version.max(version),
-            // Else it's on its way.
-            (None, Some(pin)) if pin.remote.strong_count() == 0 => drop(self.tasks.remove(key)),
-            _ => {}
+    /// Records that the scheduler has restricted the task to the workers of this version.
+    pub(crate) fn restricted(&mut self, key: &Arc<str>, version: u64) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.version = task.version.max(version);
         }
     }
 
-    /// The unneeded tasks have been looked at.
-    pub(crate) fn count(&mut self) {
-        let unneeded = self.tasks.values().filter(|pin| pin.remote.strong_count() == 0);
-        self.forgotten = unneeded.count();
+    /// Records that the scheduler doesn't know the task. One that is still needed is on its way to the scheduler.
+    pub(crate) fn unknown(&mut self, key: &Arc<str>) {
+        if self.tasks.get(key).is_some_and(PinnedTask::is_unneeded) {
+            self.tasks.remove(key);
+        }
+    }
+
+    /// Counts the unneeded tasks after the scheduler was asked for them.
+    pub(crate) fn count_unneeded(&mut self) {
+        self.known_unneeded = self.tasks.values().filter(|task| task.is_unneeded()).count();
     }
 }

@@ -1,122 +1,133 @@
-//! Keys that were released, until the scheduler is known to have heard that.
+//! Released keys, until the scheduler is known to have read their release.
 //!
-//! A key may be used again as soon as it's released. What the scheduler says of it then may still be of the task
-//! before: it was said before the release was read, and nothing in it tells which task is meant. But the scheduler
-//! reads and says everything in order, and answers at once when it's asked for a key that it doesn't know. So after
-//! releases it's asked for such a key, and until the answer comes, all that is said of those that were released is old.
+//! A key may be used again as soon as it's released. A message about it may then still be about the previous task: the
+//! scheduler sent it before it read the release, and nothing in the message says which task it means. But the scheduler
+//! reads and sends everything in order, and it answers at once when it's asked for a key that it doesn't know. So the
+//! client asks for such a key, a *probe*, after releases. Until the answer arrives, all messages about the released
+//! keys are stale.
 //!
-//! It's asked when somebody uses a key again, and else rarely: an answer delays what the scheduler says next.
+//! The client probes when a released key is used again, and otherwise rarely: an answer delays the scheduler's next
+//! messages.
+//!
+//! | a release is | from | until |
+//! |---|---|---|
+//! | pending | [`add`](ReleasedKeys::add) | [`queue`](ReleasedKeys::queue), or [`retract`](ReleasedKeys::retract) ends it |
+//! | queued | `queue` | [`mark_sent`](ReleasedKeys::mark_sent) |
+//! | sent | `mark_sent` | [`probe`](ReleasedKeys::probe) |
+//! | probed | `probe` | [`acknowledge`](ReleasedKeys::acknowledge), which ends it |
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// What the keys begin with that no task has.
-const QUESTION: &str = "(ensue asks) ";
+/// The prefix of keys to probe with, which no task has.
+const PROBE: &str = "(ensue asks) ";
 
-/// After so many releases it's asked, so that not too many are remembered.
-const MANY: usize = 10_000;
+/// After this many releases the client probes, to bound how many it remembers.
+const PROBE_AFTER: usize = 10_000;
 
-/// Keys that were released.
+/// Keys that were released and not acknowledged.
 #[derive(Debug, Default)]
-pub(crate) struct Leaving {
+pub(crate) struct ReleasedKeys {
     keys: HashMap<Arc<str>, Releases>,
-    /// What it was told since it was asked: a key twice, if the task that had it in between was never sent.
-    told: Vec<Arc<str>>,
-    /// What it was told before each question that it hasn't answered.
-    asked: VecDeque<(u64, Vec<Arc<str>>)>,
-    /// How often it was asked.
-    questions: u64,
+    /// The releases that were sent since the last probe. A key may be in it twice, if the task that had it in between
+    /// was never sent.
+    sent: Vec<Arc<str>>,
+    /// The releases that were sent before each probe that isn't answered.
+    probes: VecDeque<(u64, Vec<Arc<str>>)>,
+    /// The number of the last probe.
+    last_probe: u64,
 }
 
-/// How often a key was released, where the scheduler hasn't answered after it.
+/// The releases of one key that aren't acknowledged.
 #[derive(Debug, Default)]
 struct Releases {
-    /// In all.
+    /// All of them.
     count: usize,
-    /// Without those that wait for something before they're sent.
-    going: usize,
-    /// It was told of one since it was asked.
-    is_told: bool,
+    /// Without the pending ones, which are held back.
+    queued: usize,
+    /// Whether one was sent since the last probe.
+    is_unprobed: bool,
 }
 
-impl Leaving {
-    /// A key is to be released.
+impl ReleasedKeys {
+    /// Adds a pending release of the key.
     pub(crate) fn add(&mut self, key: &Arc<str>) {
         self.keys.entry(key.clone()).or_default().count += 1;
     }
 
-    /// Its release goes with the next message.
-    pub(crate) fn go(&mut self, key: &str) {
+    /// Queues a pending release of the key for the next message.
+    pub(crate) fn queue(&mut self, key: &str) {
         if let Some(releases) = self.keys.get_mut(key) {
-            releases.going += 1;
+            releases.queued += 1;
         }
     }
 
-    /// A release that didn't go will not be sent.
-    pub(crate) fn take_back(&mut self, key: &str) {
-        self.end(key, 0);
+    /// Removes a pending release, which will not be sent.
+    pub(crate) fn retract(&mut self, key: &str) {
+        self.remove(key, 0);
     }
 
-    fn end(&mut self, key: &str, gone: usize) {
+    fn remove(&mut self, key: &str, queued: usize) {
         if let Some(releases) = self.keys.get_mut(key) {
             releases.count -= 1;
-            releases.going -= gone;
+            releases.queued -= queued;
             if releases.count == 0 {
                 self.keys.remove(key);
             }
         }
     }
 
-    /// Whether what is said of the key is old.
+    /// Returns whether messages about the key are stale.
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }
 
-    /// Whether a release of the key is on its way.
-    pub(crate) fn is_going(&self, key: &str) -> bool {
-        self.keys.get(key).is_some_and(|releases| releases.going > 0)
+    /// Returns whether a release of the key is queued, or sent and not acknowledged.
+    pub(crate) fn is_queued(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|releases| releases.queued > 0)
     }
 
-    /// These are released now. Says whether there are many that it wasn't asked about.
-    pub(crate) fn tell(&mut self, released: &[Arc<str>]) -> bool {
+    /// Marks queued releases as sent. Returns whether so many are unprobed that it's time to probe.
+    pub(crate) fn mark_sent(&mut self, released: &[Arc<str>]) -> bool {
         for key in released {
             if let Some(releases) = self.keys.get_mut(key) {
-                releases.is_told = true;
+                releases.is_unprobed = true;
             }
         }
-        self.told.extend_from_slice(released);
-        self.told.len() >= MANY
+        self.sent.extend_from_slice(released);
+        self.sent.len() >= PROBE_AFTER
     }
 
-    /// Whether the key was released since it was asked.
-    pub(crate) fn is_told(&self, key: &str) -> bool {
-        self.keys.get(key).is_some_and(|releases| releases.is_told)
+    /// Returns whether a release of the key was sent since the last probe.
+    pub(crate) fn is_unprobed(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|releases| releases.is_unprobed)
     }
 
-    /// The key to ask for, unless nothing was released since it was asked.
-    pub(crate) fn ask(&mut self) -> Option<String> {
-        if self.told.is_empty() {
+    /// Returns the key to probe with, or none if nothing was released since the last probe.
+    pub(crate) fn probe(&mut self) -> Option<String> {
+        if self.sent.is_empty() {
             return None;
         }
-        let told = std::mem::take(&mut self.told);
-        for key in &told {
+        let sent = std::mem::take(&mut self.sent);
+        for key in &sent {
             if let Some(releases) = self.keys.get_mut(key) {
-                releases.is_told = false;
+                releases.is_unprobed = false;
             }
         }
-        self.questions += 1;
-        self.asked.push_back((self.questions, told));
-        Some(format!("{QUESTION}{}", self.questions))
+        self.last_probe += 1;
+        self.probes.push_back((self.last_probe, sent));
+        Some(format!("{PROBE}{}", self.last_probe))
     }
 
-    /// The scheduler doesn't know this key. Says whether that's an answer.
-    pub(crate) fn hear(&mut self, key: &str) -> bool {
-        let Some(number) = key.strip_prefix(QUESTION).and_then(|number| number.parse().ok()) else {
+    /// Handles the answer that the scheduler doesn't know this key. Returns whether that acknowledges a probe.
+    pub(crate) fn acknowledge(&mut self, key: &str) -> bool {
+        let Some(number) = key.strip_prefix(PROBE).and_then(|number| number.parse().ok()) else {
             return false;
         };
-        while self.asked.front().is_some_and(|(asked, _)| *asked <= number) {
-            for key in self.asked.pop_front().into_iter().flat_map(|(_, keys)| keys) {
-                self.end(&key, 1);
+        // It has read everything that was sent before this probe, so earlier probes are settled, too.
+        while self.probes.front().is_some_and(|(probe, _)| *probe <= number) {
+            for key in self.probes.pop_front().into_iter().flat_map(|(_, keys)| keys) {
+                self.remove(&key, 1);
             }
         }
         true

@@ -1,36 +1,43 @@
-//! What was sent and may be refused.
+//! Tasks that were sent and that the scheduler may still refuse.
 //!
-//! If one of the tasks of a graph takes something that the scheduler doesn't have any more, it takes none of them. It
-//! may only just have lost that, so it can't be known before. What doesn't take it, as far as is known, is sent once
-//! more; and if that is refused, too, each task by itself. Those that are refused then do take what's gone.
+//! If one task of a graph takes a result that the scheduler no longer has, the scheduler refuses the whole graph. It may
+//! have lost the result a moment ago, so the client can't prevent that. It sends the tasks again that don't take
+//! anything known to be lost. If those are refused too, it sends each in a graph of its own; a task that is refused then
+//! does take a lost result.
+//!
+//! | times sent | if refused and it takes a lost result | if refused otherwise |
+//! |--:|---|---|
+//! | 1 | fails | sent again with the others |
+//! | 2 | fails | sent again alone |
+//! | 3 | fails | fails |
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::dask::client::state::task_spec::Spec;
+use super::task_spec::TaskSpec;
 
-/// So often a task is sent with others, and then by itself. What it takes is on its way by then, if that was refused
-/// before: refusals come in order.
-const WITH_OTHERS: u32 = 2;
+/// How often a task is sent with others before it's sent alone. By the second time its inputs have been sent again, if
+/// they were refused before: refusals arrive in order.
+const SENDS_WITH_OTHERS: u32 = 2;
 
-/// Tasks of which the scheduler hasn't said anything yet.
+/// Sent tasks that no message of the scheduler has confirmed.
 #[derive(Debug, Default)]
-pub(crate) struct Sent {
-    tasks: HashMap<Arc<str>, Task>,
+pub(crate) struct SentTasks {
+    tasks: HashMap<Arc<str>, SentTask>,
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Task {
-    spec: Spec,
-    /// They're sent again in the order in which they were sent.
+struct SentTask {
+    spec: TaskSpec,
+    /// The position in the order of sending, in which they are sent again: inputs before dependents.
     number: u64,
-    times: u32,
+    times_sent: u32,
 }
 
-impl Sent {
-    /// These are sent in one graph. If nothing in it takes what isn't, it won't be refused.
-    pub(crate) fn remember(&mut self, graph: &[Spec]) {
+impl SentTasks {
+    /// Remembers the tasks of a graph. A graph whose inputs are all in itself can't be refused, so it isn't remembered.
+    pub(crate) fn remember(&mut self, graph: &[TaskSpec]) {
         let keys: HashSet<_> = graph.iter().map(|spec| &spec.key).collect();
         if graph.iter().all(|spec| spec.inputs().into_iter().all(|input| keys.contains(input))) {
             return;
@@ -38,38 +45,39 @@ impl Sent {
         for spec in graph {
             let number = self.next_number;
             self.next_number += 1;
-            let times = self.tasks.get(&spec.key).map_or(0, |task| task.times) + 1;
-            self.tasks.insert(spec.key.clone(), Task { spec: spec.clone(), number, times });
+            let times_sent = self.tasks.get(&spec.key).map_or(0, |task| task.times_sent) + 1;
+            let task = SentTask { spec: spec.clone(), number, times_sent };
+            self.tasks.insert(spec.key.clone(), task);
         }
     }
 
-    /// Whether it may have been refused.
+    /// Returns whether the task may be refused.
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.tasks.contains_key(key)
     }
 
-    /// The scheduler has it, or nobody needs it.
+    /// Removes a task that the scheduler has accepted, or that was released.
     pub(crate) fn forget(&mut self, key: &str) {
         self.tasks.remove(key);
     }
 
-    /// These were refused. Gives what of them can be sent again, in order, as it takes nothing that's gone; and leaves the
-    /// keys of the rest.
+    /// Handles a refusal of these keys: returns the tasks to send again, in order, and leaves in `keys` those that fail.
     pub(crate) fn refused(
         &mut self,
         keys: &mut HashSet<Arc<str>>,
-        gone: &HashSet<Arc<str>>,
-    ) -> Vec<Spec> {
+        lost_keys: &HashSet<Arc<str>>,
+    ) -> Vec<TaskSpec> {
         let mut tasks: Vec<_> = keys.iter().filter_map(|key| self.tasks.get(key)).collect();
         tasks.sort_unstable_by_key(|task| task.number);
-        let mut lost = HashSet::new();
+        let mut failed = HashSet::new();
         let mut again = Vec::new();
-        for Task { spec, times, .. } in tasks {
-            let is_gone = |input: &&Arc<str>| gone.contains(*input) || lost.contains(*input);
-            if *times > WITH_OTHERS || spec.inputs().iter().any(is_gone) {
-                lost.insert(spec.key.clone());
+        for SentTask { spec, times_sent, .. } in tasks {
+            let is_lost = |input: &&Arc<str>| lost_keys.contains(*input) || failed.contains(*input);
+            if *times_sent > SENDS_WITH_OTHERS || spec.inputs().iter().any(is_lost) {
+                failed.insert(spec.key.clone());
             } else {
-                again.push(Spec { is_alone: *times == WITH_OTHERS, ..spec.clone() });
+                let is_alone = *times_sent == SENDS_WITH_OTHERS;
+                again.push(TaskSpec { is_alone, ..spec.clone() });
             }
         }
         for spec in &again {

@@ -12,12 +12,14 @@ use futures_lite::future::{or, zip};
 
 use crate::dask::Registry;
 use crate::dask::client::Client;
-use crate::dask::client::io::dask_future::Remote;
-use crate::dask::client::io::link::{Link, Pace};
-use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::io::dask_future::DaskFuture;
+use crate::dask::client::io::link::Link;
+use crate::dask::client::io::shared::Pace;
+use crate::dask::client::state::task_spec::TaskSpec;
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::graph::{Annotations, Call};
 use crate::dask::wire::pack::{Batch, Fields, Named, Pack, Packer, Pairs};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::unpack;
@@ -286,20 +288,20 @@ impl Stream {
     }
 }
 
-pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<Remote> {
+pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<DaskFuture> {
     let inputs = inputs.iter().map(|key| Arc::from(*key)).collect();
-    let call = OwnedCall::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
-    link.submit(Spec {
+    let call = Call::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
+    link.submit(TaskSpec {
         key: key.into(),
         call,
-        annotations: Arc::new(OwnedAnnotations::default()),
+        annotations: Arc::new(Annotations::default()),
         is_alone: false,
     })
 }
 
-pub(super) fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
-    let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
-    link.submit(Spec { key: key.into(), call, annotations: Arc::default(), is_alone: false })
+pub(super) fn submit_python(link: &Link, key: &str) -> Arc<DaskFuture> {
+    let call = Call::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+    link.submit(TaskSpec { key: key.into(), call, annotations: Arc::default(), is_alone: false })
 }
 
 /// Who is there: a worker of ours, and these.
@@ -355,7 +357,7 @@ pub(super) async fn together<T>(
     stream: &mut Stream,
     value: &str,
     submit: impl FnOnce() -> T,
-) -> (Arc<Remote>, T) {
+) -> (Arc<DaskFuture>, T) {
     let value = link.scatter(value, Serialized::bytes("value".into()));
     let asked = giving(fake).await;
     let submitted = submit();

@@ -3,7 +3,7 @@
 use async_io::Timer;
 use futures_lite::future::or;
 
-use crate::dask::client::io::dask_future::Failure;
+use crate::dask::client::state::future_state::FutureError;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;
 
@@ -96,9 +96,9 @@ fn old_news_of_a_key_is_not_taken_for_new() {
         stream.say(gone).await;
         let [done, erred, lost, gone] = &again;
         soon(done.ended()).await.unwrap();
-        assert!(matches!(soon(erred.ended()).await, Err(Failure::Erred(_))));
+        assert!(matches!(soon(erred.ended()).await, Err(FutureError::Erred(_))));
         soon(lost.ended()).await.unwrap();
-        assert!(matches!(soon(gone.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(gone.ended()).await, Err(FutureError::Lost(_))));
         assert!(taking.outcome().is_none());
     });
 }
@@ -209,9 +209,9 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
                 refuse("no memory").await;
             }
         };
-        let Err(Failure::Lost(why)) = or(bad.ended(), refused).await else { panic!() };
+        let Err(FutureError::Lost(why)) = or(bad.ended(), refused).await else { panic!() };
         assert!(why.contains("no worker took it: the call failed on the other side: no memory"));
-        assert!(matches!(soon(next.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(next.ended()).await, Err(FutureError::Lost(_))));
         drop(first);
     });
 }
@@ -224,7 +224,7 @@ fn each_of_many_values_is_looked_at_a_few_times() {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
         for is_taken in [true, false] {
-            let before = link.looks();
+            let before = link.examined();
             let mut held = Vec::with_capacity(2 * COUNT);
             for at in 0..COUNT {
                 let key = format!("data-{is_taken}-{at}");
@@ -248,12 +248,12 @@ fn each_of_many_values_is_looked_at_a_few_times() {
                     heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
                 }
                 for remote in held.iter().filter(|_| !is_taken) {
-                    assert!(matches!(soon(remote.ended()).await, Err(Failure::Lost(_))));
+                    assert!(matches!(soon(remote.ended()).await, Err(FutureError::Lost(_))));
                 }
             };
             or(giving, hearing).await;
-            let looks = link.looks() - before;
-            assert!(looks < 40 * COUNT, "{looks}");
+            let examined = link.examined() - before;
+            assert!(examined < 40 * COUNT, "{examined}");
         }
     });
 }

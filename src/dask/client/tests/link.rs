@@ -7,11 +7,13 @@ use async_io::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
-use crate::dask::client::io::dask_future::{Failure, Remote};
+use crate::dask::client::io::dask_future::DaskFuture;
 use crate::dask::client::io::link::Link;
-use crate::dask::client::io::register::ConnectError;
-use crate::dask::client::state::task_spec::{OwnedCall, Spec};
+use crate::dask::client::io::register::RegistrationError;
+use crate::dask::client::state::future_state::FutureError;
+use crate::dask::client::state::task_spec::TaskSpec;
 use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::graph::Call;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::serve;
@@ -66,19 +68,22 @@ fn tasks_end_as_the_scheduler_says() {
             &[("op", &"cancelled-keys"), ("keys", &["cancelled"]), ("reason", &"by me")];
         stream.say(reason).await;
         zip(soon(good.ended()), soon(good.ended())).await.0.unwrap();
-        let Err(Failure::Erred(exception)) = soon(bad.ended()).await else { panic!() };
+        let Err(FutureError::Erred(exception)) = soon(bad.ended()).await else { panic!() };
         assert_eq!(exception.text, "it's broken");
-        assert!(matches!(soon(bad.fetch()).await, Err(Failure::Erred(_))));
-        let Err(Failure::Lost(why)) = soon(gone.ended()).await else { panic!() };
-        assert_eq!(*why, *format!("the scheduler at {} doesn't have it any more", fake.name()));
-        let Err(Failure::Cancelled(why)) = soon(cancelled.ended()).await else { panic!() };
+        assert!(matches!(soon(bad.fetch()).await, Err(FutureError::Erred(_))));
+        let Err(FutureError::Lost(why)) = soon(gone.ended()).await else { panic!() };
+        assert_eq!(
+            *why,
+            *format!("the scheduler at {} doesn't have it any more: submit it again", fake.name())
+        );
+        let Err(FutureError::Cancelled(why)) = soon(cancelled.ended()).await else { panic!() };
         assert_eq!(&*why, "by me");
         // What takes it isn't even sent.
         let next = submit(&link, "next", &["gone"]);
         let last = submit(&link, "last", &["next"]);
-        let Some(Err(Failure::Lost(why))) = next.outcome() else { panic!() };
-        assert_eq!(&*why, "it takes the result of `gone`, which is gone");
-        assert!(matches!(last.outcome(), Some(Err(Failure::Lost(_)))));
+        let Some(Err(FutureError::Lost(why))) = next.outcome() else { panic!() };
+        assert_eq!(&*why, "its input `gone` is lost: submit that again first");
+        assert!(matches!(last.outcome(), Some(Err(FutureError::Lost(_)))));
         // The scheduler itself may have another view.
         stream.say(&[("op", &"task-retried"), ("key", &"bad")]).await;
         stream.in_memory("bad").await;
@@ -125,9 +130,9 @@ fn what_failed_runs_again() {
         for _ in 0..2 {
             fake.asked("retry").await.answer(crate::dask::wire::call::failed("KeyError"));
         }
-        let Err(Failure::Lost(why)) = soon(other.ended()).await else { panic!() };
+        let Err(FutureError::Lost(why)) = soon(other.ended()).await else { panic!() };
         assert!(why.contains("it can't run again: the call failed"), "{why}");
-        assert!(matches!(soon(last.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(last.ended()).await, Err(FutureError::Lost(_))));
         drop((next, last));
     });
 }
@@ -142,7 +147,7 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
             stream.in_memory("here").await;
             soon(here.ended()).await.unwrap();
             let fetch = async {
-                assert!(matches!(soon(here.fetch()).await, Err(Failure::Lost(_))));
+                assert!(matches!(soon(here.fetch()).await, Err(FutureError::Lost(_))));
             };
             let ends = async {
                 let asked = fake.asked("who_has").await;
@@ -159,13 +164,13 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
                 drop(asked);
             };
             zip(fetch, ends).await;
-            let Err(Failure::Lost(why)) = soon(pending.ended()).await else { panic!() };
+            let Err(FutureError::Lost(why)) = soon(pending.ended()).await else { panic!() };
             let start = format!("the scheduler at {} is gone: ", fake.name());
             assert!(why.starts_with(&start), "{why}");
             let late = submit(&link, "late", &[]);
-            assert!(matches!(late.outcome(), Some(Err(Failure::Lost(_)))));
+            assert!(matches!(late.outcome(), Some(Err(FutureError::Lost(_)))));
             let late = link.scatter("late", Serialized::bytes(Bytes::new()));
-            assert!(matches!(late.outcome(), Some(Err(Failure::Lost(_)))));
+            assert!(matches!(late.outcome(), Some(Err(FutureError::Lost(_)))));
             pending.retry();
             soon(link.close()).await;
         });
@@ -184,7 +189,7 @@ fn a_silent_scheduler_is_gone() {
         }
         assert!(remote.outcome().is_none());
         let _silent = fake.asked("echo").await;
-        let Err(Failure::Lost(why)) = soon(remote.ended()).await else { panic!() };
+        let Err(FutureError::Lost(why)) = soon(remote.ended()).await else { panic!() };
         assert!(why.contains("is silent: nothing came for 300ms"), "{why}");
     });
 }
@@ -203,13 +208,10 @@ fn a_scheduler_that_takes_nothing_is_gone() {
         let submits = async {
             let remotes: Vec<_> = (0..20)
                 .map(|at| {
-                    let call = OwnedCall::Rust {
-                        function: "f".into(),
-                        args: args.clone(),
-                        inputs: Vec::new(),
-                    };
+                    let call =
+                        Call::Rust { function: "f".into(), args: args.clone(), inputs: Vec::new() };
                     let annotations = Arc::default();
-                    link.submit(Spec {
+                    link.submit(TaskSpec {
                         key: format!("f-{at}").into(),
                         call,
                         annotations,
@@ -217,7 +219,7 @@ fn a_scheduler_that_takes_nothing_is_gone() {
                     })
                 })
                 .collect();
-            let Err(Failure::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
+            let Err(FutureError::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
             assert!(why.contains("is silent: it took nothing for 300ms"), "{why}");
         };
         or(submits, answers).await;
@@ -254,8 +256,8 @@ fn leaving_is_said_and_not_waited_for_too_long() {
         };
         let close = async { _ = zip(link.close(), link.close()).await };
         zip(hear, soon(close)).await;
-        assert!(matches!(remote.outcome(), Some(Err(Failure::Closed))));
-        assert!(matches!(submit(&link, "f-2", &[]).outcome(), Some(Err(Failure::Closed))));
+        assert!(matches!(remote.outcome(), Some(Err(FutureError::Closed))));
+        assert!(matches!(submit(&link, "f-2", &[]).outcome(), Some(Err(FutureError::Closed))));
 
         let (link, _stream) = fake.take().await;
         let start = Instant::now();
@@ -352,7 +354,7 @@ fn a_result_is_looked_for_until_it_is_found() {
 }
 
 /// A result that is there.
-async fn data_there(link: &Link, stream: &mut Stream) -> Arc<Remote> {
+async fn data_there(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
     let data = submit(link, "data", &[]);
     stream.expect_keys("update-graph", &["data"]).await;
     stream.in_memory("data").await;
@@ -397,7 +399,7 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         refuse(&mut stream, &["best", "dropped"]).await;
         stream.expect_keys("update-graph", &["best"]).await;
         for lost in [data, bad, worse] {
-            assert!(matches!(soon(lost.ended()).await, Err(Failure::Lost(_))));
+            assert!(matches!(soon(lost.ended()).await, Err(FutureError::Lost(_))));
         }
         for (remote, key) in [(good, "good"), (better, "better"), (best, "best")] {
             assert!(remote.outcome().is_none());
@@ -424,7 +426,7 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
         stream.expect_keys("update-graph", &["bad"]).await;
         stream.expect_keys("update-graph", &["good"]).await;
         refuse(&mut stream, &["bad"]).await;
-        assert!(matches!(soon(bad.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(bad.ended()).await, Err(FutureError::Lost(_))));
         assert!(good.outcome().is_none());
         stream.in_memory("good").await;
         soon(good.ended()).await.unwrap();
@@ -454,7 +456,7 @@ fn nothing_is_registered_where_it_would_not_work() {
             fake.asked("run_function").await.answer(message(answer));
         };
         let error = zip(connect(), strange).await.0.unwrap_err();
-        assert!(matches!(error, ConnectError::Refused { .. }));
+        assert!(matches!(error, RegistrationError::Incompatible { .. }));
         assert!(error.to_string().contains("its `update_graph` needs `moon_phase`"), "{error}");
 
         let silent = async {

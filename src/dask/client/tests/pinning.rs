@@ -5,7 +5,8 @@ use std::time::Instant;
 use async_io::Timer;
 use futures_lite::future::or;
 
-use crate::dask::client::state::task_spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::state::task_spec::TaskSpec;
+use crate::dask::wire::graph::{Annotations, Call};
 use crate::dask::wire::value::Value;
 
 use super::fake::*;
@@ -71,10 +72,11 @@ fn nobody_is_asked_for_python_workers_without_need() {
         drop(submit_python(&link, "p-1"));
         let pause = async { _ = Timer::after(12 * SOON).await };
         or(identify(&fake, &[]), pause).await;
-        let chosen = OwnedAnnotations { workers: vec!["a".into()], ..OwnedAnnotations::default() };
-        let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+        let chosen = Annotations { workers: ["a".into()].into(), ..Annotations::default() };
+        let call = Call::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
         let key = "p-2".into();
-        let chosen = link.submit(Spec { key, call, annotations: chosen.into(), is_alone: false });
+        let chosen =
+            link.submit(TaskSpec { key, call, annotations: chosen.into(), is_alone: false });
         let graph = stream.expect("update-graph").await;
         assert_eq!(graph.get("keys").unwrap().texts(), ["p-2"]);
         Timer::after(12 * SOON).await;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dask::client::state::task_spec::{OwnedArg, OwnedCall};
+use crate::dask::wire::graph::{Arg, Call};
 
 fn key(name: &str) -> Arc<str> {
     name.into()
@@ -9,74 +9,76 @@ fn key(name: &str) -> Arc<str> {
 
 fn rust(name: &str, inputs: &[&str]) -> Op {
     let inputs = inputs.iter().map(|input| key(input)).collect();
-    let call = OwnedCall::Rust { function: "f".into(), args: Default::default(), inputs };
-    Op::Submit(Spec { key: key(name), call, annotations: Arc::default(), is_alone: false })
+    let call = Call::Rust { function: "f".into(), args: Default::default(), inputs };
+    Op::Submit(TaskSpec { key: key(name), call, annotations: Arc::default(), is_alone: false })
 }
 
 fn python(name: &str, function: &str) -> Op {
-    let args = vec![OwnedArg::List(vec![OwnedArg::Result(key("input"))])];
-    let call = OwnedCall::Python { module: "m".into(), name: function.into(), args };
-    Op::Submit(Spec { key: key(name), call, annotations: Arc::default(), is_alone: false })
+    let args = vec![Arg::List(vec![Arg::Result(key("input"))])];
+    let call = Call::Python { module: "m".into(), name: function.into(), args };
+    Op::Submit(TaskSpec { key: key(name), call, annotations: Arc::default(), is_alone: false })
 }
 
 /// What is said, in the order in which the scheduler hears it.
-fn said(load: &Load) -> Vec<String> {
-    let question = load.question.iter().map(|key| format!("report {key}"));
-    let submits = load.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
-    let releases = load.releases.iter().map(|key| format!("release {key}"));
+fn said(message: &BatchedMessage) -> Vec<String> {
+    let question = message.first_probe.iter().map(|key| format!("report {key}"));
+    let submits = message.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
+    let releases = message.releases.iter().map(|key| format!("release {key}"));
     question
         .chain(submits)
         .chain(releases)
-        .chain(load.reports.iter().map(|key| format!("report {key}")))
+        .chain(message.reports.iter().map(|key| format!("report {key}")))
         .collect()
 }
 
-fn drain(outbox: &mut Outbox) -> Vec<String> {
-    std::iter::from_fn(|| outbox.take()).flat_map(|load| said(&load)).collect()
+fn drain(batched: &mut BatchedSend) -> Vec<String> {
+    std::iter::from_fn(|| batched.next_message()).flat_map(|message| said(&message)).collect()
 }
 
 #[test]
 fn functions_that_may_be_missing_have_graphs_of_their_own() {
-    let mut outbox = Outbox::default();
+    let mut batched = BatchedSend::default();
     [rust("a", &[]), rust("b", &[]), python("c", "f"), python("d", "f"), python("e", "g")]
         .into_iter()
-        .for_each(|op| outbox.push(op));
-    let load = outbox.take().unwrap();
-    let sizes: Vec<_> = load.graphs.iter().map(Vec::len).collect();
+        .for_each(|op| batched.push(op));
+    let message = batched.next_message().unwrap();
+    let sizes: Vec<_> = message.graphs.iter().map(Vec::len).collect();
     assert_eq!(sizes, [2, 2, 1]);
-    assert!(outbox.take().is_none());
+    assert!(batched.next_message().is_none());
 }
 
 #[test]
 fn a_message_is_not_too_large() {
-    let mut outbox = Outbox::default();
+    let mut batched = BatchedSend::default();
     for at in 0..5_000 {
-        outbox.push(rust(&format!("f-{at}"), &[]));
+        batched.push(rust(&format!("f-{at}"), &[]));
     }
-    let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+    let tasks: Vec<_> =
+        std::iter::from_fn(|| batched.next_message()).map(|message| message.tasks).collect();
     assert_eq!(tasks, [2_000, 2_000, 1_000]);
     for at in 0..3 {
         let Op::Submit(mut spec) = rust(&format!("f-{at}"), &[]) else { unreachable!() };
         let args = vec![0; 3 << 20].into();
-        spec.call = OwnedCall::Rust { function: "f".into(), args, inputs: Vec::new() };
-        outbox.push(Op::Submit(spec));
+        spec.call = Call::Rust { function: "f".into(), args, inputs: Vec::new() };
+        batched.push(Op::Submit(spec));
     }
-    let tasks: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|load| load.tasks).collect();
+    let tasks: Vec<_> =
+        std::iter::from_fn(|| batched.next_message()).map(|message| message.tasks).collect();
     assert_eq!(tasks, [1, 1, 1]);
 }
 
 #[test]
 fn what_takes_a_lost_result_is_dropped() {
-    let mut outbox = Outbox::default();
-    outbox.hold(&key("data"));
+    let mut batched = BatchedSend::default();
+    batched.block(&key("data"));
     [rust("a", &["data"]), rust("b", &[]), rust("c", &["a", "b"]), rust("d", &["b"])]
         .into_iter()
-        .for_each(|op| outbox.push(op));
+        .for_each(|op| batched.push(op));
     let mut keys = HashSet::from([key("data")]);
-    outbox.drop_dependents(&mut keys);
-    outbox.settle(&[key("data")]);
+    batched.drop_dependents(&mut keys);
+    batched.unblock(&[key("data")]);
     assert_eq!(keys, ["data", "a", "c"].into_iter().map(key).collect());
-    assert_eq!(drain(&mut outbox), ["submit b", "submit d"]);
+    assert_eq!(drain(&mut batched), ["submit b", "submit d"]);
 }
 
 #[test]
@@ -98,23 +100,23 @@ fn what_nobody_needs_is_forgotten_while_it_is_held() {
         ),
     ];
     for (ops, waiting, expected) in cases {
-        let mut outbox = Outbox::default();
+        let mut batched = BatchedSend::default();
         let mut keys = Vec::new();
         for op in ops {
             if let Op::Submit(spec) = op {
                 if &*spec.key == "p" {
-                    outbox.hold(&spec.key);
+                    batched.block(&spec.key);
                     keys.push(spec.key.clone());
                 }
             }
-            outbox.push(copy(op));
+            batched.push(copy(op));
         }
-        outbox.forget_unneeded(&mut keys);
+        batched.drop_unneeded(&mut keys);
         assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), waiting);
-        assert!(drain(&mut outbox).is_empty());
-        outbox.settle(&keys);
-        assert!(outbox.under_way.is_empty() && outbox.unsettled.is_empty());
-        assert_eq!(drain(&mut outbox), expected);
+        assert!(drain(&mut batched).is_empty());
+        batched.unblock(&keys);
+        assert!(batched.blockers.is_empty() && batched.blocked.is_empty());
+        assert_eq!(drain(&mut batched), expected);
     }
 }
 
@@ -124,45 +126,45 @@ fn is_question(text: &str) -> bool {
 
 #[test]
 fn the_scheduler_is_asked_after_releases_if_somebody_needs_it_or_after_many() {
-    let mut outbox = Outbox::default();
-    let submit_and_release = |outbox: &mut Outbox, name: &str| {
-        outbox.push(rust(name, &[]));
-        outbox.push(release(name));
-        drain(outbox)
+    let mut batched = BatchedSend::default();
+    let submit_and_release = |batched: &mut BatchedSend, name: &str| {
+        batched.push(rust(name, &[]));
+        batched.push(release(name));
+        drain(batched)
     };
     for at in 0..9_999 {
-        let said = submit_and_release(&mut outbox, &format!("f-{at}"));
+        let said = submit_and_release(&mut batched, &format!("f-{at}"));
         assert_eq!(said, [format!("submit f-{at}"), format!("release f-{at}")]);
     }
-    let said = submit_and_release(&mut outbox, "last");
+    let said = submit_and_release(&mut batched, "last");
     assert_eq!(said, ["submit last", "release last", "report (ensue asks) 1"]);
     // Nothing was released since.
-    outbox.push(Op::Heartbeat);
-    assert!(outbox.take().is_some_and(|load| load.reports.is_empty()));
+    batched.push(Op::Heartbeat);
+    assert!(batched.next_message().is_some_and(|message| message.reports.is_empty()));
 
-    let said = submit_and_release(&mut outbox, "last");
+    let said = submit_and_release(&mut batched, "last");
     assert_eq!(said, ["submit last", "release last"]);
-    let said = submit_and_release(&mut outbox, "last");
+    let said = submit_and_release(&mut batched, "last");
     assert_eq!(said, ["report (ensue asks) 2", "submit last", "release last"]);
-    outbox.push(Op::Heartbeat);
-    assert_eq!(drain(&mut outbox), ["report (ensue asks) 3"]);
-    assert!(outbox.is_leaving("last"));
-    assert!(outbox.hear_unknown("(ensue asks) 3"));
-    assert!(!outbox.is_leaving("last") && !outbox.is_leaving("f-0"));
+    batched.push(Op::Heartbeat);
+    assert_eq!(drain(&mut batched), ["report (ensue asks) 3"]);
+    assert!(batched.is_released("last"));
+    assert!(batched.unknown_key("(ensue asks) 3"));
+    assert!(!batched.is_released("last") && !batched.is_released("f-0"));
 }
 
 #[test]
 fn a_value_for_a_released_key_waits_for_an_answer() {
-    let mut outbox = Outbox::default();
+    let mut batched = BatchedSend::default();
     let value = || Serialized::msgpack(vec![0x01].into());
-    outbox.push(rust("x", &[]));
-    outbox.push(release("x"));
-    assert_eq!(drain(&mut outbox), ["submit x", "release x"]);
-    outbox.push(Op::Give(key("x"), value()));
-    assert!(!outbox.has_values());
-    assert_eq!(drain(&mut outbox), ["report (ensue asks) 1"]);
-    assert!(outbox.hear_unknown("(ensue asks) 1"));
-    assert!(outbox.has_values());
+    batched.push(rust("x", &[]));
+    batched.push(release("x"));
+    assert_eq!(drain(&mut batched), ["submit x", "release x"]);
+    batched.push(Op::Scatter(key("x"), value()));
+    assert!(!batched.has_scatters());
+    assert_eq!(drain(&mut batched), ["report (ensue asks) 1"]);
+    assert!(batched.unknown_key("(ensue asks) 1"));
+    assert!(batched.has_scatters());
 }
 
 fn release(name: &str) -> Op {
@@ -205,7 +207,7 @@ proptest! {
     #[test]
     fn nothing_passes_what_it_may_not(steps in prop::collection::vec(step(), 0..60)) {
         let name = |at: usize| format!("k{at}");
-        let (mut outbox, mut live) = (Outbox::default(), [0u32; 5]);
+        let (mut batched, mut live) = (BatchedSend::default(), [0u32; 5]);
         // What was pushed: the text, and the keys that it concerns, its own first.
         let (mut pushed, mut heard) = (Vec::new(), Vec::new());
         for step in steps {
@@ -215,29 +217,29 @@ proptest! {
                         inputs.into_iter().filter(|input| live[*input] > 0).collect();
                     let names: Vec<_> = inputs.iter().map(|at| name(*at)).collect();
                     let names: Vec<_> = names.iter().map(String::as_str).collect();
-                    outbox.push(rust(&name(at), &names));
+                    batched.push(rust(&name(at), &names));
                     live[at] = 1;
                     pushed.push((format!("submit {}", name(at)), at, inputs));
                 }
                 Step::Release(at) if live[at] > 0 => {
-                    outbox.push(Op::Release(key(&name(at))));
+                    batched.push(Op::Release(key(&name(at))));
                     live[at] = 0;
                     pushed.push((format!("release {}", name(at)), at, vec![]));
                 }
                 Step::Report(at) if live[at] > 0 => {
-                    outbox.push(Op::Report(key(&name(at))));
+                    batched.push(Op::ReportKey(key(&name(at))));
                     pushed.push((format!("report {}", name(at)), at, vec![]));
                 }
-                Step::Hold(at) if live[at] > 0 => outbox.hold(&key(&name(at))),
-                Step::Settle(at) => outbox.settle(&[key(&name(at))]),
-                Step::Take => heard.extend(outbox.take().iter().flat_map(said)),
+                Step::Hold(at) if live[at] > 0 => batched.block(&key(&name(at))),
+                Step::Settle(at) => batched.unblock(&[key(&name(at))]),
+                Step::Take => heard.extend(batched.next_message().iter().flat_map(said)),
                 _ => {}
             }
         }
-        while let Some(key) = outbox.under_way.keys().next().cloned() {
-            outbox.settle(&[key]);
+        while let Some(key) = batched.blockers.keys().next().cloned() {
+            batched.unblock(&[key]);
         }
-        heard.extend(drain(&mut outbox));
+        heard.extend(drain(&mut batched));
         // It answers for the task before first.
         let mut left = HashSet::new();
         for text in &heard {
