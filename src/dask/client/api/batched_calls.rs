@@ -140,6 +140,7 @@ impl MapCalls {
             let count = left[..left.len().min(size.min(CALLS))].iter().take_while(fits).count();
             let (now, later) = left.split_at(count.max(1));
             match now {
+                // A batch of one call saves nothing.
                 [call] => call.send_alone(),
                 calls => self.send_batch(calls),
             }
@@ -158,6 +159,7 @@ impl MapCalls {
         let spec = TaskSpec { key, call, annotations: self.annotations.clone(), is_alone: false };
         let batch = Arc::new(CallBatch {
             future: self.link.submit(spec),
+            // Weak, as calls hold their batch; and a dropped call needn't be sent again.
             calls: Lock::new(calls.iter().map(Arc::downgrade).collect()),
             done: OnceLock::new(),
             items: Lock::default(),
@@ -279,6 +281,7 @@ impl BatchedCall {
     fn leave(self: &Arc<Self>, batch: &Arc<CallBatch>) {
         let mut task = self.task.lock();
         let is_in_it = matches!(&*task, Some(CallTask::Batch(of, _)) if Arc::ptr_eq(of, batch));
+        // Another fetch may have sent it alone in the meantime.
         let before = is_in_it.then(|| task.replace(CallTask::Alone(self.submit_alone())));
         drop(task);
         drop(before);
@@ -298,6 +301,7 @@ impl CallBatch {
         if let Some(done) = self.done.get() {
             return Ok(*done);
         }
+        // Before it has ended: the first call that sends the rest takes them out.
         let all = self.calls.lock().len();
         let mut is_slow = false;
         let done = match self.future.ended().await {

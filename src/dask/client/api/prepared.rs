@@ -56,6 +56,7 @@ enum TaskInput {
 impl TaskInput {
     /// Returns the input that a task of the local engine stands for.
     fn new(user: &Interest, core: &CoreRef) -> Result<Self, String> {
+        // The task of another client may be on another cluster, and its key may be released at any time.
         let is_of_this_client = std::ptr::eq(user.core(), &**core);
         if !is_of_this_client || !user.vtable.is_remote {
             return Err(format!(
@@ -64,6 +65,7 @@ impl TaskInput {
             ));
         }
         let failed = || Self::Failed((**user.key()).into());
+        // A tag is weak: what it refers to is dropped when the task has failed for good.
         Ok(remote::tag(user).map_or_else(failed, |tag| {
             tag.downcast()
                 .map(Self::Single)
@@ -129,6 +131,7 @@ impl Prepared {
             Function::Rust(function) => {
                 let locations: Vec<_> = inputs.iter().map(location).collect();
                 let items: Vec<_> = locations.iter().map(ResultLocation::spare).collect();
+                // Rewritten only if needed: most inputs are whole results, and the arguments may be large.
                 let args = match items.iter().any(Option::is_some) {
                     true => encoded.with_items(&items).into(),
                     false => encoded.msgpack.into(),

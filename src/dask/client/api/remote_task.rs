@@ -69,6 +69,7 @@ impl DeferredTask {
     /// Sends the task unless it was sent, and returns it. Its inputs must have ended.
     fn future(&self) -> &Arc<DaskFuture> {
         self.sent.get_or_init(|| {
+            // The lock isn't held while it's sent, which takes other locks.
             let send = self.send.lock().take();
             match send {
                 Some(send) => send(),
@@ -172,6 +173,7 @@ impl<T: Portable> RemoteTask<T> for RemoteTask<T> {
         let mut failures = 0;
         loop {
             let Err(error) = self.producer.ended().await else { return Ok(()) };
+            // Only a task that failed can run again.
             let is_final = error.is_final();
             let error = self.error(error);
             failures += 1;
@@ -196,6 +198,7 @@ impl<T: Portable> RemoteTask<T> for RemoteTask<T> {
             Producer::Batched(_) => None,
         };
         let is_final = matches!(outcome, Some(Err(error)) if error.is_final());
+        // No worker can compute a value that the client provided.
         self.work != Work::Scattered && !is_final
     }
 

@@ -66,6 +66,7 @@ impl Session {
             id = std::process::id().to_ne_bytes();
         }
         Self {
+            // One thread: its tasks only wait and decode.
             local: crate::Client::builder().workers(1).name("ensue-dask-client").build(),
             link,
             registry,
@@ -101,6 +102,7 @@ impl Session {
     }
 
     pub(super) async fn close(&self) {
+        // In this order: closing the local engine waits for its tasks, which end with the link.
         self.link.close().await;
         self.local.close().await;
     }
@@ -122,6 +124,7 @@ impl Session {
         inputs.encode_all(&mut encoder);
         match self.registry.name_of::<F>() {
             Ok(name) => self.submit(named, settings, placement, Function::Rust(name), encoder),
+            // As a handle's error, so that a dependent of it fails, too.
             Err(problem) => self.refused(named.key, problem.text),
         }
     }
@@ -135,6 +138,7 @@ impl Session {
         encoder: Encoder,
     ) -> Handle<T> {
         let named = self.named(&settings, || path.rsplit(['.', ':']).next().unwrap_or(path).into());
+        // Dask has no timeouts; Rust workers read theirs from an annotation.
         if settings.timeout.is_some() {
             let text =
                 format!("the Python function `{path}` can't have a timeout: remove that option");
@@ -220,6 +224,7 @@ impl Session {
             };
             handles.push(handle);
         }
+        // All at once, as their number decides the size of batches.
         calls.send_all(&batched, self.threads());
         for (at, named, call) in to_adopt {
             let task = || RemoteTask::new(Producer::Batched(call), Work::RustCall, None);
@@ -263,6 +268,7 @@ impl Session {
         };
         let link = &self.link;
         self.adopt(named, users, || {
+            // The scheduler orders and places tasks better the earlier it knows them.
             let producer = if prepared.is_located() {
                 Producer::Single(prepared.send(link))
             } else {

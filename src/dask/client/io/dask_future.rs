@@ -61,9 +61,11 @@ impl DaskFuture {
             };
             match or(fetched, moved).await {
                 FetchOutcome::Fetched(value) => return Ok(value),
+                // The receiver is dropped, which cancels the fetch from the old location.
                 FetchOutcome::Moved => continue,
                 FetchOutcome::Unavailable => {}
             }
+            // From now on it's awaited until the scheduler reports a new location.
             self.state.mark_unavailable(version);
             let paused = async { _ = Timer::after(pause).await };
             or(paused, self.state.changed_since(version)).await;

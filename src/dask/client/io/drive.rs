@@ -32,9 +32,11 @@ impl Shared {
     /// Waits for operations, and returns the next message.
     async fn next_message(&self) -> BatchedMessage {
         loop {
+            // Registered before the state is looked at, so that no notification is missed.
             let to_send = self.to_send.listen();
             {
                 let mut state = self.lock();
+                // Unblocked operations may include scatters.
                 if state.batched.has_scatters() {
                     self.to_scatter.notify(1);
                 }
@@ -91,8 +93,10 @@ impl Shared {
         loop {
             Timer::after(self.pace.heartbeat).await;
             self.send(Op::Heartbeat);
+            // Closes connections that weren't used for long.
             self.pool.sweep();
             let last = *last_heard.lock();
+            // Any message proves that the scheduler lives.
             if last.elapsed() < self.pace.doubt {
                 continue;
             }
@@ -198,6 +202,7 @@ impl Drop for End {
         let Self { shared, why } = self;
         let why = format!("the scheduler at {} is gone: {why}", shared.address);
         shared.end(&FutureError::Lost(why.into()));
+        // Futures that still exist would keep its idle connections open.
         shared.pool.close();
         shared.has_ended.store(true, Ordering::SeqCst);
         shared.ended.notify(usize::MAX);
@@ -206,6 +211,7 @@ impl Drop for End {
 
 /// Drives the connection until it ends.
 pub(crate) async fn run(shared: Arc<Shared>, writer: Writer, reader: Reader) {
+    // A guard, since the future may also be dropped or panic: waiters must not wait for ever.
     let mut end = End { shared: shared.clone(), why: "the connection was dropped".to_owned() };
     let last_heard = Lock::new(Instant::now());
     let fetch = async { match shared.fetcher.drive(&shared.address, &shared.pool).await {} };

@@ -54,6 +54,7 @@ impl Fetcher {
 
     /// Drives all fetches, on the client's thread.
     pub(crate) async fn drive(&self, scheduler: &str, pool: &Pool) -> Infallible {
+        // Its tasks borrow from this future, and are dropped with it.
         let executor = Executor::new();
         let main = async {
             loop {
@@ -61,6 +62,7 @@ impl Fetcher {
                 let jobs = self.lock().take_new();
                 for jobs in jobs.chunks(WHO_HAS) {
                     self.assign(jobs.to_vec(), scheduler, pool).await;
+                    // Each call goes on with the next jobs when it has ended, so this starts only as many as are free.
                     while let Some(first) = self.begin() {
                         executor.spawn(self.call_sources(first, scheduler, pool)).detach();
                     }
@@ -89,6 +91,7 @@ impl Fetcher {
             Ok(who_has) => who_has.into_iter().collect(),
             Err(error) => {
                 log::debug!("{scheduler}: can't ask for the holders of results: {error}");
+                // The futures ask again after a pause; an end of the connection fails them.
                 for job in &jobs {
                     pending.settle(&job.key, job.version, FetchOutcome::Unavailable);
                 }
@@ -109,6 +112,7 @@ impl Fetcher {
             self.call(&source, jobs, scheduler, pool).await;
             let mut pending = self.lock();
             pending.sources.end(&source);
+            // Jobs that this source didn't serve need new holders.
             if pending.has_new() {
                 self.has_new.notify(1);
             }
@@ -118,6 +122,7 @@ impl Fetcher {
 
     async fn call(&self, source: &Source, mut jobs: Vec<FetchJob>, scheduler: &str, pool: &Pool) {
         loop {
+            // Waiters may be dropped while a job waits for its call, or while the worker is busy.
             self.lock().retain_wanted(&mut jobs);
             if jobs.is_empty() {
                 return;
@@ -185,6 +190,7 @@ async fn get_data(pool: &Pool, address: &str, keys: &[&str]) -> Result<Data, Fet
             lease.done();
         }
     } else {
+        // A worker that is busy or failed expects no confirmation.
         lease.done();
     }
     Ok(data)

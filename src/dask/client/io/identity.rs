@@ -21,12 +21,14 @@ fn is_rust_worker(worker: &Map) -> bool {
 pub(crate) fn python_workers(identity: &Map) -> Vec<Arc<str>> {
     let workers = identity.get("workers").and_then(Value::as_map);
     let workers = workers.into_iter().flat_map(Map::named);
+    // A task that names only closing workers would wait for ever.
     let accepts_tasks = |worker: &Map| {
         !matches!(worker.text("status"), Some("closing_gracefully" | "closing" | "closed"))
     };
     let fits = |worker: &Map| !is_rust_worker(worker) && accepts_tasks(worker);
     let fitting = workers.filter(|(_, worker)| worker.as_map().is_some_and(fits));
     let mut addresses: Vec<Arc<str>> = fitting.map(|(address, _)| address.into()).collect();
+    // So that two sets of the same workers are equal.
     addresses.sort_unstable();
     addresses
 }

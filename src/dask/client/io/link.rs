@@ -56,9 +56,11 @@ impl Link {
         let io = Io::start("ensue-dask").map_err(RegistrationError::System)?;
         let (pool, scheduler) = (Pool::new(tls.cloned(), CONNECT), address.clone());
         let tls = tls.cloned();
+        // On the thread that will drive the connection.
         let registered = io.spawn(async move { register(&scheduler, tls.as_ref(), timeout).await });
         let Registered { stream, forms, id } = registered.await?;
         let shared = Arc::new(Shared::new(address.clone(), id, forms, pace, pool));
+        // Detached: it ends with the thread, which the connection keeps alive.
         let (writer, reader) = stream.split();
         io.spawn(drive::run(shared.clone(), writer, reader)).detach();
         Ok(Self { connection: Arc::new(Connection { shared, io }) })
@@ -98,6 +100,7 @@ impl Link {
         let ended = async {
             while !shared.has_ended.load(Ordering::SeqCst) {
                 let ended = shared.ended.listen();
+                // It may have ended before the listener was registered.
                 if !shared.has_ended.load(Ordering::SeqCst) {
                     ended.await;
                 }
@@ -119,14 +122,31 @@ impl Link {
         })
     }
 
+    /// Returns the scheduler's address.
+    pub(crate) fn scheduler(&self) -> &Address {
+        &self.shared().scheduler
+    }
+}
+
+#[cfg(test)]
+impl Link {
     /// Returns how often an unsent operation was examined.
-    #[cfg(test)]
     pub(crate) fn examined(&self) -> usize {
         self.shared().lock().batched.examined
     }
 
-    /// Returns the scheduler's address.
-    pub(crate) fn scheduler(&self) -> &Address {
-        &self.shared().scheduler
+    /// Calls a function that submits or releases, and sends nothing in the meantime: however slow the function is, its
+    /// operations are in one message if they may be.
+    pub(crate) fn in_one_message<T>(&self, function: impl FnOnce() -> T) -> T {
+        self.shared().lock().batched.is_paused = true;
+        let returned = function();
+        self.shared().lock().batched.is_paused = false;
+        self.shared().to_send.notify(1);
+        returned
+    }
+
+    /// Returns whether the client polls the workers. If not, no such call is under way.
+    pub(crate) fn is_polling(&self) -> bool {
+        self.shared().lock().pins.is_needed()
     }
 }

@@ -63,6 +63,7 @@ impl Shared {
             let (tasks, version) = pins.stale();
             (tasks, version, pins.workers().clone())
         };
+        // In parts, since the scheduler does nothing else while it handles one.
         for tasks in tasks.chunks(TASKS) {
             // If the scheduler has forgotten one of them in the meantime, all stay stale until the next poll.
             if let Err(error) = self.restrict(tasks, version, &workers).await {
@@ -81,6 +82,7 @@ impl Shared {
         workers: &[Arc<str>],
     ) -> Result<(), String> {
         let (known, unknown): (Vec<_>, Vec<_>) =
+            // One unknown task would fail the call for all.
             self.task_states(tasks).await?.into_iter().partition(|(_, state)| state.is_some());
         {
             let mut state = self.lock();
@@ -97,6 +99,7 @@ impl Shared {
             .filter(|(_, state)| state.as_deref() == Some("no-worker"))
             .map(|(key, _)| key)
             .collect();
+        // A retry makes it choose among the new workers.
         if !unassigned.is_empty() {
             self.call(call::retry(&self.id, &unassigned), call::reply).await?;
         }

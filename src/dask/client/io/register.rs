@@ -81,9 +81,11 @@ pub(crate) async fn register(
     timeout: Duration,
 ) -> Result<Registered, RegistrationError> {
     let start = Instant::now();
+    // What's left of the time for the next step.
     let left = || timeout.saturating_sub(start.elapsed());
     let failed = |error| RegistrationError::Call { address: address.clone(), error };
 
+    // On a connection of its own, since registering turns a connection into a stream.
     let mut calls = Comm::connect(address, tls, timeout).await?;
     let identity = calls.call(call::identity(), left()).await?;
     let identity = call::map_reply(identity).map_err(failed)?;
@@ -96,6 +98,7 @@ pub(crate) async fn register(
     let versions = call::map_reply(versions).map_err(failed)?;
     let release = call::release(&versions).unwrap_or("of unknown release");
     let answer = calls.call(capabilities::question(), left()).await?;
+    // Before registering: a message of a form that it doesn't take could break the scheduler's stream.
     let forms = capabilities::forms(answer, release);
     let forms = forms.map_err(|refusal| {
         let address = address.clone();
@@ -107,6 +110,7 @@ pub(crate) async fn register(
     stream.send_within(client::register(&id, &versions), left()).await?;
     let not_accepted =
         |what: String| RegistrationError::NotAccepted { address: address.clone(), what };
+    // The scheduler closes the connection of a client that it doesn't accept, without a reason.
     let Some(frames) = stream.receive_within(left()).await? else {
         return Err(not_accepted("it closed the connection".to_owned()));
     };

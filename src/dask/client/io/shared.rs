@@ -95,6 +95,7 @@ impl Shared {
         let mut state = self.lock();
         let future = state.submit(spec, Instant::now());
         let is_pinning = state.pins.is_needed();
+        // Woken threads would only wait for the lock.
         drop(state);
         self.to_send.notify(1);
         if is_pinning {
@@ -128,6 +129,7 @@ impl Shared {
 
     /// Has a failed task run again.
     pub(crate) fn retry(&self, future: &Arc<FutureState>) {
+        // A task that can't run again stays as it is.
         if self.lock().retry(future) {
             self.to_retry.notify(1);
             self.to_pin.notify(1);
@@ -149,6 +151,7 @@ impl Shared {
         if handled.sends_again {
             self.to_send.notify(1);
         }
+        // An answer to a probe lets delayed scatters start.
         if has_scatters {
             self.to_scatter.notify(1);
         }
@@ -159,6 +162,7 @@ impl Shared {
     /// Applies updates, which notifies waiters: the lock must not be held.
     fn apply(&self, updates: Vec<Update>) {
         for (future, change) in updates {
+            // After the change: one that isn't open would no longer be watched at the next poll.
             if change.apply(&future) {
                 self.lock().pins.watch(&future);
                 self.to_pin.notify(1);
@@ -176,11 +180,13 @@ impl Shared {
     /// Leaves the scheduler: all futures that haven't ended fail, and nothing can be submitted any more.
     pub(crate) fn close(&self) {
         self.end(&FutureError::Closed);
+        // The farewell.
         self.to_send.notify(1);
     }
 
     /// Fails all futures that haven't ended.
     pub(crate) fn end(&self, why: &FutureError) {
+        // Waiters are notified without the lock, as in `apply`.
         let futures = self.lock().end(why);
         for future in futures {
             future.fail(why);

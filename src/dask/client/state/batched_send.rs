@@ -84,6 +84,9 @@ pub(crate) struct BatchedSend {
     /// How often an operation was examined to see whether it's ready.
     #[cfg(test)]
     pub(crate) examined: usize,
+    /// Whether a test keeps operations from being sent.
+    #[cfg(test)]
+    pub(crate) is_paused: bool,
 }
 
 impl BatchedSend {
@@ -101,6 +104,7 @@ impl BatchedSend {
         {
             self.examined += 1;
         }
+        // The first test is the usual case, and spares collecting the inputs.
         if !self.blocked.is_empty() && op.concerns(&self.blocked) {
             if let Op::Submit(spec) = &op {
                 // Its inputs mustn't be released before it's sent.
@@ -228,6 +232,7 @@ impl BatchedSend {
 
     /// Drops the unsent submissions that depend on one of these keys, and adds their keys.
     pub(crate) fn drop_dependents(&mut self, keys: &mut HashSet<Arc<str>>) {
+        // One pass in order: inputs come before dependents, so a dependent of a dependent finds its key added.
         let mut is_kept = |op: &Op| match op {
             Op::Submit(spec) if spec.inputs().into_iter().any(|input| keys.contains(input)) => {
                 keys.insert(spec.key.clone());
@@ -239,6 +244,7 @@ impl BatchedSend {
         {
             self.examined += self.ready.len() + self.held.len();
         }
+        // Ready ones first: a held operation may depend on a ready one, but no ready one on a held one.
         self.ready.retain(&mut is_kept);
         self.held.retain(&mut is_kept);
     }
@@ -251,6 +257,10 @@ impl BatchedSend {
 
     /// Takes as many ready operations as the next message has room for; none if there's nothing to send.
     pub(crate) fn next_message(&mut self) -> Option<BatchedMessage> {
+        #[cfg(test)]
+        if self.is_paused {
+            return None;
+        }
         let mut message = BatchedMessage {
             python_workers: self.python_workers.clone(),
             ..BatchedMessage::default()
@@ -270,6 +280,7 @@ impl BatchedSend {
             // Gives the memory of a burst back.
             self.ready = VecDeque::new();
         }
+        // A heartbeat is a good moment to probe, as it's rare; and delayed scatters wait for an answer.
         let are_many = self.released.mark_sent(&message.releases);
         if are_many || message.has_heartbeat || !self.delayed_scatters.is_empty() {
             message.reports.extend(self.released.probe().map(Arc::from));
@@ -329,6 +340,7 @@ impl BatchedMessage {
             Op::Submit(spec) => {
                 self.tasks += 1;
                 self.bytes += self.bytes_of(&spec);
+                // Only the last graph: a task must not overtake its inputs in an earlier one.
                 match self.graphs.last_mut() {
                     Some(graph) if graph[0].fits_in_graph_with(&spec) => graph.push(spec),
                     _ => self.graphs.push(vec![spec]),
@@ -373,6 +385,7 @@ impl BatchedMessage {
             let mut graph = Graph::new();
             specs.iter().for_each(|spec| spec.add_to(&mut graph, &self.python_workers));
             let keys: Vec<&str> = specs.iter().map(|spec| &*spec.key).collect();
+            // Without an order, the scheduler would compute one, on its only thread.
             let order = Some(&*keys);
             UpdateGraph { graph: &graph, form: forms.graph, keys: &keys, order }.push(&mut batch);
         }

@@ -95,6 +95,7 @@ impl ClientState {
             // longer has the key.
             self.push_release(key);
         }
+        // The new task may be sent, and its dependents with it.
         self.lost_keys.remove(key);
         begin(self, &future);
         future
@@ -107,10 +108,12 @@ impl ClientState {
             let inputs = spec.inputs();
             if let Some(input) = inputs.iter().find(|input| state.lost_keys.contains(**input)) {
                 let why = format!("its input `{input}` is lost: submit that again first");
+                // Its own dependents must not be sent either.
                 state.lost_keys.insert(spec.key.clone());
                 future.fail(&FutureError::Lost(why.into()));
             } else {
                 state.pins.add_dependent_of(&inputs);
+                // Blocked until the next answer of a poll, together with its dependents.
                 if spec.is_for_any_python_worker() && !state.pins.submit(future, now) {
                     state.batched.block(&spec.key);
                 }
@@ -136,6 +139,7 @@ impl ClientState {
     }
 
     fn push_release(&mut self, key: &Arc<str>) {
+        // A refused task must not be sent again after its release.
         self.sent.forget(key);
         self.batched.push(Op::Release(key.clone()));
     }
@@ -235,6 +239,7 @@ impl ClientState {
                 Event::Cancelled { keys, reason } => {
                     let why = cancellation(scheduler, reason.as_deref());
                     let keys = keys.iter().filter_map(WireKey::as_str);
+                    // An answer to a probe concerns no task.
                     let keys = keys.filter(|key| !self.batched.unknown_key(key));
                     let keys: HashSet<_> = keys.map(Arc::from).collect();
                     if reason.as_deref() == Some(REFUSED) {
@@ -243,12 +248,14 @@ impl ClientState {
                         updates.extend(self.forget(keys, &why));
                     }
                 }
+                // All tasks are forgotten, including those that the client holds.
                 Event::Restarted => {
                     let why = format!("the cluster at {scheduler} was restarted");
                     let keys = self.futures.keys().cloned().collect();
                     updates.extend(self.forget(keys, &FutureError::Lost(why.into())));
                 }
                 Event::Closed => is_open = false,
+                // Newer schedulers may send operations that this client has no use for.
                 Event::Started { .. } | Event::Other(_) => {}
             }
         }
@@ -280,12 +287,14 @@ impl ClientState {
     /// Fails the futures of keys that the scheduler has forgotten, and of their unsent dependents.
     fn forget(&mut self, mut keys: HashSet<Arc<str>>, why: &FutureError) -> Vec<Update> {
         keys.retain(|key| !self.batched.is_released(key));
+        // The scheduler would refuse them, together with all tasks in the same graph.
         self.batched.drop_dependents(&mut keys);
         let mut updates = Vec::new();
         for key in keys {
             if let Some(future) = self.futures.get(&key) {
                 let future = future.upgrade();
                 updates.extend(future.map(|future| (future, Change::Failed(why.clone()))));
+                // Until its future is dropped, dependents could still be submitted.
                 self.lost_keys.insert(key);
             }
         }
@@ -295,6 +304,7 @@ impl ClientState {
     /// Fails the futures whose scatter or retry has failed, and their unsent dependents.
     pub(crate) fn call_failed(&mut self, keys: &[Arc<str>], why: &str) -> Vec<Update> {
         let error = FutureError::Lost(why.into());
+        // In this order: unblocked dependents would be sent.
         let updates = self.forget(keys.iter().cloned().collect(), &error);
         self.batched.unblock(keys);
         updates
@@ -310,6 +320,7 @@ impl ClientState {
                 _ => self.batched = BatchedSend::default(),
             }
         }
+        // Taken, so that releases of these futures find nothing to send.
         let futures = std::mem::take(&mut self.futures);
         self.lost_keys.clear();
         self.sent.clear();

@@ -60,6 +60,7 @@ pub(crate) struct ResultVersion {
 impl ResultVersion {
     fn new() -> Self {
         static TASKS: AtomicU64 = AtomicU64::new(0);
+        // Relaxed: only the numbers have to differ.
         Self { task: TASKS.fetch_add(1, Ordering::Relaxed), count: 0 }
     }
 }
@@ -163,6 +164,7 @@ impl FutureState {
             if record.is_final() {
                 return false;
             }
+            // Also of a failed task: another client, or the scheduler itself, may have had it run again.
             record.status = Status::Finished;
             record.is_partial = is_partial;
             record.version.count += 1;
@@ -175,6 +177,7 @@ impl FutureState {
     /// Records that the task failed.
     pub(crate) fn erred(&self, exception: Exception) {
         self.change(|record| {
+            // The scheduler sent the error before it handled the retry, which another message confirms.
             if record.is_final() || record.is_retrying {
                 return false;
             }
@@ -197,6 +200,7 @@ impl FutureState {
     /// Records that the result was lost with its worker. The scheduler computes it again.
     pub(crate) fn lost(&self) {
         self.change(|record| {
+            // A pending task wasn't in memory as far as the waiters know: they still wait for its end.
             record.is_unavailable |= matches!(record.status, Status::Finished);
             record.version.count += 1;
             true
@@ -215,6 +219,7 @@ impl FutureState {
 
     /// Records that no holder of this version had the result. A newer version makes that irrelevant.
     pub(crate) fn mark_unavailable(&self, version: ResultVersion) {
+        // No waiter is notified: they wait for the opposite.
         let mut record = self.lock();
         record.is_unavailable |= record.version == version;
     }
@@ -237,6 +242,7 @@ impl FutureState {
             let has_erred = record.has_erred();
             if has_erred {
                 record.status = Status::Pending;
+                // Until `task-retried` or `key-in-memory` confirms it.
                 record.is_retrying = true;
             }
             has_erred

@@ -83,6 +83,7 @@ impl PendingFetches {
         let is_same_task = fetch.version.task == version.task;
         fetch.waiters.retain(|waiter| is_same_task && !waiter.is_closed());
         fetch.waiters.push(waiter);
+        // The result has moved: a job for the old version may fail, or take until its timeout.
         is_new |= fetch.version != version;
         fetch.version = version;
         if is_new {
@@ -131,6 +132,7 @@ impl PendingFetches {
         };
         if self.by_key.get(key).is_some_and(fits) {
             for waiter in self.by_key.remove(key).into_iter().flat_map(|fetch| fetch.waiters) {
+                // It fails if the waiter is dropped. Each channel has room for one outcome, and gets one.
                 let _ = waiter.try_send(outcome.clone());
             }
         }
@@ -139,12 +141,14 @@ impl PendingFetches {
     /// Assigns a job to one of the workers that have the result; to the scheduler if none of these can be asked.
     pub(crate) fn assign(&mut self, job: FetchJob, holders: &[String], now: Instant) {
         self.avoided.retain(|_, until| *until > now);
+        // If all holders were tried or are avoided, the scheduler is asked, which may be able to reach them.
         let candidates = holders.iter().filter(|holder| {
             let was_tried = job.tried.iter().any(|tried| **tried == ***holder);
             !was_tried && !self.avoided.contains_key(holder.as_str())
         });
         let source = match candidates.min_by_key(|holder| self.sources.waiting_for(holder)) {
             Some(holder) => Source::Worker(holder.as_str().into()),
+            // The scheduler couldn't gather it either.
             None if holders.is_empty() => {
                 return self.settle(&job.key, job.version, FetchOutcome::Unavailable);
             }
@@ -170,6 +174,7 @@ impl PendingFetches {
                     bytes += value.nbytes();
                     self.settle(&job.key, job.version, FetchOutcome::Fetched(value));
                 }
+                // Also a value that can't be decoded: another source may have it in another form.
                 _ => missing.push(job),
             }
         }
@@ -180,7 +185,7 @@ impl PendingFetches {
     /// Handles jobs whose source didn't give the results.
     pub(crate) fn failed(&mut self, source: &Source, jobs: Vec<FetchJob>) {
         let Source::Worker(address) = source else {
-            // The scheduler was the last source.
+            // The scheduler was the last source. The future asks again after a pause.
             for job in jobs {
                 self.settle(&job.key, job.version, FetchOutcome::Unavailable);
             }
@@ -197,6 +202,7 @@ impl PendingFetches {
         self.failed(source, jobs);
         if let Source::Worker(address) = source {
             self.avoided.insert(address.clone(), now + AVOIDED);
+            // The other jobs for it would each wait for a timeout.
             let waiting = self.sources.forget(source);
             self.new.extend(waiting);
         }
@@ -248,6 +254,7 @@ impl Sources {
         let calls = |source: &Source| self.calls.get(source).copied().unwrap_or(0);
         let sources = self.waiting.keys().map(|source| (calls(source), source));
         let open = sources.filter(|(calls, _)| *calls < CALLS_PER_SOURCE);
+        // Sources without a call first, so that they send at the same time.
         let source = open.min_by_key(|(calls, _)| *calls)?.1.clone();
         let waiting = self.waiting.get_mut(&source)?;
         let jobs = waiting.drain(..self.keys.min(waiting.len())).collect();
@@ -272,6 +279,7 @@ impl Sources {
     fn adapt(&mut self, results: usize, bytes: u64) {
         if results > 0 {
             let bytes_each = (bytes / results as u64).max(1);
+            // At most fourfold, since the next results may be larger.
             let most = (self.keys * 4).min(KEYS.1);
             self.keys = usize::try_from(BYTES / bytes_each).unwrap_or(most).clamp(1, most);
         }

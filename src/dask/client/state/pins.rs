@@ -72,8 +72,10 @@ impl Pins {
     /// Adds a submitted task. Returns whether it can be sent at once.
     pub(crate) fn submit(&mut self, future: &Arc<FutureState>, now: Instant) -> bool {
         let is_fresh = self.polled.is_some_and(|polled| now.duration_since(polled) < FRESH);
+        // Polls continue while tasks are open, so a set is only old when a task follows after a break.
         let can_be_sent = is_fresh && self.has_workers;
         if !can_be_sent {
+            // Sent with an old set, it could name only workers that have left, until the next poll.
             self.waiting.push(future.key().clone());
         }
         let task = PinnedTask {
@@ -88,6 +90,7 @@ impl Pins {
 
     /// Marks the pinned tasks among these as having a dependent.
     pub(crate) fn add_dependent_of(&mut self, inputs: &[&Arc<str>]) {
+        // Most clients have no Python tasks, and pay nothing for them.
         if self.tasks.is_empty() {
             return;
         }
@@ -128,12 +131,14 @@ impl Pins {
             |future: &Weak<FutureState>| future.upgrade().is_some_and(|future| future.is_open());
         self.watched.retain(is_open);
         let mut is_needed = !self.watched.is_empty() || !self.waiting.is_empty();
+        // One open task is enough: the lock of each future that is looked at costs time.
         self.tasks.retain(|_, task| {
             is_needed = is_needed || is_open(&task.future);
             task.has_dependents || !task.is_unneeded()
         });
         self.is_needed = is_needed;
         if !is_needed {
+            // Nothing waits for a worker any more, so there's nothing to warn of.
             self.missing_since = None;
         }
         is_needed
@@ -145,6 +150,7 @@ impl Pins {
         self.polled = Some(now);
         self.has_workers = !workers.is_empty();
         if workers.is_empty() {
+            // The last set is kept: tasks can't be restricted to no worker, and the same workers may come back.
             self.missing_since.get_or_insert(now);
             return (Vec::new(), false);
         }
@@ -155,6 +161,7 @@ impl Pins {
             self.version += 1;
         }
         let waiting = std::mem::take(&mut self.waiting);
+        // They are sent with this set, so there's no need to restrict them again.
         for key in &waiting {
             if let Some(task) = self.tasks.get_mut(key) {
                 task.version = self.version;

@@ -69,6 +69,7 @@ impl ReleasedKeys {
 
     fn remove(&mut self, key: &str, queued: usize) {
         if let Some(releases) = self.keys.get_mut(key) {
+            // A key may be released again before the first release is acknowledged: messages stay stale until the last.
             releases.count -= 1;
             releases.queued -= queued;
             if releases.count == 0 {
@@ -94,6 +95,7 @@ impl ReleasedKeys {
                 releases.is_unprobed = true;
             }
         }
+        // Also keys whose releases are all acknowledged by now; `remove` ignores those.
         self.sent.extend_from_slice(released);
         self.sent.len() >= PROBE_AFTER
     }
@@ -105,6 +107,7 @@ impl ReleasedKeys {
 
     /// Returns the key to probe with, or none if nothing was released since the last probe.
     pub(crate) fn probe(&mut self) -> Option<String> {
+        // An answer would acknowledge nothing, and only delay other messages.
         if self.sent.is_empty() {
             return None;
         }

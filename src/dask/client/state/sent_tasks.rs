@@ -42,11 +42,13 @@ impl SentTasks {
         if graph.iter().all(|spec| spec.inputs().into_iter().all(|input| keys.contains(input))) {
             return;
         }
+        // All of them: a refusal concerns the whole graph.
         for spec in graph {
             let number = self.next_number;
             self.next_number += 1;
             let times_sent = self.tasks.get(&spec.key).map_or(0, |task| task.times_sent) + 1;
             let task = SentTask { spec: spec.clone(), number, times_sent };
+            // Replaces the entry of the last time, with the next number: it's sent after tasks that weren't refused.
             self.tasks.insert(spec.key.clone(), task);
         }
     }
@@ -71,6 +73,7 @@ impl SentTasks {
         tasks.sort_unstable_by_key(|task| task.number);
         let mut failed = HashSet::new();
         let mut again = Vec::new();
+        // In the order of sending, so that a dependent of a failed task is found to fail, too.
         for SentTask { spec, times_sent, .. } in tasks {
             let is_lost = |input: &&Arc<str>| lost_keys.contains(*input) || failed.contains(*input);
             if *times_sent > SENDS_WITH_OTHERS || spec.inputs().iter().any(is_lost) {

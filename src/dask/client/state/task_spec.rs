@@ -35,6 +35,7 @@ impl TaskSpec {
     /// graph fail, so different Python functions need different graphs.
     pub(crate) fn fits_in_graph_with(&self, other: &Self) -> bool {
         match (&self.call, &other.call) {
+            // It was refused twice with others, and a third refusal has to name it alone.
             _ if self.is_alone || other.is_alone => false,
             (Call::Rust { .. }, Call::Rust { .. }) => true,
             (
@@ -54,8 +55,10 @@ impl TaskSpec {
     /// Adds the task to a graph. One for any Python worker names all of `python_workers`.
     pub(crate) fn add_to(&self, graph: &mut Graph, python_workers: &WorkerAddresses) {
         if self.is_for_any_python_worker() {
+            // Only now: the workers may have changed since the task was submitted.
             let annotations = Annotations {
                 workers: python_workers.clone(),
+                // The scheduler would give it to a Rust worker.
                 allow_other_workers: false,
                 ..(*self.annotations).clone()
             };

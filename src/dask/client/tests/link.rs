@@ -1,9 +1,8 @@
-//! What the link makes of what the scheduler and the workers do.
+//! The link's reactions to the scheduler and the workers.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
@@ -26,6 +25,7 @@ fn many_submissions_are_few_graphs_in_order() {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
         let names: Vec<_> = (0..10_000).map(|at| format!("f-{at}")).collect();
+        let start = Instant::now();
         let remotes: Vec<_> = names.iter().map(|name| submit(&link, name, &[])).collect();
         let (mut heard, mut graphs) = (Vec::new(), 0);
         while heard.len() < names.len() {
@@ -36,7 +36,9 @@ fn many_submissions_are_few_graphs_in_order() {
             graphs += 1;
         }
         assert_eq!(heard, names);
-        assert!(graphs < 60, "{graphs}");
+        // The client pauses for 2 ms after each message that isn't full, however slow this machine is.
+        let most = 60.max(10 + start.elapsed().as_millis() / 2);
+        assert!(graphs < most, "{graphs}");
         drop(remotes);
         let mut released = 0;
         while released < names.len() {
@@ -55,14 +57,8 @@ fn tasks_end_as_the_scheduler_says() {
             ["good", "bad", "gone", "cancelled"].map(|key| submit(&link, key, &[]));
         assert!(good.outcome().is_none());
         stream.in_memory("good").await;
-        stream.in_memory("nobody's").await;
-        let erred: &Fields<'_> = &[
-            ("op", &"task-erred"),
-            ("key", &"bad"),
-            ("exception", &"it's broken"),
-            ("traceback", &()),
-        ];
-        stream.say(erred).await;
+        stream.in_memory("unknown").await;
+        stream.erred("bad", "it's broken").await;
         stream.say(&[("op", &"cancelled-keys"), ("keys", &["gone"])]).await;
         let reason: &Fields<'_> =
             &[("op", &"cancelled-keys"), ("keys", &["cancelled"]), ("reason", &"by me")];
@@ -78,41 +74,40 @@ fn tasks_end_as_the_scheduler_says() {
         );
         let Err(FutureError::Cancelled(why)) = soon(cancelled.ended()).await else { panic!() };
         assert_eq!(&*why, "by me");
-        // What takes it isn't even sent.
+        // Its dependents aren't even sent.
         let next = submit(&link, "next", &["gone"]);
         let last = submit(&link, "last", &["next"]);
         let Some(Err(FutureError::Lost(why))) = next.outcome() else { panic!() };
         assert_eq!(&*why, "its input `gone` is lost: submit that again first");
         assert!(matches!(last.outcome(), Some(Err(FutureError::Lost(_)))));
-        // The scheduler itself may have another view.
+        // Another client may have it retried.
         stream.say(&[("op", &"task-retried"), ("key", &"bad")]).await;
         stream.in_memory("bad").await;
-        while bad.outcome().unwrap().is_err() {
-            Timer::after(SOON / 10).await;
-        }
+        let _last = heard_all(&link, &mut stream).await;
+        bad.outcome().unwrap().unwrap();
     });
 }
 
 #[test]
-fn what_failed_runs_again() {
+fn failed_tasks_run_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let erred: &Fields<'_> =
-            &[("op", &"task-erred"), ("key", &"bad"), ("exception", &"no"), ("traceback", &())];
         let bad = submit(&link, "bad", &[]);
         stream.expect("update-graph").await;
-        stream.say(erred).await;
+        stream.erred("bad", "no").await;
         soon(bad.ended()).await.unwrap_err();
         bad.retry();
         bad.retry();
         assert!(bad.outcome().is_none());
-        // It would fail, until the scheduler knows.
+        // The scheduler would fail it, until it has accepted the retry.
         let next = submit(&link, "next", &["bad"]);
         let other = submit(&link, "other", &[]);
         stream.expect_keys("update-graph", &["other"]).await;
-        // Said before it knew.
-        stream.say(erred).await;
+        // The error of the first attempt, once more.
+        stream.erred("bad", "no").await;
+        let _last = heard_all(&link, &mut stream).await;
+        stream.expect_keys("update-graph", &["last-said"]).await;
         let asked = fake.asked("retry").await;
         assert_eq!(asked.keys(), ["bad"]);
         assert!(bad.outcome().is_none());
@@ -122,8 +117,8 @@ fn what_failed_runs_again() {
         stream.in_memory("bad").await;
         soon(bad.ended()).await.unwrap();
 
-        // One that it can't.
-        stream.say(&[("op", &"task-erred"), ("key", &"other"), ("exception", &"no")]).await;
+        // A task that the scheduler can't run again.
+        stream.erred("other", "no").await;
         soon(other.ended()).await.unwrap_err();
         other.retry();
         let last = submit(&link, "last", &["other"]);
@@ -138,7 +133,7 @@ fn what_failed_runs_again() {
 }
 
 #[test]
-fn the_end_of_the_scheduler_is_that_of_all_tasks() {
+fn all_tasks_end_with_the_scheduler() {
     for end in 0..3 {
         run(async {
             let fake = Fake::start().await;
@@ -154,7 +149,7 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
                 match end {
                     0 => drop(stream),
                     1 => stream.say(&[("op", &"stream-closed")]).await,
-                    // In the middle of a message, or what isn't one.
+                    // A reserved msgpack marker.
                     _ => stream
                         .comm
                         .send(Outgoing::new([Bytes::from_static(b"\xc1")]))
@@ -178,24 +173,24 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
 }
 
 #[test]
-fn a_silent_scheduler_is_gone() {
+fn a_silent_scheduler_is_lost() {
     run(async {
         let fake = Fake::start().await;
         let (link, _stream) = fake.take_impatient().await;
         let remote = submit(&link, "f-1", &[]);
-        // As long as it answers, it may have nothing to say.
+        // A scheduler that answers may have nothing else to say.
         for _ in 0..3 {
             fake.asked("echo").await.answer(nil());
         }
         assert!(remote.outcome().is_none());
         let _silent = fake.asked("echo").await;
         let Err(FutureError::Lost(why)) = soon(remote.ended()).await else { panic!() };
-        assert!(why.contains("is silent: nothing came for 300ms"), "{why}");
+        assert!(why.contains("is silent: nothing came for 2s"), "{why}");
     });
 }
 
 #[test]
-fn a_scheduler_that_takes_nothing_is_gone() {
+fn a_scheduler_that_reads_nothing_is_lost() {
     run(async {
         let fake = Fake::start().await;
         let (link, _stream) = fake.take_impatient().await;
@@ -220,7 +215,7 @@ fn a_scheduler_that_takes_nothing_is_gone() {
                 })
                 .collect();
             let Err(FutureError::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
-            assert!(why.contains("is silent: it took nothing for 300ms"), "{why}");
+            assert!(why.contains("is silent: it took nothing for 2s"), "{why}");
         };
         or(submits, answers).await;
     });
@@ -243,7 +238,7 @@ fn the_last_reference_closes_the_connection() {
 }
 
 #[test]
-fn leaving_is_said_and_not_waited_for_too_long() {
+fn closing_notifies_the_scheduler_and_is_bounded_in_time() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -262,12 +257,13 @@ fn leaving_is_said_and_not_waited_for_too_long() {
         let (link, _stream) = fake.take().await;
         let start = Instant::now();
         soon(link.close()).await;
-        assert!(start.elapsed() < Duration::from_secs(7));
+        // 5 s, and as long as a loaded machine may take.
+        assert!(start.elapsed() < Duration::from_secs(15));
     });
 }
 
 #[test]
-fn results_that_are_wanted_together_come_together() {
+fn results_that_are_wanted_together_are_fetched_together() {
     run(async {
         let (fake, worker) = (Fake::start().await, Fake::start().await);
         let (link, mut stream) = fake.take().await;
@@ -302,7 +298,7 @@ fn results_that_are_wanted_together_come_together() {
             for (name, value) in names.iter().zip(values) {
                 assert_eq!(bytes(value.unwrap()), name.as_bytes());
             }
-            // Twice at once, and one of them given up.
+            // Twice at the same time, after a fetch that was cancelled.
             let one = &remotes[0];
             let _ = futures_lite::future::poll_once(one.fetch()).await;
             let (first, second) = zip(one.fetch(), one.fetch()).await;
@@ -315,7 +311,7 @@ fn results_that_are_wanted_together_come_together() {
 }
 
 #[test]
-fn a_result_is_looked_for_until_it_is_found() {
+fn a_result_is_fetched_until_a_source_has_it() {
     run(async {
         let (fake, busy, away) = (Fake::start().await, Fake::start().await, Fake::start().await);
         let (link, mut stream) = fake.take().await;
@@ -327,17 +323,17 @@ fn a_result_is_looked_for_until_it_is_found() {
         let holders = [away.name(), busy.name()];
         let play = async {
             fake.asked("who_has").await.answer(who_has(&keys, &holders[..1]));
-            // It goes away while it's asked.
+            // It closes the connection instead of answering.
             drop(away.asked("get_data").await);
             fake.asked("who_has").await.answer(who_has(&keys, &holders));
             busy.asked("get_data").await.answer(serve::busy());
             let again = busy.asked("get_data").await;
-            // It has it not.
+            // It doesn't have the result.
             again.answer(data(&[]));
             fake.asked("who_has").await.answer(who_has(&keys, &holders));
             let missing: &Fields<'_> = &[("status", &"error"), ("keys", &["f-1"])];
             fake.asked("gather").await.answer(message(missing));
-            // Somebody may have it again.
+            // A worker may have it again.
             assert_eq!(stream.expect("report-key").await.text("key"), Some("f-1"));
             stream.in_memory("f-1").await;
             fake.asked("who_has").await.answer(who_has(&keys, &[]));
@@ -353,8 +349,8 @@ fn a_result_is_looked_for_until_it_is_found() {
     });
 }
 
-/// A result that is there.
-async fn data_there(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
+/// Submits a task, and reports that it has ended.
+async fn finished_data(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
     let data = submit(link, "data", &[]);
     stream.expect_keys("update-graph", &["data"]).await;
     stream.in_memory("data").await;
@@ -362,19 +358,19 @@ async fn data_there(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
     data
 }
 
-/// The scheduler takes none of these, since one of them takes what is gone.
+/// Refuses a graph of these tasks, since one of them takes a lost result.
 async fn refuse(stream: &mut Stream, keys: &[&str]) {
     let reason = "lost dependencies";
     stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
 }
 
-/// Dask refuses a graph as a whole where one of its tasks takes what is gone.
+/// Dask refuses a graph as a whole if one of its tasks takes a lost result.
 #[test]
-fn what_takes_nothing_that_is_gone_is_sent_again() {
+fn refused_tasks_without_a_lost_input_are_sent_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let data = data_there(&link, &mut stream).await;
+        let data = finished_data(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             let bad = submit(&link, "bad", &["data", "value"]);
             let worse = submit(&link, "worse", &["bad"]);
@@ -383,7 +379,7 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         });
         let (_value, (bad, worse, good, better)) = submitted.await;
         stream.expect_keys("update-graph", &["bad", "worse", "good", "better"]).await;
-        // It takes what is about to be refused, and is dropped in the meantime, or isn't.
+        // Dependents of tasks that are about to be refused. One of them is dropped in the meantime.
         let submitted = together(&fake, &link, &mut stream, "other", || {
             let dropped = submit(&link, "dropped", &["good", "other"]);
             (dropped, submit(&link, "best", &["good", "better", "other"]))
@@ -410,11 +406,11 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
 }
 
 #[test]
-fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
+fn refused_tasks_are_sent_alone_if_no_lost_input_is_known() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let _data = data_there(&link, &mut stream).await;
+        let _data = finished_data(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             (submit(&link, "bad", &["data", "value"]), submit(&link, "good", &["value"]))
         });
@@ -434,10 +430,10 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
 }
 
 #[test]
-fn nothing_is_registered_where_it_would_not_work() {
+fn no_client_registers_with_an_incompatible_server() {
     run(async {
         let fake = Fake::start().await;
-        let connect = || Link::connect(&fake.address, None, 5 * SOON);
+        let connect = || Link::connect(&fake.address, None, PATIENCE);
         let worker = async {
             fake.asked("identity").await.answer(message(&[("type", &"Worker")]));
         };
@@ -462,14 +458,9 @@ fn nothing_is_registered_where_it_would_not_work() {
         let silent = async {
             fake.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
             let _held = fake.asked("versions").await;
-            Timer::after(10 * SOON).await;
+            std::future::pending().await
         };
-        let error = or(connect(), async {
-            silent.await;
-            unreachable!()
-        })
-        .await
-        .unwrap_err();
+        let error = or(Link::connect(&fake.address, None, 5 * SOON), silent).await.unwrap_err();
         assert!(error.to_string().contains("is silent"), "{error}");
 
         let refusing = async {

@@ -19,12 +19,12 @@ fn python(name: &str, function: &str) -> Op {
     Op::Submit(TaskSpec { key: key(name), call, annotations: Arc::default(), is_alone: false })
 }
 
-/// What is said, in the order in which the scheduler hears it.
-fn said(message: &BatchedMessage) -> Vec<String> {
-    let question = message.first_probe.iter().map(|key| format!("report {key}"));
+/// Returns the operations of a message, in the order in which the scheduler handles them.
+fn operations(message: &BatchedMessage) -> Vec<String> {
+    let probe = message.first_probe.iter().map(|key| format!("report {key}"));
     let submits = message.graphs.iter().flatten().map(|spec| format!("submit {}", spec.key));
     let releases = message.releases.iter().map(|key| format!("release {key}"));
-    question
+    probe
         .chain(submits)
         .chain(releases)
         .chain(message.reports.iter().map(|key| format!("report {key}")))
@@ -32,11 +32,11 @@ fn said(message: &BatchedMessage) -> Vec<String> {
 }
 
 fn drain(batched: &mut BatchedSend) -> Vec<String> {
-    std::iter::from_fn(|| batched.next_message()).flat_map(|message| said(&message)).collect()
+    std::iter::from_fn(|| batched.next_message()).flat_map(|message| operations(&message)).collect()
 }
 
 #[test]
-fn functions_that_may_be_missing_have_graphs_of_their_own() {
+fn each_python_function_has_a_graph_of_its_own() {
     let mut batched = BatchedSend::default();
     [rust("a", &[]), rust("b", &[]), python("c", "f"), python("d", "f"), python("e", "g")]
         .into_iter()
@@ -48,7 +48,7 @@ fn functions_that_may_be_missing_have_graphs_of_their_own() {
 }
 
 #[test]
-fn a_message_is_not_too_large() {
+fn messages_have_limits() {
     let mut batched = BatchedSend::default();
     for at in 0..5_000 {
         batched.push(rust(&format!("f-{at}"), &[]));
@@ -68,7 +68,7 @@ fn a_message_is_not_too_large() {
 }
 
 #[test]
-fn what_takes_a_lost_result_is_dropped() {
+fn dependents_of_a_lost_result_are_dropped() {
     let mut batched = BatchedSend::default();
     batched.block(&key("data"));
     [rust("a", &["data"]), rust("b", &[]), rust("c", &["a", "b"]), rust("d", &["b"])]
@@ -82,7 +82,7 @@ fn what_takes_a_lost_result_is_dropped() {
 }
 
 #[test]
-fn what_nobody_needs_is_forgotten_while_it_is_held() {
+fn unneeded_tasks_are_dropped_while_they_are_held() {
     let cases: [(&[Op], &[&str], &[&str]); 5] = [
         (&[rust("p", &[]), release("p")], &[], &[]),
         (
@@ -93,7 +93,7 @@ fn what_nobody_needs_is_forgotten_while_it_is_held() {
         (&[rust("p", &[]), rust("a", &["p"]), release("p"), release("a")], &[], &[]),
         (&[rust("p", &[]), release("p"), rust("p", &[])], &["p", "p"], &["submit p"]),
         (
-            // The first is what another takes.
+            // The first one has a dependent.
             &[rust("p", &[]), rust("a", &["p"]), release("p"), rust("p", &[]), release("p")],
             &["p", "p"],
             &["submit p", "submit a", "release p"],
@@ -120,12 +120,12 @@ fn what_nobody_needs_is_forgotten_while_it_is_held() {
     }
 }
 
-fn is_question(text: &str) -> bool {
+fn is_probe(text: &str) -> bool {
     text.starts_with("report (ensue asks)")
 }
 
 #[test]
-fn the_scheduler_is_asked_after_releases_if_somebody_needs_it_or_after_many() {
+fn the_scheduler_is_probed_where_a_released_key_is_used_again_and_after_many_releases() {
     let mut batched = BatchedSend::default();
     let submit_and_release = |batched: &mut BatchedSend, name: &str| {
         batched.push(rust(name, &[]));
@@ -133,19 +133,19 @@ fn the_scheduler_is_asked_after_releases_if_somebody_needs_it_or_after_many() {
         drain(batched)
     };
     for at in 0..9_999 {
-        let said = submit_and_release(&mut batched, &format!("f-{at}"));
-        assert_eq!(said, [format!("submit f-{at}"), format!("release f-{at}")]);
+        let sent = submit_and_release(&mut batched, &format!("f-{at}"));
+        assert_eq!(sent, [format!("submit f-{at}"), format!("release f-{at}")]);
     }
-    let said = submit_and_release(&mut batched, "last");
-    assert_eq!(said, ["submit last", "release last", "report (ensue asks) 1"]);
-    // Nothing was released since.
+    let sent = submit_and_release(&mut batched, "last");
+    assert_eq!(sent, ["submit last", "release last", "report (ensue asks) 1"]);
+    // Nothing was released since the probe.
     batched.push(Op::Heartbeat);
     assert!(batched.next_message().is_some_and(|message| message.reports.is_empty()));
 
-    let said = submit_and_release(&mut batched, "last");
-    assert_eq!(said, ["submit last", "release last"]);
-    let said = submit_and_release(&mut batched, "last");
-    assert_eq!(said, ["report (ensue asks) 2", "submit last", "release last"]);
+    let sent = submit_and_release(&mut batched, "last");
+    assert_eq!(sent, ["submit last", "release last"]);
+    let sent = submit_and_release(&mut batched, "last");
+    assert_eq!(sent, ["report (ensue asks) 2", "submit last", "release last"]);
     batched.push(Op::Heartbeat);
     assert_eq!(drain(&mut batched), ["report (ensue asks) 3"]);
     assert!(batched.is_released("last"));
@@ -154,7 +154,7 @@ fn the_scheduler_is_asked_after_releases_if_somebody_needs_it_or_after_many() {
 }
 
 #[test]
-fn a_value_for_a_released_key_waits_for_an_answer() {
+fn a_scatter_of_a_released_key_waits_for_the_probe() {
     let mut batched = BatchedSend::default();
     let value = || Serialized::msgpack(vec![0x01].into());
     batched.push(rust("x", &[]));
@@ -184,8 +184,8 @@ enum Step {
     Submit(usize, Vec<usize>),
     Release(usize),
     Report(usize),
-    Hold(usize),
-    Settle(usize),
+    Block(usize),
+    Unblock(usize),
     Take,
 }
 
@@ -196,20 +196,20 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, inputs)| Step::Submit(key, inputs)),
         key.clone().prop_map(Step::Release),
         key.clone().prop_map(Step::Report),
-        key.clone().prop_map(Step::Hold),
-        key.prop_map(Step::Settle),
+        key.clone().prop_map(Step::Block),
+        key.prop_map(Step::Unblock),
         Just(Step::Take),
     ]
 }
 
 proptest! {
-    /// Whatever is held for how long, a key's own story is told in order, and nothing passes what it needs.
+    /// However long operations are held, those of one key stay in order, and none overtakes one that it depends on.
     #[test]
-    fn nothing_passes_what_it_may_not(steps in prop::collection::vec(step(), 0..60)) {
+    fn no_operation_overtakes_one_that_it_depends_on(steps in prop::collection::vec(step(), 0..60)) {
         let name = |at: usize| format!("k{at}");
         let (mut batched, mut live) = (BatchedSend::default(), [0u32; 5]);
-        // What was pushed: the text, and the keys that it concerns, its own first.
-        let (mut pushed, mut heard) = (Vec::new(), Vec::new());
+        // Of each pushed operation: its text, its key, and its inputs.
+        let (mut pushed, mut sent) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
                 Step::Submit(at, inputs) if live[at] == 0 => {
@@ -230,37 +230,37 @@ proptest! {
                     batched.push(Op::ReportKey(key(&name(at))));
                     pushed.push((format!("report {}", name(at)), at, vec![]));
                 }
-                Step::Hold(at) if live[at] > 0 => batched.block(&key(&name(at))),
-                Step::Settle(at) => batched.unblock(&[key(&name(at))]),
-                Step::Take => heard.extend(batched.next_message().iter().flat_map(said)),
+                Step::Block(at) if live[at] > 0 => batched.block(&key(&name(at))),
+                Step::Unblock(at) => batched.unblock(&[key(&name(at))]),
+                Step::Take => sent.extend(batched.next_message().iter().flat_map(operations)),
                 _ => {}
             }
         }
         while let Some(key) = batched.blockers.keys().next().cloned() {
             batched.unblock(&[key]);
         }
-        heard.extend(drain(&mut batched));
-        // It answers for the task before first.
-        let mut left = HashSet::new();
-        for text in &heard {
+        sent.extend(drain(&mut batched));
+        // Between a release and the next task of its key there is a probe.
+        let mut unprobed = HashSet::new();
+        for text in &sent {
             match text.split_once(' ') {
-                Some(("release", key)) => drop(left.insert(key)),
-                Some(("submit", key)) => prop_assert!(!left.contains(key), "{:?}", heard),
-                _ if is_question(text) => left.clear(),
+                Some(("release", key)) => drop(unprobed.insert(key)),
+                Some(("submit", key)) => prop_assert!(!unprobed.contains(key), "{:?}", sent),
+                _ if is_probe(text) => unprobed.clear(),
                 _ => {}
             }
         }
-        heard.retain(|text| !is_question(text));
+        sent.retain(|text| !is_probe(text));
         let mut all: Vec<_> = pushed.iter().map(|(text, ..)| text.clone()).collect();
-        let mut sorted = heard.clone();
+        let mut sorted = sent.clone();
         all.sort();
         sorted.sort();
         prop_assert_eq!(all, sorted);
-        // The n-th of a text is the n-th of it that was pushed.
+        // Equal operations stay in order, so the n-th of them in the messages is the n-th that was pushed.
         let mut places: Vec<usize> = Vec::new();
         for (at, (text, ..)) in pushed.iter().enumerate() {
             let before = pushed[..at].iter().filter(|(other, ..)| other == text).count();
-            let place = heard.iter().enumerate().filter(|(_, other)| *other == text).nth(before);
+            let place = sent.iter().enumerate().filter(|(_, other)| *other == text).nth(before);
             places.push(place.unwrap().0);
         }
         for (b, (text, own, inputs)) in pushed.iter().enumerate() {
@@ -268,7 +268,7 @@ proptest! {
                 let needs = own == other_own
                     || inputs.contains(other_own) && other.starts_with("submit")
                     || text.starts_with("release") && other_inputs.contains(own);
-                // Two questions, or a question and what takes the result, may pass each other.
+                // Two reports may overtake each other, and so may a report and a dependent's submission.
                 prop_assert!(!needs || places[a] < places[b], "{} before {}", text, other);
             }
         }
