@@ -4,7 +4,7 @@
 //!
 //! | room | |
 //! |---|---|
-//! | [`api`] | what programs use: the client, its submit methods, and the tasks that their handles stand for |
+//! | [`api`] | the public interface: the client, its submit methods, and the tasks that their handles stand for |
 //! | [`io`] | the connection to the scheduler, and the thread that drives it |
 //! | [`state`] | what the client decides, without sockets, threads or clocks |
 //!

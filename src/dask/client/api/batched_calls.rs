@@ -1,12 +1,12 @@
 //! Batches: many small calls of one function in few tasks of the cluster.
 //!
-//! A task costs the scheduler about a tenth of a millisecond, and `map` can't know how long its calls take. So calls are
-//! sent in *batches*: a worker runs the calls of a batch in turn until a few milliseconds have passed or one fails, and
-//! returns the results that it has by then. The calls that are left are sent again: in batches of the size that was done,
-//! or alone where calls take long. So a call that fails may run twice, as it may after the loss of a worker.
+//! A task costs the scheduler about a tenth of a millisecond, and `map` can't know how long its calls take. So calls
+//! are sent in *batches*: a worker runs the calls of a batch in turn until a few milliseconds have passed or one fails,
+//! and returns the results that it has by then. The calls that are left are sent again: in batches of the size that was
+//! done, or alone where calls take long. So a call that fails may run twice, as it may after the loss of a worker.
 //!
-//! A batch that is lost with its worker runs again, and may get less far. A fetch that finds that sends the call alone; a
-//! dependent of the call has the call [in its arguments](crate::dask::codec::Spare), and its worker makes it.
+//! A batch that is lost with its worker runs again, and may get less far. A fetch that finds that sends the call alone;
+//! a dependent of the call has the call [in its arguments](crate::dask::codec::Spare), and its worker makes it.
 //!
 //! | a call is | leaves that state |
 //! |---|---|
@@ -40,7 +40,7 @@ const LARGE: usize = 4 << 10;
 /// If a worker does fewer calls than this in its time, batches save nothing.
 const WORTHWHILE: usize = 4;
 
-/// What the calls of one `map` have in common.
+/// The common data of the calls of one `map`.
 pub(super) struct MapCalls {
     pub(super) link: Link,
     /// The name that the function is registered under.
@@ -84,7 +84,7 @@ enum CallTask {
     Alone(Arc<DaskFuture>),
 }
 
-/// Where a result is: the task that has it, and which item of its result it is.
+/// The location of a result: the task that has it, and the item of that task's result if it's a batch.
 pub(super) struct ResultLocation {
     pub(super) key: Arc<str>,
     /// With the call that gives it again, in case the list turns out shorter.

@@ -23,7 +23,7 @@ use crate::function::TaskFn;
 use crate::options::TaskOptions;
 use crate::portable::{Engine, Portable, PortableFn, PortableInputs};
 
-/// How long connecting may take by default.
+/// The default limit of connecting.
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// The pause between two questions for the number of workers.
@@ -31,9 +31,9 @@ const POLL_WORKERS: Duration = Duration::from_millis(50);
 
 /// A client of a Dask cluster, with the methods of [`ensue::Client`](crate::Client) and the same [`Handle`]s.
 ///
-/// A result stays on the worker that computed it until a handle of it is awaited. A handle among the inputs of a task is
-/// a dependency that the cluster resolves: its value isn't transferred to this process. A task has ended when its result
-/// is on the cluster, for [`as_completed`](crate::as_completed), [`wait_all`](crate::wait_all) and
+/// A result stays on the worker that computed it until a handle of it is awaited. A handle among the inputs of a task
+/// is a dependency that the cluster resolves: its value isn't transferred to this process. A task has ended when its
+/// result is on the cluster, for [`as_completed`](crate::as_completed), [`wait_all`](crate::wait_all) and
 /// [`is_finished`](Handle::is_finished); [`try_get`](Handle::try_get) returns a value only while it's in this process.
 /// Dropping the last handle of a task releases its key on the cluster. A handle may also be an input of a task of an
 /// embedded client, which fetches the value.

@@ -5,7 +5,7 @@ use std::{error, fmt};
 
 use crate::dask::client::io::register::RegistrationError;
 
-/// Why a client can't connect to a cluster, or can't use it. The text says what's wrong and what to do.
+/// The error of connecting to a cluster, or of using it. The text says what's wrong and what to do.
 #[derive(Debug)]
 pub struct ConnectError(Cause);
 

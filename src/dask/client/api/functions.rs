@@ -5,8 +5,8 @@
 use crate::error::IntoFailure;
 use crate::{BlockingFn, Portable, TaskFn};
 
-/// A function that can be called by its name and returns a `Result`: an `async fn` that captures nothing, whose value is
-/// [`Portable`] and whose error is an error type or text.
+/// A function that can be called by its name and returns a `Result`: an `async fn` that captures nothing, whose value
+/// is [`Portable`] and whose error is an error type or text.
 ///
 /// `M` is inferred. You never implement this trait yourself.
 pub trait TryPortableFn<A, M>: TaskFn<A> + Copy {
@@ -30,8 +30,8 @@ pub trait PortableBlockingFn<A>: BlockingFn<A, Output: Portable> + Copy {}
 
 impl<F, A> PortableBlockingFn<A> for F where F: BlockingFn<A, Output: Portable> + Copy {}
 
-/// A blocking function that can be called by its name and returns a `Result`: an `fn` that captures nothing, whose value
-/// is [`Portable`] and whose error is an error type or text.
+/// A blocking function that can be called by its name and returns a `Result`: an `fn` that captures nothing, whose
+/// value is [`Portable`] and whose error is an error type or text.
 ///
 /// `M` is inferred. You never implement this trait yourself.
 pub trait TryPortableBlockingFn<A, M>: BlockingFn<A> + Copy {

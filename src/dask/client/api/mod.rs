@@ -1,4 +1,4 @@
-//! What programs use: the client, its submit methods, and the tasks that their handles stand for.
+//! The public interface: the client, its submit methods, and the tasks that its handles stand for.
 //!
 //! Modules import each other in this order:
 //!
@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`client`] | `Client`, and `Connect`, which creates one |
 //! | [`options`] | the options of one task; all submit methods of the client use them |
-//! | [`session`] | what clones of a client share; turns submissions into tasks of the local engine |
+//! | [`session`] | what the clones of a client share; turns submissions into tasks of the local engine |
 //! | [`prepared`] | a submission that is valid, until its inputs are located and it's sent |
 //! | [`remote_task`] | a task on the cluster, as the local engine sees it |
 //! | [`batched_calls`] | many calls of a `map` in one task |

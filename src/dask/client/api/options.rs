@@ -11,8 +11,8 @@ use crate::options::TaskOptions;
 use crate::portable::{Portable, PortableFn, PortableInputs};
 use crate::{Handle, Key, Retry};
 
-/// The options of a task on the cluster, created by [`Client::task`](super::client::Client::task) and used by one of the
-/// submit methods.
+/// The options of a task on the cluster, created by [`Client::task`](super::client::Client::task) and used by one of
+/// the submit methods.
 ///
 /// ```no_run
 /// # async fn train(seed: u64) -> f64 { seed as f64 }
@@ -35,8 +35,8 @@ impl<'c> Options<'c> {
     /// Gives the task a key that is shared by all clients of the cluster. If the key has a task already, this joins it.
     ///
     /// Among the tasks of this client, the rules are those of [`Options::key`](crate::Options::key). If another client
-    /// holds a task of this key, the result of that task becomes this one's, too. With `map`, the keys are this one and a
-    /// number: `k-0`, `k-1`.
+    /// holds a task of this key, the result of that task becomes this one's, too. With `map`, the keys are this one and
+    /// a number: `k-0`, `k-1`.
     pub fn key(mut self, key: impl Into<Key>) -> Self {
         self.settings = self.settings.key(key);
         self
@@ -54,15 +54,15 @@ impl<'c> Options<'c> {
         self
     }
 
-    /// Sets how often the task runs again after it failed. The scheduler retries it, on any worker; if the retries have a
-    /// delay or a predicate, this client does.
+    /// Sets how often the task runs again after it failed. The scheduler retries it, on any worker; if the retries have
+    /// a delay or a predicate, this client does.
     pub fn retries(mut self, retry: impl Into<Retry>) -> Self {
         self.settings = self.settings.retries(retry);
         self
     }
 
-    /// Ends an attempt that takes longer on its worker, with [`TimedOut`](crate::ErrorKind::TimedOut). A Python function
-    /// can't have a timeout.
+    /// Ends an attempt that takes longer on its worker, with [`TimedOut`](crate::ErrorKind::TimedOut). A Python
+    /// function can't have a timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings = self.settings.timeout(timeout);
         self
@@ -143,8 +143,8 @@ impl<'c> Options<'c> {
     /// the name are used.
     ///
     /// A key that is given should not have been used shortly before. Dask sends values to workers on another connection
-    /// than the orders to free results, so a worker may free the new value in place of the old result of that key; a task
-    /// that takes it then waits for ever.
+    /// than the orders to free results, so a worker may free the new value in place of the old result of that key; a
+    /// task that takes it then waits for ever.
     pub fn ready<T: Portable>(self, value: T) -> Handle<T> {
         self.session.scatter(&self.settings, value)
     }

@@ -22,7 +22,7 @@ pub(super) struct RemoteTask<T> {
     values: PhantomData<fn() -> T>,
 }
 
-/// What produces the result.
+/// The producer of a result.
 #[derive(Clone)]
 pub(super) enum Producer {
     /// A task of the cluster.

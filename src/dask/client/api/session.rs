@@ -1,4 +1,4 @@
-//! What the clones of a client share, and the way from a submission to a task of the local engine.
+//! The session that all clones of a client share; it turns submissions into tasks of the local engine.
 //!
 //! Each task on the cluster has a task in a local engine, which ends when the cluster's does and fetches its value when
 //! that's wanted. So handles work as those of an embedded client.
@@ -30,7 +30,7 @@ use crate::{Error, ErrorKind, Handle, Key, Retry, key, submit};
 /// The assumed number of threads of a cluster that had no workers when the client asked.
 const UNKNOWN_THREADS: usize = 16;
 
-/// What the clones of a client share.
+/// The session of a client, shared by its clones.
 pub(crate) struct Session {
     /// Runs the tasks that stand for those on the cluster. User code runs on the workers only.
     local: crate::Client,

@@ -45,8 +45,8 @@ impl DaskFuture {
         self.state.ended().await
     }
 
-    /// Waits for the result and fetches it, in the serialization that it has on its worker. Fetches that run at the same
-    /// time share one transfer. Cancel safe.
+    /// Waits for the result and fetches it, in the serialization that it has on its worker. Fetches that run at the
+    /// same time share one transfer. Cancel safe.
     pub(crate) async fn fetch(&self) -> Result<Serialized, FutureError> {
         let shared = &self.connection.shared;
         let (mut pause, longest) = PAUSE;

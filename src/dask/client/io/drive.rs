@@ -20,10 +20,10 @@ use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::{WireKey, call, unpack};
 use crate::engine::base::lock::Lock;
 
-/// How long to gather operations after a message, so that they are sent together.
+/// The pause after a message, so that the next operations are sent together.
 const GATHERING: Duration = Duration::from_millis(2);
 
-/// How often values are scattered before their futures fail.
+/// The number of times that values are scattered again before their futures fail.
 const ATTEMPTS: u32 = 4;
 /// The limits of one scatter: the number of values, and their bytes unless one alone has more.
 const VALUES: (usize, u64) = (256, 8 << 20);

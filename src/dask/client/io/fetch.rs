@@ -1,8 +1,8 @@
 //! Fetches results from the workers that have them.
 //!
 //! Results that are wanted at the same time are fetched together: the scheduler says which workers have them, and then
-//! each worker is asked for several in one call. A result that a worker doesn't give is asked of other holders, and last
-//! of the scheduler, which can reach workers that this client may not.
+//! each worker is asked for several in one call. A result that a worker doesn't give is asked of other holders, and
+//! last of the scheduler, which can reach workers that this client may not.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -22,9 +22,9 @@ use crate::dask::wire::WireKey;
 use crate::dask::wire::call::{self, CallError, Data};
 use crate::engine::base::lock::Lock;
 
-/// How many keys are in one `who_has` question to the scheduler.
+/// The number of keys in one `who_has` question to the scheduler.
 const WHO_HAS: usize = 4096;
-/// How long a worker may send no byte; and the scheduler, which may have to gather from a worker first.
+/// The limits of silence of a worker, and of the scheduler, which may have to gather from a worker first.
 const SILENCE: Duration = Duration::from_secs(10);
 const SCHEDULER_SILENCE: Duration = Duration::from_secs(60);
 /// The pause before a busy worker is asked again.
@@ -161,7 +161,7 @@ impl Fetcher {
     }
 }
 
-/// Why a call for results has no answer.
+/// The error of a call for results.
 enum FetchError {
     /// The other side can't be reached.
     Net(NetError),

@@ -19,7 +19,7 @@ use crate::dask::wire::call;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Map;
 
-/// How long it may take to open a connection for calls, unless the first call on it may take less.
+/// The limit of opening a connection for calls, unless the first call on it has a lower one.
 const CONNECT: Duration = Duration::from_secs(30);
 
 const PACE: Pace = Pace {
@@ -29,8 +29,8 @@ const PACE: Pace = Pace {
     again: Duration::from_millis(500),
 };
 
-/// A registered client of a scheduler. Clones share the connection, which closes when the last clone and the last future
-/// are dropped.
+/// A registered client of a scheduler. Clones share the connection, which closes when the last clone and the last
+/// future are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     connection: Arc<Connection>,
@@ -87,8 +87,8 @@ impl Link {
         self.future(self.shared().scatter(&key.into(), value))
     }
 
-    /// Leaves the scheduler: all futures that haven't ended fail, and nothing can be submitted any more. The scheduler is
-    /// notified soon.
+    /// Leaves the scheduler: all futures that haven't ended fail, and nothing can be submitted any more. The scheduler
+    /// is notified soon.
     pub(crate) fn leave(&self) {
         self.shared().close();
     }

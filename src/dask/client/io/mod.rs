@@ -1,7 +1,7 @@
 //! The connection of a client to its scheduler, and its thread.
 //!
-//! Everything that is decided is in [`state`](super::state), behind one lock in [`Shared`](shared::Shared) that is never
-//! held across an await. Modules import each other in this order:
+//! Everything that is decided is in [`state`](super::state), behind one lock in [`Shared`](shared::Shared) that is
+//! never held across an await. Modules import each other in this order:
 //!
 //! | module | |
 //! |---|---|

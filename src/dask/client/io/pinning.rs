@@ -13,7 +13,7 @@ use crate::dask::wire::call::{self, CallError};
 use crate::dask::wire::frame::Outgoing;
 use crate::dask::wire::value::Value;
 
-/// How many tasks the scheduler is asked to restrict in one call.
+/// The number of tasks that the scheduler is asked to restrict in one call.
 const TASKS: usize = 1_000;
 
 impl Shared {

@@ -12,7 +12,7 @@ use crate::dask::wire::capabilities::{self, Forms, Refusal};
 use crate::dask::wire::client::{self, Event};
 use crate::dask::wire::unpack;
 
-/// Why a client couldn't register. The scheduler doesn't know it.
+/// The error of a client that couldn't register. The scheduler doesn't know it.
 #[derive(Debug)]
 pub(crate) enum RegistrationError {
     /// The address can't be reached.

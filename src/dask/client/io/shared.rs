@@ -17,7 +17,7 @@ use crate::dask::wire::client::Event;
 use crate::dask::wire::serialized::Serialized;
 use crate::engine::base::lock::Lock;
 
-/// How long a client may take to leave the scheduler.
+/// The limit of leaving the scheduler.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The intervals after which the client sends a heartbeat, and gives the scheduler up.
@@ -28,13 +28,13 @@ pub(crate) struct Pace {
     /// After this silence the client asks the scheduler for an echo: it may have nothing to say to an idle client for
     /// ever.
     pub(crate) doubt: Duration,
-    /// How long the scheduler may owe an answer, or read nothing.
+    /// The time for which the scheduler may owe an answer, or read nothing.
     pub(crate) silence: Duration,
     /// The pause before values are scattered again after a failure.
     pub(crate) again: Duration,
 }
 
-/// What the client, its futures and its thread share.
+/// The data that a client, its futures and its thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) scheduler: Address,

@@ -2,8 +2,8 @@
 //! operations in order.
 //!
 //! A graph costs the scheduler much more than one of its tasks, so waiting tasks are sent in as few graphs as possible.
-//! Within a message, graphs come first, then releases, then the rest. An operation that must not overtake an earlier one
-//! waits for the next message.
+//! Within a message, graphs come first, then releases, then the rest. An operation that must not overtake an earlier
+//! one waits for the next message.
 //!
 //! | an operation is | when | leaves that state |
 //! |---|---|---|
@@ -76,12 +76,12 @@ pub(crate) struct BatchedSend {
     blocked: HashSet<Arc<str>>,
     /// The keys that something blocks, with the number of blockers.
     blockers: HashMap<Arc<str>, usize>,
-    /// Where Python tasks are to run.
+    /// The workers that Python tasks are pinned to.
     python_workers: WorkerAddresses,
     released: ReleasedKeys,
     scatters: VecDeque<(Arc<str>, Serialized)>,
     delayed_scatters: Vec<(Arc<str>, Serialized)>,
-    /// How often an operation was examined to see whether it's ready.
+    /// The number of times that an operation was examined to see whether it's ready.
     #[cfg(test)]
     pub(crate) examined: usize,
     /// Whether a test keeps operations from being sent.

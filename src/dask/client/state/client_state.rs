@@ -33,7 +33,7 @@ pub(crate) struct ClientState {
     pub(crate) pins: Pins,
     /// The keys of failed tasks that the scheduler has to be asked to run again.
     retries: Vec<Arc<str>>,
-    /// Why all futures have ended, once they have.
+    /// The error of all futures, once the client has ended.
     ended: Option<FutureError>,
 }
 
@@ -68,7 +68,7 @@ impl Change {
     }
 }
 
-/// What a message of the scheduler changes.
+/// The consequences of a message of the scheduler.
 #[derive(Debug)]
 pub(crate) struct Handled {
     pub(crate) updates: Vec<Update>,

@@ -11,7 +11,7 @@ use event_listener::Event;
 use crate::dask::wire::pickle::Exception;
 use crate::engine::base::lock::Lock;
 
-/// Why a future has no result.
+/// The error of a future without a result.
 #[derive(Clone, Debug)]
 pub(crate) enum FutureError {
     /// The task, or one that it depends on, failed.
@@ -53,7 +53,7 @@ impl error::Error for FutureError {}
 pub(crate) struct ResultVersion {
     /// A number that no other task of this process has.
     pub(crate) task: u64,
-    /// How often the scheduler reported that the result is in memory, or lost.
+    /// The number of reports that the result is in memory, or lost.
     pub(crate) count: u32,
 }
 

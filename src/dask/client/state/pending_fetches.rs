@@ -27,10 +27,10 @@ const BYTES: u64 = 1 << 20;
 /// The number of calls at a time, to one source and to all.
 const CALLS_PER_SOURCE: usize = 2;
 const CALLS: usize = 16;
-/// How long a worker isn't asked after a call couldn't reach it.
+/// The time for which a worker isn't asked after a call couldn't reach it.
 const AVOIDED: Duration = Duration::from_secs(60);
 
-/// How a fetch ended.
+/// The outcome of a fetch.
 #[derive(Clone, Debug)]
 pub(crate) enum FetchOutcome {
     Fetched(Serialized),

@@ -1,10 +1,10 @@
 //! Pins of Python tasks to the workers that can run them.
 //!
 //! The scheduler would place such a task on any worker. A stock worker says nothing of itself that a task could ask
-//! for; it merely lacks the resource of the Rust workers. So each Python task names all workers that may run it. Workers
-//! come and go, and a task whose named workers are all gone waits for ever. Therefore the client remembers which set of
-//! workers each task names, asks the scheduler for its workers while a task is open, and renames them if the set has
-//! changed.
+//! for; it merely lacks the resource of the Rust workers. So each Python task names all workers that may run it.
+//! Workers come and go, and a task whose named workers are all gone waits for ever. Therefore the client remembers
+//! which set of workers each task names, asks the scheduler for its workers while a task is open, and renames them if
+//! the set has changed.
 //!
 //! | a pinned task is | when |
 //! |---|---|
@@ -25,9 +25,9 @@ const POLL: Duration = Duration::from_secs(1);
 const POLL_WITHOUT_WORKERS: Duration = Duration::from_millis(500);
 /// An answer of this age is good enough to send new tasks at once.
 const FRESH: Duration = Duration::from_millis(1500);
-/// How long no Python worker may be connected before the client logs a warning.
+/// The time without a Python worker after which the client logs a warning.
 const WARN_AFTER: Duration = Duration::from_secs(10);
-/// How many unneeded tasks there may be before the client asks the scheduler which of them it has forgotten.
+/// The number of unneeded tasks above which the client asks the scheduler which of them it has forgotten.
 const UNNEEDED: usize = 1_000;
 
 /// The Python tasks, and the workers that they are pinned to.
@@ -49,7 +49,7 @@ pub(crate) struct Pins {
     has_warned: bool,
     /// Whether the client has to poll the workers.
     is_needed: bool,
-    /// How many unneeded tasks the scheduler knew when it was last asked.
+    /// The number of unneeded tasks that the scheduler knew when it was last asked.
     known_unneeded: usize,
 }
 

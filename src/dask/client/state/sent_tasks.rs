@@ -1,9 +1,9 @@
 //! Tasks that were sent and that the scheduler may still refuse.
 //!
-//! If one task of a graph takes a result that the scheduler no longer has, the scheduler refuses the whole graph. It may
-//! have lost the result a moment ago, so the client can't prevent that. It sends the tasks again that don't take
-//! anything known to be lost. If those are refused too, it sends each in a graph of its own; a task that is refused then
-//! does take a lost result.
+//! If one task of a graph takes a result that the scheduler no longer has, the scheduler refuses the whole graph. It
+//! may have lost the result a moment ago, so the client can't prevent that. It sends the tasks again that don't take
+//! anything known to be lost. If those are refused too, it sends each in a graph of its own; a task that is refused
+//! then does take a lost result.
 //!
 //! | times sent | if refused and it takes a lost result | if refused otherwise |
 //! |--:|---|---|
@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::task_spec::TaskSpec;
 
-/// How often a task is sent with others before it's sent alone. By the second time its inputs have been sent again, if
-/// they were refused before: refusals arrive in order.
+/// The number of times that a task is sent with others before it's sent alone. By the second time its inputs have been
+/// sent again, if they were refused before: refusals arrive in order.
 const SENDS_WITH_OTHERS: u32 = 2;
 
 /// Sent tasks that no message of the scheduler has confirmed.
@@ -63,7 +63,8 @@ impl SentTasks {
         self.tasks.remove(key);
     }
 
-    /// Handles a refusal of these keys: returns the tasks to send again, in order, and leaves in `keys` those that fail.
+    /// Handles a refusal of these keys: returns the tasks to send again, in order, and leaves in `keys` those that
+    /// fail.
     pub(crate) fn refused(
         &mut self,
         keys: &mut HashSet<Arc<str>>,
