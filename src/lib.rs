@@ -156,12 +156,6 @@ pub use task::key::Key;
 pub use task::retry::Retry;
 pub use task::status::Status;
 
-#[cfg(feature = "dask")]
-pub(crate) use client::{attempt, blocking, options, portable, submit};
-#[cfg(feature = "dask")]
-pub(crate) use task::function;
-pub(crate) use task::{error, key};
-
 /// Compiles and runs the snippets of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

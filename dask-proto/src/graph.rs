@@ -4,6 +4,9 @@
 //! change from release to release.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::pack::{Batch, FieldMap, Pack, Packer};
 use crate::pickle::Pickler;
@@ -17,32 +20,32 @@ pub const RUST: &str = "rust";
 /// The code of a Rust task on a Python worker, which may only run it by mistake.
 const STRAY: &str = "raise RuntimeError('this task must run on a Rust worker')";
 
-/// The call that a task makes.
-#[derive(Clone, Copy, Debug)]
-pub enum Call<'a> {
-    /// A Python function.
+/// The work of a task.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Calls a Python function.
     Python {
-        /// The module of the function.
-        module: &'a str,
-        /// The name of the function in the module.
-        name: &'a str,
+        /// The module that the worker imports the function from.
+        module: Arc<str>,
+        /// The function's name in that module, with dots for attributes.
+        name: Arc<str>,
         /// The positional arguments.
-        args: &'a [Arg<'a>],
+        args: Vec<Arg>,
     },
-    /// A function that Rust workers have registered.
+    /// Calls a function that is registered with the Rust workers.
     Rust {
-        /// The registered name.
-        function: &'a str,
-        /// The encoded arguments, with placeholders for the inputs.
-        args: &'a [u8],
-        /// The keys of the tasks whose results are inputs, in order.
-        inputs: &'a [&'a str],
+        /// The name that it is registered under.
+        function: Arc<str>,
+        /// The encoded arguments, without the results of other tasks.
+        args: Bytes,
+        /// The keys of the tasks whose results it takes, in order.
+        inputs: Vec<Arc<str>>,
     },
 }
 
 /// An argument of a Python function.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arg<'a> {
+pub enum Arg {
     /// `None`.
     None,
     /// A `bool`.
@@ -52,30 +55,30 @@ pub enum Arg<'a> {
     /// A `float`.
     Float(f64),
     /// A `str`.
-    Str(&'a str),
+    Str(Arc<str>),
     /// `bytes`.
-    Bytes(&'a [u8]),
+    Bytes(Bytes),
     /// The result of the task with this key.
-    Result(&'a str),
+    Result(Arc<str>),
     /// A `list`.
-    List(Vec<Arg<'a>>),
+    List(Vec<Arg>),
     /// A `tuple`.
-    Tuple(Vec<Arg<'a>>),
+    Tuple(Vec<Arg>),
     /// A `dict`.
-    Dict(Vec<(Arg<'a>, Arg<'a>)>),
+    Dict(Vec<(Arg, Arg)>),
 }
 
 /// The annotations of a task for the scheduler.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Annotations<'a> {
+#[derive(Clone, Debug, Default)]
+pub struct Annotations {
     /// The priority; tasks of a higher one run first.
     pub priority: Option<i64>,
     /// The number of times that the task runs again after a failure.
     pub retries: Option<u32>,
     /// The resources that the task takes on its worker, by name.
-    pub resources: &'a [(&'a str, f64)],
+    pub resources: Vec<(Arc<str>, f64)>,
     /// The addresses, names or hosts of the workers that may run the task; all workers if empty.
-    pub workers: &'a [&'a str],
+    pub workers: Arc<[Arc<str>]>,
     /// Whether other workers may run it if none of `workers` exists.
     pub allow_other_workers: bool,
     /// The seconds that a Rust task may take. Dask itself has no timeouts.
@@ -134,7 +137,7 @@ impl Graph {
     }
 
     /// Adds a task. Its inputs may be tasks of other graphs that some client still needs.
-    pub fn add(&mut self, key: &str, call: &Call<'_>, annotations: &Annotations<'_>) {
+    pub fn add(&mut self, key: &str, call: &Call, annotations: &Annotations) {
         let values = annotations.values(call);
         let shape = values.iter().map(|(name, _)| *name).collect();
         let layer = self.layers.entry(shape).or_default();
@@ -196,9 +199,9 @@ impl Layer {
     }
 }
 
-impl Annotations<'_> {
+impl Annotations {
     /// Returns the names and pickled values of the annotations that are set, sorted by name.
-    fn values(&self, call: &Call<'_>) -> Vec<(&'static str, Pickler)> {
+    fn values(&self, call: &Call) -> Vec<(&'static str, Pickler)> {
         let mut values = Vec::new();
         let mut value = |name, write: &dyn Fn(&mut Pickler)| {
             let mut pickler = Pickler::new();
@@ -214,7 +217,7 @@ impl Annotations<'_> {
         if !self.resources.is_empty() {
             value("resources", &|to| {
                 to.dict(|to| {
-                    for (name, amount) in self.resources {
+                    for (name, amount) in &self.resources {
                         to.str(name);
                         to.float(*amount);
                     }
@@ -249,7 +252,32 @@ impl Annotations<'_> {
     }
 }
 
-impl Call<'_> {
+impl Call {
+    /// Returns the keys of the tasks whose results the call takes. A key is repeated where it is taken twice.
+    pub fn inputs(&self) -> Vec<&Arc<str>> {
+        match self {
+            Self::Rust { inputs, .. } => inputs.iter().collect(),
+            Self::Python { args, .. } => {
+                let mut found = Vec::new();
+                args.iter().for_each(|arg| arg.results(&mut found));
+                found
+            }
+        }
+    }
+
+    /// Estimates how many bytes the call adds to a message. The sizes of the pickle opcodes are rough: callers only
+    /// need to know when a message gets large.
+    pub fn estimated_bytes(&self) -> usize {
+        match self {
+            Self::Python { args, .. } => args.iter().map(Arg::estimated_bytes).sum(),
+            Self::Rust { function, args, inputs } => {
+                // An input is in the pickle three times: as a dependency, and as name and value in the Python call.
+                let inputs = inputs.iter().map(|key| 3 * key.len());
+                function.len() + args.len() + inputs.sum::<usize>()
+            }
+        }
+    }
+
     fn pickle(&self, key: &str, to: &mut Pickler) {
         to.call(TASKS, "Task", |to| {
             to.str(key);
@@ -261,8 +289,10 @@ impl Call<'_> {
                 Self::Rust { inputs, .. } => {
                     to.global("builtins", "exec");
                     to.str(STRAY);
-                    let globals: Vec<_> =
-                        inputs.iter().map(|key| (Arg::Str(key), Arg::Result(key))).collect();
+                    let globals: Vec<_> = inputs
+                        .iter()
+                        .map(|key| (Arg::Str(key.clone()), Arg::Result(key.clone())))
+                        .collect();
                     Arg::Dict(globals).pickle(to);
                 }
             }
@@ -270,7 +300,36 @@ impl Call<'_> {
     }
 }
 
-impl Arg<'_> {
+impl Arg {
+    fn results<'a>(&'a self, found: &mut Vec<&'a Arc<str>>) {
+        match self {
+            Self::Result(key) => found.push(key),
+            Self::List(items) | Self::Tuple(items) => {
+                items.iter().for_each(|item| item.results(found));
+            }
+            Self::Dict(entries) => entries.iter().for_each(|(key, value)| {
+                key.results(found);
+                value.results(found);
+            }),
+            _ => (),
+        }
+    }
+
+    fn estimated_bytes(&self) -> usize {
+        match self {
+            Self::Str(text) => text.len() + 5,
+            Self::Bytes(bytes) => bytes.len() + 5,
+            // With the call of `TaskRef`.
+            Self::Result(key) => key.len() + 60,
+            Self::List(items) | Self::Tuple(items) => items.iter().map(Self::estimated_bytes).sum(),
+            Self::Dict(entries) => entries
+                .iter()
+                .map(|(key, value)| key.estimated_bytes() + value.estimated_bytes())
+                .sum(),
+            _ => 9,
+        }
+    }
+
     fn has_result(&self) -> bool {
         match self {
             Self::Result(_) => true,

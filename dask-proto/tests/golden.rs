@@ -60,44 +60,54 @@ fn metrics() -> Metrics<'static> {
 fn graph() -> Graph {
     let mut graph = Graph::new();
     let plain = Annotations::default();
-    let refs = Arg::Tuple(vec![Arg::Result("inc-1"), Arg::List(vec![Arg::Int(1)])]);
-    let args = [
+    let result = |key: &str| Arg::Result(key.into());
+    let refs = Arg::Tuple(vec![result("inc-1"), Arg::List(vec![Arg::Int(1)])]);
+    let args = vec![
         Arg::None,
         Arg::Bool(true),
         Arg::Int(-1),
         Arg::Int(i64::MAX.into()),
         Arg::Int(u64::MAX.into()),
         Arg::Float(0.5),
-        Arg::Str("é"),
-        Arg::Bytes(b"\0\xff"),
-        Arg::List(vec![Arg::Result("add-1"), refs]),
-        Arg::Dict(vec![(Arg::Str("k"), Arg::Result("add-1"))]),
-        Arg::Dict(vec![(Arg::Str("k"), Arg::Tuple(vec![]))]),
+        Arg::Str("é".into()),
+        Arg::Bytes(Bytes::from_static(b"\0\xff")),
+        Arg::List(vec![result("add-1"), refs]),
+        Arg::Dict(vec![(Arg::Str("k".into()), result("add-1"))]),
+        Arg::Dict(vec![(Arg::Str("k".into()), Arg::Tuple(vec![]))]),
     ];
-    let python = |name, args| Call::Python { module: "operator", name, args };
-    let add = [Arg::Result("inc-1"), Arg::Int(2)];
-    graph.add("add-1", &python("add", &add), &plain);
-    graph.add("all-1", &Call::Python { module: "builtins", name: "print", args: &args }, &plain);
+    let python = |module: &str, name: &str, args| Call::Python {
+        module: module.into(),
+        name: name.into(),
+        args,
+    };
+    let add = vec![result("inc-1"), Arg::Int(2)];
+    graph.add("add-1", &python("operator", "add", add), &plain);
+    graph.add("all-1", &python("builtins", "print", args), &plain);
+    let rust = Annotations { resources: vec![("rust".into(), 1.0)], ..plain };
     let ours = Annotations {
         priority: Some(-3),
         retries: Some(2),
-        resources: &[("rust", 1.0)],
-        workers: &["w1", "tcp://127.0.0.1:9"],
+        workers: ["w1".into(), "tcp://127.0.0.1:9".into()].into(),
         allow_other_workers: true,
         timeout: Some(2.5),
+        ..rust.clone()
     };
-    let call = |inputs| Call::Rust { function: "app::inc", args: b"\x91\xc0", inputs };
-    graph.add("inc-1", &call(&[]), &Annotations { resources: &[("rust", 1.0)], ..plain });
+    let call = |inputs: &[&str]| Call::Rust {
+        function: "app::inc".into(),
+        args: Bytes::from_static(b"\x91\xc0"),
+        inputs: inputs.iter().map(|key| (*key).into()).collect(),
+    };
+    graph.add("inc-1", &call(&[]), &rust);
     graph.add("sum-1", &call(&["inc-1", "add-1", "inc-1"]), &ours);
     graph
 }
 
 fn one_task() -> Graph {
     let mut graph = Graph::new();
-    let args = [Arg::Result("a"), Arg::Int(2)];
+    let args = vec![Arg::Result("a".into()), Arg::Int(2)];
     graph.add(
         "s",
-        &Call::Python { module: "operator", name: "add", args: &args },
+        &Call::Python { module: "operator".into(), name: "add".into(), args },
         &Annotations { priority: Some(3), ..Annotations::default() },
     );
     graph

@@ -7,19 +7,19 @@ extern crate self as crossbeam_deque;
 
 mod deque;
 mod engine;
-#[path = "../../src/task/error.rs"]
-mod error;
-#[path = "../../src/task/key.rs"]
-mod key;
 mod models;
-#[path = "../../src/task/status.rs"]
-mod status;
 mod sync;
+#[path = "../../src/task"]
+mod task {
+    pub(crate) mod error;
+    pub(crate) mod key;
+    pub(crate) mod status;
+}
 
 pub use deque::{Steal, Stealer, Worker};
-pub use error::{Error, ErrorKind};
-pub use key::Key;
-pub use status::Status;
+pub use task::error::{Error, ErrorKind};
+pub use task::key::Key;
+pub use task::status::Status;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

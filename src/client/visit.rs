@@ -29,6 +29,7 @@ pub trait InputVisitor {
 }
 
 /// A type whose shape alone says how it's visited: a handle, plain data, or a container of these.
+#[allow(unreachable_pub)] // part of a bound of `dask::PythonInputs`
 pub trait Visit {
     /// Calls the visitor for this and all that it contains.
     fn visit<V: InputVisitor>(self, to: &mut V);

@@ -15,7 +15,7 @@ use futures_lite::future::yield_now;
 use super::codec::{self, Arguments, Batch, Problem, ProblemKind};
 use super::wire::rust::{BATCH_PREFIX, Inputs, PICK_FUNCTION, pick_item, short_type_name};
 use super::wire::serialized::Serialized;
-use crate::error::IntoFailure;
+use crate::task::error::IntoFailure;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
 
 /// The resource that Rust workers have, one for each thread. Rust functions ask for it, which keeps them off Python

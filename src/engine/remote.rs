@@ -27,7 +27,7 @@ use crate::engine::task::waiters::Resolution;
 use crate::{Error, Key};
 
 /// The other end of a remote task.
-pub(crate) trait RemoteTask<T>: Clone + Send + Sync + 'static {
+pub(crate) trait RemoteExecution<T>: Clone + Send + Sync + 'static {
     /// Resolves when the task has ended in the other process.
     fn ended(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
@@ -49,19 +49,19 @@ pub(crate) trait RemoteTask<T>: Clone + Send + Sync + 'static {
 /// What the cell of a remote task stores in place of a value.
 struct RemoteValue<T>(Box<dyn Source<T>>);
 
-/// [`RemoteTask`], as a trait object.
+/// [`RemoteExecution`], as a trait object.
 trait Source<T>: Send + Sync {
     fn fetch(&self) -> Fetching<'_, T>;
 }
 
-/// Data of the submitter that lives as long as it says; see [`RemoteTask::tag`].
+/// Data of the submitter that lives as long as it says; see [`RemoteExecution::tag`].
 pub(crate) type Tag = Weak<dyn Any + Send + Sync>;
 
 type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-impl<T: 'static, P: RemoteTask<T>> Source<T> for P {
+impl<T: 'static, P: RemoteExecution<T>> Source<T> for P {
     fn fetch(&self) -> Fetching<'_, T> {
-        Box::pin(RemoteTask::fetch(self))
+        Box::pin(RemoteExecution::fetch(self))
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn submit<T, P>(
 ) -> Result<Typed<T>, Error>
 where
     T: Send + 'static,
-    P: RemoteTask<T>,
+    P: RemoteExecution<T>,
 {
     let RemoteName { key, name, is_given } = name;
     let mut waits = Many(inputs.into_iter().map(After::new).collect());
@@ -224,7 +224,7 @@ where
 }
 
 /// Waits for the end in the other process. Keeps the inputs until then: what is lost meanwhile is made of them again.
-async fn wait<T: 'static, P: RemoteTask<T>>(
+async fn wait<T: 'static, P: RemoteExecution<T>>(
     task: P,
     inputs: Vec<Interest>,
 ) -> Outcome<RemoteValue<T>, P, Vec<Interest>> {

@@ -57,21 +57,30 @@ fn talk(environment: PathBuf) {
     assert!(!log.contains("Traceback"), "{log}");
 }
 
-const OURS: Annotations<'static> = Annotations {
-    resources: &[("rust", 1.0)],
-    priority: Some(1),
-    retries: Some(1),
-    workers: &[],
-    allow_other_workers: false,
-    timeout: None,
-};
+/// The annotations of a Rust task.
+fn ours() -> Annotations {
+    Annotations {
+        resources: vec![("rust".into(), 1.0)],
+        priority: Some(1),
+        retries: Some(1),
+        ..Annotations::default()
+    }
+}
+
+/// A call of a Rust function.
+fn rust(function: &str, args: &'static [u8], inputs: &[&str]) -> Call {
+    Call::Rust {
+        function: function.into(),
+        args: Bytes::from_static(args),
+        inputs: inputs.iter().map(|key| (*key).into()).collect(),
+    }
+}
 
 /// Two Rust tasks, one of which is an input of the other, and every way to fetch their results.
 fn compute(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     let mut graph = Graph::new();
-    let rust = |args, inputs| Call::Rust { function: "inc", args, inputs };
-    graph.add("inc-1", &rust(b"one", &[]), &OURS);
-    graph.add("add-1", &rust(b"two", &["inc-1", "inc-1"]), &OURS);
+    graph.add("inc-1", &rust("inc", b"one", &[]), &ours());
+    graph.add("add-1", &rust("inc", b"two", &["inc-1", "inc-1"]), &ours());
     client.submit(&graph, &["inc-1", "add-1"], None);
 
     let first = worker.compute("inc-1");
@@ -100,7 +109,7 @@ fn compute(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
 
 fn fail_and_try_again(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
     let mut graph = Graph::new();
-    graph.add("bad-1", &Call::Rust { function: "bad", args: b"", inputs: &[] }, &OURS);
+    graph.add("bad-1", &rust("bad", b"", &[]), &ours());
     client.submit(&graph, &["bad-1"], None);
     for _ in 0..2 {
         let task = worker.compute("bad-1");
@@ -115,7 +124,7 @@ fn fail_and_try_again(client: &mut Client, worker: &mut Worker, calls: &mut Comm
 
 fn cancel(client: &mut Client, worker: &mut Worker) {
     let mut graph = Graph::new();
-    graph.add("slow-1", &Call::Rust { function: "slow", args: b"", inputs: &[] }, &OURS);
+    graph.add("slow-1", &rust("slow", b"", &[]), &ours());
     client.submit(&graph, &["slow-1"], Some(&["slow-1"]));
     let task = worker.compute("slow-1");
     let forms = client.forms;
@@ -137,16 +146,22 @@ fn scatter(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
 
 /// Python functions with results of Rust functions as inputs.
 fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
-    let python = Annotations { workers: &["python"], ..Annotations::default() };
-    let call = |module, name, args| Call::Python { module, name, args };
+    let python = Annotations { workers: ["python".into()].into(), ..Annotations::default() };
+    let call = |module: &str, name: &str, args| Call::Python {
+        module: module.into(),
+        name: name.into(),
+        args,
+    };
+    let data = || Arg::Result("data-1".into());
+    let bytes = |bytes| Arg::Bytes(Bytes::from_static(bytes));
     let mut graph = Graph::new();
-    let list = [Arg::List(vec![Arg::Result("data-1"), Arg::Tuple(vec![Arg::Int(1)])])];
-    let join = [Arg::Bytes(b"+"), Arg::List(vec![Arg::Result("data-1"), Arg::Bytes(b"x")])];
-    graph.add("len-1", &call("builtins", "len", &[Arg::Result("data-1")]), &python);
-    graph.add("list-1", &call("builtins", "len", &list), &python);
-    graph.add("join-1", &call("builtins", "bytes.join", &join), &python);
-    graph.add("div-1", &call("operator", "truediv", &[Arg::Int(1), Arg::Int(0)]), &python);
-    graph.add("ours-1", &Call::Rust { function: "f", args: b"", inputs: &["join-1"] }, &OURS);
+    let list = vec![Arg::List(vec![data(), Arg::Tuple(vec![Arg::Int(1)])])];
+    let join = vec![bytes(b"+"), Arg::List(vec![data(), bytes(b"x")])];
+    graph.add("len-1", &call("builtins", "len", vec![data()]), &python);
+    graph.add("list-1", &call("builtins", "len", list), &python);
+    graph.add("join-1", &call("builtins", "bytes.join", join), &python);
+    graph.add("div-1", &call("operator", "truediv", vec![Arg::Int(1), Arg::Int(0)]), &python);
+    graph.add("ours-1", &rust("f", b"", &["join-1"]), &ours());
     client.submit(&graph, &["len-1", "list-1", "join-1", "div-1", "ours-1"], None);
     client.all_in_memory(
         &["len-1", "list-1", "join-1"],

@@ -15,7 +15,7 @@ use super::io::join::{Joined, Settings, join};
 use super::io::{gather, heartbeat, leave, metrics, monitor, serve, stream};
 use super::memory::dispose;
 use crate::dask::net::Io;
-use crate::error::{forget_if_it_panics, panic_text};
+use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// A worker that has joined a scheduler; returned by [`Worker::start`](super::Worker::start).
 ///

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use crate::error::{forget_if_it_panics, panic_text};
+use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// Receives the payload of a panic that was caught.
 type Report = fn(Box<dyn Any + Send>);

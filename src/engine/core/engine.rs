@@ -28,7 +28,7 @@ use crate::engine::queue::priority_queue::PriorityQueue;
 use crate::engine::queue::seeded::Seeded;
 use crate::engine::task::header::{EngineHead, Header};
 use crate::engine::watch::observer::ObserverSlot;
-use crate::error::{forget_if_it_panics, panic_text};
+use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// What is told of errors that nobody can see.
 pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;

@@ -11,12 +11,13 @@ use std::ptr::NonNull;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::Key;
 use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::shards::Shards;
 use crate::engine::task::header::{Extras, Header, Interest, TaskRef};
 use crate::engine::task::state::interests;
-use crate::{Key, key};
+use crate::task::key;
 
 pub(crate) struct Store {
     shards: Shards<Shard>,

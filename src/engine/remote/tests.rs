@@ -51,7 +51,7 @@ impl Far {
     }
 }
 
-impl RemoteTask<String> for Arc<Far> {
+impl RemoteExecution<String> for Arc<Far> {
     async fn ended(&self) -> Result<(), Error> {
         loop {
             let reported_to = self.reported_to.listen();

@@ -14,7 +14,7 @@ use crate::engine::task::header::{Header, Interest, TaskRef};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::{Ref, Typed};
 use crate::engine::task::waiters::{Link, WaiterKind};
-use crate::error::forget_if_it_panics;
+use crate::task::error::forget_if_it_panics;
 
 /// An input that comes from another task.
 #[repr(C)]

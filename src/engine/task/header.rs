@@ -22,7 +22,8 @@ use crate::engine::task::state::{
     DONE, KEYED, QUEUED, REOPENING, RUNNING, State, WATCHED, interests,
 };
 use crate::engine::task::waiters::{Resolution, Waiters};
-use crate::{Error, Key, key};
+use crate::task::key;
+use crate::{Error, Key};
 
 /// The part of a cell that doesn't depend on types.
 #[repr(C)]

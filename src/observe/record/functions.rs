@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::engine::base::lock::Lock;
 use crate::engine::task::header::TaskRef;
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
-use crate::key::short_name;
+use crate::task::key::short_name;
 
 /// The maximum number of names. Tasks of further names are counted as [`OTHERS`], so that names which contain data, such
 /// as a path, can't fill the memory.

@@ -3,7 +3,8 @@
 use std::mem;
 use std::sync::Arc;
 
-use crate::{Key, Status, key};
+use crate::task::key;
+use crate::{Key, Status};
 
 /// The capacity that the lists of a forgotten task keep for the next one.
 const LIST_CAPACITY: usize = 8;

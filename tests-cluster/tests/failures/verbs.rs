@@ -271,7 +271,7 @@ client.run_on_scheduler(forget)";
     for lost in [lost, next_lost] {
         let error = wait(lost).expect_err("it's gone");
         assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
-        assert!(error.to_string().contains("something that it takes is gone"), "{error}");
+        assert!(error.to_string().contains("the result of one of its inputs is lost"), "{error}");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a client does as a whole.
+//! The client as a whole.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ async fn inc(x: u64) -> u64 {
     x + 1
 }
 
-/// Though handles are still there, one of which has its result on the cluster.
+/// Although handles of it exist, one of which has its result on the cluster.
 #[test]
 fn a_dropped_client_keeps_no_connection() {
     run(async {

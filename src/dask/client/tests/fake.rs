@@ -1,4 +1,4 @@
-//! Schedulers and workers that do what a test says.
+//! Fake schedulers and workers, whose messages each test decides.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use futures_lite::future::{or, zip};
 
 use crate::dask::Registry;
 use crate::dask::client::Client;
-use crate::dask::client::link::{Link, Pace};
-use crate::dask::client::remote::Remote;
-use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::io::dask_future::DaskFuture;
+use crate::dask::client::io::link::Link;
+use crate::dask::client::io::shared::Pace;
+use crate::dask::client::state::task_spec::TaskSpec;
 use crate::dask::net::{Address, Comm, Io, Listener};
 use crate::dask::wire::call::EMPTY;
 use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::graph::{Annotations, Call};
 use crate::dask::wire::pack::{Batch, FieldMap, Fields, Pack, Packer, Pairs};
 use crate::dask::wire::serialized::{Content, Serialized};
 use crate::dask::wire::unpack;
@@ -43,7 +45,7 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     or(future, late).await
 }
 
-/// What is asked of the fake one: the connection that waits for an answer to it.
+/// A call to a fake, which waits for the test's answer.
 pub(super) struct Asked {
     pub(super) op: String,
     pub(super) map: Map,
@@ -60,7 +62,7 @@ impl Asked {
     }
 }
 
-/// Counts as long as it's there.
+/// A counted connection.
 struct Connection(Arc<AtomicUsize>);
 
 impl Connection {
@@ -76,21 +78,22 @@ impl Drop for Connection {
     }
 }
 
-/// A scheduler or worker that answers as the test does.
+/// A scheduler or worker whose answers the test gives.
 pub(super) struct Fake {
     pub(super) address: Address,
     pub(super) calls: Receiver<Asked>,
     pub(super) streams: Receiver<Comm>,
-    /// How many connections for calls there are.
+    /// The number of open connections for calls.
     pub(super) connections: Arc<AtomicUsize>,
-    /// Keeps it going.
+    /// Keeps its thread alive.
     pub(super) _io: Io,
 }
 
 const IMPATIENT: Pace = Pace {
     heartbeat: Duration::from_millis(20),
     doubt: SOON,
-    silence: SOON.saturating_mul(3),
+    // Longer than a loaded machine may keep the test from answering.
+    silence: SOON.saturating_mul(20),
     again: Duration::from_millis(5),
 };
 
@@ -140,16 +143,17 @@ impl Fake {
         self.address.to_string()
     }
 
-    /// Takes a client, of which it wants nothing unusual.
+    /// Accepts a client that waits for the scheduler for long.
     pub(super) async fn take(&self) -> (Link, Stream) {
         self.take_at(Pace { doubt: PATIENCE, silence: PATIENCE, ..IMPATIENT }).await
     }
 
+    /// Accepts a client that soon doubts the scheduler.
     pub(super) async fn take_impatient(&self) -> (Link, Stream) {
         self.take_at(IMPATIENT).await
     }
 
-    /// Takes a client with all its verbs, and tells it of one worker with one thread.
+    /// Accepts a client with its submit methods, and reports one worker with one thread.
     pub(super) async fn take_client(&self, registry: Registry) -> (Client, Stream) {
         let take = async {
             let stream = self.welcome().await;
@@ -168,7 +172,7 @@ impl Fake {
     async fn welcome(&self) -> Stream {
         self.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
         self.asked("versions").await.answer(versions());
-        // It doesn't run functions.
+        // As a scheduler that doesn't let clients run functions in it.
         self.asked("run_function").await.answer(nil());
         let mut stream = Stream::new(soon(self.streams.recv()).await.unwrap());
         stream.say(&[("op", &"stream-start"), ("warning", &"")]).await;
@@ -216,26 +220,26 @@ pub(super) fn data(keys: &[String]) -> Outgoing {
 pub(super) struct Stream {
     pub(super) comm: Comm,
     pub(super) said: Vec<Map>,
-    /// Whether it waits to be told before it answers what it hears after releases; and what that was.
+    /// Whether probes are answered only by [`answer`](Self::answer); and the probes that aren't answered.
     pub(super) is_slow: bool,
-    pub(super) questions: Vec<String>,
+    pub(super) probes: Vec<String>,
 }
 
 impl Stream {
     fn new(comm: Comm) -> Self {
-        Self { comm, said: Vec::new(), is_slow: false, questions: Vec::new() }
+        Self { comm, said: Vec::new(), is_slow: false, probes: Vec::new() }
     }
 
-    /// Says that it doesn't know the key that it's asked for after releases.
+    /// Answers the next probe: the scheduler doesn't know its key.
     pub(super) async fn answer(&mut self) {
-        while self.questions.is_empty() {
+        while self.probes.is_empty() {
             let next = self.hear_any().await.unwrap();
             if next.text("op") != Some("heartbeat-client") {
                 assert_eq!(next.text("op"), Some("report-key"));
-                self.questions.push(next.text("key").unwrap().to_owned());
+                self.probes.push(next.text("key").unwrap().to_owned());
             }
         }
-        let key = self.questions.remove(0);
+        let key = self.probes.remove(0);
         self.say(&[("op", &"cancelled-keys"), ("keys", &[key])]).await;
     }
 
@@ -245,18 +249,24 @@ impl Stream {
         self.comm.send(batch.finish()).await.unwrap();
     }
 
+    /// Reports that a task failed with this text.
+    pub(super) async fn erred(&mut self, key: &str, text: &str) {
+        self.say(&[("op", &"task-erred"), ("key", &key), ("exception", &text), ("traceback", &())])
+            .await;
+    }
+
     pub(super) async fn in_memory(&mut self, key: &str) {
         self.say(&[("op", &"key-in-memory"), ("key", &key)]).await;
     }
 
-    /// The next operation that isn't a heartbeat, nor a question after releases; none at the end.
+    /// Returns the next operation that is neither a heartbeat nor a probe; none at the end.
     pub(super) async fn hear(&mut self) -> Option<Map> {
         loop {
             let next = self.hear_any().await?;
             match (next.text("op"), next.text("key")) {
                 (Some("heartbeat-client"), _) => {}
                 (Some("report-key"), Some(key)) if key.starts_with("(ensue asks)") => {
-                    self.questions.push(key.to_owned());
+                    self.probes.push(key.to_owned());
                     if !self.is_slow {
                         self.answer().await;
                     }
@@ -286,39 +296,63 @@ impl Stream {
     }
 }
 
-pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<Remote> {
+pub(super) fn submit(link: &Link, key: &str, inputs: &[&str]) -> Arc<DaskFuture> {
     let inputs = inputs.iter().map(|key| Arc::from(*key)).collect();
-    let call = OwnedCall::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
-    link.submit(Spec {
+    let call = Call::Rust { function: "f".into(), args: Bytes::from_static(b"\x90"), inputs };
+    link.submit(TaskSpec {
         key: key.into(),
         call,
-        annotations: Arc::new(OwnedAnnotations::default()),
+        annotations: Arc::new(Annotations::default()),
         is_alone: false,
     })
 }
 
-pub(super) fn submit_python(link: &Link, key: &str) -> Arc<Remote> {
-    let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
-    link.submit(Spec { key: key.into(), call, annotations: Arc::default(), is_alone: false })
+/// Waits until the client has handled all that the scheduler has said.
+pub(super) async fn heard_all(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
+    let last = submit(link, "last-said", &[]);
+    stream.in_memory(last.key()).await;
+    soon(last.ended()).await.unwrap();
+    last
 }
 
-/// Who is there: a worker of ours, and these.
+pub(super) fn submit_python(link: &Link, key: &str) -> Arc<DaskFuture> {
+    let call = Call::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+    link.submit(TaskSpec { key: key.into(), call, annotations: Arc::default(), is_alone: false })
+}
+
+/// An identity with a Rust worker, a Python worker that is closing, and these Python workers.
 pub(super) fn identity(python: &[&str]) -> Outgoing {
-    let ours = Pairs([("rust", 4.0)].into_iter());
-    let ours = FieldMap(&[("status", &"running"), ("resources", &ours)]);
+    let rust = Pairs([("rust", 4.0)].into_iter());
+    let rust = FieldMap(&[("status", &"running"), ("resources", &rust)]);
     let others = FieldMap(&[("status", &"running"), ("resources", &EMPTY)]);
-    let leaving = FieldMap(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
-    let some = [("tcp://ours:1", ours), ("tcp://leaving:1", leaving)];
+    let closing = FieldMap(&[("status", &"closing_gracefully"), ("resources", &EMPTY)]);
+    let some = [("tcp://rust:1", rust), ("tcp://closing:1", closing)];
     let workers = some.into_iter().chain(python.iter().map(|address| (*address, others)));
     let workers: Vec<_> = workers.collect();
     message(&[("type", &"Scheduler"), ("workers", &Pairs(workers.into_iter()))])
 }
 
-/// Answers who is there, but nothing else, for ever.
-pub(super) async fn identify(fake: &Fake, python: &[&str]) {
-    loop {
-        fake.asked("identity").await.answer(identity(python));
-    }
+/// Answers each poll of the workers with these Python workers, until `other` has ended.
+pub(super) async fn identify<T>(fake: &Fake, python: &[&str], other: impl Future<Output = T>) -> T {
+    let identify = async {
+        loop {
+            // Without a limit of time: there may be no poll.
+            let asked = fake.calls.recv().await.unwrap();
+            assert_eq!(asked.op, "identity");
+            asked.answer(identity(python));
+        }
+    };
+    soon(or(other, identify)).await
+}
+
+/// Answers each poll of the workers, until the client no longer polls them.
+pub(super) async fn identify_while_polled(fake: &Fake, link: &Link, python: &[&str]) {
+    let until_idle = async {
+        while link.is_polling() {
+            Timer::after(SOON / 10).await;
+        }
+    };
+    identify(fake, python, until_idle).await;
 }
 
 pub(super) fn states(states: &[(&str, Option<&str>)]) -> Outgoing {
@@ -327,7 +361,7 @@ pub(super) fn states(states: &[(&str, Option<&str>)]) -> Outgoing {
     packer.finish()
 }
 
-/// Which of these a graph says something of.
+/// Returns those of these texts that a graph contains.
 pub(super) fn mentioned<'a>(graph: &Map, addresses: &[&'a str]) -> Vec<&'a str> {
     let Some(Value::Serialized(graph)) = graph.get("expr_ser") else { panic!("{graph:?}") };
     let Content::Pickle(pickle, _) = graph.content().unwrap() else { panic!() };
@@ -342,22 +376,22 @@ pub(super) fn bytes(value: Serialized) -> Vec<u8> {
     }
 }
 
-/// The call that gives values to a worker.
-pub(super) async fn giving(fake: &Fake) -> Asked {
+/// Answers that there's a worker, and returns the scatter that follows.
+pub(super) async fn scattering(fake: &Fake) -> Asked {
     fake.asked("ncores_running").await.answer(message(&[("tcp://w:1", &1u64)]));
     fake.asked("scatter").await
 }
 
-/// Submits what goes in one graph, however slow that is: it takes a value that is being given, which comes with it.
+/// Submits tasks that take a value which is being scattered, so that they are held and sent in one graph.
 pub(super) async fn together<T>(
     fake: &Fake,
     link: &Link,
     stream: &mut Stream,
     value: &str,
     submit: impl FnOnce() -> T,
-) -> (Arc<Remote>, T) {
+) -> (Arc<DaskFuture>, T) {
     let value = link.scatter(value, Serialized::bytes("value".into()));
-    let asked = giving(fake).await;
+    let asked = scattering(fake).await;
     let submitted = submit();
     stream.in_memory(value.key()).await;
     asked.answer(data(&[]));

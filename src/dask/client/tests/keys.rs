@@ -1,9 +1,9 @@
-//! Keys that are used again, and values that are given to them.
+//! Keys that are used again, and values that are scattered under them.
 
 use async_io::Timer;
 use futures_lite::future::or;
 
-use crate::dask::client::remote::Failure;
+use crate::dask::client::state::future_state::FutureError;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;
 
@@ -14,14 +14,14 @@ fn a_key_that_is_used_again_keeps_the_order() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        // Delays what follows, so that it's there at once.
-        let _first = submit(&link, "first", &[]);
-        stream.expect_keys("update-graph", &["first"]).await;
-        let one = submit(&link, "f-1", &[]);
-        let two = submit(&link, "f-2", &["f-1"]);
-        drop(one);
-        let _again = submit(&link, "f-1", &[]);
-        drop(two);
+        let _again = link.in_one_message(|| {
+            let one = submit(&link, "f-1", &[]);
+            let two = submit(&link, "f-2", &["f-1"]);
+            drop(one);
+            let again = submit(&link, "f-1", &[]);
+            drop(two);
+            again
+        });
         stream.expect_keys("update-graph", &["f-1", "f-2"]).await;
         stream.expect_keys("client-releases-keys", &["f-1"]).await;
         stream.expect_keys("update-graph", &["f-1"]).await;
@@ -29,9 +29,9 @@ fn a_key_that_is_used_again_keeps_the_order() {
     });
 }
 
-/// It may take a moment until what nobody wants any more is dropped.
+/// A cancelled task may be dropped later than its key is used again.
 #[test]
-fn a_task_that_is_left_over_does_not_keep_its_key() {
+fn a_cancelled_task_does_not_keep_its_key() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -51,9 +51,9 @@ fn a_task_that_is_left_over_does_not_keep_its_key() {
     });
 }
 
-/// What was said before the scheduler heard that the key was given up.
+/// The scheduler sends messages about the previous task of a key before it reads the release.
 #[test]
-fn old_news_of_a_key_is_not_taken_for_new() {
+fn stale_messages_about_a_key_are_ignored() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -65,40 +65,39 @@ fn old_news_of_a_key_is_not_taken_for_new() {
         while heard < 5 {
             heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
         }
-        drop(former);
-        let again = keys.map(|key| submit(&link, key, &[]));
-        let taking = submit(&link, "taking", &keys);
-        let erred: &Fields<'_> =
-            &[("op", &"task-erred"), ("key", &"erred"), ("exception", &"no"), ("traceback", &())];
+        let (again, taking) = link.in_one_message(|| {
+            drop(former);
+            (keys.map(|key| submit(&link, key, &[])), submit(&link, "taking", &keys))
+        });
         let gone: &Fields<'_> = &[("op", &"cancelled-keys"), ("keys", &["gone"])];
-        let old = async |stream: &mut Stream| {
+        let say_stale = async |stream: &mut Stream| {
             stream.in_memory("done").await;
-            stream.say(erred).await;
+            stream.erred("erred", "no").await;
             stream.say(&[("op", &"lost-data"), ("key", &"lost")]).await;
             stream.say(gone).await;
         };
-        old(&mut stream).await;
+        say_stale(&mut stream).await;
         stream.expect("client-releases-keys").await;
         heard = 0;
         while heard < 5 {
             heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
         }
-        // It may say so late.
-        old(&mut stream).await;
+        // Also after the new tasks were sent, and before the probe is answered.
+        say_stale(&mut stream).await;
         stream.in_memory("other").await;
         soon(other.ended()).await.unwrap();
         assert!(again.iter().chain([&taking]).all(|remote| remote.outcome().is_none()));
-        assert_eq!(stream.questions.len(), 1);
+        assert_eq!(stream.probes.len(), 1);
         stream.answer().await;
         stream.in_memory("done").await;
-        stream.say(erred).await;
+        stream.erred("erred", "no").await;
         stream.in_memory("lost").await;
         stream.say(gone).await;
         let [done, erred, lost, gone] = &again;
         soon(done.ended()).await.unwrap();
-        assert!(matches!(soon(erred.ended()).await, Err(Failure::Erred(_))));
+        assert!(matches!(soon(erred.ended()).await, Err(FutureError::Erred(_))));
         soon(lost.ended()).await.unwrap();
-        assert!(matches!(soon(gone.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(gone.ended()).await, Err(FutureError::Lost(_))));
         assert!(taking.outcome().is_none());
     });
 }
@@ -110,7 +109,7 @@ fn a_retry_that_fails_is_not_that_of_a_later_task() {
         let (link, mut stream) = fake.take().await;
         let bad = submit(&link, "bad", &[]);
         stream.expect("update-graph").await;
-        stream.say(&[("op", &"task-erred"), ("key", &"bad"), ("exception", &"no")]).await;
+        stream.erred("bad", "no").await;
         soon(bad.ended()).await.unwrap_err();
         bad.retry();
         let asked = fake.asked("retry").await;
@@ -122,20 +121,22 @@ fn a_retry_that_fails_is_not_that_of_a_later_task() {
         stream.expect_keys("client-releases-keys", &["bad"]).await;
         stream.expect_keys("update-graph", &["bad", "next"]).await;
         assert!(again.outcome().is_none() && next.outcome().is_none());
+        stream.in_memory("bad").await;
+        soon(again.ended()).await.unwrap();
     });
 }
 
-/// It goes by another way, on which it could come before the release.
+/// A scatter uses another connection, on which it could arrive before the release.
 #[test]
-fn data_is_given_when_the_key_is_free() {
+fn a_value_is_scattered_when_its_key_is_free() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
         stream.is_slow = true;
         let scatter = |text: &'static str| link.scatter("data", Serialized::bytes(text.into()));
-        // Again while the first is on its way, and again while that waits for it.
+        // The second one waits for the first one, and the third one for the second.
         let first = scatter("first");
-        let mut asked = giving(&fake).await;
+        let mut asked = scattering(&fake).await;
         drop(first);
         drop(scatter("second"));
         let third = scatter("third");
@@ -143,15 +144,15 @@ fn data_is_given_when_the_key_is_free() {
         for _ in 0..2 {
             asked.answer(data(&[]));
             stream.expect_keys("client-releases-keys", &["data"]).await;
-            // What comes after it in the stream is the question.
+            // The probe comes before it in the stream.
             let other = submit(&link, "other", &[]);
             stream.expect_keys("update-graph", &["other"]).await;
             Timer::after(SOON / 2).await;
             assert!(fake.calls.is_empty());
-            // That of the first was said by now.
+            // This is about the previous value.
             stream.in_memory("data").await;
             stream.answer().await;
-            asked = giving(&fake).await;
+            asked = scattering(&fake).await;
             assert!(third.outcome().is_none());
             drop(other);
             stream.expect_keys("client-releases-keys", &["other"]).await;
@@ -166,7 +167,7 @@ fn data_is_given_when_the_key_is_free() {
 }
 
 #[test]
-fn data_waits_for_a_worker_and_tasks_for_the_data() {
+fn a_value_waits_for_a_worker_and_tasks_for_the_value() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -179,7 +180,7 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
         let workers = || message(&[("tcp://w:1", &1u64)]);
         fake.asked("ncores_running").await.answer(message(&[]));
         fake.asked("ncores_running").await.answer(workers());
-        // It goes away in this moment.
+        // The worker leaves at this moment.
         let none = crate::dask::wire::call::failed("TimeoutError('No valid workers found')");
         fake.asked("scatter").await.answer(none);
         fake.asked("ncores_running").await.answer(workers());
@@ -191,12 +192,13 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
         stream.expect_keys("client-releases-keys", &["f-2"]).await;
         soon(value.ended()).await.unwrap();
 
-        // The worker that was to take it goes in this moment, which isn't the end of it.
-        let refuse = async |text| giving(&fake).await.answer(crate::dask::wire::call::failed(text));
+        // The worker that was to take the value leaves at this moment: it's scattered again.
+        let refuse =
+            async |text| scattering(&fake).await.answer(crate::dask::wire::call::failed(text));
         let moved = link.scatter("data-2", Serialized::bytes("value".into()));
         refuse("KeyError('tcp://w:1')").await;
         refuse("CommClosedError('in <TCP>: Stream is closed')").await;
-        let asked = giving(&fake).await;
+        let asked = scattering(&fake).await;
         assert!(moved.outcome().is_none());
         stream.in_memory("data-2").await;
         asked.answer(data(&[]));
@@ -209,22 +211,22 @@ fn data_waits_for_a_worker_and_tasks_for_the_data() {
                 refuse("no memory").await;
             }
         };
-        let Err(Failure::Lost(why)) = or(bad.ended(), refused).await else { panic!() };
+        let Err(FutureError::Lost(why)) = or(bad.ended(), refused).await else { panic!() };
         assert!(why.contains("no worker took it: the call failed on the other side: no memory"));
-        assert!(matches!(soon(next.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(next.ended()).await, Err(FutureError::Lost(_))));
         drop(first);
     });
 }
 
-/// So it doesn't take much longer for each where they're many.
+/// So the time for each doesn't grow with their number.
 #[test]
-fn each_of_many_values_is_looked_at_a_few_times() {
+fn each_of_many_values_is_examined_a_few_times() {
     const COUNT: usize = 2_000;
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
         for is_taken in [true, false] {
-            let before = link.looks();
+            let before = link.examined();
             let mut held = Vec::with_capacity(2 * COUNT);
             for at in 0..COUNT {
                 let key = format!("data-{is_taken}-{at}");
@@ -248,12 +250,12 @@ fn each_of_many_values_is_looked_at_a_few_times() {
                     heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
                 }
                 for remote in held.iter().filter(|_| !is_taken) {
-                    assert!(matches!(soon(remote.ended()).await, Err(Failure::Lost(_))));
+                    assert!(matches!(soon(remote.ended()).await, Err(FutureError::Lost(_))));
                 }
             };
             or(giving, hearing).await;
-            let looks = link.looks() - before;
-            assert!(looks < 40 * COUNT, "{looks}");
+            let examined = link.examined() - before;
+            assert!(examined < 40 * COUNT, "{examined}");
         }
     });
 }

@@ -1,17 +1,18 @@
-//! What the link makes of what the scheduler and the workers do.
+//! The link's reactions to the scheduler and the workers.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
-use crate::dask::client::connect::ConnectError;
-use crate::dask::client::link::Link;
-use crate::dask::client::remote::{Failure, Remote};
-use crate::dask::client::spec::{OwnedCall, Spec};
+use crate::dask::client::io::dask_future::DaskFuture;
+use crate::dask::client::io::link::Link;
+use crate::dask::client::io::register::RegistrationError;
+use crate::dask::client::state::future_state::FutureError;
+use crate::dask::client::state::task_spec::TaskSpec;
 use crate::dask::wire::frame::Outgoing;
+use crate::dask::wire::graph::Call;
 use crate::dask::wire::pack::Fields;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::serve;
@@ -24,6 +25,7 @@ fn many_submissions_are_few_graphs_in_order() {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
         let names: Vec<_> = (0..10_000).map(|at| format!("f-{at}")).collect();
+        let start = Instant::now();
         let remotes: Vec<_> = names.iter().map(|name| submit(&link, name, &[])).collect();
         let (mut heard, mut graphs) = (Vec::new(), 0);
         while heard.len() < names.len() {
@@ -34,7 +36,9 @@ fn many_submissions_are_few_graphs_in_order() {
             graphs += 1;
         }
         assert_eq!(heard, names);
-        assert!(graphs < 60, "{graphs}");
+        // The client pauses for 2 ms after each message that isn't full, however slow this machine is.
+        let most = 60.max(10 + start.elapsed().as_millis() / 2);
+        assert!(graphs < most, "{graphs}");
         drop(remotes);
         let mut released = 0;
         while released < names.len() {
@@ -53,61 +57,57 @@ fn tasks_end_as_the_scheduler_says() {
             ["good", "bad", "gone", "cancelled"].map(|key| submit(&link, key, &[]));
         assert!(good.outcome().is_none());
         stream.in_memory("good").await;
-        stream.in_memory("nobody's").await;
-        let erred: &Fields<'_> = &[
-            ("op", &"task-erred"),
-            ("key", &"bad"),
-            ("exception", &"it's broken"),
-            ("traceback", &()),
-        ];
-        stream.say(erred).await;
+        stream.in_memory("unknown").await;
+        stream.erred("bad", "it's broken").await;
         stream.say(&[("op", &"cancelled-keys"), ("keys", &["gone"])]).await;
         let reason: &Fields<'_> =
             &[("op", &"cancelled-keys"), ("keys", &["cancelled"]), ("reason", &"by me")];
         stream.say(reason).await;
         zip(soon(good.ended()), soon(good.ended())).await.0.unwrap();
-        let Err(Failure::Erred(exception)) = soon(bad.ended()).await else { panic!() };
+        let Err(FutureError::Erred(exception)) = soon(bad.ended()).await else { panic!() };
         assert_eq!(exception.text, "it's broken");
-        assert!(matches!(soon(bad.fetch()).await, Err(Failure::Erred(_))));
-        let Err(Failure::Lost(why)) = soon(gone.ended()).await else { panic!() };
-        assert_eq!(*why, *format!("the scheduler at {} doesn't have it any more", fake.name()));
-        let Err(Failure::Cancelled(why)) = soon(cancelled.ended()).await else { panic!() };
+        assert!(matches!(soon(bad.fetch()).await, Err(FutureError::Erred(_))));
+        let Err(FutureError::Lost(why)) = soon(gone.ended()).await else { panic!() };
+        assert_eq!(
+            *why,
+            *format!("the scheduler at {} doesn't have it any more: submit it again", fake.name())
+        );
+        let Err(FutureError::Cancelled(why)) = soon(cancelled.ended()).await else { panic!() };
         assert_eq!(&*why, "by me");
-        // What takes it isn't even sent.
+        // Its dependents aren't even sent.
         let next = submit(&link, "next", &["gone"]);
         let last = submit(&link, "last", &["next"]);
-        let Some(Err(Failure::Lost(why))) = next.outcome() else { panic!() };
-        assert_eq!(&*why, "it takes the result of `gone`, which is gone");
-        assert!(matches!(last.outcome(), Some(Err(Failure::Lost(_)))));
-        // The scheduler itself may have another view.
+        let Some(Err(FutureError::Lost(why))) = next.outcome() else { panic!() };
+        assert_eq!(&*why, "its input `gone` is lost: submit that again first");
+        assert!(matches!(last.outcome(), Some(Err(FutureError::Lost(_)))));
+        // Another client may have it retried.
         stream.say(&[("op", &"task-retried"), ("key", &"bad")]).await;
         stream.in_memory("bad").await;
-        while bad.outcome().unwrap().is_err() {
-            Timer::after(SOON / 10).await;
-        }
+        let _last = heard_all(&link, &mut stream).await;
+        bad.outcome().unwrap().unwrap();
     });
 }
 
 #[test]
-fn what_failed_runs_again() {
+fn failed_tasks_run_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let erred: &Fields<'_> =
-            &[("op", &"task-erred"), ("key", &"bad"), ("exception", &"no"), ("traceback", &())];
         let bad = submit(&link, "bad", &[]);
         stream.expect("update-graph").await;
-        stream.say(erred).await;
+        stream.erred("bad", "no").await;
         soon(bad.ended()).await.unwrap_err();
         bad.retry();
         bad.retry();
         assert!(bad.outcome().is_none());
-        // It would fail, until the scheduler knows.
+        // The scheduler would fail it, until it has accepted the retry.
         let next = submit(&link, "next", &["bad"]);
         let other = submit(&link, "other", &[]);
         stream.expect_keys("update-graph", &["other"]).await;
-        // Said before it knew.
-        stream.say(erred).await;
+        // The error of the first attempt, once more.
+        stream.erred("bad", "no").await;
+        let _last = heard_all(&link, &mut stream).await;
+        stream.expect_keys("update-graph", &["last-said"]).await;
         let asked = fake.asked("retry").await;
         assert_eq!(asked.keys(), ["bad"]);
         assert!(bad.outcome().is_none());
@@ -117,23 +117,23 @@ fn what_failed_runs_again() {
         stream.in_memory("bad").await;
         soon(bad.ended()).await.unwrap();
 
-        // One that it can't.
-        stream.say(&[("op", &"task-erred"), ("key", &"other"), ("exception", &"no")]).await;
+        // A task that the scheduler can't run again.
+        stream.erred("other", "no").await;
         soon(other.ended()).await.unwrap_err();
         other.retry();
         let last = submit(&link, "last", &["other"]);
         for _ in 0..2 {
             fake.asked("retry").await.answer(crate::dask::wire::call::failed("KeyError"));
         }
-        let Err(Failure::Lost(why)) = soon(other.ended()).await else { panic!() };
+        let Err(FutureError::Lost(why)) = soon(other.ended()).await else { panic!() };
         assert!(why.contains("it can't run again: the call failed"), "{why}");
-        assert!(matches!(soon(last.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(last.ended()).await, Err(FutureError::Lost(_))));
         drop((next, last));
     });
 }
 
 #[test]
-fn the_end_of_the_scheduler_is_that_of_all_tasks() {
+fn all_tasks_end_with_the_scheduler() {
     for end in 0..3 {
         run(async {
             let fake = Fake::start().await;
@@ -142,14 +142,14 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
             stream.in_memory("here").await;
             soon(here.ended()).await.unwrap();
             let fetch = async {
-                assert!(matches!(soon(here.fetch()).await, Err(Failure::Lost(_))));
+                assert!(matches!(soon(here.fetch()).await, Err(FutureError::Lost(_))));
             };
             let ends = async {
                 let asked = fake.asked("who_has").await;
                 match end {
                     0 => drop(stream),
                     1 => stream.say(&[("op", &"stream-closed")]).await,
-                    // In the middle of a message, or what isn't one.
+                    // A reserved msgpack marker.
                     _ => stream
                         .comm
                         .send(Outgoing::new([Bytes::from_static(b"\xc1")]))
@@ -159,13 +159,13 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
                 drop(asked);
             };
             zip(fetch, ends).await;
-            let Err(Failure::Lost(why)) = soon(pending.ended()).await else { panic!() };
+            let Err(FutureError::Lost(why)) = soon(pending.ended()).await else { panic!() };
             let start = format!("the scheduler at {} is gone: ", fake.name());
             assert!(why.starts_with(&start), "{why}");
             let late = submit(&link, "late", &[]);
-            assert!(matches!(late.outcome(), Some(Err(Failure::Lost(_)))));
+            assert!(matches!(late.outcome(), Some(Err(FutureError::Lost(_)))));
             let late = link.scatter("late", Serialized::bytes(Bytes::new()));
-            assert!(matches!(late.outcome(), Some(Err(Failure::Lost(_)))));
+            assert!(matches!(late.outcome(), Some(Err(FutureError::Lost(_)))));
             pending.retry();
             soon(link.close()).await;
         });
@@ -173,24 +173,24 @@ fn the_end_of_the_scheduler_is_that_of_all_tasks() {
 }
 
 #[test]
-fn a_silent_scheduler_is_gone() {
+fn a_silent_scheduler_is_lost() {
     run(async {
         let fake = Fake::start().await;
         let (link, _stream) = fake.take_impatient().await;
         let remote = submit(&link, "f-1", &[]);
-        // As long as it answers, it may have nothing to say.
+        // A scheduler that answers may have nothing else to say.
         for _ in 0..3 {
             fake.asked("echo").await.answer(nil());
         }
         assert!(remote.outcome().is_none());
         let _silent = fake.asked("echo").await;
-        let Err(Failure::Lost(why)) = soon(remote.ended()).await else { panic!() };
-        assert!(why.contains("is silent: no data received for 300ms"), "{why}");
+        let Err(FutureError::Lost(why)) = soon(remote.ended()).await else { panic!() };
+        assert!(why.contains("is silent: nothing came for 2s"), "{why}");
     });
 }
 
 #[test]
-fn a_scheduler_that_takes_nothing_is_gone() {
+fn a_scheduler_that_reads_nothing_is_lost() {
     run(async {
         let fake = Fake::start().await;
         let (link, _stream) = fake.take_impatient().await;
@@ -203,13 +203,10 @@ fn a_scheduler_that_takes_nothing_is_gone() {
         let submits = async {
             let remotes: Vec<_> = (0..20)
                 .map(|at| {
-                    let call = OwnedCall::Rust {
-                        function: "f".into(),
-                        args: args.clone(),
-                        inputs: Vec::new(),
-                    };
+                    let call =
+                        Call::Rust { function: "f".into(), args: args.clone(), inputs: Vec::new() };
                     let annotations = Arc::default();
-                    link.submit(Spec {
+                    link.submit(TaskSpec {
                         key: format!("f-{at}").into(),
                         call,
                         annotations,
@@ -217,8 +214,8 @@ fn a_scheduler_that_takes_nothing_is_gone() {
                     })
                 })
                 .collect();
-            let Err(Failure::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
-            assert!(why.contains("is silent: no data accepted for 300ms"), "{why}");
+            let Err(FutureError::Lost(why)) = soon(remotes[0].ended()).await else { panic!() };
+            assert!(why.contains("is silent: it took nothing for 2s"), "{why}");
         };
         or(submits, answers).await;
     });
@@ -241,7 +238,7 @@ fn the_last_reference_closes_the_connection() {
 }
 
 #[test]
-fn leaving_is_said_and_not_waited_for_too_long() {
+fn closing_notifies_the_scheduler_and_is_bounded_in_time() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -254,18 +251,19 @@ fn leaving_is_said_and_not_waited_for_too_long() {
         };
         let close = async { _ = zip(link.close(), link.close()).await };
         zip(hear, soon(close)).await;
-        assert!(matches!(remote.outcome(), Some(Err(Failure::Closed))));
-        assert!(matches!(submit(&link, "f-2", &[]).outcome(), Some(Err(Failure::Closed))));
+        assert!(matches!(remote.outcome(), Some(Err(FutureError::Closed))));
+        assert!(matches!(submit(&link, "f-2", &[]).outcome(), Some(Err(FutureError::Closed))));
 
         let (link, _stream) = fake.take().await;
         let start = Instant::now();
         soon(link.close()).await;
-        assert!(start.elapsed() < Duration::from_secs(7));
+        // 5 s, and as long as a loaded machine may take.
+        assert!(start.elapsed() < Duration::from_secs(15));
     });
 }
 
 #[test]
-fn results_that_are_wanted_together_come_together() {
+fn results_that_are_wanted_together_are_fetched_together() {
     run(async {
         let (fake, worker) = (Fake::start().await, Fake::start().await);
         let (link, mut stream) = fake.take().await;
@@ -300,7 +298,7 @@ fn results_that_are_wanted_together_come_together() {
             for (name, value) in names.iter().zip(values) {
                 assert_eq!(bytes(value.unwrap()), name.as_bytes());
             }
-            // Twice at once, and one of them given up.
+            // Twice at the same time, after a fetch that was cancelled.
             let one = &remotes[0];
             let _ = futures_lite::future::poll_once(one.fetch()).await;
             let (first, second) = zip(one.fetch(), one.fetch()).await;
@@ -313,7 +311,7 @@ fn results_that_are_wanted_together_come_together() {
 }
 
 #[test]
-fn a_result_is_looked_for_until_it_is_found() {
+fn a_result_is_fetched_until_a_source_has_it() {
     run(async {
         let (fake, busy, away) = (Fake::start().await, Fake::start().await, Fake::start().await);
         let (link, mut stream) = fake.take().await;
@@ -325,17 +323,17 @@ fn a_result_is_looked_for_until_it_is_found() {
         let holders = [away.name(), busy.name()];
         let play = async {
             fake.asked("who_has").await.answer(who_has(&keys, &holders[..1]));
-            // It goes away while it's asked.
+            // It closes the connection instead of answering.
             drop(away.asked("get_data").await);
             fake.asked("who_has").await.answer(who_has(&keys, &holders));
             busy.asked("get_data").await.answer(serve::busy());
             let again = busy.asked("get_data").await;
-            // It has it not.
+            // It doesn't have the result.
             again.answer(data(&[]));
             fake.asked("who_has").await.answer(who_has(&keys, &holders));
             let missing: &Fields<'_> = &[("status", &"error"), ("keys", &["f-1"])];
             fake.asked("gather").await.answer(message(missing));
-            // Somebody may have it again.
+            // A worker may have it again.
             assert_eq!(stream.expect("report-key").await.text("key"), Some("f-1"));
             stream.in_memory("f-1").await;
             fake.asked("who_has").await.answer(who_has(&keys, &[]));
@@ -351,8 +349,8 @@ fn a_result_is_looked_for_until_it_is_found() {
     });
 }
 
-/// A result that is there.
-async fn data_there(link: &Link, stream: &mut Stream) -> Arc<Remote> {
+/// Submits a task, and reports that it has ended.
+async fn finished_data(link: &Link, stream: &mut Stream) -> Arc<DaskFuture> {
     let data = submit(link, "data", &[]);
     stream.expect_keys("update-graph", &["data"]).await;
     stream.in_memory("data").await;
@@ -360,19 +358,19 @@ async fn data_there(link: &Link, stream: &mut Stream) -> Arc<Remote> {
     data
 }
 
-/// The scheduler takes none of these, since one of them takes what is gone.
+/// Refuses a graph of these tasks, since one of them takes a lost result.
 async fn refuse(stream: &mut Stream, keys: &[&str]) {
     let reason = "lost dependencies";
     stream.say(&[("op", &"cancelled-keys"), ("keys", &keys), ("reason", &reason)]).await;
 }
 
-/// Dask refuses a graph as a whole where one of its tasks takes what is gone.
+/// Dask refuses a graph as a whole if one of its tasks takes a lost result.
 #[test]
-fn what_takes_nothing_that_is_gone_is_sent_again() {
+fn refused_tasks_without_a_lost_input_are_sent_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let data = data_there(&link, &mut stream).await;
+        let data = finished_data(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             let bad = submit(&link, "bad", &["data", "value"]);
             let worse = submit(&link, "worse", &["bad"]);
@@ -381,7 +379,7 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         });
         let (_value, (bad, worse, good, better)) = submitted.await;
         stream.expect_keys("update-graph", &["bad", "worse", "good", "better"]).await;
-        // It takes what is about to be refused, and is dropped in the meantime, or isn't.
+        // Dependents of tasks that are about to be refused. One of them is dropped in the meantime.
         let submitted = together(&fake, &link, &mut stream, "other", || {
             let dropped = submit(&link, "dropped", &["good", "other"]);
             (dropped, submit(&link, "best", &["good", "better", "other"]))
@@ -397,7 +395,7 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
         refuse(&mut stream, &["best", "dropped"]).await;
         stream.expect_keys("update-graph", &["best"]).await;
         for lost in [data, bad, worse] {
-            assert!(matches!(soon(lost.ended()).await, Err(Failure::Lost(_))));
+            assert!(matches!(soon(lost.ended()).await, Err(FutureError::Lost(_))));
         }
         for (remote, key) in [(good, "good"), (better, "better"), (best, "best")] {
             assert!(remote.outcome().is_none());
@@ -408,11 +406,11 @@ fn what_takes_nothing_that_is_gone_is_sent_again() {
 }
 
 #[test]
-fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
+fn refused_tasks_are_sent_alone_if_no_lost_input_is_known() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        let _data = data_there(&link, &mut stream).await;
+        let _data = finished_data(&link, &mut stream).await;
         let submitted = together(&fake, &link, &mut stream, "value", || {
             (submit(&link, "bad", &["data", "value"]), submit(&link, "good", &["value"]))
         });
@@ -424,7 +422,7 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
         stream.expect_keys("update-graph", &["bad"]).await;
         stream.expect_keys("update-graph", &["good"]).await;
         refuse(&mut stream, &["bad"]).await;
-        assert!(matches!(soon(bad.ended()).await, Err(Failure::Lost(_))));
+        assert!(matches!(soon(bad.ended()).await, Err(FutureError::Lost(_))));
         assert!(good.outcome().is_none());
         stream.in_memory("good").await;
         soon(good.ended()).await.unwrap();
@@ -432,10 +430,10 @@ fn where_it_is_not_known_what_is_gone_each_task_is_sent_by_itself() {
 }
 
 #[test]
-fn nothing_is_registered_where_it_would_not_work() {
+fn no_client_registers_with_an_incompatible_server() {
     run(async {
         let fake = Fake::start().await;
-        let connect = || Link::connect(&fake.address, None, 5 * SOON);
+        let connect = || Link::connect(&fake.address, None, PATIENCE);
         let worker = async {
             fake.asked("identity").await.answer(message(&[("type", &"Worker")]));
         };
@@ -454,20 +452,15 @@ fn nothing_is_registered_where_it_would_not_work() {
             fake.asked("run_function").await.answer(message(answer));
         };
         let error = zip(connect(), strange).await.0.unwrap_err();
-        assert!(matches!(error, ConnectError::Refused { .. }));
+        assert!(matches!(error, RegistrationError::Incompatible { .. }));
         assert!(error.to_string().contains("its `update_graph` needs `moon_phase`"), "{error}");
 
         let silent = async {
             fake.asked("identity").await.answer(message(&[("type", &"Scheduler")]));
             let _held = fake.asked("versions").await;
-            Timer::after(10 * SOON).await;
+            std::future::pending().await
         };
-        let error = or(connect(), async {
-            silent.await;
-            unreachable!()
-        })
-        .await
-        .unwrap_err();
+        let error = or(Link::connect(&fake.address, None, 5 * SOON), silent).await.unwrap_err();
         assert!(error.to_string().contains("is silent"), "{error}");
 
         let refusing = async {

@@ -1,4 +1,4 @@
-//! Batches of calls that come back whole, shorter, or not at all.
+//! Batches of calls whose results are complete, shorter, or never arrive.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ async fn add(x: u64, y: u64) -> u64 {
 
 const INC: &str = "ensue::dask::client::tests::many::inc";
 
-/// A cluster whose results are what the test says.
+/// A cluster whose results the test decides.
 struct Cluster {
     fake: Fake,
     results: Mutex<HashMap<String, Serialized>>,
@@ -42,7 +42,7 @@ impl Cluster {
         self.results.lock().unwrap().insert(key.to_owned(), write(value).unwrap());
     }
 
-    /// Gives results until the other has ended.
+    /// Answers fetches until `other` has ended.
     async fn serve<T>(&self, other: impl Future<Output = T>) -> T {
         let serve = async {
             loop {
@@ -64,12 +64,12 @@ impl Cluster {
     }
 }
 
-/// The keys in so many graphs' worth of tasks.
+/// Returns the keys of the next `count` submitted tasks.
 async fn submitted(stream: &mut Stream, count: usize) -> Vec<String> {
     let mut keys = Vec::new();
     while keys.len() < count {
         let said = stream.hear().await.unwrap();
-        // Nobody needs a batch of which nothing was done.
+        // A batch of which no call was done is released.
         if said.text("op") != Some("client-releases-keys") {
             assert_eq!(said.text("op"), Some("update-graph"));
             keys.extend(texts(&said));
@@ -94,12 +94,12 @@ async fn partly(stream: &mut Stream, key: &str) {
 }
 
 #[test]
-fn what_a_batch_leaves_is_sent_again() {
+fn calls_that_a_batch_left_are_sent_again() {
     run(async {
         let (cluster, client, mut stream) = Cluster::start().await;
         let xs = client.map(inc, 0..32);
         let batches = submitted(&mut stream, 4).await;
-        // One is whole, one has come as far as others may be worth it, one not, and one has failed.
+        // One batch is complete, one had enough calls done to batch the rest, one hadn't, and one has failed.
         stream.in_memory(&batches[0]).await;
         cluster.put(&batches[1], vec![9u64, 10, 11, 12]);
         partly(&mut stream, &batches[1]).await;
@@ -108,27 +108,21 @@ fn what_a_batch_leaves_is_sent_again() {
         cluster.put(&batches[2], vec![17u64]);
         partly(&mut stream, &batches[2]).await;
         assert_eq!(cluster.serve(submitted(&mut stream, 7)).await, names(&xs[17..24]));
-        let erred: &Fields<'_> = &[
-            ("op", &"task-erred"),
-            ("key", &batches[3]),
-            ("exception", &"no"),
-            ("traceback", &()),
-        ];
-        stream.say(erred).await;
+        stream.erred(&batches[3], "no").await;
         assert_eq!(cluster.serve(submitted(&mut stream, 8)).await, names(&xs[24..]));
         stream.in_memory(&again[0]).await;
         for key in names(&xs[17..]) {
             stream.in_memory(&key).await;
         }
         soon(wait_all(&xs)).await;
-        // Calls of this function were found to take long.
+        // By now the function is known to be slow.
         let alone = client.map(inc, 0..32);
         assert_eq!(submitted(&mut stream, 32).await, names(&alone));
     });
 }
 
 #[test]
-fn a_batch_that_is_made_again_and_is_shorter_loses_no_call() {
+fn a_batch_that_runs_again_and_is_shorter_loses_no_call() {
     run(async {
         let (cluster, client, mut stream) = Cluster::start().await;
         let xs = client.map(inc, 0..16);
@@ -141,16 +135,10 @@ fn a_batch_that_is_made_again_and_is_shorter_loses_no_call() {
         partly(&mut stream, &batches[0]).await;
         cluster.put(&batches[0], vec![1u64, 2]);
         cluster.put(&batches[1], vec![5u64, 6, 7, 8]);
-        // This one can't even be made again.
-        let erred: &Fields<'_> = &[
-            ("op", &"task-erred"),
-            ("key", &batches[2]),
-            ("exception", &"no"),
-            ("traceback", &()),
-        ];
+        // This one fails when it runs again.
         stream.say(&[("op", &"lost-data"), ("key", &batches[2])]).await;
-        stream.say(erred).await;
-        // When this has ended, all of that was heard.
+        stream.erred(&batches[2], "no").await;
+        // When this has ended, all of the above was handled.
         let other = client.submit(inc, 100);
         submitted(&mut stream, 1).await;
         stream.in_memory(&other.key()).await;
@@ -180,7 +168,7 @@ fn a_batch_that_is_made_again_and_is_shorter_loses_no_call() {
 }
 
 #[test]
-fn what_takes_a_call_can_do_without_its_batch() {
+fn dependents_of_a_call_can_do_without_its_batch() {
     run(async {
         let (_cluster, client, mut stream) = Cluster::start().await;
         let xs = client.map(inc, 0..16);
@@ -189,7 +177,7 @@ fn what_takes_a_call_can_do_without_its_batch() {
             stream.in_memory(key).await;
         }
         soon(wait_all(&xs)).await;
-        // It has the calls with it.
+        // It has the calls in its arguments.
         let sum = client.submit(add, (&xs[1], &xs[6]));
         let graph = stream.expect("update-graph").await;
         assert_eq!(texts(&graph), [sum.key().to_string()]);
@@ -205,7 +193,7 @@ fn what_takes_a_call_can_do_without_its_batch() {
         let graph = stream.expect("update-graph").await;
         assert_eq!(texts(&graph), [python.key().to_string()]);
         assert_eq!(mentioned(&graph, &[&batches[0], &third]), [&*third]);
-        // Whoever takes it next takes that, too.
+        // The next dependent takes that result, too.
         let next = client.submit(inc, &xs[2]);
         let graph = stream.expect("update-graph").await;
         assert_eq!(texts(&graph), [next.key().to_string()]);
@@ -213,9 +201,9 @@ fn what_takes_a_call_can_do_without_its_batch() {
     });
 }
 
-/// What takes the result of a call with large arguments would have them with it.
+/// A dependent of a call has a copy of its arguments.
 #[test]
-fn calls_with_large_arguments_go_by_themselves() {
+fn calls_with_large_arguments_are_sent_alone() {
     async fn length(text: String) -> usize {
         text.len()
     }

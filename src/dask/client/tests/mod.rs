@@ -1,4 +1,4 @@
-//! The client and its link against a scheduler and workers that do what a test says.
+//! The client and its link against fake schedulers and workers, whose messages each test decides.
 
 mod client;
 mod fake;

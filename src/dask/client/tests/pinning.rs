@@ -1,12 +1,11 @@
-//! Tasks in Python, and where they may run.
+//! Python tasks, and the workers that they are pinned to.
 
 use std::time::Instant;
 
-use async_io::Timer;
-use futures_lite::future::or;
-
-use crate::dask::client::spec::{OwnedAnnotations, OwnedCall, Spec};
+use crate::dask::client::state::task_spec::TaskSpec;
+use crate::dask::wire::graph::{Annotations, Call};
 use crate::dask::wire::value::Value;
+use async_io::Timer;
 
 use super::fake::*;
 
@@ -23,19 +22,20 @@ fn python_tasks_wait_for_a_python_worker() {
         stream.expect_keys("update-graph", &["f-2"]).await;
         drop(next);
         drop(submit_python(&link, "p-2"));
-        fake.asked("identity").await.answer(identity(&[]));
+        let asked = fake.asked("identity").await;
         let start = Instant::now();
+        asked.answer(identity(&[]));
         let asked = fake.asked("identity").await;
         assert!(start.elapsed() > 4 * SOON);
         let second = submit_python(&link, "p-3");
         asked.answer(identity(&PYTHON[..2]));
-        // What nobody needs any more isn't sent.
+        // A released task isn't sent.
         let graph = stream.expect("update-graph").await;
         assert_eq!(graph.get("keys").unwrap().texts(), ["p-1", "p-3"]);
         assert_eq!(mentioned(&graph, &PYTHON), &PYTHON[..2]);
-        // It's known now.
+        // The workers are known now, or soon.
         let _third = submit_python(&link, "p-4");
-        let graph = stream.expect("update-graph").await;
+        let graph = identify(&fake, &PYTHON[..2], stream.expect("update-graph")).await;
         assert_eq!(mentioned(&graph, &PYTHON), &PYTHON[..2]);
         drop((first, second));
         stream.expect_keys("client-releases-keys", &["p-1", "p-3"]).await;
@@ -43,7 +43,7 @@ fn python_tasks_wait_for_a_python_worker() {
 }
 
 #[test]
-fn what_follows_a_python_task_keeps_the_order() {
+fn operations_after_a_python_task_stay_in_order() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -63,18 +63,18 @@ fn what_follows_a_python_task_keeps_the_order() {
 }
 
 #[test]
-fn nobody_is_asked_for_python_workers_without_need() {
+fn workers_are_polled_only_while_needed() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
-        // Neither for tasks that nobody needs.
+        // A task that is dropped needs no worker.
         drop(submit_python(&link, "p-1"));
-        let pause = async { _ = Timer::after(12 * SOON).await };
-        or(identify(&fake, &[]), pause).await;
-        let chosen = OwnedAnnotations { workers: vec!["a".into()], ..OwnedAnnotations::default() };
-        let call = OwnedCall::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
+        identify_while_polled(&fake, &link, &[]).await;
+        let chosen = Annotations { workers: ["a".into()].into(), ..Annotations::default() };
+        let call = Call::Python { module: "m".into(), name: "f".into(), args: Vec::new() };
         let key = "p-2".into();
-        let chosen = link.submit(Spec { key, call, annotations: chosen.into(), is_alone: false });
+        let chosen =
+            link.submit(TaskSpec { key, call, annotations: chosen.into(), is_alone: false });
         let graph = stream.expect("update-graph").await;
         assert_eq!(graph.get("keys").unwrap().texts(), ["p-2"]);
         Timer::after(12 * SOON).await;
@@ -85,7 +85,8 @@ fn nobody_is_asked_for_python_workers_without_need() {
         stream.expect_keys("update-graph", &["p-3"]).await;
         stream.in_memory("p-3").await;
         soon(task.ended()).await.unwrap();
-        Timer::after(22 * SOON).await;
+        identify_while_polled(&fake, &link, &PYTHON[..1]).await;
+        Timer::after(12 * SOON).await;
         assert!(fake.calls.is_empty());
         drop(chosen);
     });
@@ -100,11 +101,11 @@ fn python_tasks_follow_the_python_workers() {
         let _second = submit_python(&link, "p-2");
         fake.asked("identity").await.answer(identity(&PYTHON[..1]));
         stream.expect_keys("update-graph", &["p-1", "p-2"]).await;
-        // Nobody, the same, another.
+        // No worker, the same one, another one.
         fake.asked("identity").await.answer(identity(&[]));
         fake.asked("identity").await.answer(identity(&PYTHON[..1]));
         fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
-        // The scheduler reads graphs at its leisure.
+        // The scheduler may not have read the graph with `p-2`.
         let asked = fake.asked("get_task_status").await;
         let mut keys = asked.keys();
         keys.sort();
@@ -121,7 +122,7 @@ fn python_tasks_follow_the_python_workers() {
         let asked = fake.asked("retry").await;
         assert_eq!(asked.keys(), ["p-1"]);
         asked.answer(data(&[]));
-        // The other, at the next opportunity. It fails, and is tried again.
+        // The other task, at the next poll. The call fails, and is tried again.
         for has_failed in [true, false] {
             fake.asked("identity").await.answer(identity(&PYTHON[1..2]));
             let asked = fake.asked("get_task_status").await;
@@ -138,7 +139,7 @@ fn python_tasks_follow_the_python_workers() {
 }
 
 #[test]
-fn what_was_released_may_have_to_run_again() {
+fn a_released_task_may_have_to_run_again() {
     run(async {
         let fake = Fake::start().await;
         let (link, mut stream) = fake.take().await;
@@ -151,12 +152,13 @@ fn what_was_released_may_have_to_run_again() {
         }
         soon(next.ended()).await.unwrap();
         drop((first, leaf));
+        identify_while_polled(&fake, &link, &PYTHON[..1]).await;
         Timer::after(12 * SOON).await;
         assert!(fake.calls.is_empty());
         stream.say(&[("op", &"lost-data"), ("key", &"f-1")]).await;
         fake.asked("identity").await.answer(identity(&PYTHON[1..]));
         let asked = fake.asked("get_task_status").await;
-        // Of the other there's no need to know.
+        // The other one has no dependent, so it can't run again.
         assert_eq!(asked.keys(), ["p-1"]);
         asked.answer(states(&[("p-1", Some("no-worker"))]));
         fake.asked("set_restrictions").await.answer(nil());

@@ -19,7 +19,7 @@ use crate::dask::wire::worker::order::Rust;
 use crate::dask::worker::memory::StoredValue;
 use crate::dask::worker::state::{Execute, ResultMeta, TaskFailure};
 use crate::engine::core::CoreRef;
-use crate::error::{forget_if_it_panics, panic_text};
+use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// An attempt and the thread that it occupies. Dropping this frees the thread.
 struct Slot {
@@ -124,7 +124,7 @@ async fn complete(
                 // The function takes the slot along, and so occupies the thread until it returns, also if this future
                 // is dropped before.
                 let call = move || (slot, catch_unwind(AssertUnwindSafe(work)));
-                let (returned, outcome) = crate::blocking::run(engine(), None, call).await;
+                let (returned, outcome) = crate::client::blocking::run(engine(), None, call).await;
                 slot = returned;
                 flatten(outcome)
             }
@@ -168,7 +168,7 @@ async fn run_blocking(
         let outcome = catch_unwind(AssertUnwindSafe(work));
         slot.finish(flatten(outcome));
     };
-    let work = crate::blocking::run(engine(), None, code);
+    let work = crate::client::blocking::run(engine(), None, code);
     let Some(timeout) = timeout else { return work.await };
     if within(work, timeout).await.is_none() {
         // Only the outcome is known now. The thread is occupied until the function returns.

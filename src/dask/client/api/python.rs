@@ -1,29 +1,28 @@
-//! Calls of functions in Python, with arguments as our own functions have them.
+//! Calls of Python functions: their names, and their arguments in the form of the graph.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::spec::OwnedArg;
 use crate::client::visit::{InputVisitor, Visit};
+use crate::dask::wire::graph::Arg;
 use crate::dask::wire::rust::Placeholder;
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
 
-/// What a Python function is called with: a bare argument, a tuple where there are several, and `()` where there is
-/// none.
+/// The arguments of a Python function: a bare argument, a tuple of several, or `()` for none.
 ///
 /// An argument is
 ///
-/// * a [`Handle`](crate::Handle) or a reference to one, as the task's value in Python;
-/// * a number, `bool`, `char`, `&str` or `String`, or [`Bytes`](bytes::Bytes), which are `bytes` there;
-/// * a vector, slice or array of these, as a list; an `Option`, of which `None` is `None`; a `HashMap` or `BTreeMap`
-///   as a dict;
-/// * [`Plain`](crate::dask::Plain) of any other value that serde can write.
+/// * a [`Handle`](crate::Handle) or a reference to one, which becomes the task's value in Python;
+/// * a number, `bool`, `char`, `&str` or `String`, or [`Bytes`](bytes::Bytes), which becomes `bytes`;
+/// * a vector, slice or array of these, which becomes a list; an `Option`, whose `None` becomes `None`; a `HashMap` or
+///   `BTreeMap`, which becomes a dict;
+/// * [`Plain`](crate::dask::Plain) of any other value that serde can serialize.
 ///
-/// You never implement it yourself.
+/// You never implement this trait yourself.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be what a Python function is called with",
+    message = "`{Self}` can't be an argument of a Python function",
     note = "arguments are handles, numbers, text, `Bytes`, and vectors, options and maps of these; write `Plain(value)` \
             for other values that are `Serialize`",
     note = "arguments are given bare where there is one, as a tuple `(&x, 7)` where there are several, and as `()` \
@@ -71,8 +70,8 @@ tuples!(10 X0 0, X1 1, X2 2, X3 3, X4 4, X5 5, X6 6, X7 7, X8 8, X9 9);
 tuples!(11 X0 0, X1 1, X2 2, X3 3, X4 4, X5 5, X6 6, X7 7, X8 8, X9 9, X10 10);
 tuples!(12 X0 0, X1 1, X2 2, X3 3, X4 4, X5 5, X6 6, X7 7, X8 8, X9 9, X10 10, X11 11);
 
-/// The module of a function and its name there: `operator.add`, `len` of the module `builtins`, and with a colon where
-/// the name has a dot, `builtins:bytes.join`.
+/// Splits the path of a function into its module and its name in that: `operator.add`, `len` of the module `builtins`,
+/// and with a colon before a name with a dot, `builtins:bytes.join`.
 pub(crate) fn python_name(path: &str) -> Result<(&str, &str), String> {
     let (module, name) =
         path.split_once(':').or_else(|| path.rsplit_once('.')).unwrap_or(("builtins", path));
@@ -90,50 +89,52 @@ pub(crate) fn python_name(path: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// The arguments that were encoded, as the scheduler wants them; `inputs` are the keys of the inputs.
-pub(super) fn python_args(args: &Bytes, inputs: &[Arc<str>]) -> Result<Vec<OwnedArg>, String> {
+/// Decodes encoded arguments into those of the graph. `inputs` are the keys of the tasks that they refer to.
+pub(super) fn python_args(args: &Bytes, inputs: &[Arc<str>]) -> Result<Vec<Arg>, String> {
     let args = unpack::plain_shared(args).map_err(|error| error.to_string())?;
     match python_arg(args, inputs)? {
-        OwnedArg::List(args) => Ok(args),
-        _ => Err("the arguments of a Python function are no list".to_owned()),
+        Arg::List(args) => Ok(args),
+        _ => Err("the encoded arguments of a Python function aren't a list".to_owned()),
     }
 }
 
-fn python_arg(value: Value, inputs: &[Arc<str>]) -> Result<OwnedArg, String> {
+fn python_arg(value: Value, inputs: &[Arc<str>]) -> Result<Arg, String> {
     Ok(match value {
-        Value::Nil => OwnedArg::None,
-        Value::Bool(it) => OwnedArg::Bool(it),
-        Value::Int(it) => OwnedArg::Int(it.into()),
-        Value::Uint(it) => OwnedArg::Int(it.into()),
-        Value::Float(it) => OwnedArg::Float(it),
-        Value::Str(it) => OwnedArg::Str(it),
-        Value::Bin(it) => OwnedArg::Bytes(it),
+        Value::Nil => Arg::None,
+        Value::Bool(it) => Arg::Bool(it),
+        Value::Int(it) => Arg::Int(it.into()),
+        Value::Uint(it) => Arg::Int(it.into()),
+        Value::Float(it) => Arg::Float(it),
+        Value::Str(it) => Arg::Str(it.into()),
+        Value::Bin(it) => Arg::Bytes(it),
         Value::Array(items) => {
             let items = items.into_iter().map(|item| python_arg(item, inputs));
-            OwnedArg::List(items.collect::<Result<_, _>>()?)
+            Arg::List(items.collect::<Result<_, _>>()?)
         }
         Value::Map(Map(entries)) => {
             let entries = entries
                 .into_iter()
                 .map(|(name, value)| Ok((python_arg(name, inputs)?, python_arg(value, inputs)?)));
-            OwnedArg::Dict(entries.collect::<Result<_, String>>()?)
+            Arg::Dict(entries.collect::<Result<_, String>>()?)
         }
         Value::Ext(kind, data) => match Placeholder::read(kind, &data) {
             Some(Placeholder::Input(input)) => match inputs.get(input as usize) {
-                Some(key) => OwnedArg::Result(key.clone()),
-                None => unreachable!("an encoder counts its inputs"),
+                Some(key) => Arg::Result(key.clone()),
+                None => unreachable!("the encoder numbers the inputs that it returns"),
             },
-            _ => return Err(unfit()),
+            _ => return Err(unsupported()),
         },
-        // Maps with names that mean something to Dask.
+        // Maps whose names have a meaning for Dask are decoded to these.
         Value::Set(_) | Value::Enum(_) | Value::Serialized(_) | Value::Pickled(_) => {
-            return Err(unfit());
+            return Err(unsupported());
         }
     })
 }
 
-fn unfit() -> String {
-    "an argument of a Python function is neither text, number, bytes, list, dict, `None` nor a handle".to_owned()
+fn unsupported() -> String {
+    "an argument of a Python function is of an unsupported type: pass text, numbers, bytes, lists, dicts, `None` or \
+     handles"
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_what_the_scheduler_wants() {
+    fn arguments_are_decoded_for_the_graph() {
         use crate::Client;
         use crate::dask::codec::Encoder;
         let client = Client::builder().workers(0).build();
@@ -168,18 +169,18 @@ mod tests {
         assert_eq!(encoded.inputs.len(), 2);
         let keys = ["x-1".into(), "y-2".into()];
         let args = python_args(&encoded.msgpack.into(), &keys).unwrap();
-        let (x, y) = (OwnedArg::Result("x-1".into()), OwnedArg::Result("y-2".into()));
+        let (x, y) = (Arg::Result("x-1".into()), Arg::Result("y-2".into()));
         assert_eq!(
             args,
             [
                 x.clone(),
-                OwnedArg::List(vec![y.clone(), x]),
-                OwnedArg::Dict(vec![(OwnedArg::Str("k".into()), y)]),
-                OwnedArg::Str("a".into()),
-                OwnedArg::Int(u64::MAX.into()),
-                OwnedArg::Float(-1.5),
-                OwnedArg::None,
-                OwnedArg::Bytes(Bytes::from_static(b"b")),
+                Arg::List(vec![y.clone(), x]),
+                Arg::Dict(vec![(Arg::Str("k".into()), y)]),
+                Arg::Str("a".into()),
+                Arg::Int(u64::MAX.into()),
+                Arg::Float(-1.5),
+                Arg::None,
+                Arg::Bytes(Bytes::from_static(b"b")),
             ]
         );
         for unfit in [vec![0x91, 0xd4, 9, 0], vec![0x90 - 0x10]] {
