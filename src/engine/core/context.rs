@@ -166,7 +166,7 @@ pub(crate) fn current_task() -> Option<Task> {
 }
 
 /// Looks at the task whose code is running on this thread.
-pub(crate) fn look_at_current<R>(look: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
+pub(crate) fn with_current_task<R>(look: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
     // SAFETY: as in `current_task`.
     current(|context| context.task.get().map(|task| look(unsafe { TaskRef::new(task) }))).flatten()
 }
@@ -208,7 +208,7 @@ pub(crate) fn on_worker() -> bool {
 }
 
 /// The task of this engine whose code, or whose blocking work, is running on this thread, and whether this is its poll.
-pub(crate) fn task_that_waits(core: &Core) -> Option<(Task, bool)> {
+pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
     let is_its = |context: &ThreadContext<'_>| {
         // The blocking work of a seeded client is done in the poll.
         ptr::eq(context.core, core).then_some(context.local.is_some() || core.seeded.is_some())

@@ -116,7 +116,7 @@ impl CoreRef {
         limits: Limits,
         unobserved: Unobserved,
     ) -> Self {
-        cell_pool::engine_made();
+        cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
         let core = Box::new(Core {
@@ -152,7 +152,7 @@ impl Drop for Core {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
             forget_if_it_panics(payload);
         }
-        cell_pool::engine_gone();
+        cell_pool::engine_dropped();
     }
 }
 

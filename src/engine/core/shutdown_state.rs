@@ -54,7 +54,7 @@ impl Core {
     }
 
     /// Whether a task that a worker is about to run, or has just run, is to end instead.
-    pub(crate) fn refuses(&self, state_before: u64) -> bool {
+    pub(crate) fn must_abort(&self, state_before: u64) -> bool {
         match self.shutdown.closed.load(Ordering::Relaxed) {
             OPEN => false,
             CLOSING => state_before & STARTED == 0,
@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// Whether a worker that found nothing to do is to leave.
-    pub(crate) fn may_leave(&self) -> bool {
+    pub(crate) fn may_exit(&self) -> bool {
         self.is_closed() && self.is_done()
     }
 
@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// Whether anybody waits for this engine to be idle or closed.
-    pub(crate) fn is_watched(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.shutdown.changed.total_listeners() > 0
     }
 }

@@ -35,10 +35,10 @@ impl Threads {
     }
 
     /// Whether the worker that asks is to leave: the others number one less from then on.
-    pub(crate) fn may_leave(&self, core: &Core, out_of_work: bool) -> bool {
+    pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
         let to_leave = || {
             self.alive() > self.wanted()
-                || (out_of_work && core.may_leave() && self.alive() > core.exempt())
+                || (out_of_work && core.may_exit() && self.alive() > core.exempt())
         };
         if !to_leave() {
             return false;

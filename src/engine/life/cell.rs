@@ -249,7 +249,7 @@ pub(crate) struct Registration {
 
 impl Registration {
     /// For a task that is run again.
-    pub(crate) fn again(task: &Task, inputs: usize) -> Self {
+    pub(crate) fn for_retry(task: &Task, inputs: usize) -> Self {
         Self { inputs, observed: task.state.load() & (WATCHED | COUNTED) }
     }
 }
@@ -338,11 +338,11 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
                 0 => Status::Ready,
                 _ => Status::Waiting,
             };
-            tell_of_new(core, task, name, new, status);
+            notify_created(core, task, name, new, status);
         }
     }
     if core.is_closed() {
-        core.refuse(&owned);
+        core.abort_closed(&owned);
     }
     if inputs > 0 {
         let priority = task.priority();
@@ -353,13 +353,13 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
             }
             Built::Waiting => {
                 mem::forget(owned);
-                Core::lend_again(task, priority);
+                Core::lend_raised(task, priority);
                 return None;
             }
             Built::Aborting => {
                 mem::forget(owned);
                 // SAFETY: the hold came with being doomed, and whoever doomed it left this to us.
-                unsafe { finish::leave_inputs(task) };
+                unsafe { finish::unlink_inputs(task) };
                 return None;
             }
         }
@@ -369,7 +369,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
 
 /// Tells of a watched task that is being built, so that its inputs stay in place.
 #[cold]
-fn tell_of_new(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, status: Status) {
+fn notify_created(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, status: Status) {
     let number = task.make_number();
     core.observer.watched.insert(number, task);
     let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
@@ -459,7 +459,7 @@ pub(crate) fn create_ended<T: Send + 'static>(
         let status = status(typed.task());
         let name = core.observer.count(typed.task(), CountedEvent::Submitted);
         if observed & WATCHED != 0 {
-            tell_of_new(core, typed.task(), name, Registration { inputs: 0, observed }, status);
+            notify_created(core, typed.task(), name, Registration { inputs: 0, observed }, status);
         }
         core.observer.notify_ended(typed.task(), observed, || status);
     }

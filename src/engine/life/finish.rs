@@ -53,8 +53,8 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         let core = task.core();
         core.owned_tasks.remove(&task);
         core.end_exemption(&task);
-        if core.is_watched() || core.is_closed() {
-            core.maybe_done();
+        if core.is_awaited() || core.is_closed() {
+            core.notify_if_done();
         }
     }
     let how = || match &error {
@@ -80,7 +80,7 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         clear_later(task);
     }
     if !list.is_empty() {
-        schedule::make_ready(|ready| tell(list, error.as_ref(), for_callbacks, ready));
+        schedule::make_ready(|ready| notify_waiters(list, error.as_ref(), for_callbacks, ready));
     }
 }
 
@@ -99,7 +99,7 @@ fn close_failed(task: &Task, error: Option<Error>) -> (Taken, Option<Error>) {
 }
 
 /// Tells everyone who waited. The task itself may be gone.
-fn tell(
+fn notify_waiters(
     list: Taken,
     error: Option<&Error>,
     mut for_callbacks: Option<Interest>,
@@ -118,22 +118,24 @@ fn tell(
                         abort(dependent, error.clone());
                     }
                     if dependent.count.release(1) {
-                        was_last(dependent.as_ptr()).into_iter().for_each(|task| ready.push(task));
+                        last_hold_released(dependent.as_ptr())
+                            .into_iter()
+                            .for_each(|task| ready.push(task));
                     }
                 }
                 WaiterKind::Wait => {
-                    ready.show_all();
+                    ready.publish_all();
                     let waker = wait_node::notify(link);
                     run_user_code(|| waker.wake());
                 }
                 WaiterKind::Member => {
-                    ready.show_all();
+                    ready.publish_all();
                     if let Some(waker) = completion_queue::deliver(link) {
                         run_user_code(|| waker.wake());
                     }
                 }
                 WaiterKind::Callback => {
-                    ready.show_all();
+                    ready.publish_all();
                     if let Some(interest) = &mut for_callbacks {
                         callback::call(link, interest);
                     }
@@ -148,7 +150,7 @@ fn tell(
 /// # Safety
 ///
 /// The caller released the last hold.
-pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
+pub(crate) unsafe fn last_hold_released(header: NonNull<Header>) -> Option<Task> {
     // SAFETY: whoever releases the last hold gets the engine's reference.
     let task = unsafe { Task::from_raw(header) };
     let state = task.state.end_reopening();
@@ -179,7 +181,7 @@ pub(crate) fn abort(task: TaskRef<'_>, error: Error) -> bool {
         Hold::Building => {}
         Hold::Held => {
             // SAFETY: we have a hold, and nobody else dooms the task.
-            unsafe { leave_inputs(task) };
+            unsafe { unlink_inputs(task) };
         }
         Hold::Ready => {
             if let ClaimToEnd::Owned = task.state.claim_to_end() {
@@ -205,7 +207,7 @@ pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
 /// # Safety
 ///
 /// The caller has a hold, and is the only one to do this.
-pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
+pub(crate) unsafe fn unlink_inputs(task: TaskRef<'_>) {
     let mut released = 1;
     // SAFETY: a task that is held stays in its waiting stage.
     unsafe {
@@ -217,21 +219,21 @@ pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
     }
     if task.count.release(released) {
         // SAFETY: it was the last hold.
-        unsafe { was_last(task.as_ptr()) }.into_iter().for_each(schedule::schedule);
+        unsafe { last_hold_released(task.as_ptr()) }.into_iter().for_each(schedule::schedule);
     }
 }
 
 /// Adds the tasks that a waiting one takes its inputs from to `found`; false where it doesn't wait, or is
 /// still being built.
-pub(crate) fn look_at_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
-    if !task.count.hold_to_look() {
+pub(crate) fn collect_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+    if !task.count.hold_if_waiting() {
         return false;
     }
     // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
     unsafe {
         (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
         if task.count.release(1) {
-            was_last(task.as_ptr()).into_iter().for_each(schedule::schedule);
+            last_hold_released(task.as_ptr()).into_iter().for_each(schedule::schedule);
         }
     }
     true
@@ -252,13 +254,13 @@ pub(crate) fn end(task: Task) {
     // Ending a task that is in a queue may leave the engine idle, or something dead in a queue that nobody
     // looks at any more, and no worker would notice.
     let core = task.core();
-    let core = (core.is_watched() || core.is_closed()).then(|| core.to_ref());
+    let core = (core.is_awaited() || core.is_closed()).then(|| core.to_ref());
     complete(task, error);
     if let Some(core) = core {
         if core.is_closed() && core.has_no_workers() {
             core.sweep();
         }
-        core.maybe_idle();
+        core.notify_if_idle();
     }
 }
 

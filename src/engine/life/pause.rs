@@ -37,7 +37,7 @@ impl Pause {
             task.core().observer.notify(task.as_ref(), state, TaskEvent::Paused { why, attempt });
             if task.core().is_closed() {
                 // Closing looks for parked tasks, and may have looked before this one was.
-                task.core().refuse(task);
+                task.core().abort_closed(task);
             }
         }
         Self(task)

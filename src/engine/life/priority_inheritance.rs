@@ -26,7 +26,7 @@ impl Core {
 
     /// Does for a task whose priority was raised what follows from that; `tasks` get those it waits for.
     fn apply_raise(task: Task, tasks: &mut Vec<Task>) {
-        if finish::look_at_inputs(task.as_ref(), tasks) {
+        if finish::collect_inputs(task.as_ref(), tasks) {
             return;
         }
         if task.count.is_waiting() {
@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// Has what a new task waits for take its priority, where that was raised while it was built.
-    pub(crate) fn lend_again(task: TaskRef<'_>, lent: i32) {
+    pub(crate) fn lend_raised(task: TaskRef<'_>, lent: i32) {
         // Sequentially consistent, as is the count before: who raises it and sees it being built leaves the
         // rest to us.
         let priority = task.priority.load(Ordering::SeqCst);

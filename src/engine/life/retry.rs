@@ -92,5 +92,5 @@ fn reopen(task: &Task) -> (Registration, Option<Error>) {
         // Not before the word is open: a stale entry would find a doomed task.
         task.state.end_reopening();
     }
-    (Registration::again(task, inputs), error)
+    (Registration::for_retry(task, inputs), error)
 }

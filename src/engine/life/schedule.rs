@@ -43,8 +43,8 @@ pub(crate) fn make_ready(code: impl FnOnce(&mut MadeReady<'_>)) {
 
 impl MadeReady<'_> {
     pub(crate) fn push(&mut self, task: Task) {
-        if task.core().refuses(task.state.load()) {
-            return task.core().refuse(&task);
+        if task.core().must_abort(task.state.load()) {
+            return task.core().abort_closed(&task);
         }
         let here = self.context.filter(|context| {
             let core = context.core();
@@ -54,7 +54,7 @@ impl MadeReady<'_> {
             return schedule(task);
         };
         let task = match self.may_keep_one {
-            true => match local.keep_next(task) {
+            true => match local.set_next(task) {
                 Ok(()) => return,
                 Err(task) => task,
             },
@@ -62,7 +62,7 @@ impl MadeReady<'_> {
         };
         // One is kept where it's the only one: else the eldest would come last if it were shown later.
         self.may_keep_one = false;
-        self.unannounced += u32::from(local.show_next()) + 1;
+        self.unannounced += u32::from(local.publish_next()) + 1;
         local.push_fresh(task);
         if self.unannounced >= ANNOUNCED_TOGETHER {
             self.announce();
@@ -70,8 +70,9 @@ impl MadeReady<'_> {
     }
 
     /// Before foreign code, which may take its time: leaves nothing where only this worker finds it.
-    pub(crate) fn show_all(&mut self) {
-        let shown = self.context.and_then(|context| context.local()).is_some_and(Local::show_next);
+    pub(crate) fn publish_all(&mut self) {
+        let shown =
+            self.context.and_then(|context| context.local()).is_some_and(Local::publish_next);
         self.unannounced += u32::from(shown);
         self.announce();
     }
@@ -109,9 +110,9 @@ impl Core {
     /// Queues a task: at the end of the worker's own queue, or of the shared one.
     pub(crate) fn schedule(&self, task: Task, local: Option<&Local>) {
         let state = task.state.load();
-        if self.refuses(state) {
+        if self.must_abort(state) {
             // Without a look at all that is queued, which is for those who were here before it was closed.
-            return self.refuse(&task);
+            return self.abort_closed(&task);
         }
         let is_new = state & STARTED == 0;
         self.enqueue(task, local);
@@ -137,9 +138,9 @@ impl Core {
     pub(crate) fn schedule_all(&self, tasks: &mut Vec<Task>, local: Option<&Local>) {
         tasks.retain(|task| {
             // As in `schedule`.
-            let refused = self.refuses(task.state.load());
+            let refused = self.must_abort(task.state.load());
             if refused {
-                self.refuse(task);
+                self.abort_closed(task);
             }
             !refused
         });

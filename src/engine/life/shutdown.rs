@@ -35,7 +35,7 @@ impl Core {
         self.threads.settle();
         self.sweep();
         let has_no_workers = abort || self.has_no_workers();
-        self.refuse_started(|task| {
+        self.abort_started(|task| {
             has_no_workers || task.state.load() & PAUSED != 0 || task.count.is_waiting()
         });
         self.idle_workers.wake_all();
@@ -45,17 +45,17 @@ impl Core {
 
     /// Ends started tasks at their next await. One that is in a poll may have no further await, and is
     /// looked at when it's put into a queue after that.
-    pub(crate) fn refuse_started(&self, which: impl Fn(&Task) -> bool) {
+    pub(crate) fn abort_started(&self, which: impl Fn(&Task) -> bool) {
         for task in self.owned_tasks.list().into_iter().filter(which) {
             if task.state.load() & RUNNING == 0 {
-                self.refuse(&task);
+                self.abort_closed(&task);
             } else {
                 waker::wake_task(task.as_ref());
             }
         }
     }
 
-    pub(crate) fn refuse(&self, task: &Task) {
+    pub(crate) fn abort_closed(&self, task: &Task) {
         if !task.waiters.is_closed() {
             finish::abort(task.as_ref(), Error::closed(task.key().clone()));
         }
@@ -78,8 +78,8 @@ impl Core {
             if !task.is_queued() {
                 continue;
             }
-            if self.refuses(task.state.load()) {
-                self.refuse(&task);
+            if self.must_abort(task.state.load()) {
+                self.abort_closed(&task);
             } else {
                 others.push(task);
             }
@@ -104,29 +104,29 @@ impl Core {
     }
 
     /// A started task has ended, or counts no more: workers may have to leave.
-    pub(crate) fn maybe_done(&self) {
+    pub(crate) fn notify_if_done(&self) {
         if self.is_closed() && self.is_done() {
             self.idle_workers.wake_all();
             self.shutdown.changed.notify(usize::MAX);
         } else {
-            self.maybe_idle();
+            self.notify_if_idle();
         }
     }
 
     /// Something happened after which the engine may be idle.
-    pub(crate) fn maybe_idle(&self) {
-        if self.is_watched() && self.is_idle() {
+    pub(crate) fn notify_if_idle(&self) {
+        if self.is_awaited() && self.is_idle() {
             self.shutdown.idle_count.fetch_add(1, Ordering::SeqCst);
             self.shutdown.changed.notify(usize::MAX);
         }
     }
 
     /// A worker has left for good: without another one, tasks that have started end, too.
-    pub(crate) fn worker_left(&self, id: usize, own: bool) {
+    pub(crate) fn worker_exited(&self, id: usize, own: bool) {
         self.remove_worker(id);
         if self.is_closed() {
             if self.has_no_workers() {
-                self.refuse_started(|_| true);
+                self.abort_started(|_| true);
                 // What is in the queues now has ended, and no worker will take it out.
                 self.sweep();
             }
@@ -135,7 +135,7 @@ impl Core {
                 self.shutdown.changed.notify(usize::MAX);
             }
         }
-        self.maybe_idle();
+        self.notify_if_idle();
     }
 
     /// A task that has ended waits for nothing, even if the future in which it did lives on elsewhere.

@@ -117,7 +117,7 @@ impl IdleWorkers {
 
     /// A worker that was woken has found work, or goes to sleep again, or goes. It must look at the queues after
     /// this: who pushed before may have left the next wake to it.
-    pub(crate) fn arrive(&self) {
+    pub(crate) fn finish_wake(&self) {
         self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
@@ -144,7 +144,7 @@ mod tests {
         assert!(idle_workers.may_wake());
         idle_workers.wake_one();
         assert!(!idle_workers.may_wake(), "one is on its way");
-        idle_workers.arrive();
+        idle_workers.finish_wake();
         assert!(idle_workers.may_wake());
         idle_workers.wake_one();
         assert_eq!(idle_workers.asleep(), 0);

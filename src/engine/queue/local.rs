@@ -46,7 +46,7 @@ impl Local {
     }
 
     /// Keeps a task for this worker alone, if there's none yet.
-    pub(crate) fn keep_next(&self, task: Task) -> Result<(), Task> {
+    pub(crate) fn set_next(&self, task: Task) -> Result<(), Task> {
         match self.next.take() {
             None => {
                 self.next.set(Some(task));
@@ -81,7 +81,7 @@ impl Local {
 
     /// Makes the task that only this worker can reach one that others can steal.
     #[must_use]
-    pub(crate) fn show_next(&self) -> bool {
+    pub(crate) fn publish_next(&self) -> bool {
         match self.next.take() {
             Some(task) => {
                 self.fresh.push(task);
@@ -154,7 +154,7 @@ mod tests {
             assert_eq!(local.is_empty(), local.stealers().is_empty());
             local.is_empty()
         };
-        assert!(is_empty() && !local.show_next());
+        assert!(is_empty() && !local.publish_next());
         local.push(task());
         assert!(!is_empty());
         assert!(local.stealers().steal_one().is_some());
@@ -164,9 +164,9 @@ mod tests {
         assert!(local.pop_fresh().is_some());
         assert!(is_empty());
         // Nobody else can take this one.
-        assert!(local.keep_next(task()).is_ok() && local.keep_next(task()).is_err());
+        assert!(local.set_next(task()).is_ok() && local.set_next(task()).is_err());
         assert!(is_empty());
-        assert!(local.show_next());
+        assert!(local.publish_next());
         assert!(!is_empty());
         assert_eq!(local.drain().count(), 1);
     }

@@ -148,7 +148,7 @@ impl ObserverSlot {
         self.observer.get().map(|observer| &**observer)
     }
 
-    pub(crate) fn is_on(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         !self.demand.load(Ordering::Relaxed).is_null()
     }
 
@@ -180,11 +180,11 @@ impl ObserverSlot {
                 return name;
             }
         }
-        self.count_slowly(task, event)
+        self.count_slow(task, event)
     }
 
     #[cold]
-    fn count_slowly(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
+    fn count_slow(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
         let Some(observer) = self.get() else { return 0 };
         if task.given_name().is_none() {
             let vtable = ptr::from_ref(task.vtable).addr();
@@ -264,6 +264,6 @@ mod tests {
 
     #[test]
     fn nobody_listens_at_first() {
-        assert!(!ObserverSlot::new(0).is_on());
+        assert!(!ObserverSlot::new(0).is_attached());
     }
 }
