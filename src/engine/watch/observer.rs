@@ -63,7 +63,7 @@ pub(crate) enum TaskEvent<'a> {
         /// The numbers of those of its inputs that are watched.
         inputs: &'a [u64],
     },
-    /// Its inputs are there; it waits for a worker.
+    /// Its inputs have finished; it waits for a worker.
     Ready,
     /// A worker polls it.
     Polled { worker: usize },
