@@ -89,7 +89,7 @@ impl<'a> ThreadContext<'a> {
         self.worker
     }
 
-    /// Takes what the poll that just ended awaits.
+    /// Takes the awaits of the poll that just ended.
     pub(crate) fn take_awaited(&self) -> Awaited {
         drop(self.remove_abandoned());
         let awaited = &mut *self.awaited.borrow_mut();
@@ -212,8 +212,8 @@ pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
 }
 
-/// Returns the task of this engine whose code or blocking closure runs on this thread and is about to wait, and whether the
-/// thread is in a poll of the task.
+/// Returns the task of this engine whose code or blocking closure runs on this thread and is about to wait, and whether
+/// the thread is in a poll of the task.
 pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
     let in_poll = |context: &ThreadContext<'_>| {
         // A seeded client runs blocking closures within the poll.
@@ -226,15 +226,15 @@ pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
 /// Records that the current task awaits `task` in this poll.
 pub(crate) fn note_await(task: TaskRef<'_>) {
     current(|context| {
-        // What a blocking closure waits for belongs to no poll.
+        // An await of a blocking closure belongs to no poll.
         if context.local.is_some() {
             context.awaited.borrow_mut().tasks.push(task.to_task());
         }
     });
 }
 
-/// Removes the record that `awaiter` awaits `task`, if `awaiter` is in its poll on this thread: the await was rejected or
-/// abandoned.
+/// Removes the record that `awaiter` awaits `task`, if `awaiter` is in its poll on this thread: the await was rejected
+/// or abandoned.
 pub(crate) fn remove_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
     let removed = current(|context| {
         let is_its_poll = context.local.is_some() && context.task.get() == Some(awaiter.as_ptr());

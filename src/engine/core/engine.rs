@@ -196,8 +196,8 @@ impl Core {
     ///
     /// The caller gives away `n` references, and doesn't use the engine by them after this.
     pub(crate) unsafe fn drop_refs(core: NonNull<Self>, n: usize) {
-        // SAFETY: the caller's references keep the engine in memory until the subtraction. The thread that drops the last
-        // one is the only one left to use the engine. Freeing it runs user code, so that is deferred.
+        // SAFETY: the caller's references keep the engine in memory until the subtraction. The thread that drops the
+        // last one is the only one left to use the engine. Freeing it runs user code, so that is deferred.
         unsafe {
             if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::AcqRel) == n {
                 defer(Job::new(core.cast(), free));

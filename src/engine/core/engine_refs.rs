@@ -1,8 +1,8 @@
 //! References to an engine, pooled on each thread.
 //!
 //! Every task has a reference to its engine, but counting each of them on a shared counter would cost two contended
-//! operations per task. So a thread acquires references in bulk into its pool, gives them to the tasks that it creates, and
-//! takes back those of the tasks that it frees.
+//! operations per task. So a thread acquires references in bulk into its pool, gives them to the tasks that it creates,
+//! and takes back those of the tasks that it frees.
 //!
 //! A pool holds references to one engine at a time, one of which keeps the engine in memory for the pool itself. It is
 //! emptied when the thread uses another engine or exits, and when it sees that the engine was closed, so that an idle
@@ -59,7 +59,7 @@ impl RefPool {
         let Some(core) = NonNull::new(self.core.replace(ptr::null()).cast_mut()) else {
             return Contents(None);
         };
-        // A new counter: `ref_pools` of the former engine must not count what the next one's references are.
+        // A new counter: `ref_pools` of the former engine must not count references to the next one.
         let refs = self.refs.take();
         // SAFETY: the pool's own reference, which is among `refs`, keeps the engine in memory.
         let ref_pools = unsafe { &core.as_ref().ref_pools };

@@ -3,7 +3,7 @@
 //! | `phase` | new tasks | started tasks | next |
 //! |---|---|---|---|
 //! | `OPEN` | run | run | `CLOSING` by `close`; `ABORTED` when the last client is dropped |
-//! | `CLOSING` | are aborted | run until they end, except paused ones, and all of them once no worker is left | `ABORTED` |
+//! | `CLOSING` | are aborted | run on; paused ones are aborted, all are once no worker is left | `ABORTED` |
 //! | `ABORTED` | are aborted | are aborted at their next await | final |
 //!
 //! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
@@ -77,6 +77,7 @@ impl Core {
 
     /// Whether no started task is left but exempt ones.
     pub(crate) fn is_done(&self) -> bool {
+        // Not an equality: an exempt task that has just ended may still be counted as exempt.
         self.owned_tasks.len() <= self.shutdown.exempt.load(Ordering::SeqCst)
     }
 

@@ -36,8 +36,8 @@ impl Threads {
         drop(self.spawned.lock());
     }
 
-    /// Whether the calling worker is to exit: there are too many, or it is `out_of_work` and the engine is done. If true,
-    /// the worker no longer counts as alive.
+    /// Whether the calling worker is to exit: there are too many, or it is `out_of_work` and the engine is done. If
+    /// true, the worker no longer counts as alive.
     pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
         let must_exit = || {
             self.alive() > self.wanted()

@@ -104,8 +104,8 @@ where
 
     /// # Safety
     ///
-    /// As for all functions of the vtable, the header is that of a cell of this type, and the caller owns the contents for
-    /// as long as it uses them.
+    /// As for all functions of the vtable, the header is that of a cell of this type, and the caller owns the contents
+    /// for as long as it uses them.
     unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, W, Fut, T> {
         // SAFETY: a cell begins with its header.
         unsafe { header.cast::<Self>().as_ref().stage.get() }
@@ -189,8 +189,8 @@ where
     }
 
     unsafe fn edges(header: NonNull<Header>, visit: VisitEdge<'_>) {
-        // SAFETY: the caller has a hold, builds the task, or retries it, so the stage doesn't change. Other threads may read
-        // the edges too, so the reference is shared.
+        // SAFETY: the caller has a hold, builds the task, or retries it, so the stage doesn't change. Other threads may
+        // read the edges too, so the reference is shared.
         if let Stage::Waiting(_, waits) = unsafe { &*Self::stage(header) } {
             waits.each(visit);
         }
@@ -216,8 +216,8 @@ where
 
     unsafe fn dealloc(header: NonNull<Header>) {
         let cell = header.cast::<Self>();
-        // SAFETY: `allocate_as` or `create_ended` allocated the cell as this type, and no reference to it is left. The engine's
-        // reference is released last, as the observer is a part of the engine.
+        // SAFETY: `allocate_as` or `create_ended` allocated the cell as this type, and no reference to it is left. The
+        // engine's reference is released last, as the observer is a part of the engine.
         unsafe {
             let core = NonNull::from(header.as_ref().core());
             if header.as_ref().state.load() & WATCHED != 0 {
@@ -269,7 +269,7 @@ impl Registration {
     }
 }
 
-/// Resolves the inputs that have finished already, and counts the others.
+/// Prepares the inputs of a new task, and counts those to wait for.
 pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> Registration {
     let observed = core.observer.flags();
     // The observer is notified of all inputs of a task that it watches, so finished ones keep their edges.
@@ -342,8 +342,8 @@ where
 /// The caller has an interest in the task, and calls this once per creation or retry.
 pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> Option<Task> {
     let Registration { inputs, observed } = new;
-    // SAFETY: the caller has an interest. The engine's reference is this thread's until the last input, which may end on
-    // another thread, or the caller queues the task.
+    // SAFETY: the caller has an interest. The engine's reference is this thread's until the last input, which may end
+    // on another thread, or the caller queues the task.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
     if observed != 0 {
         let name = core.observer.count(task, CountedEvent::Submitted);
@@ -436,8 +436,8 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
         });
     }
     if crosses_engines {
-        // A shutdown of this client aborts waiting tasks through their inputs, which belong to another client here, so it
-        // must find the task in the table.
+        // A shutdown of this client aborts waiting tasks through their inputs, which belong to another client here, so
+        // it must find the task in the table.
         core.owned_tasks.insert(task, Awaited::default());
         // Checked after the insertion: a shutdown may have read the table before.
         if core.is_closed() {

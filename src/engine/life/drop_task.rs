@@ -1,7 +1,7 @@
 //! Destruction of tasks: the last interest, the last reference, and the contents dropped with them.
 //!
-//! Dropping contents runs user code, which may drop further handles. So every function of this module that drops contents is a
-//! [deferred](crate::engine::base::deferred) job, so that a chain of a million tasks doesn't recurse.
+//! Dropping contents runs user code, which may drop further handles. So every function of this module that drops
+//! contents is a [deferred](crate::engine::base::deferred) job, so that a chain of a million tasks doesn't recurse.
 
 use std::ptr::NonNull;
 

@@ -1,10 +1,10 @@
 //! The end of a task: completion and abort.
 //!
-//! [`complete`] stores the outcome, closes the waiters word, drops the engine's reference, and notifies the waiters. The
-//! reference is dropped first, so that a waiter usually has the only interest and can move the value out.
+//! [`complete`] stores the outcome, closes the waiters word, drops the engine's reference, and notifies the waiters.
+//! The reference is dropped first, so that a waiter usually has the only interest and can move the value out.
 //!
-//! [`abort`] decides that a task ends with an error, in whatever state it is: it stores the error in the failure slot and
-//! sets `ABORTING` in the waiters word. After that, the thread that owns the task ends it:
+//! [`abort`] decides that a task ends with an error, in whatever state it is: it stores the error in the failure slot
+//! and sets `ABORTING` in the waiters word. After that, the thread that owns the task ends it:
 //!
 //! | state at the abort | ended by |
 //! |---|---|
@@ -166,7 +166,8 @@ pub(crate) unsafe fn last_hold_released(header: NonNull<Header>) -> Option<Task>
     let task = unsafe { Task::from_raw(header) };
     let state = task.state.end_reopening();
     if task.waiters.is_aborting() {
-        // Its priority may have been raised just now: then it has a queue entry, and a worker may have claimed it first.
+        // Its priority may have been raised just now: then it has a queue entry, and a worker may have claimed it
+        // first.
         if task.state.claim().is_some() {
             end_later(task);
         }

@@ -1,7 +1,7 @@
 //! Retries of failed tasks on request.
 //!
-//! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To retry a
-//! task that never started, its failed inputs must run again too, and theirs in turn.
+//! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To
+//! retry a task that never started, its failed inputs must run again too, and theirs in turn.
 
 use std::collections::HashSet;
 
@@ -17,8 +17,8 @@ use crate::engine::task::waiters::Resolution;
 /// Allows one retry at a time in the process: retries are rare, and the sets of tasks that they restart may overlap.
 static RETRYING: Lock<()> = Lock::new(());
 
-/// Makes a failed task and its failed inputs run again. Returns false and changes nothing if the task hasn't failed, one of
-/// them can't run again, or the client is closed.
+/// Makes a failed task and its failed inputs run again. Returns false and changes nothing if the task hasn't failed,
+/// one of them can't run again, or the client is closed.
 pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     let (tasks, reopened) = {
         let _alone = RETRYING.lock();
@@ -56,8 +56,8 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
             // The waiters word closes a few instructions before the worker releases the contents.
             std::thread::yield_now();
         }
-        // SAFETY: it has ended and has interests: the caller's handle, or the edges of tasks before it in the list. So only
-        // retries touch its contents, and the lock admits one retry.
+        // SAFETY: it has ended and has interests: the caller's handle, or the edges of tasks before it in the list. So
+        // only retries touch its contents, and the lock admits one retry.
         unsafe {
             if !(task.vtable.keep_for_retry)(task.as_ptr()) {
                 return None;

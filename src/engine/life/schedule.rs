@@ -1,8 +1,9 @@
 //! Queueing of ready tasks, and wakes for them.
 //!
 //! Every path has the same order: push, then a sequentially consistent fence unless the push itself is one, then
-//! [`Core::pushed`], which reads the count of idle workers and the shutdown phase. See [`queue::idle`](crate::engine::queue::idle)
-//! for why no wake is lost. A task may be run, end, and be freed as soon as it has been pushed.
+//! [`Core::pushed`], which reads the count of idle workers and the shutdown phase. See
+//! [`queue::idle`](crate::engine::queue::idle) for why no wake is lost. A task may be run, end, and be freed as soon as
+//! it has been pushed.
 
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -28,8 +29,8 @@ pub(crate) fn schedule(task: Task) {
 /// The most tasks to queue before idle workers are woken for them: a fence per task would cost more than the push.
 const ANNOUNCED_TOGETHER: u32 = 64;
 
-/// The tasks that a finishing task makes ready. They run before submitted ones, as their inputs are in this core's cache,
-/// and idle workers are woken for several at a time.
+/// The tasks that a finishing task makes ready. They run before submitted ones, as their inputs are in this core's
+/// cache, and idle workers are woken for several at a time.
 pub(crate) struct MadeReady<'a> {
     context: Option<&'a ThreadContext<'static>>,
     /// Whether the first task may be put where only this worker can reach it: the worker is about to look for work.
@@ -58,6 +59,7 @@ impl MadeReady<'_> {
         let Some(local) = local_context.and_then(|context| context.local()) else {
             return schedule(task);
         };
+        // Without a fence or a wake: this worker runs the task next, unless `publish_all` or a second task comes first.
         let task = match self.may_keep_one {
             true => match local.set_next(task) {
                 Ok(()) => return,
@@ -85,7 +87,7 @@ impl MadeReady<'_> {
     /// Wakes a worker for the tasks that were queued since the last call.
     fn announce(&mut self) {
         if mem::take(&mut self.unannounced) > 0 {
-            // The push was a plain store: it must be visible before idle workers are counted.
+            // The pushes were plain stores: they must be visible before idle workers are counted.
             fence(Ordering::SeqCst);
             // `true`: tasks that were just made ready haven't started.
             self.context.into_iter().for_each(|context| context.core().pushed(true));
@@ -124,7 +126,8 @@ impl Core {
         self.pushed(is_new);
     }
 
-    /// Puts a task into the queue that its priority and the calling thread determine. The caller calls `pushed` after this.
+    /// Puts a task into the queue that its priority and the calling thread determine. The caller calls `pushed` after
+    /// this.
     pub(crate) fn enqueue(&self, task: Task, local: Option<&Local>) {
         let priority = task.priority();
         if let Some(seeded) = &self.seeded {
@@ -167,7 +170,8 @@ impl Core {
         self.pushed(any_new);
     }
 
-    /// Whether the injector may hold the task. It links the tasks themselves, so one that may be queued twice is excluded.
+    /// Whether the injector may hold the task. It links the tasks themselves, so one that may be queued twice is
+    /// excluded.
     fn is_plain(task: &Task) -> bool {
         task.priority() == 0 && task.state.load() & REQUEUED == 0
     }
@@ -180,8 +184,8 @@ impl Core {
         } else {
             self.idle_workers.wake_one();
         }
-        // The phase is checked after the push: the sweep of a shutdown may have passed this queue before. While the engine is
-        // closing, started tasks stay queued as long as a worker is left to run them.
+        // The phase is checked after the push: the sweep of a shutdown may have passed this queue before. While the
+        // engine is closing, started tasks stay queued as long as a worker is left to run them.
         if self.is_closed() && (any_new || self.is_aborted() || self.has_no_workers()) {
             self.sweep();
         }

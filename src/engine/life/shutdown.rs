@@ -7,8 +7,8 @@
 //!    with them.
 //! 3. Workers run until no started task is left, then exit.
 //!
-//! A task that is submitted or woken meanwhile is either found by the sweep, or its producer sees the phase after the push
-//! and sweeps the queues itself.
+//! A task that is submitted or woken meanwhile is either found by the sweep, or its producer sees the phase after the
+//! push and sweeps the queues itself.
 
 use std::sync::atomic::Ordering;
 
@@ -143,8 +143,8 @@ impl Core {
         self.notify_if_idle();
     }
 
-    /// Ends the exemption of a task that has ended, even if the future that waits for the engine was moved out of the task
-    /// and still exists.
+    /// Ends the exemption of a task that has ended, even if the future that waits for the engine was moved out of the
+    /// task and still exists.
     pub(crate) fn end_exemption(&self, task: &Task) {
         if task.extras().is_some_and(|extras| extras.exempt.swap(0, Ordering::SeqCst) > 0) {
             self.shutdown.exempt.fetch_sub(1, Ordering::SeqCst);

@@ -32,8 +32,8 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: the caller gives the waker away, whose reference keeps the task in memory until `own` is dropped. Waking a
-    // suspended task hands over the engine's reference.
+    // SAFETY: the caller gives the waker away, whose reference keeps the task in memory until `own` is dropped. Waking
+    // a suspended task hands over the engine's reference.
     unsafe {
         let own = Task::from_raw(header(data));
         if own.state.wake() {

@@ -1,8 +1,8 @@
 //! Idle workers, and the policy for waking them.
 //!
-//! One worker is woken at a time: while a wake is pending, queueing further tasks wakes no other worker. The worker that was
-//! woken wakes the next one if it finds more than one task. A burst of submissions thus costs few wakes, and still
-//! all workers run soon.
+//! One worker is woken at a time: while a wake is pending, queueing further tasks wakes no other worker. The worker
+//! that was woken wakes the next one if it finds more than one task. A burst of submissions thus costs few wakes, and
+//! still all workers run soon.
 //!
 //! One word holds two counts: idle workers in the low half, pending wakes in the high half.
 //!
@@ -22,7 +22,7 @@
 //!
 //! # Hosted workers
 //!
-//! A worker that runs on a thread of the user's may be woken and still not be polled for a long time. So a
+//! A worker that the caller polls on a thread of its own may be woken and still not be polled for a long time. So a
 //! wake of such a worker isn't counted as pending, and the client's own workers are preferred.
 
 use std::task::Waker;

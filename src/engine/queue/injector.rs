@@ -5,8 +5,8 @@
 //! Workers take a batch at a time, under a lock that only consumers share, and follow the links, so the memory of a
 //! task is first touched by the worker that is about to run it.
 //!
-//! Between the exchange and the link the queue is *inconsistent*: it isn't empty, but its next task can't be reached. That
-//! lasts for two instructions, or until a producer that was preempted between them runs again.
+//! Between the exchange and the link the queue is *inconsistent*: it isn't empty, but its next task can't be reached.
+//! That lasts for two instructions, or until a producer that was preempted between them runs again.
 //!
 //! | `head` | `head.next` | `tail` | state |
 //! |---|---|---|---|
@@ -104,8 +104,8 @@ impl Injector {
     ///
     /// The caller gives away the nodes from `oldest` to `newest`, linked in that order.
     unsafe fn push_chain(&self, oldest: *mut QueueNode, newest: *mut QueueNode) {
-        // SAFETY: the new nodes are the caller's until the exchange. A consumer doesn't pop a node before that is linked
-        // to the next one, so the previous tail stays in memory until this thread has linked it.
+        // SAFETY: the new nodes are the caller's until the exchange. A consumer doesn't pop a node before that is
+        // linked to the next one, so the previous tail stays in memory until this thread has linked it.
         unsafe {
             (*newest).next.store(ptr::null_mut(), Ordering::Relaxed);
             // Sequentially consistent: the caller reads the count of idle workers next (`IdleWorkers::wake_one`). It
@@ -177,8 +177,8 @@ impl Injector {
     }
 
     fn pop(&self, consumer: &mut Consumer) -> Popped {
-        // SAFETY: the queue owns the nodes from `head` and `put_back` on, and the caller has the consumers' lock. A node is
-        // popped only once its `next` is set, after which its producer no longer touches it.
+        // SAFETY: the queue owns the nodes from `head` and `put_back` on, and the caller has the consumers' lock. A
+        // node is popped only once its `next` is set, after which its producer no longer touches it.
         unsafe {
             if !consumer.put_back.is_null() {
                 let node = consumer.put_back;
@@ -189,7 +189,7 @@ impl Injector {
                 // Acquire, here and below: the next task's contents are read after this.
                 let next = (*consumer.head).next.load(Ordering::Acquire);
                 if next.is_null() {
-                    // Without a link, only the tail tells an empty queue from an inconsistent one.
+                    // Without a link, only the tail distinguishes an empty queue from an inconsistent one.
                     let is_empty = self.tail.load(Ordering::SeqCst) == self.stub();
                     return if is_empty { Popped::Empty } else { Popped::Inconsistent };
                 }
@@ -218,8 +218,8 @@ impl Injector {
         }
     }
 
-    /// Drops tasks from the front up to the first wanted one. Unless no task is wanted, the queue isn't seen to be empty
-    /// meanwhile.
+    /// Drops tasks from the front up to the first wanted one. Unless no task is wanted, the queue isn't seen to be
+    /// empty meanwhile.
     pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         if self.is_empty() {
             return;
@@ -274,7 +274,7 @@ impl Drop for Injector {
         while !self.is_empty() {
             self.take(usize::MAX, drop);
         }
-        // SAFETY: `new` leaked it from a box, and the exclusive reference excludes other users of the queue.
+        // SAFETY: `new` leaked it from a box, and the exclusive reference excludes other uses of the queue.
         drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
     }
 }

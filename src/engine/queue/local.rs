@@ -16,8 +16,8 @@ use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
 use crate::engine::task::header::Task;
 
-/// The most tasks in a row from `next` and `fresh` before a submitted one is run. A guess: large enough for a chain to stay
-/// on its worker, small enough to be fair.
+/// The most tasks in a row from `next` and `fresh` before a submitted one is run. A guess: large enough for a chain to
+/// stay on its worker, small enough to be fair.
 const DEPTH_FIRST_IN_A_ROW: u32 = 256;
 
 pub(crate) struct Local {
@@ -61,6 +61,7 @@ impl Local {
                 self.next.set(Some(task));
                 Ok(())
             }
+            // A `Cell` of a type that isn't `Copy` can only be read by taking the value out and putting it back.
             taken => {
                 self.next.set(taken);
                 Err(task)

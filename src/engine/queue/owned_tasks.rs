@@ -1,8 +1,8 @@
 //! The table of tasks that have started and not ended.
 //!
-//! Shutdown reads it to find the tasks to abort, `wait_idle` reads its length. A task is inserted when it is first suspended,
-//! so one that finishes in its first poll never is. A task that waits for an input of another client is inserted as
-//! well, because no other table of its own client leads to it.
+//! Shutdown reads it to find the tasks to abort, `wait_idle` reads its length. A task is inserted when it is first
+//! suspended, so one that finishes in its first poll never is. A task that waits for an input of another client is
+//! inserted as well, because no other table of its own client leads to it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,7 +66,7 @@ impl OwnedTasks {
         task.state.set(OWNED);
     }
 
-    /// Replaces the record of what a task in the table awaits. The caller owns the task.
+    /// Replaces the recorded awaits of a task in the table. The caller owns the task.
     pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
         if awaited.is_nothing() {
             if task.state.load() & AWAITS == 0 {

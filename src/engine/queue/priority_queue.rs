@@ -1,7 +1,7 @@
 //! The queue of ready tasks whose priority isn't zero.
 //!
-//! A task of priority zero bypasses this queue, unless its priority was raised to zero. It costs one load: whether a task of
-//! higher priority is queued.
+//! A task of priority zero bypasses this queue, unless its priority was raised to zero. It costs one load: whether a
+//! task of higher priority is queued.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,8 +1,8 @@
 //! Counts of events by function, for the observer.
 //!
 //! Each thread counts in a table of its own, with plain stores that other threads read, so that counting causes no
-//! contention. It finds a function's slot by the address of the vtable that all tasks of the function share. The observer
-//! itself counts a task that was given a name, and one whose function finds no free slot.
+//! contention. It finds a function's slot by the address of the vtable that all tasks of the function share. The
+//! observer itself counts a task that was given a name, and one whose function finds no free slot.
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
@@ -129,8 +129,8 @@ fn first(vtable: usize) -> usize {
     vtable / 32
 }
 
-/// Returns this thread's table for the engine, which [`count_known`] uses from now on. A new table is passed to `created`.
-/// `None` if the thread is exiting.
+/// Returns this thread's table for the engine, which [`count_known`] uses from now on. A new table is passed to
+/// `created`. `None` if the thread is exiting.
 pub(crate) fn table_of(
     engine: usize,
     created: impl FnOnce(Arc<CounterTable>),
@@ -139,8 +139,8 @@ pub(crate) fn table_of(
 }
 
 impl CounterTable {
-    /// Counts an event of a function, and returns the number of its name, which `name` provides when the function gets a
-    /// slot. `None` if the table has no slot for it.
+    /// Counts an event of a function, and returns the number of its name, which `name` provides when the function gets
+    /// a slot. `None` if the table has no slot for it.
     pub(crate) fn count(
         &self,
         vtable: usize,
