@@ -17,5 +17,5 @@ pub(crate) unsafe fn free<T>(place: NonNull<T>) {
     unsafe { loom::alloc::dealloc(place.as_ptr().cast(), Layout::new::<T>()) };
 }
 
-pub(crate) fn engine_made() {}
-pub(crate) fn engine_gone() {}
+pub(crate) fn engine_created() {}
+pub(crate) fn engine_dropped() {}

@@ -32,7 +32,7 @@ impl Core {
         self.idle_workers.wake_all();
     }
 
-    pub(crate) fn may_leave(&self) -> bool {
+    pub(crate) fn may_exit(&self) -> bool {
         self.is_closed()
     }
 
@@ -40,23 +40,23 @@ impl Core {
         false
     }
 
-    pub(crate) fn refuses(&self, _: u64) -> bool {
+    pub(crate) fn must_abort(&self, _: u64) -> bool {
         false
     }
 
-    pub(crate) fn refuse(&self, _: &Task) {}
-    pub(crate) fn refuse_started(&self, _: impl Fn(&Task) -> bool) {}
+    pub(crate) fn abort_closed(&self, _: &Task) {}
+    pub(crate) fn abort_started(&self, _: impl Fn(&Task) -> bool) {}
     pub(crate) fn sweep(&self) {}
 
-    pub(crate) fn is_watched(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         false
     }
 
-    pub(crate) fn maybe_done(&self) {}
-    pub(crate) fn maybe_idle(&self) {}
+    pub(crate) fn notify_if_done(&self) {}
+    pub(crate) fn notify_if_idle(&self) {}
     pub(crate) fn end_exemption(&self, _: &Task) {}
 
-    pub(crate) fn worker_left(&self, id: usize, _: bool) {
+    pub(crate) fn worker_exited(&self, id: usize, _: bool) {
         self.remove_worker(id);
     }
 }

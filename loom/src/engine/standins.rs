@@ -119,8 +119,8 @@ pub(crate) mod threads {
             1
         }
 
-        pub(crate) fn may_leave(&self, core: &Core, out_of_work: bool) -> bool {
-            out_of_work && core.may_leave()
+        pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
+            out_of_work && core.may_exit()
         }
     }
 }

@@ -124,11 +124,11 @@ fn looked_at() {
     let sum = allocate(&core, inputs(&one, &two));
     begin(&core, &sum);
     let workers = [spawn_task(&core, a), spawn_task(&core, b)];
-    if sum.task().count.hold_to_look() {
+    if sum.task().count.hold_if_waiting() {
         assert!(!sum.task().waiters.is_closed());
         if sum.task().count.release(1) {
             // SAFETY: this was the last hold.
-            let ready = unsafe { finish::was_last(sum.task().as_ptr()) };
+            let ready = unsafe { finish::last_hold_released(sum.task().as_ptr()) };
             ready.into_iter().for_each(|task| core.injector.push(task));
         }
     }

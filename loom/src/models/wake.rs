@@ -175,7 +175,7 @@ fn arrived() {
         }
     });
     // As `WorkerFuture::arrived` does.
-    core.idle_workers.arrive();
+    core.idle_workers.finish_wake();
     if core.has_queued() {
         core.idle_workers.wake_one();
     }

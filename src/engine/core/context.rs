@@ -1,4 +1,4 @@
-//! What this thread is doing for an engine.
+//! The context of a thread that works for an engine: its worker, its task, and what the task awaits.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -13,22 +13,24 @@ use crate::engine::queue::local::Local;
 use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::{Header, Task, TaskRef};
 
-/// One for each worker being polled, and for each blocking closure. They nest.
+/// The context of a worker that is being polled, or of a blocking closure. Contexts nest.
 pub(crate) struct ThreadContext<'a> {
     core: &'a Core,
-    /// The queue of the worker being polled, and its number.
+    /// The queues of the worker; `None` for a blocking closure.
     local: Option<&'a Local>,
+    /// The number of the worker.
     worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
-    /// What the task has begun to await in this poll.
+    /// The tasks that the task began to await in this poll.
     awaited: RefCell<Awaited>,
-    /// What it has given up again, and is still among those: a task is here as often as it's to be taken out there.
+    /// Abandoned awaits that were not yet removed from `awaited`: a task is listed once for each entry to remove.
     abandoned: RefCell<Vec<NonNull<Header>>>,
 }
 
-/// Of what a poll awaits, so many of the last are looked at one by one when something is given up.
-const LOOKED_AT_AT_ONCE: usize = 8;
+/// The number of most recent awaits to search for an abandoned one. The others are removed in bulk, so that a poll
+/// that abandons many awaits doesn't search all of them each time.
+const SEARCHED_AT_ONCE: usize = 8;
 
 thread_local! {
     static CURRENT: Cell<*const ThreadContext<'static>> = const { Cell::new(ptr::null()) };
@@ -47,7 +49,7 @@ impl<'a> ThreadContext<'a> {
         }
     }
 
-    /// For blocking work of `task`, which waits for it meanwhile.
+    /// Creates the context of a blocking closure of `task`, which awaits it.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
         let (awaited, abandoned) = Default::default();
@@ -66,7 +68,7 @@ impl<'a> ThreadContext<'a> {
         code()
     }
 
-    /// Runs a poll of `task`; the code doesn't panic.
+    /// Runs `code`, a poll of `task`, which must not panic.
     pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ref().as_ptr()));
         let result = code();
@@ -78,7 +80,7 @@ impl<'a> ThreadContext<'a> {
         self.core
     }
 
-    /// The queue of the worker; `None` for blocking work.
+    /// Returns the queues of the worker; `None` for a blocking closure.
     pub(crate) fn local(&self) -> Option<&'a Local> {
         self.local
     }
@@ -87,38 +89,39 @@ impl<'a> ThreadContext<'a> {
         self.worker
     }
 
-    /// What the poll that has just ended awaits.
+    /// Takes the awaits of the poll that just ended.
     pub(crate) fn take_awaited(&self) -> Awaited {
-        drop(self.take_out_abandoned());
+        drop(self.remove_abandoned());
         let awaited = &mut *self.awaited.borrow_mut();
         if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
     }
 }
 
 impl ThreadContext<'_> {
-    /// Takes a note of this task back: at once if it's one of the last, else together with others. Returns what is to be
-    /// dropped.
-    fn take_back(&self, task: TaskRef<'_>) -> Vec<Task> {
+    /// Removes an await of this task: at once if it's one of the most recent, else together with others. Returns the
+    /// references for the caller to drop, as that may run user code and the cells are borrowed here.
+    fn remove_await(&self, task: TaskRef<'_>) -> Vec<Task> {
         let tasks = &mut self.awaited.borrow_mut().tasks;
-        let near = tasks.len().saturating_sub(LOOKED_AT_AT_ONCE);
+        let near = tasks.len().saturating_sub(SEARCHED_AT_ONCE);
         if let Some(at) = tasks[near..].iter().rposition(|other| other.as_ref().is(task)) {
             return vec![tasks.swap_remove(near + at)];
         }
         let abandoned = &mut self.abandoned.borrow_mut();
         abandoned.push(task.as_ptr());
-        if abandoned.len() > tasks.len() / 2 { take_out(tasks, abandoned) } else { Vec::new() }
+        if abandoned.len() > tasks.len() / 2 { remove_all(tasks, abandoned) } else { Vec::new() }
     }
 
-    fn take_out_abandoned(&self) -> Vec<Task> {
+    fn remove_abandoned(&self) -> Vec<Task> {
         let abandoned = &mut *self.abandoned.borrow_mut();
         if abandoned.is_empty() {
             return Vec::new();
         }
-        take_out(&mut self.awaited.borrow_mut().tasks, abandoned)
+        remove_all(&mut self.awaited.borrow_mut().tasks, abandoned)
     }
 }
 
-fn take_out(tasks: &mut Vec<Task>, abandoned: &mut Vec<NonNull<Header>>) -> Vec<Task> {
+/// Removes the abandoned tasks from `tasks` and returns them, in linear time.
+fn remove_all(tasks: &mut Vec<Task>, abandoned: &mut Vec<NonNull<Header>>) -> Vec<Task> {
     let mut counts = HashMap::new();
     for task in abandoned.drain(..) {
         *counts.entry(task).or_insert(0u32) += 1;
@@ -138,10 +141,11 @@ fn take_out(tasks: &mut Vec<Task>, abandoned: &mut Vec<NonNull<Header>>) -> Vec<
     out
 }
 
-fn current<R>(look: impl FnOnce(&ThreadContext<'static>) -> R) -> Option<R> {
+/// Calls `use_it` with the context of this thread; `None` if it has none.
+fn current<R>(use_it: impl FnOnce(&ThreadContext<'static>) -> R) -> Option<R> {
     let context = CURRENT.get();
-    // SAFETY: a context is set only within `enter`, whose borrow outlives it.
-    unsafe { context.as_ref() }.map(look)
+    // SAFETY: `enter` borrows the context for as long as the pointer to it is set.
+    unsafe { context.as_ref() }.map(use_it)
 }
 
 /// Calls `use_it` with the context of this thread, if it has one.
@@ -152,26 +156,27 @@ pub(crate) fn with_current<R>(
     use_it(unsafe { CURRENT.get().as_ref() })
 }
 
-/// The engine that this thread is working for.
+/// Returns the engine that this thread works for.
 pub(crate) fn current_core() -> Option<CoreRef> {
     current(|context| context.core.to_ref())
 }
 
-/// The task whose code is running on this thread.
+/// Returns the task whose code is running on this thread.
 pub(crate) fn current_task() -> Option<Task> {
-    // SAFETY: the task is set only within `with_task`, or for the context's own life, by borrows that
-    // outlive that.
+    // SAFETY: the task is borrowed for as long as it is set: by `with_task`, or by a blocking closure's context for its
+    // whole life.
     current(|context| context.task.get().map(|task| unsafe { TaskRef::new(task) }.to_task()))
         .flatten()
 }
 
-/// Looks at the task whose code is running on this thread.
-pub(crate) fn look_at_current<R>(look: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
+/// Calls `use_it` with the task whose code is running on this thread; `None` if there is none.
+pub(crate) fn with_current_task<R>(use_it: impl FnOnce(TaskRef<'_>) -> R) -> Option<R> {
     // SAFETY: as in `current_task`.
-    current(|context| context.task.get().map(|task| look(unsafe { TaskRef::new(task) }))).flatten()
+    current(|context| context.task.get().map(|task| use_it(unsafe { TaskRef::new(task) })))
+        .flatten()
 }
 
-/// The number of the task of this engine whose code is running, if it's watched.
+/// Returns the number of the current task, if it is one of this engine and is watched.
 pub(crate) fn current_number(core: &Core) -> Option<u64> {
     current(|context| {
         let task = context.task.get().filter(|_| ptr::eq(context.core, core))?;
@@ -181,22 +186,22 @@ pub(crate) fn current_number(core: &Core) -> Option<u64> {
     .flatten()
 }
 
-/// The key of the task whose code is running.
+/// Returns the key of the current task.
 pub(crate) fn current_key() -> Key {
     current_task().map_or_else(|| "(no task)".into(), |task| task.key().clone())
 }
 
-/// The priority of the task whose code is running.
+/// Returns the priority of the current task; 0 without one.
 pub(crate) fn current_priority() -> i32 {
     current_task().map_or(0, |task| task.priority())
 }
 
-/// Whether the task whose code is running will be dropped at its next await.
+/// Whether the current task will be dropped at its next await.
 pub(crate) fn current_is_aborting() -> bool {
     current_abort_probe()()
 }
 
-/// Tells the same later, from other code on this thread.
+/// Returns a function that checks later whether the task that is current now will be dropped at its next await.
 pub(crate) fn current_abort_probe() -> impl Fn() -> bool {
     let task = current_task();
     move || task.as_ref().is_some_and(|task| task.waiters.is_aborting() || task.core().is_aborted())
@@ -207,41 +212,44 @@ pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
 }
 
-/// The task of this engine whose code, or whose blocking work, is running on this thread, and whether this is its poll.
-pub(crate) fn task_that_waits(core: &Core) -> Option<(Task, bool)> {
-    let is_its = |context: &ThreadContext<'_>| {
-        // The blocking work of a seeded client is done in the poll.
+/// Returns the task of this engine whose code or blocking closure runs on this thread and is about to wait, and whether
+/// the thread is in a poll of the task.
+pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
+    let in_poll = |context: &ThreadContext<'_>| {
+        // A seeded client runs blocking closures within the poll.
         ptr::eq(context.core, core).then_some(context.local.is_some() || core.seeded.is_some())
     };
-    let in_its_poll = current(is_its).flatten()?;
+    let in_its_poll = current(in_poll).flatten()?;
     Some((current_task()?, in_its_poll))
 }
 
-/// Notes that the current task awaits `task` in this poll.
+/// Records that the current task awaits `task` in this poll.
 pub(crate) fn note_await(task: TaskRef<'_>) {
     current(|context| {
-        // What blocking work waits for belongs to no poll.
+        // An await of a blocking closure belongs to no poll.
         if context.local.is_some() {
             context.awaited.borrow_mut().tasks.push(task.to_task());
         }
     });
 }
 
-/// Takes back a note of `awaiter`, if that's the current task, whose await was refused or given up.
-pub(crate) fn take_back_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
-    let noted = current(|context| {
+/// Removes the record that `awaiter` awaits `task`, if `awaiter` is in its poll on this thread: the await was rejected
+/// or abandoned.
+pub(crate) fn remove_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
+    let removed = current(|context| {
         let is_its_poll = context.local.is_some() && context.task.get() == Some(awaiter.as_ptr());
-        is_its_poll.then(|| context.take_back(task))
+        is_its_poll.then(|| context.remove_await(task))
     });
-    drop(noted);
+    // Not within `current`: dropping a task may run user code, which may use the context.
+    drop(removed);
 }
 
-/// Notes that the current task awaits tasks that aren't listed.
+/// Records that the current task awaits things that aren't listed.
 pub(crate) fn note_more_awaits() {
     note_others(false);
 }
 
-/// Notes that the current task awaits blocking work of its own, and what that may come to wait for.
+/// Records that the current task awaits its own blocking closure, and thus whatever that waits for.
 pub(crate) fn note_blocking() {
     note_others(true);
 }
@@ -254,7 +262,7 @@ fn note_others(blocking: bool) {
     });
 }
 
-/// Reports a panic of user code to the engine that this thread is working for, else to the log.
+/// Reports a panic of user code to the engine that this thread works for, or to the log if there is none.
 pub(crate) fn report_panic(payload: Box<dyn Any + Send>) {
     match current_core() {
         Some(core) => core.report_panic(payload),

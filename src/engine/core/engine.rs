@@ -1,4 +1,4 @@
-//! The engine of one client: its queues, its workers, its tables.
+//! The engine of one client: its queues, workers and tables, and the references that keep it in memory.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -30,33 +30,34 @@ use crate::engine::task::header::{EngineHead, Header};
 use crate::engine::watch::observer::ObserverSlot;
 use crate::task::error::{forget_if_it_panics, panic_text};
 
-/// What is told of errors that nobody can see.
+/// The hook for errors that no caller observed.
 pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;
 
-/// Not of any protocol, so not one of `sync`.
+/// The number of engines created so far. Not from `sync`, because no protocol between threads depends on it.
 static ENGINES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 pub(crate) struct Core {
-    /// What the headers of its tasks point to.
+    /// The part that the headers of its tasks point to.
     head: EngineHead,
-    /// Tasks, clients, workers and what is in the threads' pools; see [`engine_refs`].
+    /// References of tasks, clients and workers, and those in the threads' pools; see
+    /// [`engine_refs`](crate::engine::core::engine_refs).
     refs: AtomicUsize,
-    /// Those of the references that aren't tasks or in pools.
+    /// The references that belong neither to tasks nor to pools, to compute the number of tasks.
     anchors: AtomicUsize,
     pub(crate) ref_pools: Lock<Vec<Arc<PooledRefs>>>,
     pub(crate) shutdown: ShutdownState,
 
     pub(crate) name: Cow<'static, str>,
-    /// Another one for each engine of the process.
+    /// Unique in the process.
     pub(crate) id: usize,
-    /// There until the end.
+    /// `None` only while the engine is dropped.
     unobserved: Option<Unobserved>,
 
     pub(crate) injector: Injector,
     pub(crate) priority_queue: PriorityQueue,
     pub(crate) seeded: Option<Seeded>,
     pub(crate) workers: Lock<Vec<Worker>>,
-    /// Changes with `workers`.
+    /// Increases with each change of `workers`, so that workers can cache the list.
     workers_version: AtomicUsize,
     pub(crate) idle_workers: IdleWorkers,
     pub(crate) threads: Threads,
@@ -65,15 +66,16 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
     pub(crate) observer: ObserverSlot,
-    /// When its clock began.
+    /// The start of its clock.
     pub(crate) began: Instant,
 }
 
-/// A worker that is being polled.
+/// A worker that was polled at least once and has not exited.
 pub(crate) struct Worker {
     id: usize,
-    /// Among those there are; a later worker may have it again.
+    /// Unique among the present workers; a later worker may get it again.
     pub(crate) number: usize,
+    /// Runs on a thread of the client's.
     own: bool,
     pub(crate) queues: Stealers,
 }
@@ -81,7 +83,7 @@ pub(crate) struct Worker {
 /// A counted reference to an engine.
 pub(crate) struct CoreRef(NonNull<Core>);
 
-// SAFETY: an engine is used from many threads.
+// SAFETY: an engine is `Sync`, by its atomics and locks, and may be freed on any thread.
 unsafe impl Send for CoreRef {}
 // SAFETY: as above.
 unsafe impl Sync for CoreRef {}
@@ -90,7 +92,7 @@ impl std::ops::Deref for CoreRef {
     type Target = Core;
 
     fn deref(&self) -> &Core {
-        // SAFETY: this is a reference to it.
+        // SAFETY: this reference keeps the engine in memory.
         unsafe { self.0.as_ref() }
     }
 }
@@ -104,7 +106,7 @@ impl Clone for CoreRef {
 impl Drop for CoreRef {
     fn drop(&mut self) {
         self.anchors.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: this is the reference that goes.
+        // SAFETY: this gives away the reference that is being dropped.
         unsafe { Core::drop_refs(self.0, 1) };
     }
 }
@@ -116,7 +118,7 @@ impl CoreRef {
         limits: Limits,
         unobserved: Unobserved,
     ) -> Self {
-        cell_pool::engine_made();
+        cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
         let core = Box::new(Core {
@@ -147,36 +149,36 @@ impl CoreRef {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Foreign code, on whichever thread this happens to be.
+        // User code, on whichever thread dropped the last reference: a panic must not unwind into that.
         let hook = self.unobserved.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
             forget_if_it_panics(payload);
         }
-        cell_pool::engine_gone();
+        cell_pool::engine_dropped();
     }
 }
 
 /// # Safety
 ///
-/// It's an engine that was made by [`CoreRef::new`], and its last reference is gone.
+/// The pointer is one to an engine created by [`CoreRef::new`], whose last reference was dropped.
 unsafe fn free(core: NonNull<()>) {
     // SAFETY: the caller's promise.
     drop(unsafe { Box::from_raw(core.cast::<Core>().as_ptr()) });
 }
 
 impl Header {
-    /// The engine of this task.
+    /// Returns the engine of this task.
     pub(crate) fn core(&self) -> &Core {
-        // SAFETY: the pointer was made from one to a whole engine, by `Core::head_of`, and the reference of this
-        // task's cell keeps that in memory.
+        // SAFETY: `Core::head_of` derived the pointer from one to the whole engine, which the reference of this
+        // task's cell keeps in memory.
         unsafe { self.engine().byte_sub(offset_of!(Core, head)).cast().as_ref() }
     }
 }
 
 impl Core {
-    /// The part that tasks point to. The pointer is good for reaching the whole engine, too.
+    /// Returns the part that tasks point to. The pointer keeps the provenance of the whole engine.
     pub(crate) fn head_of(core: NonNull<Self>) -> NonNull<EngineHead> {
-        // SAFETY: the pointer leads to an engine, and the field is within it.
+        // SAFETY: the pointer is one to an engine, and the field is within it.
         unsafe { core.byte_add(offset_of!(Core, head)).cast() }
     }
 
@@ -192,9 +194,10 @@ impl Core {
 
     /// # Safety
     ///
-    /// The caller gives away `n` references.
+    /// The caller gives away `n` references, and doesn't use the engine by them after this.
     pub(crate) unsafe fn drop_refs(core: NonNull<Self>, n: usize) {
-        // SAFETY: the caller's references keep it until here; who drops the last one frees it.
+        // SAFETY: the caller's references keep the engine in memory until the subtraction. The thread that drops the
+        // last one is the only one left to use the engine. Freeing it runs user code, so that is deferred.
         unsafe {
             if n > 0 && core.as_ref().refs.fetch_sub(n, Ordering::AcqRel) == n {
                 defer(Job::new(core.cast(), free));
@@ -202,7 +205,7 @@ impl Core {
         }
     }
 
-    /// How many tasks are in memory. Exact while nothing happens.
+    /// Returns the number of tasks in memory. Exact only while no task is created or freed.
     pub(crate) fn tasks_in_memory(&self) -> usize {
         let pooled: usize = self.ref_pools.lock().iter().map(|pool| pool.get()).sum();
         let others = self.anchors.load(Ordering::SeqCst) + pooled;
@@ -213,16 +216,17 @@ impl Core {
         self.head.next_number()
     }
 
-    /// The time on the engine's clock, which is the virtual one of a seeded client.
+    /// Returns the time since the start of the engine's clock, which is virtual for a seeded client.
     pub(crate) fn now(&self) -> Duration {
         self.seeded.as_ref().map_or_else(|| self.began.elapsed(), |seeded| seeded.clock.now())
     }
 
-    /// From 0 to 1; the same ones in the same order for a seeded client.
+    /// Returns a random number from 0 to 1. A seeded client has the same sequence for the same seed.
     pub(crate) fn random(&self) -> f64 {
         self.seeded.as_ref().map_or_else(fastrand::f64, Seeded::random)
     }
 
+    /// Passes an error to the hook for unobserved errors.
     pub(crate) fn unobserved(&self, error: &Error) {
         let Some(hook) = &self.unobserved else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
@@ -231,20 +235,21 @@ impl Core {
         }
     }
 
-    /// Reports a panic of user code that no task can have as its error.
+    /// Reports a panic of user code that belongs to no task as an unobserved error.
     pub(crate) fn report_panic(&self, payload: Box<dyn Any + Send>) {
         let text = panic_text(&*payload);
         forget_if_it_panics(payload);
         self.unobserved(&Error::stray(&text));
     }
 
-    /// Runs user code; a panic is reported to this engine.
+    /// Runs user code, and reports a panic to this engine.
     pub(crate) fn run_user_code(&self, code: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
             self.report_panic(payload);
         }
     }
 
+    /// Whether a task is in a queue that any worker can take it from.
     pub(crate) fn has_queued(&self) -> bool {
         !self.injector.is_empty()
             || !self.priority_queue.is_empty()
@@ -252,7 +257,7 @@ impl Core {
             || self.workers.lock().iter().any(|worker| !worker.queues.is_empty())
     }
 
-    /// Adds a worker, and returns the lowest number that no other has.
+    /// Adds a worker, and returns its number: the lowest that no other worker has.
     pub(crate) fn add_worker(&self, id: usize, own: bool, queues: Stealers) -> usize {
         let mut workers = self.workers.lock();
         let is_free = |number: &usize| workers.iter().all(|worker| worker.number != *number);
@@ -278,17 +283,17 @@ impl Core {
         others.map(|worker| worker.queues.clone()).collect()
     }
 
-    /// Those that are polled by others than the client itself.
+    /// Returns the number of workers that run outside the client's own threads.
     pub(crate) fn hosted_workers(&self) -> usize {
         self.workers.lock().iter().filter(|worker| !worker.own).count()
     }
 
-    /// There are no workers, and no threads that are about to be ones.
+    /// Whether there is no worker, and no thread that is about to become one.
     pub(crate) fn has_no_workers(&self) -> bool {
         self.hosted_workers() + self.threads.alive() == 0
     }
 
-    /// Those that have been polled, and not left.
+    /// Returns the number of workers that were polled at least once and have not exited.
     pub(crate) fn workers(&self) -> usize {
         self.workers.lock().len()
     }

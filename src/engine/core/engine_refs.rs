@@ -1,11 +1,12 @@
-//! What keeps an engine in memory: a count, and a purse on each thread.
+//! References to an engine, pooled on each thread.
 //!
-//! Every task has a reference to its engine, but counting them one by one on a shared counter would
-//! cost two contended operations a task. So a thread draws references in bulk into its purse, hands
-//! them to the tasks it makes and takes back those of the tasks it frees.
+//! Every task has a reference to its engine, but counting each of them on a shared counter would cost two contended
+//! operations per task. So a thread acquires references in bulk into its pool, gives them to the tasks that it creates,
+//! and takes back those of the tasks that it frees.
 //!
-//! A purse holds references to one engine at a time. It is emptied when the thread turns to another
-//! engine or ends, and when it sees that the engine was closed.
+//! A pool holds references to one engine at a time, one of which keeps the engine in memory for the pool itself. It is
+//! emptied when the thread uses another engine or exits, and when it sees that the engine was closed, so that an idle
+//! thread doesn't keep a closed engine.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
@@ -14,10 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::core::Core;
 
-/// Drawn at a time. Large enough to make the shared counter disappear from profiles.
+/// The number of references to acquire at a time. Large enough that the shared counter disappears from profiles.
 const BULK: usize = 256;
 
-/// What a purse holds; its thread writes it, others read it to know how many tasks there are.
+/// The number of references in a pool. Only its thread writes it, so plain stores are enough; other threads read it to
+/// compute the number of tasks in memory.
 #[derive(Default)]
 pub(crate) struct PooledRefs(AtomicUsize);
 
@@ -40,38 +42,40 @@ thread_local! {
 }
 
 impl RefPool {
-    /// Makes this a purse for `core`, which the caller has a reference to.
+    /// Makes this a pool for `core`, which the caller has a reference to.
     ///
-    /// Emptying it may free another engine and run foreign code, which may use this purse. So that comes
-    /// last, and the caller looks again.
+    /// Releasing the former references may free another engine and run user code, which may use this pool. So it
+    /// is done last, and the caller checks the pool's engine again.
     fn switch_to(&self, core: NonNull<Core>) {
         let before = self.detach();
-        // SAFETY: the caller's reference keeps it.
+        // SAFETY: the caller's reference keeps the engine in memory.
         unsafe { core.as_ref() }.ref_pools.lock().push(self.refs.borrow().clone());
         self.core.set(core.as_ptr());
         before.release();
     }
 
+    /// Takes the references out of the pool, which has no engine after this. Runs no user code.
     fn detach(&self) -> Contents {
         let Some(core) = NonNull::new(self.core.replace(ptr::null()).cast_mut()) else {
             return Contents(None);
         };
+        // A new counter: `ref_pools` of the former engine must not count references to the next one.
         let refs = self.refs.take();
-        // SAFETY: the one that was drawn for the purse itself keeps it.
+        // SAFETY: the pool's own reference, which is among `refs`, keeps the engine in memory.
         let ref_pools = unsafe { &core.as_ref().ref_pools };
         ref_pools.lock().retain(|other| !Arc::ptr_eq(other, &refs));
         Contents(Some((core, refs.get())))
     }
 }
 
-/// What was in a purse.
+/// References that were in a pool, and their engine.
 #[must_use]
 struct Contents(Option<(NonNull<Core>, usize)>);
 
 impl Contents {
     fn release(self) {
         if let Some((core, n)) = self.0 {
-            // SAFETY: they were the purse's.
+            // SAFETY: these references were the pool's and are dropped once.
             unsafe { Core::drop_refs(core, n) };
         }
     }
@@ -83,16 +87,17 @@ impl Drop for RefPool {
     }
 }
 
-/// A reference for a new task.
+/// Returns a reference for a new task.
 pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
     let pointer = NonNull::from(core);
     let acquired = REF_POOL.try_with(|pool| {
+        // A loop: user code that `switch_to` runs may have switched the pool to another engine.
         while pool.core.get() != pointer.as_ptr() {
             pool.switch_to(pointer);
         }
         let refs = &pool.refs.borrow().0;
         let mut now = refs.load(Ordering::Relaxed);
-        // One stays, for the purse itself.
+        // One must stay, the pool's own.
         if now < 2 {
             core.add_refs(BULK);
             now += BULK;
@@ -100,23 +105,24 @@ pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
         refs.store(now - 1, Ordering::Relaxed);
     });
     if acquired.is_err() {
-        // The thread is ending.
+        // The thread is exiting and its pool was dropped.
         core.add_refs(1);
     }
     pointer
 }
 
-/// Gives back the reference of a task that is freed.
+/// Takes back the reference of a task that is freed.
 ///
 /// # Safety
 ///
-/// The caller gives away a reference, and doesn't use the engine after this.
+/// The caller gives away a reference, and doesn't use the engine after this by that reference.
 pub(crate) unsafe fn release(core: NonNull<Core>) {
     let released = REF_POOL.try_with(|pool| {
-        // SAFETY: the caller's reference keeps it.
+        // SAFETY: the caller's reference keeps the engine in memory.
         let closed = unsafe { core.as_ref() }.is_closed();
         while pool.core.get() != core.as_ptr() {
             if closed {
+                // Not worth a switch: a pool is emptied anyway when it sees that its engine is closed.
                 return false;
             }
             pool.switch_to(core);
@@ -124,24 +130,25 @@ pub(crate) unsafe fn release(core: NonNull<Core>) {
         let refs = pool.refs.borrow();
         let now = refs.get() + 1;
         refs.0.store(now, Ordering::Relaxed);
+        // The borrow ends before references are dropped: the last one frees the engine, and may run user code.
         if closed {
             drop(refs);
             pool.detach().release();
         } else if now > 2 * BULK {
             refs.0.store(now - BULK, Ordering::Relaxed);
             drop(refs);
-            // SAFETY: they are ours, and more are left.
+            // SAFETY: these references are the pool's, and more are left to keep the engine in memory.
             unsafe { Core::drop_refs(core, BULK) };
         }
         true
     });
     if !matches!(released, Ok(true)) {
-        // SAFETY: the caller's reference.
+        // SAFETY: the caller's reference, which the pool didn't take.
         unsafe { Core::drop_refs(core, 1) };
     }
 }
 
-/// Empties this thread's purse if it's for this engine: before the engine is closed or left.
+/// Empties this thread's pool if it's for this engine: when a client is dropped or closed, and when a worker exits.
 pub(crate) fn drain(core: &Core) {
     let _ = REF_POOL.try_with(|pool| {
         if ptr::eq(pool.core.get(), core) {

@@ -1,4 +1,5 @@
-//! The engine of one client: its tables and queues, the references to it, and what each thread is doing for it.
+//! The engine of one client: its tables and queues, the references to it, and the context of each thread that works
+//! for it.
 
 pub(crate) mod context;
 mod engine;

@@ -1,4 +1,13 @@
-//! How far an engine is with closing, and which tasks don't count for being idle.
+//! The shutdown state of an engine.
+//!
+//! | `phase` | new tasks | started tasks | next |
+//! |---|---|---|---|
+//! | `OPEN` | run | run | `CLOSING` by `close`; `ABORTED` when the last client is dropped |
+//! | `CLOSING` | are aborted | run on; paused ones are aborted, all are once no worker is left | `ABORTED` |
+//! | `ABORTED` | are aborted | are aborted at their next await | final |
+//!
+//! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
+//! for this very engine to be idle or closed, and would otherwise wait for themselves.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
@@ -11,64 +20,69 @@ const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const ABORTED: u8 = 2;
 
-/// How far an engine is in its life, and who waits for that.
+/// The phase of an engine, its clients, and the event that waiters for idleness and for the shutdown listen to.
 pub(crate) struct ShutdownState {
     pub(crate) clients: AtomicUsize,
-    closed: AtomicU8,
-    /// How often the engine was seen to be idle.
+    phase: AtomicU8,
+    /// How often the engine was found to be idle, so that a waiter notices that it was idle for a moment.
     pub(crate) idle_count: AtomicUsize,
-    /// Tasks that wait for the engine to be idle or closed, and so don't count.
+    /// The number of exempt tasks.
     pub(crate) exempt: AtomicUsize,
     pub(crate) changed: Event,
 }
 
 impl ShutdownState {
-    /// With one client.
+    /// Creates the state of an open engine with one client.
     pub(crate) fn new() -> Self {
         Self {
             clients: AtomicUsize::new(1),
-            closed: AtomicU8::new(OPEN),
+            phase: AtomicU8::new(OPEN),
             idle_count: AtomicUsize::new(0),
             exempt: AtomicUsize::new(0),
             changed: Event::new(),
         }
     }
 
-    /// Closes; `abort` also ends the tasks that have started. Closing can become an abort, not the other way round.
+    /// Enters `CLOSING`, or `ABORTED` if `abort` is set. Never goes back.
     pub(crate) fn close(&self, abort: bool) {
-        self.closed.fetch_max(if abort { ABORTED } else { CLOSING }, Ordering::SeqCst);
+        // Sequentially consistent, like the loads: a thread that queues a task and then finds the engine open is seen
+        // by the sweep that follows.
+        self.phase.fetch_max(if abort { ABORTED } else { CLOSING }, Ordering::SeqCst);
     }
 }
 
 impl Core {
     pub(crate) fn is_closed(&self) -> bool {
-        self.shutdown.closed.load(Ordering::SeqCst) != OPEN
+        self.shutdown.phase.load(Ordering::SeqCst) != OPEN
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        self.shutdown.closed.load(Ordering::SeqCst) == ABORTED
+        self.shutdown.phase.load(Ordering::SeqCst) == ABORTED
     }
 
     pub(crate) fn add_client(&self) {
         self.shutdown.clients.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a task that a worker is about to run, or has just run, is to end instead.
-    pub(crate) fn refuses(&self, state_before: u64) -> bool {
-        match self.shutdown.closed.load(Ordering::Relaxed) {
+    /// Whether a task with this state must be aborted instead of being queued or run.
+    pub(crate) fn must_abort(&self, state_before: u64) -> bool {
+        // Relaxed, as this is on the path of every task: one that is missed here is found by the sweep, or by `pushed`,
+        // which checks the phase once more after the push.
+        match self.shutdown.phase.load(Ordering::Relaxed) {
             OPEN => false,
             CLOSING => state_before & STARTED == 0,
             _ => true,
         }
     }
 
-    /// No task is left but those that wait for just that.
+    /// Whether no started task is left but exempt ones.
     pub(crate) fn is_done(&self) -> bool {
+        // Not an equality: an exempt task that has just ended may still be counted as exempt.
         self.owned_tasks.len() <= self.shutdown.exempt.load(Ordering::SeqCst)
     }
 
-    /// Whether a worker that found nothing to do is to leave.
-    pub(crate) fn may_leave(&self) -> bool {
+    /// Whether a worker that found nothing to do is to exit.
+    pub(crate) fn may_exit(&self) -> bool {
         self.is_closed() && self.is_done()
     }
 
@@ -76,8 +90,8 @@ impl Core {
         self.shutdown.exempt.load(Ordering::SeqCst)
     }
 
-    /// Whether anybody waits for this engine to be idle or closed.
-    pub(crate) fn is_watched(&self) -> bool {
+    /// Whether a caller waits for this engine to be idle or closed.
+    pub(crate) fn is_awaited(&self) -> bool {
         self.shutdown.changed.total_listeners() > 0
     }
 }

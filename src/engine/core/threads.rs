@@ -1,4 +1,4 @@
-//! The count of the client's own worker threads, and their handles.
+//! The client's own worker threads: their number and their handles.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,14 +9,16 @@ use crate::engine::core::Core;
 #[derive(Default)]
 pub(crate) struct Threads {
     pub(crate) wanted: AtomicUsize,
-    /// Those that have not decided to leave. Changed under the lock.
+    /// The workers that have not decided to exit. Changed under the lock.
     pub(crate) alive: AtomicUsize,
     pub(crate) spawned: Lock<Spawned>,
 }
 
 #[derive(Default)]
 pub(crate) struct Spawned {
+    /// Threads that were not joined, some of which may have exited.
     pub(crate) handles: Vec<JoinHandle<()>>,
+    /// The number of threads spawned so far, from which they get their names.
     pub(crate) count: usize,
 }
 
@@ -29,29 +31,31 @@ impl Threads {
         self.wanted.load(Ordering::SeqCst)
     }
 
-    /// Waits for a change of scale that has begun; none begins once the engine is closed.
+    /// Waits for a change of scale that is under way. None begins once the engine is closed.
     pub(crate) fn settle(&self) {
         drop(self.spawned.lock());
     }
 
-    /// Whether the worker that asks is to leave: the others number one less from then on.
-    pub(crate) fn may_leave(&self, core: &Core, out_of_work: bool) -> bool {
-        let to_leave = || {
+    /// Whether the calling worker is to exit: there are too many, or it is `out_of_work` and the engine is done. If
+    /// true, the worker no longer counts as alive.
+    pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
+        let must_exit = || {
             self.alive() > self.wanted()
-                || (out_of_work && core.may_leave() && self.alive() > core.exempt())
+                || (out_of_work && core.may_exit() && self.alive() > core.exempt())
         };
-        if !to_leave() {
+        if !must_exit() {
             return false;
         }
         let _spawned = self.spawned.lock();
-        if !to_leave() {
+        // Again, under the lock: another worker may have decided to exit first.
+        if !must_exit() {
             return false;
         }
         self.alive.fetch_sub(1, Ordering::SeqCst);
         true
     }
 
-    /// Waits for the threads that have decided to leave; they're at their last instructions.
+    /// Joins the threads: `all` of them, or those that have exited.
     pub(crate) fn join(&self, all: bool) {
         let handles = std::mem::take(&mut self.spawned.lock().handles);
         for handle in handles {

@@ -325,12 +325,12 @@ pub(crate) unsafe fn free<T>(place: NonNull<T>) {
     unsafe { alloc::dealloc(place.as_ptr().cast(), real(layout)) };
 }
 
-pub(crate) fn engine_made() {
+pub(crate) fn engine_created() {
     ENGINES.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Frees all memory that is kept if that was the last engine of the process.
-pub(crate) fn engine_gone() {
+pub(crate) fn engine_dropped() {
     if ENGINES.fetch_sub(1, Ordering::Relaxed) > 1 {
         return;
     }

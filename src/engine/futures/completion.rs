@@ -110,7 +110,7 @@ impl<T> Completions<T> {
 
     /// Records the waiting task, for diagnostics.
     fn note_owner(&mut self) {
-        let noted = context::look_at_current(|task| {
+        let noted = context::with_current_task(|task| {
             self.queue.set_owner(Some(task));
             let state = task.state.load();
             let address = address(task);

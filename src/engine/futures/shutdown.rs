@@ -19,7 +19,7 @@ struct Exempt(Option<Task>);
 
 impl Exempt {
     fn current(core: &Core) -> Self {
-        let Some((task, in_its_poll)) = context::task_that_waits(core) else { return Self(None) };
+        let Some((task, in_its_poll)) = context::current_waiter(core) else { return Self(None) };
         // It may wait more than once at a time, and is one task all the same.
         let count = || {
             if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -41,7 +41,7 @@ impl Exempt {
                 return Self(None);
             }
         }
-        core.maybe_done();
+        core.notify_if_done();
         Self(Some(task))
     }
 }
@@ -53,7 +53,7 @@ impl Drop for Exempt {
         let one_less = |n: u32| n.checked_sub(1);
         if exempt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1) {
             task.core().shutdown.exempt.fetch_sub(1, Ordering::SeqCst);
-            task.core().maybe_done();
+            task.core().notify_if_done();
         }
     }
 }

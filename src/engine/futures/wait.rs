@@ -229,7 +229,7 @@ impl<T> Waitable<T> {
                 if let (true, Some(awaiter)) = (unlinked, &(*node.waiting.get()).awaiter) {
                     // If it's in that task's poll, the task doesn't await this any more when that is over.
                     if awaiter.still_awaits() {
-                        context::take_back_await(awaiter.task.as_ref(), task);
+                        context::remove_await(awaiter.task.as_ref(), task);
                     }
                 }
                 task.core().run_user_code(|| drop(node));

@@ -221,7 +221,7 @@ fn waited_for(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
     if task.count.number() > most {
         return Look::TooMany;
     }
-    if finish::look_at_inputs(task, found) {
+    if finish::collect_inputs(task, found) {
         return Look::All;
     }
     if task.count.is_waiting() {

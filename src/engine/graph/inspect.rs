@@ -46,7 +46,7 @@ fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
 /// The tasks that a waiting one takes its inputs from.
 pub(crate) fn inputs(task: TaskRef<'_>, found: &mut Vec<Task>) {
     if !task.waiters.is_closed() {
-        finish::look_at_inputs(task, found);
+        finish::collect_inputs(task, found);
     }
 }
 

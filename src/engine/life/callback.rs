@@ -1,4 +1,4 @@
-//! Code to run when a task ends.
+//! Callbacks that run when a task ends.
 
 use std::ptr::NonNull;
 
@@ -13,15 +13,16 @@ pub(crate) struct Callback {
     code: Box<dyn FnOnce(&mut Interest) + Send>,
 }
 
-/// Calls `code` once the task has ended, with one user for all callbacks; at once if it has.
+/// Calls `code` once the task has ended: on the thread that ends it, with one interest shared by all callbacks, or at
+/// once if it has ended already.
 fn add(interest: &Interest, code: Box<dyn FnOnce(&mut Interest) + Send>) {
     let task: TaskRef<'_> = interest.task();
     if let Some(mut locked) = task.waiters.lock() {
         let callback =
             Box::into_raw(Box::new(Callback { link: Link::new(WaiterKind::Callback), code }));
         task.state.set(CALLBACKS);
-        // SAFETY: it's new, and stays in place until it's called. A pointer to the whole is one to
-        // its first field.
+        // SAFETY: the link is in no list and stays in place until `call` frees it. It is the first field, so a pointer
+        // to the callback is one to the link.
         unsafe { locked.push(callback.cast::<Link>()) };
         return;
     }
@@ -29,12 +30,12 @@ fn add(interest: &Interest, code: Box<dyn FnOnce(&mut Interest) + Send>) {
     task.core().run_user_code(|| code(&mut interest));
 }
 
-/// The same, with the type of the task's value.
+/// As [`add`], with the type of the task's value.
 pub(crate) fn add_typed<T>(typed: &Typed<T>, code: impl FnOnce(&Typed<T>) + Send + 'static)
 where
     T: 'static,
 {
-    // SAFETY: it's the same task.
+    // SAFETY: the interest passed to `code` is one in the same task, whose value is a `T`.
     let code = |interest: &mut Interest| code(&unsafe { Typed::new(interest.clone()) });
     add(typed.interest(), Box::new(code));
 }
@@ -43,9 +44,9 @@ where
 ///
 /// # Safety
 ///
-/// The link is that of a callback in a taken list that hasn't been told.
+/// The link is that of a callback in a taken list, and hasn't been notified.
 pub(crate) unsafe fn call(link: NonNull<Link>, interest: &mut Interest) {
-    // SAFETY: `add` made it from a box.
+    // SAFETY: `add` made the pointer from a box, and each callback is called once.
     let Callback { code, .. } = *unsafe { Box::from_raw(link.cast::<Callback>().as_ptr()) };
     let core = interest.clone();
     core.core().run_user_code(|| code(interest));

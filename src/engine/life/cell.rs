@@ -1,5 +1,17 @@
-//! The cell of a task: one allocation for its header, its function and inputs, its future, and its
-//! value, the last three one after the other in the same place.
+//! The cell of a task: one allocation for its header and its contents.
+//!
+//! The contents are in one of these stages, which use the same memory one after the other:
+//!
+//! | `Stage` | contents | next |
+//! |---|---|---|
+//! | `Waiting` | the function and its inputs | `Running` by the first poll; `Empty` by an abort that can't be retried |
+//! | `Running` | the future, pinned | `Value`, `Again` or `Empty` when the poll ends the task |
+//! | `Value` | the value | `Empty` when it's moved out, or the last interest is dropped |
+//! | `Again` | the function and its arguments, of a failed task | `Running` by a retry; `Empty` when they're dropped |
+//! | `Empty` | nothing | final |
+//!
+//! While a task waits, any thread with a hold may read its edges. From the claim to the end of the poll the contents
+//! belong to the thread that set `RUNNING`. Once the task has succeeded, every interest may read the value.
 
 use std::any::{TypeId, type_name};
 use std::cell::UnsafeCell;
@@ -30,16 +42,16 @@ use crate::engine::watch::counters::CountedEvent;
 use crate::engine::watch::observer::TaskEvent;
 use crate::{Error, Key, Status};
 
-/// How an attempt that the engine knows of ends.
+/// The result of the last attempt of a task.
 pub(crate) type Outcome<T, F, A> = Result<T, AttemptFailure<F, A>>;
 
 pub(crate) struct AttemptFailure<F, A> {
     pub(crate) error: Error,
-    /// What it takes to try again.
+    /// The function and the arguments for a retry, if the task can be retried.
     pub(crate) again: Option<(F, A)>,
 }
 
-/// `F` is the function as it was submitted, `W` its inputs, and `S` makes of both the future.
+/// `F` is the function as it was submitted, `W` its inputs, and `S` turns both into the future.
 #[repr(C)]
 pub(crate) struct Cell<S, F, W: Waits, Fut, T> {
     header: Header,
@@ -48,16 +60,16 @@ pub(crate) struct Cell<S, F, W: Waits, Fut, T> {
 }
 
 enum Stage<F, W: Waits, Fut, T> {
-    /// Not called yet.
+    /// The function was not called yet.
     Waiting(F, W),
-    /// To be called again.
+    /// The function failed and can be called again.
     Again(F, W::Args),
     Running(Fut),
     Value(T),
     Empty,
 }
 
-/// What a new task is besides its function and inputs.
+/// The properties of a new task besides its function and inputs.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) priority: i32,
@@ -92,7 +104,7 @@ where
 
     /// # Safety
     ///
-    /// The header is that of such a cell, as for all functions here, and the caller owns the contents
+    /// As for all functions of the vtable, the header is that of a cell of this type, and the caller owns the contents
     /// for as long as it uses them.
     unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, W, Fut, T> {
         // SAFETY: a cell begins with its header.
@@ -103,9 +115,10 @@ where
         // SAFETY: the caller owns the contents.
         let (stage, cell) = unsafe { (Self::stage(header), header.cast::<Self>().as_ref()) };
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: the contents are ours. A running future is pinned: it isn't moved.
+            // SAFETY: the caller owns the contents. A future in `Running` is pinned, and isn't moved below.
             let stage = unsafe { &mut *stage };
             if !matches!(stage, Stage::Running(_)) {
+                // `Empty` meanwhile: if taking the inputs or the function panics, nothing is dropped twice.
                 let future = match mem::replace(stage, Stage::Empty) {
                     Stage::Waiting(function, waits) => match waits.take() {
                         Ok(args) => (cell.start)(function, args),
@@ -114,20 +127,20 @@ where
                         }
                     },
                     Stage::Again(function, args) => (cell.start)(function, args),
-                    _ => unreachable!("a task that can be run waits or runs"),
+                    _ => unreachable!("a claimed task is in stage Waiting, Again or Running"),
                 };
                 *stage = Stage::Running(future);
             }
             match stage {
-                // SAFETY: from here on it stays in its place until it's dropped there.
+                // SAFETY: the future stays in this place until it's dropped in place by `clear`.
                 Stage::Running(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
-                _ => unreachable!("a task that can be run waits or runs"),
+                _ => unreachable!("a claimed task is in stage Waiting, Again or Running"),
             }
         }));
         match polled {
             Ok(Poll::Pending) => PollOutcome::Pending,
             Ok(Poll::Ready(Ok(value))) => {
-                // SAFETY: the contents are ours.
+                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
                 unsafe {
                     Self::clear(header);
                     stage.write(Stage::Value(value));
@@ -135,7 +148,7 @@ where
                 PollOutcome::Value
             }
             Ok(Poll::Ready(Err(AttemptFailure { error, again }))) => {
-                // SAFETY: the contents are ours.
+                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
                 unsafe {
                     Self::clear(header);
                     if let Some((function, args)) = again {
@@ -145,7 +158,7 @@ where
                 PollOutcome::Failed(error)
             }
             Err(payload) => {
-                // SAFETY: the contents are ours.
+                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
                 unsafe { Self::clear(header) };
                 PollOutcome::Failed(Error::panicked(cell.header.key().clone(), payload))
             }
@@ -153,8 +166,8 @@ where
     }
 
     unsafe fn clear(header: NonNull<Header>) {
-        // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be,
-        // and overwritten without dropping them again even if they panicked.
+        // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be, and overwritten
+        // without another drop, even if their destructor panicked.
         unsafe {
             let stage = Self::stage(header);
             if mem::needs_drop::<Stage<F, W, Fut, T>>() && !matches!(*stage, Stage::Empty) {
@@ -176,14 +189,15 @@ where
     }
 
     unsafe fn edges(header: NonNull<Header>, visit: VisitEdge<'_>) {
-        // SAFETY: others may look at the edges too, so this is a shared reference.
+        // SAFETY: the caller has a hold, builds the task, or retries it, so the stage doesn't change. Other threads may
+        // read the edges too, so the reference is shared.
         if let Stage::Waiting(_, waits) = unsafe { &*Self::stage(header) } {
             waits.each(visit);
         }
     }
 
     unsafe fn value(header: NonNull<Header>) -> NonNull<()> {
-        // SAFETY: others may read the value too, so this is a shared reference.
+        // SAFETY: the task has succeeded. Other interests may read the value too, so the reference is shared.
         match unsafe { &*Self::stage(header) } {
             Stage::Value(value) => NonNull::from(value).cast(),
             _ => unreachable!("a task that has succeeded has a value until it's taken"),
@@ -191,7 +205,7 @@ where
     }
 
     unsafe fn take(header: NonNull<Header>, place: NonNull<()>) {
-        // SAFETY: the caller owns the contents, and the place is fit for a `T`.
+        // SAFETY: the caller owns the contents, and the memory at `place` fits a `T`.
         unsafe {
             match Self::stage(header).replace(Stage::Empty) {
                 Stage::Value(value) => place.cast().write(value),
@@ -202,7 +216,8 @@ where
 
     unsafe fn dealloc(header: NonNull<Header>) {
         let cell = header.cast::<Self>();
-        // SAFETY: it was allocated as such, and the caller is the last one to have it.
+        // SAFETY: `allocate_as` or `create_ended` allocated the cell as this type, and no reference to it is left. The
+        // engine's reference is released last, as the observer is a part of the engine.
         unsafe {
             let core = NonNull::from(header.as_ref().core());
             if header.as_ref().state.load() & WATCHED != 0 {
@@ -217,7 +232,7 @@ where
     }
 }
 
-/// Makes a task. Where it's ready to run, the caller puts it into a queue.
+/// Creates a task, and returns it if it's ready to run, for the caller to queue.
 pub(crate) fn create<S, F, W, Fut, T>(
     core: &Core,
     setup: Setup,
@@ -238,31 +253,31 @@ where
     (typed, ready)
 }
 
-/// What of a new task is known before it's made.
+/// Properties of a new task that are determined before it is allocated.
 #[derive(Clone, Copy)]
 pub(crate) struct Registration {
-    /// How many inputs are to be waited for.
+    /// The number of inputs to wait for.
     pub(crate) inputs: usize,
-    /// Whether it's observed, as flags of the state word.
+    /// The flags of the state word that say how it's observed.
     pub(crate) observed: u64,
 }
 
 impl Registration {
-    /// For a task that is run again.
-    pub(crate) fn again(task: &Task, inputs: usize) -> Self {
+    /// Returns the registration of a task that a retry makes run again.
+    pub(crate) fn for_retry(task: &Task, inputs: usize) -> Self {
         Self { inputs, observed: task.state.load() & (WATCHED | COUNTED) }
     }
 }
 
-/// Looks at a new task's inputs.
+/// Prepares the inputs of a new task, and counts those to wait for.
 pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> Registration {
     let observed = core.observer.flags();
-    // The observer is to see all inputs of a task that it watches.
+    // The observer is notified of all inputs of a task that it watches, so finished ones keep their edges.
     waits.settle(observed & WATCHED == 0);
     Registration { inputs: waits.count(), observed }
 }
 
-/// Makes a task in two steps, for one that others may find before the second: [`begin`].
+/// Creates a task that other threads may find before the second step, [`begin`].
 pub(crate) fn allocate<S, F, W, Fut, T>(
     core: &Core,
     setup: Setup,
@@ -279,11 +294,11 @@ where
     T: Send + 'static,
 {
     let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
-    // SAFETY: it's one of values of this type.
+    // SAFETY: the vtable is that of a cell whose value is a `T`.
     unsafe { Typed::new(allocate_as(core, setup, vtable, start, function, waits, new)) }
 }
 
-/// Makes a task whose cell is of the types given here, under this vtable.
+/// Creates a task whose cell has the given types and this vtable.
 ///
 /// # Safety
 ///
@@ -315,20 +330,20 @@ where
         header.count.begin(inputs);
     }
     let cell: NonNull<Cell<S, F, W, Fut, T>> = cell_pool::allocate();
-    // SAFETY: the memory is fit for it. A cell begins with its header, and was made with one user.
+    // SAFETY: the memory fits the cell. A cell begins with its header, and its state was created with one interest.
     unsafe {
         cell.write(Cell { header, start, stage });
         Interest::from_raw(cell.cast())
     }
 }
 
-/// Enters the task into the lists of its inputs, and returns it where it's ready to run.
+/// Links the task into the lists of its inputs, and returns it if it's ready to run.
 ///
-/// The caller has a user of the task and calls this once.
+/// The caller has an interest in the task, and calls this once per creation or retry.
 pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> Option<Task> {
     let Registration { inputs, observed } = new;
-    // SAFETY: the caller has a user; and the engine's reference is the caller's until the task is
-    // registered somewhere.
+    // SAFETY: the caller has an interest. The engine's reference is this thread's until the last input, which may end
+    // on another thread, or the caller queues the task.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
     if observed != 0 {
         let name = core.observer.count(task, CountedEvent::Submitted);
@@ -338,11 +353,11 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
                 0 => Status::Ready,
                 _ => Status::Waiting,
             };
-            tell_of_new(core, task, name, new, status);
+            notify_created(core, task, name, new, status);
         }
     }
     if core.is_closed() {
-        core.refuse(&owned);
+        core.abort_closed(&owned);
     }
     if inputs > 0 {
         let priority = task.priority();
@@ -352,14 +367,15 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
                 core.observer.notify(task, observed, TaskEvent::Ready);
             }
             Built::Waiting => {
+                // The thread that releases the last input has the engine's reference now.
                 mem::forget(owned);
-                Core::lend_again(task, priority);
+                Core::lend_raised(task, priority);
                 return None;
             }
             Built::Aborting => {
                 mem::forget(owned);
-                // SAFETY: the hold came with being doomed, and whoever doomed it left this to us.
-                unsafe { finish::leave_inputs(task) };
+                // SAFETY: `built` gave this thread a hold, and the thread that aborted the task left the rest to it.
+                unsafe { finish::unlink_inputs(task) };
                 return None;
             }
         }
@@ -367,17 +383,17 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
     Some(owned)
 }
 
-/// Tells of a watched task that is being built, so that its inputs stay in place.
+/// Notifies the observer of a watched task that is still being built, so that its edges stay in place.
 #[cold]
-fn tell_of_new(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, status: Status) {
+fn notify_created(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, status: Status) {
     let number = task.make_number();
     core.observer.watched.insert(number, task);
-    let mut inputs = Vec::with_capacity(new.inputs.min(SHOWN));
+    let mut inputs = Vec::with_capacity(new.inputs.min(MAX_REPORTED_INPUTS));
     if new.inputs > 0 {
-        // SAFETY: the task is still the caller's.
+        // SAFETY: no other thread changes the edges of a task that is being built.
         unsafe {
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
-                if inputs.len() < SHOWN {
+                if inputs.len() < MAX_REPORTED_INPUTS {
                     inputs.extend(edge.task().number());
                 }
             });
@@ -388,15 +404,16 @@ fn tell_of_new(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, sta
     core.observer.notify_now(task, TaskEvent::Created { name, status, is_old: false, by, inputs });
 }
 
-/// So many inputs of a task the observer is shown, at most.
-const SHOWN: usize = 10_000;
+/// The most inputs of one task that the observer is notified of.
+const MAX_REPORTED_INPUTS: usize = 10_000;
 
+/// Links the edges of a task that is being built, aborts it if an input has failed, and ends building.
 fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     let header = task.as_ptr();
     let mut finished = 0;
     let mut crosses_engines = false;
-    // SAFETY: the task stays in its waiting stage, in its place, while it's being built and then
-    // until its edges have been told or unlinked.
+    // SAFETY: the task stays in stage `Waiting`, in its place, while it's being built, and then until all of its edges
+    // have been notified or unlinked.
     unsafe {
         (task.vtable.edges)(header, &mut |edge| {
             while !edge.register(header) {
@@ -404,7 +421,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
                     Resolution::Succeeded => None,
                     _ => match edge.task().failure() {
                         Some(error) => Some(error),
-                        // It was retried meanwhile.
+                        // A retry reopened the input meanwhile: registers again.
                         None => continue,
                     },
                 };
@@ -419,8 +436,10 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
         });
     }
     if crosses_engines {
-        // Closing this client would not find it through what it waits for.
+        // A shutdown of this client aborts waiting tasks through their inputs, which belong to another client here, so
+        // it must find the task in the table.
         core.owned_tasks.insert(task, Awaited::default());
+        // Checked after the insertion: a shutdown may have read the table before.
         if core.is_closed() {
             finish::abort(task, Error::closed(task.key().clone()));
         }
@@ -428,9 +447,9 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     task.count.built(finished)
 }
 
-/// Makes a task that has ended before it began.
+/// Creates a task with its outcome.
 ///
-/// If it has a key of its own it's not to be found by that.
+/// Even if it has a key of its own, it isn't entered into the store.
 pub(crate) fn create_ended<T: Send + 'static>(
     core: &Core,
     key: Option<Key>,
@@ -448,7 +467,7 @@ pub(crate) fn create_ended<T: Send + 'static>(
     *header.failure.get_mut() = failure;
     let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
     let cell: NonNull<Ended<T>> = cell_pool::allocate();
-    // SAFETY: as in `allocate`.
+    // SAFETY: as in `allocate_as`; the value is a `T`.
     let typed = unsafe {
         cell.write(Cell { header, start, stage: UnsafeCell::new(stage) });
         Typed::new(Interest::from_raw(cell.cast()))
@@ -459,15 +478,15 @@ pub(crate) fn create_ended<T: Send + 'static>(
         let status = status(typed.task());
         let name = core.observer.count(typed.task(), CountedEvent::Submitted);
         if observed & WATCHED != 0 {
-            tell_of_new(core, typed.task(), name, Registration { inputs: 0, observed }, status);
+            notify_created(core, typed.task(), name, Registration { inputs: 0, observed }, status);
         }
         core.observer.notify_ended(typed.task(), observed, || status);
     }
     typed
 }
 
-/// In place of a function, whose name is that of the task.
-#[allow(non_camel_case_types, dead_code)] // it's never called
+/// Stands for the function of a task that is created with its outcome: such a task is named `ready`.
+#[allow(non_camel_case_types, dead_code)] // never constructed
 struct ready<T> {
     value: PhantomData<T>,
 }

@@ -1,7 +1,7 @@
-//! The end of a task's memory: the last interest, the last reference, and what is dropped with them.
+//! Destruction of tasks: the last interest, the last reference, and the contents dropped with them.
 //!
-//! Dropping contents runs user code, which may drop further handles; everything here that drops contents is a
-//! [deferred](crate::engine::base::deferred) job, so that a chain of a million tasks doesn't recurse.
+//! Dropping contents runs user code, which may drop further handles. So every function of this module that drops
+//! contents is a [deferred](crate::engine::base::deferred) job, so that a chain of a million tasks doesn't recurse.
 
 use std::ptr::NonNull;
 
@@ -11,7 +11,7 @@ use crate::engine::life::finish;
 use crate::engine::task::header::{Header, Task};
 use crate::engine::task::state::{DETACHED, DONE, KEYED, OBSERVED, State, interests};
 
-/// Ends a claimed task that is to be aborted, as soon as no other job of this thread is under way.
+/// Ends a claimed task that is aborting, once no other job runs on this thread.
 pub(crate) fn end_later(task: Task) {
     unsafe fn run(header: NonNull<()>) {
         // SAFETY: the reference that `end_later` gave away.
@@ -21,7 +21,7 @@ pub(crate) fn end_later(task: Task) {
     defer(unsafe { Job::new(task.into_raw().cast(), run) });
 }
 
-/// Drops the contents of an ended task without interests, as soon as no other job of this thread is under way.
+/// Drops the contents of an ended task without interests, once no other job runs on this thread.
 pub(crate) fn clear_later(task: Task) {
     unsafe fn run(header: NonNull<()>) {
         // SAFETY: the reference that `clear_later` gave away. The task has ended and has no interests, so nothing
@@ -43,7 +43,7 @@ pub(crate) fn clear_later(task: Task) {
 unsafe fn free_later(header: NonNull<Header>) {
     unsafe fn run(header: NonNull<()>) {
         let header = header.cast::<Header>();
-        // SAFETY: the last interest was all that held the task, so it's the job's alone.
+        // SAFETY: the last interest was all that kept the task, so the job is the only one to reach it.
         unsafe {
             clear(header);
             (header.as_ref().vtable.dealloc)(header);
@@ -53,13 +53,13 @@ unsafe fn free_later(header: NonNull<Header>) {
     defer(unsafe { Job::new(header.cast(), run) });
 }
 
-/// Drops the value, or whatever else is in the cell, and the error.
+/// Drops the contents of the cell and the error.
 ///
 /// # Safety
 ///
 /// The caller keeps the header in memory; the task has ended and has no interests.
 unsafe fn clear(header: NonNull<Header>) {
-    // SAFETY: the caller's promise; the failure slot has no other reader.
+    // SAFETY: the caller's promise. Without interests, no other thread reads the failure slot.
     unsafe {
         (header.as_ref().vtable.clear)(header);
         let header = header.as_ref();
@@ -71,17 +71,17 @@ unsafe fn clear(header: NonNull<Header>) {
     }
 }
 
-/// Drops an interest in a task that is known by a key, or that is alone with something to drop.
+/// Drops an interest that may be the last one, in a task that has a key or a value with a destructor.
 ///
 /// # Safety
 ///
 /// The caller gives away an interest.
 pub(crate) unsafe fn drop_interest(header: NonNull<Header>) {
-    // SAFETY: all interests together have a memory reference.
+    // SAFETY: all interests together have a memory reference, and the caller has an interest.
     let task = unsafe { header.as_ref() };
     let state = task.state.load();
     if State::is_alone(state) {
-        // SAFETY: the state says so.
+        // SAFETY: the state says that nothing but this interest keeps the task.
         return unsafe { free_later(header) };
     }
     let before = if state & KEYED == 0 {
@@ -93,17 +93,17 @@ pub(crate) unsafe fn drop_interest(header: NonNull<Header>) {
         task.core().store.forget_last(header)
     };
     if interests(before) == 1 {
-        // SAFETY: that was the last one.
+        // SAFETY: the state before says that this was the last interest.
         unsafe { last_interest_dropped(header, before) };
     }
 }
 
-/// Ends what nothing needs any more: frees a result, aborts work.
+/// Frees the result of a task whose last interest was dropped, or aborts the task if it still runs and isn't detached.
 ///
 /// # Safety
 ///
-/// The caller has dropped the last interest and gives away the reference that all of them had; `before` is the
-/// state before that.
+/// The caller has dropped the last interest, and gives away the reference that all interests had together. `before` is
+/// the state before that.
 pub(crate) unsafe fn last_interest_dropped(header: NonNull<Header>, before: u64) {
     // SAFETY: the caller's promise.
     let task = unsafe { Task::from_raw(header) };
@@ -117,12 +117,12 @@ pub(crate) unsafe fn last_interest_dropped(header: NonNull<Header>, before: u64)
     }
 }
 
-/// Reports the error of a detached task to the hook for unobserved errors, unless it was seen.
+/// Reports the error of a detached task to the hook for unobserved errors, unless it was observed.
 pub(crate) fn report_unobserved(task: &Task) {
     if task.state.load() & OBSERVED != 0 {
         return;
     }
-    // A cancelled task or a closed client is no news to its caller.
+    // A caller that cancelled the task or closed the client expects these errors.
     if let Some(error) = task.failure().filter(finish::can_be_retried) {
         task.core().unobserved(&error);
     }

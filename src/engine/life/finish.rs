@@ -1,13 +1,18 @@
-//! How tasks end: with a value, with an error, or before their time.
+//! The end of a task: completion and abort.
 //!
-//! *Completing* a task stores its outcome, closes its waiters word, lets go of it, and tells everyone
-//! who waited. Letting go comes first, so that a waiter usually finds itself alone with the value and
-//! can move it out.
+//! [`complete`] stores the outcome, closes the waiters word, drops the engine's reference, and notifies the waiters.
+//! The reference is dropped first, so that a waiter usually has the only interest and can move the value out.
 //!
-//! *Dooming* a task decides that it ends with an error, whatever it's doing: the error goes into the
-//! failure slot and the word says so. From there on the one who owns the task ends it: the caller,
-//! if the task waits or lies in a queue or is suspended; its worker after the poll, if it runs; its
-//! submitter, if it's not complete yet.
+//! [`abort`] decides that a task ends with an error, in whatever state it is: it stores the error in the failure slot
+//! and sets `ABORTING` in the waiters word. After that, the thread that owns the task ends it:
+//!
+//! | state at the abort | ended by |
+//! |---|---|
+//! | being built | its submitter, after `Count::built` |
+//! | waiting for inputs | the thread that releases the last hold, after the inputs were unlinked |
+//! | queued or suspended | the thread that aborts it, which claims it |
+//! | running | its worker, after the poll |
+//! | done | not aborted |
 
 use std::ptr::NonNull;
 
@@ -30,7 +35,7 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         None => match task.waiters.close() {
             Some(list) => (list, None),
             None => {
-                // Doomed during the last poll: the value goes.
+                // Aborted during its last poll: the abort was first, so the value is dropped.
                 // SAFETY: the caller owns the contents.
                 unsafe { (task.vtable.clear)(task.as_ref().as_ptr()) };
                 close_failed(&task, None)
@@ -39,11 +44,12 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         Some(error) => close_failed(&task, Some(error)),
     };
     if let Some(error) = &error {
+        // Before `finish`: a last interest that is dropped after that reports the error unless it was observed.
         if list.has_dependents() {
             task.state.set(OBSERVED);
         }
         if !can_be_retried(error) {
-            // What was kept to be run again, if it was cancelled in the poll in which it failed.
+            // Cancelled during the poll in which it failed: the function and arguments kept for a retry are dropped.
             // SAFETY: the caller owns the contents.
             unsafe { (task.vtable.clear)(task.as_ref().as_ptr()) };
         }
@@ -53,8 +59,8 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         let core = task.core();
         core.owned_tasks.remove(&task);
         core.end_exemption(&task);
-        if core.is_watched() || core.is_closed() {
-            core.maybe_done();
+        if core.is_awaited() || core.is_closed() {
+            core.notify_if_done();
         }
     }
     let how = || match &error {
@@ -63,33 +69,36 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         Some(_) => Status::Cancelled,
     };
     task.core().observer.notify_ended(task.as_ref(), state, how);
+    // Before `finish`, after which the task may be freed: callbacks get an interest.
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
-        // SAFETY: the user just added.
+        // SAFETY: this takes over the interest that was just added.
         unsafe { Interest::from_raw(task.as_ref().as_ptr()) }
     });
-    // The last to know of an error drops it, and that is to be the task unless others have to be told.
+    // The last clone of an error to be dropped runs the error's destructor. That is to be the task's own clone,
+    // unless waiters need this one.
     let error = error.filter(|_| !list.is_empty());
     if task.state.finish() {
-        // Its users keep it from here on; the reference went with the state.
+        // `finish` dropped the engine's reference in the same operation. From here on the interests keep the task.
         let _ = task.into_raw();
     } else {
+        // No interest is left, so the engine's reference is still this thread's, and so are the contents.
         if task.state.load() & DETACHED != 0 {
             drop_task::report_unobserved(&task);
         }
         clear_later(task);
     }
     if !list.is_empty() {
-        schedule::make_ready(|ready| tell(list, error.as_ref(), for_callbacks, ready));
+        schedule::make_ready(|ready| notify_waiters(list, error.as_ref(), for_callbacks, ready));
     }
 }
 
-/// Closes a task that has failed with `error`, or with what it was doomed with before.
+/// Closes a task that failed with `error`, or with the error that it was aborted with before. Returns the error.
 fn close_failed(task: &Task, error: Option<Error>) -> (Taken, Option<Error>) {
     let Some(locked) = task.waiters.lock() else {
         unreachable!("only the owner of a task closes it");
     };
-    // SAFETY: the slot is ours while the word is locked.
+    // SAFETY: the lock of the word guards the slot.
     let slot = unsafe { &mut *task.failure.get() };
     if !locked.is_aborting() {
         *slot = error;
@@ -98,42 +107,46 @@ fn close_failed(task: &Task, error: Option<Error>) -> (Taken, Option<Error>) {
     (locked.close_failed(), error)
 }
 
-/// Tells everyone who waited. The task itself may be gone.
-fn tell(
+/// Notifies the waiters in a taken list. The task itself may have been freed.
+fn notify_waiters(
     list: Taken,
     error: Option<&Error>,
     mut for_callbacks: Option<Interest>,
     ready: &mut MadeReady<'_>,
 ) {
-    // A callback may block: nothing may be left where only this worker finds it.
+    // A callback may block, so no task may be left where only this worker can reach it.
     ready.may_keep_one = for_callbacks.is_none();
     for link in list {
-        // SAFETY: an entry of a taken list stays in place until it's told, here and once; its kind
-        // says what it's the first field of.
+        // SAFETY: an entry of a taken list stays in place until it's notified, which happens once, below. Its kind says
+        // which type of waiter it's the first field of. It isn't touched after it was notified: its owner may free it.
         unsafe {
             match link.as_ref().kind() {
                 WaiterKind::Edge(dependent) => {
                     let dependent = TaskRef::new(dependent);
+                    // The abort comes first: the edge still counts, so the dependent can't be queued before.
                     if let Some(error) = error {
                         abort(dependent, error.clone());
                     }
                     if dependent.count.release(1) {
-                        was_last(dependent.as_ptr()).into_iter().for_each(|task| ready.push(task));
+                        last_hold_released(dependent.as_ptr())
+                            .into_iter()
+                            .for_each(|task| ready.push(task));
                     }
                 }
                 WaiterKind::Wait => {
-                    ready.show_all();
+                    // As for callbacks: waking runs user code.
+                    ready.publish_all();
                     let waker = wait_node::notify(link);
                     run_user_code(|| waker.wake());
                 }
                 WaiterKind::Member => {
-                    ready.show_all();
+                    ready.publish_all();
                     if let Some(waker) = completion_queue::deliver(link) {
                         run_user_code(|| waker.wake());
                     }
                 }
                 WaiterKind::Callback => {
-                    ready.show_all();
+                    ready.publish_all();
                     if let Some(interest) = &mut for_callbacks {
                         callback::call(link, interest);
                     }
@@ -143,17 +156,18 @@ fn tell(
     }
 }
 
-/// A waiting task has nothing left to wait for: returns it, to be queued, or ends it if it's doomed.
+/// Returns a task that no longer waits for anything, for the caller to queue, or ends it if it's aborting.
 ///
 /// # Safety
 ///
-/// The caller released the last hold.
-pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
-    // SAFETY: whoever releases the last hold gets the engine's reference.
+/// The caller released the last input or hold.
+pub(crate) unsafe fn last_hold_released(header: NonNull<Header>) -> Option<Task> {
+    // SAFETY: releasing the last hold hands over the engine's reference.
     let task = unsafe { Task::from_raw(header) };
     let state = task.state.end_reopening();
     if task.waiters.is_aborting() {
-        // If its priority was just raised, a worker may have been quicker.
+        // Its priority may have been raised just now: then it has a queue entry, and a worker may have claimed it
+        // first.
         if task.state.claim().is_some() {
             end_later(task);
         }
@@ -163,27 +177,28 @@ pub(crate) unsafe fn was_last(header: NonNull<Header>) -> Option<Task> {
     Some(task)
 }
 
-/// Decides that the task ends with `error`; false where its outcome, or its doom, was decided
-/// before.
+/// Decides that the task ends with `error`. False if it has its outcome or is aborting already.
 pub(crate) fn abort(task: TaskRef<'_>, error: Error) -> bool {
     {
         let Some(mut locked) = task.waiters.lock() else { return false };
         if locked.is_aborting() {
             return false;
         }
-        // SAFETY: the slot is ours while the word is locked.
+        // SAFETY: the lock of the word guards the slot.
         unsafe { *task.failure.get() = Some(error) };
         locked.abort();
     }
+    // The word says `ABORTING` before the state is examined, so a thread that takes the task over after this sees it.
     match task.count.hold() {
+        // The submitter sees the abort when it has linked the inputs.
         Hold::Building => {}
         Hold::Held => {
-            // SAFETY: we have a hold, and nobody else dooms the task.
-            unsafe { leave_inputs(task) };
+            // SAFETY: this thread has a hold, and a task is aborted once.
+            unsafe { unlink_inputs(task) };
         }
         Hold::Ready => {
             if let ClaimToEnd::Owned = task.state.claim_to_end() {
-                // SAFETY: the claim brings a reference of the engine's.
+                // SAFETY: the claim brought a reference of the engine's.
                 end_later(unsafe { Task::from_raw(task.as_ptr()) });
             }
         }
@@ -191,7 +206,7 @@ pub(crate) fn abort(task: TaskRef<'_>, error: Error) -> bool {
     true
 }
 
-/// Cancels a task on somebody's request; false where its outcome, or its doom, was decided before.
+/// Cancels a task for a caller. False if it has its outcome or is aborting already.
 pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
     let cancelled = abort(task, Error::cancelled(task.key().clone()));
     if cancelled && task.state.load() & KEYED != 0 {
@@ -200,48 +215,48 @@ pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
     cancelled
 }
 
-/// Takes a doomed task out of the lists of all inputs that have not finished, and releases a hold.
+/// Unlinks an aborting task from its unfinished inputs, and releases the caller's hold.
 ///
 /// # Safety
 ///
-/// The caller has a hold, and is the only one to do this.
-pub(crate) unsafe fn leave_inputs(task: TaskRef<'_>) {
+/// The caller has a hold, and no other thread does this for the task.
+pub(crate) unsafe fn unlink_inputs(task: TaskRef<'_>) {
     let mut released = 1;
-    // SAFETY: a task that is held stays in its waiting stage.
+    // SAFETY: the hold keeps the task in its waiting stage, in which threads only share its edges.
     unsafe {
         (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+            // An edge that is no longer linked is released by the thread that ended its input.
             if edge.unlink() {
                 released += 1;
             }
         });
     }
     if task.count.release(released) {
-        // SAFETY: it was the last hold.
-        unsafe { was_last(task.as_ptr()) }.into_iter().for_each(schedule::schedule);
+        // SAFETY: that was the last hold.
+        unsafe { last_hold_released(task.as_ptr()) }.into_iter().for_each(schedule::schedule);
     }
 }
 
-/// Adds the tasks that a waiting one takes its inputs from to `found`; false where it doesn't wait, or is
-/// still being built.
-pub(crate) fn look_at_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
-    if !task.count.hold_to_look() {
+/// Adds the inputs of a waiting task to `found`. False if it doesn't wait, or is still being built.
+pub(crate) fn collect_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+    if !task.count.hold_if_waiting() {
         return false;
     }
-    // SAFETY: a task that is held stays in its waiting stage; then the hold is ours.
+    // SAFETY: the hold keeps the task in its waiting stage until this thread releases it.
     unsafe {
         (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
         if task.count.release(1) {
-            was_last(task.as_ptr()).into_iter().for_each(schedule::schedule);
+            last_hold_released(task.as_ptr()).into_iter().for_each(schedule::schedule);
         }
     }
     true
 }
 
-/// Ends a doomed task that the caller has claimed.
+/// Ends an aborting task that the caller has claimed.
 pub(crate) fn end(task: Task) {
     let header = task.as_ref().as_ptr();
     let error = task.failure();
-    // SAFETY: a claimed task's contents are its owner's.
+    // SAFETY: the claim made the caller the owner of the contents.
     unsafe {
         if error.as_ref().is_some_and(can_be_retried) {
             (task.vtable.keep_for_retry)(header);
@@ -249,19 +264,20 @@ pub(crate) fn end(task: Task) {
             (task.vtable.clear)(header);
         }
     }
-    // Ending a task that is in a queue may leave the engine idle, or something dead in a queue that nobody
-    // looks at any more, and no worker would notice.
+    // No worker takes part in this, so this thread must check whether the engine is idle now, and, if no worker is
+    // left, remove the stale entry from its queue. `complete` may free the task, so the engine is kept.
     let core = task.core();
-    let core = (core.is_watched() || core.is_closed()).then(|| core.to_ref());
+    let core = (core.is_awaited() || core.is_closed()).then(|| core.to_ref());
     complete(task, error);
     if let Some(core) = core {
         if core.is_closed() && core.has_no_workers() {
             core.sweep();
         }
-        core.maybe_idle();
+        core.notify_if_idle();
     }
 }
 
+/// Whether a task with this error may be retried: it failed, and was neither cancelled nor ended by a shutdown.
 pub(crate) fn can_be_retried(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed)
 }

@@ -1,4 +1,4 @@
-//! The life of a task: made, scheduled, paused, ended, retried, dropped.
+//! The life of a task: creation, scheduling, pauses, end, retries, destruction.
 
 pub(crate) mod callback;
 pub(crate) mod cell;

@@ -1,4 +1,4 @@
-//! What a task waits for between attempts, and how a task stands in all.
+//! Pauses of a task: before its first attempt, for a limit, or between attempts.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::engine::task::header::{PausedFor, Task};
 use crate::engine::task::state::PAUSED;
 use crate::engine::watch::observer::TaskEvent;
 
-/// The current task is parked while this lives.
+/// Marks the current task as paused until it is dropped.
 pub(crate) struct Pause(Option<Task>);
 
 impl Pause {
-    /// For a limit.
+    /// Begins a pause that waits for a limit.
     pub(crate) fn for_limit() -> Self {
         Self::current(PausedFor::Limit, None)
     }
 
-    /// Until the attempt with this number, where the first has 0.
+    /// Begins a pause of `delay` before the attempt with this number; the first attempt is 0.
     pub(crate) fn until(attempt: u32, delay: Duration) -> Self {
         Self::current(PausedFor::Delay, Some((attempt, delay)))
     }
@@ -36,8 +36,8 @@ impl Pause {
             let attempt = extras.attempt.load(Ordering::Relaxed);
             task.core().observer.notify(task.as_ref(), state, TaskEvent::Paused { why, attempt });
             if task.core().is_closed() {
-                // Closing looks for parked tasks, and may have looked before this one was.
-                task.core().refuse(task);
+                // A shutdown aborts paused tasks, and may have listed them before this one was paused.
+                task.core().abort_closed(task);
             }
         }
         Self(task)

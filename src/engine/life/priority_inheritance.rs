@@ -1,4 +1,4 @@
-//! Lending priority to what a task waits for.
+//! Priority inheritance: a task lends its priority to the tasks that it waits for.
 
 use std::sync::atomic::Ordering;
 
@@ -14,6 +14,7 @@ impl Core {
         if task.priority() >= priority {
             return;
         }
+        // A worklist, not recursion: chains of tasks may be long.
         let mut tasks = vec![task.to_task()];
         while let Some(task) = tasks.pop() {
             if !task.waiters.is_closed()
@@ -24,13 +25,13 @@ impl Core {
         }
     }
 
-    /// Does for a task whose priority was raised what follows from that; `tasks` get those it waits for.
+    /// Requeues a task whose priority was raised, or adds the tasks that it waits for to `tasks`.
     fn apply_raise(task: Task, tasks: &mut Vec<Task>) {
-        if finish::look_at_inputs(task.as_ref(), tasks) {
+        if finish::collect_inputs(task.as_ref(), tasks) {
             return;
         }
         if task.count.is_waiting() {
-            // Its submitter will see, when it's through.
+            // Still being built: its submitter calls `lend_raised` after that.
             return;
         }
         let state = task.state.load();
@@ -39,16 +40,16 @@ impl Core {
         } else if state & RUNNING == 0 {
             let all_known = task.core().owned_tasks.awaited(task.as_ref(), tasks);
             if !all_known || state & PAUSED != 0 {
-                // It knows best what to make of it.
+                // Only its own future can pass the priority on, to a limit or a completion queue, when it's polled.
                 waker::wake_task(task.as_ref());
             }
         }
     }
 
-    /// Has what a new task waits for take its priority, where that was raised while it was built.
-    pub(crate) fn lend_again(task: TaskRef<'_>, lent: i32) {
-        // Sequentially consistent, as is the count before: who raises it and sees it being built leaves the
-        // rest to us.
+    /// Raises the inputs of a new task if its priority was raised above `lent` while it was built.
+    pub(crate) fn lend_raised(task: TaskRef<'_>, lent: i32) {
+        // Sequentially consistent, like `Count::built` before it: a thread that raised the priority and then saw the
+        // task being built did nothing further, so this load must see the new priority.
         let priority = task.priority.load(Ordering::SeqCst);
         if priority > lent {
             let mut tasks = Vec::new();
@@ -57,7 +58,7 @@ impl Core {
         }
     }
 
-    /// Queues a ready task a second time, where its raised priority says.
+    /// Queues a queued task once more, at its raised priority. The former entry goes stale.
     fn schedule_again(&self, task: Task) {
         task.state.set(REQUEUED);
         let priority = task.priority();

@@ -1,8 +1,7 @@
-//! Running failed tasks again, on request.
+//! Retries of failed tasks on request.
 //!
-//! A failed task keeps what can be run again: its function with its inputs if it never started, or
-//! with its arguments if it's fallible. To retry one that never started, the failed tasks it takes
-//! its inputs from have to run again too, and theirs.
+//! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To
+//! retry a task that never started, its failed inputs must run again too, and theirs in turn.
 
 use std::collections::HashSet;
 
@@ -15,11 +14,11 @@ use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::DONE;
 use crate::engine::task::waiters::Resolution;
 
-/// One retry at a time, in the whole process: they're rare, and may overlap.
+/// Allows one retry at a time in the process: retries are rare, and the sets of tasks that they restart may overlap.
 static RETRYING: Lock<()> = Lock::new(());
 
-/// Makes a failed task, and the failed ones it stands on, run again. False, and nothing is changed,
-/// where it hasn't failed, one of them can't run again, or the client is closed.
+/// Makes a failed task and its failed inputs run again. Returns false and changes nothing if the task hasn't failed,
+/// one of them can't run again, or the client is closed.
 pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     let (tasks, reopened) = {
         let _alone = RETRYING.lock();
@@ -27,7 +26,7 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
         let reopened: Vec<_> = tasks.iter().map(reopen).collect();
         (tasks, reopened)
     };
-    // Foreign code may run from here on: errors are dropped, and tasks may end at once.
+    // Outside the lock, because user code may run from here on: errors are dropped, and tasks may end at once.
     for (task, (inputs, error)) in tasks.iter().zip(reopened) {
         if let Some(Err(payload)) = error.map(Error::discard) {
             task.core().report_panic(payload);
@@ -41,7 +40,7 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     true
 }
 
-/// The task and the failed ones it stands on; `None` where one of them can't run again.
+/// Returns the task and its failed inputs, transitively; `None` if one of them can't run again.
 fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
     let mut seen = HashSet::from([task.as_ptr()]);
     let mut all = vec![task.to_task()];
@@ -54,11 +53,11 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
             return None;
         }
         while task.state.load() & DONE == 0 {
-            // Its last worker is at the last few instructions.
+            // The waiters word closes a few instructions before the worker releases the contents.
             std::thread::yield_now();
         }
-        // SAFETY: it has ended and has users: the caller's handle, or the inputs of tasks before it.
-        // So its contents are touched by retries only, and we're alone in that.
+        // SAFETY: it has ended and has interests: the caller's handle, or the edges of tasks before it in the list. So
+        // only retries touch its contents, and the lock admits one retry.
         unsafe {
             if !(task.vtable.keep_for_retry)(task.as_ptr()) {
                 return None;
@@ -74,7 +73,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
     Some(all)
 }
 
-/// Makes a failed task one that is being built. Returns the number of its inputs, and its error.
+/// Turns a failed task into one that is being built. Returns its registration and its former error.
 fn reopen(task: &Task) -> (Registration, Option<Error>) {
     let mut inputs = 0;
     // SAFETY: as in `all_to_retry`.
@@ -85,12 +84,12 @@ fn reopen(task: &Task) -> (Registration, Option<Error>) {
     task.state.rewind();
     let error = task.waiters.lock_failed().and_then(|mut failure| {
         failure.reopen();
-        // SAFETY: the slot is ours while the word is locked.
+        // SAFETY: the lock of the word guards the slot.
         unsafe { (*task.failure.get()).take() }
     });
     if inputs == 0 {
-        // Not before the word is open: a stale entry would find a doomed task.
+        // Not before the word is open: a stale queue entry would claim the task and find it aborting.
         task.state.end_reopening();
     }
-    (Registration::again(task, inputs), error)
+    (Registration::for_retry(task, inputs), error)
 }

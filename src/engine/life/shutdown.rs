@@ -1,14 +1,14 @@
-//! How an engine closes, and when it's idle.
+//! The shutdown of an engine, and the detection of idleness.
 //!
-//! # Closing
+//! # Steps of a shutdown
 //!
-//! 1. `closed` is set; from here on whoever queues a task that hasn't started ends it instead.
-//! 2. The queues are swept, and started tasks that wait between attempts are ended; on an abort, all
-//!    started tasks. What waits for any of them ends by that.
-//! 3. Workers go on until no started task is left, and leave.
+//! 1. The phase is set. From now on, a thread that would queue a task that hasn't started aborts it instead.
+//! 2. The queues are swept, and paused tasks are aborted; on an abort, all started tasks are. Their dependents end
+//!    with them.
+//! 3. Workers run until no started task is left, then exit.
 //!
-//! A task that is being submitted or woken meanwhile is seen by the sweep, or its pusher sees `closed`
-//! after the push and sweeps.
+//! A task that is submitted or woken meanwhile is either found by the sweep, or its producer sees the phase after the
+//! push and sweeps the queues itself.
 
 use std::sync::atomic::Ordering;
 
@@ -21,6 +21,7 @@ use crate::engine::task::state::{PAUSED, RUNNING};
 use crate::engine::watch::observer::Observer;
 
 impl Core {
+    /// Drops a client's share of the engine. The last one aborts all tasks.
     pub(crate) fn drop_client(&self) {
         if self.shutdown.clients.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.begin_close(true);
@@ -30,12 +31,14 @@ impl Core {
         }
     }
 
+    /// Begins a shutdown; `abort` also aborts the tasks that have started.
     pub(crate) fn begin_close(&self, abort: bool) {
         self.shutdown.close(abort);
+        // A change of scale under way may still start workers; they must count in `has_no_workers`.
         self.threads.settle();
         self.sweep();
         let has_no_workers = abort || self.has_no_workers();
-        self.refuse_started(|task| {
+        self.abort_started(|task| {
             has_no_workers || task.state.load() & PAUSED != 0 || task.count.is_waiting()
         });
         self.idle_workers.wake_all();
@@ -43,29 +46,30 @@ impl Core {
         self.observer.get().into_iter().for_each(Observer::closed);
     }
 
-    /// Ends started tasks at their next await. One that is in a poll may have no further await, and is
-    /// looked at when it's put into a queue after that.
-    pub(crate) fn refuse_started(&self, which: impl Fn(&Task) -> bool) {
+    /// Aborts started tasks at their next await. A task in a poll may have no further await, so it is only woken: it's
+    /// checked when it is queued after the poll.
+    pub(crate) fn abort_started(&self, which: impl Fn(&Task) -> bool) {
         for task in self.owned_tasks.list().into_iter().filter(which) {
             if task.state.load() & RUNNING == 0 {
-                self.refuse(&task);
+                self.abort_closed(&task);
             } else {
                 waker::wake_task(task.as_ref());
             }
         }
     }
 
-    pub(crate) fn refuse(&self, task: &Task) {
+    /// Aborts a task because the client is closed, unless it has its outcome.
+    pub(crate) fn abort_closed(&self, task: &Task) {
         if !task.waiters.is_closed() {
             finish::abort(task.as_ref(), Error::closed(task.key().clone()));
         }
     }
 
-    /// Ends the tasks in the queues that won't run any more, and drops stale entries.
+    /// Aborts the queued tasks that may no longer run, and drops stale entries.
     pub(crate) fn sweep(&self) {
         let mut tasks = Vec::new();
         while !self.injector.is_empty() {
-            // More than once only if a pusher was interrupted.
+            // More than once only if a producer was interrupted between its exchange and its link.
             self.injector.take(usize::MAX, |task| tasks.push(task));
         }
         tasks.extend(std::iter::from_fn(|| self.priority_queue.pop()));
@@ -78,8 +82,8 @@ impl Core {
             if !task.is_queued() {
                 continue;
             }
-            if self.refuses(task.state.load()) {
-                self.refuse(&task);
+            if self.must_abort(task.state.load()) {
+                self.abort_closed(&task);
             } else {
                 others.push(task);
             }
@@ -90,10 +94,11 @@ impl Core {
         }
     }
 
+    /// Whether no task runs or is queued, except exempt ones.
     pub(crate) fn is_idle(&self) -> bool {
         let workers = self.workers();
         if workers == 0 {
-            // What was cancelled in a queue is still there: with nobody to run it, nobody noticed.
+            // Without a worker to drop them, the entries of cancelled tasks are still in the queues.
             deferred::scope(|| {
                 self.injector.trim(|task| task.is_queued());
                 self.priority_queue.trim(|task| task.is_queued());
@@ -103,42 +108,43 @@ impl Core {
         self.is_done() && self.idle_workers.asleep() >= workers && !self.has_queued()
     }
 
-    /// A started task has ended, or counts no more: workers may have to leave.
-    pub(crate) fn maybe_done(&self) {
+    /// Notifies waiters, and workers that may have to exit, after a started task ended or became exempt.
+    pub(crate) fn notify_if_done(&self) {
         if self.is_closed() && self.is_done() {
             self.idle_workers.wake_all();
             self.shutdown.changed.notify(usize::MAX);
         } else {
-            self.maybe_idle();
+            self.notify_if_idle();
         }
     }
 
-    /// Something happened after which the engine may be idle.
-    pub(crate) fn maybe_idle(&self) {
-        if self.is_watched() && self.is_idle() {
+    /// Notifies the waiters for idleness if the engine is idle.
+    pub(crate) fn notify_if_idle(&self) {
+        if self.is_awaited() && self.is_idle() {
             self.shutdown.idle_count.fetch_add(1, Ordering::SeqCst);
             self.shutdown.changed.notify(usize::MAX);
         }
     }
 
-    /// A worker has left for good: without another one, tasks that have started end, too.
-    pub(crate) fn worker_left(&self, id: usize, own: bool) {
+    /// Removes a worker that exited. If none is left while the engine is closed, started tasks are aborted too.
+    pub(crate) fn worker_exited(&self, id: usize, own: bool) {
         self.remove_worker(id);
         if self.is_closed() {
             if self.has_no_workers() {
-                self.refuse_started(|_| true);
-                // What is in the queues now has ended, and no worker will take it out.
+                self.abort_started(|_| true);
+                // The aborted tasks left stale entries in the queues, which no worker will remove.
                 self.sweep();
             }
             if own {
-                // `close` waits for the client's own threads only.
+                // `close` waits only for the client's own threads.
                 self.shutdown.changed.notify(usize::MAX);
             }
         }
-        self.maybe_idle();
+        self.notify_if_idle();
     }
 
-    /// A task that has ended waits for nothing, even if the future in which it did lives on elsewhere.
+    /// Ends the exemption of a task that has ended, even if the future that waits for the engine was moved out of the
+    /// task and still exists.
     pub(crate) fn end_exemption(&self, task: &Task) {
         if task.extras().is_some_and(|extras| extras.exempt.swap(0, Ordering::SeqCst) > 0) {
             self.shutdown.exempt.fetch_sub(1, Ordering::SeqCst);

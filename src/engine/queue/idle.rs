@@ -1,16 +1,29 @@
-//! Workers that found nothing to do, and how they're woken.
+//! Idle workers, and the policy for waking them.
 //!
-//! One worker is woken at a time: while it's on its way, further tasks wake nobody. When it finds
-//! work and there is more, it wakes the next. So a burst of submissions costs few wakes, and all
-//! workers are up soon.
+//! One worker is woken at a time: while a wake is pending, queueing further tasks wakes no other worker. The worker
+//! that was woken wakes the next one if it finds more than one task. A burst of submissions thus costs few wakes, and
+//! still all workers run soon.
 //!
-//! No task is left lying while a worker sleeps: who queues a task then looks for sleepers, and who
-//! goes to sleep enters the list and then looks at the queues, both in a sequentially consistent order,
-//! so at least one of them sees the other. The shared queues are changed by operations that are part of that
-//! order; who has pushed into a worker's own queue, by plain stores, puts a fence in between.
+//! One word holds two counts: idle workers in the low half, pending wakes in the high half.
 //!
-//! A worker that isn't on a thread of the client's may be woken and yet not polled for long, so it
-//! doesn't count as being on its way, and is woken only where none of the client's own sleeps.
+//! | idle | waking | meaning | next |
+//! |---|---|---|---|
+//! | 0 | 0 | every worker runs | [`enter`](IdleWorkers::enter): +1 idle |
+//! | n | 0 | a worker may be woken | [`wake_one`](IdleWorkers::wake_one): -1 idle, +1 waking |
+//! | n | m | a wake is pending: `wake_one` does nothing | [`finish_wake`](IdleWorkers::finish_wake): -1 waking |
+//! | any | any | a worker is polled without being woken, or exits | [`leave`](IdleWorkers::leave): -1 idle |
+//!
+//! # No lost wake
+//!
+//! A producer queues a task, then reads the counts. A worker enters the list, which changes the counts, then reads the
+//! queues again. All four steps are sequentially consistent, so at least one of the two sees the other's first step (a
+//! store buffer can't hide both). The shared queues are changed by sequentially consistent operations. A worker's own
+//! queue is changed by plain stores, so a thread that pushed into one executes a fence before it reads the counts.
+//!
+//! # Hosted workers
+//!
+//! A worker that the caller polls on a thread of its own may be woken and still not be polled for a long time. So a
+//! wake of such a worker isn't counted as pending, and the client's own workers are preferred.
 
 use std::task::Waker;
 
@@ -18,15 +31,16 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicUsize, Ordering, fence};
 use crate::engine::base::user_code::run_user_code;
 
-/// Counts sleepers, and, times this, workers on their way.
-const ON_ITS_WAY: usize = 1 << (usize::BITS / 2);
+/// One pending wake, in the high half of the counts word. The low half counts idle workers.
+const WAKING: usize = 1 << (usize::BITS / 2);
 
-/// Not the number of any worker.
+/// The worker id of a waiter that isn't a worker.
 const OUTSIDE: usize = usize::MAX;
 
 #[derive(Default)]
 pub(crate) struct IdleWorkers {
-    /// Changed under the lock only, except that a worker that arrives takes itself off.
+    /// Changed under the lock of `list`, so that it agrees with the list, except by `finish_wake`, which changes
+    /// only the high half.
     counts: AtomicUsize,
     list: Lock<Vec<IdleWorker>>,
 }
@@ -34,48 +48,55 @@ pub(crate) struct IdleWorkers {
 struct IdleWorker {
     worker: usize,
     waker: Waker,
+    /// Runs on a thread of the client's.
     own: bool,
 }
 
 impl IdleWorkers {
-    /// After a task was queued.
+    /// Wakes an idle worker unless a wake is pending. Called after a task was queued.
     pub(crate) fn wake_one(&self) {
         if self.may_wake() {
             self.wake_next();
         }
     }
 
-    /// Somebody sleeps and nobody is on its way.
+    /// Whether a worker is idle and no wake is pending.
     fn may_wake(&self) -> bool {
         let counts = self.counts.load(Ordering::SeqCst);
-        counts != 0 && counts < ON_ITS_WAY
+        counts != 0 && counts < WAKING
     }
 
     #[cold]
     fn wake_next(&self) {
         let mut list = self.list.lock();
+        // Another producer may have woken a worker before this one got the lock.
         if !self.may_wake() {
             return;
         }
         let own = list.iter().rposition(|idle| idle.own);
         let Some(at) = own.or(list.len().checked_sub(1)) else { return };
         let idle = list.remove(at);
-        self.left(&idle);
+        self.count_woken(&idle);
+        // A waker is user code and may call back into the engine, so it's called without the lock.
         drop(list);
         run_user_code(|| idle.waker.wake());
     }
 
-    fn left(&self, idle: &IdleWorker) {
-        let change = if idle.own { ON_ITS_WAY - 1 } else { usize::MAX };
+    /// Updates the counts for a worker that was removed from the list to be woken.
+    fn count_woken(&self, idle: &IdleWorker) {
+        // `usize::MAX` is -1. The idle count isn't 0 here, so subtracting 1 never borrows from the high half.
+        let change = if idle.own { WAKING - 1 } else { usize::MAX };
         self.counts.fetch_add(change, Ordering::SeqCst);
     }
 
     pub(crate) fn wake_all(&self) {
+        // Orders the caller's change (the engine is closed, or there are too many workers) before the list is read,
+        // as a worker enters the list and then checks for that change.
         fence(Ordering::SeqCst);
         let all = {
             let mut list = self.list.lock();
             for idle in &*list {
-                self.left(idle);
+                self.count_woken(idle);
             }
             std::mem::take(&mut *list)
         };
@@ -84,16 +105,18 @@ impl IdleWorkers {
         }
     }
 
-    /// A worker goes to sleep. It must look at the queues again after this.
+    /// Enters an idle worker. It must check the queues once more after this, before it suspends.
     pub(crate) fn enter(&self, worker: usize, own: bool, waker: Waker) {
         let mut list = self.list.lock();
         list.push(IdleWorker { worker, waker, own });
         self.counts.fetch_add(1, Ordering::SeqCst);
         drop(list);
+        // Keeps the check of the queues, which may use plain loads, after the change of the counts.
         fence(Ordering::SeqCst);
     }
 
-    /// One who awaits a task of a seeded client from outside is woken like a worker.
+    /// Enters a thread outside the workers that awaits a task of a seeded client: it runs the tasks itself, so it's
+    /// woken like a worker.
     pub(crate) fn enter_outside(&self, waker: Waker) {
         let known = |idle: &IdleWorker| idle.worker == OUTSIDE && idle.waker.will_wake(&waker);
         if !self.list.lock().iter().any(known) {
@@ -101,8 +124,8 @@ impl IdleWorkers {
         }
     }
 
-    /// A sleeping worker is polled, or goes. True where it had been woken: then, if it's one of the
-    /// client's own, it has to say when it [arrives](Sleepers::arrive).
+    /// Removes a worker that is polled or dropped. True if it had been woken: one of the client's own must then call
+    /// [`finish_wake`](Self::finish_wake).
     pub(crate) fn leave(&self, worker: usize) -> bool {
         let mut list = self.list.lock();
         let Some(at) = list.iter().position(|idle| idle.worker == worker) else {
@@ -110,20 +133,23 @@ impl IdleWorkers {
         };
         let idle = list.swap_remove(at);
         self.counts.fetch_sub(1, Ordering::SeqCst);
+        // Dropping a waker may run user code, so the lock is released before.
         drop(list);
         drop(idle);
         false
     }
 
-    /// A worker that was woken has found work, or goes to sleep again, or goes. It must look at the queues after
-    /// this: who pushed before may have left the next wake to it.
-    pub(crate) fn arrive(&self) {
-        self.counts.fetch_sub(ON_ITS_WAY, Ordering::SeqCst);
+    /// Ends the pending wake of a worker that found work, goes idle again, or exits. The worker must check the
+    /// queues after this: a producer that saw the wake pending woke no other worker for its task.
+    pub(crate) fn finish_wake(&self) {
+        self.counts.fetch_sub(WAKING, Ordering::SeqCst);
+        // As in `enter`.
         fence(Ordering::SeqCst);
     }
 
+    /// The number of idle workers.
     pub(crate) fn asleep(&self) -> usize {
-        self.counts.load(Ordering::SeqCst) % ON_ITS_WAY
+        self.counts.load(Ordering::SeqCst) % WAKING
     }
 }
 
@@ -136,24 +162,24 @@ mod tests {
     }
 
     #[test]
-    fn one_is_woken_at_a_time() {
+    fn one_worker_is_woken_at_a_time() {
         let idle_workers = IdleWorkers::default();
-        assert!(!idle_workers.may_wake(), "there's none");
+        assert!(!idle_workers.may_wake(), "no worker is idle");
         idle_workers.enter(1, true, waker());
         idle_workers.enter(2, true, waker());
         assert!(idle_workers.may_wake());
         idle_workers.wake_one();
-        assert!(!idle_workers.may_wake(), "one is on its way");
-        idle_workers.arrive();
+        assert!(!idle_workers.may_wake(), "a wake is pending");
+        idle_workers.finish_wake();
         assert!(idle_workers.may_wake());
         idle_workers.wake_one();
         assert_eq!(idle_workers.asleep(), 0);
-        assert!(!idle_workers.may_wake(), "the last one is on its way");
+        assert!(!idle_workers.may_wake(), "the last wake is pending");
         assert!(idle_workers.leave(1) && idle_workers.leave(2));
     }
 
     #[test]
-    fn who_waits_outside_is_entered_once() {
+    fn an_outside_waiter_is_entered_once() {
         let idle_workers = IdleWorkers::default();
         idle_workers.enter_outside(waker());
         idle_workers.enter_outside(waker());

@@ -1,12 +1,21 @@
-//! The queue of tasks that come from outside the workers.
+//! The shared queue of tasks that are submitted or woken outside the workers.
 //!
-//! It links the tasks themselves, oldest first: who pushes exchanges the tail for the new task and then
-//! links the one before to it, which never fails and never waits (Vyukov's queue for many producers). Workers
-//! take a batch at a time, under a lock that only those who take share, and follow the links, so the memory of
-//! a task is first touched by the worker that is about to run it.
+//! This is Vyukov's intrusive queue for many producers. It links the tasks themselves, oldest first: a producer
+//! exchanges the tail for the new task and then links the previous tail to it, which never fails and never waits.
+//! Workers take a batch at a time, under a lock that only consumers share, and follow the links, so the memory of a
+//! task is first touched by the worker that is about to run it.
 //!
-//! Between the exchange and the link the queue is *broken*: it isn't empty, and yet its next task can't be
-//! reached. That lasts two instructions, or until a pusher that lost its processor there gets it back.
+//! Between the exchange and the link the queue is *inconsistent*: it isn't empty, but its next task can't be reached.
+//! That lasts for two instructions, or until a producer that was preempted between them runs again.
+//!
+//! | `head` | `head.next` | `tail` | state |
+//! |---|---|---|---|
+//! | stub | null | stub | empty |
+//! | stub | null | other | inconsistent: the first producer hasn't linked its task |
+//! | stub | set | other | the stub is skipped |
+//! | task | set | other | the task can be taken |
+//! | task | null | task | the last task: the stub is pushed behind it, then it can be taken |
+//! | task | null | other | inconsistent: the next producer hasn't linked its task |
 
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -19,47 +28,48 @@ use crate::engine::base::sync::{AtomicBool, AtomicPtr, Ordering, yield_now};
 use crate::engine::task::header::{Header, QueueNode, Task, TaskRef};
 
 pub(crate) struct Injector {
-    /// The newest place: that of a task, or the stub.
+    /// The newest node: that of a task, or the stub.
     tail: CachePadded<AtomicPtr<QueueNode>>,
     front: CachePadded<Front>,
-    /// In the queue while no task is, and at times behind some.
+    /// Is in the queue while no task is, so that the tail is never null, and sometimes between tasks.
     stub: NonNull<QueueNode>,
 }
 
-// SAFETY: the stub is used like the places of tasks: its link is atomic.
+// SAFETY: the stub's only field is an atomic link, as in the nodes of tasks.
 unsafe impl Send for Injector {}
 // SAFETY: as above.
 unsafe impl Sync for Injector {}
 
+/// The consumers' end, on a cache line of its own, so that producers and consumers don't contend.
 struct Front {
-    taken: Lock<Taken>,
-    /// Whether there are tasks though the tail is the stub. Changed under the lock.
+    consumer: Lock<Consumer>,
+    /// Whether there are tasks although the tail is the stub. Changed under the lock.
     has_more: AtomicBool,
 }
 
-struct Taken {
-    /// The oldest place in the queue: that of a task, or the stub.
+struct Consumer {
+    /// The oldest node in the queue: that of a task, or the stub.
     head: *mut QueueNode,
-    /// Tasks that were taken and put back, older than all in the queue and linked like it.
-    kept: *mut QueueNode,
+    /// Tasks that were popped and put back: older than all in the queue, and linked like it.
+    put_back: *mut QueueNode,
 }
 
 // SAFETY: the queue owns a reference to each of its tasks.
-unsafe impl Send for Taken {}
+unsafe impl Send for Consumer {}
 
 enum Popped {
     Task(Task),
     Empty,
-    Broken,
+    Inconsistent,
 }
 
 impl Injector {
     pub(crate) fn new() -> Self {
         let stub = NonNull::from(Box::leak(Box::<QueueNode>::default()));
-        let taken = Lock::new(Taken { head: stub.as_ptr(), kept: ptr::null_mut() });
+        let consumer = Lock::new(Consumer { head: stub.as_ptr(), put_back: ptr::null_mut() });
         Self {
             tail: CachePadded::new(AtomicPtr::new(stub.as_ptr())),
-            front: CachePadded::new(Front { taken, has_more: AtomicBool::new(false) }),
+            front: CachePadded::new(Front { consumer, has_more: AtomicBool::new(false) }),
             stub,
         }
     }
@@ -70,74 +80,84 @@ impl Injector {
 
     pub(crate) fn push(&self, task: Task) {
         let node = node_of(task);
-        // SAFETY: the queue owns the reference from here on.
+        // SAFETY: the node is that of a task whose reference passes to the queue.
         unsafe { self.push_chain(node, node) };
     }
 
-    /// Pushes all with one operation, the first one to come out first.
+    /// Pushes all tasks with one exchange of the tail. The first one comes out first.
     pub(crate) fn push_all(&self, tasks: impl IntoIterator<Item = Task>) {
         let mut tasks = tasks.into_iter().map(node_of);
         let Some(oldest) = tasks.next() else { return };
         let newest = tasks.fold(oldest, |before, node| {
-            // SAFETY: it's still ours.
+            // SAFETY: the node isn't in the queue yet, so it's this thread's alone. Relaxed is enough for the same
+            // reason: the release store in `push_chain` publishes these links too.
             unsafe { (*before).next.store(node, Ordering::Relaxed) };
             node
         });
-        // SAFETY: they're linked, and the queue owns their references from here on.
+        // SAFETY: the nodes are linked, and the references of their tasks pass to the queue.
         unsafe { self.push_chain(oldest, newest) };
     }
 
+    /// Appends nodes to the queue.
+    ///
     /// # Safety
     ///
-    /// The caller gives away the places from `oldest` to `newest`, linked in that order.
+    /// The caller gives away the nodes from `oldest` to `newest`, linked in that order.
     unsafe fn push_chain(&self, oldest: *mut QueueNode, newest: *mut QueueNode) {
-        // SAFETY: it's still the caller's. And who takes doesn't go past a place before it's linked to the
-        // next, so the one before stays until we have done that.
+        // SAFETY: the new nodes are the caller's until the exchange. A consumer doesn't pop a node before that is
+        // linked to the next one, so the previous tail stays in memory until this thread has linked it.
         unsafe {
             (*newest).next.store(ptr::null_mut(), Ordering::Relaxed);
-            // Sequentially consistent, so that the pusher then sees who sleeps (`Sleepers::wake_one`).
+            // Sequentially consistent: the caller reads the count of idle workers next (`IdleWorkers::wake_one`). It
+            // also acquires the previous tail's node, whose `next` was reset by the producer before.
             let before = self.tail.swap(newest, Ordering::SeqCst);
+            // Publishes the tasks' contents to the consumer that follows this link.
             (*before).next.store(oldest, Ordering::Release);
         }
     }
 
+    /// Whether no task is queued, not even one that can't be reached yet.
     pub(crate) fn is_empty(&self) -> bool {
+        // The tail is read first. `pop` and `trim` set `has_more` before they make the tail the stub, so a thread
+        // that sees the stub also sees the flag. Both loads follow `IdleWorkers::enter` in the total order.
         self.tail.load(Ordering::SeqCst) == self.stub()
             && !self.front.has_more.load(Ordering::SeqCst)
     }
 
-    /// Hands out up to `limit` tasks, oldest first. True where it did and some are left.
-    pub(crate) fn take(&self, limit: usize, mut each: impl FnMut(Task)) -> bool {
+    /// Passes up to `limit` tasks to `receive`, oldest first. True if it took at least one and more are left.
+    pub(crate) fn take(&self, limit: usize, mut receive: impl FnMut(Task)) -> bool {
         if self.is_empty() {
             return false;
         }
-        let mut taken = self.front.taken.lock();
+        let mut consumer = self.front.consumer.lock();
         let mut any = false;
         for _ in 0..limit {
-            match self.pop(&mut taken) {
+            match self.pop(&mut consumer) {
                 Popped::Task(task) => {
                     any = true;
-                    each(task);
+                    receive(task);
                 }
                 Popped::Empty => break,
-                Popped::Broken => {
+                Popped::Inconsistent => {
+                    // The producer may have been preempted: gives it the processor, but doesn't wait for it. The
+                    // producer wakes a worker after it has linked its task.
                     yield_now();
                     break;
                 }
             }
         }
-        self.note_more(&taken);
-        drop(taken);
+        self.update_has_more(&consumer);
+        drop(consumer);
         any && !self.is_empty()
     }
 
-    /// Shows the tasks that can be reached, oldest first. None is taken out meanwhile, and it may take a while.
+    /// Visits the tasks that can be reached, oldest first. Holds the consumers' lock, so no task is taken meanwhile.
     pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
-        let taken = self.front.taken.lock();
-        for first in [taken.kept, taken.head] {
+        let consumer = self.front.consumer.lock();
+        for first in [consumer.put_back, consumer.head] {
             let mut node = first;
             while !node.is_null() {
-                // SAFETY: the places from these two on are the queue's, and stay while the lock is held.
+                // SAFETY: only a consumer removes nodes, and this thread holds the consumers' lock.
                 unsafe {
                     if node != self.stub() {
                         visit(TaskRef::new(header_of(node)));
@@ -148,95 +168,101 @@ impl Injector {
         }
     }
 
-    fn note_more(&self, taken: &Taken) {
-        let has_more = taken.head != self.stub() || !taken.kept.is_null();
+    fn update_has_more(&self, consumer: &Consumer) {
+        // Only written if it changes: producers and idle workers read this cache line.
+        let has_more = consumer.head != self.stub() || !consumer.put_back.is_null();
         if self.front.has_more.load(Ordering::Relaxed) != has_more {
             self.front.has_more.store(has_more, Ordering::SeqCst);
         }
     }
 
-    fn pop(&self, taken: &mut Taken) -> Popped {
-        // SAFETY: the places from the head on are the queue's, and so are the kept ones; who has the lock may
-        // take them out, up to one that isn't linked to the next.
+    fn pop(&self, consumer: &mut Consumer) -> Popped {
+        // SAFETY: the queue owns the nodes from `head` and `put_back` on, and the caller has the consumers' lock. A
+        // node is popped only once its `next` is set, after which its producer no longer touches it.
         unsafe {
-            if !taken.kept.is_null() {
-                let node = taken.kept;
-                taken.kept = (*node).next.load(Ordering::Relaxed);
+            if !consumer.put_back.is_null() {
+                let node = consumer.put_back;
+                consumer.put_back = (*node).next.load(Ordering::Relaxed);
                 return Popped::Task(task_of(node));
             }
-            if taken.head == self.stub() {
-                let next = (*taken.head).next.load(Ordering::Acquire);
+            if consumer.head == self.stub() {
+                // Acquire, here and below: the next task's contents are read after this.
+                let next = (*consumer.head).next.load(Ordering::Acquire);
                 if next.is_null() {
+                    // Without a link, only the tail distinguishes an empty queue from an inconsistent one.
                     let is_empty = self.tail.load(Ordering::SeqCst) == self.stub();
-                    return if is_empty { Popped::Empty } else { Popped::Broken };
+                    return if is_empty { Popped::Empty } else { Popped::Inconsistent };
                 }
-                taken.head = next;
+                consumer.head = next;
             }
-            let head = taken.head;
+            let head = consumer.head;
             let mut next = (*head).next.load(Ordering::Acquire);
             if next.is_null() {
                 if self.tail.load(Ordering::Acquire) != head {
-                    return Popped::Broken;
+                    return Popped::Inconsistent;
                 }
-                // It's the last one, and can go only when there's another place behind it.
+                // The last task can be popped only once another node is linked behind it, so the stub is pushed. The
+                // flag is set first: `is_empty` must not report true while this task is in the queue.
                 self.front.has_more.store(true, Ordering::SeqCst);
                 self.push_chain(self.stub(), self.stub());
                 next = (*head).next.load(Ordering::Acquire);
+                // Null again if another producer exchanged the tail between the check and the push of the stub.
                 if next.is_null() {
-                    return Popped::Broken;
+                    return Popped::Inconsistent;
                 }
             }
-            taken.head = next;
-            // What comes behind the header will be needed too.
+            consumer.head = next;
+            // The worker reads the contents behind the header next.
             prefetch(head.wrapping_byte_add(64));
             Popped::Task(task_of(head))
         }
     }
 
-    /// Drops the tasks in front that aren't wanted, up to one that is. It is at no time empty meanwhile, unless it stays
-    /// so.
+    /// Drops tasks from the front up to the first wanted one. Unless no task is wanted, the queue isn't seen to be
+    /// empty meanwhile.
     pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         if self.is_empty() {
             return;
         }
-        let mut taken = self.front.taken.lock();
+        let mut consumer = self.front.consumer.lock();
+        // The wanted task is out of the queue between `pop` and its return to the front.
         self.front.has_more.store(true, Ordering::SeqCst);
         loop {
-            match self.pop(&mut taken) {
+            match self.pop(&mut consumer) {
                 Popped::Task(task) if wanted(&task) => {
                     let node = node_of(task);
-                    // SAFETY: it's ours again.
-                    unsafe { (*node).next.store(taken.kept, Ordering::Relaxed) };
-                    taken.kept = node;
+                    // SAFETY: `pop` gave this thread the node. Relaxed: the lock orders it for the next consumer.
+                    unsafe { (*node).next.store(consumer.put_back, Ordering::Relaxed) };
+                    consumer.put_back = node;
                     break;
                 }
                 Popped::Task(task) => drop(task),
                 Popped::Empty => break,
-                Popped::Broken => yield_now(),
+                Popped::Inconsistent => yield_now(),
             }
         }
-        self.note_more(&taken);
+        self.update_has_more(&consumer);
     }
 }
 
 fn node_of(task: Task) -> *mut QueueNode {
-    // SAFETY: the header is there; the pointer is one to all of it.
+    // SAFETY: the task's reference keeps the header in memory; the pointer covers the whole cell.
     unsafe { (&raw const (*task.into_raw().as_ptr()).queue_node).cast_mut() }
 }
 
 /// # Safety
 ///
-/// The place is that of a task whose reference the caller takes over.
+/// The node is that of a task, and the caller takes over the queue's reference to it.
 unsafe fn task_of(node: *mut QueueNode) -> Task {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's promise.
     unsafe { Task::from_raw(header_of(node)) }
 }
 
 /// # Safety
 ///
-/// The place is that of a task.
+/// The node is that of a task, not the stub.
 unsafe fn header_of(node: *mut QueueNode) -> NonNull<Header> {
-    // SAFETY: a task's place is in its header.
+    // SAFETY: a task's node is a field of its header.
     unsafe {
         let header = node.byte_sub(mem::offset_of!(Header, queue_node)).cast::<Header>();
         NonNull::new_unchecked(header)
@@ -248,7 +274,7 @@ impl Drop for Injector {
         while !self.is_empty() {
             self.take(usize::MAX, drop);
         }
-        // SAFETY: `new` made it from a box, and nobody uses the queue any more.
+        // SAFETY: `new` leaked it from a box, and the exclusive reference excludes other uses of the queue.
         drop(unsafe { Box::from_raw(self.stub.as_ptr()) });
     }
 }
@@ -259,9 +285,9 @@ mod tests {
     use crate::Client;
 
     #[test]
-    fn who_takes_is_told_whether_some_are_left() {
+    fn take_returns_whether_tasks_are_left() {
         let client = Client::builder().workers(0).build();
-        // Of a priority that the client's own injector doesn't hold.
+        // A priority other than 0, so that the client doesn't put the task into its own injector too.
         let task = || client.task().priority(1).submit(async || (), ()).typed().task().to_task();
         let injector = Injector::new();
         assert!(!injector.take(2, drop));

@@ -1,4 +1,14 @@
-//! A worker's own queues, and how others steal from them.
+//! A worker's own queues, and stealing from them.
+//!
+//! | queue | contents | other workers can steal |
+//! |---|---|---|
+//! | `next` | the first task that a finished one made ready | no |
+//! | `fresh` | further tasks that finished ones made ready | yes |
+//! | `queue` | submitted and woken tasks, in order | yes |
+//!
+//! The worker takes from `next` and `fresh` first: their inputs were just computed on this thread and are in its
+//! cache. The deques are changed by plain stores, so a push is followed by a fence before idle workers are counted; see
+//! [`IdleWorkers`](crate::engine::queue::idle).
 
 use std::cell::Cell;
 
@@ -6,18 +16,17 @@ use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
 use crate::engine::task::header::Task;
 
-/// After so many tasks in a row that others made ready, one that was submitted has its turn.
-/// The number is a guess: large enough for a chain to stay on its worker, small enough to be fair.
+/// The most tasks in a row from `next` and `fresh` before a submitted one is run. A guess: large enough for a chain to
+/// stay on its worker, small enough to be fair.
 const DEPTH_FIRST_IN_A_ROW: u32 = 256;
 
 pub(crate) struct Local {
-    /// The first task that a finished one has made ready. Nobody can steal it, so it's only filled
-    /// where this worker is about to look for work.
+    /// Can't be stolen, so it's only filled where this worker is about to look for work, and published before user code
+    /// runs.
     next: Cell<Option<Task>>,
-    /// Further tasks that finished ones have made ready.
     fresh: Deque<Task>,
-    /// Submitted and woken tasks, in order.
     queue: Deque<Task>,
+    /// Tasks run from `next` and `fresh` since the last one from `queue`.
     in_a_row: Cell<u32>,
 }
 
@@ -45,13 +54,14 @@ impl Local {
         self.queue.push(task);
     }
 
-    /// Keeps a task for this worker alone, if there's none yet.
-    pub(crate) fn keep_next(&self, task: Task) -> Result<(), Task> {
+    /// Puts a task into `next`, where only this worker can reach it, or returns it if there is one already.
+    pub(crate) fn set_next(&self, task: Task) -> Result<(), Task> {
         match self.next.take() {
             None => {
                 self.next.set(Some(task));
                 Ok(())
             }
+            // A `Cell` of a type that isn't `Copy` can only be read by taking the value out and putting it back.
             taken => {
                 self.next.set(taken);
                 Err(task)
@@ -63,9 +73,10 @@ impl Local {
         self.fresh.push(task);
     }
 
-    /// A task that a finished one has made ready, unless there were too many of them in a row.
+    /// Takes a task that a finished one made ready, unless there were too many of them in a row.
     pub(crate) fn pop_fresh(&self) -> Option<Task> {
         if self.in_a_row.get() >= DEPTH_FIRST_IN_A_ROW {
+            // Only this call returns none: if `queue` is empty, the next call continues with these.
             self.in_a_row.set(0);
             return None;
         }
@@ -79,9 +90,9 @@ impl Local {
         self.queue.pop()
     }
 
-    /// Makes the task that only this worker can reach one that others can steal.
+    /// Moves the task in `next` to where others can steal it. True if there was one: the caller wakes a worker for it.
     #[must_use]
-    pub(crate) fn show_next(&self) -> bool {
+    pub(crate) fn publish_next(&self) -> bool {
         match self.next.take() {
             Some(task) => {
                 self.fresh.push(task);
@@ -91,24 +102,27 @@ impl Local {
         }
     }
 
+    /// Whether other workers find nothing to steal; `next` doesn't count.
     pub(crate) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.queue.is_empty()
     }
 
-    /// Everything, in the order in which it would have run.
+    /// Takes all tasks, in the order in which they would have run.
     pub(crate) fn drain(&self) -> impl Iterator<Item = Task> + '_ {
         std::iter::from_fn(|| {
             self.next.take().or_else(|| self.fresh.pop()).or_else(|| self.queue.pop())
         })
     }
 
-    /// Moves half of another worker's tasks here and returns the first of them.
+    /// Moves half of one of another worker's queues to this worker's, and returns the first of those tasks.
     pub(crate) fn steal_from(&self, other: &Stealers) -> Option<Task> {
+        // The victim's `fresh` comes last: the victim will run those soon, with their inputs in its cache.
         for victim in [&other.queue, &other.fresh] {
             loop {
                 match victim.steal_batch_and_pop(&self.queue) {
                     Steal::Success(task) => return Some(task),
                     Steal::Empty => break,
+                    // Lost a race against another thief or the owner: the victim may still have tasks.
                     Steal::Retry => {}
                 }
             }
@@ -146,7 +160,7 @@ mod tests {
     use crate::Client;
 
     #[test]
-    fn what_others_can_steal_is_seen() {
+    fn is_empty_reports_whether_there_is_something_to_steal() {
         let client = Client::builder().workers(0).build();
         let task = || client.task().priority(1).submit(async || (), ()).typed().task().to_task();
         let local = Local::new();
@@ -154,7 +168,7 @@ mod tests {
             assert_eq!(local.is_empty(), local.stealers().is_empty());
             local.is_empty()
         };
-        assert!(is_empty() && !local.show_next());
+        assert!(is_empty() && !local.publish_next());
         local.push(task());
         assert!(!is_empty());
         assert!(local.stealers().steal_one().is_some());
@@ -163,10 +177,10 @@ mod tests {
         assert!(!is_empty());
         assert!(local.pop_fresh().is_some());
         assert!(is_empty());
-        // Nobody else can take this one.
-        assert!(local.keep_next(task()).is_ok() && local.keep_next(task()).is_err());
+        // No other worker can take this one.
+        assert!(local.set_next(task()).is_ok() && local.set_next(task()).is_err());
         assert!(is_empty());
-        assert!(local.show_next());
+        assert!(local.publish_next());
         assert!(!is_empty());
         assert_eq!(local.drain().count(), 1);
     }

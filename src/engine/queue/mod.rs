@@ -1,4 +1,4 @@
-//! Where ready tasks and idle workers are found.
+//! The queues of ready tasks, the table of started tasks, and the list of idle workers.
 
 pub(crate) mod idle;
 pub(crate) mod injector;

@@ -1,7 +1,8 @@
-//! The tasks that have started and not ended, so that closing and waiting for idleness can find them.
+//! The table of tasks that have started and not ended.
 //!
-//! A task enters when it is first suspended, so one that finishes in its first poll never does. A
-//! task that waits for one of another client enters too, since nothing of its own client leads to it.
+//! Shutdown reads it to find the tasks to abort, `wait_idle` reads its length. A task is inserted when it is first
+//! suspended, so one that finishes in its first poll never is. A task that waits for an input of another client is
+//! inserted as well, because no other table of its own client leads to it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +13,13 @@ use crate::engine::base::shards::{SHARDS, Shards};
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{AWAITS, OWNED};
 
-/// What a task awaits.
+/// The tasks and other things that a task awaits.
 #[derive(Default)]
 pub(crate) struct Awaited {
     pub(crate) tasks: Vec<Task>,
-    /// Also others, that only they themselves know of.
+    /// It awaits other things too, which aren't listed in `tasks`.
     pub(crate) more: bool,
-    /// Blocking work of its own, which may wait for others.
+    /// It awaits its own blocking closure, which may wait for further tasks.
     pub(crate) blocking: bool,
 }
 
@@ -40,7 +41,7 @@ struct OwnedTask {
     awaited: Awaited,
 }
 
-// SAFETY: an entry is used under the lock only, where its task is still in memory.
+// SAFETY: an entry is used only under the lock of its shard, and removed under it before its task is freed.
 unsafe impl Send for OwnedTask {}
 
 impl OwnedTasks {
@@ -48,23 +49,24 @@ impl OwnedTasks {
         self.len.load(Ordering::SeqCst)
     }
 
-    /// Enters a task that the caller owns.
+    /// Inserts a task that the caller owns, with the tasks that it awaits.
     pub(crate) fn insert(&self, task: TaskRef<'_>, awaited: Awaited) {
-        // Tasks of one worker come one after the other, so this spreads them well enough.
+        // Round-robin, so that the workers rarely contend for a shard.
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        // Before the insertion, so that the engine is never taken for idle while the table has an entry.
         self.len.fetch_add(1, Ordering::SeqCst);
         if awaited.is_nothing() && task.state.load() & AWAITS != 0 {
             task.state.clear(AWAITS);
         }
         let entry = OwnedTask { task: task.as_ptr(), awaited };
         let at = self.shards.get(shard).lock().insert(entry);
-        let slot =
-            u32::try_from(at * SHARDS + shard).expect("fewer than 268 million tasks started");
+        let slot = u32::try_from(at * SHARDS + shard)
+            .expect("an engine has at most 268 million started tasks");
         task.slot.store(slot, Ordering::Relaxed);
         task.state.set(OWNED);
     }
 
-    /// Notes what a listed task, which the caller owns, awaits now.
+    /// Replaces the recorded awaits of a task in the table. The caller owns the task.
     pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
         if awaited.is_nothing() {
             if task.state.load() & AWAITS == 0 {
@@ -72,10 +74,11 @@ impl OwnedTasks {
             }
             task.state.clear(AWAITS);
         } else if task.state.load() & AWAITS == 0 {
-            // It was listed in the middle of the poll, before its awaits were known.
+            // It was inserted during the poll, before its awaits were known.
             task.state.set(AWAITS);
         }
         let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
+        // Outside the lock: dropping the last reference to a task runs user code.
         drop(before);
     }
 
@@ -84,20 +87,20 @@ impl OwnedTasks {
         change(&mut self.shards.get(slot).lock()[slot / SHARDS])
     }
 
-    /// Runs `code` if the task is in the list, and is so until that is done; false where it isn't.
+    /// Runs `code` if the task is in the table, and keeps it there meanwhile. False if it isn't in the table.
     pub(crate) fn while_owned(&self, task: &Task, code: impl FnOnce()) -> bool {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let shard = self.shards.get(slot).lock();
-        // The slot may be stale: the task may have ended.
-        let is_listed =
+        // The slot may be stale: the task may have ended, and another one may use the slot.
+        let is_owned =
             shard.get(slot / SHARDS).is_some_and(|entry| entry.task == task.as_ref().as_ptr());
-        if is_listed {
+        if is_owned {
             code();
         }
-        is_listed
+        is_owned
     }
 
-    /// Takes out a task that the caller owns.
+    /// Removes a task that the caller owns.
     pub(crate) fn remove(&self, task: &Task) {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let entry = self.shards.get(slot).lock().remove(slot / SHARDS);
@@ -105,7 +108,7 @@ impl OwnedTasks {
         self.len.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Adds what a started task awaits to `tasks`; false where it awaits others too.
+    /// Adds the tasks that a started task awaits to `tasks`. False if it awaits other things too.
     pub(crate) fn awaited(&self, task: TaskRef<'_>, tasks: &mut Vec<Task>) -> bool {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let shard = self.shards.get(slot).lock();
@@ -119,7 +122,7 @@ impl OwnedTasks {
         }
     }
 
-    /// Whether a started task awaits blocking work of its own.
+    /// Whether a started task awaits its own blocking closure.
     pub(crate) fn is_blocking(&self, task: TaskRef<'_>) -> bool {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let shard = self.shards.get(slot).lock();
@@ -128,11 +131,11 @@ impl OwnedTasks {
             .is_some_and(|entry| entry.task == task.as_ptr() && entry.awaited.blocking)
     }
 
-    /// All of them.
+    /// Returns all tasks in the table.
     pub(crate) fn list(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for shard in self.shards.iter() {
-            // SAFETY: a task leaves the list, under this lock, before the engine lets go of it.
+            // SAFETY: a task is removed, under this lock, before the engine drops its reference.
             let task = |entry: &OwnedTask| unsafe { TaskRef::new(entry.task) }.to_task();
             tasks.extend(shard.lock().iter().map(|(_, entry)| task(entry)));
         }

@@ -1,6 +1,7 @@
 //! The queue of ready tasks whose priority isn't zero.
 //!
-//! Priority zero never comes here and costs one load a task: whether anything above it is queued.
+//! A task of priority zero bypasses this queue, unless its priority was raised to zero. It costs one load: whether a
+//! task of higher priority is queued.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,31 +9,34 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicI64, Ordering};
 use crate::engine::task::header::{Task, TaskRef};
 
-const NOTHING: i64 = i64::MIN;
+/// The value of `top` while the queue is empty: below every `i32`.
+const EMPTY: i64 = i64::MIN;
 
 pub(crate) struct PriorityQueue {
     levels: Lock<BTreeMap<i32, VecDeque<Task>>>,
-    /// The highest priority that is queued.
+    /// The highest priority that is queued, so that workers needn't take the lock to find that there is none.
     top: AtomicI64,
 }
 
 impl PriorityQueue {
     pub(crate) fn new() -> Self {
-        Self { levels: Lock::default(), top: AtomicI64::new(NOTHING) }
+        Self { levels: Lock::default(), top: AtomicI64::new(EMPTY) }
     }
 
     pub(crate) fn push(&self, priority: i32, task: Task) {
         let mut levels = self.levels.lock();
         levels.entry(priority).or_default().push_back(task);
-        self.note_top(&levels);
+        self.update_top(&levels);
     }
 
-    /// The oldest task of the highest priority, if that is above zero.
+    /// Takes the oldest task of the highest priority, if that is above zero.
     pub(crate) fn pop_above_zero(&self) -> Option<Task> {
+        // Relaxed: a worker that misses a task here finds it before it goes idle, by `is_empty`.
         if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
     }
 
-    /// The same from zero on: tasks of priority zero are here if that was raised.
+    /// Takes the oldest task of the highest priority, if that is zero or above. Zero occurs: negative priorities are
+    /// raised to it.
     pub(crate) fn pop_from_zero(&self) -> Option<Task> {
         if self.top.load(Ordering::Relaxed) < 0 { None } else { self.pop_where(|top| top >= 0) }
     }
@@ -48,11 +52,11 @@ impl PriorityQueue {
         if level.get().is_empty() {
             level.remove();
         }
-        self.note_top(&levels);
+        self.update_top(&levels);
         task
     }
 
-    /// Drops the tasks in front that aren't wanted, up to one that is.
+    /// Drops tasks from the front up to the first wanted one.
     pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         let mut levels = self.levels.lock();
         while let Some(mut level) = levels.last_entry() {
@@ -62,20 +66,21 @@ impl PriorityQueue {
                 None => drop(level.remove()),
             }
         }
-        self.note_top(&levels);
+        self.update_top(&levels);
     }
 
-    /// Shows the tasks in the order in which they come out.
+    /// Visits the tasks in the order in which they come out.
     pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
         self.levels.lock().values().rev().flatten().for_each(|task| visit(task.as_ref()));
     }
 
-    fn note_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {
-        let top = levels.last_key_value().map_or(NOTHING, |(priority, _)| i64::from(*priority));
+    fn update_top(&self, levels: &BTreeMap<i32, VecDeque<Task>>) {
+        let top = levels.last_key_value().map_or(EMPTY, |(priority, _)| i64::from(*priority));
+        // Sequentially consistent: the producer reads the count of idle workers next.
         self.top.store(top, Ordering::SeqCst);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.top.load(Ordering::SeqCst) == NOTHING
+        self.top.load(Ordering::SeqCst) == EMPTY
     }
 }

@@ -1,5 +1,5 @@
-//! The queue of a seeded client: it hands out ready tasks of the highest priority at random, the same
-//! way for the same seed.
+//! The queue of a seeded client: a random ready task of the highest priority comes out next, in an order that the
+//! seed determines.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl Seeded {
         Some(task)
     }
 
-    /// Drops tasks that aren't wanted, up to one that is.
+    /// Drops tasks, those of the highest priority first, up to the first wanted one.
     pub(crate) fn trim(&self, wanted: impl Fn(&Task) -> bool) {
         let levels = &mut self.ready.lock().levels;
         while let Some(mut level) = levels.last_entry() {
@@ -50,11 +50,12 @@ impl Seeded {
         }
     }
 
-    /// Shows the tasks.
+    /// Visits the tasks, those of higher priority first.
     pub(crate) fn each(&self, mut visit: impl FnMut(TaskRef<'_>)) {
         self.ready.lock().levels.values().rev().flatten().for_each(|task| visit(task.as_ref()));
     }
 
+    /// Returns a random number from 0 to 1, of the same sequence for the same seed.
     pub(crate) fn random(&self) -> f64 {
         self.ready.lock().random.f64()
     }

@@ -99,7 +99,7 @@ impl Count {
     }
 
     /// Takes a hold in order to read the inputs; false if there is nothing to hold.
-    pub(crate) fn hold_to_look(&self) -> bool {
+    pub(crate) fn hold_if_waiting(&self) -> bool {
         self.0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
                 (count & BUILDING == 0 && count & NUMBER != 0).then_some(count + 1)

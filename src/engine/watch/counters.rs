@@ -1,8 +1,8 @@
-//! How many tasks of each function there were, for the observer.
+//! Counts of events by function, for the observer.
 //!
-//! Each thread counts for itself, with plain stores into a table that others read, and finds the place by the
-//! address of what all tasks of a function have in common. A task that was given a name has no such place: the
-//! observer counts it by that, as it does where a table has no room.
+//! Each thread counts in a table of its own, with plain stores that other threads read, so that counting causes no
+//! contention. It finds a function's slot by the address of the vtable that all tasks of the function share. The
+//! observer itself counts a task that was given a name, and one whose function finds no free slot.
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::Status;
 
-/// So many functions a thread can count in one table; a power of two.
+/// The number of functions in one table; a power of two.
 const SLOTS: usize = 128;
 
-/// A function is in the place that its address leads to, or in one of the next ones.
-const NEAR: usize = 8;
+/// The number of slots to probe for a function, from the one that its address leads to.
+const PROBES: usize = 8;
 
-/// A thread remembers the tables of so many engines.
+/// The number of engines whose tables a thread keeps.
 const ENGINES: usize = 4;
 
-/// What is counted.
+/// An event that is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CountedEvent {
     Submitted,
@@ -39,18 +39,18 @@ impl CountedEvent {
     }
 }
 
-/// The counts of one thread for one engine. The thread alone writes them.
+/// The counts of one thread for one engine. Only that thread writes them.
 pub(crate) struct CounterTable {
     slots: [Slot; SLOTS],
 }
 
-/// What is counted of one function. It has a cache line, so that its address is found by few instructions.
+/// The counts of one function. A power of two in size, a cache line, so that few instructions compute its address.
 #[repr(align(64))]
 #[derive(Default)]
 struct Slot {
-    /// The address of the function's table of functions; 0 while the place is free.
+    /// The address of the function's vtable; 0 while the slot is free.
     vtable: AtomicUsize,
-    /// What the observer knows the function's name by.
+    /// The observer's number for the function's name.
     name: AtomicU32,
     counts: [AtomicU64; 4],
 }
@@ -64,10 +64,10 @@ impl CounterTable {
         &self.slots[at % SLOTS]
     }
 
-    /// Shows the names of functions and how many there were of each [`CountedEvent`].
+    /// Visits the functions: the number of the name, and the count of each [`CountedEvent`].
     pub(crate) fn each(&self, mut visit: impl FnMut(u32, [u64; 4])) {
         for slot in &self.slots {
-            // What has a name was entered before.
+            // Acquire: the name is stored before the vtable.
             if slot.vtable.load(Ordering::Acquire) != 0 {
                 let counts = [0, 1, 2, 3].map(|at: usize| slot.counts[at].load(Ordering::Relaxed));
                 visit(slot.name.load(Ordering::Relaxed), counts);
@@ -79,21 +79,22 @@ impl CounterTable {
 impl Slot {
     fn add(&self, event: CountedEvent) -> u32 {
         let count = &self.counts[event as usize];
+        // Not an atomic addition: only this thread writes, and a plain store is far cheaper.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.name.load(Ordering::Relaxed)
     }
 }
 
-/// The table that a thread has counted in last, and whose engine's it is.
+/// The table that a thread used last, and the number of its engine: saves the search in [`Tables`].
 struct Last {
     engine: Cell<usize>,
     table: Cell<*const CounterTable>,
 }
 
-/// The tables of a thread, each with the number of its engine, the last one first.
+/// The tables of a thread, each with the number of its engine, the last used one first.
 struct Tables(RefCell<Vec<(usize, Arc<CounterTable>)>>);
 
-/// No engine's number.
+/// A number that no engine has.
 const NONE: usize = usize::MAX;
 
 thread_local! {
@@ -103,31 +104,33 @@ thread_local! {
 
 impl Drop for Tables {
     fn drop(&mut self) {
+        // Destructors of other thread locals may still count: they must not use the freed table.
         LAST.with(|last| last.engine.set(NONE));
     }
 }
 
-/// Counts an event of a function that this thread has counted for this engine last, by the address of its tasks'
-/// vtable. Returns the number of the function's name, or `None` where there is more to do: see [`table_of`].
+/// Counts an event of a function, by the address of its vtable, if the thread used this engine's table last and the
+/// function is in its first slot. Returns the number of the function's name, or `None`: then [`table_of`] gives the
+/// table to count in.
 #[inline]
 pub(crate) fn count_known(engine: usize, vtable: usize, event: CountedEvent) -> Option<u32> {
     LAST.with(|last| {
         if last.engine.get() != engine {
             return None;
         }
-        // SAFETY: it's a table that `TABLES` keeps while the engine's number is there.
+        // SAFETY: `TABLES` keeps the table as long as `LAST` has the number of its engine.
         let slot = unsafe { &*last.table.get() }.slot(first(vtable));
         (slot.vtable.load(Ordering::Relaxed) == vtable).then(|| slot.add(event))
     })
 }
 
-/// The slot to look at first. The addresses of vtables are a multiple of some hundred bytes apart.
+/// The index of a function's first slot, modulo the number of slots. Vtables are more than 100 bytes apart.
 fn first(vtable: usize) -> usize {
     vtable / 32
 }
 
-/// This thread's table for the engine, which [`count_known`] uses from now on. A new one is shown to `created`.
-/// `None` where the thread is exiting.
+/// Returns this thread's table for the engine, which [`count_known`] uses from now on. A new table is passed to
+/// `created`. `None` if the thread is exiting.
 pub(crate) fn table_of(
     engine: usize,
     created: impl FnOnce(Arc<CounterTable>),
@@ -136,19 +139,20 @@ pub(crate) fn table_of(
 }
 
 impl CounterTable {
-    /// Counts an event of a function; `name` is asked for the number of its name when it gets a slot. `None` if the
-    /// table has no room for it.
+    /// Counts an event of a function, and returns the number of its name, which `name` provides when the function gets
+    /// a slot. `None` if the table has no slot for it.
     pub(crate) fn count(
         &self,
         vtable: usize,
         event: CountedEvent,
         name: impl FnOnce() -> u32,
     ) -> Option<u32> {
-        for at in 0..NEAR {
+        for at in 0..PROBES {
             let slot = self.slot(first(vtable) + at);
             let found = slot.vtable.load(Ordering::Relaxed);
             if found == 0 {
                 slot.name.store(name(), Ordering::Relaxed);
+                // Last, so that a reader that sees the vtable sees the name.
                 slot.vtable.store(vtable, Ordering::Release);
                 return Some(slot.add(event));
             }
@@ -161,7 +165,7 @@ impl CounterTable {
 }
 
 impl Tables {
-    /// The table for this engine, which comes to be the last one.
+    /// Returns the table for this engine, and makes it the last used one.
     fn switch_to(
         &self,
         engine: usize,

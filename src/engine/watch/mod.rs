@@ -1,4 +1,4 @@
-//! What an observer of an engine hears.
+//! The observer of an engine: its interface, and the tables of counts and of watched tasks behind it.
 
 pub(crate) mod counters;
 pub(crate) mod observer;

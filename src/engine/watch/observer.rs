@@ -1,8 +1,8 @@
-//! What happens to tasks, told to whoever observes.
+//! The interface between an engine and its observer.
 //!
-//! There is one observer at most, and it stays. Without one, a new task costs one relaxed load of a word that
-//! hardly ever changes, and nothing after that: what is told later is told of tasks with [`WATCHED`] in their
-//! state, which is looked at anyway.
+//! An engine has at most one observer, which stays attached. Without one, a new task costs one relaxed load of a word
+//! that hardly ever changes, and later events cost nothing: the observer is notified of tasks with [`WATCHED`] in
+//! their state, which is loaded anyway.
 
 use std::any::Any;
 use std::ptr;
@@ -15,79 +15,80 @@ use crate::engine::task::state::{COUNTED, WATCHED};
 use crate::engine::watch::counters::{self, CountedEvent, CounterTable};
 use crate::engine::watch::watched::Watched;
 
-/// Is told of tasks, on the thread where it happens, and must be quick. No lock of the engine's is held but for
-/// [`released`](Observer::released), which may run anywhere and must run nothing foreign.
+/// Receives the events of tasks, on the thread where they happen, and must be quick. The engine holds none of its locks
+/// meanwhile, except for [`released`](Observer::released), which must therefore run no user code.
 pub(crate) trait Observer: Send + Sync {
-    /// What every new task looks at.
+    /// Returns the word that every new task reads.
     fn demand(&self) -> &Demand;
 
-    /// Whether a new task is to be watched. Others are counted only.
+    /// Whether a new task is to be watched. Other tasks are only counted.
     fn wants(&self) -> bool;
 
-    /// What it knows a function's name by, of a task that wasn't given one.
+    /// Returns the observer's number for the function's name of a task that wasn't given a name.
     fn name(&self, task: TaskRef<'_>) -> u32;
 
-    /// Counts a task by the name that it was given, or by its function's where that isn't in a table. Returns what
-    /// it knows the name by.
+    /// Counts a task under the name that it was given, or under its function's if no [`CounterTable`] has room for it.
+    /// Returns the observer's number for the name.
     fn count(&self, task: TaskRef<'_>, event: CountedEvent) -> u32;
 
-    /// A thread has begun to count in this table.
+    /// Takes a table in which a thread has begun to count.
     fn read(&self, table: Arc<CounterTable>);
 
-    /// Something happened to a task that is watched.
+    /// Takes an event of a watched task.
     fn on_event(&self, task: TaskRef<'_>, event: TaskEvent<'_>);
 
-    /// A watched task's memory is freed.
+    /// Takes the number of a watched task that is being freed.
     fn released(&self, number: u64);
 
-    /// The engine is closed, or was before.
+    /// Called when the engine is closed, and at each further close.
     fn closed(&self);
 
-    /// So that who has put it here finds it again.
+    /// Returns the observer for downcasting to the type that was attached.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 }
 
-/// What happens to a task.
+/// An event in the life of a task.
 #[derive(Clone, Copy)]
 pub(crate) enum TaskEvent<'a> {
-    /// It was made, or is run again by a retry, or the observer comes to know of it.
+    /// It was created, a retry makes it run again, or the observer first meets it.
     Created {
-        /// What the observer knows its name by.
+        /// The observer's number for its name.
         name: u32,
-        /// `Waiting` or `Ready`, where it doesn't end as it begins.
+        /// `Waiting` or `Ready`, unless it was created with its outcome.
         status: Status,
-        /// It was there before anybody observed.
+        /// It was created before the observer was attached.
         is_old: bool,
-        /// The number of the task that has submitted it.
+        /// The number of the task that submitted it.
         by: Option<u64>,
-        /// The numbers of the watched ones among its inputs.
+        /// The numbers of those of its inputs that are watched.
         inputs: &'a [u64],
     },
-    /// It waits for a worker.
+    /// Its inputs have finished; it waits for a worker.
     Ready,
     /// A worker polls it.
     Polled { worker: usize },
-    /// A poll is over and the task goes on later. Tells the watched tasks that it awaits.
+    /// A poll ended without an outcome. `awaits` has the numbers of the watched tasks that it awaits.
     Suspended { awaits: &'a [u64] },
-    /// It awaits many tasks together.
+    /// It awaits these tasks together, by a completion queue.
     Awaits(&'a [u64]),
-    /// It gives up running for a while: for a limit, or until the attempt with this number.
+    /// It is paused: it waits for a limit, or for the delay before the attempt with this number.
     Paused { why: PausedFor, attempt: u32 },
-    /// It runs on.
+    /// It is no longer paused.
     Resumed,
     /// It has its outcome.
     Ended(Status),
 }
 
-/// Whether an observer is to be asked about new tasks, for some of them or for all.
+/// Whether the observer wants to watch all new tasks, some of them, or none.
 pub(crate) struct Demand(AtomicU64);
 
-/// One who wants all; a lower bit says that some are demand.
+/// One subscriber that wants all tasks: the bits from this one on are a count.
 const ALL: u64 = 2;
+/// The observer decides about each task by [`Observer::wants`].
 const SOME: u64 = 1;
 
 impl Demand {
-    /// Of some.
+    /// Creates a demand for some tasks.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(SOME))
     }
@@ -100,7 +101,7 @@ impl Demand {
         }
     }
 
-    /// One more who wants all.
+    /// Counts one more subscriber that wants all tasks.
     pub(crate) fn add_all(&self) {
         self.0.fetch_add(ALL, Ordering::SeqCst);
     }
@@ -121,10 +122,10 @@ impl Demand {
 pub(crate) struct ObserverSlot {
     /// The id of the engine.
     engine: usize,
-    /// What the observer wants; null without one.
+    /// The observer's demand; null without an observer.
     demand: AtomicPtr<Demand>,
     observer: OnceLock<Arc<dyn Observer>>,
-    /// The tasks that it's told of.
+    /// The tasks whose events the observer receives.
     pub(crate) watched: Watched,
 }
 
@@ -138,9 +139,10 @@ impl ObserverSlot {
         }
     }
 
-    /// Puts an observer here, unless there is one.
+    /// Attaches an observer, unless one is attached already.
     pub(crate) fn attach(&self, observer: impl FnOnce() -> Arc<dyn Observer>) {
         let demand = ptr::from_ref(self.observer.get_or_init(observer).demand());
+        // Publishes the observer to threads that read only this pointer.
         self.demand.store(demand.cast_mut(), Ordering::Release);
     }
 
@@ -148,18 +150,19 @@ impl ObserverSlot {
         self.observer.get().map(|observer| &**observer)
     }
 
-    pub(crate) fn is_on(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         !self.demand.load(Ordering::Relaxed).is_null()
     }
 
-    /// What a new task has in its state.
+    /// Returns the flags for the state of a new task.
     pub(crate) fn flags(&self) -> u64 {
         let demand = self.demand.load(Ordering::Relaxed);
         if demand.is_null() {
             return 0;
         }
+        // A fence rather than an acquire load: the common path, without an observer, needs no ordering.
         fence(Ordering::Acquire);
-        // SAFETY: it's the observer's, which stays in place as long as this does.
+        // SAFETY: the pointer leads into the observer, which the slot keeps as long as it exists.
         if unsafe { &*demand }.any() { self.flags_now() } else { COUNTED }
     }
 
@@ -171,7 +174,7 @@ impl ObserverSlot {
         }
     }
 
-    /// Counts an event of a task, and returns what the observer knows the name of its function by.
+    /// Counts an event of a task, and returns the observer's number for its name.
     #[inline]
     pub(crate) fn count(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
         if task.given_name().is_none() {
@@ -180,11 +183,11 @@ impl ObserverSlot {
                 return name;
             }
         }
-        self.count_slowly(task, event)
+        self.count_slow(task, event)
     }
 
     #[cold]
-    fn count_slowly(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
+    fn count_slow(&self, task: TaskRef<'_>, event: CountedEvent) -> u32 {
         let Some(observer) = self.get() else { return 0 };
         if task.given_name().is_none() {
             let vtable = ptr::from_ref(task.vtable).addr();
@@ -197,14 +200,14 @@ impl ObserverSlot {
         observer.count(task, event)
     }
 
-    /// Tells of a task that has this state.
+    /// Notifies the observer of an event if the task, whose state is `state`, is watched.
     pub(crate) fn notify(&self, task: TaskRef<'_>, state: u64, event: TaskEvent<'_>) {
         if state & WATCHED != 0 {
             self.notify_now(task, event);
         }
     }
 
-    /// Tells that a task, which has this state, has ended in this way.
+    /// Notifies the observer that a task, whose state is `state`, has ended.
     #[inline]
     pub(crate) fn notify_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
         if state & COUNTED != 0 {
@@ -212,7 +215,7 @@ impl ObserverSlot {
         }
     }
 
-    /// Apart, so that a task that isn't counted saves no registers for it.
+    /// Not inlined, so that the caller saves no registers for it if the task isn't counted.
     #[inline(never)]
     fn ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
         self.count(task, CountedEvent::of_end(status));
@@ -228,14 +231,14 @@ impl ObserverSlot {
         }
     }
 
-    /// Tells of a task that was made before anybody observed, unless that has been done.
+    /// Notifies the observer of a task that is older than itself, unless that has been done. Returns the new state.
     #[cold]
     pub(crate) fn adopt(&self, task: TaskRef<'_>, status: impl FnOnce() -> Status) -> u64 {
         let flags = self.flags();
         let number = task.make_number();
         let before = task.state.set(flags);
         if before & COUNTED != 0 {
-            // Somebody else was quicker.
+            // Another thread set the flags first, and notifies the observer.
         } else if flags & COUNTED != 0 {
             let name = self.count(task, CountedEvent::Submitted);
             if flags & WATCHED != 0 {
@@ -248,7 +251,7 @@ impl ObserverSlot {
         before | flags
     }
 
-    /// The memory of a watched task is about to be freed.
+    /// Removes a watched task that is about to be freed, and notifies the observer.
     #[cold]
     pub(crate) fn released(&self, number: u64) {
         self.watched.remove(number);
@@ -263,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_listens_at_first() {
-        assert!(!ObserverSlot::new(0).is_on());
+    fn a_new_engine_has_no_observer() {
+        assert!(!ObserverSlot::new(0).is_attached());
     }
 }

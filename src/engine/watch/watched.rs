@@ -1,7 +1,8 @@
-//! The watched tasks in memory, to be found by their numbers.
+//! The table of watched tasks in memory, by number.
 //!
-//! As in the store of keys, an entry is a pointer that goes, under the lock of its shard, before the
-//! task's memory does. So a watched task is never known to be alone: a reference can appear out of nowhere.
+//! As in the store of keys, an entry is a pointer that is removed, under the lock of its shard, before the task is
+//! freed. A lookup can add a reference to a watched task at any time, so
+//! [`State::is_alone`](crate::engine::task::state::State::is_alone) never holds for one.
 
 use std::ptr::NonNull;
 
@@ -22,7 +23,7 @@ struct Shard(HashTable<(u64, WatchedTask)>);
 #[derive(Clone, Copy)]
 struct WatchedTask(NonNull<Header>);
 
-// SAFETY: an entry is used under the lock only, where its task is in memory.
+// SAFETY: an entry is used only under the lock of its shard, and removed under it before its task is freed.
 unsafe impl Send for WatchedTask {}
 
 impl Watched {
@@ -30,7 +31,7 @@ impl Watched {
         self.shards.get(number as usize)
     }
 
-    /// Enters a task, unless it's there: a retry begins it again.
+    /// Inserts a task, unless it is in the table already, as it is when a retry makes it run again.
     pub(crate) fn insert(&self, number: u64, task: TaskRef<'_>) {
         let shard = &mut self.shard(number).lock().0;
         let is_it = |entry: &(u64, WatchedTask)| entry.0 == number;
@@ -39,7 +40,7 @@ impl Watched {
             .or_insert((number, WatchedTask(task.as_ptr())));
     }
 
-    /// Takes out a task that is about to be freed.
+    /// Removes a task that is about to be freed.
     pub(crate) fn remove(&self, number: u64) {
         let shard = &mut self.shard(number).lock().0;
         if let Ok(entry) = shard.find_entry(hash(number), |(other, _)| *other == number) {
@@ -47,18 +48,18 @@ impl Watched {
         }
     }
 
-    /// The task with this number, unless it's about to be freed.
+    /// Returns the task with this number, unless it's about to be freed.
     pub(crate) fn get(&self, number: u64) -> Option<Task> {
         let shard = &self.shard(number).lock().0;
         let (_, entry) = shard.find(hash(number), |(other, _)| *other == number)?;
-        // SAFETY: its memory goes after it has been taken out, under the lock that we have.
+        // SAFETY: the entry is removed, under the lock that this thread holds, before the task is freed.
         let task = unsafe { TaskRef::new(entry.0) };
-        // SAFETY: the reference that was just added.
+        // SAFETY: this takes over the reference that was just added.
         task.state.try_add_ref().then(|| unsafe { Task::from_raw(entry.0) })
     }
 }
 
-/// Numbers count up: this spreads them over all bits.
+/// Spreads the numbers, which are consecutive, over all bits.
 fn hash(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -18,15 +18,15 @@ use crate::engine::watch::observer::TaskEvent;
 /// Runs a task that came out of a queue, until it ends or is suspended.
 pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
     let Some(before) = task.state.claim() else { return };
-    if core.refuses(before) {
-        core.refuse(&task);
+    if core.must_abort(before) {
+        core.abort_closed(&task);
     }
     if task.waiters.is_aborting() {
         end_later(task);
         return;
     }
     let mut state = before;
-    if before & COUNTED == 0 && core.observer.is_on() {
+    if before & COUNTED == 0 && core.observer.is_attached() {
         let was_new = before & STARTED == 0;
         let status = || if was_new { Status::Ready } else { Status::Running };
         state = core.observer.adopt(task.as_ref(), status);
@@ -66,7 +66,7 @@ fn suspend(core: &Core, task: Task, awaited: Awaited) {
     }
     // Closing looks at the tasks in the list, and may have looked before this one was there.
     if core.is_aborted() || core.is_closed() && task.state.load() & PAUSED != 0 {
-        core.refuse(&task);
+        core.abort_closed(&task);
     }
     if task.waiters.is_aborting() {
         end_later(task);

@@ -96,7 +96,7 @@ impl WorkerFuture {
     /// Says, once, that the wake has been used, and passes it on if there's more to do.
     fn arrived(&self) {
         if self.on_its_way.take() {
-            self.core.idle_workers.arrive();
+            self.core.idle_workers.finish_wake();
             if self.core.has_queued() {
                 self.core.idle_workers.wake_one();
             }
@@ -106,7 +106,7 @@ impl WorkerFuture {
     fn next(&self) -> Option<Task> {
         let task = self.pick();
         // What only this worker can reach is not to wait while it runs another.
-        if task.is_some() && self.local.show_next() {
+        if task.is_some() && self.local.publish_next() {
             self.wake_another();
         }
         task
@@ -209,18 +209,18 @@ impl WorkerFuture {
     /// Whether this worker is one too many, or the engine is closed and has nothing left to do.
     fn is_to_leave(&self, out_of_work: bool) -> bool {
         if self.own {
-            self.core.threads.may_leave(&self.core, out_of_work)
+            self.core.threads.may_exit(&self.core, out_of_work)
         } else {
-            out_of_work && self.core.may_leave()
+            out_of_work && self.core.may_exit()
         }
     }
 
     fn leave(&mut self) -> Poll<()> {
         self.mode = Mode::Gone;
         self.hand_over();
-        self.core.worker_left(self.id, self.own);
+        self.core.worker_exited(self.id, self.own);
         if self.on_its_way.take() {
-            self.core.idle_workers.arrive();
+            self.core.idle_workers.finish_wake();
         }
         // It may have been woken for something that it leaves to others.
         if self.core.has_queued() {
@@ -247,7 +247,7 @@ impl Future for WorkerFuture {
             match this.run_some(&mut budget, since) {
                 Stop::OutOfWork => {}
                 Stop::OutOfBudget => {
-                    if this.local.show_next() {
+                    if this.local.publish_next() {
                         this.wake_another();
                     }
                     cx.waker().wake_by_ref();
@@ -262,7 +262,7 @@ impl Future for WorkerFuture {
                 continue;
             }
             if this.on_its_way.take() {
-                this.core.idle_workers.arrive();
+                this.core.idle_workers.finish_wake();
             }
             this.core.idle_workers.enter(this.id, this.own, cx.waker().clone());
             this.mode = Mode::Asleep;
@@ -274,7 +274,7 @@ impl Future for WorkerFuture {
                 this.wake_up();
                 return this.leave();
             }
-            this.core.maybe_idle();
+            this.core.notify_if_idle();
             return Poll::Pending;
         }
     }
