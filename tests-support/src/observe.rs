@@ -81,9 +81,9 @@ impl Counts {
         Self::default()
     }
 
-    pub fn value(&self, value: u64) -> Counted {
+    pub fn value(&self, value: u64) -> FunctionProgress {
         self.alive.add();
-        Counted { value, counts: self.clone() }
+        FunctionProgress { value, counts: self.clone() }
     }
 
     pub fn future<F>(&self, future: F) -> CountedFuture<F> {
@@ -94,19 +94,19 @@ impl Counts {
 
 /// A value that counts its clones and drops.
 #[derive(Debug)]
-pub struct Counted {
+pub struct FunctionProgress {
     pub value: u64,
     pub counts: Counts,
 }
 
-impl Clone for Counted {
+impl Clone for FunctionProgress {
     fn clone(&self) -> Self {
         self.counts.clones.add();
         self.counts.value(self.value)
     }
 }
 
-impl Drop for Counted {
+impl Drop for FunctionProgress {
     fn drop(&mut self) {
         self.counts.alive.sub();
         self.counts.drops.add();

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, turns};
-use support::observe::{Counted, Counts};
+use support::observe::{Counts, FunctionProgress};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready, within};
 
 /// A million, or in a debug build as many as no recursion survives.
@@ -47,7 +47,7 @@ fn gated(client: &Client) -> (Handle<u64>, Gate) {
 
 /// To be called once the gates are dropped, whose wakers keep tasks in memory.
 fn all_freed(client: &Client) {
-    eventually("everything is freed", || client.held() == 0);
+    eventually("everything is freed", || client.tasks_in_memory() == 0);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_chain_of_a_million_runs() {
         let (first, gate) = gated(&client);
         let last = chain(&client, first, MILLION);
         // The whole chain waits, and then all of it runs.
-        eventually("all of it is held", || client.held() as u64 == MILLION + 1);
+        eventually("all of it is held", || client.tasks_in_memory() as u64 == MILLION + 1);
         gate.open();
         assert_eq!(last.result().unwrap(), MILLION);
         drop(last);
@@ -118,7 +118,7 @@ fn a_chain_of_a_million_is_dropped_before_it_runs() {
         let first = idle.submit(inc, 0);
         drop(chain(&idle, first, MILLION));
         run_what_is_ready(&idle);
-        assert_eq!(idle.held(), 0);
+        assert_eq!(idle.tasks_in_memory(), 0);
     });
 }
 
@@ -132,7 +132,7 @@ fn a_chain_of_a_million_whose_handles_are_all_held() {
         }
         assert_eq!(handles.last().unwrap().result().unwrap(), MILLION);
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(handles);
         all_freed(&client);
     });
@@ -166,7 +166,7 @@ fn a_list_of_a_million_values_that_hold_handles_is_dropped() {
         block_on(wait_all([&last]));
         // The handles keep all of them.
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(last);
         all_freed(&client);
     });
@@ -183,7 +183,7 @@ fn a_list_of_a_million_values_that_hold_refs_is_dropped() {
         let shared = block_on(last.get_ref()).unwrap();
         drop(last);
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(shared);
         all_freed(&client);
     });
@@ -198,7 +198,7 @@ fn a_list_of_a_million_ready_values_is_dropped() {
             last = client.ready(Element(Some(last), None));
         }
         drop(last);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -214,7 +214,7 @@ fn a_million_functions_that_capture_handles_are_dropped_unrun() {
         run_what_is_ready(&client);
         eventually("the queue is empty", || {
             run_what_is_ready(&client);
-            client.held() == 0
+            client.tasks_in_memory() == 0
         });
     });
 }
@@ -310,7 +310,7 @@ fn callbacks_that_hold_the_next_do_not_nest() {
         drop(last);
         eventually("the queue is empty", || {
             run_what_is_ready(&client);
-            client.held() == 0
+            client.tasks_in_memory() == 0
         });
     });
 }
@@ -376,7 +376,7 @@ fn a_million_handles_in_one_stream() {
         drop(as_completed(idle.map(inc, 0..MILLION)));
         eventually("the queue is empty", || {
             run_what_is_ready(&idle);
-            idle.held() == 0
+            idle.tasks_in_memory() == 0
         });
     });
 }
@@ -390,14 +390,15 @@ fn a_future_is_freed_when_it_finishes() {
         let (future, function, input) = (Counts::new(), Counts::new(), Counts::new());
         let captured = function.value(0);
         let handle = client.submit(
-            async move |x: Counted| {
+            async move |x: FunctionProgress| {
                 yield_now().await;
                 { captured }.value + x.value
             },
             input.value(1),
         );
         let spawned = client.spawn(future.future(async { 1 }));
-        let tried = client.try_submit(async |x: Counted| Ok::<_, String>(x.value), input.value(2));
+        let tried =
+            client.try_submit(async |x: FunctionProgress| Ok::<_, String>(x.value), input.value(2));
         run_until_idle(&client);
         // The handles are still held.
         assert_eq!((function.drops.get(), future.drops.get()), (1, 1));

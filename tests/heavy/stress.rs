@@ -8,14 +8,14 @@ use ensue::{Client, ErrorKind, Handle, as_completed, gather, sleep};
 use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
-use support::observe::{Counted, Counts};
+use support::observe::{Counts, FunctionProgress};
 use support::{bounded, eventually};
 
-async fn add(a: Counted, b: Counted) -> Counted {
+async fn add(a: FunctionProgress, b: FunctionProgress) -> FunctionProgress {
     a.counts.value(a.value.wrapping_add(b.value))
 }
 
-async fn slow_add(a: Counted, b: Counted) -> Counted {
+async fn slow_add(a: FunctionProgress, b: FunctionProgress) -> FunctionProgress {
     for _ in 0..a.value % 3 {
         yield_now().await;
     }
@@ -25,7 +25,7 @@ async fn slow_add(a: Counted, b: Counted) -> Counted {
 /// Random operations of one thread on a client that others use, too.
 fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut handles: Vec<Handle<Counted>> = Vec::new();
+    let mut handles: Vec<Handle<FunctionProgress>> = Vec::new();
     while Instant::now() < until {
         if handles.len() < 2 {
             handles.push(client.ready(counts.value(random.u64(..9))));
@@ -73,7 +73,7 @@ fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant
                     .task()
                     .key(key)
                     .priority(random.i32(-1..2))
-                    .submit(async move |a: Counted| counts.value(a.value), &handles[i]);
+                    .submit(async move |a: FunctionProgress| counts.value(a.value), &handles[i]);
                 handles.push(joined);
             }
             11 => {
@@ -86,7 +86,7 @@ fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant
                         .timeout(Duration::from_micros(150))
                         .retries(1)
                         .submit(
-                            async move |a: Counted| {
+                            async move |a: FunctionProgress| {
                                 sleep(nap).await;
                                 counts.value(a.value)
                             },
@@ -153,7 +153,9 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
         } else {
             block_on(client.close());
             // A timer that is firing, or a waker that is being dropped, may hold a task a little longer.
-            eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
+            eventually(format_args!("nothing is held by {client:?}"), || {
+                client.tasks_in_memory() == 0
+            });
         }
     }
     // If one was dropped twice, the number wraps around.

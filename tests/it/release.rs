@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counted, Counts};
+use support::observe::{Count, Counts, FunctionProgress};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -31,7 +31,7 @@ fn queued_work_never_starts() {
         let (calls, captured, input) = (Count::new(), Counts::new(), Counts::new());
         let (function, held) = (calls.clone(), captured.value(0));
         let handle = client.submit(
-            async move |x: Counted| {
+            async move |x: FunctionProgress| {
                 function.add();
                 (held, x)
             },
@@ -44,7 +44,7 @@ fn queued_work_never_starts() {
         // At once, without a worker.
         assert_eq!((captured.drops.get(), input.drops.get()), (1, 1));
         run_what_is_ready(&client);
-        assert_eq!((calls.get(), client.held()), (0, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (0, 0));
     });
 }
 
@@ -66,7 +66,7 @@ fn a_thousand_queued_tasks_without_handles_never_start() {
         assert_eq!(wanted.result().unwrap(), 2);
         block_on(client.idle());
         assert_eq!(calls.get(), 0);
-        eventually("only one is held", || client.held() == 1);
+        eventually("only one is held", || client.tasks_in_memory() == 1);
     });
 }
 
@@ -91,7 +91,7 @@ fn a_waiting_task_is_dropped_with_the_inputs_that_only_it_needs() {
         run_what_is_ready(&client);
         // An input with another handle stays.
         assert_eq!(shared.result().unwrap(), 1);
-        assert_eq!((calls.get(), client.held()), (1, 1));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (1, 1));
     });
 }
 
@@ -109,7 +109,7 @@ fn a_running_future_is_dropped_at_its_next_await() {
         assert_eq!((counts.polls.get(), counts.drops.get()), (1, 1));
         gate.open();
         run_what_is_ready(&client);
-        assert_eq!((counts.polls.get(), counts.drops.get(), client.held()), (1, 1, 0));
+        assert_eq!((counts.polls.get(), counts.drops.get(), client.tasks_in_memory()), (1, 1, 0));
     });
 }
 
@@ -136,7 +136,7 @@ fn work_that_is_on_a_worker_ends_at_its_next_await_and_not_before() {
         // The sender is dropped a moment before the rest of the future.
         eventually("its future is dropped", || counts.drops.get() == 1);
         assert_eq!(counts.polls.get(), 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -160,7 +160,7 @@ fn a_task_that_ends_in_the_poll_in_which_it_was_dropped_leaves_nothing() {
         drop(handle);
         go_on.send(()).unwrap();
         eventually("the value is dropped", || counts.drops.get() == 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -169,20 +169,20 @@ fn a_result_is_freed_at_once() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
-        let handles = client.map(async |x: Counted| x, (0..5).map(|x| counts.value(x)));
+        let handles = client.map(async |x: FunctionProgress| x, (0..5).map(|x| counts.value(x)));
         run_until_idle(&client);
         for (at, handle) in handles.into_iter().enumerate() {
-            assert_eq!((counts.drops.get(), client.held()), (at, 5 - at));
+            assert_eq!((counts.drops.get(), client.tasks_in_memory()), (at, 5 - at));
             drop(handle);
         }
-        assert_eq!((counts.drops.get(), client.held()), (5, 0));
+        assert_eq!((counts.drops.get(), client.tasks_in_memory()), (5, 0));
     });
 }
 
 #[test]
 fn a_failure_is_freed_with_the_last_handle() {
     #[derive(Clone, Debug)]
-    struct Failure(#[allow(unused)] Arc<Counted>);
+    struct Failure(#[allow(unused)] Arc<FunctionProgress>);
     impl std::fmt::Display for Failure {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("failed")
@@ -194,15 +194,15 @@ fn a_failure_is_freed_with_the_last_handle() {
         let client = Client::builder().workers(0).build();
         let (failure, input) = (Counts::new(), Counts::new());
         let error = Failure(Arc::new(failure.value(0)));
-        let handle =
-            client.try_submit(async move |_: Counted| Err::<u64, _>(error), input.value(0));
+        let handle = client
+            .try_submit(async move |_: FunctionProgress| Err::<u64, _>(error), input.value(0));
         let dependent = client.submit(inc, &handle);
         run_until_idle(&client);
         drop(handle);
         assert_eq!(failure.drops.get(), 0);
         let seen = dependent.error().unwrap();
         drop(dependent);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         assert_eq!(input.drops.get(), input.clones.get() + 1);
         // A clone of the error keeps its source.
         assert_eq!(failure.drops.get(), 0);
@@ -220,7 +220,7 @@ fn a_ref_and_a_waiting_dependent_keep_the_value() {
         let gate = Gate::new();
         let other = client.spawn(gate.pass());
         let x = client.submit(async move || value, ());
-        let y = client.submit(async |x: Ref<Counted>, (): ()| x, (&x, &other));
+        let y = client.submit(async |x: Ref<FunctionProgress>, (): ()| x, (&x, &other));
         drop(x);
         run_what_is_ready(&client);
         assert_eq!(counts.drops.get(), 0);
@@ -246,7 +246,7 @@ fn a_handle_awaited_in_a_dropped_future_is_dropped() {
         drop(outer);
         assert_eq!(counts.drops.get(), 1);
         run_what_is_ready(&client);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -317,7 +317,7 @@ fn a_detached_task_runs_to_its_end() {
         client.submit(async move |_: u64| count.add(), &input).detach();
         drop(input);
         run_until_idle(&client);
-        assert_eq!((calls.get(), client.held()), (3, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (3, 0));
         assert!(reported.lock().unwrap().is_empty());
     });
 }
@@ -333,7 +333,7 @@ fn detaching_one_handle_keeps_the_task_for_all() {
         handle.detach();
         drop(other);
         run_until_idle(&client);
-        assert_eq!((calls.get(), client.held()), (1, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (1, 0));
     });
 }
 
@@ -349,7 +349,7 @@ fn a_detached_task_can_still_be_cancelled() {
         assert_eq!(counts.drops.get(), 1);
         drop(handle);
         run_what_is_ready(&client);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         assert!(reported.lock().unwrap().is_empty(), "a cancelled task is not reported");
     });
 }
@@ -366,7 +366,7 @@ fn the_hook_gets_errors_that_no_handle_can_see() {
         assert_eq!(kinds, [ErrorKind::Failed, ErrorKind::Panicked]);
         assert!(reported.lock().unwrap()[0].to_string().contains("lost error"));
         assert!(reported.lock().unwrap()[1].to_string().contains("lost panic"));
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -417,9 +417,9 @@ fn a_detached_task_drops_its_value_at_its_end() {
     bounded(|| {
         let (client, _) = listening();
         let counts = Counts::new();
-        client.submit(async |x: Counted| x, counts.value(1)).detach();
+        client.submit(async |x: FunctionProgress| x, counts.value(1)).detach();
         run_until_idle(&client);
-        assert_eq!((counts.drops.get(), client.held()), (1, 0));
+        assert_eq!((counts.drops.get(), client.tasks_in_memory()), (1, 0));
     });
 }
 
@@ -432,7 +432,7 @@ fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
         let counts = Counts::new();
         let value = counts.value(1);
         let forgotten = client.submit(async move || value, ());
-        let dependent = client.submit(async |x: Ref<Counted>| x.value, &forgotten);
+        let dependent = client.submit(async |x: Ref<FunctionProgress>| x.value, &forgotten);
         mem::forget(forgotten);
         assert_eq!(dependent.result().unwrap(), 1);
         drop(dependent);
@@ -452,7 +452,7 @@ fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
         drop(other);
         let rest = client.map(inc, 0..1000u64);
         assert_eq!(block_on(gather(rest)).unwrap().len(), 1000);
-        eventually("the rest is freed", || client.held() == 2);
+        eventually("the rest is freed", || client.tasks_in_memory() == 2);
         assert_eq!(counts.drops.get(), 0);
         block_on(client.close());
         assert_eq!(client.workers(), 0);
@@ -471,7 +471,7 @@ fn dropping_the_last_handle_inside_its_own_task_ends_it() {
         }));
         send.send(handle).unwrap();
         eventually("it's dropped", || counts.drops.get() == 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -482,13 +482,13 @@ fn dropping_races_with_running() {
         let counts = Counts::new();
         for round in 0..3000 {
             let handle = client.submit(
-                async |x: Counted| {
+                async |x: FunctionProgress| {
                     yield_now().await;
                     x
                 },
                 counts.value(round),
             );
-            let dependent = client.submit(async |x: Ref<Counted>| x.value, &handle);
+            let dependent = client.submit(async |x: Ref<FunctionProgress>| x.value, &handle);
             drop(handle);
             if round % 3 == 0 {
                 assert_eq!(dependent.result().unwrap(), round);
@@ -497,7 +497,7 @@ fn dropping_races_with_running() {
             }
             drop(dependent);
         }
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
         assert_eq!((counts.drops.get(), counts.clones.get()), (3000, 0));
     });
 }

@@ -1,4 +1,4 @@
-//! `stats` and `events`. What recording keeps in memory is in `tests/recording.rs`.
+//! `Client::stats` and `Client::events` (promise 23). What recording keeps in memory is tested in `tests/recording.rs`.
 
 use std::future::pending;
 

@@ -90,7 +90,7 @@ test("the drawer shows details, follows the state, and gives the focus back", as
     status: "waiting",
     error: null,
     explain: { text: "`inc-2` waits for `inc-1`" },
-    story: { chapters: [{ status: "waiting", at: 0, lasted: 1.5 }, { status: "ready", at: 1.5, lasted: null }] },
+    timeline: { phases: [{ status: "waiting", at: 0, lasted: 1.5 }, { status: "ready", at: 1.5, lasted: null }] },
   });
   const opener = new FakeNode("button");
   opener.focus();

@@ -13,7 +13,7 @@ use crate::observe::record::tables::{FunctionActivity, Record};
 ///
 /// | fields | counted |
 /// |---|---|
-/// | `workers`, `busy`, `held`, `limits` | always |
+/// | `workers`, `busy`, `tasks_in_memory`, `limits` | always |
 /// | `submitted`, `finished`, `failed`, `cancelled`, `left` | all tasks, from when the client began to [observe](crate::Client::observe) |
 /// | `waiting`, `ready`, `running`, `delayed` | tasks that are watched in detail, from then on |
 ///

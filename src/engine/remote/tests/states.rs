@@ -102,7 +102,7 @@ impl Scene {
     fn leave(self) {
         let Self { client, far, handle, kept, .. } = self;
         drop((handle, kept));
-        until(|| client.held() == 0);
+        until(|| client.tasks_in_memory() == 0);
         assert_eq!(Arc::strong_count(&far), 1);
     }
 }
@@ -261,7 +261,7 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
             });
             until(|| handle.result().map_err(is_known).is_ok());
             drop(handle);
-            until(|| client.held() == 0);
+            until(|| client.tasks_in_memory() == 0);
             assert_eq!(Arc::strong_count(&far), 1);
         }
     });
