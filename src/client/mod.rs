@@ -553,7 +553,7 @@ impl fmt::Debug for Client {
             .field("name", &self.core.name)
             .field("workers", &self.workers())
             .field("limits", &self.core.limits.names())
-            .field("held", &self.tasks_in_memory())
+            .field("tasks_in_memory", &self.tasks_in_memory())
             .field("closed", &self.core.is_closed())
             .finish()
     }

@@ -37,7 +37,7 @@ impl Client {
     /// ```
     /// let client = ensue::Client::builder().workers(2).limit("db", 4).build();
     /// let stats = client.stats();
-    /// assert_eq!((stats.workers, stats.held), (2, 0));
+    /// assert_eq!((stats.workers, stats.tasks_in_memory), (2, 0));
     /// assert_eq!((&*stats.limits[0].name, stats.limits[0].of, stats.limits[0].used), ("db", 4, 0));
     /// ```
     pub fn stats(&self) -> Stats {

@@ -129,7 +129,7 @@ function loadRun() {
     bars: [[0, 1, 4, 0, 1, 2], [1, 2, 2.004, 0, 2, 0]],
     failures: [[4, 1, "task `inc-1` failed: no"]],
     stats: stats({
-      workers: 2, busy: 1, running: 1, ready: 1, failed: 1, held: 12_345,
+      workers: 2, busy: 1, running: 1, ready: 1, failed: 1, tasks_in_memory: 12_345,
       functions: [
         { ...counts({ failed: 1, running: 1 }), name: "inc", submitted: 2, run_time: 3 },
         { ...counts({ ready: 1 }), name: "add", submitted: 1, run_time: 0 },
