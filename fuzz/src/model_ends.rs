@@ -96,7 +96,7 @@ impl Model {
         let mut changed = true;
         while changed {
             changed = false;
-            // FunctionProgress once, since it's what a run's time goes to: they only become fewer, and then it's all
+            // Counted once, since it's what a run's time goes to: they only become fewer, and then it's all
             // looked at again.
             let users = self.all_users();
             for (id, users) in users.into_iter().enumerate() {

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, turns};
-use support::observe::{Counts, FunctionProgress};
+use support::observe::{Counted, Counts};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready, within};
 
 /// A million, or in a debug build as many as no recursion survives.
@@ -390,15 +390,14 @@ fn a_future_is_freed_when_it_finishes() {
         let (future, function, input) = (Counts::new(), Counts::new(), Counts::new());
         let captured = function.value(0);
         let handle = client.submit(
-            async move |x: FunctionProgress| {
+            async move |x: Counted| {
                 yield_now().await;
                 { captured }.value + x.value
             },
             input.value(1),
         );
         let spawned = client.spawn(future.future(async { 1 }));
-        let tried =
-            client.try_submit(async |x: FunctionProgress| Ok::<_, String>(x.value), input.value(2));
+        let tried = client.try_submit(async |x: Counted| Ok::<_, String>(x.value), input.value(2));
         run_until_idle(&client);
         // The handles are still held.
         assert_eq!((function.drops.get(), future.drops.get()), (1, 1));

@@ -8,14 +8,14 @@ use ensue::{Client, ErrorKind, Handle, as_completed, gather, sleep};
 use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
-use support::observe::{Counts, FunctionProgress};
+use support::observe::{Counted, Counts};
 use support::{bounded, eventually};
 
-async fn add(a: FunctionProgress, b: FunctionProgress) -> FunctionProgress {
+async fn add(a: Counted, b: Counted) -> Counted {
     a.counts.value(a.value.wrapping_add(b.value))
 }
 
-async fn slow_add(a: FunctionProgress, b: FunctionProgress) -> FunctionProgress {
+async fn slow_add(a: Counted, b: Counted) -> Counted {
     for _ in 0..a.value % 3 {
         yield_now().await;
     }
@@ -25,7 +25,7 @@ async fn slow_add(a: FunctionProgress, b: FunctionProgress) -> FunctionProgress 
 /// Random operations of one thread on a client that others use, too.
 fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut handles: Vec<Handle<FunctionProgress>> = Vec::new();
+    let mut handles: Vec<Handle<Counted>> = Vec::new();
     while Instant::now() < until {
         if handles.len() < 2 {
             handles.push(client.ready(counts.value(random.u64(..9))));
@@ -73,7 +73,7 @@ fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant
                     .task()
                     .key(key)
                     .priority(random.i32(-1..2))
-                    .submit(async move |a: FunctionProgress| counts.value(a.value), &handles[i]);
+                    .submit(async move |a: Counted| counts.value(a.value), &handles[i]);
                 handles.push(joined);
             }
             11 => {
@@ -86,7 +86,7 @@ fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant
                         .timeout(Duration::from_micros(150))
                         .retries(1)
                         .submit(
-                            async move |a: FunctionProgress| {
+                            async move |a: Counted| {
                                 sleep(nap).await;
                                 counts.value(a.value)
                             },

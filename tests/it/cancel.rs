@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker, turns};
-use support::observe::{Count, Counts, FunctionProgress, Log, OnDrop};
+use support::observe::{Count, Counted, Counts, Log, OnDrop};
 use support::{bounded, client_of, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
@@ -660,7 +660,7 @@ fn a_task_cancelled_while_it_fails_keeps_nothing() {
         let handle = Arc::new(Mutex::new(None::<Handle<()>>));
         let inside = handle.clone();
         let x = client.try_submit(
-            async move |_argument: FunctionProgress| {
+            async move |_argument: Counted| {
                 inside.lock().unwrap().take().unwrap().cancel();
                 Err::<(), _>("no")
             },

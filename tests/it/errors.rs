@@ -16,7 +16,7 @@ use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
 use support::hold::Gate;
-use support::observe::{Count, Counts, FunctionProgress};
+use support::observe::{Count, Counted, Counts};
 use support::{bounded, eventually, poll_once, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -697,7 +697,7 @@ fn a_dependent_that_is_cancelled_drops_its_function_and_inputs() {
         });
         let function = captured.value(2);
         let dependent = client.submit(
-            async move |_: FunctionProgress, _: u64| {
+            async move |_: Counted, _: u64| {
                 drop(function);
             },
             (big, &bad),

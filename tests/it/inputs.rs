@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use ensue::{Client, Handle, Ref};
-use support::observe::{Counts, FunctionProgress};
+use support::observe::{Counted, Counts};
 use support::{bounded, eventually, run_until_idle};
 
 /// Not `Clone`: only a `Ref` can share it.
@@ -346,10 +346,9 @@ fn values_are_moved_into_the_last_task_that_takes_them() {
         let value = counts.value(7);
         let x = client.submit(async move || value, ());
         // Each is moved into the next without a clone.
-        let y = client.submit(async |x: FunctionProgress| x, x);
-        let z =
-            client.submit(async |x: Vec<FunctionProgress>| x.into_iter().next().unwrap(), vec![y]);
-        let w = client.submit(async |x: Option<FunctionProgress>| x.unwrap().value, Some(z));
+        let y = client.submit(async |x: Counted| x, x);
+        let z = client.submit(async |x: Vec<Counted>| x.into_iter().next().unwrap(), vec![y]);
+        let w = client.submit(async |x: Option<Counted>| x.unwrap().value, Some(z));
         run_until_idle(&client);
         assert_eq!(w.result().unwrap(), 7);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
@@ -363,8 +362,8 @@ fn refs_share_one_value() {
         let counts = Counts::new();
         let value = counts.value(7);
         let x = client.submit(async move || value, ());
-        let sums = client
-            .map(async |x: Ref<FunctionProgress>, n: u64| x.value + n, (0..10).map(|n| (&x, n)));
+        let sums =
+            client.map(async |x: Ref<Counted>, n: u64| x.value + n, (0..10).map(|n| (&x, n)));
         drop(x);
         run_until_idle(&client);
         let sums: Vec<_> = sums.iter().map(|sum| sum.result().unwrap()).collect();
@@ -380,8 +379,7 @@ fn a_task_may_take_the_value_out_of_its_last_ref() {
         let counts = Counts::new();
         let value = counts.value(7);
         let x = client.submit(async move || value, ());
-        let y =
-            client.submit(async |x: Ref<FunctionProgress>| x.try_into_inner().map_err(|_| ()), x);
+        let y = client.submit(async |x: Ref<Counted>| x.try_into_inner().map_err(|_| ()), x);
         run_until_idle(&client);
         let value = futures::executor::block_on(y).unwrap().unwrap();
         assert_eq!((value.value, counts.clones.get(), counts.drops.get()), (7, 0, 0));
@@ -444,8 +442,7 @@ fn a_large_value_is_cloned_where_the_task_runs() {
         let counts = Counts::new();
         let client = Client::builder().workers(0).build();
         let x = client.ready(counts.value(1));
-        let uses: Vec<_> =
-            (0..10).map(|_| client.submit(async |_: FunctionProgress| (), &x)).collect();
+        let uses: Vec<_> = (0..10).map(|_| client.submit(async |_: Counted| (), &x)).collect();
         assert_eq!(counts.clones.get(), 0, "nothing is cloned while the tasks are queued");
         run_until_idle(&client);
         assert_eq!(counts.clones.get(), 10);

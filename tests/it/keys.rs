@@ -8,7 +8,7 @@ use std::thread;
 use ensue::{Client, ErrorKind, Handle, Key, Status};
 use futures::executor::block_on;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, FunctionProgress};
+use support::observe::{Count, Counted, Counts};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -183,10 +183,10 @@ fn the_function_and_inputs_of_a_joiner_are_dropped_unused() {
         let input = Counts::new();
         let captured = function.value(0);
         let needed = client.submit(inc, 1);
-        let second = client.task().key("k").submit(
-            async move |_: FunctionProgress, _: u64| { captured }.value,
-            (input.value(0), &needed),
-        );
+        let second = client
+            .task()
+            .key("k")
+            .submit(async move |_: Counted, _: u64| { captured }.value, (input.value(0), &needed));
         assert_eq!((function.drops.get(), function.clones.get()), (1, 0));
         assert_eq!((input.drops.get(), input.clones.get()), (1, 0));
         run_until_idle(&client);
@@ -336,8 +336,7 @@ fn a_key_conflict_drops_the_submitted_function_and_inputs() {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
         let number = client.task().key("k").submit(inc, 1);
-        let conflict =
-            client.task().key("k").submit(async |x: FunctionProgress| x, counts.value(1));
+        let conflict = client.task().key("k").submit(async |x: Counted| x, counts.value(1));
         assert_eq!(counts.drops.get(), 1);
         assert!(conflict.is_finished());
         run_until_idle(&client);
@@ -470,10 +469,8 @@ fn a_joiner_makes_an_await_clone() {
         let counts = Counts::new();
         let value = counts.value(3);
         let first = client.task().key("k").submit(async move || value, ());
-        let joiner = client
-            .task()
-            .key("k")
-            .submit(async || unreachable!("it joins") as FunctionProgress, ());
+        let joiner =
+            client.task().key("k").submit(async || unreachable!("it joins") as Counted, ());
         run_until_idle(&client);
         assert_eq!(block_on(first).unwrap().value, 3);
         assert_eq!(counts.clones.get(), 1);

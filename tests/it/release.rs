@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, FunctionProgress};
+use support::observe::{Count, Counted, Counts};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -31,7 +31,7 @@ fn queued_work_never_starts() {
         let (calls, captured, input) = (Count::new(), Counts::new(), Counts::new());
         let (function, held) = (calls.clone(), captured.value(0));
         let handle = client.submit(
-            async move |x: FunctionProgress| {
+            async move |x: Counted| {
                 function.add();
                 (held, x)
             },
@@ -169,7 +169,7 @@ fn a_result_is_freed_at_once() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
-        let handles = client.map(async |x: FunctionProgress| x, (0..5).map(|x| counts.value(x)));
+        let handles = client.map(async |x: Counted| x, (0..5).map(|x| counts.value(x)));
         run_until_idle(&client);
         for (at, handle) in handles.into_iter().enumerate() {
             assert_eq!((counts.drops.get(), client.tasks_in_memory()), (at, 5 - at));
@@ -182,7 +182,7 @@ fn a_result_is_freed_at_once() {
 #[test]
 fn a_failure_is_freed_with_the_last_handle() {
     #[derive(Clone, Debug)]
-    struct Failure(#[allow(unused)] Arc<FunctionProgress>);
+    struct Failure(#[allow(unused)] Arc<Counted>);
     impl std::fmt::Display for Failure {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("failed")
@@ -194,8 +194,8 @@ fn a_failure_is_freed_with_the_last_handle() {
         let client = Client::builder().workers(0).build();
         let (failure, input) = (Counts::new(), Counts::new());
         let error = Failure(Arc::new(failure.value(0)));
-        let handle = client
-            .try_submit(async move |_: FunctionProgress| Err::<u64, _>(error), input.value(0));
+        let handle =
+            client.try_submit(async move |_: Counted| Err::<u64, _>(error), input.value(0));
         let dependent = client.submit(inc, &handle);
         run_until_idle(&client);
         drop(handle);
@@ -220,7 +220,7 @@ fn a_ref_and_a_waiting_dependent_keep_the_value() {
         let gate = Gate::new();
         let other = client.spawn(gate.pass());
         let x = client.submit(async move || value, ());
-        let y = client.submit(async |x: Ref<FunctionProgress>, (): ()| x, (&x, &other));
+        let y = client.submit(async |x: Ref<Counted>, (): ()| x, (&x, &other));
         drop(x);
         run_what_is_ready(&client);
         assert_eq!(counts.drops.get(), 0);
@@ -417,7 +417,7 @@ fn a_detached_task_drops_its_value_at_its_end() {
     bounded(|| {
         let (client, _) = listening();
         let counts = Counts::new();
-        client.submit(async |x: FunctionProgress| x, counts.value(1)).detach();
+        client.submit(async |x: Counted| x, counts.value(1)).detach();
         run_until_idle(&client);
         assert_eq!((counts.drops.get(), client.tasks_in_memory()), (1, 0));
     });
@@ -432,7 +432,7 @@ fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
         let counts = Counts::new();
         let value = counts.value(1);
         let forgotten = client.submit(async move || value, ());
-        let dependent = client.submit(async |x: Ref<FunctionProgress>| x.value, &forgotten);
+        let dependent = client.submit(async |x: Ref<Counted>| x.value, &forgotten);
         mem::forget(forgotten);
         assert_eq!(dependent.result().unwrap(), 1);
         drop(dependent);
@@ -482,13 +482,13 @@ fn dropping_races_with_running() {
         let counts = Counts::new();
         for round in 0..3000 {
             let handle = client.submit(
-                async |x: FunctionProgress| {
+                async |x: Counted| {
                     yield_now().await;
                     x
                 },
                 counts.value(round),
             );
-            let dependent = client.submit(async |x: Ref<FunctionProgress>| x.value, &handle);
+            let dependent = client.submit(async |x: Ref<Counted>| x.value, &handle);
             drop(handle);
             if round % 3 == 0 {
                 assert_eq!(dependent.result().unwrap(), round);

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
 use support::hold::Gate;
-use support::observe::{Counts, FunctionProgress, Wakes, poll_with};
+use support::observe::{Counted, Counts, Wakes, poll_with};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -21,7 +21,7 @@ async fn inc(x: u64) -> u64 {
 }
 
 /// A client without workers and a task that has finished with a counted value.
-fn finished() -> (Client, Handle<FunctionProgress>, Counts) {
+fn finished() -> (Client, Handle<Counted>, Counts) {
     let client = Client::builder().workers(0).build();
     let counts = Counts::new();
     let value = counts.value(7);
@@ -98,7 +98,7 @@ fn awaiters_on_every_runtime_get_the_value() {
                 })
             },
         ];
-        let in_tasks = client.map(async |x: FunctionProgress| x.value, (0..50).map(|_| &handle));
+        let in_tasks = client.map(async |x: Counted| x.value, (0..50).map(|_| &handle));
         started.wait();
         gate.open();
         for thread in threads {
@@ -249,7 +249,7 @@ fn gather_moves_values_out_of_handles_given_by_value() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
-        let handles = client.map(async |x: FunctionProgress| x, (0..10).map(|x| counts.value(x)));
+        let handles = client.map(async |x: Counted| x, (0..10).map(|x| counts.value(x)));
         run_until_idle(&client);
         assert_eq!(block_on(gather(&handles)).unwrap().len(), 10);
         assert_eq!((counts.clones.get(), counts.drops.get()), (10, 10));
@@ -265,7 +265,7 @@ fn gather_moves_values_out_of_handles_given_by_value() {
 fn a_dependent_that_has_not_taken_it_forces_a_clone() {
     bounded(|| {
         let (client, handle, counts) = finished();
-        let dependent = client.submit(async |x: FunctionProgress| x.value, &handle);
+        let dependent = client.submit(async |x: Counted| x.value, &handle);
         assert_eq!(block_on(handle).unwrap().value, 7);
         assert_eq!(counts.clones.get(), 1);
         run_until_idle(&client);
@@ -340,9 +340,9 @@ fn a_value_that_was_moved_out_is_lost_to_other_handles() {
         let (client, mut handle, counts) = finished();
         let value = block_on(&mut handle).unwrap();
         let late = handle.clone();
-        let dependent = client.submit(async |x: FunctionProgress| x.value, &handle);
-        let by_ref = client.submit(async |x: Ref<FunctionProgress>| x.value, &handle);
-        let in_vec = client.submit(async |x: Vec<FunctionProgress>| x.len(), vec![&handle]);
+        let dependent = client.submit(async |x: Counted| x.value, &handle);
+        let by_ref = client.submit(async |x: Ref<Counted>| x.value, &handle);
+        let in_vec = client.submit(async |x: Vec<Counted>| x.len(), vec![&handle]);
         run_until_idle(&client);
         let errors = [
             block_on(late).unwrap_err(),

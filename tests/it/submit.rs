@@ -9,7 +9,7 @@ use ensue::{Client, ErrorKind, Handle, Status, as_completed, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
 use support::hold::{Gate, hold_worker};
-use support::observe::{Count, Counts, FunctionProgress};
+use support::observe::{Count, Counted, Counts};
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
 
 async fn inc(x: u64) -> u64 {
@@ -292,7 +292,7 @@ fn an_input_is_released_when_the_task_has_taken_it() {
         let gate = Gate::new();
         let waits = gate.pass();
         let y = client.submit(
-            async move |x: FunctionProgress| {
+            async move |x: Counted| {
                 let value = x.value;
                 drop(x);
                 waits.await;
@@ -316,13 +316,13 @@ fn plain_inputs_are_dropped_once() {
     bounded(|| {
         let client = Client::builder().workers(0).build();
         let counts = Counts::new();
-        let ran = client.submit(async |x: FunctionProgress| x.value, counts.value(1));
+        let ran = client.submit(async |x: Counted| x.value, counts.value(1));
         run_until_idle(&client);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
         assert_eq!(ran.result().unwrap(), 1);
 
         // One that never runs drops them too.
-        let dropped = client.submit(async |x: FunctionProgress| x.value, counts.value(2));
+        let dropped = client.submit(async |x: Counted| x.value, counts.value(2));
         drop(dropped);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 2));
     });
