@@ -113,6 +113,7 @@
 //! * Steps that survive the process: a workflow engine or a job queue. This crate writes nothing to disk.
 //! * Work in Python: Dask itself. A program can call Python functions on a Dask cluster with the feature `dask`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 mod client;
 #[cfg(feature = "dashboard")]
