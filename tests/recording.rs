@@ -1,4 +1,4 @@
-//! What recording keeps in memory. It's the only test, because the allocator counts for the whole process.
+//! The memory that recording takes (promise 23). It's the only test, because the allocator counts for the whole process.
 
 use std::time::Duration;
 
