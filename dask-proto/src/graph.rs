@@ -410,7 +410,9 @@ impl UpdateGraph<'_> {
             }
             GraphForm::Header => {
                 let none: [bool; 0] = [];
-                let header = FieldMap(&[("serializer", &"pickle"), ("writeable", &none)]);
+                let header: [(&str, &dyn Pack); 2] =
+                    [("serializer", &"pickle"), ("writeable", &none)];
+                let header = FieldMap(&header);
                 let frames = [Value::Bin(pickle)];
                 let graph: [(&str, &dyn Pack); 2] =
                     [("graph_header", &header), ("graph_frames", &frames)];

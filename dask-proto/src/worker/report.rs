@@ -33,7 +33,9 @@ pub struct Run<'a> {
 pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: Span) {
     let (class, name) = if is_partial { (LIST_CLASS, "list") } else { (BYTES_CLASS, "bytes") };
     let class = Bytes::from_static(class);
-    let times = [FieldMap(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
+    let times: [(&str, &dyn Pack); 3] =
+        [("action", &"compute"), ("start", &took.start), ("stop", &took.stop)];
+    let times = [FieldMap(&times)];
     to.push(&[
         ("op", &"task-finished"),
         ("key", task.key),
@@ -52,7 +54,9 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, t
 /// Adds `task-erred`, with the exception of Python's built-in class of this name.
 pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span) {
     let exception = Serialized::bytes(pickle::builtin_error(class, text).into());
-    let times = [FieldMap(&[("action", &"compute"), ("start", &took.start), ("stop", &took.stop)])];
+    let times: [(&str, &dyn Pack); 3] =
+        [("action", &"compute"), ("start", &took.start), ("stop", &took.stop)];
+    let times = [FieldMap(&times)];
     to.push(&[
         ("op", &"task-erred"),
         ("key", task.key),
