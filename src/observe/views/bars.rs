@@ -243,16 +243,100 @@ impl fmt::Debug for Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
     use futures_lite::future::block_on;
-    use indicatif::InMemoryTerm;
+    use indicatif::TermLike;
 
     use super::*;
     use crate::Client;
 
+    /// A terminal in memory, as much of one as bars need: they write lines as wide as the terminal, which wraps them.
+    #[derive(Clone, Debug, Default)]
+    struct Screen(Arc<Mutex<Cells>>);
+
+    #[derive(Debug, Default)]
+    struct Cells {
+        lines: Vec<String>,
+        row: usize,
+        column: usize,
+    }
+
+    const WIDTH: usize = 120;
+
+    impl Screen {
+        fn contents(&self) -> String {
+            let lines = &self.0.lock().unwrap().lines;
+            let lines: Vec<_> = lines.iter().map(|line| line.trim_end()).collect();
+            lines.join("\n").trim_end().to_owned()
+        }
+
+        fn change(&self, change: impl FnOnce(&mut Cells)) -> io::Result<()> {
+            change(&mut self.0.lock().unwrap());
+            Ok(())
+        }
+    }
+
+    impl Cells {
+        fn break_line(&mut self) {
+            self.row += 1;
+            self.column = 0;
+        }
+
+        fn write(&mut self, text: &str) {
+            for char in text.chars() {
+                if self.column == WIDTH {
+                    self.break_line();
+                }
+                self.lines.resize(self.lines.len().max(self.row + 1), String::new());
+                self.lines[self.row].push(char);
+                self.column += 1;
+            }
+        }
+    }
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            WIDTH as u16
+        }
+        fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+            self.change(|cells| cells.row = cells.row.saturating_sub(n))
+        }
+        fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+            self.change(|cells| cells.row += n)
+        }
+        fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+            self.change(|cells| cells.column += n)
+        }
+        fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+            self.change(|cells| cells.column = cells.column.saturating_sub(n))
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.change(|cells| {
+                cells.write(text);
+                cells.break_line();
+            })
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.change(|cells| cells.write(text))
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.change(|cells| {
+                cells.column = 0;
+                let row = cells.row;
+                cells.lines.get_mut(row).into_iter().for_each(String::clear);
+            })
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn each_function_has_a_bar_and_printed_lines_are_above_the_bars() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
-        let term = InMemoryTerm::new(20, 120);
+        let term = Screen::default();
         let client = Client::builder().workers(1).build();
         let fine = client.task().name("fine\u{1b}[2J").map(async |_: u64| (), 0..3);
         let bad = client.task().name("bad").try_map(async |_: u64| Err::<u64, _>("bad"), 0..2);
@@ -283,7 +367,7 @@ mod tests {
 
     #[test]
     fn dropping_it_stops_the_thread_though_tasks_are_left() {
-        let term = InMemoryTerm::new(20, 120);
+        let term = Screen::default();
         let client = Client::builder().workers(0).build();
         let handles = client.map(async |_: u64| (), 0..3);
         let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
