@@ -27,7 +27,7 @@ impl Core {
         self.shutdown.closed.load(Ordering::SeqCst)
     }
 
-    /// Does what the engine's own does after it has swept the queues.
+    /// Sets the phase and wakes all workers, as the engine's own does after it has swept the queues.
     pub(crate) fn begin_close(&self) {
         self.shutdown.closed.store(true, Ordering::SeqCst);
         self.idle_workers.wake_all();
