@@ -111,8 +111,8 @@ fn streamed(tasks: u64) {
     let took = started.elapsed();
     assert_eq!(sum, sum_to(tasks));
     let late = Instant::now() + Duration::from_secs(10);
-    while client.held() > 0 {
-        assert!(Instant::now() < late, "{} tasks are still held", client.held());
+    while client.tasks_in_memory() > 0 {
+        assert!(Instant::now() < late, "{} tasks are still held", client.tasks_in_memory());
         thread::yield_now();
     }
     let after = bytes() - before;

@@ -78,7 +78,7 @@ async fn million(client: &Client) -> Result<(), Error> {
     let (mut sum, mut most) = (0, 0);
     while let Some(square) = squares.try_next().await? {
         sum += square;
-        most = most.max(client.held());
+        most = most.max(client.tasks_in_memory());
     }
     assert_eq!(sum, 333_332_833_333_500_000);
     println!("map_stream: a million squares make {sum}; at most {most} tasks were held");

@@ -60,7 +60,7 @@
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
-//!   tasks and the [`story`](Client::story) of each. [`events`](Client::events) streams the state changes of tasks,
+//!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,
 //!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
@@ -113,6 +113,7 @@
 //! * Steps that survive the process: a workflow engine or a job queue. This crate writes nothing to disk.
 //! * Work in Python: Dask itself. A program can call Python functions on a Dask cluster with the feature `dask`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 mod client;
 #[cfg(feature = "dashboard")]
@@ -124,7 +125,7 @@ mod handle;
 mod observe;
 mod task;
 
-pub use client::attempt::{Often, Once};
+pub use client::attempt::{NoRetry, WithRetry};
 pub use client::blocking::is_cancelled;
 pub use client::builder::Builder;
 pub use client::map_stream::MapStream;
@@ -136,20 +137,20 @@ pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
 pub use handle::input::{Input, Inputs};
-pub use handle::wait::{Wait, Waited, wait_all, wait_any};
+pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
 pub use handle::{AsHandle, GetRef, Handle};
 #[cfg(feature = "progress")]
 pub use observe::bars::{Progress, progress};
-pub use observe::counted::{Counted, ProgressCounts, progress_counts};
 pub use observe::events::{Event, Events};
 pub use observe::explain::Explanation;
+pub use observe::function_progress::{FunctionProgress, ProgressCounts, progress_counts};
 pub use observe::graph::{EdgeKind, Graph, GraphEdge, GraphTask};
 #[cfg(feature = "metrics")]
 pub use observe::metrics::Metrics;
 pub use observe::reason::Reason;
 pub use observe::stall::Stall;
 pub use observe::stats::{FunctionStats, LimitStats, Stats};
-pub use observe::story::{Chapter, Story};
+pub use observe::timeline::{Phase, Timeline};
 pub use task::error::{Error, ErrorKind, IntoFailure};
 pub use task::function::{BlockingFn, Repeatable, TaskFn, TryBlockingFn, TryTaskFn};
 pub use task::key::Key;

@@ -145,7 +145,7 @@ fn keyboard(graph: &Tab<'_>) {
     graph.press("ArrowRight");
     graph.press("Enter");
     graph.until("!document.querySelector('aside.detail').hidden");
-    graph.until("document.querySelectorAll('.story li').length > 1");
+    graph.until("document.querySelectorAll('.timeline li').length > 1");
     let detail = graph.eval("document.querySelector('aside.detail').innerText");
     let detail = detail.as_str().unwrap();
     assert!(detail.contains("finished") && detail.contains("running"), "{detail}");

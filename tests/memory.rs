@@ -114,7 +114,7 @@ fn a_held_task_is_small() {
 fn leaves_nothing(what: &str, client: &Client, work: impl Fn(&Client)) {
     let settle = || {
         block_on(client.idle());
-        eventually("no task is left", || client.held() == 0);
+        eventually("no task is left", || client.tasks_in_memory() == 0);
     };
     work(client);
     settle();

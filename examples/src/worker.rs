@@ -52,13 +52,13 @@ fn read(mut arguments: Parser) -> Result<Option<WorkerOptions>, lexopt::Error> {
             }
             Value(address) => {
                 let address = address.string()?;
-                return Err(format!("one address too many: `{address}`").into());
+                return Err(format!("unexpected second address `{address}`").into());
             }
             other => return Err(other.unexpected()),
         };
         let mut value = || match arguments.value() {
             Ok(value) => value.string(),
-            Err(_) => Err(format!("--{option} takes a value").into()),
+            Err(_) => Err(format!("--{option} needs a value").into()),
         };
         match &*option {
             "threads" => options.threads = Some(threads(&value()?)?),

@@ -76,15 +76,15 @@ async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
 /// Drops the handles that the next step doesn't need, and returns the others.
 fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
     step("Drop the handles that are no longer needed, which frees their results");
-    println!("before: the store holds {} results", client.held());
+    println!("before: the store holds {} results", client.tasks_in_memory());
     let Graph { xs, ys, zs, total } = graph;
     drop((xs, ys, total, sums));
-    println!("after:  the store holds {} results", client.held());
+    println!("after:  the store holds {} results", client.tasks_in_memory());
     zs
 }
 
 async fn close(client: Client) {
     step("Close the client");
     client.close().await;
-    println!("{client}; the store holds {} results", client.held());
+    println!("{client}; the store holds {} results", client.tasks_in_memory());
 }

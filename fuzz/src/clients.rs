@@ -381,7 +381,7 @@ impl Run {
         self.step(0);
         self.step(1);
         for client in self.clients.iter().flatten() {
-            assert_eq!(client.held(), 0, "tasks held at the end");
+            assert_eq!(client.tasks_in_memory(), 0, "tasks held at the end");
         }
         self.workers = [None, None];
         self.clients = [None, None];

@@ -252,7 +252,7 @@ impl<'p> Run<'p> {
         }
         drop((x, result, sources));
         block_on(client.idle());
-        assert_eq!(client.held(), 0, "tasks held at the end");
+        assert_eq!(client.tasks_in_memory(), 0, "tasks held at the end");
         assert_eq!(count.alive.load(Relaxed), 0, "values left at the end");
     }
 }

@@ -300,7 +300,7 @@ impl Program {
         let empty = with(|world| world.slots.iter().all(Option::is_none));
         let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
-            let held = client.held();
+            let held = client.tasks_in_memory();
             // A timer that was left would hold its task.
             expect(!ended || held == 0, || format!("{held} tasks are held at the end"));
             if ended && model(|model| !model.is_closed()) {

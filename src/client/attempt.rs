@@ -55,7 +55,7 @@ impl Plan {
 
 /// Whether a function and its arguments can be used again. It is a type, so that `Clone` is required only for
 /// retries.
-pub trait Again<F, A>: Copy + Send + Sync + 'static {
+pub trait RetryMode<F, A>: Copy + Send + Sync + 'static {
     /// Returns a function and arguments to use, and another pair to keep if they can be used again.
     #[doc(hidden)]
     fn split(function: F, args: A) -> (F, A, Option<(F, A)>);
@@ -64,20 +64,20 @@ pub trait Again<F, A>: Copy + Send + Sync + 'static {
 /// The function is called once: the state of [`Options`](crate::Options) before
 /// [`retries`](crate::Options::retries).
 #[derive(Clone, Copy, Debug)]
-pub struct Once;
+pub struct NoRetry;
 
 /// The function may be called again: the state of [`Options`](crate::Options) after
 /// [`retries`](crate::Options::retries).
 #[derive(Clone, Copy, Debug)]
-pub struct Often;
+pub struct WithRetry;
 
-impl<F, A> Again<F, A> for Once {
+impl<F, A> RetryMode<F, A> for NoRetry {
     fn split(function: F, args: A) -> (F, A, Option<(F, A)>) {
         (function, args, None)
     }
 }
 
-impl<F: Clone, A: Clone> Again<F, A> for Often {
+impl<F: Clone, A: Clone> RetryMode<F, A> for WithRetry {
     fn split(function: F, args: A) -> (F, A, Option<(F, A)>) {
         (function.clone(), args.clone(), Some((function, args)))
     }
@@ -97,7 +97,7 @@ pub(crate) async fn run<R, F, A, T, Fut>(
     call: impl Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,
 ) -> Outcome<T, Planned<F>, A>
 where
-    R: Again<F, A>,
+    R: RetryMode<F, A>,
     F: Send,
     A: Send,
     Fut: Future<Output = Result<T, Problem>> + Send,
@@ -149,7 +149,7 @@ trait Attempt<T>: Send {
 
 impl<R, F, A, T, C, Fut> Attempt<T> for Attempts<R, F, A, C, Fut>
 where
-    R: Again<F, A>,
+    R: RetryMode<F, A>,
     F: Send,
     A: Send,
     C: Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,

@@ -19,7 +19,7 @@ use std::hash::Hash;
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
-use self::attempt::{Again, Once};
+use self::attempt::{NoRetry, RetryMode};
 use self::map_stream::MapStream;
 use self::options::Options;
 use self::task_future::Spawned;
@@ -299,7 +299,7 @@ impl Client {
         S::Item: Inputs<A>,
         F: TaskFn<A> + Clone,
         A: Send + 'static,
-        Once: Again<F, A>,
+        NoRetry: RetryMode<F, A>,
     {
         self.task().map_stream(inputs, limit, function)
     }
@@ -420,7 +420,7 @@ impl Client {
     ///
     /// It is exact while the client is idle. A task that was abandoned while it was queued has dropped its contents,
     /// and is counted until a worker removes its entry from the queue.
-    pub fn held(&self) -> usize {
+    pub fn tasks_in_memory(&self) -> usize {
         self.core.tasks_in_memory()
     }
 
@@ -553,7 +553,7 @@ impl fmt::Debug for Client {
             .field("name", &self.core.name)
             .field("workers", &self.workers())
             .field("limits", &self.core.limits.names())
-            .field("held", &self.held())
+            .field("tasks_in_memory", &self.tasks_in_memory())
             .field("closed", &self.core.is_closed())
             .finish()
     }

@@ -7,7 +7,7 @@ use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
-use crate::observe::story::Story;
+use crate::observe::timeline::Timeline;
 
 impl Client {
     /// Starts to record the state changes of tasks, for [`stats`](Client::stats) and the other views. A view starts
@@ -37,7 +37,7 @@ impl Client {
     /// ```
     /// let client = ensue::Client::builder().workers(2).limit("db", 4).build();
     /// let stats = client.stats();
-    /// assert_eq!((stats.workers, stats.held), (2, 0));
+    /// assert_eq!((stats.workers, stats.tasks_in_memory), (2, 0));
     /// assert_eq!((&*stats.limits[0].name, stats.limits[0].of, stats.limits[0].used), ("db", 4, 0));
     /// ```
     pub fn stats(&self) -> Stats {
@@ -109,12 +109,12 @@ impl Client {
     /// client.observe();
     /// let x = client.submit(async || 1, ());
     /// x.result().unwrap();
-    /// let story = client.story(&x);
-    /// let chapters: Vec<_> = story.chapters.iter().map(|chapter| chapter.status).collect();
-    /// assert_eq!(chapters, [Status::Ready, Status::Running, Status::Finished]);
+    /// let timeline = client.timeline(&x);
+    /// let phases: Vec<_> = timeline.phases.iter().map(|phase| phase.status).collect();
+    /// assert_eq!(phases, [Status::Ready, Status::Running, Status::Finished]);
     /// ```
-    pub fn story<T>(&self, handle: &Handle<T>) -> Story {
-        Story::of(&Recorder::start(self.core()), handle.typed().task())
+    pub fn timeline<T>(&self, handle: &Handle<T>) -> Timeline {
+        Timeline::of(&Recorder::start(self.core()), handle.typed().task())
     }
 
     /// Returns a stream of the state changes of the client's tasks, from this call on.

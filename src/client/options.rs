@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::attempt::{Again, Often, Once};
+use super::attempt::{NoRetry, RetryMode, WithRetry};
 use super::map_stream::MapStream;
 use super::submit::{self, Submission};
 use super::task_future::{self, Spawned};
@@ -21,7 +21,7 @@ use crate::{Handle, Key, Retry};
 
 /// The options of a task, with the submit methods of [`Client`]; made by [`Client::task`].
 ///
-/// `R` is [`Often`] after [`retries`](Options::retries), which adds `Clone` to the bounds of the submit methods.
+/// `R` is [`WithRetry`] after [`retries`](Options::retries), which adds `Clone` to the bounds of the submit methods.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,7 +39,7 @@ use crate::{Handle, Key, Retry};
 /// assert_eq!(rows.result().unwrap().len(), 3);
 /// ```
 #[must_use = "nothing is submitted yet: call `submit` or another submit method"]
-pub struct Options<'c, R = Once> {
+pub struct Options<'c, R = NoRetry> {
     client: &'c Client,
     settings: TaskOptions,
     again: PhantomData<fn() -> R>,
@@ -148,7 +148,7 @@ impl<'c> Options<'c> {
     ///
     /// The function and its arguments must be `Clone`; they are cloned on the worker before each attempt. Without
     /// this option a task has one attempt.
-    pub fn retries(self, retry: impl Into<Retry>) -> Options<'c, Often> {
+    pub fn retries(self, retry: impl Into<Retry>) -> Options<'c, WithRetry> {
         let settings = self.settings.retries(retry);
         Options { client: self.client, settings, again: PhantomData }
     }
@@ -192,7 +192,7 @@ impl<'c, R> Options<'c, R> {
         F: TaskFn<A>,
         I: Inputs<A>,
         A: Send + 'static,
-        R: Again<F, A>,
+        R: RetryMode<F, A>,
     {
         let start = task_future::with_options::<R, F, A>;
         self.into_submission().one(start, function, inputs.into_waits())
@@ -215,7 +215,7 @@ impl<'c, R> Options<'c, R> {
         F: BlockingFn<A>,
         I: Inputs<A>,
         A: Send + 'static,
-        R: Again<F, A>,
+        R: RetryMode<F, A>,
     {
         self.into_submission().one(task_future::blocking::<R, F, A>, function, inputs.into_waits())
     }
@@ -239,7 +239,7 @@ impl<'c, R> Options<'c, R> {
         F: TaskFn<A>,
         I: Inputs<A> + Hash,
         A: Send + 'static,
-        R: Again<F, A>,
+        R: RetryMode<F, A>,
     {
         const {
             assert!(
@@ -265,7 +265,7 @@ impl<'c, R> Options<'c, R> {
         F: TaskFn<A> + Clone,
         I: Inputs<A>,
         A: Send + 'static,
-        R: Again<F, A>,
+        R: RetryMode<F, A>,
     {
         self.many(inputs, |submission, input| {
             let start = task_future::with_options::<R, F, A>;
@@ -306,7 +306,7 @@ impl<'c, R> Options<'c, R> {
         S::Item: Inputs<A>,
         F: TaskFn<A> + Clone,
         A: Send + 'static,
-        R: Again<F, A>,
+        R: RetryMode<F, A>,
     {
         self.stream(inputs, limit, function, |options, function, input| {
             options.submit(function, input)

@@ -154,9 +154,9 @@ impl Engine for Client {
         A: Clone + Send + 'static,
     {
         if options.has_retries() {
-            Options::<crate::Often>::with(self, options).submit(function, inputs)
+            Options::<crate::WithRetry>::with(self, options).submit(function, inputs)
         } else {
-            Options::<crate::Once>::with(self, options).submit(function, inputs)
+            Options::<crate::NoRetry>::with(self, options).submit(function, inputs)
         }
     }
 
@@ -172,7 +172,7 @@ impl Engine for Client {
         A: Clone + Send + 'static,
         M: 'static,
     {
-        Options::<crate::Often>::with(self, options).try_submit(function, inputs)
+        Options::<crate::WithRetry>::with(self, options).try_submit(function, inputs)
     }
 
     fn ready<T: Portable>(&self, value: T) -> Handle<T> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{self, Again, Often, Once, Planned, Problem};
+use super::attempt::{self, NoRetry, Planned, Problem, RetryMode, WithRetry};
 use super::blocking;
 use crate::Error;
 use crate::engine::life::cell::Outcome;
@@ -77,7 +77,7 @@ pub(crate) fn with_options<R, F, A>(
     args: A,
 ) -> OptionalFuture<F::Future, Planned<F>, A>
 where
-    R: Again<F, A>,
+    R: RetryMode<F, A>,
     F: TaskFn<A>,
     A: Send + 'static,
 {
@@ -114,7 +114,7 @@ where
         return OptionalFuture::Direct { future: planned.function.0 };
     }
     let attempts =
-        attempt::run::<Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+        attempt::run::<NoRetry, _, _, _, _>(planned, (), |_, function, (), permit| async move {
             let _permit = permit;
             Ok(function.0.await)
         });
@@ -131,7 +131,7 @@ where
     E: IntoFailure<M>,
     M: 'static,
 {
-    attempt::run::<Once, _, _, _, _>(planned, (), |_, function, (), permit| async move {
+    attempt::run::<NoRetry, _, _, _, _>(planned, (), |_, function, (), permit| async move {
         let _permit = permit;
         function.0.await.map_err(problem::<M, _>)
     })
@@ -146,7 +146,7 @@ where
     A: Clone + Send + 'static,
     M: 'static,
 {
-    attempt::run::<Often, _, _, _, _>(planned, args, |_, function, args, permit| async move {
+    attempt::run::<WithRetry, _, _, _, _>(planned, args, |_, function, args, permit| async move {
         let _permit = permit;
         function.call(args).await.map_err(problem::<M, _>)
     })
@@ -157,7 +157,7 @@ pub(crate) fn blocking<R, F, A>(
     args: A,
 ) -> impl Future<Output = Outcome<F::Output, Planned<F>, A>> + Send
 where
-    R: Again<F, A>,
+    R: RetryMode<F, A>,
     F: BlockingFn<A>,
     A: Send + 'static,
 {
@@ -175,9 +175,13 @@ where
     A: Clone + Send + 'static,
     M: 'static,
 {
-    attempt::run::<Often, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        blocking::run(core, permit, move || function.call(args)).await.map_err(problem::<M, _>)
-    })
+    attempt::run::<WithRetry, _, _, _, _>(
+        planned,
+        args,
+        |core, function, args, permit| async move {
+            blocking::run(core, permit, move || function.call(args)).await.map_err(problem::<M, _>)
+        },
+    )
 }
 
 fn problem<M: 'static, E: IntoFailure<M>>(error: E) -> Problem {

@@ -11,8 +11,8 @@ pub(super) fn text(source: &Source) -> String {
     let mut text = Exposition { text: String::new(), client: label(source.client()) };
     text.family("ensue_workers", "gauge", "Workers.").row(&[], stats.workers);
     text.family("ensue_workers_busy", "gauge", "Workers that aren't idle.").row(&[], stats.busy);
-    text.family("ensue_tasks_held", "gauge", "Tasks in memory, whether ended or not.")
-        .row(&[], stats.held);
+    text.family("ensue_tasks_in_memory", "gauge", "Tasks in memory, whether ended or not.")
+        .row(&[], stats.tasks_in_memory);
     let functions = &stats.functions;
     let mut counter = |name, help, of: fn(&FunctionStats) -> u64| {
         let mut family = text.family(name, "counter", help);

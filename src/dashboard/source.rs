@@ -14,8 +14,8 @@ use crate::observe::explain::Explanation;
 use crate::observe::graph::Graph;
 use crate::observe::recorder::Recorder;
 use crate::observe::stats::Stats;
-use crate::observe::story::Story;
 use crate::observe::task_record::TaskRecord;
+use crate::observe::timeline::Timeline;
 use crate::observe::update::{Update, status_code};
 
 /// The most tasks on a page of the list.
@@ -173,9 +173,9 @@ impl Source {
             task["explain"] = json!({ "text": explanation.to_string(), "data": explanation });
         }
         let now = self.core.now();
-        let story = Story::of_number(&self.recorder, &self.recorder.record(), number, now);
-        if let Some(story) = story {
-            task["story"] = json!(story);
+        let timeline = Timeline::of_number(&self.recorder, &self.recorder.record(), number, now);
+        if let Some(timeline) = timeline {
+            task["timeline"] = json!(timeline);
         }
         Some(task)
     }

@@ -63,7 +63,7 @@ where
 /// The output of [`wait_all`] and [`wait_any`]: the handles in two parts, each in the given order.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Waited<T> {
+pub struct WaitOutput<T> {
     /// The handles of tasks that have ended, in any way.
     pub done: Vec<Handle<T>>,
     /// The handles of the other tasks.
@@ -103,9 +103,9 @@ impl<T: 'static> Wait<T> {
 }
 
 impl<T: 'static> Future for Wait<T> {
-    type Output = Waited<T>;
+    type Output = WaitOutput<T>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<T>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<WaitOutput<T>> {
         let this = &mut *self;
         while this.missing > 0 {
             match this.completions.poll_pop(cx) {
@@ -123,7 +123,7 @@ impl<T: 'static> Future for Wait<T> {
         this.completions.clear();
         let handles = std::mem::take(&mut this.handles);
         let (done, pending) = handles.into_iter().partition(Handle::is_finished);
-        Poll::Ready(Waited { done, pending })
+        Poll::Ready(WaitOutput { done, pending })
     }
 }
 

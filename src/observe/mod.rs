@@ -30,4 +30,4 @@ pub(crate) use record::spans;
 pub(crate) use record::task_record;
 #[cfg(feature = "progress")]
 pub(crate) use views::bars;
-pub(crate) use views::{counted, events, explain, graph, reason, stall, stats, story};
+pub(crate) use views::{events, explain, function_progress, graph, reason, stall, stats, timeline};

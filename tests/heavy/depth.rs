@@ -47,7 +47,7 @@ fn gated(client: &Client) -> (Handle<u64>, Gate) {
 
 /// To be called once the gates are dropped, whose wakers keep tasks in memory.
 fn all_freed(client: &Client) {
-    eventually("everything is freed", || client.held() == 0);
+    eventually("everything is freed", || client.tasks_in_memory() == 0);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_chain_of_a_million_runs() {
         let (first, gate) = gated(&client);
         let last = chain(&client, first, MILLION);
         // The whole chain waits, and then all of it runs.
-        eventually("all of it is held", || client.held() as u64 == MILLION + 1);
+        eventually("all of it is held", || client.tasks_in_memory() as u64 == MILLION + 1);
         gate.open();
         assert_eq!(last.result().unwrap(), MILLION);
         drop(last);
@@ -118,7 +118,7 @@ fn a_chain_of_a_million_is_dropped_before_it_runs() {
         let first = idle.submit(inc, 0);
         drop(chain(&idle, first, MILLION));
         run_what_is_ready(&idle);
-        assert_eq!(idle.held(), 0);
+        assert_eq!(idle.tasks_in_memory(), 0);
     });
 }
 
@@ -132,7 +132,7 @@ fn a_chain_of_a_million_whose_handles_are_all_held() {
         }
         assert_eq!(handles.last().unwrap().result().unwrap(), MILLION);
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(handles);
         all_freed(&client);
     });
@@ -166,7 +166,7 @@ fn a_list_of_a_million_values_that_hold_handles_is_dropped() {
         block_on(wait_all([&last]));
         // The handles keep all of them.
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(last);
         all_freed(&client);
     });
@@ -183,7 +183,7 @@ fn a_list_of_a_million_values_that_hold_refs_is_dropped() {
         let shared = block_on(last.get_ref()).unwrap();
         drop(last);
         block_on(client.idle());
-        assert_eq!(client.held() as u64, MILLION + 1);
+        assert_eq!(client.tasks_in_memory() as u64, MILLION + 1);
         drop(shared);
         all_freed(&client);
     });
@@ -198,7 +198,7 @@ fn a_list_of_a_million_ready_values_is_dropped() {
             last = client.ready(Element(Some(last), None));
         }
         drop(last);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -214,7 +214,7 @@ fn a_million_functions_that_capture_handles_are_dropped_unrun() {
         run_what_is_ready(&client);
         eventually("the queue is empty", || {
             run_what_is_ready(&client);
-            client.held() == 0
+            client.tasks_in_memory() == 0
         });
     });
 }
@@ -310,7 +310,7 @@ fn callbacks_that_hold_the_next_do_not_nest() {
         drop(last);
         eventually("the queue is empty", || {
             run_what_is_ready(&client);
-            client.held() == 0
+            client.tasks_in_memory() == 0
         });
     });
 }
@@ -376,7 +376,7 @@ fn a_million_handles_in_one_stream() {
         drop(as_completed(idle.map(inc, 0..MILLION)));
         eventually("the queue is empty", || {
             run_what_is_ready(&idle);
-            idle.held() == 0
+            idle.tasks_in_memory() == 0
         });
     });
 }

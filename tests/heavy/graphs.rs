@@ -261,7 +261,7 @@ fn check_all(config: ProptestConfig, client: impl Fn(u64) -> Client) {
             block_on(client.idle());
             block_on(client.close());
             // The timers' thread may still hold a task that it has just woken.
-            eventually("nothing is left", || client.held() == 0);
+            eventually("nothing is left", || client.tasks_in_memory() == 0);
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

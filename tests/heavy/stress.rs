@@ -153,7 +153,9 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
         } else {
             block_on(client.close());
             // A timer that is firing, or a waker that is being dropped, may hold a task a little longer.
-            eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
+            eventually(format_args!("nothing is held by {client:?}"), || {
+                client.tasks_in_memory() == 0
+            });
         }
     }
     // If one was dropped twice, the number wraps around.

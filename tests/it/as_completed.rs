@@ -269,7 +269,7 @@ fn the_stream_releases_tasks_that_came_out() {
         let mut stream = as_completed(client.map(inc, 0..10u64));
         for left in (0..10).rev() {
             drop(next(&mut stream));
-            eventually("it's freed", || client.held() <= left);
+            eventually("it's freed", || client.tasks_in_memory() <= left);
         }
         let owned = client.submit(async || Arc::new(1), ());
         stream.clear();
@@ -480,7 +480,7 @@ fn a_stream_may_be_dropped_while_its_tasks_finish() {
             }
             dropper.join().unwrap();
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -553,7 +553,7 @@ fn adding_taking_and_cancelling_from_several_threads() {
         for thread in threads {
             thread.join().unwrap();
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -50,16 +50,16 @@ fn plain_types() {
     all::<Stats>();
     all::<Graph>();
     all::<Explanation>();
-    all::<Story>();
+    all::<Timeline>();
     all::<Stall>();
-    all::<Counted>();
+    all::<FunctionProgress>();
     send::<Builder>();
     unpin::<Builder>();
     send::<Worker>();
     send::<Options<'static>>();
     sync::<Options<'static>>();
     unpin::<Options<'static>>();
-    send::<Options<'static, Often>>();
+    send::<Options<'static, WithRetry>>();
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn handles_and_what_is_made_of_them() {
     all::<Handle<u64>>();
     all::<Ref<u64>>();
     all::<GetRef<u64>>();
-    all::<Waited<u64>>();
+    all::<WaitOutput<u64>>();
     send::<AsCompleted<u64>>();
     unpin::<AsCompleted<u64>>();
     send::<WithResults<u64>>();

@@ -173,7 +173,7 @@ fn the_value_of_a_cancelled_closure_is_dropped() {
         assert_eq!(drops.get(), 0);
         gate.open();
         eventually("it's dropped", || drops.get() == 1);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -177,7 +177,7 @@ fn a_suspended_task_without_workers_is_dropped_by_its_canceller() {
         assert_eq!(counts.drops.get(), 1);
         assert_cancelled(&x, &x.key());
         drop(worker);
-        assert_eq!(client.held(), 1, "the handle's own");
+        assert_eq!(client.tasks_in_memory(), 1, "the handle's own");
     });
 }
 
@@ -300,7 +300,7 @@ fn right_after_submitting_it_and_its_dependents_are_cancelled() {
             assert!(y.result().unwrap_err().is_cancelled());
             assert!(x.result().unwrap_err().is_cancelled());
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -425,7 +425,7 @@ fn a_long_chain_and_a_wide_fan_are_cancelled() {
             assert_eq!(y.result().unwrap_err().origin(), x.key());
         }
         drop((last, fan, x));
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -592,7 +592,7 @@ fn the_outcome_is_what_cancel_returned() {
             drop((result, x, y));
             eventually("the value or what would have made it is dropped", || drops.get() == 1);
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -648,7 +648,7 @@ fn cancelling_both_ends_of_graphs_at_once_leaves_no_waiter() {
                 let _ = x.result();
             }
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 

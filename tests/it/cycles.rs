@@ -663,7 +663,7 @@ fn cycles_closed_from_two_workers_at_once_are_always_seen() {
                 assert_eq!(error.kind(), ErrorKind::Cycle, "round {round}: {error}");
             }
         }
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
     });
 }
 

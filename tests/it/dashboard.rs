@@ -395,8 +395,8 @@ fn the_list_of_tasks_is_filtered_and_has_pages() {
     let task = get(address, &format!("/api/task/{number}")).json();
     assert_eq!(task["status"], "failed");
     assert!(task["explain"]["text"].as_str().unwrap().contains("no"), "{task}");
-    let chapters = task["story"]["chapters"].as_array().unwrap();
-    assert_eq!(chapters.last().unwrap()["status"], "failed", "{task}");
+    let phases = task["timeline"]["phases"].as_array().unwrap();
+    assert_eq!(phases.last().unwrap()["status"], "failed", "{task}");
 }
 
 #[test]

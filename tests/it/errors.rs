@@ -162,7 +162,7 @@ fn a_value_that_panics_when_dropped() {
         // Beside others.
         drop(client.map(async |_: u64| Bomb, 0..10u64));
         works(&client);
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -391,7 +391,7 @@ fn wakers_that_panic_affect_no_other_waiter() {
             assert_eq!(block_on(late).done.len(), 1);
             works(&client);
         }
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -607,7 +607,7 @@ fn the_error_outlives_the_task_where_it_began() {
         assert!(error.to_string().contains("root-"), "{error}");
         // A failed task keeps its failed inputs, for a retry.
         drop(last);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -755,7 +755,7 @@ fn failures_under_load_leave_everything_in_order() {
             }
         }
         works(&client);
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -795,7 +795,7 @@ fn a_detached_tasks_error_that_panics_when_dropped_costs_no_worker() {
         bad.detach();
         eventually("it's dropped", || drops.get() == 2);
         works(&client);
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
         block_on(client.close());
         assert_eq!(client.workers(), 0);
     });

@@ -349,7 +349,7 @@ fn gathers_on_several_threads_get_all_values() {
                 assert_eq!(thread.join().unwrap(), 100);
             }
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -229,7 +229,7 @@ fn a_burst_over_the_budget_is_counted_and_left_out() {
         eventually("a task is watched", || {
             let task = client.submit(inc, 1);
             task.result().unwrap();
-            !client.story(&task).chapters.is_empty()
+            !client.timeline(&task).phases.is_empty()
         });
     });
 }

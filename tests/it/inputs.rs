@@ -332,7 +332,7 @@ fn an_input_whose_clone_panics_fails_its_task_only() {
         assert_eq!(shared.result().unwrap(), 2);
         // The last user needs no clone.
         drop((copied, shared));
-        eventually("the other tasks are freed", || client.held() == 1);
+        eventually("the other tasks are freed", || client.tasks_in_memory() == 1);
         let moved = client.submit(async |_: Fragile| 3, fragile);
         assert_eq!(moved.result().unwrap(), 3);
     });

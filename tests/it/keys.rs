@@ -191,9 +191,9 @@ fn the_function_and_inputs_of_a_joiner_are_dropped_unused() {
         assert_eq!((input.drops.get(), input.clones.get()), (1, 0));
         run_until_idle(&client);
         // The handle among the inputs was dropped, too.
-        assert_eq!(client.held(), 2);
+        assert_eq!(client.tasks_in_memory(), 2);
         assert_eq!(block_on(needed).unwrap(), 2);
-        assert_eq!(client.held(), 1);
+        assert_eq!(client.tasks_in_memory(), 1);
         assert_eq!((first.result().unwrap(), second.result().unwrap()), (2, 2));
     });
 }
@@ -341,7 +341,7 @@ fn a_key_conflict_drops_the_submitted_function_and_inputs() {
         assert!(conflict.is_finished());
         run_until_idle(&client);
         drop((number, conflict));
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -402,7 +402,7 @@ fn a_key_is_free_when_the_last_handle_is_dropped() {
         assert!(client.get::<usize>("k").is_some());
         drop(second);
         assert!(client.get::<usize>("k").is_none());
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         let again = once();
         run_until_idle(&client);
         assert_eq!((again.result().unwrap(), calls.get()), (1, 2));
@@ -576,7 +576,7 @@ fn joining_races_with_release_and_cancel() {
                     });
                 }
             });
-            eventually("everything is freed", || client.held() == 0);
+            eventually("everything is freed", || client.tasks_in_memory() == 0);
             for key in 0..4 {
                 assert!(client.get::<u64>(format!("k{key}")).is_none());
             }

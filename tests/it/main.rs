@@ -33,7 +33,7 @@ mod seeded;
 mod spawn;
 mod stats;
 mod statuses;
-mod story;
 mod submit;
+mod timeline;
 mod timeouts;
 mod worker_futures;

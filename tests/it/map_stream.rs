@@ -40,7 +40,7 @@ fn every_input_gives_one_result() {
             results.sort_unstable();
             assert_eq!(results, (1..=500).collect::<Vec<_>>());
         }
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -87,7 +87,7 @@ fn finished_results_that_were_not_taken_count() {
             block_on(client.idle());
             // No more inputs are taken, although all tasks have finished.
             assert!(taken.get() <= out + 4, "{} taken, {out} out", taken.get());
-            assert!(client.held() <= 4, "{}", client.held());
+            assert!(client.tasks_in_memory() <= 4, "{}", client.tasks_in_memory());
         }
         assert_eq!((out, taken.get()), (100, 100));
         assert!(most.all().into_iter().max() <= Some(4));
@@ -165,7 +165,7 @@ fn dropping_the_stream_cancels_the_tasks_in_flight() {
         drop(first);
         drop(results);
         eventually("they're dropped", || counts.drops.get() == 5);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
         block_on(client.idle());
     });
 }
@@ -183,7 +183,7 @@ fn dropping_the_stream_drops_results_that_were_not_taken() {
         let begun = taken.get();
         drop(results);
         eventually("all are dropped", || drops.get() == begun);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -367,14 +367,14 @@ fn a_million_inputs_take_constant_memory() {
                 if out % 1000 == 0 {
                     // The number of tasks is exact while nothing happens.
                     client.idle().await;
-                    most = most.max(client.held());
+                    most = most.max(client.tasks_in_memory());
                 }
             }
         });
         assert_eq!(sum, n * (n + 1) / 2);
         assert!(most <= 16, "{most} were held");
         drop(results);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -440,6 +440,6 @@ fn failed_calls_are_retried_and_the_last_error_is_the_result() {
         let result = next(&mut Box::pin(client.try_map_stream(stream::iter([13]), 1, unsteady)));
         assert!(result.unwrap().is_err());
         assert_eq!(begun[13].get(), 4);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }

@@ -649,7 +649,7 @@ fn priorities_with_two_workers_and_many_threads_lose_nothing() {
             thread.join().unwrap();
         }
         assert_eq!(ran.get(), 9000);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -726,7 +726,7 @@ fn a_task_raised_to_zero_is_queued_once_while_closing() {
         block_on(close);
         assert_eq!(low.result().unwrap(), 7);
         assert_eq!(dependent.result().unwrap_err().kind(), ErrorKind::Closed);
-        assert_eq!(client.held(), 2);
+        assert_eq!(client.tasks_in_memory(), 2);
     });
 }
 

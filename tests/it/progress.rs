@@ -2,13 +2,13 @@
 
 use std::future::pending;
 
-use ensue::{Client, Counted, progress_counts};
+use ensue::{Client, FunctionProgress, progress_counts};
 use futures::StreamExt;
 use futures::executor::block_on;
 use support::hold::Gate;
 use support::{bounded, poll_once};
 
-fn of(counts: &[Counted], name: &str) -> (usize, usize, usize) {
+fn of(counts: &[FunctionProgress], name: &str) -> (usize, usize, usize) {
     let counted = counts.iter().find(|counted| &*counted.name == name).expect("the name is there");
     (counted.total, counted.done, counted.failed)
 }
@@ -74,7 +74,7 @@ fn the_stream_wakes_its_waiter_and_keeps_no_task() {
         gate.open();
         let all = reader.join().unwrap();
         let last = all.last().unwrap();
-        let sum = |of: fn(&Counted) -> usize| last.iter().map(of).sum::<usize>();
+        let sum = |of: fn(&FunctionProgress) -> usize| last.iter().map(of).sum::<usize>();
         assert_eq!((sum(|counted| counted.done), sum(|counted| counted.failed)), (2, 1));
     });
 }

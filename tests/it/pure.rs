@@ -32,10 +32,10 @@ fn equal_calls_run_once() {
         let late = client.submit_pure(counted, 5);
         assert_eq!(late.result().unwrap(), 25);
         assert_eq!(CALLS.load(SeqCst), 2);
-        assert_eq!(client.held(), 2);
+        assert_eq!(client.tasks_in_memory(), 2);
         // Without handles the next equal call runs again.
         drop((handles, late));
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         let again = client.submit_pure(counted, 5);
         run_until_idle(&client);
         assert_eq!(again.result().unwrap(), 25);

@@ -44,7 +44,7 @@ fn queued_work_never_starts() {
         // At once, without a worker.
         assert_eq!((captured.drops.get(), input.drops.get()), (1, 1));
         run_what_is_ready(&client);
-        assert_eq!((calls.get(), client.held()), (0, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (0, 0));
     });
 }
 
@@ -66,7 +66,7 @@ fn a_thousand_queued_tasks_without_handles_never_start() {
         assert_eq!(wanted.result().unwrap(), 2);
         block_on(client.idle());
         assert_eq!(calls.get(), 0);
-        eventually("only one is held", || client.held() == 1);
+        eventually("only one is held", || client.tasks_in_memory() == 1);
     });
 }
 
@@ -91,7 +91,7 @@ fn a_waiting_task_is_dropped_with_the_inputs_that_only_it_needs() {
         run_what_is_ready(&client);
         // An input with another handle stays.
         assert_eq!(shared.result().unwrap(), 1);
-        assert_eq!((calls.get(), client.held()), (1, 1));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (1, 1));
     });
 }
 
@@ -109,7 +109,7 @@ fn a_running_future_is_dropped_at_its_next_await() {
         assert_eq!((counts.polls.get(), counts.drops.get()), (1, 1));
         gate.open();
         run_what_is_ready(&client);
-        assert_eq!((counts.polls.get(), counts.drops.get(), client.held()), (1, 1, 0));
+        assert_eq!((counts.polls.get(), counts.drops.get(), client.tasks_in_memory()), (1, 1, 0));
     });
 }
 
@@ -136,7 +136,7 @@ fn work_that_is_on_a_worker_ends_at_its_next_await_and_not_before() {
         // The sender is dropped a moment before the rest of the future.
         eventually("its future is dropped", || counts.drops.get() == 1);
         assert_eq!(counts.polls.get(), 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -160,7 +160,7 @@ fn a_task_that_ends_in_the_poll_in_which_it_was_dropped_leaves_nothing() {
         drop(handle);
         go_on.send(()).unwrap();
         eventually("the value is dropped", || counts.drops.get() == 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -172,10 +172,10 @@ fn a_result_is_freed_at_once() {
         let handles = client.map(async |x: Counted| x, (0..5).map(|x| counts.value(x)));
         run_until_idle(&client);
         for (at, handle) in handles.into_iter().enumerate() {
-            assert_eq!((counts.drops.get(), client.held()), (at, 5 - at));
+            assert_eq!((counts.drops.get(), client.tasks_in_memory()), (at, 5 - at));
             drop(handle);
         }
-        assert_eq!((counts.drops.get(), client.held()), (5, 0));
+        assert_eq!((counts.drops.get(), client.tasks_in_memory()), (5, 0));
     });
 }
 
@@ -202,7 +202,7 @@ fn a_failure_is_freed_with_the_last_handle() {
         assert_eq!(failure.drops.get(), 0);
         let seen = dependent.error().unwrap();
         drop(dependent);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         assert_eq!(input.drops.get(), input.clones.get() + 1);
         // A clone of the error keeps its source.
         assert_eq!(failure.drops.get(), 0);
@@ -246,7 +246,7 @@ fn a_handle_awaited_in_a_dropped_future_is_dropped() {
         drop(outer);
         assert_eq!(counts.drops.get(), 1);
         run_what_is_ready(&client);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -317,7 +317,7 @@ fn a_detached_task_runs_to_its_end() {
         client.submit(async move |_: u64| count.add(), &input).detach();
         drop(input);
         run_until_idle(&client);
-        assert_eq!((calls.get(), client.held()), (3, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (3, 0));
         assert!(reported.lock().unwrap().is_empty());
     });
 }
@@ -333,7 +333,7 @@ fn detaching_one_handle_keeps_the_task_for_all() {
         handle.detach();
         drop(other);
         run_until_idle(&client);
-        assert_eq!((calls.get(), client.held()), (1, 0));
+        assert_eq!((calls.get(), client.tasks_in_memory()), (1, 0));
     });
 }
 
@@ -349,7 +349,7 @@ fn a_detached_task_can_still_be_cancelled() {
         assert_eq!(counts.drops.get(), 1);
         drop(handle);
         run_what_is_ready(&client);
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         assert!(reported.lock().unwrap().is_empty(), "a cancelled task is not reported");
     });
 }
@@ -366,7 +366,7 @@ fn the_hook_gets_errors_that_no_handle_can_see() {
         assert_eq!(kinds, [ErrorKind::Failed, ErrorKind::Panicked]);
         assert!(reported.lock().unwrap()[0].to_string().contains("lost error"));
         assert!(reported.lock().unwrap()[1].to_string().contains("lost panic"));
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
     });
 }
 
@@ -419,7 +419,7 @@ fn a_detached_task_drops_its_value_at_its_end() {
         let counts = Counts::new();
         client.submit(async |x: Counted| x, counts.value(1)).detach();
         run_until_idle(&client);
-        assert_eq!((counts.drops.get(), client.held()), (1, 0));
+        assert_eq!((counts.drops.get(), client.tasks_in_memory()), (1, 0));
     });
 }
 
@@ -452,7 +452,7 @@ fn a_forgotten_handle_leaks_its_task_and_nothing_else() {
         drop(other);
         let rest = client.map(inc, 0..1000u64);
         assert_eq!(block_on(gather(rest)).unwrap().len(), 1000);
-        eventually("the rest is freed", || client.held() == 2);
+        eventually("the rest is freed", || client.tasks_in_memory() == 2);
         assert_eq!(counts.drops.get(), 0);
         block_on(client.close());
         assert_eq!(client.workers(), 0);
@@ -471,7 +471,7 @@ fn dropping_the_last_handle_inside_its_own_task_ends_it() {
         }));
         send.send(handle).unwrap();
         eventually("it's dropped", || counts.drops.get() == 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -497,7 +497,7 @@ fn dropping_races_with_running() {
             }
             drop(dependent);
         }
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
         assert_eq!((counts.drops.get(), counts.clones.get()), (3000, 0));
     });
 }

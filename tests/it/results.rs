@@ -106,7 +106,7 @@ fn awaiters_on_every_runtime_get_the_value() {
         }
         assert_eq!(block_on(gather(in_tasks)).unwrap(), [7; 50]);
         drop(handle);
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
         // Each value that was made was dropped.
         assert_eq!(counts.drops.get(), counts.clones.get() + 1);
     });
@@ -196,7 +196,7 @@ fn finishing_races_with_awaiting() {
                 });
             }
         });
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -208,7 +208,7 @@ fn the_only_handle_moves_the_value_out() {
         let (client, handle, counts) = finished();
         let value = block_on(handle).unwrap();
         assert_eq!((value.value, counts.clones.get(), counts.drops.get()), (7, 0, 0));
-        assert_eq!(client.held(), 0);
+        assert_eq!(client.tasks_in_memory(), 0);
         drop(value);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
     });
@@ -408,7 +408,7 @@ fn the_task_is_dropped_when_its_only_handle_loses_a_select() {
             }
         });
         eventually("it's dropped", || counts.drops.get() == 1);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -469,7 +469,7 @@ fn a_timeout_of_tokio_or_smol_works_on_a_handle() {
             });
             assert!(!lost.await);
         });
-        eventually("the task is dropped", || client.held() == 1);
+        eventually("the task is dropped", || client.tasks_in_memory() == 1);
     });
 }
 
@@ -524,7 +524,7 @@ fn get_ref_shares_values_that_are_not_clone() {
         let first = first.try_into_inner().unwrap_err();
         drop(third);
         assert_eq!(first.try_into_inner().unwrap().0, 5);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -570,7 +570,7 @@ fn a_value_may_be_neither_clone_nor_sync() {
         assert!(handle.error().is_none());
         handle.cancel();
         drop(handle);
-        eventually("it's freed", || client.held() == 0);
+        eventually("it's freed", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -722,7 +722,7 @@ fn a_failed_task_drops_its_function_with_its_last_handle() {
         assert_eq!(drops.get(), 0, "a retry needs it");
         drop(x);
         eventually("the function is dropped", || drops.get() == 1);
-        eventually("the task is freed", || client.held() == 0);
+        eventually("the task is freed", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -176,7 +176,7 @@ fn nothing_is_lost_or_run_twice_while_it_goes_up_and_down() {
         scaler.join().unwrap();
         block_on(client.idle());
         assert_eq!(runs.get(), 5000);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 

@@ -275,7 +275,7 @@ fn a_callback_keeps_no_task_and_is_called_when_the_last_handle_is_dropped() {
         drop(x);
         held.let_go();
         eventually("it's called", || log.len() == 2);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -408,7 +408,7 @@ fn a_callback_keeps_the_value_only_until_it_was_called() {
         assert_eq!(drops.get(), 0);
         drop(value);
         eventually("it's dropped", || drops.get() == 1);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
 
@@ -504,7 +504,7 @@ fn errors_that_a_dependent_has_do_not() {
         held.let_go();
         assert!(dependent.result().is_err());
         drop(dependent);
-        eventually("nothing is left", || client.held() == 0);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
         assert_eq!(reported.all(), []);
     });
 }

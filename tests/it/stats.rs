@@ -1,4 +1,4 @@
-//! `stats` and `events`. What recording keeps in memory is in `tests/recording.rs`.
+//! `Client::stats` and `Client::events` (promise 23). What recording keeps in memory is tested in `tests/recording.rs`.
 
 use std::future::pending;
 
@@ -20,7 +20,7 @@ fn without_recording_stats_has_the_workers_and_the_tasks_in_memory() {
         kept.result().unwrap();
         block_on(client.idle());
         let stats = client.stats();
-        assert_eq!((stats.workers, stats.held), (2, 1));
+        assert_eq!((stats.workers, stats.tasks_in_memory), (2, 1));
         assert_eq!((stats.submitted, stats.recording_for), (0, None));
         assert!(stats.functions.is_empty());
         eventually("the workers sleep", || client.stats().busy == 0);

@@ -57,7 +57,7 @@ fn a_graph_gives_the_same_on_any_number_of_workers() {
             for _ in 0..20 {
                 assert_eq!(notebook(&client).result().unwrap(), 98_688);
             }
-            eventually("everything is freed", || client.held() == 0);
+            eventually("everything is freed", || client.tasks_in_memory() == 0);
         }
         for seed in 0..20 {
             let client = Client::builder().seed(seed).build();
@@ -278,7 +278,7 @@ fn only_the_end_of_a_graph_needs_to_be_held() {
         }
         run_until_idle(&client);
         assert_eq!(level[0].result().unwrap(), 2080);
-        assert_eq!(client.held(), 1);
+        assert_eq!(client.tasks_in_memory(), 1);
     });
 }
 
@@ -304,7 +304,7 @@ fn an_input_is_released_when_the_task_has_taken_it() {
         // The dependent still runs, and no other task needs the input.
         assert_eq!(y.status(), Status::Running);
         assert_eq!((counts.clones.get(), counts.drops.get()), (0, 1));
-        assert_eq!(client.held(), 1);
+        assert_eq!(client.tasks_in_memory(), 1);
         gate.open();
         run_until_idle(&client);
         assert_eq!(y.result().unwrap(), 5);
@@ -365,7 +365,7 @@ fn a_tree_of_tasks_that_await_their_children_runs_on_one_worker() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         assert_eq!(client.submit(fib, 17).result().unwrap(), 1597);
-        eventually("everything is freed", || client.held() == 0);
+        eventually("everything is freed", || client.tasks_in_memory() == 0);
         let client = Client::builder().workers(3).build();
         assert_eq!(client.submit(fib, 17).result().unwrap(), 1597);
         assert_eq!(Client::builder().seed(3).build().submit(fib, 12).result().unwrap(), 144);

@@ -245,7 +245,9 @@ fn a_dropped_timer_holds_nothing() {
             let limited = client.task().timeout(Duration::from_secs(3600)).submit(loses_a_race, ());
             assert_eq!((plain.result().unwrap(), limited.result().unwrap()), (1, 1));
             drop((plain, limited));
-            eventually(format_args!("nothing is held by {client:?}"), || client.held() == 0);
+            eventually(format_args!("nothing is held by {client:?}"), || {
+                client.tasks_in_memory() == 0
+            });
         }
     });
 }

@@ -527,7 +527,7 @@ fn tasks_take_inputs_from_another_client() {
             }
             assert_eq!(x.result().unwrap(), 21);
         }
-        eventually("nothing is left", || one.held() + two.held() == 0);
+        eventually("nothing is left", || one.tasks_in_memory() + two.tasks_in_memory() == 0);
     });
 }
 

@@ -90,7 +90,7 @@ test("the drawer shows details, follows the state, and gives the focus back", as
     status: "waiting",
     error: null,
     explain: { text: "`inc-2` waits for `inc-1`" },
-    story: { chapters: [{ status: "waiting", at: 0, lasted: 1.5 }, { status: "ready", at: 1.5, lasted: null }] },
+    timeline: { phases: [{ status: "waiting", at: 0, lasted: 1.5 }, { status: "ready", at: 1.5, lasted: null }] },
   });
   const opener = new FakeNode("button");
   opener.focus();
@@ -129,7 +129,7 @@ function loadRun() {
     bars: [[0, 1, 4, 0, 1, 2], [1, 2, 2.004, 0, 2, 0]],
     failures: [[4, 1, "task `inc-1` failed: no"]],
     stats: stats({
-      workers: 2, busy: 1, running: 1, ready: 1, failed: 1, held: 12_345,
+      workers: 2, busy: 1, running: 1, ready: 1, failed: 1, tasks_in_memory: 12_345,
       functions: [
         { ...counts({ failed: 1, running: 1 }), name: "inc", submitted: 2, run_time: 3 },
         { ...counts({ ready: 1 }), name: "add", submitted: 1, run_time: 0 },

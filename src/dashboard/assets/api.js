@@ -4,10 +4,10 @@
 const TOKEN_KEY = "ensue-token";
 
 /**
- * @typedef {{ status: string, at: number, lasted: number | null, worker?: number | null }} Chapter
+ * @typedef {{ status: string, at: number, lasted: number | null, worker?: number | null }} Phase
  * @typedef {{
  *   key: string, status: string, error: string | null,
- *   explain?: { text: string }, story?: { chapters: Chapter[] },
+ *   explain?: { text: string }, timeline?: { phases: Phase[] },
  * }} TaskDetails
  * @typedef {"cancel" | "retry"} TaskAction
  */

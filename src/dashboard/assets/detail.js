@@ -179,7 +179,7 @@ class Detail {
   }
 
   drawTimeline() {
-    const spans = this.details?.story?.chapters ?? [];
+    const spans = this.details?.timeline?.phases ?? [];
     const first = spans[0];
     if (!first) {
       this.timeline.replaceChildren();
@@ -188,7 +188,7 @@ class Detail {
     const begin = first.at;
     const end = Math.max(...spans.map((span) => span.at + (span.lasted ?? 0)));
     const total = Math.max(1e-9, end - begin);
-    const list = element("ol", { class: "story" });
+    const list = element("ol", { class: "timeline" });
     for (const { status, at, lasted, worker } of spans.slice(-MOST_TIMELINE_ROWS)) {
       const state = Math.max(0, stateOf(status.toLowerCase()));
       const bar = element("i", { class: "s" + state });

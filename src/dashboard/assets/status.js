@@ -27,7 +27,7 @@ const COUNTS = /** @type {const} */ ([
   ["finished", "finished", FINISHED, "Tasks with a result"],
   ["failed", "failed", FAILED, "Tasks with an error"],
   ["cancelled", "cancelled", CANCELLED, "Tasks that were cancelled"],
-  ["held", "in memory", -1, "Tasks in memory: unfinished tasks, and results that are still referenced"],
+  ["tasks_in_memory", "in memory", -1, "Tasks in memory: unfinished tasks, and results that are still referenced"],
 ]);
 
 const MOST_WORKER_ROWS = 64;

@@ -21,7 +21,7 @@ use crate::observe::views::stats::Stats;
 /// | `ensue_tasks_submitted_total` | counter | `client`, `function` | submitted tasks |
 /// | `ensue_tasks_ended_total` | counter | `client`, `function`, `status` | tasks that have ended as `finished`, `failed` or `cancelled` |
 /// | `ensue_tasks` | gauge | `client`, `function`, `status` | tasks that are `waiting`, `ready`, `running` or `delayed` |
-/// | `ensue_tasks_held` | gauge | `client` | tasks in memory |
+/// | `ensue_tasks_in_memory` | gauge | `client` | tasks in memory |
 /// | `ensue_workers`, `ensue_workers_busy` | gauge | `client` | workers, and those that aren't idle |
 /// | `ensue_limit`, `ensue_limit_used` | gauge | `client`, `limit` | the declared amount, and that in use |
 /// | `ensue_poll_seconds` | histogram | `client`, `function` | length of a poll |
@@ -98,7 +98,7 @@ impl Metrics {
         let client = || self.client.clone();
         gauge!("ensue_workers", "client" => client()).set(stats.workers as f64);
         gauge!("ensue_workers_busy", "client" => client()).set(stats.busy as f64);
-        gauge!("ensue_tasks_held", "client" => client()).set(stats.held as f64);
+        gauge!("ensue_tasks_in_memory", "client" => client()).set(stats.tasks_in_memory as f64);
         for limit in &stats.limits {
             let labels = [("client", client()), ("limit", limit.name.clone())];
             gauge!("ensue_limit", &labels).set(limit.of as f64);

@@ -1,7 +1,7 @@
 //! Buffers for events that were not applied to the record yet.
 //!
 //! Each thread appends to one of a few buffers, chosen by the thread's number, under a mutex that is hardly ever
-//! contended. Whoever updates the record takes the events out of all of them.
+//! contended. The thread that updates the record takes the events out of all of them.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -9,13 +9,8 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_utils::CachePadded;
-
-use crate::engine::base::lock::Lock;
+use crate::engine::base::shards::Shards;
 use crate::{Key, Status};
-
-/// The number of buffers; a power of two. More than there are threads running tasks would hardly help.
-const SHARDS: usize = 16;
 
 /// From this length of its buffer on, a writer tries to update the record itself.
 pub(super) const FULL: usize = 1_024;
@@ -71,28 +66,29 @@ pub(crate) enum Change {
 }
 
 #[derive(Default)]
-struct Shard {
+struct Buffer {
     events: VecDeque<TaskEvent>,
     /// How many were dropped since the last `take`.
     dropped: u64,
 }
 
 pub(crate) struct Buffers {
-    shards: Box<[CachePadded<Lock<Shard>>]>,
+    shards: Shards<Buffer>,
+    in_order: bool,
 }
 
 impl Buffers {
     /// With `in_order`, events come out in the order in which they were written, also those with equal times. That
     /// takes a single buffer.
     pub(crate) fn new(in_order: bool) -> Self {
-        let shards = if in_order { 1 } else { SHARDS };
-        Self { shards: (0..shards).map(|_| CachePadded::default()).collect() }
+        Self { shards: Shards::default(), in_order }
     }
 
     /// Appends events, which all have the same time. Returns true if the record should be updated. When the buffer is
     /// at its maximum, the oldest events are dropped and counted.
     pub(crate) fn write(&self, events: impl IntoIterator<Item = TaskEvent>) -> bool {
-        let mut shard = self.shards[this_thread() & (self.shards.len() - 1)].lock();
+        let index = if self.in_order { 0 } else { this_thread() };
+        let mut shard = self.shards.get(index).lock();
         let shard = &mut *shard;
         for event in events {
             if shard.events.len() >= KEPT {
@@ -107,7 +103,7 @@ impl Buffers {
     /// Appends all events to `all`, and returns how many were dropped since the last call.
     pub(crate) fn take(&self, all: &mut Vec<TaskEvent>) -> u64 {
         let mut dropped = 0;
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let shard = &mut *shard.lock();
             dropped += mem::take(&mut shard.dropped);
             all.extend(shard.events.drain(..));

@@ -15,7 +15,7 @@ use indicatif::{
     HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
 };
 
-use super::counted::{Counted, ProgressTracker};
+use super::function_progress::{FunctionProgress, ProgressTracker};
 use crate::Handle;
 
 /// The interval between two drawings.
@@ -123,7 +123,7 @@ impl Progress {
     }
 
     /// Returns the counts of now, without waiting.
-    pub fn counts(&self) -> Vec<Counted> {
+    pub fn counts(&self) -> Vec<FunctionProgress> {
         self.tracker.counts()
     }
 
@@ -188,7 +188,7 @@ fn draw(tracker: &ProgressTracker, all: &MultiProgress, signal: &StopSignal) -> 
     }
 }
 
-fn bar(counted: &Counted) -> ProgressBar {
+fn bar(counted: &FunctionProgress) -> ProgressBar {
     // A test checks that the template is valid.
     let style = ProgressStyle::with_template(TEMPLATE)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -213,9 +213,9 @@ const TEMPLATE: &str =
     "{prefix:>20.20} {bar:30} {human_pos} of {human_len} done{msg}, {rate:.dim}, {eta} left";
 
 impl Future for Progress {
-    type Output = Vec<Counted>;
+    type Output = Vec<FunctionProgress>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Counted>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<FunctionProgress>> {
         loop {
             match self.tracker.poll_counts(cx) {
                 Poll::Ready(Some(_)) => {}

@@ -4,12 +4,12 @@
 
 #[cfg(feature = "progress")]
 pub(crate) mod bars;
-pub(crate) mod counted;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod function_progress;
 pub(crate) mod graph;
 pub(crate) mod reason;
 pub(crate) mod serial;
 pub(crate) mod stall;
 pub(crate) mod stats;
-pub(crate) mod story;
+pub(crate) mod timeline;

@@ -13,7 +13,7 @@ use crate::observe::record::tables::{FunctionActivity, Record};
 ///
 /// | fields | counted |
 /// |---|---|
-/// | `workers`, `busy`, `held`, `limits` | always |
+/// | `workers`, `busy`, `tasks_in_memory`, `limits` | always |
 /// | `submitted`, `finished`, `failed`, `cancelled`, `left` | all tasks, from when the client began to [observe](crate::Client::observe) |
 /// | `waiting`, `ready`, `running`, `delayed` | tasks that are watched in detail, from then on |
 ///
@@ -35,7 +35,7 @@ pub struct Stats {
     /// The number of workers that aren't idle.
     pub busy: usize,
     /// The number of tasks in memory, including those that have ended and whose results are kept.
-    pub held: usize,
+    pub tasks_in_memory: usize,
     /// Tasks that were submitted. A [retry by hand](crate::Handle::retry) counts again.
     pub submitted: u64,
     /// Tasks that have ended with a value.
@@ -122,7 +122,7 @@ impl Stats {
         Self {
             workers,
             busy: core.workers().saturating_sub(core.idle_workers.asleep()),
-            held: core.tasks_in_memory(),
+            tasks_in_memory: core.tasks_in_memory(),
             submitted: 0,
             finished: 0,
             failed: 0,
@@ -190,7 +190,7 @@ impl Stats {
 serialize!(Stats, this:
     workers = this.workers,
     busy = this.busy,
-    held = this.held,
+    tasks_in_memory = this.tasks_in_memory,
     submitted = this.submitted,
     finished = this.finished,
     failed = this.failed,

@@ -106,7 +106,7 @@ impl Scene {
     fn finish(self) {
         let Self { client, remote, handle, kept, .. } = self;
         drop((handle, kept));
-        until(|| client.held() == 0);
+        until(|| client.tasks_in_memory() == 0);
         assert_eq!(Arc::strong_count(&remote), 1);
     }
 }
@@ -265,7 +265,7 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
             });
             until(|| handle.result().map_err(is_known).is_ok());
             drop(handle);
-            until(|| client.held() == 0);
+            until(|| client.tasks_in_memory() == 0);
             assert_eq!(Arc::strong_count(&remote), 1);
         }
     });

@@ -21,7 +21,7 @@ use crate::{Handle, Key};
 /// The progress of the tasks of one function; see [`progress_counts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counted {
+pub struct FunctionProgress {
     /// The function's name, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
     /// The number of tasks that were added.
@@ -32,7 +32,7 @@ pub struct Counted {
     pub failed: usize,
 }
 
-serialize!(Counted, this:
+serialize!(FunctionProgress, this:
     name = *this.name,
     total = this.total,
     done = this.done,
@@ -90,7 +90,7 @@ impl ProgressCounts {
 pub(crate) struct ProgressTracker(Arc<Lock<TrackerState>>);
 
 struct TrackerState {
-    counts: Vec<Counted>,
+    counts: Vec<FunctionProgress>,
     /// The index in `counts` by the name of the function.
     indexes: HashMap<Key, usize>,
     /// The number of tasks that have not ended.
@@ -127,7 +127,7 @@ impl ProgressTracker {
         let next = state.counts.len();
         let index = *state.indexes.entry(name.clone().into()).or_insert(next);
         if index == next {
-            state.counts.push(Counted { name, total: 0, done: 0, failed: 0 });
+            state.counts.push(FunctionProgress { name, total: 0, done: 0, failed: 0 });
         }
         state.counts[index].total += 1;
         state.left += 1;
@@ -149,7 +149,7 @@ impl ProgressTracker {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn counts(&self) -> Vec<Counted> {
+    pub(crate) fn counts(&self) -> Vec<FunctionProgress> {
         self.0.lock().counts.clone()
     }
 
@@ -160,7 +160,7 @@ impl ProgressTracker {
 
     /// Returns the counts once they have changed since the last call, or `None` when all tasks are done and their last
     /// counts were returned. Wakes the last caller only.
-    pub(crate) fn poll_counts(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
+    pub(crate) fn poll_counts(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<FunctionProgress>>> {
         // Cloning it, and dropping the one before, are user code: not under the lock.
         let waker = cx.waker().clone();
         let before = {
@@ -180,9 +180,12 @@ impl ProgressTracker {
 }
 
 impl Stream for ProgressCounts {
-    type Item = Vec<Counted>;
+    type Item = Vec<FunctionProgress>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Counted>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Vec<FunctionProgress>>> {
         let polled = self.tracker.poll_counts(cx);
         self.ended = matches!(polled, Poll::Ready(None));
         polled

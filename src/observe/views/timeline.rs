@@ -10,10 +10,10 @@ use crate::observe::record::tables::Record;
 use crate::observe::record::task_record::{TaskRecord, is_end};
 use crate::{Key, Status};
 
-/// The timeline of one task; made by [`Client::story`](crate::Client::story).
+/// The timeline of one task; made by [`Client::timeline`](crate::Client::timeline).
 ///
 /// It's empty for a task that wasn't [watched in detail](crate::Client::observe): one that was submitted in a large
-/// burst, or had ended before the client began to observe. `Display` writes a line for each chapter; it also implements
+/// burst, or had ended before the client began to observe. `Display` writes a line for each phase; it also implements
 /// `serde::Serialize`, with times in seconds.
 ///
 /// ```
@@ -21,17 +21,17 @@ use crate::{Key, Status};
 /// let nap = async || ensue::sleep(std::time::Duration::from_secs(2)).await;
 /// let task = client.submit(nap, ());
 /// task.result().unwrap();
-/// let text = client.story(&task).to_string();
+/// let text = client.timeline(&task).to_string();
 /// assert!(text.contains("running    for 2.0s  worker 0"), "{text}");
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Story {
+pub struct Timeline {
     /// The task.
     pub key: Key,
     /// The intervals in which it had one status each, in order.
-    pub chapters: Vec<Chapter>,
-    /// The number of chapters that are left out of the middle, since at most a hundred are kept.
+    pub phases: Vec<Phase>,
+    /// The number of phases that are left out of the middle, since at most a hundred are kept.
     pub left_out: u32,
     /// The total time that workers have polled it.
     pub ran: Duration,
@@ -39,10 +39,10 @@ pub struct Story {
     pub error: Option<String>,
 }
 
-/// An interval in which a task had one status; see [`Story`].
+/// An interval in which a task had one status; see [`Timeline`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Chapter {
+pub struct Phase {
     /// The status.
     pub status: Status,
     /// The beginning of the interval, counted from when the client began to observe.
@@ -55,15 +55,15 @@ pub struct Chapter {
     pub attempt: u32,
 }
 
-serialize!(Story, this:
+serialize!(Timeline, this:
     key = this.key,
-    chapters = this.chapters,
+    phases = this.phases,
     left_out = this.left_out,
     ran = Seconds(this.ran),
     error = this.error,
 );
 
-serialize!(Chapter, this:
+serialize!(Phase, this:
     status = this.status,
     at = Seconds(this.at),
     lasted = this.lasted.map(Seconds),
@@ -71,7 +71,7 @@ serialize!(Chapter, this:
     attempt = this.attempt,
 );
 
-impl Story {
+impl Timeline {
     pub(crate) fn of(recorder: &Recorder, task: TaskRef<'_>) -> Self {
         let now = task.core().now();
         let known = task
@@ -79,7 +79,7 @@ impl Story {
             .and_then(|number| Self::of_number(recorder, &recorder.record(), number, now));
         known.unwrap_or_else(|| Self {
             key: task.key().clone(),
-            chapters: Vec::new(),
+            phases: Vec::new(),
             left_out: 0,
             ran: Duration::ZERO,
             error: None,
@@ -87,7 +87,7 @@ impl Story {
     }
 
     /// Returns the timeline of the task with this number, or `None` if that isn't recorded. `now` is the time of the
-    /// engine's clock, at which the last chapter ends for now.
+    /// engine's clock, at which the last phase ends for now.
     pub(crate) fn of_number(
         recorder: &Recorder,
         record: &Record,
@@ -97,7 +97,7 @@ impl Story {
         let task = record.tasks.get(&number)?;
         Some(Self {
             key: task.key(record.name(task.name), number),
-            chapters: chapters(task, nanos(recorder.since), nanos(now)),
+            phases: phases(task, nanos(recorder.since), nanos(now)),
             left_out: task.transitions_dropped,
             ran: Duration::from_nanos(task.run_time),
             error: task.error.as_deref().map(str::to_owned),
@@ -105,13 +105,13 @@ impl Story {
     }
 }
 
-/// Returns the chapters of a task: each transition begins one, and the next transition ends it.
-fn chapters(task: &TaskRecord, began: u64, now: u64) -> Vec<Chapter> {
+/// Returns the phases of a task: each transition begins one, and the next transition ends it.
+fn phases(task: &TaskRecord, began: u64, now: u64) -> Vec<Phase> {
     let ends = task.transitions.iter().skip(1).map(|next| next.at).chain([now]);
-    let chapters = task.transitions.iter().zip(ends);
+    let phases = task.transitions.iter().zip(ends);
     let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
-    chapters
-        .map(|(begin, end)| Chapter {
+    phases
+        .map(|(begin, end)| Phase {
             status: begin.status,
             at: between(began, begin.at),
             lasted: (!is_end(begin.status)).then(|| between(begin.at, end)),
@@ -121,22 +121,22 @@ fn chapters(task: &TaskRecord, began: u64, now: u64) -> Vec<Chapter> {
         .collect()
 }
 
-impl fmt::Display for Story {
+impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.key)?;
-        if self.chapters.is_empty() {
+        if self.phases.is_empty() {
             writeln!(f, "  no events were recorded")?;
         }
-        for chapter in &self.chapters {
-            write!(f, "  {:>10.6} s  {:<9}", chapter.at.as_secs_f64(), chapter.status)?;
-            if let Some(lasted) = chapter.lasted {
+        for phase in &self.phases {
+            write!(f, "  {:>10.6} s  {:<9}", phase.at.as_secs_f64(), phase.status)?;
+            if let Some(lasted) = phase.lasted {
                 write!(f, "  for {lasted:.1?}")?;
             }
-            if let Some(worker) = chapter.worker {
+            if let Some(worker) = phase.worker {
                 write!(f, "  worker {worker}")?;
             }
-            if chapter.attempt > 1 {
-                write!(f, "  attempt {}", chapter.attempt)?;
+            if phase.attempt > 1 {
+                write!(f, "  attempt {}", phase.attempt)?;
             }
             writeln!(f)?;
         }

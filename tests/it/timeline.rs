@@ -1,21 +1,21 @@
-//! `Client::story`, and stall reports (promise 23).
+//! `Client::timeline`, and stall reports (promise 23).
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ensue::{Client, Reason, Retry, Status, Story};
+use ensue::{Client, Reason, Retry, Status, Timeline};
 use futures::executor::block_on;
 use support::hold::turns;
 use support::{bounded, eventually};
 
-fn statuses(story: &Story) -> Vec<Status> {
-    story.chapters.iter().map(|chapter| chapter.status).collect()
+fn statuses(timeline: &Timeline) -> Vec<Status> {
+    timeline.phases.iter().map(|phase| phase.status).collect()
 }
 
 #[test]
-fn the_chapters_of_a_retried_task_are_in_order() {
+fn the_phases_of_a_retried_task_are_in_order() {
     bounded(|| {
         let client = Client::builder().seed(5).observe().build();
         let delay = Duration::from_secs(3);
@@ -36,25 +36,25 @@ fn the_chapters_of_a_retried_task_are_in_order() {
                 (tries, &first),
             );
         task.result().unwrap();
-        let story = client.story(&task);
+        let timeline = client.timeline(&task);
         use Status::{Delayed, Finished, Ready, Running, Waiting};
-        assert_eq!(statuses(&story), [Waiting, Ready, Running, Delayed, Running, Finished]);
-        let lasted: Vec<_> = story.chapters.iter().map(|chapter| chapter.lasted).collect();
+        assert_eq!(statuses(&timeline), [Waiting, Ready, Running, Delayed, Running, Finished]);
+        let lasted: Vec<_> = timeline.phases.iter().map(|phase| phase.lasted).collect();
         let ms = |ms| Some(Duration::from_millis(ms));
         assert_eq!(lasted, [ms(250), ms(0), ms(500), ms(3000), ms(500), None]);
-        let attempts: Vec<_> = story.chapters.iter().map(|chapter| chapter.attempt).collect();
+        let attempts: Vec<_> = timeline.phases.iter().map(|phase| phase.attempt).collect();
         assert_eq!(attempts, [1, 1, 1, 2, 2, 2]);
-        assert_eq!(story.chapters[5].at, Duration::from_millis(4250));
-        let text = story.to_string();
+        assert_eq!(timeline.phases[5].at, Duration::from_millis(4250));
+        let text = timeline.to_string();
         assert!(text.contains("delayed") && text.contains("for 3.0s"), "{text}");
-        let data = serde_json::to_value(&story).unwrap();
-        assert_eq!(data["chapters"][3]["status"], "delayed");
-        assert_eq!(data["chapters"][3]["lasted"], 3.0);
+        let data = serde_json::to_value(&timeline).unwrap();
+        assert_eq!(data["phases"][3]["status"], "delayed");
+        assert_eq!(data["phases"][3]["lasted"], 3.0);
     });
 }
 
 #[test]
-fn a_task_that_waits_for_a_limit_is_ready_and_an_error_is_in_the_story() {
+fn a_task_that_waits_for_a_limit_is_ready_and_an_error_is_in_the_timeline() {
     bounded(|| {
         let client = Client::builder().seed(5).limit("one", 1).observe().build();
         let hold = async |seconds| ensue::sleep(Duration::from_secs(seconds)).await;
@@ -64,18 +64,18 @@ fn a_task_that_waits_for_a_limit_is_ready_and_an_error_is_in_the_story() {
         tasks[1].result().unwrap();
         bad.result().unwrap_err();
         use Status::{Failed, Finished, Ready, Running};
-        let stories = tasks.iter().map(|task| client.story(task));
-        let waited = stories.max_by_key(|story| story.chapters.len()).unwrap();
+        let timelines = tasks.iter().map(|task| client.timeline(task));
+        let waited = timelines.max_by_key(|timeline| timeline.phases.len()).unwrap();
         assert_eq!(statuses(&waited), [Ready, Running, Ready, Running, Finished]);
-        assert_eq!(waited.chapters[2].lasted, Some(Duration::from_secs(10)));
-        let story = client.story(&bad);
-        assert_eq!(statuses(&story), [Ready, Running, Failed]);
-        assert_eq!(story.error, Some(format!("task `{}` failed: bad", bad.key())));
+        assert_eq!(waited.phases[2].lasted, Some(Duration::from_secs(10)));
+        let timeline = client.timeline(&bad);
+        assert_eq!(statuses(&timeline), [Ready, Running, Failed]);
+        assert_eq!(timeline.error, Some(format!("task `{}` failed: bad", bad.key())));
     });
 }
 
 #[test]
-fn a_task_from_before_has_a_story_from_when_recording_began() {
+fn a_task_from_before_has_a_timeline_from_when_recording_began() {
     bounded(|| {
         let client = Client::builder().workers(1).build();
         let (go, wait) = async_channel::bounded::<()>(1);
@@ -83,17 +83,17 @@ fn a_task_from_before_has_a_story_from_when_recording_began() {
         let done = client.submit(async || 1, ());
         done.result().unwrap();
         turns(&client);
-        assert!(client.story(&done).chapters.is_empty(), "it had ended before");
-        assert_eq!(statuses(&client.story(&task)), [Status::Running]);
+        assert!(client.timeline(&done).phases.is_empty(), "it had ended before");
+        assert_eq!(statuses(&client.timeline(&task)), [Status::Running]);
         go.send_blocking(()).unwrap();
         assert!(task.result().unwrap());
         block_on(client.idle());
-        assert_eq!(statuses(&client.story(&task)), [Status::Running, Status::Finished]);
+        assert_eq!(statuses(&client.timeline(&task)), [Status::Running, Status::Finished]);
     });
 }
 
 #[test]
-fn a_retry_by_hand_continues_the_story() {
+fn a_retry_by_hand_continues_the_timeline() {
     bounded(|| {
         let client = Client::builder().seed(5).observe().build();
         let bad = client.try_submit(async || Err::<(), _>("bad"), ());
@@ -101,25 +101,25 @@ fn a_retry_by_hand_continues_the_story() {
         assert!(bad.retry());
         bad.result().unwrap_err();
         use Status::{Failed, Ready, Running};
-        let story = client.story(&bad);
-        assert_eq!(statuses(&story), [Ready, Running, Failed, Ready, Running, Failed]);
+        let timeline = client.timeline(&bad);
+        assert_eq!(statuses(&timeline), [Ready, Running, Failed, Ready, Running, Failed]);
         let stats = client.stats();
         assert_eq!((stats.submitted, stats.failed, stats.left), (2, 2, 0));
     });
 }
 
 #[test]
-fn of_a_long_story_the_beginning_and_the_end_are_kept() {
+fn of_a_long_timeline_the_beginning_and_the_end_are_kept() {
     bounded(|| {
         let client = Client::builder().seed(5).observe().build();
         let task = client.task().retries(200).try_submit(async || Err::<(), _>("bad"), ());
         task.result().unwrap_err();
-        let story = client.story(&task);
-        assert_eq!(story.chapters.first().unwrap().status, Status::Ready);
-        assert_eq!(story.chapters.last().unwrap().status, Status::Failed);
-        assert_eq!(story.chapters.last().unwrap().attempt, 201);
-        assert_eq!(story.chapters.len() + story.left_out as usize, 1 + 2 * 201);
-        assert!(story.chapters.len() <= 100);
+        let timeline = client.timeline(&task);
+        assert_eq!(timeline.phases.first().unwrap().status, Status::Ready);
+        assert_eq!(timeline.phases.last().unwrap().status, Status::Failed);
+        assert_eq!(timeline.phases.last().unwrap().attempt, 201);
+        assert_eq!(timeline.phases.len() + timeline.left_out as usize, 1 + 2 * 201);
+        assert!(timeline.phases.len() <= 100);
     });
 }
 
