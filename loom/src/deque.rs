@@ -1,7 +1,7 @@
-//! What stands for crossbeam's deque: a queue that one thread pushes into, and any may take from.
+//! A stand-in for crossbeam's deque: a queue that one thread pushes into and any thread takes from.
 //!
-//! As there, what is pushed is published by a store with `Release`, and whether there's anything is seen by
-//! loads with `Acquire`; who pushes or looks brings the fences. A slot is used once.
+//! As in the original, a push publishes with a `Release` store, and the checks load with `Acquire`; the callers add the
+//! fences. Each slot is used once.
 
 use loom::sync::Arc;
 
@@ -15,7 +15,7 @@ struct Slots<T> {
     slots: [Cell<Option<T>>; SLOTS],
 }
 
-// SAFETY: a slot is for its pusher, then for the one who has counted the front past it.
+// SAFETY: a slot belongs to the pushing thread, then to the thread that has moved `front` past it.
 unsafe impl<T: Send> Sync for Slots<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Slots<T> {}
@@ -103,7 +103,7 @@ impl<T> Stealer<T> {
         self.0.take()
     }
 
-    /// Takes one, which is a batch too.
+    /// Takes a batch of one.
     pub fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
         self.0.take()
     }

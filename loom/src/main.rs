@@ -1,6 +1,6 @@
-//! Models of what happens between the engine's threads: see `README.md`.
+//! Models of the protocols between the engine's threads: see `README.md`.
 
-// The engine is made for a library, most of which isn't here.
+// The engine is part of a library, and the models use a fraction of its items.
 #![allow(dead_code)]
 
 extern crate self as crossbeam_deque;

@@ -1,13 +1,11 @@
-//! What stands for the engine's `sync` module here: the same names, made of loom's types.
+//! A stand-in for the engine's `sync` module: the same names, made of loom's types.
 //!
-//! Loom takes an access with `SeqCst` for one with `AcqRel`, and knows the one order of all of them only for
-//! fences. So, where a model [asks for it](Order), each such access has a fence beside it: on the side before
-//! it in one pass, and on the side after it in another. Two such accesses of a thread have a fence between
-//! them in both passes, as they should; one such access and a weaker one have it in one of the passes at
-//! most, so that code which relies on that fails in the other.
+//! Loom treats a `SeqCst` access as `AcqRel`, and implements the total order only for fences. So, where a model
+//! [asks for it](Order), each such access has a fence beside it: before it in one pass, after it in another. Two such
+//! accesses of a thread then have a fence between them in both passes, as they should. A `SeqCst` access and a weaker one
+//! have a fence between them in at most one of the passes, so code that relies on that fails in the other.
 //!
-//! What is dropped is taken for written to at that moment, so an access that could come after is found; and so
-//! is an atomic that is never dropped.
+//! A drop counts as a write, so loom finds accesses that could come after it, and atomics that are never dropped.
 
 use std::cell;
 use std::sync::atomic::AtomicU8 as Plain;
@@ -17,7 +15,7 @@ pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 pub(crate) use loom::thread::yield_now;
 
-/// A clock that stands still, since a model does the same each time.
+/// A clock that stands still, because a model must be deterministic.
 #[derive(Clone, Copy)]
 pub(crate) struct Instant;
 
@@ -31,11 +29,11 @@ impl Instant {
     }
 }
 
-/// How accesses with `SeqCst` are taken.
+/// The interpretation of `SeqCst` accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Order {
-    /// For `AcqRel`, as loom does.
+    /// As `AcqRel`, like loom itself.
     Weak,
     /// With a fence before each.
     Before,
@@ -180,7 +178,7 @@ integer! {
     AtomicUsize, usize;
     AtomicIsize, isize;
 }
-// SAFETY: a read that isn't atomic, where loom offers no write to a bool that is none.
+// SAFETY: loom offers no non-atomic write to a bool, so a non-atomic read stands for it.
 atomic!(AtomicBool, bool, |atomic| _ = unsafe { atomic.unsync_load() });
 atomic!(AtomicPtr<T>, *mut T, |atomic| atomic.with_mut(|_| ()));
 
@@ -196,7 +194,7 @@ impl Default for AtomicUsize {
     }
 }
 
-/// Says when something is read or written without being atomic.
+/// Reports non-atomic reads and writes to loom.
 #[derive(Default)]
 struct Track(loom::cell::Cell<()>);
 
@@ -262,7 +260,7 @@ impl<T> Cell<T> {
     }
 }
 
-/// Whoever asks for the contents is to have them alone.
+/// Each access to the contents counts as a write, so it must be exclusive.
 pub(crate) struct UnsafeCell<T> {
     track: Track,
     value: cell::UnsafeCell<T>,
@@ -287,7 +285,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// A cell for each of the model's threads.
+/// A cell per thread of the model.
 pub(crate) struct Local<T: 'static>(pub(crate) &'static loom::thread::LocalKey<cell::Cell<T>>);
 
 impl<T> Local<T> {

@@ -1,21 +1,31 @@
 //! The embedded engine: an executor whose unit is a task with dependencies and a result.
 //!
-//! A task is one allocation, its [`cell`], with a [`header`] that is the same for all: a [`state`]
-//! word, a [`count`] of what it still waits for, and the list of who waits for it ([`waiters`]). The
-//! entries of that list lie with those who wait: in the dependent's own cell ([`edges`]), with an
-//! awaiting handle ([`wait`]), with a stream of completions ([`sink`]).
+//! A task is one allocation, its [`cell`](life::cell): a [`header`](task::header) that is the same for all tasks, and behind
+//! it the function, the future or the value. The header has a [`state`](task::state) word, a [`count`](task::count) of
+//! unfinished inputs, and the list of [`waiters`](task::waiters). The entries of that list are stored with the waiters: in
+//! the dependent's own cell ([`edges`](task::edges)), with an awaiting handle ([`wait_node`](task::wait_node)), or with a
+//! [`completion_queue`](data::completion_queue) of a stream or a `gather`.
 //!
-//! A ready task goes into a queue: the [`local`] one of the worker that made it ready, the [`injector`]
-//! for those from outside, [`urgent`] where its priority isn't zero, or that of a [`seeded`] client. A
-//! [`worker`] is a future that takes tasks from these; workers that find none are [`sleepers`].
-//! [`finish`] says how tasks end, [`release`] how they go, [`memory`] where their cells come from and go to, and
-//! [`closing`] how a client closes. `README.md` beside this file has the whole, with arguments and figures.
+//! | room | contents |
+//! |---|---|
+//! | [`base`] | atomics, locks, deferred destruction, calls into user code |
+//! | [`task`] | a task in memory: header, state word, waiters, inputs; knows no engine |
+//! | [`data`] | tables that many tasks share: keys, limits, clocks, completion queues, recycled memory |
+//! | [`queue`] | the queues of ready tasks, the table of started tasks, the list of idle workers |
+//! | [`watch`] | the interface to the observer, and the counts and tables behind it |
+//! | [`core`] | the engine of one client, the references to it, and the context of each thread that works for it |
+//! | [`life`] | creation, scheduling, pauses, end, retries and destruction of a task |
+//! | [`graph`] | traversals of tasks that wait for each other: cycles, diagnostics |
+//! | [`worker`] | workers: futures that take tasks from the queues and run them |
+//! | [`futures`] | the futures that user code awaits |
+//! | [`remote`] | tasks that another process runs |
 //!
-//! The engine knows nothing of clients, options and combinators; those use what is `pub(crate)` here,
-//! and all of it is safe to use.
+//! A room imports only rooms above it in this table. The engine knows nothing of clients, options and combinators. They use
+//! its `pub(crate)` items, all of which are safe to use. `README.md` in this folder describes the whole, with the arguments
+//! that span files and the measurements.
 
 #![allow(unsafe_code)]
-// What is `pub` here is so because it occurs in a public trait; none of it can be named from outside.
+// Some types are `pub` because they occur in a public trait. None of them can be named outside the crate.
 #![allow(missing_debug_implementations)]
 
 pub(crate) mod base;

@@ -206,7 +206,7 @@ impl<T: 'static> WithResults<T> {
     fn fetch(&mut self) {
         while self.fetching.len() < AHEAD {
             let Some(handle) = self.waiting.pop_front() else { return };
-            let fetch = handle.typed().clone().here();
+            let fetch = handle.typed().clone().value_task();
             let at = self.fetched.insert(handle);
             self.fetching.add(fetch, at);
         }

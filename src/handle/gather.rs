@@ -97,7 +97,7 @@ impl<T: 'static> Settling<T> {
         let mut completions = Completions::new();
         let mut slots = Vec::new();
         for handle in handles {
-            let typed = handle.into_handle().into_typed().here();
+            let typed = handle.into_handle().into_typed().value_task();
             slots.push(if typed.has_succeeded() {
                 Slot::Ended(typed)
             } else {

@@ -204,7 +204,7 @@ impl<T: Clone + Send + Sync + 'static> Future for Handle<T> {
                 Poll::Ready(Ok(())) => {}
             }
             // The task was retried after it had ended.
-            if let Some(result) = self.0.here().try_take_or_clone() {
+            if let Some(result) = self.0.value_task().try_take_or_clone() {
                 self.0.set_delivered();
                 return Poll::Ready(result);
             }
@@ -243,7 +243,7 @@ impl<T: Send + Sync + 'static> Future for GetRef<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            if let Some(result) = handle.0.here().try_ref() {
+            if let Some(result) = handle.0.value_task().try_ref() {
                 return Poll::Ready(result);
             }
         }

@@ -1,20 +1,20 @@
-//! Memory for cells: loom sees what isn't freed, and what is freed twice.
+//! Memory for cells, from loom's allocator, which reports memory that isn't freed or is freed twice.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
 pub(crate) fn allocate<T>() -> NonNull<T> {
-    // SAFETY: a cell has a size.
-    let place = unsafe { loom::alloc::alloc(Layout::new::<T>()) };
-    NonNull::new(place.cast()).expect("there is memory")
+    // SAFETY: a cell contains a header, so its size isn't zero.
+    let memory = unsafe { loom::alloc::alloc(Layout::new::<T>()) };
+    NonNull::new(memory.cast()).expect("out of memory")
 }
 
 /// # Safety
 ///
-/// The place came from `allocate`, and what was in it is gone.
-pub(crate) unsafe fn free<T>(place: NonNull<T>) {
-    // SAFETY: as the caller promises.
-    unsafe { loom::alloc::dealloc(place.as_ptr().cast(), Layout::new::<T>()) };
+/// The memory came from `allocate`, and its contents were dropped or moved out.
+pub(crate) unsafe fn free<T>(memory: NonNull<T>) {
+    // SAFETY: the caller's promise.
+    unsafe { loom::alloc::dealloc(memory.as_ptr().cast(), Layout::new::<T>()) };
 }
 
 pub(crate) fn engine_created() {}

@@ -1,8 +1,8 @@
-//! The engine's files as they are, between stand-ins for what has no part in the protocols between threads.
+//! The engine's own files, and stand-ins for the ones that have no part in the protocols between threads.
 
 #![allow(dead_code, unused_imports, unsafe_code)]
 
-/// The files of these names, from a room of the engine itself.
+/// Declares modules whose files are those of the engine itself.
 macro_rules! real {
     ($($name:ident $file:literal;)*) => {
         $(#[path = $file] pub(crate) mod $name;)*

@@ -1,4 +1,5 @@
-//! How the engine closes here: once all is done, so that the workers leave. Nothing is refused or swept.
+//! The shutdown of the engine in the models: it's closed once all tasks have run, so that the workers exit. No task is aborted
+//! and no queue swept.
 
 use crate::engine::core::Core;
 use crate::engine::task::header::Task;
@@ -26,7 +27,7 @@ impl Core {
         self.shutdown.closed.load(Ordering::SeqCst)
     }
 
-    /// As the engine's own does after it has swept the queues.
+    /// Sets the phase and wakes all workers, as the engine's own does after it has swept the queues.
     pub(crate) fn begin_close(&self) {
         self.shutdown.closed.store(true, Ordering::SeqCst);
         self.idle_workers.wake_all();

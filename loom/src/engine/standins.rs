@@ -1,10 +1,10 @@
-//! Stand-ins that do next to nothing.
+//! Stand-ins for parts of the engine that no protocol depends on.
 
 pub(crate) mod limits {
     pub(crate) struct Limits;
 }
 
-/// The engine outlives its tasks here, so none has a reference of its own.
+/// The models keep their engine longer than its tasks, so tasks don't count as references.
 pub(crate) mod engine_refs {
     use std::ptr::NonNull;
 
@@ -24,13 +24,13 @@ pub(crate) mod engine_refs {
 
     /// # Safety
     ///
-    /// None is needed.
+    /// There are no requirements.
     pub(crate) unsafe fn release(_: NonNull<Core>) {}
 
     pub(crate) fn drain(_: &Core) {}
 }
 
-/// No engine is seeded here.
+/// The models have no seeded engine.
 pub(crate) mod seeded {
     use crate::engine::task::header::Task;
 
@@ -56,7 +56,7 @@ pub(crate) mod seeded {
         }
 
         pub(crate) fn push(&self, _: i32, _: Task) {
-            unreachable!("no engine is seeded here");
+            unreachable!("the models have no seeded engine");
         }
 
         pub(crate) fn pop(&self) -> Option<Task> {
@@ -73,17 +73,17 @@ pub(crate) mod seeded {
     }
 }
 
-/// A table behind locks, of which no protocol needs anything.
+/// The table is behind locks, and no protocol depends on it.
 pub(crate) mod owned_tasks {
     use crate::engine::task::header::{Task, TaskRef};
 
-    /// As the real one.
+    /// The same as the engine's own.
     #[derive(Default)]
     pub(crate) struct Awaited {
         pub(crate) tasks: Vec<Task>,
-        /// Also others, that only they themselves know of.
+        /// It awaits other things too.
         pub(crate) more: bool,
-        /// Blocking work of its own, which may wait for others.
+        /// It awaits its own blocking closure.
         pub(crate) blocking: bool,
     }
 
@@ -107,7 +107,7 @@ pub(crate) mod owned_tasks {
     }
 }
 
-/// The models have threads of their own.
+/// The models spawn their own threads.
 pub(crate) mod threads {
     use crate::engine::core::Core;
 

@@ -1,8 +1,8 @@
-//! What a task waits for: of all who take from the count, exactly one finds that it's the last and gets the
-//! task, be it an input that ends, the submitter, or who dooms it.
+//! The count of unfinished inputs: of all threads that release an input or a hold, exactly one brings the count to zero and
+//! gets the task, be it the thread that ends an input, the submitter, or the thread that aborts the task.
 //!
-//! The tasks are real; a count that is brought to zero twice or never is a task that is run twice or never, or
-//! freed twice or never. Bounds: two inputs, three threads.
+//! The tasks are real: with a count that is brought to zero twice or never, a task would be run or freed twice or never.
+//! Bounds: two inputs, three threads.
 
 use loom::thread;
 
@@ -17,19 +17,19 @@ use crate::engine::task::typed::Typed;
 pub(super) const MODELS: &[Model] = &[
     Model { name: "count: built", orders: WEAK, interruptions: Some(2), run: built },
     Model {
-        name: "count: doomed while built",
+        name: "count: aborted while built",
         orders: WEAK,
         interruptions: Some(3),
-        run: doomed_while_built,
+        run: aborted_while_built,
     },
-    Model { name: "count: doomed", orders: WEAK, interruptions: Some(2), run: doomed },
-    Model { name: "count: an input fails", orders: WEAK, interruptions: Some(2), run: input_fails },
-    Model { name: "count: looked at", orders: WEAK, interruptions: Some(4), run: looked_at },
+    Model { name: "count: aborted", orders: WEAK, interruptions: Some(2), run: aborted },
+    Model { name: "count: failed input", orders: WEAK, interruptions: Some(2), run: failed_input },
+    Model { name: "count: held", orders: WEAK, interruptions: Some(4), run: held },
 ];
 
 type Inputs = (ByValue<Text>, ByValue<Text>);
 
-/// Too large to be copied when the task is made.
+/// The value has a destructor, so it isn't copied at submission.
 type Text = String;
 
 fn input(core: &CoreRef) -> (Typed<Text>, Task) {
@@ -40,7 +40,7 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
     (ByValue::new(one.clone()), ByValue::new(two.clone()))
 }
 
-/// With two inputs, and nobody observes.
+/// Two inputs and no observer.
 const NEW: Registration = Registration { inputs: 2, observed: 0 };
 
 async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
@@ -57,7 +57,7 @@ fn begin(core: &CoreRef, task: &Typed<usize>) {
     }
 }
 
-/// A task is made while its inputs end, one on each of two threads.
+/// A task is built while its two inputs end, each on a thread of its own.
 fn built() {
     let core = new_core();
     let ((one, a), (two, b)) = (input(&core), input(&core));
@@ -69,8 +69,8 @@ fn built() {
     assert_eq!(sum.into_value().unwrap(), 2);
 }
 
-/// A task is cancelled while it's made, and one of its inputs ends.
-fn doomed_while_built() {
+/// A task is cancelled while it's built and one of its inputs ends.
+fn aborted_while_built() {
     let core = new_core();
     let ((one, a), (two, b)) = (input(&core), input(&core));
     let sum = allocate(&core, inputs(&one, &two));
@@ -86,7 +86,7 @@ fn doomed_while_built() {
 }
 
 /// A waiting task is cancelled while its inputs end.
-fn doomed() {
+fn aborted() {
     let core = new_core();
     let ((one, a), (two, b)) = (input(&core), input(&core));
     let sum = allocate(&core, inputs(&one, &two));
@@ -101,8 +101,8 @@ fn doomed() {
     }
 }
 
-/// One input of a task that is made fails while the other ends.
-fn input_fails() {
+/// One input of a task that is being built fails while the other one ends.
+fn failed_input() {
     let core = new_core();
     let ((one, a), (two, b)) = (input(&core), input(&core));
     let worker = spawn_task(&core, a);
@@ -117,8 +117,8 @@ fn input_fails() {
     assert!(sum.into_value().unwrap_err().is_cancelled());
 }
 
-/// Somebody looks at the inputs of a waiting task while they end.
-fn looked_at() {
+/// A thread takes a hold on a waiting task, as if to read its inputs, while they end.
+fn held() {
     let core = new_core();
     let ((one, a), (two, b)) = (input(&core), input(&core));
     let sum = allocate(&core, inputs(&one, &two));
@@ -127,7 +127,7 @@ fn looked_at() {
     if sum.task().count.hold_if_waiting() {
         assert!(!sum.task().waiters.is_closed());
         if sum.task().count.release(1) {
-            // SAFETY: this was the last hold.
+            // SAFETY: this thread released the last hold.
             let ready = unsafe { finish::last_hold_released(sum.task().as_ptr()) };
             ready.into_iter().for_each(|task| core.injector.push(task));
         }

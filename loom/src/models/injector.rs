@@ -1,8 +1,8 @@
-//! The queue of tasks from outside: whatever is pushed comes out, once, in the order of its pusher, however
-//! many push and take; one that lies there isn't overlooked, and a link that is missing comes.
+//! The injector: each task that is pushed comes out once, in the order of its producer, with any number of producers and
+//! consumers. The queue never looks empty while it holds a task, and an inconsistent queue becomes consistent.
 //!
-//! Nothing here relies on the order of `SeqCst` accesses; that part is in `wake`. Bounds: two pushers with two
-//! tasks each at most, two takers; no bound on interruptions but where it's said below.
+//! None of these claims relies on the order of `SeqCst` accesses; the models in `wake` check that part. Bounds: two
+//! producers with at most two tasks each, two consumers; preemptions are bounded where `MODELS` says so.
 
 use loom::thread;
 
@@ -16,33 +16,38 @@ use crate::sync::{Ordering, yield_now};
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "injector: order", orders: WEAK, interruptions: Some(4), run: order },
-    Model { name: "injector: two takers", orders: WEAK, interruptions: Some(3), run: takers },
+    Model {
+        name: "injector: two consumers",
+        orders: WEAK,
+        interruptions: Some(3),
+        run: two_consumers,
+    },
     Model { name: "injector: not empty", orders: WEAK, interruptions: None, run: not_empty },
-    Model { name: "injector: last one", orders: WEAK, interruptions: None, run: last_one },
+    Model { name: "injector: last task", orders: WEAK, interruptions: None, run: last_task },
     Model { name: "injector: trim", orders: WEAK, interruptions: Some(4), run: trim },
 ];
 
-/// Tasks with numbers, and the injector of their engine.
+/// Numbered tasks and their engine.
 struct Tasks {
     core: CoreRef,
-    users: Vec<Typed<()>>,
+    interests: Vec<Typed<()>>,
     tasks: Vec<Option<Task>>,
 }
 
 impl Tasks {
     fn new(count: usize) -> Self {
         let core = new_core();
-        let (users, tasks) = (0..count)
+        let (interests, tasks) = (0..count)
             .map(|number| {
-                let (user, task) = new_task(&core, Setup::default(), async {});
+                let (interest, task) = new_task(&core, Setup::default(), async {});
                 task.slot.store(number as u32, Ordering::Relaxed);
-                (user, Some(task))
+                (interest, Some(task))
             })
             .unzip();
-        Self { core, users, tasks }
+        Self { core, interests, tasks }
     }
 
-    fn give<const N: usize>(&mut self, numbers: [usize; N]) -> [Task; N] {
+    fn take<const N: usize>(&mut self, numbers: [usize; N]) -> [Task; N] {
         numbers.map(|number| self.tasks[number].take().unwrap())
     }
 }
@@ -51,7 +56,7 @@ fn number(task: &Task) -> usize {
     task.slot.load(Ordering::Relaxed) as usize
 }
 
-/// Takes so many at a time until there were so many in all.
+/// Takes up to `limit` tasks at a time, until `count` tasks came out. Returns their numbers.
 fn take(injector: &Injector, limit: usize, count: usize) -> Vec<usize> {
     let mut taken = Vec::new();
     while taken.len() < count {
@@ -69,22 +74,22 @@ fn is_in_order(taken: &[usize], first: usize, second: usize) -> bool {
     at(first) < at(second)
 }
 
-/// One pusher makes two tasks, another has a chain of two, and one takes.
+/// One producer pushes two tasks one by one, another one a chain of two, and one consumer takes them.
 fn order() {
     let mut tasks = Tasks::new(4);
-    let [c, d] = tasks.give([2, 3]);
+    let [c, d] = tasks.take([2, 3]);
     let (one, two) = (tasks.core.clone(), tasks.core.clone());
     let one = thread::spawn(move || {
         [0, 1].map(|number| {
-            let (user, task) = new_task(&one, Setup::default(), async {});
+            let (interest, task) = new_task(&one, Setup::default(), async {});
             task.slot.store(number, Ordering::Relaxed);
             one.injector.push(task);
-            user
+            interest
         })
     });
     let two = thread::spawn(move || two.injector.push_all([c, d]));
     let mut taken = take(&tasks.core.injector, 3, 4);
-    let _users = one.join().unwrap();
+    let _interests = one.join().unwrap();
     two.join().unwrap();
     assert!(is_in_order(&taken, 0, 1) && is_in_order(&taken, 2, 3), "{taken:?}");
     taken.sort();
@@ -92,21 +97,21 @@ fn order() {
     assert!(tasks.core.injector.is_empty());
 }
 
-/// Two take what is there and what comes; each task comes out once.
-fn takers() {
+/// Two consumers take tasks while more are pushed; each task comes out once.
+fn two_consumers() {
     let mut tasks = Tasks::new(3);
-    let [a, b, c] = tasks.give([0, 1, 2]);
+    let [a, b, c] = tasks.take([0, 1, 2]);
     tasks.core.injector.push(a);
-    let (pusher, taker) = (tasks.core.clone(), tasks.core.clone());
-    let pusher = thread::spawn(move || pusher.injector.push_all([b, c]));
+    let (producer, consumer) = (tasks.core.clone(), tasks.core.clone());
+    let producer = thread::spawn(move || producer.injector.push_all([b, c]));
     let take_some = |core: &CoreRef| {
         let mut taken = Vec::new();
         core.injector.take(2, |task| taken.push(number(&task)));
         taken
     };
-    let other = thread::spawn(move || take_some(&taker));
+    let other = thread::spawn(move || take_some(&consumer));
     let mut taken = take_some(&tasks.core);
-    pusher.join().unwrap();
+    producer.join().unwrap();
     taken.extend(other.join().unwrap());
     taken.extend(take(&tasks.core.injector, 3, 3 - taken.len()));
     taken.sort();
@@ -114,58 +119,59 @@ fn takers() {
     assert!(tasks.core.injector.is_empty());
 }
 
-/// Two tasks are taken while a third one comes: at no time does it look as if there were none while there are.
+/// Two tasks are taken while a third one is pushed: the queue never looks empty while it holds a task.
 fn not_empty() {
     let mut tasks = Tasks::new(3);
-    let [a, b, c] = tasks.give([0, 1, 2]);
+    let [a, b, c] = tasks.take([0, 1, 2]);
     tasks.core.injector.push_all([a, b]);
-    let (looker, pusher) = (tasks.core.clone(), tasks.core.clone());
-    let looker = thread::spawn(move || assert!(!looker.injector.is_empty()));
-    let pusher = thread::spawn(move || {
-        pusher.injector.push(c);
-        assert!(!pusher.injector.is_empty());
+    let (reader, producer) = (tasks.core.clone(), tasks.core.clone());
+    let reader = thread::spawn(move || assert!(!reader.injector.is_empty()));
+    let producer = thread::spawn(move || {
+        producer.injector.push(c);
+        assert!(!producer.injector.is_empty());
     });
     assert_eq!(take(&tasks.core.injector, 1, 1), [0]);
-    looker.join().unwrap();
-    // It's the last one, and the stub comes behind it, unless the third task is there.
+    reader.join().unwrap();
+    // Unless the third task has been pushed, this is the last one, and the stub is pushed behind it.
     assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
-    pusher.join().unwrap();
+    producer.join().unwrap();
     assert!(!tasks.core.injector.is_empty());
     assert_eq!(take(&tasks.core.injector, 1, 1), [2]);
     assert!(tasks.core.injector.is_empty());
 }
 
-/// The only task is taken while another comes, which doesn't go unseen.
-fn last_one() {
+/// The only task is taken while another one is pushed: the queue doesn't look empty to that producer.
+fn last_task() {
     let mut tasks = Tasks::new(2);
-    let [a, b] = tasks.give([0, 1]);
+    let [a, b] = tasks.take([0, 1]);
     tasks.core.injector.push(a);
-    let pusher = tasks.core.clone();
-    let pusher = thread::spawn(move || {
-        pusher.injector.push(b);
-        assert!(!pusher.injector.is_empty());
+    let producer = tasks.core.clone();
+    let producer = thread::spawn(move || {
+        producer.injector.push(b);
+        assert!(!producer.injector.is_empty());
     });
     assert_eq!(take(&tasks.core.injector, 1, 1), [0]);
-    pusher.join().unwrap();
+    producer.join().unwrap();
     assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
 }
 
-/// The first of two is dropped while a third comes; the others stay, and don't go unseen meanwhile.
+/// The first of two tasks is trimmed while a third one is pushed. The others stay in order, and the queue never looks
+/// empty.
 fn trim() {
     let mut tasks = Tasks::new(3);
-    let [a, b, c] = tasks.give([0, 1, 2]);
+    let [a, b, c] = tasks.take([0, 1, 2]);
     tasks.core.injector.push_all([a, b]);
-    let (looker, pusher) = (tasks.core.clone(), tasks.core.clone());
+    let (reader, producer) = (tasks.core.clone(), tasks.core.clone());
     let threads = [
-        thread::spawn(move || assert!(!looker.injector.is_empty())),
-        thread::spawn(move || pusher.injector.push(c)),
+        thread::spawn(move || assert!(!reader.injector.is_empty())),
+        thread::spawn(move || producer.injector.push(c)),
     ];
     tasks.core.injector.trim(|task| number(task) != 0);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    // What was kept is in front again, and stays there.
+    // The task that was put back is in front again, and stays there.
     tasks.core.injector.trim(|_| true);
     assert!(!tasks.core.injector.is_empty());
     assert_eq!(take(&tasks.core.injector, 4, 2), [1, 2]);
     assert!(tasks.core.injector.is_empty());
-    drop(tasks.users);
+    drop(tasks.interests);
 }

@@ -1,8 +1,8 @@
-//! The models, and what they have in common.
+//! The models, and the functions that they share.
 
+mod completion_queue;
 mod count;
 mod injector;
-mod sink;
 mod state;
 mod store;
 mod waiters;
@@ -31,26 +31,26 @@ use crate::engine::task::typed::Typed;
 use crate::engine::worker::run;
 use crate::sync::{Order, set_order};
 
-/// A claim, run through all orders of events within its bounds.
+/// A claim, run through all interleavings within its bounds.
 struct Model {
     name: &'static str,
-    /// How `SeqCst` is taken, a pass each.
+    /// The interpretations of `SeqCst`, one pass each.
     orders: &'static [Order],
-    /// How often threads are interrupted at most, other than where they wait.
+    /// The most preemptions, not counting those where a thread waits; `None` for no bound.
     interruptions: Option<usize>,
     run: fn(),
 }
 
-/// For what relies on the one order of all `SeqCst` accesses.
+/// For claims that rely on the total order of all `SeqCst` accesses.
 const SEQ_CST: &[Order] = &[Order::Before, Order::After];
-/// For what doesn't.
+/// For claims that don't.
 const WEAK: &[Order] = &[Order::Weak];
 
-/// Runs the models whose names begin with one of those, or all; the first failure ends the process.
+/// Runs the models whose names begin with one of `wanted`, or all if that is empty. The first failure ends the process.
 pub(crate) fn run(wanted: &[String]) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // Else it could be caught, as panics of foreign code are.
+        // The engine would catch the panic like one of interest code.
         hook(panic);
         process::exit(101);
     }));
@@ -63,7 +63,7 @@ pub(crate) fn run(wanted: &[String]) {
         state::MODELS,
         waiters::MODELS,
         count::MODELS,
-        sink::MODELS,
+        completion_queue::MODELS,
         store::MODELS,
     ];
     for model in all.into_iter().flatten().filter(|model| is_wanted(model)) {
@@ -97,24 +97,24 @@ fn new_core() -> CoreRef {
     CoreRef::new("model".into(), None, Limits, Box::new(|error| panic!("unobserved: {error}")))
 }
 
-/// A task that is ready, with its user.
+/// Creates a task that is ready, and an interest in it.
 fn new_task<T: Send + 'static>(
     core: &CoreRef,
     setup: Setup,
     code: impl Future<Output = T> + Send + 'static,
 ) -> (Typed<T>, Task) {
-    let (user, task) = cell::create(core, setup, async |code, ()| Ok(code.await), code, ());
-    (user, task.expect("it waits for nothing"))
+    let (typed, task) = cell::create(core, setup, async |code, ()| Ok(code.await), code, ());
+    (typed, task.expect("a task without inputs is ready"))
 }
 
-/// Runs what is in the queue, as a worker does.
+/// Runs the tasks in the injector, as a worker does.
 fn work(core: &CoreRef) {
     let mut tasks = Vec::new();
     while core.injector.take(4, |task| tasks.push(task)) {}
     tasks.into_iter().for_each(|task| run_task(core, task));
 }
 
-/// Runs a task as a worker does, and what that makes ready.
+/// Runs a task, and the tasks that it makes ready, as a worker does.
 fn run_task(core: &CoreRef, task: Task) {
     let local = Local::new();
     let context = ThreadContext::of_worker(core, &local, 0);
@@ -127,7 +127,7 @@ fn run_task(core: &CoreRef, task: Task) {
     });
 }
 
-/// Does so on a thread.
+/// Runs a task as `run_task` does, on a thread of its own.
 fn spawn_task(core: &CoreRef, task: Task) -> JoinHandle<()> {
     let core = core.clone();
     thread::spawn(move || run_task(&core, task))
@@ -137,12 +137,12 @@ fn cancel() -> Error {
     Error::cancelled("model".into())
 }
 
-/// Cancels a task, which is queued or has ended.
+/// Cancels a task that is queued or has ended.
 fn fail(task: TaskRef<'_>) {
     finish::abort(task, cancel());
 }
 
-/// A place to wait in, until somebody says so.
+/// A gate that lets one thread pass each time it's opened. It is also a waker.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -159,7 +159,7 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    /// Waits, and closes the gate behind itself.
+    /// Waits until the gate is open, and closes it again.
     fn pass(&self) {
         let mut open = self.open.lock().unwrap();
         while !*open {

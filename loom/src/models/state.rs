@@ -1,9 +1,8 @@
-//! The state word: a task is run by one at a time and ended once, whoever wakes it, dooms it or loses interest
-//! in it; and its memory and contents go once, when nobody has it any more.
+//! The state word: a task is run by one thread at a time and ends once, whichever threads wake it, abort it or drop their
+//! interests in it. Its contents and its memory are freed once, after the last interest and the last reference.
 //!
-//! The tasks are real, and so is all that ends and frees them. Contents that two would touch at a time, memory
-//! that is freed twice or not at all, and an access that could come after are found by loom. Bounds: two or
-//! three threads, one task.
+//! The tasks are real, and so is the code that ends and frees them. Loom finds contents that two threads access at once,
+//! memory that is freed twice or not at all, and accesses that could come after. Bounds: two or three threads, one task.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -18,23 +17,28 @@ use crate::engine::task::waiters::Resolution;
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "state: run or ended", orders: WEAK, interruptions: None, run: run_or_ended },
+    Model { name: "state: run or aborted", orders: WEAK, interruptions: None, run: run_or_aborted },
     Model {
-        name: "state: woken or ended",
+        name: "state: woken or aborted",
         orders: WEAK,
         interruptions: Some(4),
-        run: woken_or_ended,
+        run: woken_or_aborted,
     },
     Model { name: "state: two entries", orders: WEAK, interruptions: Some(5), run: two_entries },
-    Model { name: "state: last users", orders: WEAK, interruptions: Some(5), run: last_users },
+    Model {
+        name: "state: last interests",
+        orders: WEAK,
+        interruptions: Some(5),
+        run: last_interests,
+    },
     Model { name: "state: detached", orders: WEAK, interruptions: Some(5), run: detached },
-    Model { name: "state: value taken", orders: WEAK, interruptions: Some(4), run: taken },
+    Model { name: "state: value taken", orders: WEAK, interruptions: Some(4), run: value_taken },
 ];
 
-/// What only one may touch at a time. To drop it is to touch it.
+/// Contents that only one thread may access at a time. Dropping them is an access.
 struct Contents(Cell<usize>);
 
-// SAFETY: loom sees to it.
+// SAFETY: loom checks each access.
 unsafe impl Send for Contents {}
 // SAFETY: as above.
 unsafe impl Sync for Contents {}
@@ -49,29 +53,29 @@ impl Contents {
     }
 }
 
-/// A queued task is run and cancelled.
-fn run_or_ended() {
+/// A queued task is run by one thread and cancelled by another.
+fn run_or_aborted() {
     let core = new_core();
     let contents = Contents::new();
-    let (user, task) = new_task(&core, Setup::default(), async move { contents.touch() });
+    let (interest, task) = new_task(&core, Setup::default(), async move { contents.touch() });
     core.injector.push(task);
-    let other = user.clone();
+    let other = interest.clone();
     let canceller = thread::spawn(move || finish::abort(other.task(), cancel()));
     work(&core);
     let cancelled = canceller.join().unwrap();
-    match user.into_value() {
+    match interest.into_value() {
         Ok(runs) => assert!(!cancelled && runs == 0),
         Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
     }
     work(&core);
 }
 
-/// A suspended task is woken, and run, by one and cancelled by another while a worker looks for it.
-fn woken_or_ended() {
+/// A suspended task is woken and run by one thread and cancelled by another, while a worker looks for tasks.
+fn woken_or_aborted() {
     let core = new_core();
     let contents = Contents::new();
     let (wakers, woken) = loom::sync::mpsc::channel();
-    let (user, task) = new_task(&core, Setup::default(), {
+    let (interest, task) = new_task(&core, Setup::default(), {
         poll_fn(move |cx| {
             if contents.touch() == 0 {
                 wakers.send(cx.waker().clone()).unwrap();
@@ -89,24 +93,24 @@ fn woken_or_ended() {
             work(&core);
         }
     });
-    let other = user.clone();
+    let other = interest.clone();
     work(&core);
     let canceller = thread::spawn(move || finish::abort(other.task(), cancel()));
     work(&core);
     waker.join().unwrap();
     let cancelled = canceller.join().unwrap();
     work(&core);
-    match user.into_value() {
+    match interest.into_value() {
         Ok(()) => assert!(!cancelled),
         Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
     }
 }
 
-/// A task is in the queues twice, and wakes itself when it's first polled.
+/// A task has two queue entries, and wakes itself in its first poll.
 fn two_entries() {
     let core = new_core();
     let contents = Contents::new();
-    let (user, task) = new_task(&core, Setup::default(), {
+    let (interest, task) = new_task(&core, Setup::default(), {
         poll_fn(move |cx| {
             if contents.touch() == 0 {
                 cx.waker().wake_by_ref();
@@ -120,50 +124,50 @@ fn two_entries() {
     run_task(&core, task);
     other.join().unwrap();
     work(&core);
-    assert_eq!(user.into_value().unwrap(), 3);
+    assert_eq!(interest.into_value().unwrap(), 3);
 }
 
-/// Two users go while the task is run.
-fn last_users() {
+/// Two interests are dropped while the task is run.
+fn last_interests() {
     let core = new_core();
     let contents = Contents::new();
-    let (user, task) = new_task(&core, Setup::default(), async move { contents });
+    let (interest, task) = new_task(&core, Setup::default(), async move { contents });
     core.injector.push(task);
-    let other = user.clone();
+    let other = interest.clone();
     let dropper = thread::spawn(move || drop(other));
     let worker = thread::spawn({
         let core = core.clone();
         move || work(&core)
     });
-    drop(user);
+    drop(interest);
     dropper.join().unwrap();
     worker.join().unwrap();
     work(&core);
 }
 
-/// The last user of a task that goes on all the same goes while it ends, and again one that comes by.
+/// The last interest in a detached task is dropped while the task ends, and so is a reference.
 fn detached() {
     let core = new_core();
     let contents = Contents::new();
     let setup = Setup { flags: DETACHED, ..Setup::default() };
-    let (user, task) = new_task(&core, setup, async move { contents.touch() });
+    let (interest, task) = new_task(&core, setup, async move { contents.touch() });
     let other = task.as_ref().to_task();
     core.injector.push(task);
-    let dropper = thread::spawn(move || drop(user));
-    let looker = thread::spawn(move || other.waiters.resolution() == Resolution::Succeeded);
+    let dropper = thread::spawn(move || drop(interest));
+    let reader = thread::spawn(move || other.waiters.resolution() == Resolution::Succeeded);
     work(&core);
     dropper.join().unwrap();
-    looker.join().unwrap();
+    reader.join().unwrap();
 }
 
-/// The value of a task is read by one user and then moved out by the other, as soon as it's alone, while a
-/// waker goes.
-fn taken() {
+/// One interest reads the value of a task and is dropped; the other one moves the value out as soon as it's the only one,
+/// while a waker is dropped.
+fn value_taken() {
     let core = new_core();
     let contents = Contents::new();
-    let (user, task) = new_task(&core, Setup::default(), async move { contents });
+    let (interest, task) = new_task(&core, Setup::default(), async move { contents });
     let waker = task.as_ref().to_task();
-    let other = user.clone();
+    let other = interest.clone();
     let reader = thread::spawn(move || {
         let seen = other.try_ref().map(|value| value.unwrap().0.get());
         drop(other);
@@ -171,8 +175,8 @@ fn taken() {
         seen
     });
     run_task(&core, task);
-    let value = user.try_ref().expect("it has ended").unwrap();
-    drop(user);
+    let value = interest.try_ref().expect("the task has ended").unwrap();
+    drop(interest);
     if let Ok(contents) = value.try_into_inner() {
         contents.touch();
     }

@@ -1,5 +1,5 @@
-//! The store of keys: who joins a task gets one that stays, and the last user of a task takes out that very
-//! entry and no other, while others join, make anew, or cancel.
+//! The store of keys: a thread that joins a task gets an interest that keeps it, and dropping the last interest removes the
+//! entry of that very task, while other threads join it, create it anew, or cancel it.
 //!
 //! Bounds: one key, three threads.
 
@@ -26,81 +26,81 @@ const KEY: &str = "key";
 fn new(core: &CoreRef) -> (Interest, Task) {
     let extras = Extras { key: Key::from(KEY).into(), ..Extras::default() };
     let setup = Setup { flags: KEYED, extras: Some(Box::new(extras)), ..Setup::default() };
-    let (user, task) = new_task(core, setup, async { 7 });
-    (user.into_interest(), task)
+    let (interest, task) = new_task(core, setup, async { 7 });
+    (interest.into_interest(), task)
 }
 
-/// Joins or makes a task, and has a new one queued.
+/// Joins the task, or creates and queues it.
 fn submit(core: &CoreRef) -> Interest {
-    join_or_make(core).0
+    join_or_create(core).0
 }
 
-/// Says also whether it's a new one.
-fn join_or_make(core: &CoreRef) -> (Interest, bool) {
+/// Does the same, and returns whether the task is a new one.
+fn join_or_create(core: &CoreRef) -> (Interest, bool) {
     let mut made = None;
     let joined = core.store.join_or_insert(Lookup::Key(KEY), || {
-        let (user, task) = new(core);
+        let (interest, task) = new(core);
         made = Some(task);
-        user
+        interest
     });
     made.into_iter().for_each(|task| core.injector.push(task));
     match joined {
-        Joined::Existing(user) => (user, false),
-        Joined::New(user) => (user, true),
+        Joined::Existing(interest) => (interest, false),
+        Joined::New(interest) => (interest, true),
     }
 }
 
-fn value(user: Interest) -> Option<i32> {
-    Typed::<i32>::known(user).try_clone().map(Result::unwrap)
+fn value(interest: Interest) -> Option<i32> {
+    Typed::<i32>::known(interest).try_clone().map(Result::unwrap)
 }
 
-/// The last user goes while another joins, who can rely on what it gets.
+/// The last interest is dropped while another thread joins the task, which must then run for it.
 fn joined() {
     let core = new_core();
-    let user = submit(&core);
+    let interest = submit(&core);
     let worker = thread::spawn({
         let core = core.clone();
         move || work(&core)
     });
-    let dropper = thread::spawn(move || drop(user));
-    let user = submit(&core);
+    let dropper = thread::spawn(move || drop(interest));
+    let interest = submit(&core);
     worker.join().unwrap();
     dropper.join().unwrap();
     work(&core);
-    assert_eq!(value(user), Some(7));
+    assert_eq!(value(interest), Some(7));
     assert!(core.store.get(KEY).is_none());
 }
 
-/// The last two users of a finished task go while a third looks for it.
+/// The last two interests in a finished task are dropped while a third thread looks it up.
 fn looked_up() {
     let core = new_core();
-    let user = submit(&core);
+    let interest = submit(&core);
     work(&core);
-    let other = user.clone();
-    let droppers = [user, other].map(|user| thread::spawn(move || drop(user)));
-    if let Some(user) = core.store.get(KEY) {
-        assert_eq!(value(user), Some(7));
+    let other = interest.clone();
+    let droppers = [interest, other].map(|interest| thread::spawn(move || drop(interest)));
+    if let Some(interest) = core.store.get(KEY) {
+        assert_eq!(value(interest), Some(7));
     }
     droppers.into_iter().for_each(|dropper| dropper.join().unwrap());
     assert!(core.store.get(KEY).is_none());
 }
 
-/// A task is cancelled and forgotten while another submits the same, and then its last user goes.
+/// A task is cancelled and removed while another thread submits the same key; then its last interest is dropped.
 fn cancelled() {
     let core = new_core();
-    let user = submit(&core);
+    let interest = submit(&core);
     let canceller = thread::spawn({
         let core = core.clone();
         move || {
-            finish::abort(user.task(), cancel());
-            core.store.forget(user.task());
-            drop(user);
+            finish::abort(interest.task(), cancel());
+            core.store.forget(interest.task());
+            drop(interest);
         }
     });
-    let (user, is_new) = join_or_make(&core);
+    let (interest, is_new) = join_or_create(&core);
     canceller.join().unwrap();
     assert_eq!(core.store.get(KEY).is_some(), is_new);
     work(&core);
-    drop(user);
+    drop(interest);
     assert!(core.store.get(KEY).is_none());
 }

@@ -1,5 +1,5 @@
-//! The list of who waits: whoever enters is told of the end, or takes itself out, and never both; whoever comes
-//! too late is told so. And an entry that is given up while it's told is freed once, by the last to use it.
+//! The list of waiters: each entry is either notified or unlinked, never both, and an entry that comes too late is rejected.
+//! An entry that is abandoned while it's notified is freed once, by the last of the two threads to use it.
 //!
 //! Bounds: two entries, three threads.
 
@@ -20,10 +20,10 @@ use crate::sync::Cell;
 pub(super) const MODELS: &[Model] = &[
     Model { name: "waiters: closed", orders: WEAK, interruptions: Some(2), run: closed },
     Model {
-        name: "waiters: closed after doom",
+        name: "waiters: failed and retried",
         orders: WEAK,
         interruptions: None,
-        run: closed_after_doom,
+        run: failed_and_retried,
     },
     Model {
         name: "waiters: awaited",
@@ -32,12 +32,12 @@ pub(super) const MODELS: &[Model] = &[
         run: || awaited(false),
     },
     Model {
-        name: "waiters: awaited, failing",
+        name: "waiters: awaited, cancelled",
         orders: WEAK,
         interruptions: Some(5),
         run: || awaited(true),
     },
-    Model { name: "waiters: given up", orders: WEAK, interruptions: Some(3), run: given_up },
+    Model { name: "waiters: abandoned", orders: WEAK, interruptions: Some(3), run: abandoned },
 ];
 
 struct List {
@@ -48,120 +48,120 @@ struct List {
 #[repr(C)]
 struct Entry {
     link: Link,
-    /// How often it was told, or taken out; for who does it.
-    told: Cell<usize>,
+    /// How often it was notified or unlinked, counted by the thread that does it.
+    ended: Cell<usize>,
 }
 
-// SAFETY: loom sees to it.
+// SAFETY: loom checks each access.
 unsafe impl Send for List {}
 // SAFETY: as above.
 unsafe impl Sync for List {}
 
 impl List {
     fn new() -> Arc<Self> {
-        let entry = |_| Entry { link: Link::new(WaiterKind::Wait), told: Cell::new(0) };
+        let entry = |_| Entry { link: Link::new(WaiterKind::Wait), ended: Cell::new(0) };
         Arc::new(Self { waiters: Waiters::new(), entries: [0, 1].map(entry) })
     }
 
-    /// False where it's too late.
-    fn enter(&self, at: usize) -> bool {
+    /// Links an entry. False if the list is closed.
+    fn link(&self, at: usize) -> bool {
         let Some(mut locked) = self.waiters.lock() else { return false };
-        // SAFETY: it's in no list, and stays as long as this one.
+        // SAFETY: the entry is in no list, and stays in place as long as this one.
         unsafe { locked.push((&raw const self.entries[at]).cast()) };
         true
     }
 
-    /// False where it's told instead.
-    fn leave(&self, at: usize) -> bool {
+    /// Unlinks an entry. False if it's notified instead.
+    fn unlink(&self, at: usize) -> bool {
         let link = (&raw const self.entries[at]).cast::<Link>();
-        // SAFETY: it's in this list, if in any.
-        let left = self.waiters.lock().is_some_and(|mut locked| unsafe { locked.unlink(link) });
-        if left {
-            let told = &self.entries[at].told;
-            told.set(told.get() + 1);
+        // SAFETY: the entry is in no other list.
+        let unlinked = self.waiters.lock().is_some_and(|mut locked| unsafe { locked.unlink(link) });
+        if unlinked {
+            let ended = &self.entries[at].ended;
+            ended.set(ended.get() + 1);
         }
-        left
+        unlinked
     }
 
-    fn tell(&self, taken: Taken) {
+    fn notify(&self, taken: Taken) {
         for link in taken {
             let entry: NonNull<Entry> = link.cast();
-            // SAFETY: entries stay as long as the list.
-            let told = unsafe { &entry.as_ref().told };
-            told.set(told.get() + 1);
+            // SAFETY: entries stay in place as long as the list.
+            let ended = unsafe { &entry.as_ref().ended };
+            ended.set(ended.get() + 1);
         }
     }
 
-    fn told(&self) -> [usize; 2] {
-        [self.entries[0].told.get(), self.entries[1].told.get()]
+    fn ended(&self) -> [usize; 2] {
+        [self.entries[0].ended.get(), self.entries[1].ended.get()]
     }
 }
 
-/// One entry is there and leaves, and another enters and leaves, while the task ends.
+/// One entry is unlinked, and another one is linked and unlinked, while the task ends.
 fn closed() {
     let list = List::new();
-    assert!(list.enter(0));
+    assert!(list.link(0));
     let (one, two) = (list.clone(), list.clone());
-    let leaving = thread::spawn(move || one.leave(0));
-    let entering = thread::spawn(move || {
-        let entered = two.enter(1);
-        if entered {
-            two.leave(1);
+    let unlinker = thread::spawn(move || one.unlink(0));
+    let linker = thread::spawn(move || {
+        let linked = two.link(1);
+        if linked {
+            two.unlink(1);
         }
-        entered
+        linked
     });
-    list.tell(list.waiters.close().unwrap());
-    leaving.join().unwrap();
-    let entered = entering.join().unwrap();
-    assert_eq!(list.told(), [1, usize::from(entered)]);
+    list.notify(list.waiters.close().unwrap());
+    unlinker.join().unwrap();
+    let linked = linker.join().unwrap();
+    assert_eq!(list.ended(), [1, usize::from(linked)]);
     assert!(list.waiters.lock().is_none());
 }
 
-/// Two entries are there and one leaves, while the task fails and is made to wait again before they're told.
-fn closed_after_doom() {
+/// One of two entries is unlinked while the task fails and is retried before the entries are notified.
+fn failed_and_retried() {
     let list = List::new();
-    assert!(list.enter(0) && list.enter(1));
-    let leaving = list.clone();
-    let leaving = thread::spawn(move || leaving.leave(0));
+    assert!(list.link(0) && list.link(1));
+    let unlinker = list.clone();
+    let unlinker = thread::spawn(move || unlinker.unlink(0));
     list.waiters.lock().unwrap().abort();
     assert!(list.waiters.close().is_none());
     let taken = list.waiters.lock().unwrap().close_failed();
     list.waiters.lock_failed().unwrap().reopen();
-    list.tell(taken);
-    leaving.join().unwrap();
-    assert_eq!(list.told(), [1, 1]);
+    list.notify(taken);
+    unlinker.join().unwrap();
+    assert_eq!(list.ended(), [1, 1]);
     assert!(list.waiters.lock().is_some());
 }
 
-/// A handle is awaited while its task ends: with a value, or with an error.
-fn awaited(fails: bool) {
+/// A handle is awaited while its task ends with a value, or is cancelled.
+fn awaited(is_cancelled: bool) {
     let core = new_core();
-    let (user, task) = new_task(&core, Setup::default(), async { 7 });
-    let other = user.clone();
+    let (interest, task) = new_task(&core, Setup::default(), async { 7 });
+    let other = interest.clone();
     let ender = thread::spawn({
         let core = core.clone();
         move || {
-            if fails {
+            if is_cancelled {
                 fail(other.task());
             }
             drop(other);
             run_task(&core, task);
         }
     });
-    let mut handle = Waitable::new(user);
+    let mut handle = Waitable::new(interest);
     block_on(poll_fn(|cx| handle.poll_ended(cx))).unwrap();
-    let value = handle.typed().try_clone().expect("it has ended");
-    assert!(if fails { value.is_err() } else { value.unwrap() == 7 });
+    let value = handle.typed().try_clone().expect("the task has ended");
+    assert!(if is_cancelled { value.is_err() } else { value.unwrap() == 7 });
     drop(handle);
     ender.join().unwrap();
 }
 
-/// A handle is awaited, with one waker and then another, and dropped, while its task ends.
-fn given_up() {
+/// A handle is awaited with one waker and then another, and dropped, while its task ends.
+fn abandoned() {
     let core = new_core();
-    let (user, task) = new_task(&core, Setup::default(), async { 7 });
+    let (interest, task) = new_task(&core, Setup::default(), async { 7 });
     let ender = spawn_task(&core, task);
-    let mut handle = Waitable::new(user);
+    let mut handle = Waitable::new(interest);
     for _ in 0..2 {
         let mut cx = Context::from_waker(Waker::noop());
         let poll = pin!(poll_fn(|cx| handle.poll_ended(cx))).poll(&mut cx);

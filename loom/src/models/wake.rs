@@ -1,12 +1,11 @@
-//! No task is left lying while all workers sleep, and no worker that is thought to be on its way keeps others
-//! from being woken for ever.
+//! Wakes: no task stays queued while all workers are idle, and no stale pending wake prevents further wakes forever.
 //!
-//! Real workers run real tasks. The last task closes the engine, by which the workers leave; so if a task is
-//! left lying, or the news that all is done is lost, all threads wait and loom says so. In the end a sleeper
-//! that enters has to be woken at once.
+//! Real workers run real tasks. The last task closes the engine, upon which the workers exit. So if a task is missed, or the
+//! wake that follows the shutdown is lost, all threads wait, and loom reports a deadlock. At the end an idle worker that
+//! enters the list must be woken at once.
 //!
-//! The order of `SeqCst` accesses is that of fences beside them. Bounds: at most two workers and three tasks,
-//! two interruptions.
+//! The total order of `SeqCst` accesses is modelled by fences beside them. Bounds: at most two workers and three tasks;
+//! preemptions as `MODELS` says.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,21 +26,26 @@ use crate::engine::worker::WorkerFuture;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "wake: from outside", orders: SEQ_CST, interruptions: Some(5), run: outside },
-    Model { name: "wake: urgent", orders: SEQ_CST, interruptions: Some(5), run: urgent },
+    Model { name: "wake: by priority", orders: SEQ_CST, interruptions: Some(5), run: by_priority },
     Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(3), run: local },
     Model { name: "wake: made ready", orders: WEAK, interruptions: Some(3), run: made_ready },
-    Model { name: "wake: arrived", orders: WEAK, interruptions: None, run: arrived },
+    Model { name: "wake: finished", orders: WEAK, interruptions: None, run: finished },
     Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(2), run: passed_on },
     Model {
-        name: "wake: a worker to wait for",
+        name: "wake: hosted worker",
         orders: SEQ_CST,
         interruptions: Some(2),
-        run: foreign,
+        run: hosted_worker,
     },
-    Model { name: "wake: a worker that goes", orders: SEQ_CST, interruptions: Some(2), run: goes },
+    Model {
+        name: "wake: dropped worker",
+        orders: SEQ_CST,
+        interruptions: Some(2),
+        run: dropped_worker,
+    },
 ];
 
-/// Counts tasks down; the last one closes the engine.
+/// The number of tasks left to run; the last one closes the engine.
 struct Left(AtomicUsize);
 
 impl Left {
@@ -51,7 +55,7 @@ impl Left {
 
     fn ran(&self) {
         if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
-            context::current_core().expect("it runs on a worker").begin_close();
+            context::current_core().expect("a task runs on a worker").begin_close();
         }
     }
 }
@@ -61,7 +65,7 @@ fn worker(core: &CoreRef, own: bool) -> JoinHandle<()> {
     thread::spawn(|| block_on(worker))
 }
 
-/// A task that does something and counts itself.
+/// Creates a task that runs `code` and counts itself down.
 fn task(
     core: &CoreRef,
     left: &Arc<Left>,
@@ -74,6 +78,7 @@ fn task(
     })
 }
 
+/// Waits for the workers to exit, and checks that nothing is left and that a wake is possible.
 fn end(core: CoreRef, workers: impl IntoIterator<Item = JoinHandle<()>>) {
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     assert!(!core.has_queued());
@@ -89,58 +94,58 @@ fn outside() {
     let core = new_core();
     let left = Left::new(2);
     let workers = [worker(&core, true)];
-    let _users = [(), ()].map(|()| {
-        let (user, task) = task(&core, &left, || ());
+    let _interests = [(), ()].map(|()| {
+        let (interest, task) = task(&core, &left, || ());
         schedule::schedule_new(task);
-        user
+        interest
     });
     end(core, workers);
 }
 
-/// The same, and the last one by way of the queue for priorities.
-fn urgent() {
+/// The same, with the second task in the priority queue.
+fn by_priority() {
     let core = new_core();
     let left = Left::new(2);
     let workers = [worker(&core, true)];
-    let _users = [0, 1].map(|priority| {
-        let (user, task) = task(&core, &left, || ());
+    let _interests = [0, 1].map(|priority| {
+        let (interest, task) = task(&core, &left, || ());
         task.priority.store(priority, Ordering::Relaxed);
         schedule::schedule_new(task);
-        user
+        interest
     });
     end(core, workers);
 }
 
-/// A task puts another into the queue of its worker, and keeps the worker busy until that has run.
+/// A task puts another one into the queue of its worker, and keeps the worker busy until that one has run.
 fn local() {
     let core = new_core();
     let left = Left::new(2);
     let ran = Gate::new();
-    let (second_user, second) = task(&core, &left, {
+    let (second_interest, second) = task(&core, &left, {
         let ran = ran.clone();
         move || ran.open()
     });
-    let (first_user, first) = task(&core, &left, move || {
+    let (first_interest, first) = task(&core, &left, move || {
         schedule::schedule(second);
         ran.pass();
     });
     core.injector.push(first);
     let workers = [worker(&core, true), worker(&core, true)];
     end(core, workers);
-    drop((first_user, second_user));
+    drop((first_interest, second_interest));
 }
 
-/// A task makes two others ready by ending; the first one keeps their worker busy until the second has run.
+/// A task makes two others ready as if by ending. The first one keeps their worker busy until the second one has run.
 fn made_ready() {
     let core = new_core();
     let left = Left::new(2);
     let ran = Gate::new();
-    let (third_user, third) = task(&core, &left, {
+    let (third_interest, third) = task(&core, &left, {
         let ran = ran.clone();
         move || ran.open()
     });
-    let (second_user, second) = task(&core, &left, move || ran.pass());
-    let (first_user, first) = new_task(&core, Setup::default(), async move {
+    let (second_interest, second) = task(&core, &left, move || ran.pass());
+    let (first_interest, first) = new_task(&core, Setup::default(), async move {
         schedule::make_ready(|ready| {
             ready.push(second);
             ready.push(third);
@@ -149,12 +154,11 @@ fn made_ready() {
     core.injector.push(first);
     let workers = [worker(&core, true), worker(&core, true)];
     end(core, workers);
-    drop((first_user, second_user, third_user));
+    drop((first_interest, second_interest, third_interest));
 }
 
-/// A worker that is on its way arrives while another pushes into its own queue: a third one is woken, be it by
-/// the one that pushes or by the one that arrives.
-fn arrived() {
+/// A woken worker finishes its wake while another one pushes into its own queue. One of the two wakes a third worker.
+fn finished() {
     let core = new_core();
     let gates = [Gate::new(), Gate::new()];
     for (worker, gate) in gates.iter().enumerate() {
@@ -163,33 +167,33 @@ fn arrived() {
     core.idle_workers.wake_one();
     gates[1].pass();
     assert!(core.idle_workers.leave(1));
-    let pusher = thread::spawn({
+    let producer = thread::spawn({
         let core = core.clone();
         move || {
             let local = Local::new();
             core.add_worker(2, true, local.stealers());
-            let (user, task) = new_task(&core, Setup::default(), async {});
+            let (interest, task) = new_task(&core, Setup::default(), async {});
             ThreadContext::of_worker(&core, &local, 0).enter(|| schedule::schedule(task));
             gates[0].pass();
-            drop((local.pop(), user));
+            drop((local.pop(), interest));
         }
     });
-    // As `WorkerFuture::arrived` does.
+    // As `WorkerFuture::finish_wake` does.
     core.idle_workers.finish_wake();
     if core.has_queued() {
         core.idle_workers.wake_one();
     }
-    pusher.join().unwrap();
+    producer.join().unwrap();
 }
 
-/// Two tasks from outside, the first of which waits for the second, which is thus for the other worker. Only
-/// one wake is made at a time, so the first worker has to make the next.
+/// Two tasks from outside, the first of which waits for the second, so each needs a worker of its own. One worker is woken
+/// at a time, so the first one must wake the next.
 fn passed_on() {
     wait_for_each_other(true);
 }
 
-/// The same with one worker that the client doesn't run itself.
-fn foreign() {
+/// The same with one worker that runs outside the client's own threads.
+fn hosted_worker() {
     wait_for_each_other(false);
 }
 
@@ -198,33 +202,33 @@ fn wait_for_each_other(own: bool) {
     let left = Left::new(2);
     let ran = Gate::new();
     let workers = [worker(&core, own), worker(&core, true)];
-    let (first_user, first) = task(&core, &left, {
+    let (first_interest, first) = task(&core, &left, {
         let ran = ran.clone();
         move || ran.pass()
     });
-    let (second_user, second) = task(&core, &left, move || ran.open());
+    let (second_interest, second) = task(&core, &left, move || ran.open());
     schedule::schedule_new(first);
     schedule::schedule_new(second);
     end(core, workers);
-    drop((first_user, second_user));
+    drop((first_interest, second_interest));
 }
 
-/// A worker is dropped by its host, at any time, with whatever it was woken for and whatever it had taken.
-fn goes() {
+/// A worker is dropped by its host, at any time, with its pending wake and the tasks that it has taken.
+fn dropped_worker() {
     let core = new_core();
     let left = Left::new(2);
     let workers = [worker(&core, true)];
-    let going = thread::spawn({
+    let dropper = thread::spawn({
         let core = core.clone();
         move || {
-            let mut going = Box::pin(WorkerFuture::new(core, true));
-            let _ = going.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let mut worker = Box::pin(WorkerFuture::new(core, true));
+            let _ = worker.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     });
-    let _users = [(), ()].map(|()| {
-        let (user, task) = task(&core, &left, || ());
+    let _interests = [(), ()].map(|()| {
+        let (interest, task) = task(&core, &left, || ());
         schedule::schedule_new(task);
-        user
+        interest
     });
-    end(core, workers.into_iter().chain([going]));
+    end(core, workers.into_iter().chain([dropper]));
 }

@@ -1,4 +1,10 @@
-//! Acquiring limits, in turn.
+//! The future that acquires limits for a task, in turn.
+//!
+//! | `Stage` | meaning | next |
+//! |---|---|---|
+//! | `New` | not polled yet | `Done` if the limits are free, else `Entered` |
+//! | `Entered` | in the queue of requests | `Done` when granted; dropping the future withdraws the request |
+//! | `Done` | the permit was returned | final |
 
 use std::future::Future;
 use std::mem;
@@ -8,28 +14,28 @@ use std::task::{Context, Poll};
 use crate::engine::core::{CoreRef, context};
 use crate::engine::data::limits::{Needs, Request};
 
-/// Resolves when the limits that are needed have been taken.
+/// A future that resolves once all needed limits are acquired.
 pub(crate) struct Acquire {
     core: CoreRef,
     request: Stage,
+    /// Returns the present priority of the task.
     priority: Box<dyn Fn() -> i32 + Send>,
 }
 
 enum Stage {
     New(Needs),
     Entered(Request),
-    /// The permit was handed out.
     Done,
 }
 
-/// What a task has taken; given back when dropped.
+/// Acquired limits, which are released on drop.
 pub(crate) struct Permit {
     core: CoreRef,
     number: u64,
 }
 
 impl Acquire {
-    /// `priority` is asked at each poll, since a dependent may have lent a higher one.
+    /// Creates a request. `priority` is called at each poll, since a dependent may have lent a higher one meanwhile.
     pub(crate) fn new(
         core: CoreRef,
         needs: Needs,
@@ -48,7 +54,7 @@ impl Future for Acquire {
         let request = match mem::replace(&mut this.request, Stage::Done) {
             Stage::New(needs) => Request::New { needs, task: context::current_task() },
             Stage::Entered(request) => request,
-            Stage::Done => unreachable!("a future isn't polled after it has resolved"),
+            Stage::Done => unreachable!("`Acquire` was polled after it had resolved"),
         };
         match this.core.limits.request(request, priority, cx.waker()) {
             Request::Granted(number) => Poll::Ready(Permit { core: this.core.clone(), number }),
@@ -62,6 +68,7 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
+        // An abandoned request must neither be granted in its turn nor hold up the requests behind it.
         if let Stage::Entered(Request::Waiting(position)) = self.request {
             self.core.limits.withdraw(position);
         }

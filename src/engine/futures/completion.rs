@@ -1,4 +1,8 @@
-//! The owner's side of a completion queue: polling it from a task, and what the engine notes meanwhile.
+//! The owner's side of a completion queue: polling it, and recording which task waits for its members.
+//!
+//! A task can wait for the members in two ways. [`poll_pop`](Completions::poll_pop) waits for any one of them, as a stream
+//! does; that is recorded for diagnostics only, as any member may be enough. [`await_all`](Completions::await_all) declares
+//! a wait for all of them, as `gather` does; that lends its priority to the members and is checked for a cycle.
 
 use std::collections::HashSet;
 use std::mem;
@@ -15,18 +19,18 @@ use crate::engine::task::wait_node::Awaiter;
 use crate::engine::watch::observer::TaskEvent;
 use crate::engine::worker;
 
-/// Reports to the observer that wait for the next poll are dropped when there are more of them than twice the
-/// tasks in the queue and this: most of those tasks are gone by then.
-const FEW: usize = 8;
+/// The slack in the number of members to report later: beyond twice the queue's length and this, all of them are
+/// discarded and the next report is a full one, since most of them have left the queue by then.
+const SLACK: usize = 8;
 
-/// Tasks with values of type `T`, taken out in the order in which they end.
+/// A set of tasks with values of type `T`, which come out in the order in which they end.
 pub(crate) struct Completions<T> {
     queue: CompletionQueue<T>,
     /// The priority that was last lent to all tasks in the queue.
     lent: Option<i32>,
-    /// The addresses of the tasks that were added before they were first awaited together and have not been taken out.
+    /// The addresses of the tasks that were added before the first `await_all` and have not come out.
     all: Option<HashSet<usize>>,
-    /// The seeded engine of the tasks, which runs only while something waits for it.
+    /// The seeded engine of the tasks, which runs them only while a caller waits.
     seeded: Option<CoreRef>,
     /// The address of the task that the observer knows to await the members; 0 for none.
     reported_to: usize,
@@ -46,7 +50,7 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Tasks that have not been taken out.
+    /// Returns the number of tasks that have not come out.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -55,8 +59,9 @@ impl<T> Completions<T> {
         self.queue.has_ready()
     }
 
-    /// Adds a task, which comes out when it has ended; `tag` comes out with it.
+    /// Adds a task, which comes out with its `tag` once it has ended.
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
+        // The new member gets the priority of the waiting task at the next `await_all`.
         self.lent = None;
         self.note_unreported(typed.interest());
         let task = typed.task();
@@ -66,17 +71,17 @@ impl<T> Completions<T> {
         self.queue.add(typed, tag);
     }
 
-    /// The next task that has ended.
+    /// Takes the next task that has ended.
     pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
         let popped = self.queue.pop()?;
         if let Some(all) = &mut self.all {
-            // Its address may soon be that of another task.
+            // Once freed, its address may become that of another task.
             all.remove(&address(popped.0.task()));
         }
         Some(popped)
     }
 
-    /// The next task that has ended; `None` where the queue is empty.
+    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
         if let Some(popped) = self.pop() {
             return Poll::Ready(Some(popped));
@@ -93,16 +98,17 @@ impl<T> Completions<T> {
             self.note_owner();
             return Poll::Pending;
         }
+        // A member was pushed between the first check and `set_waker`.
         Poll::Ready(self.pop())
     }
 
-    /// Notes a member that the observer doesn't know to be awaited yet.
+    /// Records a member that the observer doesn't know to be awaited yet.
     fn note_unreported(&mut self, interest: &Interest) {
         if self.reported_to == 0 {
             return;
         }
         self.unreported.extend(interest.number());
-        if self.unreported.len() > 2 * self.len() + FEW {
+        if self.unreported.len() > 2 * self.len() + SLACK {
             self.reported_to = 0;
             self.unreported.clear();
         }
@@ -115,6 +121,7 @@ impl<T> Completions<T> {
             let state = task.state.load();
             let address = address(task);
             let is_reported = self.reported_to == address;
+            // Only changes are reported: a stream is polled once per member, and may have many.
             if state & WATCHED != 0 && !(is_reported && self.unreported.is_empty()) {
                 let mut awaits = mem::take(&mut self.unreported);
                 if !is_reported {
@@ -130,11 +137,11 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Declares that the current task, if there is one, waits for all members until its next poll.
-    ///
-    /// Returns an error where that closes a cycle.
+    /// Declares that the current task, if there is one, waits for all members until its next poll. Returns an error if
+    /// that closes a cycle.
     pub(crate) fn await_all(&mut self) -> Option<Error> {
         let awaiter = Awaiter::begin()?;
+        // Set before the search for a cycle, so that of two waits that close one together at least one sees the other.
         let before = self.queue.set_awaiter(Some(awaiter.duplicate()));
         drop(before);
         context::note_more_awaits();
@@ -143,6 +150,7 @@ impl<T> Completions<T> {
             self.lent = Some(priority);
             self.queue.each_pending(|interest| Core::raise(interest.task(), priority));
         }
+        // Kept for the next poll, so that a `gather` of n tasks doesn't collect n addresses in each of n polls.
         let all = self.all.take().unwrap_or_else(|| {
             let mut all = HashSet::new();
             self.queue.each_pending(|interest| {
@@ -151,19 +159,20 @@ impl<T> Completions<T> {
             all
         });
         let is_awaited = |task: TaskRef<'_>| all.contains(&address(task));
-        let see_all = |see: &mut dyn FnMut(TaskRef<'_>)| {
-            self.queue.each_pending(|interest| see(interest.task()));
+        let visit_all = |visit: &mut dyn FnMut(TaskRef<'_>)| {
+            self.queue.each_pending(|interest| visit(interest.task()));
         };
-        let error = cycle::find(&awaiter, self.len(), is_awaited, see_all);
+        let error = cycle::find(&awaiter, self.len(), is_awaited, visit_all);
         self.all = Some(all);
         if error.is_some() {
-            let refused = self.queue.set_awaiter(None);
-            drop(refused);
+            // The task doesn't wait after all. Its reference is dropped outside the lock, as that may run user code.
+            let rejected = self.queue.set_awaiter(None);
+            drop(rejected);
         }
         error
     }
 
-    /// Removes all members; a task that waits for the next one sees an empty queue.
+    /// Removes all members. A task that waits for the next one is woken and finds the queue empty.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
         self.lent = None;

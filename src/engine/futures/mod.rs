@@ -1,4 +1,4 @@
-//! What user code awaits: tasks, completion queues, time, limits, the end of an engine.
+//! The futures that user code awaits: tasks, completion queues, time, limits, idleness and shutdown of an engine.
 
 pub(crate) mod acquire;
 pub(crate) mod completion;

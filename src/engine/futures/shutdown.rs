@@ -1,4 +1,9 @@
-//! Waiting for an engine to be idle or closed.
+//! The futures that wait for an engine to be idle, or close it and wait for its end.
+//!
+//! Both re-check a condition after each event: they register a listener, then check, then wait, so that no change between
+//! the check and the wait is missed. A task that waits for its own engine is *exempt*: it doesn't count as running, as it
+//! would otherwise wait for itself. Exempt tasks are counted in
+//! [`ShutdownState`](crate::engine::core::shutdown_state::ShutdownState).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,13 +19,13 @@ use crate::engine::task::header::Task;
 use crate::engine::task::state::{DONE, OWNED};
 use crate::engine::worker;
 
-/// Excepts the current task from those that are waited for, while it waits itself.
+/// The exemption of the current task while it waits, which ends on drop; `None` outside a task of the engine.
 struct Exempt(Option<Task>);
 
 impl Exempt {
     fn current(core: &Core) -> Self {
         let Some((task, in_its_poll)) = context::current_waiter(core) else { return Self(None) };
-        // It may wait more than once at a time, and is one task all the same.
+        // One task may wait several times at once, but counts as one exempt task.
         let count = || {
             if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
                 core.shutdown.exempt.fetch_add(1, Ordering::SeqCst);
@@ -28,15 +33,16 @@ impl Exempt {
         };
         if in_its_poll {
             if task.state.load() & OWNED == 0 {
-                // Else it would count as less than none.
+                // Tasks in the table are compared with exempt ones, so an exempt task must be in the table.
                 core.owned_tasks.insert(task.as_ref(), Awaited::default());
             }
             count();
         } else {
             while task.state.load() & (OWNED | DONE) == 0 {
-                // Its worker is at the end of the poll that began the blocking work.
+                // A blocking closure may run before its task's poll has ended: the worker is about to insert the task.
                 thread::yield_now();
             }
+            // Under the lock of the table, because the task may end while its closure still runs.
             if !core.owned_tasks.while_owned(&task, count) {
                 return Self(None);
             }
@@ -50,6 +56,7 @@ impl Drop for Exempt {
     fn drop(&mut self) {
         let Some(task) = &self.0 else { return };
         let exempt = &task.make_extras().exempt;
+        // 0 if the task has ended: `end_exemption` has reset the count already.
         let one_less = |n: u32| n.checked_sub(1);
         if exempt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1) {
             task.core().shutdown.exempt.fetch_sub(1, Ordering::SeqCst);
@@ -62,6 +69,7 @@ impl CoreRef {
     /// Resolves when the engine is idle, or was since the call.
     pub(crate) async fn idle(self) {
         let _exempt = Exempt::current(&self);
+        // The engine may be idle for a moment only, between two checks.
         let before = self.shutdown.idle_count.load(Ordering::SeqCst);
         loop {
             let listener = self.shutdown.changed.listen();
@@ -75,8 +83,8 @@ impl CoreRef {
         }
     }
 
-    /// Closes, and resolves when no task is left and the client's own workers are gone, but for as
-    /// many as there are tasks that wait for this.
+    /// Closes the engine. Resolves when no task is left but exempt ones, and the client's own workers have exited, except
+    /// one for each exempt task.
     pub(crate) async fn close(self) {
         let _exempt = Exempt::current(&self);
         self.begin_close(false);
@@ -88,11 +96,12 @@ impl CoreRef {
             }
             self.changed_or_driven(listener, || self.is_done()).await;
         };
+        // A worker that runs an exempt task can't be joined yet: it may be the one that polls this future.
         self.threads.join(exempt == 0);
         engine_refs::drain(&self);
     }
 
-    /// Waits for a change; meanwhile runs the tasks of a seeded client, which has no thread to do so.
+    /// Waits for an event of the shutdown state, and meanwhile runs the tasks of a seeded client, which has no threads.
     async fn changed_or_driven(&self, mut listener: EventListener, done: impl Fn() -> bool) {
         poll_fn(|cx| {
             if self.seeded.is_some() && worker::drive_seeded(self, cx.waker(), &done) {

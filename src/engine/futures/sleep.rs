@@ -1,4 +1,11 @@
-//! Sleeping, on any runtime.
+//! A sleep that works on any runtime, in real or in virtual time.
+//!
+//! | `SleepState` | meaning | next |
+//! |---|---|---|
+//! | `New` | not polled yet, created outside a seeded client | `Virtual` or `Real` by the first poll |
+//! | `Virtual` | a timer of a seeded client's clock | `Elapsed` |
+//! | `Real` | a timer of the process's timer thread | `Elapsed` |
+//! | `Elapsed` | the time is over | final |
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::engine::core::{CoreRef, context};
 use crate::engine::data::clock::RealTimer;
 
-/// A future that resolves after some time; made by [`sleep`].
+/// A future that resolves after some time; created by [`sleep`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     duration: Duration,
@@ -17,15 +24,15 @@ pub struct Sleep {
 }
 
 enum SleepState {
-    /// Not polled yet; made at that time.
+    /// Created at that time.
     New(Instant),
-    /// Made or first polled by a task of a seeded client.
+    /// Created or first polled by a task of a seeded client.
     Virtual(VirtualTimer),
     Real(RealTimer),
     Elapsed,
 }
 
-/// A timer of a seeded client's clock; dropping it removes it.
+/// A timer of a seeded client's clock, which is removed on drop.
 struct VirtualTimer {
     core: CoreRef,
     deadline: Option<Duration>,
@@ -39,6 +46,7 @@ impl VirtualTimer {
         Self { core, deadline, number: None }
     }
 
+    /// Registers the waker, or replaces the former one. True if the time is over.
     fn register(&mut self, waker: &Waker) -> bool {
         match (self.deadline, &self.core.seeded) {
             (Some(deadline), Some(seeded)) => {
@@ -59,16 +67,16 @@ impl Drop for VirtualTimer {
     }
 }
 
-/// A future that resolves after `duration`, on any runtime.
+/// Returns a future that resolves after `duration`, on any runtime.
 ///
-/// It needs no particular runtime: a small thread of the crate's, started on demand, serves the
-/// timers of all clients. In a task of a [seeded](crate::Builder::seed) client the time is the client's
-/// virtual one and passes at once when nothing else is left to do. The time counts from the call. A
-/// duration too long to be added to the present never elapses. Dropping the future gives up the timer.
+/// It needs no particular runtime: a small thread of the crate's, started on demand, serves the timers of all clients. In
+/// a task of a [seeded](crate::Builder::seed) client, the time is the client's virtual one and passes at once when no task
+/// can run. The time counts from the call. A duration too long to be added to the present never elapses. Dropping the
+/// future cancels the timer.
 ///
 /// # Panics
 ///
-/// The first poll panics where the system refuses the thread.
+/// The first poll panics if the system refuses the thread.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,7 +1,22 @@
-//! A handle that is being awaited: its entry in the task's list of waiters.
+//! A handle that is awaited, and its entry in the task's list of waiters.
 //!
-//! The entry belongs to the handle, which may go at any time, and, once taken from the list, also to
-//! the one who tells it. The last of the two to be done with it frees it.
+//! The entry, a [`WaitNode`], belongs to the handle, which may be dropped at any time, and, once the list was taken, also
+//! to the thread that notifies it. See [`wait_node`](crate::engine::task::wait_node) for which of the two frees it. A handle
+//! has one word for all that it may own:
+//!
+//! | `Node` | meaning | next |
+//! |---|---|---|
+//! | null | not awaited yet, or no longer | an entry, a fetch, `DELIVERED` |
+//! | an entry | registered with the task; still linked, or taken and notified | null |
+//! | a boxed handle, tagged [`FETCH`] | the handle of the task that fetches a remote value | null |
+//! | [`DELIVERED`] | the result was returned | null |
+//!
+//! # Order of an await
+//!
+//! 1. `AWAITS` is set in the awaiting task, and the entry is linked.
+//! 2. The awaiting task lends its priority to the awaited one, and the await is recorded for this poll.
+//! 3. Cycles are searched. The entry is linked before that, so that of two awaits that close a cycle together at least one
+//!    sees the other.
 
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
@@ -19,9 +34,10 @@ use crate::engine::task::waiters::{Link, Resolution, WaiterKind};
 use crate::engine::worker;
 
 impl Awaiter {
-    /// The task whose code is running on this thread, which is about to await something.
+    /// Marks the task whose code is running on this thread as awaiting, and returns it with the number of its poll.
     pub(crate) fn begin() -> Option<Self> {
         context::current_task().map(|task| {
+            // The load spares a task that awaits often the read-modify-write.
             if task.state.load() & AWAITS == 0 {
                 task.state.set(AWAITS);
             }
@@ -30,40 +46,41 @@ impl Awaiter {
         })
     }
 
-    /// Whether it's the poll that is under way on this thread.
+    /// Whether this is the poll that is under way on this thread.
     fn is_current(&self) -> bool {
         let current = context::current_task();
         self.still_awaits() && current.is_some_and(|task| task.as_ref().is(self.task.as_ref()))
     }
 }
 
-/// A user of a task that can be awaited: a handle's inside.
+/// An interest in a task that can be awaited: the inside of a handle.
 pub(crate) struct Waitable<T> {
     typed: ManuallyDrop<Typed<T>>,
     node: Node,
 }
 
-/// Null, an entry of ours, [`DELIVERED`], or, marked with [`HERE`], the address of a boxed `Waitable`: that of the
-/// task that brings the value, where it's elsewhere.
+/// Null, an entry, [`DELIVERED`], or, tagged with [`FETCH`], the address of a boxed `Waitable`: see the module's table.
 struct Node(*mut WaitNode);
 
-/// The handle has given out its result.
+/// The handle has returned its result.
 const DELIVERED: *mut WaitNode = ptr::without_provenance_mut(1);
 
-const HERE: usize = 2;
+/// The tag of a boxed `Waitable`. Entries are aligned, so the bit is free.
+const FETCH: usize = 2;
 
-// SAFETY: an entry is shared with who tells it, on any thread, in the ways said above.
+// SAFETY: an entry is shared with the thread that notifies it by its atomic state and by the lock of the list, and a boxed
+// `Waitable` is owned.
 unsafe impl Send for Node {}
-// SAFETY: nothing is done with it through a shared reference.
+// SAFETY: a shared reference only gives a shared reference to the boxed `Waitable`, which is `Sync` as this handle is.
 unsafe impl Sync for Node {}
 
 impl Node {
-    /// The boxed `Waitable` of the same type, if that's what it is.
-    fn here<T>(&self) -> Option<NonNull<Waitable<T>>> {
-        if self.0.addr() & HERE == 0 {
+    /// Returns the boxed `Waitable`, which has the same type as the handle, if the word is the address of one.
+    fn fetch<T>(&self) -> Option<NonNull<Waitable<T>>> {
+        if self.0.addr() & FETCH == 0 {
             return None;
         }
-        NonNull::new(self.0.map_addr(|address| address & !HERE).cast())
+        NonNull::new(self.0.map_addr(|address| address & !FETCH).cast())
     }
 }
 
@@ -78,16 +95,16 @@ impl<T> Waitable<T> {
 
     pub(crate) fn into_typed(self) -> Typed<T> {
         let mut this = ManuallyDrop::new(self);
-        this.forget();
-        // SAFETY: it's taken once, since `this` isn't dropped.
+        this.abandon();
+        // SAFETY: `this` isn't dropped, so the value is taken once.
         unsafe { ManuallyDrop::take(&mut this.typed) }
     }
 
-    /// The task that has the value.
-    pub(crate) fn here(&self) -> &Typed<T> {
-        match self.node.here() {
-            // SAFETY: it's ours until the word changes.
-            Some(here) => unsafe { &(*here.as_ptr()).typed },
+    /// Returns the task that has the value in this process: this one, or the one that fetches a remote value.
+    pub(crate) fn value_task(&self) -> &Typed<T> {
+        match self.node.fetch() {
+            // SAFETY: the box is this handle's own until the word changes, which needs `&mut self`.
+            Some(fetch) => unsafe { &(*fetch.as_ptr()).typed },
             None => &self.typed,
         }
     }
@@ -97,11 +114,12 @@ impl<T> Waitable<T> {
     }
 
     pub(crate) fn set_delivered(&mut self) {
-        self.forget();
+        self.abandon();
         self.node.0 = DELIVERED;
     }
 
-    /// Resolves when the task has ended, and its value is here; to an error where this await would close a ring.
+    /// Resolves when the task has ended and its value, if any, is in this process. Resolves to an error if this await would
+    /// close a cycle.
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.typed.is_remote() {
             return self.poll_fetched(cx);
@@ -111,6 +129,7 @@ impl<T> Waitable<T> {
         }
         let awaiter = Awaiter::begin();
         let copy = awaiter.as_ref().map(Awaiter::duplicate);
+        // `None`: it ended just now.
         let Some(is_new) = self.register(cx.waker(), copy) else {
             return Poll::Ready(Ok(()));
         };
@@ -121,10 +140,12 @@ impl<T> Waitable<T> {
                 context::note_await(task);
             }
             if let Some(error) = cycle::find(&awaiter, 1, |other| other.is(task), |see| see(task)) {
-                self.forget();
+                // Unlinked at once, so that the rejected await isn't part of another cycle.
+                self.abandon();
                 return Poll::Ready(Err(error));
             }
         }
+        // A seeded engine has no threads, so the waiting thread runs the tasks.
         if task.core().seeded.is_some() {
             let done = || task.waiters.is_closed();
             if worker::drive_seeded(&task.core().to_ref(), cx.waker(), done) {
@@ -134,40 +155,41 @@ impl<T> Waitable<T> {
         Poll::Pending
     }
 
+    /// Resolves when the task that fetches the remote value has ended. Creates it if there is none.
     #[cold]
     fn poll_fetched(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let has_failed = |task: TaskRef<'_>| task.waiters.resolution() == Resolution::Failed;
-        // A bringer that never ran has failed with its task. Where that runs again, or has done so, it's of no more use.
-        let here = self.here().task();
-        let outlived = here.polls.load(Ordering::Relaxed) == 0
-            && has_failed(here)
+        // A fetch task that never ran has failed because its remote task did. If that one was retried, the error is stale.
+        let fetch_task = self.value_task().task();
+        let is_stale = fetch_task.polls.load(Ordering::Relaxed) == 0
+            && has_failed(fetch_task)
             && !has_failed(self.typed.task());
-        if self.node.here::<T>().is_none() || outlived {
-            self.forget();
-            let here = Box::into_raw(Box::new(Self::new(self.typed().clone().here())));
-            self.node.0 = here.map_addr(|address| address | HERE).cast();
+        if self.node.fetch::<T>().is_none() || is_stale {
+            self.abandon();
+            let fetch = Box::into_raw(Box::new(Self::new(self.typed().clone().value_task())));
+            self.node.0 = fetch.map_addr(|address| address | FETCH).cast();
         }
-        match self.node.here::<T>() {
-            // SAFETY: it's ours.
-            Some(mut here) => unsafe { here.as_mut() }.poll_ended(cx),
-            None => unreachable!("it was just put there"),
+        match self.node.fetch::<T>() {
+            // SAFETY: the box is this handle's own.
+            Some(mut fetch) => unsafe { fetch.as_mut() }.poll_ended(cx),
+            None => unreachable!("the word was just set to a fetch"),
         }
     }
 
-    /// Has the waker woken when the task ends; `None` where it has. Says whether it's the first time in this
-    /// poll of the task that awaits.
+    /// Registers the waker, to be woken when the task ends; `None` if it has ended. Returns whether this is the first
+    /// registration in this poll of the awaiting task.
     fn register(&mut self, waker: &Waker, awaiter: Option<Awaiter>) -> Option<bool> {
         let mut new = Waiting { waker: waker.clone(), awaiter };
         match self.refresh(&mut new) {
-            // It's the one from before now.
-            Refreshed::Yes => {
+            // `new` is now the former content of the entry.
+            Refreshed::Replaced => {
                 return Some(!new.awaiter.is_some_and(|awaiter| awaiter.is_current()));
             }
             Refreshed::Ended => return None,
-            // There's none, or it was told in an earlier life of a task that was retried since.
-            Refreshed::Gone => self.forget(),
+            // The handle has no entry, or one that was notified before the task was retried.
+            Refreshed::Missing => self.abandon(),
         }
-        // A waker's code is foreign: it was cloned before locking.
+        // Cloning a waker runs user code, so it was done before the list is locked.
         let node = Box::into_raw(Box::new(WaitNode {
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
@@ -175,50 +197,52 @@ impl<T> Waitable<T> {
         }));
         match self.typed.task().waiters.lock() {
             Some(mut locked) => {
-                // SAFETY: the entry is new and stays in place until both sides are done with it.
+                // SAFETY: the entry is in no list, and stays in place until both sides are done with it.
                 unsafe { locked.push(node.cast::<Link>()) };
                 self.node.0 = node;
                 Some(true)
             }
             None => {
-                // SAFETY: it was never shared.
+                // SAFETY: the entry was never shared.
                 drop(unsafe { Box::from_raw(node) });
                 None
             }
         }
     }
 
-    /// Exchanges what is in the entry.
+    /// Swaps the waker and the awaiter in the entry for new ones, for the caller to drop the former ones without the lock.
     fn refresh(&mut self, new: &mut Waiting) -> Refreshed {
         if self.node.0.is_null() || self.is_delivered() {
-            return Refreshed::Gone;
+            return Refreshed::Missing;
         }
         let task = self.typed.task();
         let Some(_locked) = task.waiters.lock() else { return Refreshed::Ended };
-        // SAFETY: the entry is ours too until we give it up; the rest is guarded by the lock while
-        // it's linked.
+        // SAFETY: this handle hasn't abandoned the entry, so it's still in memory. While the entry is linked, the lock
+        // guards its contents; once taken, they belong to the thread that notifies it.
         unsafe {
             if !(*self.node.0).link.is_linked() {
-                return Refreshed::Gone;
+                return Refreshed::Missing;
             }
             ptr::swap((*self.node.0).waiting.get(), new);
         }
-        Refreshed::Yes
+        Refreshed::Replaced
     }
 
-    /// Gives up the entry.
-    fn forget(&mut self) {
-        let here = self.node.here();
+    /// Abandons the entry or the fetch that the word is the address of, and sets the word to null.
+    fn abandon(&mut self) {
+        let fetch = self.node.fetch();
         let node = mem::replace(&mut self.node.0, ptr::null_mut());
-        if let Some(here) = here {
-            // SAFETY: it came from a box, and the word has let go of it.
-            return drop(unsafe { Box::<Self>::from_raw(here.as_ptr()) });
+        if let Some(fetch) = fetch {
+            // SAFETY: `poll_fetched` leaked it from a box, and the word, its only owner, was just cleared.
+            return drop(unsafe { Box::<Self>::from_raw(fetch.as_ptr()) });
         }
         if node.is_null() || node == DELIVERED {
             return;
         }
         let task = self.typed.task();
-        // SAFETY: the entry is ours until the swap, and from then on if the other side was first.
+        // SAFETY: the entry stays in memory until this thread's swap. After that it's this thread's alone if it was
+        // unlinked, so that no other thread will see it, or if the other side was first. The swap acquires the other
+        // side's changes, and releases this side's if the other one frees it.
         unsafe {
             let unlinked = match task.waiters.lock() {
                 Some(mut locked) => locked.unlink(node.cast::<Link>()),
@@ -227,11 +251,12 @@ impl<T> Waitable<T> {
             if unlinked || (*node).state.swap(ABANDONED, Ordering::AcqRel) == NOTIFIED {
                 let node = Box::from_raw(node);
                 if let (true, Some(awaiter)) = (unlinked, &(*node.waiting.get()).awaiter) {
-                    // If it's in that task's poll, the task doesn't await this any more when that is over.
+                    // If that poll is under way, its record of awaits must not list a task that it no longer waits for.
                     if awaiter.still_awaits() {
                         context::remove_await(awaiter.task.as_ref(), task);
                     }
                 }
+                // Dropping the waker runs user code.
                 task.core().run_user_code(|| drop(node));
             }
         }
@@ -240,14 +265,17 @@ impl<T> Waitable<T> {
 
 impl<T> Drop for Waitable<T> {
     fn drop(&mut self) {
-        self.forget();
-        // SAFETY: it's dropped once.
+        self.abandon();
+        // SAFETY: `drop` runs once, and `into_typed` prevents it if it took the value.
         unsafe { ManuallyDrop::drop(&mut self.typed) };
     }
 }
 
+/// The result of refreshing an entry.
 enum Refreshed {
-    Yes,
+    Replaced,
+    /// The task has ended.
     Ended,
-    Gone,
+    /// There is no entry that is linked.
+    Missing,
 }

@@ -1,14 +1,24 @@
-//! Rings of tasks that wait for each other.
+//! Detection of cycles: tasks that would wait for each other forever.
 //!
-//! Inputs alone can't form a ring, since a task's inputs are there before it. Only an await can close
-//! one, so each await of one task in another is looked at when it's made: *after* it was entered, so
-//! that of two awaits that close a ring together at least one sees it.
+//! Inputs alone can't form a cycle, because a task's inputs exist before it. Only an await can close one, so each await
+//! of one task in another is checked. The check comes *after* the await was entered into the list of waiters: of two
+//! awaits that close a cycle together, at least one then sees the other.
 //!
-//! The awaiting task `a` awaits `b`. There is a ring if `b` waits, over any number of steps, for `a`.
-//! The search goes from `a` to those who wait for it and from `b` to those it waits for, always on the
-//! side that has looked at less so far, and ends when either side has nowhere left to go. A task that
-//! no other waits for, or that awaits one that waits for nothing, costs one look. A task with more neighbours than the
-//! other side has looked at in all is put off until that has caught up: most searches end before.
+//! Task `a` begins to await task `b`. There is a cycle if `b` waits, over any number of steps, for `a`. Two searches
+//! meet in the middle: one from `a` to the tasks that wait for it (its dependents), one from `b` to the tasks that it
+//! waits for. The side that has visited fewer tasks takes the next step, and the search ends when either side is
+//! exhausted. So the two common cases cost one step: a task without dependents, and a task whose awaited task waits for
+//! nothing. A task with more neighbours than the other side has visited so far is postponed, since most searches end
+//! before its turn comes.
+//!
+//! | a step returns | meaning | next |
+//! |---|---|---|
+//! | `Found` | the other side's start was reached | the error, with the path |
+//! | `End` | this side is exhausted and all of its neighbours are known | there is no cycle |
+//! | `Continue` | there is more to search, or not all neighbours are known | the next step |
+//!
+//! Waits that can't be listed, such as those of a blocking closure, make a side *incomplete*: its end proves nothing,
+//! so the other side searches on alone.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,13 +32,13 @@ use crate::engine::task::state::{AWAITS, RUNNING};
 use crate::engine::task::wait_node::{self, Awaiter};
 use crate::engine::task::waiters::{Link, WaiterKind};
 
-/// The error of an await that closes a ring. `is_awaited` tells the awaited tasks, of which there are
-/// `count`, and `awaited` shows them all.
+/// Returns the error of an await that closes a cycle. `is_awaited` recognizes the awaited tasks, of which there are
+/// `count`; `visit_awaited` visits them all.
 pub(crate) fn find(
     awaiter: &Awaiter,
     count: usize,
     is_awaited: impl Fn(TaskRef<'_>) -> bool,
-    awaited: impl FnOnce(&mut dyn FnMut(TaskRef<'_>)),
+    visit_awaited: impl FnOnce(&mut dyn FnMut(TaskRef<'_>)),
 ) -> Option<Error> {
     let from = awaiter.task.as_ref();
     if is_awaited(from) {
@@ -37,22 +47,26 @@ pub(crate) fn find(
     if !may_have_dependents(from) {
         return None;
     }
-    // What is awaited usually waits for nothing, so that side is first, unless there's much of it.
+    // The awaited task usually waits for nothing, so its side takes the first step: a handicap of 2 for the other side
+    // against `count`, which is 1 for a single await. With many awaited tasks the other side is first.
     let mut behind = Search { seen: 2, ..Search::default() };
     behind.start(from);
     let mut ahead = Search { seen: count, ..Search::default() };
-    let mut awaited = Some(awaited);
+    // The awaited tasks are listed only when their side takes its first step: there may be a million of them.
+    let mut visit_awaited = Some(visit_awaited);
     loop {
-        let step = if ahead.seen < behind.seen && !ahead.is_at_a_loss() {
-            if let Some(awaited) = awaited.take() {
-                awaited(&mut |task| ahead.start(task));
+        let step = if ahead.seen < behind.seen && !ahead.is_stuck() {
+            if let Some(visit_awaited) = visit_awaited.take() {
+                visit_awaited(&mut |task| ahead.start(task));
             }
             ahead.step(behind.seen, |task| task.is(from), waited_for)
         } else {
-            let most = if ahead.is_at_a_loss() { usize::MAX } else { ahead.seen };
+            // Only this side can still find the cycle if the other one is stuck, so nothing is postponed then.
+            let most = if ahead.is_stuck() { usize::MAX } else { ahead.seen };
             behind.step(most, &is_awaited, dependents)
         };
         match step {
+            // The `ahead` side found the awaiting task: its path begins at the awaited one, so it's reversed.
             Step::Found(task) if task.as_ref().is(from) => {
                 let mut path = ahead.path_from(from);
                 path.reverse();
@@ -60,16 +74,16 @@ pub(crate) fn find(
             }
             Step::Found(task) => return Some(cycle_error(&behind.path_from(task.as_ref()))),
             Step::End => return None,
-            Step::On => {}
+            Step::Continue => {}
         }
     }
 }
 
-/// `path` leads from the awaited task to the awaiting one, each waiting for the next.
+/// Builds the error from `path`, which leads from the awaited task to the awaiting one, each waiting for the next.
 fn cycle_error(path: &[Task]) -> Error {
     let (from, rest) = match path.split_last() {
         Some((from, rest)) => (from.key().clone(), rest),
-        None => unreachable!("a path has at least its start"),
+        None => unreachable!("a path contains at least its start"),
     };
     let mut keys = vec![from.clone()];
     keys.extend(rest.iter().map(|task| task.key().clone()));
@@ -78,32 +92,32 @@ fn cycle_error(path: &[Task]) -> Error {
 
 #[derive(Default)]
 struct Search {
-    /// The tasks that were come upon, and how. They're kept: another task could get the address of one that
-    /// goes.
+    /// The tasks that were reached, each with the task that led to it. The references keep them in memory: another task
+    /// could otherwise get the address of one that is freed.
     from: HashMap<NonNull<Header>, (Task, Option<Task>)>,
     next: Vec<Task>,
-    /// Some of the way is not known, so coming to an end says nothing.
+    /// Some neighbours couldn't be listed, so exhausting this side proves nothing.
     incomplete: bool,
-    /// How many tasks were looked at: what the search has cost.
+    /// The number of tasks visited: the cost of this side so far.
     seen: usize,
 }
 
 enum Step {
     Found(Task),
     End,
-    On,
+    Continue,
 }
 
-/// What became of a look at a task's neighbours.
-enum Look {
+/// The completeness of a list of a task's neighbours.
+enum Listed {
     All,
-    /// There may be others.
+    /// There may be others, which can't be listed.
     Some,
-    /// There are more than were asked for.
+    /// There are more than the limit: the list was cut short and is ignored.
     TooMany,
 }
 
-/// The other side has looked at hardly anything yet: so many neighbours are always looked at.
+/// The number of neighbours that are always visited, even if the other side has hardly begun.
 const AT_LEAST: usize = 16;
 
 impl Search {
@@ -112,26 +126,26 @@ impl Search {
         self.next.push(task.to_task());
     }
 
-    /// Looks at the neighbours of one task, or puts that off where they are many more than `most` and than this side
-    /// has looked at: each time that happens it may be twice as many.
+    /// Visits the neighbours of one task, or postpones it if it has more of them than `most` and than this side has
+    /// visited. A postponement counts as that many visits, so the limit at least doubles each time.
     fn step(
         &mut self,
         most: usize,
         is_goal: impl Fn(TaskRef<'_>) -> bool,
-        neighbours: impl Fn(TaskRef<'_>, usize, &mut Vec<Task>) -> Look,
+        neighbours: impl Fn(TaskRef<'_>, usize, &mut Vec<Task>) -> Listed,
     ) -> Step {
         let Some(task) = self.next.pop() else {
-            return if self.incomplete { Step::On } else { Step::End };
+            return if self.incomplete { Step::Continue } else { Step::End };
         };
         let mut found = Vec::new();
         let most = most.max(self.seen).max(AT_LEAST);
         match neighbours(task.as_ref(), most, &mut found) {
-            Look::All => {}
-            Look::Some => self.incomplete = true,
-            Look::TooMany => {
+            Listed::All => {}
+            Listed::Some => self.incomplete = true,
+            Listed::TooMany => {
                 self.seen += most;
                 self.next.push(task);
-                return Step::On;
+                return Step::Continue;
             }
         }
         self.seen += 1 + found.len();
@@ -145,15 +159,15 @@ impl Search {
                 self.next.push(neighbour);
             }
         }
-        if self.next.is_empty() && !self.incomplete { Step::End } else { Step::On }
+        if self.next.is_empty() && !self.incomplete { Step::End } else { Step::Continue }
     }
 
-    /// Nowhere left to go, and that says nothing.
-    fn is_at_a_loss(&self) -> bool {
+    /// Whether no task is left to visit, although not all of them are known.
+    fn is_stuck(&self) -> bool {
         self.next.is_empty() && self.incomplete
     }
 
-    /// From `task` back to the start.
+    /// Returns the path from `task` back to the start.
     fn path_from(&self, task: TaskRef<'_>) -> Vec<Task> {
         let mut path = vec![task.to_task()];
         let mut at = task.as_ptr();
@@ -165,13 +179,14 @@ impl Search {
     }
 }
 
-/// Who waits for the task. All of them are known.
+/// Adds all tasks that wait for the task to `found`. The list of waiters is complete, so none is missed.
 pub(crate) fn all_dependents(task: TaskRef<'_>, found: &mut Vec<Task>) {
     dependents(task, usize::MAX, found);
 }
 
-fn dependents(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
+fn dependents(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Listed {
     let mut seen = 0;
+    // Entries other than tasks count too: walking past them is the cost that `most` limits.
     let are_too_many = task.waiters.lock().is_some_and(|locked| {
         locked.any(|link| {
             seen += 1;
@@ -180,10 +195,11 @@ fn dependents(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
             seen > most
         })
     });
-    if are_too_many { Look::TooMany } else { Look::All }
+    if are_too_many { Listed::TooMany } else { Listed::All }
 }
 
-/// Whether others wait for the task, as far as the first few who do show it.
+/// Whether a task may wait for this one. Only the first few waiters are checked, since this precedes every search; with
+/// more of them the answer is yes.
 fn may_have_dependents(task: TaskRef<'_>) -> bool {
     let mut seen = 0;
     task.waiters.lock().is_some_and(|locked| {
@@ -195,44 +211,46 @@ fn may_have_dependents(task: TaskRef<'_>) -> bool {
     })
 }
 
-/// The task behind an entry in a list of waiters.
+/// Returns the task that waits through an entry of a list of waiters; `None` if it's not a task, or no longer waits.
 ///
 /// # Safety
 ///
-/// The list is locked, so that its entries are in place, and so are the dependents in it.
+/// The list is locked, which keeps its entries in place and their dependents in memory.
 unsafe fn dependent(link: NonNull<Link>) -> Option<Task> {
-    // SAFETY: as above, and the kind says what the entry is.
+    // SAFETY: the caller's promise; the kind says which type of waiter the link is the first field of.
     let awaiter = unsafe {
         match link.as_ref().kind() {
             WaiterKind::Edge(dependent) => return Some(TaskRef::new(dependent).to_task()),
             WaiterKind::Wait => wait_node::awaiter(link),
             WaiterKind::Member => completion_queue::awaiter(link),
+            // A callback belongs to no task.
             WaiterKind::Callback => None,
         }
     };
+    // A task doesn't await what it awaited in an earlier poll, even if the handle and its entry still exist.
     awaiter.filter(Awaiter::still_awaits).map(|awaiter| awaiter.task)
 }
 
-/// What the task waits for.
-fn waited_for(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Look {
+/// Adds the tasks that the task waits for to `found`: its inputs, or the tasks that it awaits.
+fn waited_for(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Listed {
     if task.waiters.is_closed() {
-        return Look::All;
+        return Listed::All;
     }
     if task.count.number() > most {
-        return Look::TooMany;
+        return Listed::TooMany;
     }
     if finish::collect_inputs(task, found) {
-        return Look::All;
+        return Listed::All;
     }
     if task.count.is_waiting() {
-        return Look::Some;
+        return Listed::Some;
     }
     let state = task.state.load();
     if state & AWAITS == 0 {
-        // It may await something later in this poll, and will look itself then.
-        return Look::All;
+        // It may begin an await later in this poll, and will check that itself.
+        return Listed::All;
     }
-    // What it has begun to await in this poll is in no list of its own yet.
+    // The awaits of a poll under way are recorded in the table only when it ends.
     let are_all = state & RUNNING == 0 && task.core().owned_tasks.awaited(task, found);
-    if are_all { Look::All } else { Look::Some }
+    if are_all { Listed::All } else { Listed::Some }
 }

@@ -1,6 +1,7 @@
-//! Looking at the tasks there are, for whoever wants to know and can wait.
+//! Best-effort traversal of live tasks, for diagnostics.
 //!
-//! Nothing is stopped for it: a task may have moved on by the time it's looked at.
+//! Nothing is stopped meanwhile: each table is read under its own lock, one after the other, so a task may have changed,
+//! moved to another queue or ended by the time it's visited. References keep the visited tasks in memory.
 
 use std::collections::HashSet;
 use std::ptr::{self, NonNull};
@@ -13,10 +14,9 @@ use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{DONE, RUNNING, STARTED};
 use crate::engine::task::waiters::{Link, WaiterKind};
 
-/// All tasks of the engine that can be reached: those that are suspended, that lie in the shared queues, or
-/// that have keys, and whatever these wait for and are waited for by. A task is missed while it runs for the
-/// first time, or lies in a worker's own queue, if it's apart from all of these; and so is one that has ended and
-/// that only a handle leads to.
+/// Returns the tasks of the engine that can be reached: suspended ones, those in the shared queues, those with keys, and
+/// all that these wait for or that wait for them. A task that is connected to none of these is missed while it runs for
+/// the first time or is in a worker's own queue, and after it has ended.
 pub(crate) fn live(core: &Core) -> Vec<Task> {
     let mut all = core.owned_tasks.list();
     core.injector.each(|task| all.push(task.to_task()));
@@ -24,8 +24,10 @@ pub(crate) fn live(core: &Core) -> Vec<Task> {
     core.seeded.iter().for_each(|seeded| seeded.each(|task| all.push(task.to_task())));
     core.store.each(|task| all.push(task.to_task()));
     let mut seen = HashSet::new();
+    // An input or a dependent may belong to another client; its own engine lists it.
     let is_own = |task: &Task| ptr::eq(task.core(), core);
     all.retain(|task| is_own(task) && seen.insert(task.as_ref().as_ptr()));
+    // Breadth-first, with `all` as the queue: a chain may be a million tasks long.
     let mut at = 0;
     while at < all.len() {
         let mut found = Vec::new();
@@ -43,14 +45,14 @@ fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
     cycle::all_dependents(task, found);
 }
 
-/// The tasks that a waiting one takes its inputs from.
+/// Adds the inputs of a waiting task to `found`.
 pub(crate) fn inputs(task: TaskRef<'_>, found: &mut Vec<Task>) {
     if !task.waiters.is_closed() {
         finish::collect_inputs(task, found);
     }
 }
 
-/// The tasks that a suspended one awaits; false where it awaits others too.
+/// Adds the tasks that a suspended task awaits to `found`. False if it awaits other things too.
 pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     let state = task.state.load();
     if state & (DONE | RUNNING) != 0 || state & STARTED == 0 {
@@ -59,12 +61,12 @@ pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
     task.core().owned_tasks.awaited(task, found)
 }
 
-/// The tasks, as far as they can be reached, that this suspended one awaits together with others, or any of, in
-/// a stream or a `gather`, or that its blocking work waits for.
+/// Returns the reachable tasks that this suspended task awaits in other ways: as members of a stream or a `gather`, or
+/// from its blocking closure. Its own record of awaits doesn't list those, so the waiters of all tasks are searched.
 pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
     let mut all = live(task.core());
     all.retain(|other| {
-        // SAFETY: the list is locked, and the kind says what the entry is.
+        // SAFETY: `locked` holds the lock of the list, and the kind says which type of waiter the link belongs to.
         let is_one = |link: NonNull<Link>| unsafe {
             link.as_ref().kind() == WaiterKind::Member && completion_queue::is_owned(link, task)
         };
@@ -76,8 +78,8 @@ pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
     all
 }
 
-/// How many tasks are queued before this one; `None` where that can't be seen, since it lies in a worker's own
-/// queue. A seeded client hands out any of the highest priority, so there it's those of a higher one.
+/// Returns the number of tasks queued before this one; `None` if the task is in a worker's own queue, which can't be
+/// traversed. For a seeded client, which takes any task of the highest priority, counts the tasks of higher priority.
 pub(crate) fn place_in_queue(task: TaskRef<'_>) -> Option<usize> {
     let core = task.core();
     if let Some(seeded) = &core.seeded {
@@ -89,12 +91,14 @@ pub(crate) fn place_in_queue(task: TaskRef<'_>) -> Option<usize> {
     }
     let mut place = None;
     let mut before = 0;
+    // Stale entries aren't counted, and of two entries of this task the first one decides.
     let mut see = |other: TaskRef<'_>| {
         if other.is(task) && place.is_none() {
             place = Some(before);
         }
         before += usize::from(other.is_queued());
     };
+    // In the order in which workers take them: priorities from 0 up, the injector, priorities below 0.
     core.priority_queue.each(|other| {
         if other.priority() >= 0 {
             see(other)
@@ -106,7 +110,7 @@ pub(crate) fn place_in_queue(task: TaskRef<'_>) -> Option<usize> {
             see(other)
         }
     });
-    // Workers look into their own queues first, but for what is urgent.
+    // A worker takes the tasks in its own queue before shared ones, except those with a priority above 0.
     let local: usize = if task.priority() > 0 { 0 } else { in_local_queues(core) };
     place.map(|place| place + local)
 }
@@ -115,7 +119,7 @@ fn in_local_queues(core: &Core) -> usize {
     core.workers.lock().iter().map(|worker| worker.queues.len()).sum()
 }
 
-/// How many tasks are queued.
+/// Returns the number of queued tasks, without stale entries as far as they can be recognized.
 pub(crate) fn queued(core: &Core) -> usize {
     let mut queued = 0;
     let mut see = |task: TaskRef<'_>| queued += usize::from(task.is_queued());

@@ -1,4 +1,4 @@
-//! Walks over tasks that wait for each other.
+//! Traversals of tasks that wait for each other: detection of cycles, and diagnostics.
 
 pub(crate) mod cycle;
 pub(crate) mod inspect;

@@ -1,4 +1,4 @@
-//! Tasks elsewhere, in all states that they and their bringers can be in.
+//! Tests of remote tasks, in all states that they and their fetch tasks can be in.
 
 mod results;
 mod states;
@@ -18,32 +18,35 @@ use futures_lite::future::{block_on, poll_once};
 use super::*;
 use crate::{Client, ErrorKind, Handle, Status, as_completed, gather, gather_settled, wait_all};
 
-/// A task somewhere else, as the test wants it to be.
+/// The remote side of a task, which the test controls.
 #[derive(Default)]
-struct Far {
+struct FakeRemote {
     outcome: Mutex<Option<Result<(), Error>>>,
-    reported_to: Event,
+    /// The outcome or `slow` changed.
+    changed: Event,
+    /// The number of fetches that began.
     fetched: AtomicUsize,
+    /// The number of retries.
     again: AtomicUsize,
-    /// So many times bringing the value fails.
+    /// The number of fetches that fail before one succeeds.
     broken: AtomicUsize,
-    /// Bringing it takes until this is over.
+    /// Fetches don't end while this is set.
     slow: AtomicBool,
 }
 
-impl Far {
+impl FakeRemote {
     fn outcome(&self) -> MutexGuard<'_, Option<Result<(), Error>>> {
         self.outcome.lock().unwrap()
     }
 
     fn end(&self, outcome: Result<(), Error>) {
         *self.outcome() = Some(outcome);
-        self.reported_to.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
     }
 
     fn set_slow(&self, slow: bool) {
         self.slow.store(slow, Ordering::SeqCst);
-        self.reported_to.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
     }
 
     fn fetched(&self) -> usize {
@@ -51,23 +54,23 @@ impl Far {
     }
 }
 
-impl RemoteExecution<String> for Arc<Far> {
+impl RemoteExecution<String> for Arc<FakeRemote> {
     async fn ended(&self) -> Result<(), Error> {
         loop {
-            let reported_to = self.reported_to.listen();
+            let changed = self.changed.listen();
             if let Some(outcome) = &*self.outcome() {
                 return outcome.clone();
             }
-            reported_to.await;
+            changed.await;
         }
     }
 
     fn again(&self) -> impl Fn() + Send + Sync + 'static {
         let weak = Arc::downgrade(self);
         move || {
-            let far = weak.upgrade().unwrap();
-            far.again.fetch_add(1, Ordering::SeqCst);
-            *far.outcome() = None;
+            let remote = weak.upgrade().unwrap();
+            remote.again.fetch_add(1, Ordering::SeqCst);
+            *remote.outcome() = None;
         }
     }
 
@@ -78,35 +81,35 @@ impl RemoteExecution<String> for Arc<Far> {
     async fn fetch(&self) -> Result<String, Error> {
         self.fetched.fetch_add(1, Ordering::SeqCst);
         loop {
-            let reported_to = self.reported_to.listen();
+            let changed = self.changed.listen();
             if !self.slow.load(Ordering::SeqCst) {
                 break;
             }
-            reported_to.await;
+            changed.await;
         }
         let broken = self.broken.load(Ordering::SeqCst);
         if broken > 0 {
             self.broken.store(broken - 1, Ordering::SeqCst);
-            return Err(Error::failed("far".into(), "the line is cut"));
+            return Err(Error::failed("remote".into(), "the line is cut"));
         }
         Ok("value".to_owned())
     }
 }
 
-fn far(client: &Client, inputs: &[&Handle<String>]) -> (Arc<Far>, Handle<String>) {
-    let far = Arc::new(Far::default());
-    let key = format!("far-{}", client.core().next_number()).into();
-    let named = RemoteName { key, name: "far".into(), is_given: false };
+fn remote_task(client: &Client, inputs: &[&Handle<String>]) -> (Arc<FakeRemote>, Handle<String>) {
+    let remote = Arc::new(FakeRemote::default());
+    let key = format!("remote-{}", client.core().next_number()).into();
+    let named = RemoteName { key, name: "remote".into(), is_given: false };
     let inputs = inputs.iter().map(|handle| handle.typed().interest().clone()).collect();
-    let sent = far.clone();
-    (far, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))
+    let sent = remote.clone();
+    (remote, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))
 }
 
 fn client() -> Client {
     Client::builder().workers(1).build()
 }
 
-/// Runs a test's body, which is to come to an end.
+/// Runs the body of a test, and fails if it takes longer than 20 seconds.
 fn bounded(body: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel::<()>();
     let runner = thread::spawn(move || {
@@ -114,72 +117,72 @@ fn bounded(body: impl FnOnce() + Send + 'static) {
         body();
     });
     match ended.recv_timeout(Duration::from_secs(20)) {
-        Err(RecvTimeoutError::Timeout) => panic!("not done"),
+        Err(RecvTimeoutError::Timeout) => panic!("the test took longer than 20 seconds"),
         _ => runner.join().unwrap_or_else(|payload| resume_unwind(payload)),
     }
 }
 
-/// Waits, with an end to it, until something is so.
-fn until(what: impl Fn() -> bool) {
+/// Waits until the condition is true, for at most 20 seconds.
+fn until(condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !what() {
+    while !condition() {
         assert!(start.elapsed() < Duration::from_secs(20));
         thread::yield_now();
     }
 }
 
 #[test]
-fn it_ends_without_being_fetched() {
+fn a_remote_task_ends_without_being_fetched() {
     let client = client();
-    let (far, handle) = far(&client, &[]);
+    let (remote, handle) = remote_task(&client, &[]);
     assert!(!handle.is_finished());
-    far.end(Ok(()));
+    remote.end(Ok(()));
     let waited = block_on(wait_all([&handle]));
     assert_eq!(waited.done, std::slice::from_ref(&handle));
     assert_eq!(block_on(as_completed([&handle]).next()), Some(handle.clone()));
-    assert_eq!((handle.status(), far.fetched()), (Status::Finished, 0));
+    assert_eq!((handle.status(), remote.fetched()), (Status::Finished, 0));
     assert!(handle.try_get().is_none());
     assert_eq!(handle.result().unwrap(), "value");
-    // Nobody has kept it.
+    // No handle kept the value, so it's fetched again.
     assert!(handle.try_get().is_none());
     assert_eq!(block_on(handle.get_ref()).unwrap().as_str(), "value");
-    assert_eq!(far.fetched(), 2);
+    assert_eq!(remote.fetched(), 2);
 }
 
 #[test]
-fn all_who_want_it_at_a_time_get_one_fetch() {
+fn concurrent_uses_of_a_value_share_one_fetch() {
     let client = client();
-    let (far, handle) = far(&client, &[]);
+    let (remote, handle) = remote_task(&client, &[]);
     let shared = handle.get_ref();
-    let here = client.submit(async |text: String| text + "!", &handle);
+    let local = client.submit(async |text: String| text + "!", &handle);
     let by_ref = client.submit(async |text: crate::Ref<String>| text.len(), &handle);
-    far.end(Ok(()));
+    remote.end(Ok(()));
     let all = block_on(gather([&handle, &handle])).unwrap();
     assert_eq!(all, ["value", "value"]);
-    assert_eq!((here.result().unwrap().as_str(), by_ref.result().unwrap()), ("value!", 5));
-    assert!(far.fetched() <= 2);
+    assert_eq!((local.result().unwrap().as_str(), by_ref.result().unwrap()), ("value!", 5));
+    assert!(remote.fetched() <= 2);
     let shared = block_on(shared).unwrap();
-    let before = far.fetched();
+    let before = remote.fetched();
     assert_eq!(handle.try_get().unwrap().unwrap(), *shared);
     assert_eq!(handle.result().unwrap(), *shared);
-    assert_eq!(far.fetched(), before);
+    assert_eq!(remote.fetched(), before);
 }
 
 #[test]
-fn a_failure_reaches_all_who_stand_on_it_and_can_be_tried_again() {
+fn a_failure_reaches_all_dependents_and_can_be_retried() {
     let client = client();
-    let (one, first) = far(&client, &[]);
-    let (two, second) = far(&client, &[&first]);
-    let here = client.submit(async |text: String| text, &second);
+    let (one, first) = remote_task(&client, &[]);
+    let (two, second) = remote_task(&client, &[&first]);
+    let local = client.submit(async |text: String| text, &second);
     one.end(Err(Error::failed(first.key(), "broken")));
-    for error in [second.result().unwrap_err(), here.result().unwrap_err()] {
+    for error in [second.result().unwrap_err(), local.result().unwrap_err()] {
         assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &first.key()));
     }
     assert_eq!(block_on(gather_settled([&first, &second])).iter().flatten().count(), 0);
     let mut kept = second.clone();
     assert!(block_on(&mut kept).is_err());
     assert!(second.retry());
-    assert_eq!([&one, &two].map(|far| far.again.load(Ordering::SeqCst)), [1, 1]);
+    assert_eq!([&one, &two].map(|remote| remote.again.load(Ordering::SeqCst)), [1, 1]);
     assert!(!second.is_finished());
     one.end(Ok(()));
     two.end(Ok(()));
@@ -188,65 +191,72 @@ fn a_failure_reaches_all_who_stand_on_it_and_can_be_tried_again() {
 }
 
 #[test]
-fn a_fetch_that_fails_is_told_once_and_tried_again_by_the_next() {
+fn a_failed_fetch_is_reported_once_and_repeated_by_the_next_await() {
     let client = client();
-    let (far, handle) = far(&client, &[]);
-    far.broken.store(1, Ordering::SeqCst);
-    far.end(Ok(()));
+    let (remote, handle) = remote_task(&client, &[]);
+    remote.broken.store(1, Ordering::SeqCst);
+    remote.end(Ok(()));
     let mut handle = handle;
     assert_eq!(
         block_on(&mut handle).unwrap_err().to_string(),
-        "task `far` failed: the line is cut"
+        "task `remote` failed: the line is cut"
     );
     assert_eq!(block_on(&mut handle).unwrap(), "value");
 }
 
 #[test]
-fn what_stands_on_a_fetch_that_failed_can_run_again() {
+fn a_dependent_of_a_failed_fetch_can_be_retried() {
     bounded(|| {
         let client = client();
-        let (far, handle) = far(&client, &[]);
-        far.broken.store(1, Ordering::SeqCst);
-        let here = client.submit(async |text: String| text + "!", &handle);
+        let (remote, handle) = remote_task(&client, &[]);
+        remote.broken.store(1, Ordering::SeqCst);
+        let local = client.submit(async |text: String| text + "!", &handle);
         let mut all = as_completed([&handle]).with_results();
-        far.end(Ok(()));
-        // The same fetch as that of the one above, which has failed.
-        until(|| here.is_finished());
-        assert_eq!(here.result().unwrap_err().to_string(), "task `far` failed: the line is cut");
-        assert!(here.retry());
-        assert_eq!(here.result().unwrap(), "value!");
+        remote.end(Ok(()));
+        // This fails with the fetch that the stream shares.
+        until(|| local.is_finished());
+        assert_eq!(
+            local.result().unwrap_err().to_string(),
+            "task `remote` failed: the line is cut"
+        );
+        assert!(local.retry());
+        assert_eq!(local.result().unwrap(), "value!");
         let (_, result) = block_on(all.next()).unwrap();
         assert_eq!(result.unwrap(), "value");
-        assert_eq!(far.again.load(Ordering::SeqCst), 0, "it has ended, and need not run again");
+        assert_eq!(
+            remote.again.load(Ordering::SeqCst),
+            0,
+            "the remote task has ended and need not run again"
+        );
     });
 }
 
 #[test]
-fn a_fetch_that_is_tried_again_while_a_stream_waits_for_it() {
+fn a_stream_gets_the_value_of_a_fetch_that_was_retried_meanwhile() {
     bounded(|| {
         let client = client();
-        let (far, handle) = far(&client, &[]);
-        far.set_slow(true);
-        far.broken.store(1, Ordering::SeqCst);
-        far.end(Ok(()));
+        let (remote, handle) = remote_task(&client, &[]);
+        remote.set_slow(true);
+        remote.broken.store(1, Ordering::SeqCst);
+        remote.end(Ok(()));
         until(|| handle.is_finished());
-        let here = client.submit(async |text: String| text + "!", &handle);
+        let local = client.submit(async |text: String| text + "!", &handle);
         let mut all = as_completed([&handle]).with_results();
         assert!(block_on(poll_once(all.next())).is_none());
-        // It fails, and before the stream sees that it's tried again.
-        far.set_slow(false);
-        until(|| here.is_finished());
-        far.set_slow(true);
-        assert!(here.retry());
-        until(|| far.fetched() == 2);
+        // The fetch fails, and is retried before the stream is polled.
+        remote.set_slow(false);
+        until(|| local.is_finished());
+        remote.set_slow(true);
+        assert!(local.retry());
+        until(|| remote.fetched() == 2);
         assert!(block_on(poll_once(all.next())).is_none());
-        far.set_slow(false);
+        remote.set_slow(false);
         assert_eq!(block_on(all.next()).unwrap().1.unwrap(), "value");
     });
 }
 
 #[test]
-fn foreign_code_that_a_new_bringer_runs_may_ask_for_it() {
+fn user_code_that_runs_while_a_fetch_task_is_created_may_use_the_handle() {
     struct Asks(Handle<String>, Arc<AtomicBool>);
     impl Drop for Asks {
         fn drop(&mut self) {
@@ -256,10 +266,10 @@ fn foreign_code_that_a_new_bringer_runs_may_ask_for_it() {
     }
     bounded(|| {
         let client = client();
-        let (far, handle) = far(&client, &[]);
-        far.end(Ok(()));
+        let (remote, handle) = remote_task(&client, &[]);
+        remote.end(Ok(()));
         until(|| handle.is_finished());
-        // This thread is the last one to know of another client, whose hook goes with it.
+        // This thread's pool has the last references to another engine, whose hook is dropped when the pool is switched.
         let asked = Arc::<AtomicBool>::default();
         let asks = Asks(handle.clone(), asked.clone());
         let hook = move |_: &Error| drop(asks.0.clone());
@@ -273,21 +283,21 @@ fn foreign_code_that_a_new_bringer_runs_may_ask_for_it() {
 }
 
 #[test]
-fn giving_up_lets_go_of_it() {
+fn dropping_or_cancelling_releases_the_remote_task() {
     let client = client();
-    let (one, first) = far(&client, &[]);
-    let (two, second) = far(&client, &[&first]);
+    let (one, first) = remote_task(&client, &[]);
+    let (two, second) = remote_task(&client, &[&first]);
     drop(first);
-    assert_eq!(Arc::strong_count(&one), 2, "the second task needs it");
+    assert_eq!(Arc::strong_count(&one), 2, "the second task has it as an input");
     drop(second);
     until(|| Arc::strong_count(&one) + Arc::strong_count(&two) == 2);
 
-    let (three, third) = far(&client, &[]);
+    let (three, third) = remote_task(&client, &[]);
     assert!(third.cancel());
     assert!(third.result().unwrap_err().is_cancelled());
     until(|| Arc::strong_count(&three) == 1);
 
-    let (four, fourth) = far(&client, &[]);
+    let (four, fourth) = remote_task(&client, &[]);
     four.end(Ok(()));
     until(|| fourth.is_finished());
     assert!(!fourth.cancel());
@@ -298,13 +308,13 @@ fn giving_up_lets_go_of_it() {
 }
 
 #[test]
-fn the_end_of_the_client_is_the_end_of_all_this() {
+fn dropping_the_client_closes_its_remote_tasks() {
     let client = client();
-    let (far, handle) = far(&client, &[]);
+    let (remote, handle) = remote_task(&client, &[]);
     let waiting = handle.clone();
     drop(client);
     assert_eq!(handle.result().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(waiting.result().unwrap_err().kind(), ErrorKind::Closed);
     drop((handle, waiting));
-    until(|| Arc::strong_count(&far) == 1);
+    until(|| Arc::strong_count(&remote) == 1);
 }

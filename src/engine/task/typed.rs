@@ -87,7 +87,7 @@ impl<T> Typed<T> {
     }
 
     /// The task in this process that has or gets the value: this one, or the one that fetches a remote value.
-    pub(crate) fn here(self) -> Self {
+    pub(crate) fn value_task(self) -> Self {
         match self.0.remote() {
             Some(remote) => Self(remote.fetch_task(&self.0), PhantomData),
             None => self,

@@ -1,4 +1,4 @@
-//! The workers: futures that take tasks from the queues and run them.
+//! Workers: futures that take tasks from the queues and run them, and the threads that poll the client's own.
 
 mod run;
 pub(crate) mod threads;

@@ -1,4 +1,11 @@
-//! Running one task: claim, poll, and what follows from the outcome.
+//! The run of one task: claim, poll, and the handling of the outcome.
+//!
+//! | after the poll | next |
+//! |---|---|
+//! | a value or an error | [`finish::complete`] |
+//! | pending, not woken | suspended: its waker queues it |
+//! | pending, woken during the poll | queued at once |
+//! | pending, aborted or refused by a shutdown | ended by this worker |
 
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -17,6 +24,7 @@ use crate::engine::watch::observer::TaskEvent;
 
 /// Runs a task that came out of a queue, until it ends or is suspended.
 pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
+    // A stale entry: the task was queued twice, or aborted while it was queued.
     let Some(before) = task.state.claim() else { return };
     if core.must_abort(before) {
         core.abort_closed(&task);
@@ -25,6 +33,8 @@ pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
         end_later(task);
         return;
     }
+    // `before` suffices to decide whether the observer is notified, without another load: the claim doesn't change its
+    // flags.
     let mut state = before;
     if before & COUNTED == 0 && core.observer.is_attached() {
         let was_new = before & STARTED == 0;
@@ -36,15 +46,17 @@ pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
 }
 
 fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) {
+    // Only the owner writes it, so a load and a store are enough. The store pairs with `Awaiter::still_awaits`.
     let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
     task.polls.store(polls, Ordering::Release);
     let header = task.as_ref().as_ptr();
     let ran = {
         let waker = waker::borrowed(&task);
         let mut cx = Context::from_waker(&waker);
-        // SAFETY: we've claimed the task, so its contents are ours.
+        // SAFETY: this thread has claimed the task, so it owns the contents.
         context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut cx) })
     };
+    // In any case: the context is used for the next task.
     let awaited = context.take_awaited();
     match ran {
         PollOutcome::Value => finish::complete(task, None),
@@ -53,18 +65,20 @@ fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) {
     }
 }
 
+/// Suspends a task that is pending, or queues or ends it if that was requested during the poll.
 fn suspend(core: &Core, task: Task, awaited: Awaited) {
     let state = task.state.load();
     if state & WATCHED != 0 {
         let awaits: Vec<_> = awaited.tasks.iter().filter_map(|task| task.number()).collect();
         core.observer.notify(task.as_ref(), state, TaskEvent::Suspended { awaits: &awaits });
     }
+    // While the contents are still this thread's: once suspended, the task may run on another worker.
     if state & OWNED == 0 {
         core.owned_tasks.insert(task.as_ref(), awaited);
     } else {
         core.owned_tasks.set_awaited(&task, awaited);
     }
-    // Closing looks at the tasks in the list, and may have looked before this one was there.
+    // A shutdown aborts the tasks in the table, and may have read it before this one was inserted.
     if core.is_aborted() || core.is_closed() && task.state.load() & PAUSED != 0 {
         core.abort_closed(&task);
     }
@@ -73,9 +87,10 @@ fn suspend(core: &Core, task: Task, awaited: Awaited) {
         return;
     }
     match task.state.suspend() {
-        // The engine's reference stays with the task, for who wakes it.
+        // The engine's reference stays with the task: the thread that wakes it takes it over.
         Suspend::Suspended => mem::forget(task),
         Suspend::Woken if !task.waiters.is_aborting() => schedule(task),
+        // An abort sets `QUEUED` of a running task, as a wake does. The claim fails if another abort was quicker.
         Suspend::Woken => {
             if task.state.claim().is_some() {
                 end_later(task);

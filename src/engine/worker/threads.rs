@@ -1,4 +1,4 @@
-//! Starting and stopping the client's own workers: one thread each.
+//! Starting and stopping of the client's own workers, each on a thread of its own.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -8,9 +8,9 @@ use futures_lite::future::block_on;
 use crate::engine::core::CoreRef;
 use crate::engine::worker::WorkerFuture;
 
-/// Starts workers, or lets some leave as soon as they have no task in hand.
+/// Starts workers, or lets surplus ones exit after their current task. Doesn't block; no task is lost.
 ///
-/// Where the system refuses a thread there are fewer; the log says so.
+/// If the system refuses a thread, there are fewer workers than wanted, and an error is logged.
 pub(crate) fn scale(core: &CoreRef, wanted: usize) {
     let threads = &core.threads;
     let mut spawned = threads.spawned.lock();
@@ -18,12 +18,13 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) {
         return;
     }
     threads.wanted.store(wanted, Ordering::SeqCst);
+    // Handles of surplus workers that exited since the last call would accumulate.
     spawned.handles.retain(|handle| !handle.is_finished());
     while threads.alive() < wanted {
         let worker = WorkerFuture::new(core.clone(), true);
-        // The system can't take a name with a NUL in it.
+        // A thread name with a NUL in it would make `spawn` panic.
         let name = format!("{}-{}", core.name, spawned.count).replace('\0', "");
-        // Before the worker is there to ask whether it may leave.
+        // Before the thread starts, because the worker compares this count with the wanted one to decide whether to exit.
         threads.alive.fetch_add(1, Ordering::SeqCst);
         match thread::Builder::new().name(name).spawn(move || block_on(worker)) {
             Ok(handle) => {
@@ -32,12 +33,16 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) {
             }
             Err(error) => {
                 threads.alive.fetch_sub(1, Ordering::SeqCst);
-                log::error!("ensue: no thread for worker {} of {wanted}: {error}", threads.alive());
+                log::error!(
+                    "ensue: the system refused a thread for worker {} of {wanted}: {error}",
+                    threads.alive() + 1
+                );
                 break;
             }
         }
     }
     let too_many = threads.alive() > wanted;
+    // Before the wakes: a worker that exits takes this lock.
     drop(spawned);
     if too_many {
         core.idle_workers.wake_all();

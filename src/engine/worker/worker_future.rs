@@ -1,4 +1,31 @@
 //! A worker: a future that runs tasks while it's polled.
+//!
+//! | `Mode` | meaning | next |
+//! |---|---|---|
+//! | `New` | not polled yet; the engine doesn't know it | `Running` by the first poll |
+//! | `Running` | runs tasks, or waits for its host to poll it again after its budget | `Idle`, `Exited` |
+//! | `Idle` | entered in the list of idle workers; suspended | `Running` by the next poll |
+//! | `Exited` | removed from the engine, its tasks handed over | final |
+//!
+//! # Order of the queues
+//!
+//! 1. tasks with a priority above 0
+//! 2. tasks that finished ones made ready, up to a number in a row
+//! 3. the worker's own queue
+//! 4. a batch from the injector
+//! 5. the queues of other workers, by stealing
+//! 6. the rest of the priority queue
+//!
+//! Every [`SHARED_INTERVAL`] tasks the batch from the injector is moved before step 3, and a task whose priority was
+//! raised to 0 is taken.
+//!
+//! # Wakes
+//!
+//! A worker that was woken has a *pending wake* until it calls
+//! [`finish_wake`](crate::engine::queue::idle::IdleWorkers::finish_wake): when it has found a task, when it goes idle
+//! again, or when it exits. After that it checks the queues once more and wakes the next worker if they aren't empty,
+//! because producers woke no other worker while the wake was pending. See
+//! [`queue::idle`](crate::engine::queue::idle) for why no wake is lost.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -14,51 +41,54 @@ use crate::engine::queue::local::{Local, Stealers};
 use crate::engine::task::header::Task;
 use crate::engine::worker::run::run;
 
-/// Tasks a worker runs before it lets its host run something else. At some tens of nanoseconds for
-/// the smallest tasks, that is a few microseconds.
+/// The most tasks in one poll, after which the worker's host may run something else. At some tens of nanoseconds for the
+/// smallest tasks, that is a few microseconds.
 const BUDGET: u32 = 64;
 
-/// How long a worker runs tasks before it lets a host that isn't ours run something else. tokio looks at its
-/// timers and sockets after 61 polls if it has no rest, so with tasks that take longer than the smallest the budget
+/// The longest time in one poll of a worker that runs on a thread of the caller's, unless a single task takes longer.
+/// A busy tokio checks its timers and sockets every 61 polls. With tasks that take longer than the smallest, the budget
 /// alone would keep it from them for tenths of a second; with this it's about a hundredth.
-const TURN: Duration = Duration::from_micros(100);
+const TIME_SLICE: Duration = Duration::from_micros(100);
 
-/// Tasks taken from the shared queue at a time.
+/// The most tasks to take from the injector at a time.
 const BATCH: usize = 64;
 
-/// After so many tasks of its own a worker looks at the shared queue, so that nothing there waits for
-/// ever. tokio's number.
-const LOOK_OUTSIDE: u32 = 61;
+/// The number of tasks after which a worker takes from the injector before its own queue, so that no task there waits
+/// forever. The same number as tokio's.
+const SHARED_INTERVAL: u32 = 61;
 
 pub(crate) struct WorkerFuture {
     core: CoreRef,
     local: Local,
+    /// The queues of the other workers, as of `others_version`.
     others: RefCell<Vec<Stealers>>,
     others_version: Cell<usize>,
+    /// Unique in the process.
     id: usize,
-    /// Among the workers of its engine, from when it's first polled.
+    /// Unique among the present workers of its engine; set by the first poll.
     number: usize,
-    /// On a thread of the client's.
+    /// Runs on a thread of the client's.
     own: bool,
     mode: Mode,
+    /// Counts tasks for `SHARED_INTERVAL`.
     ticks: Cell<u32>,
-    /// It was woken and hasn't said that it arrived.
-    on_its_way: Cell<bool>,
+    /// The worker was woken, and hasn't called `IdleWorkers::finish_wake` since.
+    wake_pending: Cell<bool>,
 }
 
-/// Why a worker stops running tasks for now.
+/// The reason why a worker stops running tasks for now.
 enum Stop {
     OutOfWork,
     OutOfBudget,
-    Leave,
+    Exit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     New,
-    Awake,
-    Asleep,
-    Gone,
+    Running,
+    Idle,
+    Exited,
 }
 
 impl WorkerFuture {
@@ -74,28 +104,30 @@ impl WorkerFuture {
             own,
             mode: Mode::New,
             ticks: Cell::new(0),
-            on_its_way: Cell::new(false),
+            wake_pending: Cell::new(false),
         }
     }
 
-    fn wake_up(&mut self) {
+    /// Enters `Running`: registers a new worker, or takes an idle one out of the list.
+    fn begin_running(&mut self) {
         match self.mode {
             Mode::New => {
                 self.number = self.core.add_worker(self.id, self.own, self.local.stealers());
             }
-            Mode::Asleep => {
+            Mode::Idle => {
+                // Wakes of hosted workers aren't counted as pending.
                 if self.core.idle_workers.leave(self.id) && self.own {
-                    self.on_its_way.set(true);
+                    self.wake_pending.set(true);
                 }
             }
-            Mode::Awake | Mode::Gone => {}
+            Mode::Running | Mode::Exited => {}
         }
-        self.mode = Mode::Awake;
+        self.mode = Mode::Running;
     }
 
-    /// Says, once, that the wake has been used, and passes it on if there's more to do.
-    fn arrived(&self) {
-        if self.on_its_way.take() {
+    /// Finishes a pending wake, and wakes the next worker if there is more to do.
+    fn finish_wake(&self) {
+        if self.wake_pending.take() {
             self.core.idle_workers.finish_wake();
             if self.core.has_queued() {
                 self.core.idle_workers.wake_one();
@@ -105,13 +137,14 @@ impl WorkerFuture {
 
     fn next(&self) -> Option<Task> {
         let task = self.pick();
-        // What only this worker can reach is not to wait while it runs another.
+        // A task in `next`, which only this worker can reach, must not wait while the worker runs another one.
         if task.is_some() && self.local.publish_next() {
-            self.wake_another();
+            self.wake_for_local();
         }
         task
     }
 
+    /// Takes a task from the queues, in the order that the module describes.
     fn pick(&self) -> Option<Task> {
         let core = &*self.core;
         if let Some(seeded) = &core.seeded {
@@ -125,7 +158,7 @@ impl WorkerFuture {
         }
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
-        if ticks % LOOK_OUTSIDE == 0 {
+        if ticks % SHARED_INTERVAL == 0 {
             self.refill();
             if let Some(task) = core.priority_queue.pop_from_zero() {
                 return Some(task);
@@ -141,24 +174,25 @@ impl WorkerFuture {
         self.steal().or_else(|| self.local.pop_fresh()).or_else(|| self.core.priority_queue.pop())
     }
 
-    /// Runs tasks until the budget is used up, which it also is when a turn that began at `since` is over.
+    /// Runs tasks until the budget is used up, or the time slice that began at `since`.
     fn run_some(&self, budget: &mut u32, since: Option<Instant>) -> Stop {
         let context = ThreadContext::of_worker(&self.core, &self.local, self.number);
         context.enter(|| {
             loop {
-                if self.is_to_leave(false) {
-                    return Stop::Leave;
+                if self.must_exit(false) {
+                    return Stop::Exit;
                 }
                 if *budget == 0 {
                     return Stop::OutOfBudget;
                 }
                 let Some(task) = self.next() else { return Stop::OutOfWork };
-                self.arrived();
+                // Before the task runs: it may take long, and others may be queued.
+                self.finish_wake();
                 run(&self.core, &context, task);
                 *budget -= 1;
-                // The clock takes as long as a small task: it's looked at after 1, 2, 4, 8 of them.
+                // Reading the clock takes as long as a small task, so it's read after 1, 2, 4, 8 and so on.
                 if (BUDGET - *budget).is_power_of_two()
-                    && since.is_some_and(|since| since.elapsed() >= TURN)
+                    && since.is_some_and(|since| since.elapsed() >= TIME_SLICE)
                 {
                     *budget = 0;
                 }
@@ -166,21 +200,23 @@ impl WorkerFuture {
         })
     }
 
-    /// Moves a batch from the shared queue to the end of this worker's.
+    /// Moves a batch from the injector to the end of this worker's own queue.
     fn refill(&self) {
         if self.core.injector.take(BATCH, |task| self.local.push(task)) || !self.local.is_empty() {
-            self.wake_another();
+            self.wake_for_local();
         }
     }
 
-    /// Wakes a worker for what lies in this one's queue.
-    fn wake_another(&self) {
-        // It was pushed by plain stores: see `Sleepers`.
+    /// Wakes a worker for the tasks in this one's own queues.
+    fn wake_for_local(&self) {
+        // The pushes were plain stores: they must be visible before idle workers are counted; see `queue::idle`.
         fence(Ordering::SeqCst);
         self.core.idle_workers.wake_one();
     }
 
+    /// Moves tasks from another worker's queues to this one's, and returns the first of them.
     fn steal(&self) -> Option<Task> {
+        // The list is cached, because the engine's own is behind a lock.
         let version = self.core.workers_version();
         let others = &mut *self.others.borrow_mut();
         if version != self.others_version.get() {
@@ -190,24 +226,26 @@ impl WorkerFuture {
         if others.is_empty() {
             return None;
         }
+        // From a random start, so that thieves don't all contend for the same victim.
         let start = fastrand::usize(..others.len());
         let (first, second) = others.split_at(start);
         let task = second.iter().chain(first).find_map(|other| self.local.steal_from(other))?;
         if !self.local.is_empty() {
-            // One who goes to sleep may have looked here before, and there after these were moved.
-            self.wake_another();
+            // A worker that goes idle may have checked this queue before the move and the victim's after it.
+            self.wake_for_local();
         }
         Some(task)
     }
 
-    /// Puts what is left in its queue where others find it.
-    fn hand_over(&mut self) {
+    /// Moves the tasks in this worker's own queues to the shared ones.
+    fn hand_over_tasks(&mut self) {
         let mut tasks: Vec<_> = self.local.drain().collect();
         self.core.schedule_all(&mut tasks, None);
     }
 
-    /// Whether this worker is one too many, or the engine is closed and has nothing left to do.
-    fn is_to_leave(&self, out_of_work: bool) -> bool {
+    /// Whether this worker must exit: it's a surplus one, or the engine is closed and done. Call it once per decision:
+    /// with true, a worker of the client's own no longer counts as alive.
+    fn must_exit(&self, out_of_work: bool) -> bool {
         if self.own {
             self.core.threads.may_exit(&self.core, out_of_work)
         } else {
@@ -215,14 +253,14 @@ impl WorkerFuture {
         }
     }
 
-    fn leave(&mut self) -> Poll<()> {
-        self.mode = Mode::Gone;
-        self.hand_over();
+    fn exit(&mut self) -> Poll<()> {
+        self.mode = Mode::Exited;
+        self.hand_over_tasks();
         self.core.worker_exited(self.id, self.own);
-        if self.on_its_way.take() {
+        if self.wake_pending.take() {
             self.core.idle_workers.finish_wake();
         }
-        // It may have been woken for something that it leaves to others.
+        // The wake may have been for tasks that this worker leaves to others.
         if self.core.has_queued() {
             self.core.idle_workers.wake_one();
         }
@@ -235,44 +273,48 @@ impl Future for WorkerFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.mode == Mode::Gone {
+        if this.mode == Mode::Exited {
             return Poll::Ready(());
         }
-        this.wake_up();
-        // One step at a time, so that who drives a seeded client stops at the same point each time.
+        this.begin_running();
+        // One task per poll for a seeded client, so that the thread that drives it stops at the same point in each run.
         let mut budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
-        // A thread of ours has nothing else to run.
+        // A thread of the client's own runs nothing else, so its workers need no time slice.
         let since = (!this.own && this.core.seeded.is_none()).then(Instant::now);
         loop {
             match this.run_some(&mut budget, since) {
                 Stop::OutOfWork => {}
                 Stop::OutOfBudget => {
                     if this.local.publish_next() {
-                        this.wake_another();
+                        this.wake_for_local();
                     }
+                    // The host polls this worker again after other futures.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Stop::Leave => return this.leave(),
+                Stop::Exit => return this.exit(),
             }
-            if this.is_to_leave(true) {
-                return this.leave();
+            if this.must_exit(true) {
+                return this.exit();
             }
+            // Virtual time passes only when no task can run.
             if this.core.seeded.as_ref().is_some_and(|seeded| seeded.clock.advance()) {
                 continue;
             }
-            if this.on_its_way.take() {
+            if this.wake_pending.take() {
                 this.core.idle_workers.finish_wake();
             }
             this.core.idle_workers.enter(this.id, this.own, cx.waker().clone());
-            this.mode = Mode::Asleep;
+            this.mode = Mode::Idle;
+            // A producer that queued a task before the entry saw no idle worker, so the queues are checked again.
             if this.core.has_queued() {
-                this.wake_up();
+                this.begin_running();
                 continue;
             }
-            if this.is_to_leave(true) {
-                this.wake_up();
-                return this.leave();
+            if this.must_exit(true) {
+                // Exiting needs the worker out of the list of idle ones.
+                this.begin_running();
+                return this.exit();
             }
             this.core.notify_if_idle();
             return Poll::Pending;
@@ -283,19 +325,20 @@ impl Future for WorkerFuture {
 impl Drop for WorkerFuture {
     fn drop(&mut self) {
         match self.mode {
-            Mode::New | Mode::Gone => {}
-            Mode::Awake | Mode::Asleep => {
-                self.wake_up();
-                let _ = self.leave();
+            Mode::New | Mode::Exited => {}
+            Mode::Running | Mode::Idle => {
+                self.begin_running();
+                let _ = self.exit();
             }
         }
         engine_refs::drain(&self.core);
     }
 }
 
-/// Runs tasks of a seeded client on behalf of one who awaits from outside, until that is `done` or
-/// nothing can be run; then the waker is woken when something can. Returns whether it's done.
+/// Runs tasks of a seeded client for a thread outside its workers that awaits one of them, until `done` returns true or
+/// no task can run. Returns whether it's done; if not, the waker is woken when a task can run.
 pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> bool) -> bool {
+    // The worker on this thread runs the tasks once the current one is suspended.
     if context::on_worker() {
         return false;
     }
@@ -303,13 +346,14 @@ pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> boo
         let mut worker = pin!(WorkerFuture::new(core.clone(), false));
         let mut cx = Context::from_waker(Waker::noop());
         while !done() {
-            if worker.as_mut().poll(&mut cx).is_ready() || worker.mode == Mode::Asleep {
+            if worker.as_mut().poll(&mut cx).is_ready() || worker.mode == Mode::Idle {
                 break;
             }
         }
         if done() {
             return true;
         }
+        // As in `WorkerFuture::poll`: enter, then check the queues again.
         core.idle_workers.enter_outside(waker.clone());
         if !core.has_queued() {
             return false;

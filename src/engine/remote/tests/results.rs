@@ -1,14 +1,14 @@
-//! Results beside handles, from elsewhere.
+//! Tests of streams that yield the values of remote tasks.
 
 use futures_core::FusedStream;
 
 use super::*;
 
 #[test]
-fn results_beside_handles_are_brought() {
+fn a_stream_with_results_fetches_them() {
     let client = client();
-    let (one, first) = far(&client, &[]);
-    let (two, second) = far(&client, &[]);
+    let (one, first) = remote_task(&client, &[]);
+    let (two, second) = remote_task(&client, &[]);
     let mut all = as_completed([&first, &second]).with_results();
     two.end(Ok(()));
     let (handle, result) = block_on(all.next()).unwrap();
@@ -20,15 +20,15 @@ fn results_beside_handles_are_brought() {
     assert!(block_on(all.next()).is_none());
 }
 
-/// As many as nobody takes, and no more than some.
+/// The stream fetches ahead of its consumer, but not without limit.
 #[test]
-fn few_results_are_brought_before_they_are_taken() {
+fn few_results_are_fetched_before_they_are_taken() {
     const COUNT: usize = 300;
     let client = client();
-    let all: Vec<_> = (0..COUNT).map(|_| far(&client, &[])).collect();
-    all.iter().for_each(|(far, _)| far.end(Ok(())));
+    let all: Vec<_> = (0..COUNT).map(|_| remote_task(&client, &[])).collect();
+    all.iter().for_each(|(remote, _)| remote.end(Ok(())));
     until(|| all.iter().all(|(_, handle)| handle.is_finished()));
-    let fetched = || all.iter().map(|(far, _)| far.fetched()).sum::<usize>();
+    let fetched = || all.iter().map(|(remote, _)| remote.fetched()).sum::<usize>();
     let mut results = as_completed(all.iter().map(|(_, handle)| handle)).with_results();
     for taken in 1..=COUNT {
         block_on(results.next()).unwrap().1.unwrap();
@@ -40,12 +40,12 @@ fn few_results_are_brought_before_they_are_taken() {
 }
 
 #[test]
-fn what_is_slow_to_be_brought_holds_up_nothing() {
+fn slow_fetches_delay_no_other_results() {
     let client = client();
-    let slow: Vec<_> = (0..30).map(|_| far(&client, &[])).collect();
-    let quick: Vec<_> = (0..200).map(|_| far(&client, &[])).collect();
-    slow.iter().for_each(|(far, _)| far.set_slow(true));
-    slow.iter().chain(&quick).for_each(|(far, _)| far.end(Ok(())));
+    let slow: Vec<_> = (0..30).map(|_| remote_task(&client, &[])).collect();
+    let quick: Vec<_> = (0..200).map(|_| remote_task(&client, &[])).collect();
+    slow.iter().for_each(|(remote, _)| remote.set_slow(true));
+    slow.iter().chain(&quick).for_each(|(remote, _)| remote.end(Ok(())));
     until(|| slow.iter().chain(&quick).all(|(_, handle)| handle.is_finished()));
     let handles = slow.iter().chain(&quick).map(|(_, handle)| handle);
     let mut results = as_completed(handles).with_results();
@@ -53,16 +53,16 @@ fn what_is_slow_to_be_brought_holds_up_nothing() {
         let (handle, _) = block_on(results.next()).unwrap();
         assert!(quick.iter().any(|(_, quick)| *quick == handle));
     }
-    // As many as may be on their way are, and for ever.
-    let more: Vec<_> = (0..100).map(|_| far(&client, &[])).collect();
-    for (far, handle) in &more {
-        far.set_slow(true);
-        far.end(Ok(()));
+    // Further slow ones take up all concurrent fetches; a value in this process needs none.
+    let more: Vec<_> = (0..100).map(|_| remote_task(&client, &[])).collect();
+    for (remote, handle) in &more {
+        remote.set_slow(true);
+        remote.end(Ok(()));
         results.add(handle);
     }
     assert!(block_on(poll_once(results.next())).is_none());
-    let here = client.submit(async || "here".to_owned(), ());
-    results.add(&here);
-    assert_eq!(block_on(results.next()).unwrap().0, here);
+    let local = client.submit(async || "local".to_owned(), ());
+    results.add(&local);
+    assert_eq!(block_on(results.next()).unwrap().0, local);
     assert_eq!(results.len(), 130);
 }

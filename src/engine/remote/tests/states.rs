@@ -1,8 +1,8 @@
-//! A task elsewhere in each state that its bringer can be in, and what is done to it then.
+//! Tests of a remote task in each state that its fetch task can be in.
 
 use super::*;
 
-/// Counts how often its wakers are woken.
+/// Counts the wakes of its wakers.
 #[derive(Clone, Default)]
 struct Counted(Arc<Wakes>);
 
@@ -25,105 +25,109 @@ impl Counted {
     }
 }
 
-/// How far the second task is.
+/// The state of the fetch task.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Bringer {
-    NotMade,
-    /// For its task to end.
-    Waits,
-    NotMadeThoughEnded,
+enum FetchState {
+    /// Not created; the remote task hasn't ended.
+    NotCreated,
+    /// Waits for the remote task to end.
+    Waiting,
+    /// Not created, although the remote task has ended.
+    NotCreatedEnded,
     Running,
     Failed,
-    GivenUp,
+    /// Dropped while it ran.
+    Abandoned,
     Done,
+    /// Dropped after it was done.
     Dropped,
 }
 
-const BRINGERS: [Bringer; 8] = {
-    use Bringer::*;
-    [NotMade, Waits, NotMadeThoughEnded, Running, Failed, GivenUp, Done, Dropped]
+const FETCH_STATES: [FetchState; 8] = {
+    use FetchState::*;
+    [NotCreated, Waiting, NotCreatedEnded, Running, Failed, Abandoned, Done, Dropped]
 };
 
-/// A task elsewhere, with who keeps its bringer as it is.
+/// A remote task, and the references that keep its fetch task in its state.
 struct Scene {
     client: Client,
-    far: Arc<Far>,
+    remote: Arc<FakeRemote>,
     handle: Handle<String>,
     kept: Vec<Box<dyn Any>>,
-    fetch_task: Bringer,
+    fetch: FetchState,
 }
 
 impl Scene {
-    fn new(fetch_task: Bringer) -> Self {
+    fn new(fetch: FetchState) -> Self {
         let client = client();
-        let (far, handle) = far(&client, &[]);
+        let (remote, handle) = remote_task(&client, &[]);
         let mut kept: Vec<Box<dyn Any>> = Vec::new();
         let mut wanted = handle.get_ref();
-        if fetch_task == Bringer::Waits {
+        if fetch == FetchState::Waiting {
             assert!(block_on(poll_once(&mut wanted)).is_none());
-        } else if fetch_task != Bringer::NotMade {
-            far.end(Ok(()));
+        } else if fetch != FetchState::NotCreated {
+            remote.end(Ok(()));
             until(|| handle.is_finished());
         }
-        match fetch_task {
-            Bringer::NotMade | Bringer::NotMadeThoughEnded => drop(wanted),
-            Bringer::Waits => kept.push(Box::new(wanted)),
-            Bringer::Running | Bringer::GivenUp => {
-                far.set_slow(true);
+        match fetch {
+            FetchState::NotCreated | FetchState::NotCreatedEnded => drop(wanted),
+            FetchState::Waiting => kept.push(Box::new(wanted)),
+            FetchState::Running | FetchState::Abandoned => {
+                remote.set_slow(true);
                 assert!(block_on(poll_once(&mut wanted)).is_none());
-                until(|| far.fetched() == 1);
-                match fetch_task {
-                    Bringer::Running => kept.push(Box::new(wanted)),
+                until(|| remote.fetched() == 1);
+                match fetch {
+                    FetchState::Running => kept.push(Box::new(wanted)),
                     _ => drop(wanted),
                 }
             }
-            Bringer::Failed => {
-                far.broken.store(1, Ordering::SeqCst);
-                let here = client.submit(async |text: String| text, &handle);
-                assert!(here.result().is_err() && block_on(wanted).is_ok());
-                kept.push(Box::new(here));
+            FetchState::Failed => {
+                remote.broken.store(1, Ordering::SeqCst);
+                let local = client.submit(async |text: String| text, &handle);
+                assert!(local.result().is_err() && block_on(wanted).is_ok());
+                kept.push(Box::new(local));
             }
-            Bringer::Done => kept.push(Box::new(block_on(wanted).unwrap())),
-            Bringer::Dropped => drop(block_on(wanted).unwrap()),
+            FetchState::Done => kept.push(Box::new(block_on(wanted).unwrap())),
+            FetchState::Dropped => drop(block_on(wanted).unwrap()),
         }
-        Self { client, far, handle, kept, fetch_task }
+        Self { client, remote, handle, kept, fetch }
     }
 
     fn has_ended(&self) -> bool {
-        !matches!(self.fetch_task, Bringer::NotMade | Bringer::Waits)
+        !matches!(self.fetch, FetchState::NotCreated | FetchState::Waiting)
     }
 
     fn end(&self) {
-        self.far.set_slow(false);
-        self.far.end(Ok(()));
+        self.remote.set_slow(false);
+        self.remote.end(Ok(()));
     }
 
-    /// Nothing is left of it.
-    fn leave(self) {
-        let Self { client, far, handle, kept, .. } = self;
+    /// Drops all references, and checks that nothing is left.
+    fn finish(self) {
+        let Self { client, remote, handle, kept, .. } = self;
         drop((handle, kept));
         until(|| client.tasks_in_memory() == 0);
-        assert_eq!(Arc::strong_count(&far), 1);
+        assert_eq!(Arc::strong_count(&remote), 1);
     }
 }
 
 fn in_all_states(act: impl Fn(&mut Scene) + Send + 'static) {
     bounded(move || {
-        for fetch_task in BRINGERS {
-            println!("{fetch_task:?}");
-            let mut scene = Scene::new(fetch_task);
+        for fetch in FETCH_STATES {
+            println!("{fetch:?}");
+            let mut scene = Scene::new(fetch);
             act(&mut scene);
-            scene.leave();
+            scene.finish();
         }
     });
 }
 
 #[test]
-fn it_can_be_left_in_all_states() {
+fn it_can_be_dropped_in_all_states() {
     in_all_states(|_| {});
-    // With the bringer last.
+    // The handle first, the fetch task last.
     in_all_states(|scene| {
-        let (_, other) = far(&scene.client, &[]);
+        let (_, other) = remote_task(&scene.client, &[]);
         drop(std::mem::replace(&mut scene.handle, other));
     });
 }
@@ -141,39 +145,39 @@ fn it_can_be_cancelled_until_it_has_ended_in_all_states() {
 }
 
 #[test]
-fn it_runs_again_only_where_it_has_failed_in_all_states() {
+fn only_a_failed_one_is_retried_in_all_states() {
     in_all_states(|scene| {
         assert!(!scene.handle.retry());
         scene.end();
         assert_eq!(scene.handle.result().unwrap(), "value");
-        assert_eq!(scene.far.again.load(Ordering::SeqCst), 0);
+        assert_eq!(scene.remote.again.load(Ordering::SeqCst), 0);
     });
     bounded(|| {
-        for fetch_task in [Bringer::NotMade, Bringer::Waits] {
-            let scene = Scene::new(fetch_task);
-            let here = scene.client.submit(async |text: String| text, &scene.handle);
+        for fetch in [FetchState::NotCreated, FetchState::Waiting] {
+            let scene = Scene::new(fetch);
+            let local = scene.client.submit(async |text: String| text, &scene.handle);
             let mut before = scene.handle.clone();
             assert!(block_on(poll_once(&mut before)).is_none());
-            scene.far.end(Err(Error::failed(scene.handle.key(), "broken")));
-            assert!(here.result().is_err());
+            scene.remote.end(Err(Error::failed(scene.handle.key(), "broken")));
+            assert!(local.result().is_err());
             assert!(scene.handle.retry());
             scene.end();
             until(|| scene.handle.is_finished());
-            // One has awaited since before, one is new, and one has seen the error and is run again.
+            // One await began before the failure, one begins now, and one dependent has failed and is retried.
             assert_eq!(block_on(before).unwrap(), "value");
             assert_eq!(scene.handle.result().unwrap(), "value");
-            assert!(here.retry());
-            assert_eq!(here.result().unwrap(), "value");
-            drop(here);
-            scene.leave();
+            assert!(local.retry());
+            assert_eq!(local.result().unwrap(), "value");
+            drop(local);
+            scene.finish();
         }
     });
 }
 
 #[test]
-fn new_dependents_and_two_who_await_get_it_in_all_states() {
+fn new_dependents_and_awaits_get_the_value_in_all_states() {
     in_all_states(|scene| {
-        let here = scene.client.submit(async |text: String| text + "!", &scene.handle);
+        let local = scene.client.submit(async |text: String| text + "!", &scene.handle);
         let (mut one, mut two) = (scene.handle.clone(), scene.handle.get_ref());
         let (first, again) = (Counted::default(), Counted::default());
         let mut poll = |counted: &Counted| {
@@ -181,7 +185,7 @@ fn new_dependents_and_two_who_await_get_it_in_all_states() {
             let mut cx = std::task::Context::from_waker(&waker);
             (Pin::new(&mut one).poll(&mut cx), Pin::new(&mut two).poll(&mut cx))
         };
-        // The last waker is the one that counts.
+        // Only the waker of the last poll is woken.
         let _ = (poll(&first), poll(&again));
         let before = first.count();
         scene.end();
@@ -195,30 +199,30 @@ fn new_dependents_and_two_who_await_get_it_in_all_states() {
             thread::yield_now();
         }
         assert_eq!(first.count(), before);
-        assert_eq!(here.result().unwrap(), "value!");
+        assert_eq!(local.result().unwrap(), "value!");
     });
 }
 
 #[test]
-fn the_client_can_close_and_go_in_all_states() {
+fn the_client_can_be_closed_and_dropped_in_all_states() {
     bounded(|| {
-        for (fetch_task, goes) in BRINGERS.iter().flat_map(|at| [(*at, false), (*at, true)]) {
-            println!("{fetch_task:?}, {goes}");
-            let scene = Scene::new(fetch_task);
-            if !goes {
+        for (fetch, drops) in FETCH_STATES.iter().flat_map(|at| [(*at, false), (*at, true)]) {
+            println!("{fetch:?}, {drops}");
+            let scene = Scene::new(fetch);
+            if !drops {
                 scene.end();
                 block_on(scene.client.close());
             }
-            let Scene { client, far, handle, kept, .. } = scene;
+            let Scene { client, remote, handle, kept, .. } = scene;
             drop(client);
-            // What is here is here, and nothing else comes.
+            // A value that was fetched is still in memory; no other one will be.
             match handle.result() {
                 Ok(value) => assert_eq!(value, "value"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
             }
             assert!(block_on(poll_once(handle.get_ref())).is_some());
             drop((handle, kept));
-            until(|| Arc::strong_count(&far) == 1);
+            until(|| Arc::strong_count(&remote) == 1);
         }
     });
 }
@@ -228,8 +232,8 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
     bounded(|| {
         let client = Client::builder().workers(2).build();
         for round in 0..300 {
-            let (far, handle) = far(&client, &[]);
-            far.broken.store(round % 3, Ordering::SeqCst);
+            let (remote, handle) = remote_task(&client, &[]);
+            remote.broken.store(round % 3, Ordering::SeqCst);
             let is_known = |error: Error| assert_eq!(error.kind(), ErrorKind::Failed);
             thread::scope(|scope| {
                 scope.spawn(|| {
@@ -240,10 +244,10 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
                     }
                 });
                 scope.spawn(|| {
-                    let here = client.submit(async |text: String| text, &handle);
-                    let _ = here.result().map_err(is_known);
-                    here.retry();
-                    let _ = here.result().map_err(is_known);
+                    let local = client.submit(async |text: String| text, &handle);
+                    let _ = local.result().map_err(is_known);
+                    local.retry();
+                    let _ = local.result().map_err(is_known);
                 });
                 scope.spawn(|| {
                     let mut all = as_completed([&handle, &handle]).with_results();
@@ -251,18 +255,18 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
                         let _ = result.map_err(is_known);
                     }
                 });
-                far.end(Err(Error::failed("far".into(), "broken")));
-                // Whoever runs it again has it wait for this once more.
+                remote.end(Err(Error::failed("remote".into(), "broken")));
+                // A retry clears the outcome, so it's set again until a success remains.
                 while handle.status() != Status::Finished {
                     handle.retry();
-                    far.end(Ok(()));
+                    remote.end(Ok(()));
                     thread::yield_now();
                 }
             });
             until(|| handle.result().map_err(is_known).is_ok());
             drop(handle);
             until(|| client.tasks_in_memory() == 0);
-            assert_eq!(Arc::strong_count(&far), 1);
+            assert_eq!(Arc::strong_count(&remote), 1);
         }
     });
 }

@@ -1,7 +1,7 @@
-//! The queue of ended tasks: each member comes out once, whoever waits is woken, and a sink may go at any time:
-//! what it shares with its members is freed once, by the last to look at it.
+//! Completion queues: each member comes out once, a waiting owner is woken, and the queue may be dropped at any time: the
+//! part that it shares with its members is freed once, by the last thread to access it.
 //!
-//! Bounds: two members, two tasks that end on threads of their own, one sink.
+//! Bounds: two members, whose tasks end on threads of their own, one queue.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,17 +16,17 @@ use crate::engine::life::cell::Setup;
 use crate::engine::task::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[
-    Model { name: "sink: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
-    Model { name: "sink: added", orders: WEAK, interruptions: Some(2), run: added },
-    Model { name: "sink: dropped", orders: WEAK, interruptions: Some(4), run: dropped },
+    Model { name: "completion: delivered", orders: WEAK, interruptions: Some(2), run: delivered },
+    Model { name: "completion: added", orders: WEAK, interruptions: Some(2), run: added },
+    Model { name: "completion: dropped", orders: WEAK, interruptions: Some(4), run: dropped },
     Model {
-        name: "sink: dropped with two",
+        name: "completion: dropped with two",
         orders: WEAK,
         interruptions: Some(1),
         run: dropped_two,
     },
     Model {
-        name: "sink: dropped while waiting",
+        name: "completion: dropped while waiting",
         orders: WEAK,
         interruptions: Some(2),
         run: dropped_waiting,
@@ -34,46 +34,46 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 fn ending(core: &CoreRef) -> (Typed<()>, JoinHandle<()>) {
-    let (user, task) = new_task(core, Setup::default(), async {});
-    (user, spawn_task(core, task))
+    let (interest, task) = new_task(core, Setup::default(), async {});
+    (interest, spawn_task(core, task))
 }
 
-fn drain(sink: &mut Completions<()>) -> Vec<usize> {
+fn drain(queue: &mut Completions<()>) -> Vec<usize> {
     let mut tags = Vec::new();
-    while let Some((_, tag)) = block_on(poll_fn(|cx| sink.poll_pop(cx))) {
+    while let Some((_, tag)) = block_on(poll_fn(|cx| queue.poll_pop(cx))) {
         tags.push(tag);
     }
     tags.sort();
     tags
 }
 
-/// Two tasks end while the sink is waited for.
+/// Two tasks end while the owner waits for them.
 fn delivered() {
     let core = new_core();
-    let mut sink = Completions::new();
+    let mut queue = Completions::new();
     let ((one, first), (two, second)) = (ending(&core), ending(&core));
-    sink.add(one, 1);
-    sink.add(two, 2);
-    assert_eq!(drain(&mut sink), [1, 2]);
+    queue.add(one, 1);
+    queue.add(two, 2);
+    assert_eq!(drain(&mut queue), [1, 2]);
     first.join().unwrap();
     second.join().unwrap();
 }
 
-/// A task is added, ended or not, while another one has set a waker and ends.
+/// A task, ended or not, is added after the owner has set its waker, while another member ends.
 fn added() {
     let core = new_core();
-    let mut sink = Completions::new();
+    let mut queue = Completions::new();
     let (one, first) = ending(&core);
-    sink.add(one, 1);
+    queue.add(one, 1);
     let (two, second) = ending(&core);
     let mut tags = Vec::new();
     let mut two = Some(two);
     while tags.len() < 2 {
         let popped = block_on(poll_fn(|cx| {
-            let poll = sink.poll_pop(cx);
+            let poll = queue.poll_pop(cx);
             match two.take() {
                 Some(two) if poll.is_pending() => {
-                    sink.add(two, 2);
+                    queue.add(two, 2);
                     poll
                 }
                 other => {
@@ -84,7 +84,7 @@ fn added() {
         }));
         match popped {
             Some((_, tag)) => tags.push(tag),
-            None => sink.add(two.take().unwrap(), 2),
+            None => queue.add(two.take().unwrap(), 2),
         }
     }
     tags.sort();
@@ -93,37 +93,37 @@ fn added() {
     second.join().unwrap();
 }
 
-/// The sink goes while its member ends.
+/// The queue is dropped while its member ends.
 fn dropped() {
     let core = new_core();
-    let mut sink = Completions::new();
+    let mut queue = Completions::new();
     let (one, first) = ending(&core);
-    sink.add(one, 1);
-    drop(sink);
+    queue.add(one, 1);
+    drop(queue);
     first.join().unwrap();
 }
 
-/// The sink goes while both of its members end.
+/// The queue is dropped while both of its members end.
 fn dropped_two() {
     let core = new_core();
-    let mut sink = Completions::new();
+    let mut queue = Completions::new();
     let ((one, first), (two, second)) = (ending(&core), ending(&core));
-    sink.add(one, 1);
-    sink.add(two, 2);
-    drop(sink);
+    queue.add(one, 1);
+    queue.add(two, 2);
+    drop(queue);
     first.join().unwrap();
     second.join().unwrap();
 }
 
-/// The sink goes with a waker in it while its member ends.
+/// The queue is dropped with a waker in it while its member ends.
 fn dropped_waiting() {
     let core = new_core();
-    let mut sink = Completions::new();
+    let mut queue = Completions::new();
     let (one, first) = ending(&core);
-    sink.add(one, 1);
-    let poll = pin!(poll_fn(|cx| sink.poll_pop(cx)));
+    queue.add(one, 1);
+    let poll = pin!(poll_fn(|cx| queue.poll_pop(cx)));
     let popped = poll.poll(&mut Context::from_waker(Waker::noop()));
-    drop(sink);
+    drop(queue);
     drop(popped);
     first.join().unwrap();
 }
