@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Sleep};
 
+use super::instrumented::{Args, Code, Failure, Value};
 use super::model::{Id, Outcome, Phase, Why};
 use super::ops;
+use super::pending_await::Waiting;
+use super::run_state::{Bomb, Close, fuse, hook_of, is_due, model, note, with};
 use super::script::{Action, End};
 use super::stream::Stream;
-use super::values::{Args, Code, Failure, Value};
-use super::waiting::Waiting;
-use super::world::{Bomb, Close, fuse, hook_of, is_due, model, note, with};
 
 pub(crate) struct Running<A> {
     id: Id,

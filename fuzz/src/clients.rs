@@ -13,7 +13,7 @@ use arbitrary::{Result, Unstructured};
 use ensue::{AsCompleted, Client, ErrorKind, Handle, Ref, Worker};
 use futures::Stream as _;
 
-use super::clients_seen::{Alive, Shared, Task, Value};
+use super::clients_record::{Alive, Shared, Task, Value};
 
 pub(crate) type Id = usize;
 
@@ -212,7 +212,7 @@ pub(crate) fn run(data: &[u8]) {
         ops.push(op);
     }
     let plan = Rc::new((seed, ops));
-    super::world::print_when_panicking(plan.clone(), || {
+    super::run_state::print_when_panicking(plan.clone(), || {
         let client = |n: u64| Client::builder().seed(u64::from(seed) + n).workers(0).build();
         let mut run = Run {
             clients: [Some(client(0)), Some(client(1))],

@@ -167,7 +167,7 @@ flat! {
 pub(crate) fn run(data: &[u8]) {
     let Ok(plan) = Plan::decode(data) else { return };
     let plan = Rc::new(plan);
-    super::world::print_when_panicking(plan.clone(), || Run::new(&plan).run());
+    super::run_state::print_when_panicking(plan.clone(), || Run::new(&plan).run());
 }
 
 struct Run<'p> {

@@ -13,27 +13,27 @@
 
 mod body;
 mod clients;
-mod clients_seen;
-#[cfg(feature = "dask")]
-mod coded;
+mod clients_record;
+mod events;
 mod inputs;
-mod listening;
+mod instrumented;
 mod model;
-mod model_ends;
-mod model_looks;
-mod model_running;
-mod model_waits;
+mod model_attempts;
+mod model_inspection;
+mod model_outcomes;
+mod model_scheduling;
 mod ops;
+mod pending_await;
 mod program;
+mod run_state;
 mod script;
 mod stream;
 mod submit;
 mod tracked;
-mod values;
-mod waiting;
+#[cfg(feature = "dask")]
+mod value_codec;
 #[cfg(feature = "dask")]
 mod wire;
-mod world;
 
 use std::panic;
 use std::rc::Rc;
@@ -82,7 +82,7 @@ pub fn wire(data: &[u8]) {
 /// Values and arguments from other machines.
 #[cfg(feature = "dask")]
 pub fn coded(data: &[u8]) {
-    coded::run(data);
+    value_codec::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {
@@ -92,7 +92,7 @@ fn run(data: &[u8], profile: Profile) {
     let (failure, _) = program::run(&script, false);
     if let Some(failure) = failure {
         let (again, trace) = program::run(&script, true);
-        world::leave();
+        run_state::leave();
         panic!(
             "{failure}\nagain: {again:?}\n{script:#?}\nwhat happened:\n{}\n{failure}",
             trace.join("\n")
@@ -106,7 +106,7 @@ fn print_script_of_panics() {
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if let Some(script) = world::script() {
+            if let Some(script) = run_state::script() {
                 eprintln!("a panic in the run of {script}");
             }
             before(info);

@@ -2,14 +2,14 @@
 
 use ensue::{Client, ErrorKind, Handle};
 
-use super::listening;
+use super::events;
+use super::instrumented::Value;
 use super::model::{Model, Outcome};
+use super::run_state::{check_outcome, expect, fuse, hook, model, with};
 use super::script::Op;
 use super::stream::Stream;
 use super::submit;
 use super::tracked::{self, Tracked};
-use super::values::Value;
-use super::world::{check_outcome, expect, fuse, hook, model, with};
 
 /// Tasks may retry each other in circles.
 const MOST_RETRIES: usize = 40;
@@ -79,7 +79,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
             let mut listener = with(|world| world.listener.take());
             if listener.take().is_none() {
                 with_client(inside, |client| {
-                    let events = listening::begin(client);
+                    let events = events::begin(client);
                     with(|world| world.listener = Some(events));
                 });
             }

@@ -10,14 +10,14 @@ use std::task::{Context, Wake, Waker};
 
 use ensue::{Client, Worker};
 
-use super::listening;
+use super::events;
 use super::model::{Model, Outcome, Phase};
 use super::ops::{self, put_stream, take_stream, with_client};
+use super::pending_await::Waiting;
+use super::run_state::{self, Bomb, World, expect, fuse, hook, model, note, with};
 use super::script::{Op, SLOTS, STREAMS, Script};
 use super::stream::Stream;
 use super::tracked;
-use super::waiting::Waiting;
-use super::world::{self, Bomb, World, expect, fuse, hook, model, note, with};
 
 /// A script whose tasks need more steps than this to come to rest goes round in circles.
 const MOST_STEPS: usize = 5000;
@@ -80,7 +80,7 @@ struct Program {
 
 /// Runs the script; what went wrong, and what happened if that is asked for.
 pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<String>) {
-    world::enter(World::new(script.clone(), trace));
+    run_state::enter(World::new(script.clone(), trace));
     // Without threads there's no need to ask how many the machine has room for, which takes its time.
     let client = Client::builder()
         .seed(script.seed)
@@ -94,7 +94,7 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
             hook("hook");
         })
         .build();
-    let events = script.listens.then(|| listening::begin(&client));
+    let events = script.listens.then(|| events::begin(&client));
     let close = Box::pin(client.close());
     with(|world| {
         world.client = Some(client);
@@ -117,7 +117,7 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
     // Tasks may have put some there.
     (0..SLOTS).for_each(|slot| tracked::put(slot, None));
     (0..STREAMS).for_each(|at| drop(take_stream(at)));
-    let world = world::leave();
+    let world = run_state::leave();
     world.map_or((None, Vec::new()), |mut world| (world.model.failure.take(), world.take_trace()))
 }
 
@@ -328,7 +328,7 @@ impl Program {
             }
             check_unobserved(world);
         });
-        listening::check();
+        events::check();
     }
 }
 

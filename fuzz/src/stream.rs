@@ -8,11 +8,11 @@ use ensue::{AsCompleted, Client, Error, ErrorKind, Handle, MapStream, Status, Wi
 use futures::Stream as _;
 
 use super::body::{Plain, Running};
+use super::instrumented::{Code, Value};
 use super::model::{Id, Model, Outcome, Plan, StreamModel};
+use super::run_state::{MOST_TASKS, check_error, check_outcome, expect, fuse_then, model};
 use super::script::Mapped;
 use super::tracked::Tracked;
-use super::values::{Code, Value};
-use super::world::{MOST_TASKS, check_error, check_outcome, expect, fuse_then, model};
 
 pub(crate) struct Stream {
     inner: Inner,

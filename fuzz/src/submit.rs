@@ -6,11 +6,11 @@ use std::time::Duration;
 use ensue::{Client, ErrorKind, Handle, Ref, Retry};
 
 use super::body::{Plain, Running};
+use super::instrumented::{Args, Code, Value};
 use super::model::{Id, Outcome, Plan};
+use super::run_state::{MOST_TASKS, fuse_then, model};
 use super::script::{Again, Submit, Verb, When};
 use super::tracked::{self, Tracked};
-use super::values::{Args, Code, Value};
-use super::world::{MOST_TASKS, fuse_then, model};
 
 /// The input of a pure call: what it's told apart by is not the code.
 struct Pure(u8, Code);

@@ -2,9 +2,9 @@
 
 use ensue::Handle;
 
+use super::instrumented::Value;
 use super::model::Id;
-use super::values::Value;
-use super::world::{model, with};
+use super::run_state::{model, with};
 
 pub(crate) struct Tracked {
     pub(crate) id: Id,

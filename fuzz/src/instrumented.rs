@@ -5,7 +5,7 @@ use std::fmt;
 use ensue::{ErrorKind, Ref};
 
 use super::model::{Id, Outcome, Phase};
-use super::world::{expect, fuse, fuse_then, hook, hook_of, model, with};
+use super::run_state::{expect, fuse, fuse_then, hook, hook_of, model, with};
 
 /// The value of a task.
 #[derive(Debug)]

@@ -214,7 +214,7 @@ fn ends_others(op: &Op) -> bool {
 /// Checks what an await of a task gave. `more` are users that the awaiter itself has beside this one.
 pub(crate) fn check_outcome(
     id: Id,
-    result: Result<super::values::Value, ensue::Error>,
+    result: Result<super::instrumented::Value, ensue::Error>,
     own: usize,
 ) {
     let error = match result {

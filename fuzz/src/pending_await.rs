@@ -10,11 +10,11 @@ use ensue::{
     wait_all, wait_any,
 };
 
+use super::instrumented::Value;
 use super::model::{Id, Model, Outcome, Why};
+use super::run_state::{check_outcome, expect, model};
 use super::script::How;
 use super::tracked::{self, Tracked};
-use super::values::Value;
-use super::world::{check_outcome, expect, model};
 
 pub(crate) struct Waiting {
     inner: Inner,

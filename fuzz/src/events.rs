@@ -10,7 +10,7 @@ use futures::Stream as _;
 
 use super::model::{Id, Model};
 use super::ops::with_client;
-use super::world::{World, expect, fuse, model, with};
+use super::run_state::{World, expect, fuse, model, with};
 
 /// Is woken where something is told: it comes back to the client, and may panic.
 struct Listening;
