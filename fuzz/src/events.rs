@@ -1,4 +1,4 @@
-//! What the client tells of its tasks, held against how they ended.
+//! The events of tasks, compared with their outcomes.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -10,68 +10,71 @@ use futures::Stream as _;
 
 use super::model::{Id, Model};
 use super::ops::with_client;
-use super::run_state::{World, expect, fuse, model, with};
+use super::run_state::{RunState, expect, model, panic_point, with};
 
-/// Is woken where something is told: it comes back to the client, and may panic.
-struct Listening;
+/// A waker of an event stream that calls the client and may panic.
+struct ReentrantWaker;
 
-impl Wake for Listening {
+impl Wake for ReentrantWaker {
     fn wake(self: Arc<Self>) {
         with_client(Client::current().is_some(), |client| drop(client.events()));
-        fuse("waker of events");
+        panic_point("waker of events");
     }
 }
 
-/// Listens to the client, and is to be woken once.
-pub(crate) fn begin(client: &Client) -> Events {
+/// Subscribes to the client's events, and registers a waker for the first one.
+pub(crate) fn subscribe(client: &Client) -> Events {
     let mut events = client.events();
-    let waker = Arc::new(Listening).into();
-    let told = Pin::new(&mut events).poll_next(&mut Context::from_waker(&waker));
-    expect(told.is_pending(), || format!("{told:?} was told before anything happened"));
+    let waker = Arc::new(ReentrantWaker).into();
+    let reported = Pin::new(&mut events).poll_next(&mut Context::from_waker(&waker));
+    expect(reported.is_pending(), || {
+        format!("{reported:?} was reported before the first operation")
+    });
     events
 }
 
-/// Takes what was told since the start, at the end of a run.
+/// Checks the events since the start, at the end of a run.
 pub(crate) fn check() {
-    let Some(mut events) = with(|world| world.events.take()) else { return };
-    let mut told = HashMap::<String, Vec<Status>>::new();
-    let poller = &mut Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(poller) {
-        told.entry(event.key.to_string()).or_default().push(event.status);
+    let Some(mut events) = with(|state| state.events.take()) else { return };
+    let mut reported = HashMap::<String, Vec<Status>>::new();
+    let cx = &mut Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(cx) {
+        reported.entry(event.key.to_string()).or_default().push(event.status);
     }
     let missed = events.missed();
     model(|model| model.expect(missed == 0, || format!("{missed} events were missed")));
-    with(|world| {
-        for id in 0..world.model.tasks.len() {
-            check_task(world, id, &told);
+    with(|state| {
+        for id in 0..state.model.tasks.len() {
+            check_task(state, id, &reported);
         }
     });
 }
 
-/// *Free*: a key that several tasks had, and a task whose name was never seen.
-fn check_task(world: &mut World, id: Id, told: &HashMap<String, Vec<Status>>) {
-    let model = &mut world.model;
+/// Checks the events of a task. *Free*: a key that several tasks had, and a task whose name was never seen.
+fn check_task(state: &mut RunState, id: Id, reported: &HashMap<String, Vec<Status>>) {
+    let model = &mut state.model;
     let Some(name) = model.names.get(id).filter(|name| !name.is_empty()).cloned() else { return };
     let shared = model.names.iter().filter(|other| **other == name).count() > 1;
     if shared || model.conflicts.contains(&name) {
         return;
     }
-    let statuses = told.get(&name).map_or(&[][..], |statuses| &statuses[..]);
+    let statuses = reported.get(&name).map_or(&[][..], |statuses| &statuses[..]);
     let mut before = None;
     let legal = statuses.iter().all(|status| follows(before.replace(*status), *status));
     let ends = statuses.iter().filter(|status| is_end(**status)).count();
     let task = &model.tasks[id];
     let right = match task.outcome() {
         None => ends == task.retried,
-        // What nobody needed any more may have ended in another way.
-        Some(_) if task.given_up => ends == task.retried + 1,
+        // A task without users may have ended in another way.
+        Some(_) if task.abandoned => ends == task.retried + 1,
         Some(outcome) => {
-            ends == task.retried + 1 && before.is_some_and(|status| Model::says(outcome, status))
+            ends == task.retried + 1
+                && before.is_some_and(|status| Model::status_matches(outcome, status))
         }
     };
     let (phase, retried) = (task.phase.clone(), task.retried);
     model.expect(legal && right, || {
-        format!("t{id} is {phase:?}, was retried {retried} times, and told of as {statuses:?}")
+        format!("t{id} is {phase:?}, was retried {retried} times, and reported {statuses:?}")
     });
 }
 
@@ -82,10 +85,10 @@ fn is_end(status: Status) -> bool {
 fn follows(before: Option<Status>, status: Status) -> bool {
     use Status::{Delayed, Failed, Ready, Running, Waiting};
     match (before, status) {
-        // It's made, or retried.
+        // The submission, or a retry.
         (None | Some(Failed), Waiting | Ready) => true,
         (Some(Waiting), Ready) | (Some(Ready), Running) => true,
-        // For a limit, or until another attempt.
+        // The wait for a limit, or until another attempt.
         (Some(Running), Ready | Delayed) | (Some(Delayed), Running) => true,
         (before, status) => is_end(status) && !before.is_some_and(is_end),
     }

@@ -1,5 +1,7 @@
-//! What a run has: the model, the program's handles, the counts of what lives, and the bombs. It's in a
-//! thread-local, since a seeded client has no threads.
+//! The state of a run: the model, the slots, the counts of live objects, and the planned panics.
+//!
+//! The state is in a thread-local, since instrumented code has no other access to it, and a seeded client has
+//! no threads.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -15,56 +17,56 @@ use super::script::{Op, Script};
 use super::stream::Stream;
 use super::tracked::Tracked;
 
-/// More tasks than this aren't submitted: scripts may submit in circles.
-pub(crate) const MOST_TASKS: usize = 24;
+/// The limit of tasks, since tasks may submit each other endlessly.
+pub(crate) const MAX_TASKS: usize = 24;
 
 pub(crate) type Close = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-pub(crate) struct World {
+pub(crate) struct RunState {
     pub(crate) script: Rc<Script>,
     pub(crate) model: Model,
     pub(crate) client: Option<Client>,
-    /// Closes it where a task keeps it alive.
+    /// A future of `Client::close`, for a client that a task keeps alive at the end.
     pub(crate) close: Option<Close>,
     pub(crate) slots: Vec<Option<Tracked>>,
     pub(crate) streams: Vec<Option<Stream>>,
     pub(crate) alive: Vec<Alive>,
-    /// Told to the hook for unobserved errors.
+    /// Errors reported to `on_unobserved`.
     pub(crate) unobserved: Vec<(ErrorKind, String)>,
-    points: u16,
-    places: u16,
-    /// Foreign code is calling the engine from within.
-    pub(crate) in_hook: bool,
-    /// Listens for as long as it likes.
+    panic_points: u16,
+    reentry_points: u16,
+    /// User code is calling the engine from within the engine.
+    pub(crate) reentering: bool,
+    /// The subscription of `Op::Listen`, which may end at any time.
     pub(crate) listener: Option<Events>,
-    /// Listens from the start on.
+    /// The subscription from the start of the run, checked at its end.
     pub(crate) events: Option<Events>,
-    /// The panic of a clone, until it's known whom it hits.
+    /// A clone of a value has panicked, and the task that fails by it isn't known yet.
     pub(crate) clone_panicked: bool,
     trace: Option<Vec<String>>,
-    /// What happens is printed as it does.
+    /// Notes are printed at once.
     live: bool,
 }
 
-/// How much of a task there is in memory.
+/// The number of live objects of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Alive {
-    pub(crate) codes: usize,
-    pub(crate) bodies: usize,
+    pub(crate) functions: usize,
+    pub(crate) futures: usize,
     pub(crate) values: usize,
     pub(crate) callbacks: usize,
-    /// A value may have been lost.
+    /// A value may have leaked.
     pub(crate) leaked: bool,
 }
 
 thread_local! {
-    static PLAIN: RefCell<Option<Rc<dyn Debug>>> = const { RefCell::new(None) };
+    static PLAN: RefCell<Option<Rc<dyn Debug>>> = const { RefCell::new(None) };
 
-    /// Where it's left by a panic, it's forgotten: what is in it looks at it as it goes.
-    static WORLD: RefCell<Option<ManuallyDrop<World>>> = const { RefCell::new(None) };
+    /// A state left by a panic is leaked: its parts would access it while it's dropped.
+    static STATE: RefCell<Option<ManuallyDrop<RunState>>> = const { RefCell::new(None) };
 }
 
-impl World {
+impl RunState {
     pub(crate) fn new(script: Rc<Script>, trace: bool) -> Self {
         Self {
             model: Model::new(script.limits),
@@ -75,9 +77,9 @@ impl World {
             streams: Vec::new(),
             alive: Vec::new(),
             unobserved: Vec::new(),
-            points: 0,
-            places: 0,
-            in_hook: false,
+            panic_points: 0,
+            reentry_points: 0,
+            reentering: false,
             listener: None,
             events: None,
             clone_panicked: false,
@@ -98,37 +100,37 @@ impl World {
     }
 }
 
-pub(crate) fn enter(world: World) {
-    WORLD.with_borrow_mut(|place| *place = Some(ManuallyDrop::new(world)));
+pub(crate) fn enter(state: RunState) {
+    STATE.with_borrow_mut(|place| *place = Some(ManuallyDrop::new(state)));
 }
 
-pub(crate) fn leave() -> Option<World> {
-    WORLD.with_borrow_mut(Option::take).map(ManuallyDrop::into_inner)
+pub(crate) fn leave() -> Option<RunState> {
+    STATE.with_borrow_mut(Option::take).map(ManuallyDrop::into_inner)
 }
 
-/// What this thread runs, for a panic's report.
+/// Returns the script or plan that this thread runs, for the report of a panic.
 pub(crate) fn script() -> Option<String> {
-    let world = WORLD.try_with(|world| {
-        world.try_borrow().ok()?.as_ref().map(|world| format!("{:#?}", world.script))
+    let state = STATE.try_with(|state| {
+        state.try_borrow().ok()?.as_ref().map(|state| format!("{:#?}", state.script))
     });
-    let plain = PLAIN.try_with(|plain| plain.borrow().as_ref().map(|plan| format!("{plan:#?}")));
-    world.ok().flatten().or(plain.ok().flatten())
+    let plan = PLAN.try_with(|plan| plan.borrow().as_ref().map(|plan| format!("{plan:#?}")));
+    state.ok().flatten().or(plan.ok().flatten())
 }
 
-/// Runs what has no world, with this to print.
+/// Runs a target without a `RunState`; a panic prints the plan.
 pub(crate) fn print_when_panicking(plan: Rc<dyn Debug>, code: impl FnOnce()) {
-    PLAIN.set(Some(plan));
+    PLAN.set(Some(plan));
     code();
-    PLAIN.set(None);
+    PLAN.set(None);
 }
 
-/// Looks at the world. Nothing of the engine's is called or dropped meanwhile.
-pub(crate) fn with<R>(look: impl FnOnce(&mut World) -> R) -> R {
-    WORLD.with_borrow_mut(|world| look(world.as_mut().expect("a run is under way")))
+/// Accesses the state. The closure must not call the engine or drop its objects, which may access the state.
+pub(crate) fn with<R>(access: impl FnOnce(&mut RunState) -> R) -> R {
+    STATE.with_borrow_mut(|state| access(state.as_mut().expect("a run is under way")))
 }
 
-pub(crate) fn model<R>(look: impl FnOnce(&mut Model) -> R) -> R {
-    with(|world| look(&mut world.model))
+pub(crate) fn model<R>(access: impl FnOnce(&mut Model) -> R) -> R {
+    with(|state| access(&mut state.model))
 }
 
 pub(crate) fn expect(right: bool, what: impl FnOnce() -> String) {
@@ -136,74 +138,76 @@ pub(crate) fn expect(right: bool, what: impl FnOnce() -> String) {
 }
 
 pub(crate) fn note(what: impl FnOnce() -> String) {
-    with(|world| {
-        if world.live {
+    with(|state| {
+        if state.live {
             eprintln!("{}", what());
-        } else if let Some(trace) = &mut world.trace {
+        } else if let Some(trace) = &mut state.trace {
             trace.push(what());
         }
     });
 }
 
-/// What a bomb panics with.
-pub(crate) struct Bomb;
+/// The payload of planned panics.
+pub(crate) struct PlannedPanic;
 
-/// Whether foreign code that's called here is to panic.
-pub(crate) fn is_due() -> bool {
-    with(|world| {
-        world.points = world.points.saturating_add(1);
-        world.script.bombs.contains(&world.points)
+/// Counts a panic point, and returns whether user code is to panic at it.
+pub(crate) fn panics_now() -> bool {
+    with(|state| {
+        state.panic_points = state.panic_points.saturating_add(1);
+        state.script.panics.contains(&state.panic_points)
     })
 }
 
-/// A place where foreign code runs, and may panic.
-pub(crate) fn fuse(what: &str) {
-    fuse_then(what, || ());
+/// Marks a place where user code runs and may panic.
+pub(crate) fn panic_point(place: &str) {
+    panic_point_then(place, || ());
 }
 
-pub(crate) fn fuse_then(what: &str, before: impl FnOnce()) {
-    if std::thread::panicking() || !is_due() {
+/// Marks a panic point, and calls `before` if it panics.
+pub(crate) fn panic_point_then(place: &str, before: impl FnOnce()) {
+    if std::thread::panicking() || !panics_now() {
         return;
     }
-    note(|| format!("  a bomb goes off: {what}"));
+    note(|| format!("  planned panic: {place}"));
     before();
-    // No hook is called, so nothing is printed.
-    resume_unwind(Box::new(Bomb));
+    // Unlike `panic!`, this doesn't call the panic hook, which would print the script.
+    resume_unwind(Box::new(PlannedPanic));
 }
 
-/// A place where foreign code is dropped or called back, and may call the engine.
-pub(crate) fn hook(what: &str) {
-    // Wakers may outlive the run.
-    let op = WORLD.with_borrow_mut(|world| {
-        let world = world.as_mut()?;
-        world.places = world.places.saturating_add(1);
-        let place = world.places;
-        let mut hooks = world.script.hooks.iter().filter(|_| !world.in_hook);
-        let op = &hooks.find(|(at, _)| *at == place)?.1;
-        // What failed just now the engine may not have told all that depends on it: of two such errors it's
-        // open which one comes first.
-        if ends_others(op) && world.model.fails_just_now() {
+/// Marks a place where the engine drops or calls user code, which may call the engine.
+pub(crate) fn reentry_point(place: &str) {
+    // There may be no state: wakers can outlive the run.
+    let op = STATE.with_borrow_mut(|state| {
+        let state = state.as_mut()?;
+        state.reentry_points = state.reentry_points.saturating_add(1);
+        let place = state.reentry_points;
+        let mut reentries = state.script.reentries.iter().filter(|_| !state.reentering);
+        let op = &reentries.find(|(at, _)| *at == place)?.1;
+        // The engine may still be notifying the dependents of a failure. A second failure now would make it
+        // unpredictable which error a common dependent gets.
+        if ends_others(op) && state.model.failed_this_instant() {
             return None;
         }
         let op = op.clone();
-        world.in_hook = true;
+        state.reentering = true;
         Some(op)
     });
     if let Some(op) = op {
-        note(|| format!("  {what}: {op:?}"));
+        note(|| format!("  {place}: {op:?}"));
         super::ops::run(&op, Client::current().is_some());
-        with(|world| world.in_hook = false);
+        with(|state| state.reentering = false);
     }
 }
 
-/// The same where a part of an attempt is dropped. Between two attempts the engine is in the middle of a poll.
-pub(crate) fn hook_of(id: Id, what: &str) {
+/// Marks a reentry point where a part of an attempt is dropped. A delayed task is skipped: the engine is still
+/// inside its poll.
+pub(crate) fn reentry_point_of(id: Id, place: &str) {
     if !model(|model| matches!(model.tasks[id].phase, Phase::Delayed(_))) {
-        hook(what);
+        reentry_point(place);
     }
 }
 
-/// Whether tasks may end by it that others depend on.
+/// Whether the operation may end tasks that have dependents.
 fn ends_others(op: &Op) -> bool {
     match op {
         Op::Submit(submit) => !submit.inputs.is_empty(),
@@ -211,7 +215,7 @@ fn ends_others(op: &Op) -> bool {
     }
 }
 
-/// Checks what an await of a task gave. `more` are users that the awaiter itself has beside this one.
+/// Checks the result of an await. `own` counts the users that the awaiter itself adds.
 pub(crate) fn check_outcome(
     id: Id,
     result: Result<super::instrumented::Value, ensue::Error>,
@@ -223,14 +227,15 @@ pub(crate) fn check_outcome(
             drop(value);
             model(|model| {
                 let outcome = model.tasks[id].outcome();
-                let right = of == id && outcome == Some(Outcome::Value) && !model.tasks[id].taken;
+                let right =
+                    of == id && outcome == Some(Outcome::Value) && !model.tasks[id].moved_out;
                 model.expect(right, || format!("t{id} gave the value of t{of}, not {outcome:?}"));
                 if original {
-                    let others = model.sure_users(id).saturating_sub(own);
+                    let others = model.certain_users(id).saturating_sub(own);
                     model.expect(others == 0, || {
                         format!("the value of t{id} was moved out though {others} others need it")
                     });
-                    model.tasks[id].taken = true;
+                    model.tasks[id].moved_out = true;
                 }
             });
             return;
@@ -245,13 +250,13 @@ pub(crate) fn check_error(id: Id, error: &ensue::Error) {
         let task = &mut model.tasks[id];
         task.observed = true;
         let expected = match task.outcome() {
-            Some(Outcome::Value) if task.taken => Outcome::Error(ErrorKind::Lost, Some(id)),
+            Some(Outcome::Value) if task.moved_out => Outcome::Error(ErrorKind::Lost, Some(id)),
             Some(outcome) => outcome,
             None => {
                 return model.expect(false, || format!("t{id} gave {error:?} before it ended"));
             }
         };
-        let right = model.fits(expected, error);
+        let right = model.matches_error(expected, error);
         model.expect(right, || format!("t{id} gave {error:?}, not {expected:?}"));
     });
 }
