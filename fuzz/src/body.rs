@@ -245,7 +245,8 @@ impl Current {
                 model(|model| {
                     let busy = (0..model.tasks.len()).find(|other| {
                         let phase = &model.tasks[*other].phase;
-                        *other != id && matches!(phase, Phase::Suspended(suspension) if *suspension != Suspension::Close)
+                        *other != id
+                            && matches!(phase, Phase::Suspended(at) if *at != Suspension::Close)
                     });
                     model.expect(busy.is_none(), || {
                         format!("`close` resolved in t{id} while t{busy:?} was running")

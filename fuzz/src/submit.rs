@@ -67,7 +67,10 @@ impl Submit {
             Verb::Pure => {
                 let names = model(|model| {
                     // A task refused for its limits isn't found by its key, but shares its name.
-                    let refused = |id: Id| matches!(model.tasks[id].outcome(), Some(Outcome::Error(ErrorKind::Limit, of)) if of == Some(id));
+                    let refused = |id: Id| {
+                        let refusal = Outcome::Error(ErrorKind::Limit, Some(id));
+                        model.tasks[id].outcome() == Some(refusal)
+                    };
                     let name = |id: &Id| (model.names[*id].clone(), refused(*id));
                     inputs.iter().map(name).collect::<Vec<_>>()
                 });
