@@ -330,8 +330,8 @@ impl Program {
             let alive = state.alive.clone();
             for (id, alive) in alive.into_iter().enumerate() {
                 let values = if alive.leaked { 0 } else { alive.values };
-                let gone = alive.functions + alive.futures + values == 0;
-                state.model.expect(gone, || format!("t{id} has left {alive:?}"));
+                let freed = alive.functions + alive.futures + values == 0;
+                state.model.expect(freed, || format!("t{id} leaked {alive:?}"));
             }
             check_unobserved(state);
         });
