@@ -1,10 +1,10 @@
 """Four programs on stock Dask, and the same ones on this crate. `./benches/dask` runs it.
 
-Each side is what its user has by default: Dask's cluster has two worker processes and a scheduler that
+Each side has its defaults: Dask's cluster has two worker processes and a scheduler that
 the client talks to over a socket; this crate has two threads in the program's own process. So the ratio is
 of the price of a task with all that comes with it, which in Dask is other processes, and could be other
 machines. With fewer than four cores, Dask's processes wait for each other, too. It says nothing about tasks
-that compute for long. What suits Dask best is one `map`, which is submitted as one message.
+that compute for long. Dask is fastest with one `map`, which is submitted as one message.
 
 `pure=False` lets equal calls run each time, as they do here, and spares Dask the hashing of arguments.
 """
@@ -88,7 +88,7 @@ def on_dask(client, program, n, answer):
 
 
 def on_this(name, n):
-    """Microseconds a task, as the bench `versus` says."""
+    """Microseconds a task, as reported by the bench `versus`."""
     command = ["cargo", "bench", "--quiet", "--package", "ensue-benches", "--bench", "versus", "--"]
     command += ["--row", name, "--tasks", str(n)]
     # Whether a row is within its bound doesn't matter here.

@@ -1,5 +1,5 @@
 """The stock client's side of `dask_speed`: reads the name of a program and a number from each line, and answers with
-the seconds that it took and what came out.
+its time in seconds and its result.
 """
 
 import os

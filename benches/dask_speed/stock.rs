@@ -26,7 +26,7 @@ impl Stock {
 
     /// Runs a program, and returns its time in seconds.
     pub(crate) fn run(&mut self, program: &str, n: u64) -> f64 {
-        writeln!(self.input, "{program} {n}").expect("the client is there");
+        writeln!(self.input, "{program} {n}").expect("a running client");
         let mut line = String::new();
         self.output.read_line(&mut line).expect("an answer");
         let took = line.split(' ').next().and_then(|took| took.parse().ok());

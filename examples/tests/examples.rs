@@ -45,7 +45,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-/// How a program ended, and its output.
+/// The exit status, the time and the output of a program.
 struct Ended {
     status: ExitStatus,
     output: String,
@@ -138,7 +138,7 @@ fn the_tour_shows_each_step() {
 }
 
 #[test]
-fn the_tour_sleeps_unless_told_not_to() {
+fn the_tour_sleeps_by_default() {
     let ended = run(example("tour")).ok().has("total = 98944");
     // 1281 naps of 10 ms on average, with at most 10 at a time.
     assert!(ended.took > Duration::from_secs(1), "{:?}", ended.took);
@@ -151,7 +151,7 @@ fn the_tour_leaves_no_control_characters_in_a_file() {
 }
 
 #[test]
-fn the_tour_shows_a_dashboard_unless_told_not_to() {
+fn the_tour_shows_a_dashboard_by_default() {
     let mut tour = example("tour");
     tour.args(["--fast", "--hold", "0.2"]);
     let ended = run(tour).ok().has("watch it at http://127.0.0.1:").has("/#token=");
@@ -270,7 +270,7 @@ fn wordcount_counts_nothing_in_an_empty_folder() {
 }
 
 #[test]
-fn wordcount_reports_what_it_cannot_read_and_goes_on() {
+fn wordcount_reports_and_skips_unreadable_files() {
     let folder = Folder::new("unreadable");
     folder.file("good", b"a b c");
     let bad = folder.file("bad", b"\xff\xfe\xfd");
@@ -289,7 +289,7 @@ fn wordcount_reports_what_it_cannot_read_and_goes_on() {
 }
 
 #[test]
-fn wordcount_fails_where_there_is_no_folder() {
+fn wordcount_fails_without_the_folder() {
     let mut command = example("wordcount");
     command.arg("no/such/folder");
     let ended = run(command);

@@ -47,7 +47,7 @@ fn show(client: &Client) -> Option<Dashboard> {
             Some(dashboard)
         }
         Err(error) => {
-            println!("there's no dashboard: {error}");
+            println!("the dashboard can't start: {error}");
             None
         }
     }

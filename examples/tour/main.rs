@@ -86,8 +86,8 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
         }
-        Err(what) => {
-            eprintln!("tour: {what}\n{USAGE}");
+        Err(message) => {
+            eprintln!("tour: {message}\n{USAGE}");
             return ExitCode::from(2);
         }
     };

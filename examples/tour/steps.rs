@@ -101,7 +101,7 @@ pub(crate) async fn sum_as_they_arrive(
 }
 
 pub(crate) async fn fail(engine: &impl Engine) {
-    step("A task fails: what depends on it doesn't run, and its error says where it began");
+    step("A task fails: its dependents don't run, and their error names its origin");
     let x = engine.try_submit(divide, (1, 0));
     let y = engine.submit(inc, &x);
     let z = engine.submit(double, &y);
@@ -112,7 +112,7 @@ pub(crate) async fn fail(engine: &impl Engine) {
 }
 
 pub(crate) async fn cancel(engine: &impl Engine) {
-    step("Cancel a task: it is dropped where it awaits, and so is what depends on it");
+    step("Cancel a task: it is dropped at its await, and its dependents are cancelled");
     let x = engine.submit(nap, 3600);
     let y = engine.submit(inc, &x);
     while x.status() != Status::Running {

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ensue_fuzz::coded(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ensue_fuzz::values(data));

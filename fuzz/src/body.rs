@@ -1,4 +1,4 @@
-//! The future of a task: it does what its script says, and tells the model.
+//! The future of a task: executes the actions of its body, and reports its polls and drop to the model.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Sleep};
 
-use super::model::{Id, Outcome, Phase, Why};
+use super::instrumented::{Args, Code, Failure, Value};
+use super::model::{Id, Outcome, Phase, Suspension};
 use super::ops;
+use super::pending_await::PendingAwait;
+use super::run_state::{
+    Close, PlannedPanic, model, note, panic_point, panics_now, reentry_point_of, with,
+};
 use super::script::{Action, End};
 use super::stream::Stream;
-use super::values::{Args, Code, Failure, Value};
-use super::waiting::Waiting;
-use super::world::{Bomb, Close, fuse, hook_of, is_due, model, note, with};
 
 pub(crate) struct Running<A> {
     id: Id,
@@ -26,16 +28,16 @@ pub(crate) struct Running<A> {
     outcome: Option<Outcome>,
 }
 
-pub(crate) struct Plain<A>(Running<A>);
+pub(crate) struct Infallible<A>(Running<A>);
 pub(crate) struct Fallible<A>(Running<A>);
 
-impl<A: Args> Future for Plain<A> {
+impl<A: Args> Future for Infallible<A> {
     type Output = Value;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Value> {
-        self.0.poll(poller, false).map(|result| match result {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Value> {
+        self.0.poll(cx, false).map(|result| match result {
             Ok(value) => value,
-            Err(_) => unreachable!("its errors are panics"),
+            Err(_) => unreachable!("its errors are raised as panics"),
         })
     }
 }
@@ -43,17 +45,17 @@ impl<A: Args> Future for Plain<A> {
 impl<A: Args> Future for Fallible<A> {
     type Output = Result<Value, Failure>;
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(poller, false)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx, false)
     }
 }
 
-/// The action that is under way.
+/// The action that a poll has begun and not finished.
 enum Current {
     Yielded,
     Sleep(Sleep, u64),
     Hang,
-    Wait(Waiting),
+    Wait(PendingAwait),
     Stream(usize, Stream),
     Batch(usize, Stream),
     Close(Close),
@@ -62,21 +64,22 @@ enum Current {
 impl<A: Args> Running<A> {
     pub(crate) fn new(code: Code, args: A) -> Self {
         let id = code.id();
-        with(|world| world.alive(id).bodies += 1);
+        with(|state| state.alive(id).futures += 1);
         let args = Some(args);
         Self { id, code, args, begun: false, at: 0, current: None, outcome: None }
     }
 
-    /// As a task that fails by panics only.
-    pub(crate) fn plain(self) -> Plain<A> {
-        Plain(self)
+    /// Returns a future that fails by panics only.
+    pub(crate) fn infallible(self) -> Infallible<A> {
+        Infallible(self)
     }
 
+    /// Returns a future that may return an error.
     pub(crate) fn fallible(self) -> Fallible<A> {
         Fallible(self)
     }
 
-    /// As blocking work: without the awaits.
+    /// Runs the body as blocking work, without its awaits.
     pub(crate) fn block(mut self) -> Result<Value, Failure> {
         match self.poll(&mut Context::from_waker(Waker::noop()), true) {
             Poll::Ready(result) => result,
@@ -84,12 +87,12 @@ impl<A: Args> Running<A> {
         }
     }
 
-    fn poll(&mut self, poller: &mut Context<'_>, blocking: bool) -> Poll<Result<Value, Failure>> {
+    fn poll(&mut self, cx: &mut Context<'_>, blocking: bool) -> Poll<Result<Value, Failure>> {
         let id = self.id;
         let before = self.at;
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if self.begun {
-                note(|| format!("  t{id} goes on"));
+                note(|| format!("  t{id} is resumed"));
                 model(|model| model.resume(id));
             } else {
                 note(|| format!("  t{id} starts"));
@@ -97,7 +100,7 @@ impl<A: Args> Running<A> {
                 model(|model| model.start(id));
             }
             self.args.take().into_iter().for_each(|args| args.check(id));
-            self.advance(poller, blocking)
+            self.advance(cx, blocking)
         }));
         match polled {
             Ok(Ok(value)) => {
@@ -107,54 +110,54 @@ impl<A: Args> Running<A> {
                 });
                 Poll::Ready(value)
             }
-            Ok(Err(why)) => {
-                model(|model| model.suspend(id, why, self.at > before));
+            Ok(Err(suspension)) => {
+                model(|model| model.suspend(id, suspension, self.at > before));
                 Poll::Pending
             }
             Err(payload) => {
-                with(|world| world.clone_panicked = false);
+                with(|state| state.clone_panicked = false);
                 self.outcome = Some(Outcome::Error(ErrorKind::Panicked, Some(id)));
                 resume_unwind(payload)
             }
         }
     }
 
-    /// The result, or why it's suspended.
+    /// Executes actions up to the result or to a suspension.
     fn advance(
         &mut self,
-        poller: &mut Context<'_>,
+        cx: &mut Context<'_>,
         blocking: bool,
-    ) -> Result<Result<Value, Failure>, Why> {
-        let script = with(|world| world.script.clone());
+    ) -> Result<Result<Value, Failure>, Suspension> {
+        let script = with(|state| state.script.clone());
         let body = &script.bodies[self.code.body % script.bodies.len()];
         loop {
             if let Some(current) = &mut self.current {
-                current.poll(self.id, poller)?;
+                current.poll(self.id, cx)?;
                 if let Some(Current::Stream(slot, stream) | Current::Batch(slot, stream)) =
                     self.current.take()
                 {
                     ops::put_stream(slot, Some(stream));
                 }
             }
-            // Not before it's seen whether time has passed.
-            fuse("poll of a future");
+            // After the poll of the action, which synchronizes the model's clock.
+            panic_point("poll of a future");
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
             if !blocking || matches!(action, Action::Do(_)) {
-                self.current = self.begin(action, poller);
+                self.current = self.begin(action, cx);
             }
             if let Some(Current::Yielded) = self.current {
-                return Err(Why::Yielded);
+                return Err(Suspension::Yielded);
             }
         }
         Ok(self.end(body.end))
     }
 
-    fn begin(&self, action: &Action, poller: &mut Context<'_>) -> Option<Current> {
+    fn begin(&self, action: &Action, cx: &mut Context<'_>) -> Option<Current> {
         note(|| format!("    t{}: {action:?}", self.id));
         Some(match action {
             Action::Yield => {
-                poller.waker().wake_by_ref();
+                cx.waker().wake_by_ref();
                 Current::Yielded
             }
             Action::Sleep(seconds) => {
@@ -162,13 +165,13 @@ impl<A: Args> Running<A> {
                 Current::Sleep(ensue::sleep(Duration::from_secs((*seconds).into())), until)
             }
             Action::Hang => Current::Hang,
-            Action::Await(slots, how) => Current::Wait(Waiting::new(slots, *how)?),
+            Action::Await(slots, kind) => Current::Wait(PendingAwait::new(slots, *kind)?),
             Action::Stream(slot) => Current::Stream(*slot, ops::take_stream(*slot)?),
             Action::Batch(slot) => Current::Batch(*slot, ops::take_stream(*slot)?),
-            Action::Peek(slots, how) => {
-                let mut waiting = Waiting::new(slots, *how)?;
-                waiting.poll(poller, Some(self.id));
-                waiting.give_up(self.id);
+            Action::Peek(slots, kind) => {
+                let mut waiting = PendingAwait::new(slots, *kind)?;
+                waiting.poll(cx, Some(self.id));
+                waiting.abandon(self.id);
                 return None;
             }
             Action::Close => Current::Close(Box::pin(Client::current()?.close())),
@@ -185,24 +188,24 @@ impl<A: Args> Running<A> {
         let failed = match end {
             End::Value => false,
             End::Error => true,
-            End::Panic => resume_unwind(Box::new(Bomb)),
+            End::Panic => resume_unwind(Box::new(PlannedPanic)),
             End::ErrorUntil(times) => runs < u32::from(times),
         };
         if !failed {
             return Ok(Value::new(id));
         }
-        if fallible { Err(Failure) } else { resume_unwind(Box::new(Bomb)) }
+        if fallible { Err(Failure) } else { resume_unwind(Box::new(PlannedPanic)) }
     }
 }
 
 impl Current {
-    fn poll(&mut self, id: Id, poller: &mut Context<'_>) -> Result<(), Why> {
+    fn poll(&mut self, id: Id, cx: &mut Context<'_>) -> Result<(), Suspension> {
         match self {
-            // It was polled again.
+            // This is the poll after the wake.
             Self::Yielded => Ok(()),
-            Self::Hang => Err(Why::Hangs),
+            Self::Hang => Err(Suspension::Hangs),
             Self::Sleep(sleep, until) => {
-                let is_over = Pin::new(sleep).poll(poller).is_ready();
+                let is_over = Pin::new(sleep).poll(cx).is_ready();
                 model(|model| {
                     if is_over {
                         model.clock_to(*until, id);
@@ -210,39 +213,40 @@ impl Current {
                     }
                     let now = model.now();
                     model.expect(now < *until, || format!("t{id} sleeps until {until} at {now}"));
-                    Err(Why::Sleeps(*until))
+                    Err(Suspension::Sleeps(*until))
                 })
             }
             Self::Wait(waiting) => {
-                if waiting.poll(poller, Some(id)) {
+                if waiting.poll(cx, Some(id)) {
                     Ok(())
                 } else {
-                    Err(waiting.why())
+                    Err(waiting.suspension())
                 }
             }
             Self::Stream(_, stream) => {
-                if stream.poll(poller, true) {
+                if stream.poll(cx, true) {
                     Ok(())
                 } else {
-                    Err(Why::Stream(stream.number))
+                    Err(Suspension::Stream(stream.number))
                 }
             }
             Self::Batch(_, stream) => {
-                if stream.poll_batch(poller, true) {
+                if stream.poll_batch(cx, true) {
                     Ok(())
                 } else {
-                    Err(Why::Stream(stream.number))
+                    Err(Suspension::Stream(stream.number))
                 }
             }
             Self::Close(close) => {
                 model(|model| model.close(false, true));
-                if close.as_mut().poll(poller).is_pending() {
-                    return Err(Why::Close);
+                if close.as_mut().poll(cx).is_pending() {
+                    return Err(Suspension::Close);
                 }
                 model(|model| {
                     let busy = (0..model.tasks.len()).find(|other| {
                         let phase = &model.tasks[*other].phase;
-                        *other != id && matches!(phase, Phase::Suspended(why) if *why != Why::Close)
+                        *other != id
+                            && matches!(phase, Phase::Suspended(at) if *at != Suspension::Close)
                     });
                     model.expect(busy.is_none(), || {
                         format!("`close` resolved in t{id} while t{busy:?} was running")
@@ -261,26 +265,26 @@ impl<A> Drop for Running<A> {
         if !is_done {
             self.outcome = model(|model| model.is_over(id));
         }
-        // What it holds goes before the task is done.
+        // The engine drops the parts of a future before the task ends.
         self.current = None;
         self.args = None;
-        note(|| format!("  the future of t{id} goes"));
-        // *Free*: whether a panic of the destructor, at the end of an attempt, is the attempt's own.
+        note(|| format!("  the future of t{id} is dropped"));
+        // *Free*: whether a panic of the destructor at the end of an attempt fails that attempt.
         let ended = model(|model| model.tasks[id].outcome().is_some());
-        let bomb = self.begun && !std::thread::panicking() && (is_done || ended) && is_due();
+        let panics = self.begun && !std::thread::panicking() && (is_done || ended) && panics_now();
         let planned = model(|model| model.tasks[id].plan.planned);
-        if bomb && planned && is_done {
+        if panics && planned && is_done {
             self.outcome = Some(Outcome::Error(ErrorKind::Panicked, Some(id)));
-            // A value that was to be returned isn't dropped where a destructor panics meanwhile:
+            // The compiler doesn't drop a return value if a destructor panics meanwhile:
             // https://github.com/rust-lang/rust/issues/47949
-            with(|world| world.alive(id).leaked = true);
+            with(|state| state.alive(id).leaked = true);
         }
-        with(|world| world.alive(id).bodies -= 1);
+        with(|state| state.alive(id).futures -= 1);
         model(|model| model.stop(id, self.outcome));
-        hook_of(id, "drop of a future");
-        if bomb {
-            note(|| "  a bomb goes off: drop of a future".into());
-            resume_unwind(Box::new(Bomb));
+        reentry_point_of(id, "drop of a future");
+        if panics {
+            note(|| "  planned panic: drop of a future".into());
+            resume_unwind(Box::new(PlannedPanic));
         }
     }
 }

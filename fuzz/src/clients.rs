@@ -1,5 +1,5 @@
-//! The target `clients`: two clients whose tasks take each other's values, await each other, and are closed
-//! under each other's feet. What comes out is held against what the tasks themselves have seen.
+//! The target `clients`: two clients whose tasks use each other's values, and which are closed independently.
+//! Results are compared with the facts that the tasks themselves have recorded.
 
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
@@ -13,13 +13,13 @@ use arbitrary::{Result, Unstructured};
 use ensue::{AsCompleted, Client, ErrorKind, Handle, Ref, Worker};
 use futures::Stream as _;
 
-use super::clients_seen::{Alive, Shared, Task, Value};
+use super::clients_record::{Alive, Shared, Task, Value};
 
 pub(crate) type Id = usize;
 
-const MOST_TASKS: usize = 16;
-/// After so many steps of each worker whatever can end has ended.
-const MANY: usize = 400;
+const MAX_TASKS: usize = 16;
+/// The steps of each worker after which every task must have ended.
+const MAX_STEPS: usize = 400;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -45,14 +45,14 @@ enum Op {
         steps: Vec<Step>,
         end: End,
     },
-    /// One more than others together: plain numbers, which are copied where they're there.
+    /// Submits the sum of other sums plus one: numbers, whose values are copied between the clients.
     Sum(usize, Vec<Id>),
     Step(usize),
     Drive(usize),
     DropWorker(usize),
     Cancel(Id),
     Drop(Id),
-    /// Begins to await it from outside.
+    /// Begins an await from outside.
     Await(Id),
     Poll(u8),
     Add(Id),
@@ -63,7 +63,7 @@ enum Op {
 }
 
 fn id(u: &mut Unstructured<'_>) -> Result<Id> {
-    u.int_in_range(0..=MOST_TASKS - 1)
+    u.int_in_range(0..=MAX_TASKS - 1)
 }
 
 fn op(u: &mut Unstructured<'_>) -> Result<Op> {
@@ -100,7 +100,7 @@ fn op(u: &mut Unstructured<'_>) -> Result<Op> {
     })
 }
 
-/// The code of a task.
+/// Runs the steps of a task, and records them.
 async fn body(
     alive: Alive,
     inputs: Vec<Id>,
@@ -108,27 +108,27 @@ async fn body(
     steps: Vec<Step>,
     end: End,
 ) -> std::result::Result<Value, &'static str> {
-    let (id, seen) = (alive.0, alive.1.clone());
+    let (id, record) = (alive.0, alive.1.clone());
     {
-        let mut seen = seen.lock();
-        assert_eq!(inputs, seen.tasks[id].inputs, "the inputs of t{id}");
+        let mut record = record.lock();
+        assert_eq!(inputs, record.tasks[id].inputs, "the inputs of t{id}");
         for input in inputs {
-            assert_eq!(seen.tasks[input].ended, Some(End::Value), "t{input} before t{id}");
+            assert_eq!(record.tasks[input].ended, Some(End::Value), "t{input} before t{id}");
         }
-        seen.tasks[id].runs += 1;
-        assert_eq!(seen.tasks[id].runs, 1, "t{id} runs again");
+        record.tasks[id].runs += 1;
+        assert_eq!(record.tasks[id].runs, 1, "t{id} runs again");
     }
     for step in steps {
         match step {
             Step::Yield => yield_now().await,
             Step::Sleep(seconds) => ensue::sleep(Duration::from_secs(seconds.into())).await,
-            Step::Await(other) => await_one(&seen, &slots, id, other).await,
+            Step::Await(other) => await_one(&record, &slots, id, other).await,
         }
-        assert!(!seen.lock().tasks[id].cancelled, "t{id} goes on though it was cancelled");
+        assert!(!record.lock().tasks[id].cancelled, "t{id} was resumed after it was cancelled");
     }
-    seen.lock().tasks[id].ended = Some(end);
+    record.lock().tasks[id].ended = Some(end);
     match end {
-        End::Value => Ok(Value::new(id, &seen)),
+        End::Value => Ok(Value::new(id, &record)),
         End::Error => Err("planned"),
         End::Panic => resume_unwind(Box::new("planned")),
     }
@@ -136,9 +136,9 @@ async fn body(
 
 async fn yield_now() {
     let mut first = true;
-    poll_fn(|poller| {
+    poll_fn(|cx| {
         if std::mem::take(&mut first) {
-            poller.waker().wake_by_ref();
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -146,32 +146,32 @@ async fn yield_now() {
     .await;
 }
 
-async fn await_one(seen: &Shared, slots: &Slots, id: Id, other: Id) {
+async fn await_one(record: &Shared, slots: &Slots, id: Id, other: Id) {
     let Some(mut handle) = slots.get(other) else { return };
-    let result = poll_fn(|poller| {
-        let ring = seen.lock().waits(other, id);
-        // What the end of its client has ended may keep its function, as if it waited.
-        let unsure = seen.lock().closed.contains(&true);
-        seen.lock().tasks[id].awaits = Some(other);
-        let polled = Pin::new(&mut handle).poll(poller);
+    let result = poll_fn(|cx| {
+        let cycle = record.lock().waits(other, id);
+        // A task ended by the close of its client may keep its function, so it seems to wait.
+        let unsure = record.lock().closed.contains(&true);
+        record.lock().tasks[id].awaits = Some(other);
+        let polled = Pin::new(&mut handle).poll(cx);
         let refused = match &polled {
             Poll::Ready(Err(error)) => {
-                error.kind() == ErrorKind::Cycle && *error.origin() == *seen.lock().tasks[id].name
+                error.kind() == ErrorKind::Cycle && *error.origin() == *record.lock().tasks[id].name
             }
             _ => false,
         };
-        let right = refused == ring || !refused && (polled.is_ready() || unsure);
-        assert!(right, "t{id} awaits t{other}: {ring} {refused}");
+        let right = refused == cycle || !refused && (polled.is_ready() || unsure);
+        assert!(right, "t{id} awaits t{other}: cycle {cycle}, refused {refused}");
         polled
     })
     .await;
-    seen.lock().tasks[id].awaits = None;
+    record.lock().tasks[id].awaits = None;
     if let Ok(value) = result {
         assert_eq!(value.0, other);
     }
 }
 
-/// The handles, for tasks too.
+/// The handles, shared with the tasks.
 #[derive(Clone, Default)]
 struct Slots(Arc<Mutex<Vec<Option<Handle<Value>>>>>);
 
@@ -194,15 +194,19 @@ struct Run {
     clients: [Option<Client>; 2],
     workers: [Option<Pin<Box<Worker>>>; 2],
     slots: Slots,
-    seen: Shared,
-    /// With what they come to.
+    record: Shared,
+    /// Handles of sums, with the expected results.
     sums: Vec<(Handle<u64>, u64)>,
     awaiting: Vec<(Id, ensue::GetRef<Value>)>,
     arriving: AsCompleted<Value>,
     added: usize,
 }
 
-/// Runs the plan; panics where something is wrong.
+/// Runs the plan.
+///
+/// # Panics
+///
+/// If a result contradicts the record.
 pub(crate) fn run(data: &[u8]) {
     let u = &mut Unstructured::new(data);
     let Ok(seed) = u.arbitrary::<u16>() else { return };
@@ -212,13 +216,13 @@ pub(crate) fn run(data: &[u8]) {
         ops.push(op);
     }
     let plan = Rc::new((seed, ops));
-    super::world::print_when_panicking(plan.clone(), || {
+    super::run_state::print_when_panicking(plan.clone(), || {
         let client = |n: u64| Client::builder().seed(u64::from(seed) + n).workers(0).build();
         let mut run = Run {
             clients: [Some(client(0)), Some(client(1))],
             workers: [None, None],
             slots: Slots::default(),
-            seen: Shared::default(),
+            record: Shared::default(),
             sums: Vec::new(),
             awaiting: Vec::new(),
             arriving: AsCompleted::new(),
@@ -232,7 +236,7 @@ pub(crate) fn run(data: &[u8]) {
     });
 }
 
-fn poller() -> Context<'static> {
+fn noop_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
@@ -250,15 +254,15 @@ impl Run {
                 self.sums.push((sum, numbers.iter().sum::<u64>() + 1));
             }
             Op::Step(client) => self.step(*client),
-            Op::Drive(client) => (0..MANY / 8).for_each(|_| self.step(*client)),
+            Op::Drive(client) => (0..MAX_STEPS / 8).for_each(|_| self.step(*client)),
             Op::DropWorker(client) => self.workers[*client] = None,
             Op::Cancel(id) => {
                 let Some(handle) = self.slots.get(*id) else { return };
                 let open = !handle.is_finished();
                 assert_eq!(handle.cancel(), open, "`cancel` of t{id}");
-                let task = &mut self.seen.lock().tasks[*id];
+                let task = &mut self.record.lock().tasks[*id];
                 task.cancelled |= open;
-                assert!(!open || task.alive == 0, "t{id} was cancelled and is still there");
+                assert!(!open || task.alive == 0, "t{id} was cancelled and is still in memory");
             }
             Op::Drop(id) => drop(self.slots.take(*id)),
             Op::Await(id) => {
@@ -271,8 +275,8 @@ impl Run {
                 }
                 let at = usize::from(*which) % self.awaiting.len();
                 let (id, await_one) = &mut self.awaiting[at];
-                if let Poll::Ready(result) = Pin::new(await_one).poll(&mut poller()) {
-                    self.seen.lock().check(*id, &result);
+                if let Poll::Ready(result) = Pin::new(await_one).poll(&mut noop_context()) {
+                    self.record.lock().check(*id, &result);
                     drop(self.awaiting.remove(at));
                 }
             }
@@ -285,29 +289,29 @@ impl Run {
             Op::Idle(client) => {
                 let idle = self.clients[*client].as_ref().map(Client::idle);
                 if let Some(idle) = idle {
-                    let _ = pin!(idle).poll(&mut poller());
+                    let _ = pin!(idle).poll(&mut noop_context());
                 }
             }
             Op::Close(client) => {
                 let Some(close) = self.clients[*client].as_ref().map(Client::close) else { return };
-                self.seen.lock().closed[*client] = true;
-                let _ = pin!(close).poll(&mut poller());
+                self.record.lock().closed[*client] = true;
+                let _ = pin!(close).poll(&mut noop_context());
             }
             Op::DropClient(client) => {
-                self.seen.lock().closed[*client] |= self.clients[*client].is_some();
+                self.record.lock().closed[*client] |= self.clients[*client].is_some();
                 self.clients[*client] = None;
             }
         }
     }
 
     fn submit(&self, client: usize, inputs: &[Id], by_ref: bool, steps: &[Step], end: End) {
-        let id = self.seen.lock().tasks.len();
-        let Some(of) = self.clients[client].as_ref().filter(|_| id < MOST_TASKS) else { return };
+        let id = self.record.lock().tasks.len();
+        let Some(of) = self.clients[client].as_ref().filter(|_| id < MAX_TASKS) else { return };
         let handles = inputs.iter().filter_map(|id| Some((*id, self.slots.get(*id)?)));
         let (inputs, handles): (Vec<_>, Vec<_>) = handles.unzip();
         let task = Task { client, inputs, ..Task::default() };
-        self.seen.lock().tasks.push(task);
-        let alive = Alive::new(id, &self.seen);
+        self.record.lock().tasks.push(task);
+        let alive = Alive::new(id, &self.record);
         let (slots, steps) = (self.slots.clone(), steps.to_vec());
         let handle = if by_ref {
             let code = move |inputs: Vec<Ref<Value>>| {
@@ -320,7 +324,7 @@ impl Run {
             };
             of.try_submit(code, handles)
         };
-        self.seen.lock().tasks[id].name = handle.key().to_string();
+        self.record.lock().tasks[id].name = handle.key().to_string();
         self.slots.0.lock().unwrap().push(Some(handle));
     }
 
@@ -329,19 +333,19 @@ impl Run {
             self.workers[client] = Some(Box::pin(of.worker()));
         }
         let Some(worker) = &mut self.workers[client] else { return };
-        if worker.as_mut().poll(&mut poller()).is_ready() {
-            assert!(self.seen.lock().closed[client], "a worker left an open client");
+        if worker.as_mut().poll(&mut noop_context()).is_ready() {
+            assert!(self.record.lock().closed[client], "a worker of an open client exited");
             self.workers[client] = None;
         }
     }
 
     fn next(&mut self) {
-        match Pin::new(&mut self.arriving).poll_next(&mut poller()) {
+        match Pin::new(&mut self.arriving).poll_next(&mut noop_context()) {
             Poll::Ready(Some(handle)) => {
                 assert!(handle.is_finished());
                 self.added -= 1;
             }
-            Poll::Ready(None) => assert_eq!(self.added, 0, "some were not handed out"),
+            Poll::Ready(None) => assert_eq!(self.added, 0, "the stream ended early"),
             Poll::Pending => assert!(self.added > 0, "an empty stream is pending"),
         }
         assert_eq!(self.arriving.len(), self.added);
@@ -350,32 +354,32 @@ impl Run {
     fn check(&self) {
         for (id, handle) in self.slots.all() {
             if handle.is_finished() {
-                self.seen.lock().check(id, &futures::executor::block_on(handle.get_ref()));
+                self.record.lock().check(id, &futures::executor::block_on(handle.get_ref()));
             }
         }
     }
 
     fn end(mut self) {
-        for _ in 0..MANY {
+        for _ in 0..MAX_STEPS {
             self.step(0);
             self.step(1);
         }
         self.check();
         for (id, handle) in self.slots.all() {
-            assert!(handle.is_finished(), "t{id} never ends");
+            assert!(handle.is_finished(), "t{id} has not ended");
         }
         for (sum, expected) in std::mem::take(&mut self.sums) {
             match sum.try_get().expect("a sum has ended") {
                 Ok(sum) => assert_eq!(sum, expected),
                 Err(error) => {
-                    let closed = self.seen.lock().closed.contains(&true);
+                    let closed = self.record.lock().closed.contains(&true);
                     assert!(closed && error.kind() == ErrorKind::Closed, "a sum gave {error:?}");
                 }
             }
         }
         (0..=self.added).for_each(|_| self.next());
         self.awaiting.clear();
-        // Taken out before they go: tasks look at the rest.
+        // Taken out before they're dropped, since tasks lock the slots.
         let handles = std::mem::take(&mut *self.slots.0.lock().unwrap());
         drop(handles);
         self.step(0);
@@ -385,8 +389,8 @@ impl Run {
         }
         self.workers = [None, None];
         self.clients = [None, None];
-        let seen = self.seen.lock();
-        assert_eq!(seen.values, 0, "values left at the end");
-        assert!(seen.tasks.iter().all(|task| task.alive == 0), "left at the end: {seen:?}");
+        let record = self.record.lock();
+        assert_eq!(record.values, 0, "values left at the end");
+        assert!(record.tasks.iter().all(|task| task.alive == 0), "left at the end: {record:?}");
     }
 }

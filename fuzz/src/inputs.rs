@@ -1,5 +1,5 @@
-//! The target `inputs`: one task whose inputs are containers of handles, nested or not, of tasks that end in
-//! all ways, and are retried. What arrives is held against direct evaluation.
+//! The target `inputs`: a task whose inputs are containers of handles, possibly nested, of tasks with all kinds
+//! of outcomes, also after a retry. The arguments are compared with direct evaluation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -18,14 +18,14 @@ const SOURCES: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Value,
-    /// Is there before.
+    /// A value that exists before the task is submitted.
     Ready,
     Error,
-    /// At the first attempt only.
+    /// An error in the first attempt only.
     FirstError,
     Panic,
     Cancelled,
-    /// Its handle was awaited: the value is gone.
+    /// The value was moved out by an await of its handle.
     Lost,
 }
 
@@ -48,17 +48,17 @@ struct Plan {
     seed: u64,
     sources: [Source; SOURCES],
     shape: Shape,
-    /// Which sources, in order.
+    /// The indices of the sources, in order.
     picks: Vec<usize>,
-    /// Where rows of the nested ones end.
+    /// The length of the first row of nested containers.
     cut: usize,
     by_ref: bool,
-    /// The caller's handles go before anything runs.
+    /// The caller's handles are dropped before anything runs.
     dropped: bool,
-    /// Run the sources before the task is submitted.
+    /// The sources run before the task is submitted.
     early: bool,
-    /// Cloning this one panics.
-    bomb: Option<u8>,
+    /// The clone of a value with this number panics.
+    panicking_clone: Option<u8>,
     retry: bool,
     steps: u8,
 }
@@ -93,19 +93,19 @@ impl Plan {
             by_ref: u.arbitrary()?,
             dropped: u.arbitrary()?,
             early: u.arbitrary()?,
-            bomb: u.arbitrary::<Option<u8>>()?.filter(|at| *at < 8),
+            panicking_clone: u.arbitrary::<Option<u8>>()?.filter(|at| *at < 8),
             retry: u.arbitrary()?,
             steps: u.int_in_range(0..=20)?,
         })
     }
 }
 
-/// How many values there are, and after how many clones one panics.
+/// The number of live values and of clones, and the number of the clone that panics.
 #[derive(Debug)]
 struct Count {
     alive: AtomicIsize,
     clones: AtomicIsize,
-    bomb: isize,
+    panicking_clone: isize,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Item {
 
 impl Clone for Item {
     fn clone(&self) -> Self {
-        if self.1.clones.fetch_add(1, Relaxed) == self.1.bomb {
+        if self.1.clones.fetch_add(1, Relaxed) == self.1.panicking_clone {
             resume_unwind(Box::new("a clone"));
         }
         Self::new(self.0, &self.1)
@@ -133,7 +133,7 @@ impl Drop for Item {
     }
 }
 
-/// The numbers of the sources that arrived.
+/// The indices of the sources in an argument.
 trait Flat: Clone + Send + 'static {
     fn flat(&self) -> Vec<usize>;
 }
@@ -163,11 +163,15 @@ flat! {
     };
 }
 
-/// Runs the plan; panics where something is wrong.
+/// Runs the plan.
+///
+/// # Panics
+///
+/// If a result differs from direct evaluation.
 pub(crate) fn run(data: &[u8]) {
     let Ok(plan) = Plan::decode(data) else { return };
     let plan = Rc::new(plan);
-    super::world::print_when_panicking(plan.clone(), || Run::new(&plan).run());
+    super::run_state::print_when_panicking(plan.clone(), || Run::new(&plan).run());
 }
 
 struct Run<'p> {
@@ -180,17 +184,17 @@ struct Run<'p> {
 impl<'p> Run<'p> {
     fn new(plan: &'p Plan) -> Self {
         let client = Client::builder().seed(plan.seed).workers(0).build();
-        let bomb = plan.bomb.map_or(-1, isize::from);
-        let count = Arc::new(Count { alive: 0.into(), clones: 0.into(), bomb: -1 });
+        let panicking_clone = plan.panicking_clone.map_or(-1, isize::from);
+        let count = Arc::new(Count { alive: 0.into(), clones: 0.into(), panicking_clone: -1 });
         let sources =
             (0..SOURCES).map(|at| source(&client, plan.sources[at], at, &count)).collect();
         let mut run = Self { plan, client, count, sources };
         run.settle_lost();
-        // From here on.
-        let count = Arc::new(Count { alive: 0.into(), clones: 0.into(), bomb });
-        if bomb >= 0 {
-            let kept = (0..SOURCES).map(|at| source(&run.client, plan.sources[at], at, &count));
-            run.sources = kept.collect();
+        // Only the sources made from here on have a clone that panics.
+        let count = Arc::new(Count { alive: 0.into(), clones: 0.into(), panicking_clone });
+        if panicking_clone >= 0 {
+            let counted = (0..SOURCES).map(|at| source(&run.client, plan.sources[at], at, &count));
+            run.sources = counted.collect();
             run.settle_lost();
             run.count = count;
         }
@@ -200,7 +204,7 @@ impl<'p> Run<'p> {
     fn settle_lost(&mut self) {
         for (at, source) in self.plan.sources.iter().enumerate() {
             if *source == Source::Lost {
-                // Alone with it, the await moves the value out; a handle that has delivered remains.
+                // The await of the only handle moves the value out, and leaves a handle without a value.
                 let mut handle = std::mem::replace(
                     &mut self.sources[at],
                     self.client.ready(Item::new(at, &self.count)),
@@ -286,7 +290,7 @@ fn source(client: &Client, source: Source, at: usize, count: &Arc<Count>) -> Han
     }
 }
 
-/// What may come out: the sources in order, or the error of one that failed, or that of a clone.
+/// Checks the result: the sources in order, the error of a failed source, or that of a panicking clone.
 fn check(
     plan: &Plan,
     picked: &[usize],
@@ -303,22 +307,22 @@ fn check(
         Source::Cancelled => Some(ErrorKind::Cancelled),
         Source::Lost => Some(ErrorKind::Lost),
     };
-    // One that was lost had a value, so it counts only where none has failed.
+    // A lost value is noticed when the task starts, which it doesn't if a source has failed.
     let failed = |at: &&usize| !matches!(kind(**at), None | Some(ErrorKind::Lost));
     match result {
         Ok(values) => {
             assert_eq!(values, picked);
             assert!(
                 picked.iter().all(|at| kind(*at).is_none()),
-                "it ran though an input has failed"
+                "the task ran though an input had failed"
             );
         }
         Err(error) if error.is_panic() && *error.origin() == x.key() => {
-            assert!(plan.bomb.is_some() && !plan.by_ref, "{error:?}");
+            assert!(plan.panicking_clone.is_some() && !plan.by_ref, "{error:?}");
         }
         Err(error) => {
             let any_failed = picked.iter().any(|at| failed(&at));
-            // One that had not run yet when the first try failed fails only now.
+            // A source that hadn't run yet when the first try failed fails only now.
             let late = |at: usize| {
                 again && plan.sources[at] == Source::FirstError && error.kind() == ErrorKind::Failed
             };

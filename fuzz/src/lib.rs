@@ -1,39 +1,35 @@
-//! What the fuzz targets run: scripts of operations on a seeded client, held against a naive model.
+//! The fuzz targets as functions: scripts of operations on a seeded client, compared with a naive model.
 //!
-//! A target decodes the fuzzer's bytes into a [`script`], of which a [`program`] runs the operations one by
-//! one, from outside and in the [`body`] of each task. All of them are told to the [`model`], which says what
-//! should happen; what is looked at after each step is checked against it. A run that fails prints the
-//! script with its seed, and what happened step by step; one that hangs does with `FUZZ_TRACE=1`.
+//! A target decodes the fuzzer's bytes into a [`script`]. A [`program`] executes its operations one by one, from
+//! outside and in the [`body`] of each task, and reports them to the [`model`]. After each step, the client's
+//! observable state is compared with the model's. A failing run prints the script with its seed and a trace;
+//! `FUZZ_TRACE=1` prints the trace while it runs, which shows where a run hangs.
 //!
-//! `cargo +nightly fuzz run schedule FOUND fuzz/corpus/schedule -- -entropic=0 -max_len=1024` runs a target and
-//! puts new inputs into the folder FOUND. Weighing inputs by their rare features, which `-entropic=0` turns off,
-//! takes libFuzzer longer than the runs do, there are so many features. A dictionary is of no use, since a script
-//! has no words. The library needs neither nightly nor a fuzzer: `tests/corpus.rs` runs the corpus without them, with
-//! `cargo test --release --manifest-path fuzz/Cargo.toml --no-default-features --features dask`.
+//! `README.md` shows how to run a target, and how to replay the corpus without a fuzzer.
 
 mod body;
 mod clients;
-mod clients_seen;
-#[cfg(feature = "dask")]
-mod coded;
+mod clients_record;
+mod events;
 mod inputs;
-mod listening;
+mod instrumented;
 mod model;
-mod model_ends;
-mod model_looks;
-mod model_running;
-mod model_waits;
+mod model_attempts;
+mod model_inspection;
+mod model_outcomes;
+mod model_scheduling;
 mod ops;
+mod pending_await;
 mod program;
+mod run_state;
 mod script;
 mod stream;
 mod submit;
 mod tracked;
-mod values;
-mod waiting;
+#[cfg(feature = "dask")]
+mod value_codec;
 #[cfg(feature = "dask")]
 mod wire;
-mod world;
 
 use std::panic;
 use std::rc::Rc;
@@ -41,48 +37,48 @@ use std::sync::Once;
 
 use script::{Profile, Script};
 
-/// Tasks of all kinds, from inside and outside.
+/// Fuzzes tasks of all kinds, submitted from inside and outside of tasks.
 pub fn schedule(data: &[u8]) {
     run(data, Profile::Schedule);
 }
 
-/// The same with more of `as_completed`.
+/// Fuzzes the same operations with more of `as_completed`.
 pub fn as_completed(data: &[u8]) {
     run(data, Profile::Streams);
 }
 
-/// The same with more keys.
+/// Fuzzes the same operations with more shared keys.
 pub fn keys(data: &[u8]) {
     run(data, Profile::Keys);
 }
 
-/// The same with a panic at any poll, drop, clone, callback, predicate, hook or waker.
+/// Fuzzes the same operations with a panic in any poll, drop, clone, callback, predicate or waker.
 pub fn panics(data: &[u8]) {
     run(data, Profile::Panics);
 }
 
-/// Containers of handles as inputs.
+/// Fuzzes containers of handles as inputs.
 pub fn inputs(data: &[u8]) {
     print_script_of_panics();
     inputs::run(data);
 }
 
-/// Two clients that take each other's values.
+/// Fuzzes two clients that take each other's values.
 pub fn clients(data: &[u8]) {
     print_script_of_panics();
     clients::run(data);
 }
 
-/// What comes from a Dask cluster.
+/// Fuzzes bytes from a Dask cluster.
 #[cfg(feature = "dask")]
 pub fn wire(data: &[u8]) {
     wire::run(data);
 }
 
-/// Values and arguments from other machines.
+/// Fuzzes values and arguments from other machines.
 #[cfg(feature = "dask")]
-pub fn coded(data: &[u8]) {
-    coded::run(data);
+pub fn values(data: &[u8]) {
+    value_codec::run(data);
 }
 
 fn run(data: &[u8], profile: Profile) {
@@ -92,22 +88,19 @@ fn run(data: &[u8], profile: Profile) {
     let (failure, _) = program::run(&script, false);
     if let Some(failure) = failure {
         let (again, trace) = program::run(&script, true);
-        world::leave();
-        panic!(
-            "{failure}\nagain: {again:?}\n{script:#?}\nwhat happened:\n{}\n{failure}",
-            trace.join("\n")
-        );
+        run_state::leave();
+        panic!("{failure}\nagain: {again:?}\n{script:#?}\ntrace:\n{}\n{failure}", trace.join("\n"));
     }
 }
 
-/// A panic that isn't of the model's finding, in the engine for example, is printed with the script, too.
+/// Prints the script with panics that the model didn't raise, such as one in the engine.
 fn print_script_of_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if let Some(script) = world::script() {
-                eprintln!("a panic in the run of {script}");
+            if let Some(script) = run_state::script() {
+                eprintln!("panic in the run of {script}");
             }
             before(info);
         }));

@@ -1,14 +1,25 @@
-//! What should happen: a naive model, without queues or reference counts, that looks at everything each
-//! time. It's told of each operation, and of what the instrumented tasks see, and says what is wrong.
+//! A naive model of a client: no queues and no reference counts, every question is answered by a scan.
 //!
-//! Where the contract leaves a choice it follows the engine's, and checks that it was one. Those are marked
-//! as *free*.
+//! The program reports each operation to the model before the engine executes it, and the instrumented
+//! tasks report each poll and drop. The model checks these reports and keeps the first contradiction in
+//! [`Model::failure`]. Where the contract leaves a choice, the model follows the engine after checking that
+//! the choice is legal. Such places are marked *free*.
+//!
+//! | phase of a task | next phase |
+//! |---|---|
+//! | `Waiting` for inputs | `Ready` when all have values, `Ended` when one has failed |
+//! | `Ready` | `Running` |
+//! | `Running`, in a poll | `Suspended` at an await, `Ended`, or `Deciding` when the attempt has failed |
+//! | `Suspended` | `Running`, or `Ended` when cancelled |
+//! | `Deciding` on a retry | `Delayed` or `Ended` |
+//! | `Delayed` | `Running` |
+//! | `Ended` | `Ready` or `Waiting` by `retry`, after an error only |
 
 use std::collections::HashMap;
 
 use ensue::ErrorKind;
 
-use super::script::Again;
+use super::script::RetryPlan;
 
 pub(crate) type Id = usize;
 
@@ -21,32 +32,32 @@ pub(crate) enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// For its inputs.
+    /// Waits for its inputs.
     Waiting,
-    /// For a worker, or for a limit.
+    /// Waits for a worker, or for a limit.
     Ready,
-    /// In a poll.
+    /// Is being polled.
     Running,
-    /// Between two polls of an attempt.
-    Suspended(Why),
-    /// For the next attempt; `None` if that's due.
+    /// Is between two polls of an attempt.
+    Suspended(Suspension),
+    /// Waits until this time for the next attempt; `None` if that is due.
     Delayed(Option<u64>),
-    /// An attempt has failed, and the predicate is about to be asked.
+    /// An attempt has failed, and the retry predicate is about to be called.
     Deciding(Outcome),
     Ended(Outcome),
 }
 
-/// Why a task was suspended.
+/// The await at which a task is suspended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum Suspension {
     Yielded,
     Sleeps(u64),
     Hangs,
     One(Id),
-    /// All of them, or the first to fail.
+    /// Until all have ended, or one has failed.
     Gather(Vec<Id>),
     Settled(Vec<Id>),
-    /// One at least, or until a time.
+    /// Until one has ended, or until a time.
     Any(Vec<Id>, Option<u64>),
     All(Vec<Id>),
     Stream(usize),
@@ -60,20 +71,20 @@ pub(crate) enum Life {
     Aborted,
 }
 
-/// What a task was submitted with.
+/// The options and inputs of a submission.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) inputs: Vec<Id>,
     pub(crate) by_ref: bool,
     pub(crate) key: Option<String>,
     pub(crate) priority: i32,
-    /// It can be run again once it has started.
-    pub(crate) again: bool,
-    pub(crate) retry: Option<Again>,
+    /// The function and its inputs are kept for another run after the task has started.
+    pub(crate) rerunnable: bool,
+    pub(crate) retry: Option<RetryPlan>,
     pub(crate) timeout: Option<u64>,
     pub(crate) limits: [usize; 2],
     pub(crate) fallible: bool,
-    /// It runs under the engine's own future, not alone.
+    /// The engine wraps its future, for retries, timeouts or limits.
     pub(crate) planned: bool,
 }
 
@@ -81,44 +92,44 @@ pub(crate) struct Plan {
 pub(crate) struct Task {
     pub(crate) plan: Plan,
     pub(crate) phase: Phase,
-    /// Decided while it's in a poll.
-    pub(crate) doomed: Option<Outcome>,
+    /// The outcome that replaces its own when the current poll ends: the task is being aborted.
+    pub(crate) aborting: Option<Outcome>,
     pub(crate) handles: usize,
     pub(crate) detached: bool,
-    /// Whose values it has yet to take.
+    /// Tasks whose values it hasn't taken yet.
     pub(crate) inputs: Vec<Id>,
-    /// Whose values it has taken and keeps for another attempt.
+    /// Tasks whose values it has taken and keeps for another attempt.
     pub(crate) args: Vec<Id>,
-    /// The value was moved out.
-    pub(crate) taken: bool,
-    /// Its function was called, in this life of the task.
+    /// The value was moved out, so later reads report `Lost`.
+    pub(crate) moved_out: bool,
+    /// Its function was called since the submission or the last `retry`.
     pub(crate) started: bool,
-    /// It could be run again.
-    pub(crate) kept: bool,
+    /// It can be run again by `retry`.
+    pub(crate) retryable: bool,
     pub(crate) failures: u32,
     pub(crate) runs: u32,
     pub(crate) holds_limits: bool,
     pub(crate) deadline: Option<u64>,
-    /// The highest priority that it ever had or was lent. *Free*: when what was lent goes again.
+    /// The highest priority that it ever had or was lent. *Free*: when a lent priority ends.
     pub(crate) ceiling: i32,
-    /// What it has begun to await in its last poll.
-    pub(crate) noted: Vec<Id>,
+    /// Tasks that it began to await in its last poll.
+    pub(crate) awaited: Vec<Id>,
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
     pub(crate) ended_at: u64,
     pub(crate) retried: usize,
     pub(crate) observed: bool,
-    /// Nobody needed it any more before the engine was through with it. *Free*: how it ends.
-    pub(crate) given_up: bool,
+    /// It lost its last user before it ended. *Free*: its outcome.
+    pub(crate) abandoned: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamModel {
-    /// The task, and when it was there to be taken.
+    /// The task, and the instant since which it's ready to be taken.
     pub(crate) members: Vec<(Id, Option<u64>)>,
-    /// Of a `map_stream`: it has no further inputs.
+    /// The inputs of a `map_stream` have ended.
     pub(crate) exhausted: bool,
-    /// And the error of its own that is still to come out.
+    /// The stream's own error, until it's returned.
     pub(crate) failed: Option<ErrorKind>,
 }
 
@@ -126,26 +137,26 @@ pub(crate) struct StreamModel {
 pub(crate) struct Model {
     pub(crate) tasks: Vec<Task>,
     pub(crate) names: Vec<String>,
-    /// Of which more was told than of the one task: those of another type.
+    /// Keys that were also requested with another type, which causes events of their own.
     pub(crate) conflicts: Vec<String>,
     pub(crate) streams: Vec<StreamModel>,
     pub(crate) keys: HashMap<String, Id>,
     pub(crate) life: Life,
-    /// How many keep the client open: who runs the script, and each `map_stream`.
+    /// References that keep the client open: the program's own, and one for each `map_stream`.
     pub(crate) clients: usize,
-    /// A worker has been polled and has not left.
+    /// A worker has been polled and hasn't exited.
     pub(crate) worker: bool,
     pub(crate) now: u64,
-    /// Moves on with everything that is done from outside and with every poll of a task.
+    /// Logical time: advances with each operation from outside and each poll of a task.
     pub(crate) instant: u64,
-    /// What was suspended just now, and whether it did anything before.
+    /// The task suspended most recently, and whether that poll executed an action.
     pub(crate) last: Option<(Id, bool)>,
     pub(crate) capacity: [usize; 2],
     pub(crate) used: [usize; 2],
-    /// An await is polled that may let go of tasks before the model is told.
+    /// An await is being polled, which may drop tasks before it's reported to the model.
     pub(crate) lenient: bool,
-    /// What was given up meanwhile.
-    pub(crate) abandoned: Vec<Id>,
+    /// Tasks abandoned meanwhile, to be checked after that poll.
+    pub(crate) abandoned_in_await: Vec<Id>,
     pub(crate) retries: usize,
     pub(crate) failure: Option<String>,
 }
@@ -184,7 +195,7 @@ impl Model {
             capacity,
             used: [0, 0],
             lenient: false,
-            abandoned: Vec::new(),
+            abandoned_in_await: Vec::new(),
             retries: 0,
             failure: None,
         }
@@ -200,14 +211,14 @@ impl Model {
         self.life != Life::Open
     }
 
-    /// Whether an error from this task may say so. *Free*: where its name was never seen.
-    pub(crate) fn is_called(&self, id: Id, name: &str) -> bool {
+    /// Whether an error may name this task so. *Free*: where the task's name was never seen.
+    pub(crate) fn has_name(&self, id: Id, name: &str) -> bool {
         self.names.get(id).is_none_or(|known| known.is_empty() || known == name)
     }
 
-    // Who needs a task
+    // Users of a task
 
-    /// Handles and whatever else has a claim on the task's value.
+    /// Counts the handles and the dependents that need the task's value.
     pub(crate) fn users(&self, id: Id) -> usize {
         let count = |ids: &[Id]| ids.iter().filter(|other| **other == id).count();
         let edges = self
@@ -217,7 +228,7 @@ impl Model {
         self.tasks[id].handles + edges.sum::<usize>()
     }
 
-    /// The same of all tasks.
+    /// Returns `users` of all tasks, in one pass.
     pub(crate) fn all_users(&self) -> Vec<usize> {
         let mut users: Vec<_> = self.tasks.iter().map(|task| task.handles).collect();
         for task in &self.tasks {
@@ -227,41 +238,41 @@ impl Model {
         users
     }
 
-    /// The same without those of which it isn't known. *Free*: whether a task that waits for a limit has
-    /// taken its inputs.
-    pub(crate) fn sure_users(&self, id: Id) -> usize {
+    /// Counts the users that certainly exist. *Free*: whether a task that waits for a limit has taken its
+    /// inputs.
+    pub(crate) fn certain_users(&self, id: Id) -> usize {
         let waiting =
             self.tasks.iter().filter(|task| task.phase == Phase::Ready && task.is_limited());
         let inputs = waiting.flat_map(|task| &task.inputs);
         self.users(id) - inputs.filter(|input| **input == id).count()
     }
 
-    /// Whether it isn't known if the task with this key is still there.
-    pub(crate) fn is_vague(&self, key: &str) -> bool {
-        self.keys.get(key).is_some_and(|id| self.sure_users(*id) == 0)
+    /// Whether the task with this key may or may not exist any more.
+    pub(crate) fn is_uncertain(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|id| self.certain_users(*id) == 0)
     }
 
     pub(crate) fn is_needed(&self, id: Id) -> bool {
         self.tasks[id].detached || self.users(id) > 0
     }
 
-    /// Whether the value, or copies of it, may be in memory.
+    /// Whether the value, or a copy of it, may be in memory.
     pub(crate) fn may_live(&self, id: Id) -> bool {
         self.users(id) > 0 || self.tasks.iter().any(|task| task.args.contains(&id))
     }
 
-    /// Whether the task's function, or a copy, is to be in memory: `None` is *free*, during an attempt.
-    pub(crate) fn keeps_code(&self, id: Id) -> Option<bool> {
+    /// Whether the task's function, or a copy, must be in memory. `None` is *free*: during an attempt.
+    pub(crate) fn keeps_function(&self, id: Id) -> Option<bool> {
         let task = &self.tasks[id];
         match task.phase {
             Phase::Waiting | Phase::Ready | Phase::Delayed(_) => Some(true),
-            Phase::Ended(Outcome::Error(..)) if task.kept && self.users(id) > 0 => Some(true),
+            Phase::Ended(Outcome::Error(..)) if task.retryable && self.users(id) > 0 => Some(true),
             Phase::Ended(_) => Some(false),
             _ => None,
         }
     }
 
-    // Submitting and letting go
+    // Submitting and releasing
 
     pub(crate) fn submit(&mut self, plan: Plan) -> (Id, bool) {
         let unmet = (0..2).any(|at| plan.limits[at] > self.capacity[at]);
@@ -276,30 +287,30 @@ impl Model {
         let id = self.tasks.len();
         self.tasks.push(Task {
             phase: Phase::Waiting,
-            doomed: None,
+            aborting: None,
             handles: 1,
             detached: false,
             inputs: plan.inputs.clone(),
             args: Vec::new(),
-            taken: false,
+            moved_out: false,
             started: false,
-            kept: true,
+            retryable: true,
             failures: 0,
             runs: 0,
             holds_limits: false,
             deadline: None,
             ceiling: plan.priority,
-            noted: Vec::new(),
+            awaited: Vec::new(),
             callbacks: 0,
             callbacks_due: 0,
             ended_at: 0,
             retried: 0,
             observed: false,
-            given_up: false,
+            abandoned: false,
             plan,
         });
         if unmet {
-            self.tasks[id].kept = false;
+            self.tasks[id].retryable = false;
             self.end(id, Outcome::Error(ErrorKind::Limit, Some(id)));
         } else {
             if let Some(key) = self.tasks[id].plan.key.clone() {
@@ -315,10 +326,10 @@ impl Model {
         (id, false)
     }
 
-    /// The task that a submission with this key joins.
+    /// Returns the task that a submission with this key joins.
     pub(crate) fn joinable(&self, key: &str) -> Option<Id> {
         let id = *self.keys.get(key)?;
-        (!self.tasks[id].has_failed() && self.tasks[id].doomed.is_none()).then_some(id)
+        (!self.tasks[id].has_failed() && self.tasks[id].aborting.is_none()).then_some(id)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Id> {
@@ -338,15 +349,15 @@ impl Model {
         self.tasks[id].detached = true;
     }
 
-    /// Returns what `cancel` is to return.
+    /// Cancels the task, and returns the expected result of `Handle::cancel`.
     pub(crate) fn cancel(&mut self, id: Id) -> bool {
         let outcome = Outcome::Error(ErrorKind::Cancelled, Some(id));
         let task = &mut self.tasks[id];
-        if task.outcome().is_some() || task.doomed.is_some() {
+        if task.outcome().is_some() || task.aborting.is_some() {
             return false;
         }
         match task.phase {
-            Phase::Running | Phase::Deciding(_) => task.doomed = Some(outcome),
+            Phase::Running | Phase::Deciding(_) => task.aborting = Some(outcome),
             _ => self.end(id, outcome),
         }
         self.forget_key(id);

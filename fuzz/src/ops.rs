@@ -1,18 +1,18 @@
-//! The operations that tasks may do as well as who is outside.
+//! The operations that are available both inside tasks and from outside.
 
 use ensue::{Client, ErrorKind, Handle};
 
-use super::listening;
+use super::events;
+use super::instrumented::Value;
 use super::model::{Model, Outcome};
+use super::run_state::{check_outcome, expect, model, panic_point, reentry_point, with};
 use super::script::Op;
 use super::stream::Stream;
 use super::submit;
 use super::tracked::{self, Tracked};
-use super::values::Value;
-use super::world::{check_outcome, expect, fuse, hook, model, with};
 
-/// Tasks may retry each other in circles.
-const MOST_RETRIES: usize = 40;
+/// The limit of retries, since tasks may retry each other endlessly.
+const MAX_RETRIES: usize = 40;
 
 pub(crate) fn run(op: &Op, inside: bool) {
     match op {
@@ -24,16 +24,16 @@ pub(crate) fn run(op: &Op, inside: bool) {
         }
         Op::Drop(slot) => tracked::put(*slot, None),
         Op::Cancel(slot) => each(*slot, |tracked| {
-            // The model is asked first: what the engine drops looks at it.
+            // The model is updated first: destructors that the engine calls report to it.
             let right = model(|model| model.cancel(tracked.id));
-            if !right && with(|world| world.in_hook) {
-                // The engine may not have come to it.
+            if !right && with(|state| state.reentering) {
+                // The engine may not have propagated the outcome to this task yet.
                 return;
             }
             let cancelled = tracked.handle().cancel();
             expect(cancelled == right, || format!("`cancel` of t{} gave {cancelled}", tracked.id));
         }),
-        Op::Retry(_) if model(|model| model.retries) >= MOST_RETRIES => {}
+        Op::Retry(_) if model(|model| model.retries) >= MAX_RETRIES => {}
         Op::Retry(slot) => each(*slot, |tracked| {
             let right = model(|model| model.retry(tracked.id));
             let retried = tracked.handle().retry();
@@ -76,42 +76,42 @@ pub(crate) fn run(op: &Op, inside: bool) {
             put_stream(mapped.at, Some(Stream::map(client, *mapped)));
         }),
         Op::Listen => {
-            let mut listener = with(|world| world.listener.take());
+            let mut listener = with(|state| state.listener.take());
             if listener.take().is_none() {
                 with_client(inside, |client| {
-                    let events = listening::begin(client);
-                    with(|world| world.listener = Some(events));
+                    let events = events::subscribe(client);
+                    with(|state| state.listener = Some(events));
                 });
             }
         }
         Op::Scale(workers) => with_client(inside, |client| {
             let before = client.workers();
             client.scale((*workers).into());
-            expect(client.workers() == before, || "a seeded client was scaled".into());
+            expect(client.workers() == before, || "`scale` changed a seeded client".into());
         }),
         Op::DropClient => {
-            if let Some(client) = with(|world| world.client.take()) {
+            if let Some(client) = with(|state| state.client.take()) {
                 model(Model::drop_client);
                 drop(client);
             }
         }
-        _ => unreachable!("it's done outside"),
+        _ => unreachable!("{op:?} is executed by the program"),
     }
 }
 
 pub(crate) fn with_client(inside: bool, code: impl FnOnce(&Client)) {
-    let client = if inside { Client::current() } else { with(|world| world.client.clone()) };
+    let client = if inside { Client::current() } else { with(|state| state.client.clone()) };
     if let Some(client) = client {
         code(&client);
     }
 }
 
 pub(crate) fn take_stream(at: usize) -> Option<Stream> {
-    with(|world| world.streams[at].take())
+    with(|state| state.streams[at].take())
 }
 
 pub(crate) fn put_stream(at: usize, stream: Option<Stream>) {
-    let before = with(|world| std::mem::replace(&mut world.streams[at], stream));
+    let before = with(|state| std::mem::replace(&mut state.streams[at], stream));
     drop(before);
 }
 
@@ -134,9 +134,9 @@ fn on_done(tracked: &Tracked) {
     tracked.handle().on_done(move |handle: &Handle<Value>| {
         let finished = handle.is_finished();
         expect(finished, || format!("a callback of t{id} was called early"));
-        with(|world| world.alive(id).callbacks += 1);
-        fuse("callback");
-        hook("callback");
+        with(|state| state.alive(id).callbacks += 1);
+        panic_point("callback");
+        reentry_point("callback");
     });
 }
 
@@ -160,10 +160,10 @@ fn peek(tracked: &Tracked) {
     }
 }
 
-/// By the right type and by a wrong one.
+/// Looks up a key with the right type and with a wrong one.
 fn get(client: &Client, key: u8, into: usize) {
     let name = format!("k{key}");
-    if model(|model| model.is_vague(&name)) {
+    if model(|model| model.is_uncertain(&name)) {
         return;
     }
     let known = model(|model| model.get(&name));

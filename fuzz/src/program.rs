@@ -1,4 +1,4 @@
-//! What is done from outside, and what is checked after each step.
+//! The interpreter of a script: operations from outside, and the checks after each step.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,23 +10,25 @@ use std::task::{Context, Wake, Waker};
 
 use ensue::{Client, Worker};
 
-use super::listening;
+use super::events;
 use super::model::{Model, Outcome, Phase};
 use super::ops::{self, put_stream, take_stream, with_client};
+use super::pending_await::PendingAwait;
+use super::run_state::{
+    self, PlannedPanic, RunState, expect, model, note, panic_point, reentry_point, with,
+};
 use super::script::{Op, SLOTS, STREAMS, Script};
 use super::stream::Stream;
 use super::tracked;
-use super::waiting::Waiting;
-use super::world::{self, Bomb, World, expect, fuse, hook, model, note, with};
 
-/// A script whose tasks need more steps than this to come to rest goes round in circles.
-const MOST_STEPS: usize = 5000;
+/// The limit of steps in which the tasks of a script must become idle.
+const MAX_STEPS: usize = 5000;
 
-/// How often a waker was woken.
+/// A counter of wakes.
 #[derive(Clone, Default)]
 struct Wakes(Arc<AtomicUsize>);
 
-/// A waker that counts, and is foreign code.
+/// A waker that counts, and like any user code may panic or call the engine.
 struct Counting {
     wakes: Wakes,
     panics: bool,
@@ -41,7 +43,7 @@ impl Wakes {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Another one each time, so that the engine may drop the last of it.
+    /// Returns a new waker each time, so that the engine may drop the last reference to it.
     fn waker(&self, panics: bool) -> Waker {
         Arc::new(Counting { wakes: self.clone(), panics }).into()
     }
@@ -50,38 +52,38 @@ impl Wakes {
 impl Wake for Counting {
     fn wake(self: Arc<Self>) {
         self.wakes.0.fetch_add(1, Ordering::Relaxed);
-        hook("waker");
+        reentry_point("waker");
         if self.panics {
-            fuse("waker");
+            panic_point("waker");
         }
     }
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        hook("drop of a waker");
+        reentry_point("drop of a waker");
     }
 }
 
 struct Awaiter {
-    waiting: Waiting,
+    waiting: PendingAwait,
     wakes: Wakes,
-    /// How often it had been woken when it was polled last.
-    seen: Option<usize>,
+    /// The count of wakes at the last poll.
+    wakes_at_poll: Option<usize>,
 }
 
 struct Program {
     awaiters: Vec<Awaiter>,
     worker: Option<Pin<Box<Worker>>>,
     wakes: Wakes,
-    /// The worker sleeps since it had been woken so often.
+    /// The count of wakes at which the worker became idle.
     asleep: Option<usize>,
 }
 
-/// Runs the script; what went wrong, and what happened if that is asked for.
+/// Runs the script. Returns the failure, if any, and the trace if requested.
 pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<String>) {
-    world::enter(World::new(script.clone(), trace));
-    // Without threads there's no need to ask how many the machine has room for, which takes its time.
+    run_state::enter(RunState::new(script.clone(), trace));
+    // An explicit number of workers saves the query for the machine's parallelism, which is slow.
     let client = Client::builder()
         .seed(script.seed)
         .workers(0)
@@ -89,19 +91,19 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
         .limit("b", script.limits[1])
         .on_unobserved(|error| {
             let (kind, origin) = (error.kind(), error.origin().to_string());
-            with(|world| world.unobserved.push((kind, origin)));
-            fuse("hook");
-            hook("hook");
+            with(|state| state.unobserved.push((kind, origin)));
+            panic_point("unobserved-error callback");
+            reentry_point("unobserved-error callback");
         })
         .build();
-    let events = script.listens.then(|| listening::begin(&client));
+    let events = script.listens.then(|| events::subscribe(&client));
     let close = Box::pin(client.close());
-    with(|world| {
-        world.client = Some(client);
-        world.close = Some(close);
-        world.events = events;
-        world.slots.resize_with(SLOTS, || None);
-        world.streams.resize_with(STREAMS, || None);
+    with(|state| {
+        state.client = Some(client);
+        state.close = Some(close);
+        state.events = events;
+        state.slots.resize_with(SLOTS, || None);
+        state.streams.resize_with(STREAMS, || None);
     });
     let mut program =
         Program { awaiters: Vec::new(), worker: None, wakes: Wakes::new(), asleep: None };
@@ -114,11 +116,11 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
         }
     }
     program.tear_down(script.teardown);
-    // Tasks may have put some there.
+    // Destructors of tasks may have filled slots again.
     (0..SLOTS).for_each(|slot| tracked::put(slot, None));
     (0..STREAMS).for_each(|at| drop(take_stream(at)));
-    let world = world::leave();
-    world.map_or((None, Vec::new()), |mut world| (world.model.failure.take(), world.take_trace()))
+    let state = run_state::leave();
+    state.map_or((None, Vec::new()), |mut state| (state.model.failure.take(), state.take_trace()))
 }
 
 impl Program {
@@ -129,19 +131,19 @@ impl Program {
             Op::Drive => self.drive(),
             Op::DropWorker => self.drop_worker(),
             Op::StreamPoll(at) => {
-                poll_stream(*at, |stream, poller| stream.poll(poller, false));
+                poll_stream(*at, |stream, cx| stream.poll(cx, false));
             }
             Op::StreamNext(at) => {
-                poll_stream(*at, |stream, poller| stream.poll_batch(poller, false));
+                poll_stream(*at, |stream, cx| stream.poll_batch(cx, false));
             }
-            Op::Await(slots, how) => {
-                if let Some(waiting) = Waiting::new(slots, *how) {
+            Op::Await(slots, kind) => {
+                if let Some(waiting) = PendingAwait::new(slots, *kind) {
                     let wakes = Wakes::new();
-                    self.awaiters.push(Awaiter { waiting, wakes, seen: None });
+                    self.awaiters.push(Awaiter { waiting, wakes, wakes_at_poll: None });
                 }
             }
             Op::Poll(which) => self.poll((*which).into()),
-            Op::GiveUp(which) => {
+            Op::Abandon(which) => {
                 if !self.awaiters.is_empty() {
                     let at = usize::from(*which) % self.awaiters.len();
                     drop(self.awaiters.remove(at));
@@ -153,10 +155,10 @@ impl Program {
                 let Some(mut idle) = idle else { return };
                 let polled = idle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 model(|model| {
-                    model.nobody_runs();
+                    model.refuse_without_worker();
                     let busy = model.is_busy();
                     model.expect(polled.is_pending() == busy, || {
-                        format!("`idle` is {polled:?} where it's {busy} that something runs")
+                        format!("`idle` is {polled:?} while `is_busy` is {busy}")
                     });
                 });
             }
@@ -167,18 +169,18 @@ impl Program {
                 model(|model| model.close(false, false));
                 let polled = close.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 model(|model| {
-                    model.nobody_runs();
+                    model.refuse_without_worker();
                     let busy = model.is_busy();
                     model.expect(polled.is_pending() == busy, || {
-                        format!("`close` is {polled:?} where it's {busy} that something runs")
+                        format!("`close` is {polled:?} while `is_busy` is {busy}")
                     });
                 });
             }
-            op => own_panics(|| ops::run(op, false)).unwrap_or(()),
+            op => catch_own_panic(|| ops::run(op, false)).unwrap_or(()),
         }
     }
 
-    /// One step of the worker.
+    /// Polls the worker once.
     fn step(&mut self) {
         if self.worker.is_none() {
             with_client(false, |client| self.worker = Some(Box::pin(client.worker())));
@@ -195,7 +197,7 @@ impl Program {
         self.asleep = (polled.is_pending() && self.wakes.get() == before).then_some(before);
         if polled.is_ready() {
             let open = model(|model| !model.is_closed());
-            expect(!open, || "a worker left an open client".into());
+            expect(!open, || "a worker of an open client exited".into());
             self.drop_worker();
         }
     }
@@ -205,14 +207,14 @@ impl Program {
         let Some(worker) = self.worker.take() else { return };
         model(|model| {
             model.worker = false;
-            model.nobody_runs();
+            model.refuse_without_worker();
         });
         drop(worker);
     }
 
-    /// Until nothing is ready and no timer is left.
+    /// Polls the worker until nothing is ready and no timer is left.
     fn drive(&mut self) {
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             self.step();
             if self.worker.is_none() || self.asleep.is_some() {
                 break;
@@ -220,7 +222,7 @@ impl Program {
         }
         if self.worker.is_some() {
             let rests = self.asleep.is_some();
-            expect(rests, || "the tasks don't come to rest".into());
+            expect(rests, || "the tasks don't become idle".into());
             model(Model::check_stuck);
         }
     }
@@ -234,8 +236,8 @@ impl Program {
         let waker = awaiter.wakes.waker(true);
         let before = awaiter.wakes.get();
         let waiting = &mut awaiter.waiting;
-        let polled = own_panics(|| waiting.poll(&mut Context::from_waker(&waker), None));
-        awaiter.seen = Some(before);
+        let polled = catch_own_panic(|| waiting.poll(&mut Context::from_waker(&waker), None));
+        awaiter.wakes_at_poll = Some(before);
         if polled != Some(false) {
             drop(self.awaiters.remove(at));
         }
@@ -243,8 +245,8 @@ impl Program {
 
     fn check(&mut self) {
         for slot in 0..SLOTS {
-            let status = with(|world| {
-                let tracked = world.slots[slot].as_ref()?;
+            let status = with(|state| {
+                let tracked = state.slots[slot].as_ref()?;
                 Some((tracked.id, tracked.handle().status()))
             });
             if let Some((id, status)) = status {
@@ -252,42 +254,47 @@ impl Program {
             }
         }
         for awaiter in &self.awaiters {
-            let woken = awaiter.seen.is_none_or(|seen| awaiter.wakes.get() > seen);
+            let woken = awaiter
+                .wakes_at_poll
+                .is_none_or(|wakes_at_poll| awaiter.wakes.get() > wakes_at_poll);
             if !woken {
-                let (ready, why) = (awaiter.waiting.is_ready(), awaiter.waiting.why());
-                expect(!ready, || format!("an await of {why:?} was not woken"));
+                let (ready, suspension) =
+                    (awaiter.waiting.is_ready(), awaiter.waiting.suspension());
+                expect(!ready, || format!("an await of {suspension:?} was not woken"));
             }
         }
         if self.asleep.is_some_and(|before| self.wakes.get() == before) {
             model(|model| {
                 let ready = (0..model.tasks.len()).find(|id| model.is_runnable(*id));
-                model.expect(ready.is_none(), || format!("the worker sleeps beside t{ready:?}"));
+                model.expect(ready.is_none(), || {
+                    format!("the worker is idle while t{ready:?} is ready")
+                });
             });
         }
         with(check_alive);
     }
 
-    fn tear_down(&mut self, how: u8) {
-        note(|| format!("the end, {how:b}"));
-        let going_well = model(|model| model.failure.is_none());
-        if how & 1 != 0 && going_well {
+    fn tear_down(&mut self, order: u8) {
+        note(|| format!("the end, {order:b}"));
+        let passed = model(|model| model.failure.is_none());
+        if order & 1 != 0 && passed {
             self.drive();
         }
-        if how & 2 != 0 {
+        if order & 2 != 0 {
             ops::run(&Op::DropClient, false);
         }
-        if how & 4 != 0 {
+        if order & 4 != 0 {
             self.drop_worker();
         }
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
-        if how & 8 != 0 {
+        if order & 8 != 0 {
             self.awaiters.clear();
         }
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         self.awaiters.clear();
-        if !going_well {
+        if !passed {
             (0..STREAMS).for_each(|at| drop(take_stream(at)));
-            let client = with(|world| world.client.take());
+            let client = with(|state| state.client.take());
             drop((client, self.worker.take()));
             return;
         }
@@ -296,12 +303,12 @@ impl Program {
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.drive();
-        // What was detached may hang, or leave handles to others.
-        let empty = with(|world| world.slots.iter().all(Option::is_none));
+        // A detached task may hang, or leave handles of other tasks in slots.
+        let empty = with(|state| state.slots.iter().all(Option::is_none));
         let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
             let held = client.tasks_in_memory();
-            // A timer that was left would hold its task.
+            // A leaked timer would keep its task in memory.
             expect(!ended || held == 0, || format!("{held} tasks are held at the end"));
             if ended && model(|model| !model.is_closed()) {
                 check_limits(client);
@@ -309,55 +316,55 @@ impl Program {
         });
         ops::run(&Op::DropClient, false);
         self.drop_worker();
-        let close = with(|world| world.close.take());
+        let close = with(|state| state.close.take());
         if let (Some(mut close), true) = (close, model(|model| model.clients > 0)) {
-            // A task has a `map_stream`.
+            // A task owns a `map_stream`, which keeps the client open.
             model(|model| model.close(false, false));
             let closed = close.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            expect(closed.is_ready(), || "it doesn't close at the end".into());
+            expect(closed.is_ready(), || "`close` is pending at the end".into());
         }
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.check();
-        with(|world| {
-            let alive = world.alive.clone();
+        with(|state| {
+            let alive = state.alive.clone();
             for (id, alive) in alive.into_iter().enumerate() {
                 let values = if alive.leaked { 0 } else { alive.values };
-                let gone = alive.codes + alive.bodies + values == 0;
-                world.model.expect(gone, || format!("t{id} has left {alive:?}"));
+                let freed = alive.functions + alive.futures + values == 0;
+                state.model.expect(freed, || format!("t{id} leaked {alive:?}"));
             }
-            check_unobserved(world);
+            check_unobserved(state);
         });
-        listening::check();
+        events::check();
     }
 }
 
-/// Runs code from outside that may clone a value for itself: `None` where that panicked.
-fn own_panics<R>(code: impl FnOnce() -> R) -> Option<R> {
+/// Runs code from outside that may clone a value for itself. Returns `None` if that clone panicked.
+fn catch_own_panic<R>(code: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some(result),
         Err(payload) => {
-            let own = with(|world| std::mem::take(&mut world.clone_panicked));
-            if !own || !payload.is::<Bomb>() {
+            let own = with(|state| std::mem::take(&mut state.clone_panicked));
+            if !own || !payload.is::<PlannedPanic>() {
                 resume_unwind(payload);
             }
             model(|model| {
                 model.lenient = false;
-                model.abandoned.clear();
-                model.nobody_runs();
+                model.abandoned_in_await.clear();
+                model.refuse_without_worker();
             });
             None
         }
     }
 }
 
-/// Polls a stream that is taken out meanwhile: its place may be taken by another. It goes where a clone of a
-/// value panics.
+/// Polls a stream, which is taken out of its slot meanwhile, since user code may access the slot. The stream
+/// is dropped if the clone of a value panics.
 fn poll_stream(at: usize, poll: impl FnOnce(&mut Stream, &mut Context<'_>) -> bool) {
     let Some(mut stream) = take_stream(at) else { return };
     let wakes = Wakes::new();
     let waker = wakes.waker(true);
-    let stream = own_panics(|| {
+    let stream = catch_own_panic(|| {
         poll(&mut stream, &mut Context::from_waker(&waker));
         stream
     });
@@ -366,38 +373,38 @@ fn poll_stream(at: usize, poll: impl FnOnce(&mut Stream, &mut Context<'_>) -> bo
     }
 }
 
-/// All of the limits is there again.
+/// Checks that all of the limits was returned.
 fn check_limits(client: &Client) {
     let [a, b] = model(|model| model.capacity);
-    // Nobody else is to take any.
-    with(|world| world.in_hook = true);
+    // No reentrant call may acquire a part of the limits.
+    with(|state| state.reentering = true);
     let all = client.task().limit("a", a).limit("b", b).spawn(async {});
     let mut worker = Box::pin(client.worker());
-    let poller = &mut Context::from_waker(Waker::noop());
-    // There may be what is left of others in the queue.
+    let cx = &mut Context::from_waker(Waker::noop());
+    // Entries of ended tasks may still be in the queue.
     let done = (0..100).any(|_| {
-        let _ = worker.as_mut().poll(poller);
+        let _ = worker.as_mut().poll(cx);
         all.is_finished()
     });
     expect(done, || format!("a task that takes the limits whole is {all:?} at the end"));
     drop((all, worker));
-    with(|world| world.in_hook = false);
+    with(|state| state.reentering = false);
 }
 
-/// What is in memory of each task.
-fn check_alive(world: &mut World) {
-    for id in 0..world.model.tasks.len() {
-        let alive = *world.alive(id);
-        let model = &mut world.model;
+/// Checks which parts of each task are in memory.
+fn check_alive(state: &mut RunState) {
+    for id in 0..state.model.tasks.len() {
+        let alive = *state.alive(id);
+        let model = &mut state.model;
         let (phase, due) = (model.tasks[id].phase.clone(), model.tasks[id].callbacks_due);
         let future = match phase {
-            Phase::Suspended(_) => alive.bodies == 1,
-            Phase::Ended(_) => alive.bodies == 0,
-            _ => alive.bodies <= 1,
+            Phase::Suspended(_) => alive.futures == 1,
+            Phase::Ended(_) => alive.futures == 0,
+            _ => alive.futures <= 1,
         };
-        model.expect(future, || format!("t{id} is {phase:?} and has {} futures", alive.bodies));
-        let code = model.keeps_code(id).is_none_or(|keeps| keeps == (alive.codes > 0));
-        model.expect(code, || format!("t{id} is {phase:?} and has {} functions", alive.codes));
+        model.expect(future, || format!("t{id} is {phase:?} and has {} futures", alive.futures));
+        let code = model.keeps_function(id).is_none_or(|keeps| keeps == (alive.functions > 0));
+        model.expect(code, || format!("t{id} is {phase:?} and has {} functions", alive.functions));
         let ended = matches!(phase, Phase::Ended(_));
         let value = model.may_live(id) && ended || alive.values == 0 || alive.leaked;
         model.expect(value, || format!("t{id} is {phase:?} and has {} values", alive.values));
@@ -409,13 +416,15 @@ fn check_alive(world: &mut World) {
     }
 }
 
-/// *Free*: whether an error is reported that somebody could see.
-fn check_unobserved(world: &mut World) {
-    let World { model, unobserved, .. } = world;
+/// Checks the reported unobserved errors. *Free*: whether an error with an observer is reported, too.
+fn check_unobserved(state: &mut RunState) {
+    let RunState { model, unobserved, .. } = state;
     for (kind, origin) in unobserved.iter() {
         let stray = origin == "(callback or destructor)";
         let detached = (0..model.tasks.len()).any(|id| model.tasks[id].detached);
-        model.expect(stray || detached, || format!("the hook was told of {kind:?} in `{origin}`"));
+        model.expect(stray || detached, || {
+            format!("{kind:?} of `{origin}` was reported as unobserved")
+        });
     }
     for id in 0..model.tasks.len() {
         let task = &model.tasks[id];
@@ -423,10 +432,12 @@ fn check_unobserved(world: &mut World) {
             (task.detached, task.observed, task.outcome())
         {
             use ensue::ErrorKind::{Cancelled, Closed};
-            let told =
-                unobserved.iter().any(|(of, name)| *of == kind && model.is_called(origin, name))
+            let reported =
+                unobserved.iter().any(|(of, name)| *of == kind && model.has_name(origin, name))
                     || matches!(kind, Cancelled | Closed);
-            model.expect(told, || format!("nobody was told of {kind:?} of t{id}, from t{origin}"));
+            model.expect(reported, || {
+                format!("unobserved {kind:?} of t{id}, from t{origin}, wasn't reported")
+            });
         }
     }
 }

@@ -1,13 +1,15 @@
-//! What a run does, decoded from the fuzzer's bytes. Its `Debug` is what a failing run prints.
+//! The script of a run, decoded from the fuzzer's bytes and printed by a failing run.
+//!
+//! The order of the calls on `Unstructured` is the encoding: changing it invalidates the corpora.
 
 use arbitrary::{Result, Unstructured};
 
-/// How many handles a program has room for. Those inside tasks use the same ones.
+/// Slots for handles, shared by the program and its tasks.
 pub(crate) const SLOTS: usize = 8;
 pub(crate) const STREAMS: usize = 2;
 const OPS: usize = 60;
 
-/// What a target is about: it decides how often each operation comes.
+/// The emphasis of a target: the weights of the operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Schedule,
@@ -19,21 +21,21 @@ pub(crate) enum Profile {
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) seed: u64,
-    /// How much there is of each limit.
+    /// The capacity of each limit.
     pub(crate) limits: [usize; 2],
     pub(crate) bodies: Vec<Body>,
     pub(crate) ops: Vec<Op>,
-    /// At which of the places where foreign code runs it panics, counted from the start.
-    pub(crate) bombs: Vec<u16>,
-    /// At which of the places where foreign code is dropped or called back it calls the engine, and for what.
-    pub(crate) hooks: Vec<(u16, Op)>,
-    /// Who listens to what happens to tasks: nobody, or from the start on.
+    /// The panic points, counted from the start of the run, at which user code panics.
+    pub(crate) panics: Vec<u16>,
+    /// The reentry points, counted likewise, at which user code calls the engine, and the operation.
+    pub(crate) reentries: Vec<(u16, Op)>,
+    /// Whether task events are recorded from the start.
     pub(crate) listens: bool,
-    /// What is dropped first at the end.
+    /// Flags for the order of the drops at the end.
     pub(crate) teardown: u8,
 }
 
-/// What the code of a task does.
+/// The actions of a task's function, and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub(crate) actions: Vec<Action>,
@@ -45,7 +47,7 @@ pub(crate) enum End {
     Value,
     Error,
     Panic,
-    /// An error, until the task has run so often.
+    /// An error in each run before the one with this number.
     ErrorUntil(u8),
 }
 
@@ -54,21 +56,21 @@ pub(crate) enum Action {
     Yield,
     /// In virtual seconds.
     Sleep(u8),
-    /// Never goes on by itself.
+    /// Suspends forever.
     Hang,
-    Await(Vec<usize>, How),
+    Await(Vec<usize>, AwaitKind),
     Stream(usize),
-    /// Takes all that is ready of a stream, or waits for one.
+    /// Takes all ready members of a stream, or waits for one.
     Batch(usize),
-    /// Begins to await and gives it up in the same poll.
-    Peek(Vec<usize>, How),
+    /// Begins to await, and abandons that in the same poll.
+    Peek(Vec<usize>, AwaitKind),
     Close,
     Do(Op),
 }
 
-/// How a handle is awaited, or several are.
+/// The ways to await one or several handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum AwaitKind {
     /// `h.await`
     Own,
     /// `(&h).await`
@@ -78,14 +80,14 @@ pub(crate) enum How {
     Settled,
     Any,
     All,
-    /// `wait_any` with a timeout of so many seconds; only inside tasks, where time is virtual.
+    /// `wait_any` with a timeout in seconds; only inside tasks, where time is virtual.
     AnyFor(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Submit,
-    /// `submit` by way of options.
+    /// `submit` with options.
     Task,
     Try,
     Spawn,
@@ -104,18 +106,18 @@ pub(crate) struct Submit {
     pub(crate) inputs: Vec<usize>,
     /// The inputs arrive as `Ref`s.
     pub(crate) by_ref: bool,
-    /// The handles are given away.
+    /// The handles are moved into the call, not cloned.
     pub(crate) moved: bool,
     pub(crate) key: Option<u8>,
     pub(crate) priority: i32,
-    pub(crate) retry: Option<Again>,
+    pub(crate) retry: Option<RetryPlan>,
     /// In virtual seconds.
     pub(crate) timeout: Option<u8>,
     pub(crate) limits: [usize; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Again {
+pub(crate) struct RetryPlan {
     pub(crate) budget: u32,
     /// In virtual seconds, each time.
     pub(crate) delay: u8,
@@ -148,32 +150,33 @@ pub(crate) enum Op {
     Detach(usize),
     OnDone(usize),
     Peek(usize),
-    /// `client.get` of this key.
+    /// `client.get` with this key, into a slot.
     Get(u8, usize),
     StreamAdd(usize, usize),
     StreamClear(usize),
     StreamBatch(usize),
     StreamDrop(usize),
-    /// From here on it gives results, too.
+    /// Converts the stream to one with results.
     StreamResults(usize),
-    /// Puts a stream of the results of so many tasks there.
+    /// Puts a `map_stream` into a slot.
     StreamMap(Mapped),
-    /// Begins to listen to what happens to tasks, or stops.
+    /// Subscribes to task events, or unsubscribes.
     Listen,
     Scale(u8),
     DropClient,
-    /// The rest is done from outside only.
+    // The operations below are executed from outside only.
+    /// Polls the worker this number of times.
     Step(u8),
-    /// Until nothing is ready and no timer is left.
+    /// Polls the worker until nothing is ready and no timer is left.
     Drive,
     DropWorker,
     StreamPoll(usize),
     /// `next_batch`, polled once.
     StreamNext(usize),
-    /// Begins to await.
-    Await(Vec<usize>, How),
+    /// Begins an await, which `Poll` polls.
+    Await(Vec<usize>, AwaitKind),
     Poll(u8),
-    GiveUp(u8),
+    Abandon(u8),
     Idle,
     Close,
 }
@@ -184,16 +187,16 @@ impl Script {
         let seed = u.arbitrary::<u16>()?.into();
         let limits = [u.int_in_range(1..=2)?, u.int_in_range(1..=3)?];
         let teardown = u.arbitrary()?;
-        let mut bombs = Vec::new();
+        let mut panics = Vec::new();
         if profile == Profile::Panics {
             for _ in 0..u.int_in_range(1..=3)? {
-                bombs.push(u.int_in_range(0..=60)?);
+                panics.push(u.int_in_range(0..=60)?);
             }
         }
         let listens = u.ratio(1, 3)?;
-        let mut hooks = Vec::new();
+        let mut reentries = Vec::new();
         for _ in 0..u.int_in_range(0..=3)? {
-            hooks.push((u.int_in_range(0..=40)?, Op::in_hook(u, profile)?));
+            reentries.push((u.int_in_range(0..=40)?, Op::in_reentry(u, profile)?));
         }
         let count = u.int_in_range(1..=6)?;
         let bodies = (0..count).map(|_| Body::decode(u, profile)).collect::<Result<_>>()?;
@@ -201,7 +204,7 @@ impl Script {
         while !u.is_empty() && ops.len() < OPS {
             ops.push(Op::outside(u, profile)?);
         }
-        Ok(Self { seed, limits, bodies, ops, bombs, hooks, listens, teardown })
+        Ok(Self { seed, limits, bodies, ops, panics, reentries, listens, teardown })
     }
 }
 
@@ -213,11 +216,11 @@ impl Body {
                 0..=3 => Action::Yield,
                 4..=5 => Action::Sleep(u.int_in_range(0..=4)?),
                 6 => Action::Hang,
-                7..=10 => Action::Await(slots(u)?, how(u, true)?),
+                7..=10 => Action::Await(slots(u)?, await_kind(u, true)?),
                 11 if u.ratio(1, 4)? => Action::Close,
                 11 => Action::Stream(stream(u)?),
                 16 => Action::Batch(stream(u)?),
-                17 => Action::Peek(slots(u)?, how(u, true)?),
+                17 => Action::Peek(slots(u)?, await_kind(u, true)?),
                 _ => Action::Do(Op::anywhere(u, profile)?),
             });
         }
@@ -243,16 +246,16 @@ fn slots(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
     (0..u.int_in_range(0..=3)?).map(|_| slot(u)).collect()
 }
 
-fn how(u: &mut Unstructured<'_>, inside: bool) -> Result<How> {
+fn await_kind(u: &mut Unstructured<'_>, inside: bool) -> Result<AwaitKind> {
     Ok(match u.int_in_range(0..=if inside { 9 } else { 8 })? {
-        0 | 1 => How::Own,
-        2 | 3 => How::Borrow,
-        4 => How::Ref,
-        5 => How::Gather,
-        6 => How::Settled,
-        7 => How::Any,
-        8 => How::All,
-        _ => How::AnyFor(u.int_in_range(0..=3)?),
+        0 | 1 => AwaitKind::Own,
+        2 | 3 => AwaitKind::Borrow,
+        4 => AwaitKind::Ref,
+        5 => AwaitKind::Gather,
+        6 => AwaitKind::Settled,
+        7 => AwaitKind::Any,
+        8 => AwaitKind::All,
+        _ => AwaitKind::AnyFor(u.int_in_range(0..=3)?),
     })
 }
 
@@ -262,7 +265,7 @@ impl Submit {
         let bodies = u.int_in_range(0..=5)?;
         let flags: u8 = u.arbitrary()?;
         let retry = match flags & 7 {
-            0 | 1 => Some(Again {
+            0 | 1 => Some(RetryPlan {
                 budget: u.int_in_range(0..=2)?,
                 delay: u.int_in_range(0..=2)?,
                 when: *u.choose(&[When::Always, When::Always, When::Failed, When::Never])?,
@@ -301,7 +304,7 @@ impl Submit {
 }
 
 impl Op {
-    /// What tasks may do, too.
+    /// Decodes an operation that tasks may execute, too.
     fn anywhere(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         let most = if profile == Profile::Streams { 42 } else { 33 };
         Ok(match u.int_in_range(0..=most)? {
@@ -332,8 +335,9 @@ impl Op {
         })
     }
 
-    /// What is done in the middle of the engine's doings: nothing whose answer depends on how far those are.
-    fn in_hook(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+    /// Decodes an operation that is called from within the engine. Operations whose result depends on the
+    /// engine's progress are excluded, since the model can't predict it.
+    fn in_reentry(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         Ok(match u.int_in_range(0..=15)? {
             0..=4 => {
                 let mut submit = Submit::decode(u, profile)?;
@@ -362,9 +366,9 @@ impl Op {
             21 if u.ratio(1, 2)? => Self::DropWorker,
             21 => Self::StreamNext(stream(u)?),
             22..=23 => Self::StreamPoll(stream(u)?),
-            24..=26 => Self::Await(slots(u)?, how(u, false)?),
+            24..=26 => Self::Await(slots(u)?, await_kind(u, false)?),
             27..=28 => Self::Poll(u.arbitrary()?),
-            29 => Self::GiveUp(u.arbitrary()?),
+            29 => Self::Abandon(u.arbitrary()?),
             30 => Self::Idle,
             _ if u.ratio(1, 4)? => Self::Close,
             _ => Self::Step(8),

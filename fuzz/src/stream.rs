@@ -1,4 +1,4 @@
-//! An `AsCompleted` or one of its relatives, held against a list.
+//! `AsCompleted`, `WithResults` and `MapStream`, compared with a list of members.
 
 use std::future::Future as _;
 use std::pin::{Pin, pin};
@@ -7,16 +7,16 @@ use std::task::{Context, Poll};
 use ensue::{AsCompleted, Client, Error, ErrorKind, Handle, MapStream, Status, WithResults};
 use futures::Stream as _;
 
-use super::body::{Plain, Running};
+use super::body::{Infallible, Running};
+use super::instrumented::{Code, Value};
 use super::model::{Id, Model, Outcome, Plan, StreamModel};
+use super::run_state::{MAX_TASKS, check_error, check_outcome, expect, model, panic_point_then};
 use super::script::Mapped;
 use super::tracked::Tracked;
-use super::values::{Code, Value};
-use super::world::{MOST_TASKS, check_error, check_outcome, expect, fuse_then, model};
 
 pub(crate) struct Stream {
     inner: Inner,
-    /// Its place in the model.
+    /// The stream's index in the model.
     pub(crate) number: usize,
 }
 
@@ -45,13 +45,13 @@ impl Stream {
         let number = model(|model| model.streams.len());
         let codes = Codes { left: mapped.count, mapped, number };
         let options = client.task().priority(mapped.priority);
-        let code = |code: Code| -> Plain<()> { Running::new(code, ()).plain() };
+        let code = |code: Code| -> Infallible<()> { Running::new(code, ()).infallible() };
         let inner = options.map_stream(codes, mapped.limit, code);
         model(|model| model.clients += 1);
         Self::new(Inner::Map(inner), StreamModel { failed, exhausted, ..StreamModel::default() })
     }
 
-    /// The same, to give results beside the handles.
+    /// Converts the stream to one of handles with results.
     pub(crate) fn with_results(mut self) -> Self {
         if let Inner::Handles(handles) = &mut self.inner {
             let handles = std::mem::take(handles);
@@ -90,23 +90,23 @@ impl Stream {
             let any_ready = members.iter().any(|(_, at)| at.is_some());
             let right = members.len() == len && ready.is_none_or(|ready| ready == any_ready);
             model.expect(right, || {
-                format!("a stream of {members:?} has {len} and says {ready:?} to `has_ready`")
+                format!("a stream of {members:?} has length {len} and `has_ready` {ready:?}")
             });
         });
     }
 
-    /// Polls, and checks what comes out; `false` where it waits.
-    pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: bool) -> bool {
+    /// Polls the stream and checks the item. Returns `false` if it's pending.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, inside: bool) -> bool {
         let polled = match &mut self.inner {
-            Inner::Handles(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+            Inner::Handles(inner) => Pin::new(inner).poll_next(cx).map(|next| match next {
                 Some(handle) => Next::One(handle, None),
                 None => Next::End,
             }),
-            Inner::Results(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+            Inner::Results(inner) => Pin::new(inner).poll_next(cx).map(|next| match next {
                 Some((handle, result)) => Next::One(handle, Some(result)),
                 None => Next::End,
             }),
-            Inner::Map(inner) => Pin::new(inner).poll_next(poller).map(|next| match next {
+            Inner::Map(inner) => Pin::new(inner).poll_next(cx).map(|next| match next {
                 Some(result) => Next::Result(result),
                 None => Next::End,
             }),
@@ -124,10 +124,10 @@ impl Stream {
         true
     }
 
-    /// The same with `next_batch`, where there is that.
-    pub(crate) fn poll_batch(&mut self, poller: &mut Context<'_>, inside: bool) -> bool {
-        let Inner::Handles(inner) = &mut self.inner else { return self.poll(poller, inside) };
-        let polled = pin!(inner.next_batch()).poll(poller);
+    /// Polls `next_batch` of a stream of handles, and one item of the others.
+    pub(crate) fn poll_batch(&mut self, cx: &mut Context<'_>, inside: bool) -> bool {
+        let Inner::Handles(inner) = &mut self.inner else { return self.poll(cx, inside) };
+        let polled = pin!(inner.next_batch()).poll(cx);
         settle(inside);
         match polled {
             Poll::Ready(batch) if batch.is_empty() => self.check_ended(),
@@ -140,7 +140,7 @@ impl Stream {
         true
     }
 
-    /// All that is ready by now.
+    /// Takes all ready members.
     pub(crate) fn batch(&mut self) {
         if let Inner::Handles(inner) = &mut self.inner {
             let batch = inner.ready_batch();
@@ -149,12 +149,12 @@ impl Stream {
     }
 
     fn popped_all(&mut self, batch: Vec<Handle<Value>>) {
-        // They're dropped last: that may make others ready.
+        // The handles are dropped after the check, since a drop may make other members ready.
         let _popped: Vec<_> = batch.into_iter().map(|handle| self.popped(handle, None)).collect();
         self.check();
         let number = self.number;
         let left = model(|model| model.streams[number].members.iter().any(|(_, at)| at.is_some()));
-        expect(!left, || "a batch didn't take all that was ready".into());
+        expect(!left, || "a batch left ready members".into());
     }
 
     fn check_ended(&self) {
@@ -163,19 +163,19 @@ impl Stream {
             let map = matches!(self.inner, Inner::Map(_));
             let over = stream.members.is_empty() && stream.failed.is_none();
             let right = over && (!map || stream.exhausted);
-            model.expect(right, || format!("it ended with this in it: {stream:?}"));
+            model.expect(right, || format!("a stream ended with members: {stream:?}"));
         });
     }
 
     fn check_pending(&mut self, inside: bool) {
-        // *Free*: as for other awaits, of a closed client from outside.
+        // *Free*: as for other awaits from outside, after the client was closed.
         if !inside && model(|model| model.is_closed()) {
             return;
         }
         let (number, results) = (self.number, matches!(self.inner, Inner::Results(_)));
         model(|model| {
             if results {
-                // Those that were retried since they had ended have been put back.
+                // Such a stream waits again for members that were retried after they had ended.
                 model.put_back(number);
             }
             let members = model.streams[number].members.clone();
@@ -184,7 +184,8 @@ impl Stream {
         });
     }
 
-    /// *Free*: the order of those that ended at the same instant, and with results of those that were retried.
+    /// Checks a member taken from the stream. *Free*: the order of members that ended at the same instant,
+    /// and with results the order of retried ones.
     fn popped(
         &mut self,
         handle: Handle<Value>,
@@ -196,7 +197,7 @@ impl Stream {
         let id = model(|model| {
             let members = model.streams[number].members.clone();
             let first = members.iter().filter_map(|(_, at)| *at).min();
-            // Tasks that had a key one after the other are told apart by how they are.
+            // Successive tasks with the same key are distinguished by their status.
             let fits = |(id, at): &(Id, Option<u64>)| {
                 let task = &model.tasks[*id];
                 let in_order = *at == first
@@ -220,7 +221,7 @@ impl Stream {
         Some(tracked)
     }
 
-    /// A result of `map_stream`, which needs no name.
+    /// Checks a result of `map_stream`, which is matched by value, not by name.
     fn mapped(&mut self, result: Result<Value, Error>) {
         let number = self.number;
         let found = model(|model| {
@@ -232,7 +233,9 @@ impl Stream {
                     && *at == first
                     && match &result {
                         Ok(value) => value.of == *id,
-                        Err(error) => outcome.is_some_and(|ended| model.fits(ended, error)),
+                        Err(error) => {
+                            outcome.is_some_and(|ended| model.matches_error(ended, error))
+                        }
                     }
             };
             if let Some(at) = members.iter().position(fits) {
@@ -272,10 +275,10 @@ enum Next {
     End,
 }
 
-/// A worker may have come and gone.
+/// Updates the model after a poll from outside, in which a worker may have exited.
 fn settle(inside: bool) {
     if !inside {
-        model(Model::nobody_runs);
+        model(Model::refuse_without_worker);
     }
 }
 
@@ -295,7 +298,7 @@ impl Drop for Stream {
     }
 }
 
-/// The inputs of a `map_stream`.
+/// The input stream of a `map_stream`.
 struct Codes {
     left: usize,
     mapped: Mapped,
@@ -305,16 +308,16 @@ struct Codes {
 impl futures::Stream for Codes {
     type Item = Code;
 
-    /// It's submitted at once.
+    /// Reports the task to the model here, since `map_stream` submits an input as soon as it has it.
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Code>> {
         let (number, mapped) = (self.number, self.mapped);
-        fuse_then("inputs of `map_stream`", || {
+        panic_point_then("inputs of `map_stream`", || {
             model(|model| {
                 model.streams[number].failed = Some(ErrorKind::Panicked);
                 model.streams[number].exhausted = true;
             });
         });
-        if self.left == 0 || model(|model| model.tasks.len()) >= MOST_TASKS {
+        if self.left == 0 || model(|model| model.tasks.len()) >= MAX_TASKS {
             model(|model| model.streams[number].exhausted = true);
             return Poll::Ready(None);
         }

@@ -1,18 +1,18 @@
-//! The submitting verbs.
+//! The submit methods, each with its plan for the model.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Ref, Retry};
 
-use super::body::{Plain, Running};
+use super::body::{Infallible, Running};
+use super::instrumented::{Args, Code, Value};
 use super::model::{Id, Outcome, Plan};
-use super::script::{Again, Submit, Verb, When};
+use super::run_state::{MAX_TASKS, model, panic_point_then};
+use super::script::{RetryPlan, Submit, Verb, When};
 use super::tracked::{self, Tracked};
-use super::values::{Args, Code, Value};
-use super::world::{MOST_TASKS, fuse_then, model};
 
-/// The input of a pure call: what it's told apart by is not the code.
+/// The argument of a pure call. Its hash excludes the code, so that equal numbers make equal calls.
 struct Pure(u8, Code);
 
 impl Hash for Pure {
@@ -30,28 +30,28 @@ macro_rules! finish {
             Verb::Blocking => {
                 let block = move |args: A| match Running::new($code, args).block() {
                     Ok(value) => value,
-                    Err(_) => unreachable!("its errors are panics"),
+                    Err(_) => unreachable!("its errors are raised as panics"),
                 };
                 $options.submit_blocking(block, $inputs)
             }
             Verb::TryBlocking => $options
                 .try_submit_blocking(move |args: A| Running::new($code, args).block(), $inputs),
-            _ => $options.submit(move |args: A| Running::new($code, args).plain(), $inputs),
+            _ => $options.submit(move |args: A| Running::new($code, args).infallible(), $inputs),
         }
     };
 }
 
-fn pure<A: Args>(Pure(_, code): Pure, args: A) -> Plain<A> {
-    Running::new(code, args).plain()
+fn pure<A: Args>(Pure(_, code): Pure, args: A) -> Infallible<A> {
+    Running::new(code, args).infallible()
 }
 
 impl Submit {
-    /// What a pure call is told apart by, beside its inputs.
+    /// Returns the number that distinguishes pure calls with equal inputs.
     fn pure(&self) -> u8 {
         self.key.unwrap_or(0)
     }
 
-    /// What there is to it with this verb.
+    /// Returns the options that this submit method supports.
     fn plan(&self, inputs: Vec<Id>) -> Plan {
         let (verb, options) =
             (self.verb, !matches!(self.verb, Verb::Submit | Verb::Map | Verb::Pure));
@@ -59,15 +59,18 @@ impl Submit {
         let mut retry = self.retry.filter(|_| options && verb != Verb::Spawn);
         let limits = if options { self.limits } else { [0, 0] };
         if let (Some(retry), true) = (&mut retry, limits != [0, 0]) {
-            // When such a task's delay is over can't be seen from outside.
+            // The end of a limited task's delay can't be observed from outside.
             retry.delay = 0;
         }
         let key = match verb {
-            // Equal handles, to be taken in the same way, make for equal calls.
+            // Calls are equal if their handles are equal and are passed in the same way.
             Verb::Pure => {
                 let names = model(|model| {
-                    // One that was refused has its key as a mere name.
-                    let refused = |id: Id| matches!(model.tasks[id].outcome(), Some(Outcome::Error(ErrorKind::Limit, of)) if of == Some(id));
+                    // A task refused for its limits isn't found by its key, but shares its name.
+                    let refused = |id: Id| {
+                        let refusal = Outcome::Error(ErrorKind::Limit, Some(id));
+                        model.tasks[id].outcome() == Some(refusal)
+                    };
                     let name = |id: &Id| (model.names[*id].clone(), refused(*id));
                     inputs.iter().map(name).collect::<Vec<_>>()
                 });
@@ -80,7 +83,7 @@ impl Submit {
             by_ref: self.by_ref,
             key,
             priority: if options { self.priority } else { 0 },
-            again: fallible || retry.is_some(),
+            rerunnable: fallible || retry.is_some(),
             retry,
             timeout: self.timeout.filter(|_| options).map(u64::from),
             limits,
@@ -94,7 +97,7 @@ impl Submit {
     }
 }
 
-/// Submits it, and puts the handle into its slot.
+/// Submits a task, and puts the handle into its slot.
 pub(crate) fn submit(client: &Client, submit: &Submit) {
     let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map);
     let mut inputs = Vec::new();
@@ -104,12 +107,12 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
         inputs = submit.inputs.iter().filter_map(take).collect::<Vec<_>>();
     }
     let count = if submit.verb == Verb::Map { 2 } else { 1 };
-    if model(|model| model.tasks.len()) + count > MOST_TASKS {
+    if model(|model| model.tasks.len()) + count > MAX_TASKS {
         return;
     }
     let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
     let plan = submit.plan(ids.clone());
-    if plan.key.as_deref().is_some_and(|key| model(|model| model.is_vague(key))) {
+    if plan.key.as_deref().is_some_and(|key| model(|model| model.is_uncertain(key))) {
         return;
     }
     if submit.verb == Verb::Map {
@@ -117,7 +120,7 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     }
     let (id, joined) = model(|model| model.submit(plan.clone()));
     let code = Code::new((!joined).then_some(id), submit.body);
-    // The model counts them as inputs now, unless they're dropped with a joiner's function.
+    // The model now counts them as inputs of the task; a joined task's are dropped with the function.
     let inputs: Vec<_> =
         inputs.into_iter().map(Tracked::into_counted).map(|(_, handle)| handle).collect();
     model(|model| ids.into_iter().for_each(|id| model.release(id)));
@@ -132,7 +135,7 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
 fn map(client: &Client, submit: &Submit, plan: Plan) {
     let ids = [(); 2].map(|()| model(|model| model.submit(plan.clone()).0));
     let codes = ids.map(|id| Code::new(Some(id), submit.body));
-    let handles = client.map(|code: Code| Running::new(code, ()).plain(), codes);
+    let handles = client.map(|code: Code| Running::new(code, ()).infallible(), codes);
     for (at, (id, handle)) in ids.into_iter().zip(handles).enumerate() {
         adopt((submit.into + at) % super::script::SLOTS, id, handle);
     }
@@ -177,9 +180,9 @@ where
         }
     }
     match submit.verb {
-        Verb::Submit => client.submit(move |args: A| Running::new(code, args).plain(), inputs),
-        Verb::Spawn => options.spawn(Running::new(code, ()).plain()),
-        Verb::Map => unreachable!("it makes several"),
+        Verb::Submit => client.submit(move |args: A| Running::new(code, args).infallible(), inputs),
+        Verb::Spawn => options.spawn(Running::new(code, ()).infallible()),
+        Verb::Map => unreachable!("`map` submits several tasks"),
         Verb::Pure => client.submit_pure(pure::<A>, (Pure(submit.pure(), code), inputs)),
         verb => match plan.retry {
             Some(retry) => finish!(verb, options.retries(retries(id, retry)), code, inputs),
@@ -188,14 +191,14 @@ where
     }
 }
 
-fn retries(id: Id, retry: Again) -> Retry {
+fn retries(id: Id, retry: RetryPlan) -> Retry {
     let delay = Duration::from_secs(retry.delay.into());
     let retries = Retry::new(retry.budget).backoff(delay, delay);
     if retry.when == When::Always {
         return retries;
     }
     retries.when(move |error| {
-        fuse_then("predicate", || model(|model| model.decide_badly(id)));
+        panic_point_then("predicate", || model(|model| model.predicate_panicked(id)));
         let again = retry.when == When::Failed && error.kind() == ErrorKind::Failed;
         model(|model| model.decide(id, again));
         again

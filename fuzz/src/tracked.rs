@@ -1,10 +1,10 @@
-//! A handle that tells the model of its clones and of its end.
+//! A handle whose clones and drop are reported to the model.
 
 use ensue::Handle;
 
+use super::instrumented::Value;
 use super::model::Id;
-use super::values::Value;
-use super::world::{model, with};
+use super::run_state::{model, with};
 
 pub(crate) struct Tracked {
     pub(crate) id: Id,
@@ -12,18 +12,18 @@ pub(crate) struct Tracked {
 }
 
 impl Tracked {
-    /// For a handle that the model counts already.
+    /// Wraps a handle that the model counts already.
     pub(crate) fn new(id: Id, handle: Handle<Value>) -> Self {
         Self { id, handle: Some(handle) }
     }
 
     pub(crate) fn handle(&self) -> &Handle<Value> {
-        self.handle.as_ref().expect("it's there until it's given away")
+        self.handle.as_ref().expect("present until `into_counted`")
     }
 
-    /// The handle, which the model goes on counting.
+    /// Returns the handle, which the model still counts.
     pub(crate) fn into_counted(mut self) -> (Id, Handle<Value>) {
-        (self.id, self.handle.take().expect("it's there until it's given away"))
+        (self.id, self.handle.take().expect("present until `into_counted`"))
     }
 }
 
@@ -35,7 +35,7 @@ impl Clone for Tracked {
 }
 
 impl Drop for Tracked {
-    /// The model is told first, so that it expects what the engine then does.
+    /// Updates the model before the engine drops the handle, so that it expects the consequences.
     fn drop(&mut self) {
         if self.handle.is_some() {
             model(|model| model.release(self.id));
@@ -43,10 +43,10 @@ impl Drop for Tracked {
     }
 }
 
-/// The handle in a slot, cloned.
+/// Clones the handle in a slot.
 pub(crate) fn copy(slot: usize) -> Option<Tracked> {
-    let copy = with(|world| {
-        let tracked = world.slots[slot].as_ref()?;
+    let copy = with(|state| {
+        let tracked = state.slots[slot].as_ref()?;
         Some((tracked.id, tracked.handle().clone()))
     });
     copy.map(|(id, handle)| {
@@ -55,12 +55,12 @@ pub(crate) fn copy(slot: usize) -> Option<Tracked> {
     })
 }
 
-/// The handle in a slot, taken out.
+/// Takes the handle out of a slot.
 pub(crate) fn take(slot: usize) -> Option<Tracked> {
-    with(|world| world.slots[slot].take())
+    with(|state| state.slots[slot].take())
 }
 
 pub(crate) fn put(slot: usize, tracked: Option<Tracked>) {
-    let before = with(|world| std::mem::replace(&mut world.slots[slot], tracked));
+    let before = with(|state| std::mem::replace(&mut state.slots[slot], tracked));
     drop(before);
 }

@@ -1,5 +1,5 @@
-//! The target `wire`: any bytes, from the other side of a connection to a Dask cluster. Reading doesn't panic or
-//! reserve memory out of proportion, and a message that was read is the same after it was written and read again.
+//! The target `wire`: arbitrary bytes from the peer of a connection to a Dask cluster. Reading must not panic or
+//! reserve memory out of proportion, and a message must survive writing and reading.
 
 use bytes::Bytes;
 use ensue_dask_proto::capabilities;
@@ -13,10 +13,10 @@ use ensue_dask_proto::worker::register::{Beat, Registered};
 use ensue_dask_proto::worker::serve::Request;
 use ensue_dask_proto::{WireError, call, failure, handshake, pickle, unpack};
 
-/// The size of a buffer that a reader may always reserve.
-const ROOM: usize = 1 << 16;
+/// The buffer size that a reader may reserve whatever the input.
+const MAX_RESERVED: usize = 1 << 16;
 
-/// Runs the target. The first byte selects what the others are.
+/// Runs the target. The first byte selects the format of the others.
 pub(crate) fn run(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     match kind % 4 {
@@ -27,7 +27,7 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// Reads the bytes of a connection, in pieces whose size the first byte says.
+/// Reads the bytes of a connection, in pieces whose size is in the first byte.
 fn stream(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
     let limits = Limits { message: 1 << 40, frames: 1 << 20, head: 1 << 30 };
@@ -43,11 +43,14 @@ fn stream(data: &[u8]) {
                 Err(_) => return,
             }
         }
-        assert!(reader.space().len() <= ROOM.max(fed), "much room for {fed} bytes");
+        assert!(
+            reader.space().len() <= MAX_RESERVED.max(fed),
+            "too large a buffer for {fed} bytes"
+        );
     }
 }
 
-/// Reads a message of frames, each after a byte with its length.
+/// Reads a message of frames, each preceded by a byte with its length.
 fn frames(data: &[u8]) {
     let (mut left, mut frames) = (data, Vec::new());
     while let Some((len, rest)) = left.split_first() {
@@ -113,7 +116,7 @@ fn values(value: &Value) {
     }
 }
 
-/// Returns how many bytes of an object's frames its content has.
+/// Returns the number of bytes of an object's content that are in its frames.
 fn size(content: &Content) -> u64 {
     match content {
         Content::Bytes(parts) => parts.iter().map(|part| part.len() as u64).sum(),
@@ -132,7 +135,7 @@ fn pickled(bytes: &Bytes) {
     }
 }
 
-/// Reads the reply of a scheduler that was asked for its methods.
+/// Reads a scheduler's reply to a query for its methods.
 fn asked(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let fields = [("status", "OK"), ("result", text)];

@@ -1,4 +1,4 @@
-//! The fuzz targets without a fuzzer: their corpus, and pseudo-random bytes.
+//! Replay of the fuzz targets' corpora, and of pseudo-random bytes, without a fuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use ensue_tests_support as support;
 
 /// Pseudo-random scripts for each target.
 const SCRIPTS: u64 = 2000;
-/// It stops earlier when this time is over.
-const AT_MOST: Duration = Duration::from_secs(4);
+/// The time after which no further script is started.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
-/// Runs a target with its corpus and with pseudo-random bytes, on a thread of its own.
+/// Runs a target with its corpus and with pseudo-random bytes, on a thread with a time limit.
 fn replay(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut files: Vec<_> =
@@ -24,7 +24,7 @@ fn replay(name: &str, target: fn(&[u8])) {
         }
         let start = Instant::now();
         for seed in 0..SCRIPTS {
-            if start.elapsed() > AT_MOST {
+            if start.elapsed() > TIME_LIMIT {
                 break;
             }
             let mut random = fastrand::Rng::with_seed(seed);
@@ -73,5 +73,5 @@ fn wire() {
 #[cfg(feature = "dask")]
 #[test]
 fn values() {
-    replay("values", ensue_fuzz::coded);
+    replay("values", ensue_fuzz::values);
 }

@@ -53,7 +53,7 @@ impl Network {
                     ip(&["addr", "add", &address, "dev", &self.name, "noprefixroute"])?;
                     return Ok(());
                 }
-                Err(why) => refused = why,
+                Err(reason) => refused = reason,
             }
         }
         Err(refused)
@@ -128,12 +128,12 @@ impl Host {
 
     /// Takes its link down: packets are lost, and connections stay open.
     pub fn unplug(&self) {
-        ip(&["link", "set", &self.link, "down"]).expect("the link is there");
+        ip(&["link", "set", &self.link, "down"]).expect("an existing link");
     }
 
     /// Returns the number of bytes that this host has received.
     pub fn received(&self) -> u64 {
-        // What the bridge's end of the link has sent.
+        // The host receives the bytes that the bridge's end of the link sends.
         let path = format!("/sys/class/net/{}/statistics/tx_bytes", self.link);
         std::fs::read_to_string(path).expect("a count").trim().parse().expect("a number")
     }

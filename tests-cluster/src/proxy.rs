@@ -68,7 +68,7 @@ impl Proxy {
     }
 
     /// Forwards again after a stall.
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.cable.lock().stalled = false;
         self.cable.changed.notify_all();
     }

@@ -195,8 +195,8 @@ fn mix(client: &mut Client, worker: &mut Worker, calls: &mut Comm) {
 fn steal(client: &mut Client, worker: &mut Worker) {
     worker.stream.batch(|to| {
         report::status(to, "paused", "pause");
-        report::status(to, "running", "go on");
-        report::stolen(to, &"nobody's".into(), Stolen::Unknown, "steal");
+        report::status(to, "running", "resume");
+        report::stolen(to, &"unknown".into(), Stolen::Unknown, "steal");
         report::keep_alive(to);
     });
     client.stream.batch(client::heartbeat);

@@ -9,7 +9,7 @@ use crate::functions::{add, delayed, inc, total};
 use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a_shorter_batch_serves_what_takes_it", a_shorter_batch_serves_what_takes_it),
+    ("dependents_use_the_calls_of_a_shorter_batch", dependents_use_the_calls_of_a_shorter_batch),
     ("a_shorter_batch_serves_python", a_shorter_batch_serves_python),
 ];
 
@@ -35,7 +35,7 @@ impl Calls {
 }
 
 /// Some dependents of the calls are finished, and lost with them. Others haven't started.
-fn a_shorter_batch_serves_what_takes_it(setting: &Setting) -> Outcome {
+fn dependents_use_the_calls_of_a_shorter_batch(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let mut first = cluster.worker("first");
     let client = cluster.client();

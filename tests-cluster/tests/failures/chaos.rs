@@ -64,7 +64,7 @@ fn one(setting: &Setting, seed: u64) {
             program.end();
         }));
         is_over.store(true, Ordering::Relaxed);
-        (disturbing.join().expect("it's caught"), done)
+        (disturbing.join().expect("no panic outside catch_unwind"), done)
     });
     let (disturber, disturbed) = disturbed;
     if let Err(panic) = disturbed.and(done) {
@@ -74,7 +74,7 @@ fn one(setting: &Setting, seed: u64) {
     wait(client.idle());
     // The scheduler releases the keys of dropped handles after a moment, and then those on the workers.
     // Without validation, Dask keeps a task that waits for a failed one, and both stay when no client wants them.
-    assert_eq!(left(&cluster, is_checked), "", "what the scheduler has still");
+    assert_eq!(left(&cluster, is_checked), "", "tasks left on the scheduler");
     for (name, address) in cluster.worker_addresses() {
         if is_checked && name.starts_with("worker") {
             eventually(format_args!("{name} has nothing"), || {

@@ -63,7 +63,7 @@ fn fetching(cluster: &Cluster) -> Fetching {
     let source = cluster.worker_with("source", &["--listen", &listen, "--announce", "127.0.0.2"]);
     let client = cluster.client();
     let bytes = client.submit(blob, LENGTH);
-    eventually("there is a blob", || bytes.is_finished());
+    eventually("the blob is finished", || bytes.is_finished());
     let other = cluster.worker("other");
     cable.after(LENGTH / 2, Then::Stall);
     let sum = client.task().workers(["other"]).submit(length, &bytes);
@@ -134,7 +134,7 @@ fn killed_after_spilling(setting: &Setting) -> Outcome {
         let worker = cluster.worker_with(name, &options);
         let task = |at: u64| client.task().workers([name]).submit(blob, 10_000_000 + at);
         let blobs: Vec<_> = (0..15).map(task).collect();
-        eventually("all are there", || blobs.iter().all(Handle::is_finished));
+        eventually("all are finished", || blobs.iter().all(Handle::is_finished));
         let own = folders(&folder).into_iter().find(|own| !before.contains(own));
         (worker, own.expect("a folder of its own"), blobs)
     };
@@ -146,7 +146,7 @@ fn killed_after_spilling(setting: &Setting) -> Outcome {
     drop(blobs);
     cluster.wait_for_workers(1);
     let third = cluster.worker_with("third", &options);
-    eventually("what the first has left is gone", || !left.exists());
+    eventually("the files of the first worker are removed", || !left.exists());
     assert_eq!(folders(&folder), [kept]);
     for (at, bytes) in (0..).zip(other_blobs) {
         assert_eq!(wait(client.submit(length, bytes)).expect("its length"), 10_000_000 + at);

@@ -16,7 +16,7 @@ use crate::run::{Outcome, Test};
 pub(crate) const TESTS: &[Test] = &[
     ("a_local_cluster", a_local_cluster),
     ("a_local_cluster_is_dropped_by_a_panic", a_local_cluster_is_dropped_by_a_panic),
-    ("a_local_cluster_is_given_up_while_it_starts", a_local_cluster_is_given_up),
+    ("a_local_cluster_is_cancelled_while_it_starts", a_local_cluster_is_cancelled_while_it_starts),
     ("a_local_cluster_whose_process_is_killed", a_local_cluster_whose_process_is_killed),
     ("a_local_cluster_without_dask", a_local_cluster_without_dask),
 ];
@@ -40,7 +40,7 @@ fn a_local_cluster(setting: &Setting) -> Outcome {
     let address = cluster.address().to_owned();
     assert!(listens(&address));
     drop(cluster);
-    assert!(!listens(&address), "the scheduler is there still");
+    assert!(!listens(&address), "the scheduler still runs");
     Ok(())
 }
 
@@ -54,12 +54,12 @@ fn a_local_cluster_is_dropped_by_a_panic(setting: &Setting) -> Outcome {
         panic!("as it should");
     });
     assert!(panicked.expect("a thread").join().is_err());
-    assert!(!listens(&address.recv().expect("an address")), "the scheduler is there still");
+    assert!(!listens(&address.recv().expect("an address")), "the scheduler still runs");
     Ok(())
 }
 
 /// The future is dropped while the scheduler starts, or while the workers start.
-fn a_local_cluster_is_given_up(setting: &Setting) -> Outcome {
+fn a_local_cluster_is_cancelled_while_it_starts(setting: &Setting) -> Outcome {
     for ms in [0, 100, 1000, 1500, 2000] {
         let starting = LocalCluster::start(1, registry()).python_workers(1);
         let starting = starting.environment(&setting.environment).into_future();
@@ -87,7 +87,7 @@ fn a_local_cluster_whose_process_is_killed(setting: &Setting) -> Outcome {
     let address = process.log().trim().to_owned();
     assert!(listens(&address), "{address}");
     process.kill();
-    eventually("the scheduler is gone", || !listens(&address));
+    eventually("the scheduler has exited", || !listens(&address));
     let is_ours = |entry: std::fs::DirEntry| {
         entry.file_name().to_string_lossy().starts_with("ensue-").then(|| entry.path())
     };
@@ -109,7 +109,7 @@ pub(crate) fn main(environment: &Path) -> ExitCode {
 fn a_local_cluster_without_dask(_: &Setting) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let starting = LocalCluster::start(1, registry()).environment(folder.path());
-    let error = wait(starting).expect_err("there's no Dask");
+    let error = wait(starting).expect_err("no Dask");
     assert!(error.is_not_installed());
     assert!(error.to_string().contains("pip install"), "{error}");
     Ok(())

@@ -12,7 +12,7 @@ use crate::run::{Outcome, Test};
 pub(crate) const TESTS: &[Test] = &[
     ("two_clients", two_clients),
     ("a_worker_is_retired_and_another_takes_its_name", a_worker_is_retired),
-    ("a_worker_leaves_when_told_to", a_worker_leaves_when_told_to),
+    ("a_worker_retires_on_a_signal", a_worker_retires_on_a_signal),
     ("the_cluster_is_restarted", the_cluster_is_restarted),
     ("the_cluster_grows_while_tasks_wait", the_cluster_grows_while_tasks_wait),
 ];
@@ -49,7 +49,7 @@ fn a_worker_is_retired(setting: &Setting) -> Outcome {
     let mut first = cluster.worker("first");
     let client = cluster.client();
     let ids: Vec<_> = (0..20).map(|x| client.submit(worker_id, x)).collect();
-    eventually("all are there", || ids.iter().all(Handle::is_finished));
+    eventually("all are finished", || ids.iter().all(Handle::is_finished));
     let _second = cluster.worker("second");
     cluster.python("client.retire_workers(names=['first'])");
     let status = first.ended_within(Duration::from_secs(30));
@@ -64,14 +64,14 @@ fn a_worker_is_retired(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Terminated by a signal, as Kubernetes and Slurm do it: its results are moved first.
-fn a_worker_leaves_when_told_to(setting: &Setting) -> Outcome {
+/// Kubernetes and Slurm send these signals. The worker moves its results before it exits.
+fn a_worker_retires_on_a_signal(setting: &Setting) -> Outcome {
     for signal in ["TERM", "INT"] {
         let cluster = Cluster::start(setting);
         let mut first = cluster.worker("first");
         let client = cluster.client();
         let ids: Vec<_> = (0..20).map(|x| client.submit(worker_id, x)).collect();
-        eventually("all are there", || ids.iter().all(Handle::is_finished));
+        eventually("all are finished", || ids.iter().all(Handle::is_finished));
         let _second = cluster.worker("second");
         first.signal(signal);
         let status = first.ended_within(Duration::from_secs(40));
@@ -124,7 +124,7 @@ fn the_cluster_grows_while_tasks_wait(setting: &Setting) -> Outcome {
     let ours = workers.iter().map(Process::id).collect();
     assert_eq!(ids, ours, "all share the work");
     drop(xs);
-    eventually("less are wanted", || wanted(&cluster) < more);
+    eventually("the target is lower", || wanted(&cluster) < more);
     wait(client.close());
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::run::{Outcome, Test};
 pub(crate) const TESTS: &[Test] = &[
     ("python_tasks_go_to_python_workers", python_tasks_go_to_python_workers),
     ("python_takes_items_of_batches", python_takes_items_of_batches),
-    ("a_python_worker_comes_late", a_python_worker_comes_late),
+    ("python_tasks_wait_for_a_python_worker", python_tasks_wait_for_a_python_worker),
     ("the_python_worker_is_replaced", the_python_worker_is_replaced),
     ("a_released_python_task_runs_again", a_released_python_task_runs_again),
 ];
@@ -56,7 +56,7 @@ fn python_takes_items_of_batches(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-fn a_python_worker_comes_late(setting: &Setting) -> Outcome {
+fn python_tasks_wait_for_a_python_worker(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _ours = (cluster.worker("a"), cluster.worker("b"));
     let client = cluster.client();
@@ -100,7 +100,7 @@ fn the_python_worker_is_replaced(setting: &Setting) -> Outcome {
     assert_eq!(wait(last).expect("a sum"), 8);
     assert_eq!(wait(new).expect("a sum"), 9);
     for nap in naps {
-        wait(nap).expect("it's over");
+        wait(nap).expect("a finished nap");
     }
     assert_eq!(wait(done).expect("a sum"), 3);
     wait(client.close());
@@ -115,7 +115,7 @@ fn a_released_python_task_runs_again(setting: &Setting) -> Outcome {
     let client = cluster.client();
     let y = client.submit_python::<u64>("operator.add", (1, 2));
     let z = client.submit(inc, &y);
-    eventually("it's done", || z.is_finished());
+    eventually("the dependent is finished", || z.is_finished());
     drop(y);
     std::thread::sleep(Duration::from_millis(300));
     first.kill();

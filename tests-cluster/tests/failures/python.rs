@@ -70,7 +70,7 @@ fn a_python_client_sees_ordinary_workers(setting: &Setting) -> Outcome {
     let _second = cluster.worker("second");
     let client = cluster.client();
     let xs: Vec<_> = (0..10).map(|x| client.submit(inc, x)).collect();
-    eventually("all are there", || xs.iter().all(Handle::is_finished));
+    eventually("all are finished", || xs.iter().all(Handle::is_finished));
     let (_, calls) = documented();
     let output = cluster.python(&format!(
         "

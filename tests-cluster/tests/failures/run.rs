@@ -22,7 +22,7 @@ pub(crate) fn stress() -> u32 {
     std::env::var("ENSUE_STRESS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-/// Why a test can't run on this machine.
+/// The reason for which a test can't run on this machine.
 pub(crate) struct Skipped(pub(crate) String);
 
 pub(crate) type Outcome = Result<(), Skipped>;
@@ -45,8 +45,8 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     let rounds = match repeat(&mut arguments) {
         Ok(rounds) => rounds,
-        Err(what) => {
-            eprintln!("{what}");
+        Err(message) => {
+            eprintln!("{message}");
             return ExitCode::from(2);
         }
     };
@@ -97,7 +97,7 @@ fn bounded(
     let _ = runner.join();
     match received {
         Ok(Ok(())) => Ok(Completion::Completed),
-        Ok(Err(Skipped(why))) => Ok(Completion::ignored_with(why)),
+        Ok(Err(Skipped(reason))) => Ok(Completion::ignored_with(reason)),
         // The panic's message is in the output.
         Err(_) => Err(Failed::without_message()),
     }

@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_scheduler_is_stopped", the_scheduler_is_stopped),
     ("the_client_is_cut_off_mid_message", the_client_is_cut_off_mid_message),
     ("a_worker_is_cut_off_mid_message", a_worker_is_cut_off_mid_message),
-    ("there_is_no_scheduler", there_is_no_scheduler),
+    ("an_unreachable_scheduler_is_an_error", an_unreachable_scheduler_is_an_error),
 ];
 
 #[track_caller]
@@ -146,13 +146,13 @@ fn a_worker_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// Neither on a port without a listener, nor with a listener that doesn't answer.
-fn there_is_no_scheduler(setting: &Setting) -> Outcome {
+/// Tested with a port without a listener, and with a listener that doesn't answer.
+fn an_unreachable_scheduler_is_an_error(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
-    let nobody = format!("tcp://127.0.0.1:{}", free_port());
+    let unused = format!("tcp://127.0.0.1:{}", free_port());
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("tcp://{}", silent.local_addr().expect("an address"));
-    for address in [&nobody, &silent] {
+    for address in [&unused, &silent] {
         let start = Instant::now();
         let mut worker = cluster.start_worker(address, "worker", &[]);
         let client = dask::Client::connect(address, functions::registry());

@@ -42,7 +42,7 @@ fn tls(setting: &Setting) -> Outcome {
     for bad in [&wrong, &half] {
         let start = Instant::now();
         let refused = dask::Client::connect(&cluster.address, functions::registry()).tls(bad.tls());
-        let error = wait(refused).expect_err("it's refused").to_string();
+        let error = wait(refused).expect_err("a refusal").to_string();
         assert!(error.to_lowercase().contains("certificate"), "{error}");
         let options = bad.options(OURS);
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -55,7 +55,7 @@ fn tls(setting: &Setting) -> Outcome {
     let plain = cluster.address.replace("tls://", "tcp://");
     for address in [&cluster.address, &plain] {
         let refused = dask::Client::connect(address, functions::registry());
-        wait(refused).expect_err("it's refused");
+        wait(refused).expect_err("a refusal");
         let mut worker = cluster.start_worker(address, "bad", &[]);
         assert_eq!(worker.ended_within(Duration::from_secs(60)).code(), Some(1));
     }
@@ -74,7 +74,7 @@ fn as_documented(setting: &Setting) -> Outcome {
     let shell = shell.expect("a shell");
     let errors = String::from_utf8_lossy(&shell.stderr);
     if errors.contains("not found") {
-        return Err(Skipped("there's no openssl".into()));
+        return Err(Skipped("openssl isn't installed".into()));
     }
     assert!(shell.status.success() && commands.len() == 1, "{errors}");
     let file = |name| folder.path().join(name);

@@ -28,7 +28,7 @@ fn a_transfer_is_cut_mid_message(setting: &Setting) -> Outcome {
     let _source = cluster.worker_with("source", &["--listen", &listen, "--announce", "127.0.0.2"]);
     let client = cluster.client();
     let bytes = client.submit(blob, LENGTH);
-    eventually("there is a blob", || bytes.is_finished());
+    eventually("the first blob is finished", || bytes.is_finished());
     let _other = cluster.worker("other");
 
     cable.after(LENGTH / 2, Then::Cut);
@@ -37,20 +37,20 @@ fn a_transfer_is_cut_mid_message(setting: &Setting) -> Outcome {
     assert!(cable.has_happened() && cable.carried() > LENGTH);
 
     let bytes = client.task().workers(["source"]).submit(blob, LENGTH + 1);
-    eventually("there is another", || bytes.is_finished());
+    eventually("the second blob is finished", || bytes.is_finished());
     cable.after(LENGTH / 2, Then::Cut);
     assert_eq!(wait(bytes).expect("bytes").len() as u64, LENGTH + 1);
     assert!(cable.has_happened());
 
     // A pause that is shorter than the timeout doesn't end the transfer.
     let bytes = client.task().workers(["source"]).submit(blob, LENGTH + 2);
-    eventually("there is a third", || bytes.is_finished());
+    eventually("the third blob is finished", || bytes.is_finished());
     let before = cable.carried();
     cable.after(LENGTH / 2, Then::Stall);
     let sum = client.task().workers(["other"]).submit(length, &bytes);
     eventually("half of it has come", || cable.is_stalled());
     std::thread::sleep(Duration::from_secs(3));
-    cable.go_on();
+    cable.resume();
     assert_eq!(wait(sum).expect("a sum"), LENGTH + 2);
     let carried = cable.carried() - before;
     assert!(carried < 3 * LENGTH / 2, "{carried} bytes: it has begun again");
@@ -70,19 +70,19 @@ fn results_are_spilled(setting: &Setting) -> Outcome {
         cluster.worker_with("worker", &["--memory-limit", "200MB", "--local-directory", path]);
     let client = cluster.client();
     let blobs: Vec<_> = (0..COUNT).map(|at| client.submit(blob, LENGTH + at)).collect();
-    eventually("all are there", || blobs.iter().all(Handle::is_finished));
+    eventually("all are finished", || blobs.iter().all(Handle::is_finished));
     assert!(size_of_folder(&folder) > 100_000_000, "{} bytes", size_of_folder(&folder));
     let sums: Vec<_> = blobs.iter().map(|bytes| client.submit(length, bytes)).collect();
     for (at, sum) in (0..).zip(sums) {
         assert_eq!(wait(sum).expect("a sum"), LENGTH + at);
     }
     drop(blobs);
-    eventually("the files are gone", || size_of_folder(&folder) == 0);
+    eventually("the files are removed", || size_of_folder(&folder) == 0);
     wait(client.close());
     worker.signal("TERM");
     let status = worker.ended_within(Duration::from_secs(30));
     assert!(status.success(), "{}", worker.log());
-    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "what is left");
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "files left");
     Ok(())
 }
 
@@ -110,15 +110,15 @@ fn the_disk_is_full_when_spilling(setting: &Setting) -> Outcome {
     eventually("it's paused", || {
         cluster.python("print(client.scheduler_info())").contains("paused")
     });
-    let there: Vec<u64> = (0..COUNT).filter(|at| blobs[*at as usize].is_finished()).collect();
-    assert!(there.len() < COUNT as usize, "all {COUNT} are there");
+    let finished: Vec<u64> = (0..COUNT).filter(|at| blobs[*at as usize].is_finished()).collect();
+    assert!(finished.len() < COUNT as usize, "all {COUNT} are finished despite the full disk");
     let last = client.submit(inc, 1);
-    let one = there[0];
+    let one = finished[0];
     assert_eq!(wait(&blobs[one as usize]).expect("bytes").len() as u64, LENGTH + one);
     assert!(!last.is_finished());
 
     blobs.clear();
-    assert_eq!(wait(last).expect("it goes on"), 2);
+    assert_eq!(wait(last).expect("a running worker"), 2);
     let sum = client.submit(blob, LENGTH);
     assert_eq!(wait(client.submit(length, &sum)).expect("a sum"), LENGTH);
     assert!(worker.ended().is_none());

@@ -16,15 +16,18 @@ use crate::functions::{add, divide, inc, read_file, slowly, total};
 use crate::run::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("handles_are_as_ever", handles_are_as_ever),
-    ("results_stay_until_they_are_wanted", results_stay_until_they_are_wanted),
-    ("options_are_kept_to", options_are_kept_to),
-    ("failures_say_where_they_began", failures_say_where_they_began),
+    ("handles_work_as_on_an_embedded_client", handles_work_as_on_an_embedded_client),
+    (
+        "results_stay_on_workers_until_they_are_fetched",
+        results_stay_on_workers_until_they_are_fetched,
+    ),
+    ("options_are_respected", options_are_respected),
+    ("errors_name_their_origin", errors_name_their_origin),
     ("failed_tasks_run_again", failed_tasks_run_again),
-    ("what_takes_a_cancelled_task", what_takes_a_cancelled_task_is_cancelled),
-    ("what_takes_what_is_gone", what_takes_what_is_gone_is_lost),
-    ("what_cannot_run_is_refused", what_cannot_run_is_refused),
-    ("small_calls_go_together", small_calls_go_together),
+    ("dependents_of_a_cancelled_task_are_cancelled", dependents_of_a_cancelled_task_are_cancelled),
+    ("dependents_of_a_lost_result_are_lost", dependents_of_a_lost_result_are_lost),
+    ("invalid_submissions_are_refused", invalid_submissions_are_refused),
+    ("small_calls_are_sent_in_batches", small_calls_are_sent_in_batches),
     ("a_key_is_used_again", a_key_is_used_again),
     ("clients_end", clients_end),
 ];
@@ -40,7 +43,7 @@ async fn program(engine: &impl Engine) -> u64 {
     sum.await.expect("a sum")
 }
 
-fn handles_are_as_ever(setting: &Setting) -> Outcome {
+fn handles_work_as_on_an_embedded_client(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
     let client = cluster.client();
@@ -78,7 +81,7 @@ fn handles_are_as_ever(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-fn results_stay_until_they_are_wanted(setting: &Setting) -> Outcome {
+fn results_stay_on_workers_until_they_are_fetched(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
     let client = cluster.client();
@@ -86,7 +89,7 @@ fn results_stay_until_they_are_wanted(setting: &Setting) -> Outcome {
     wait(wait_all([&x]));
     assert!(x.is_finished() && x.status() == Status::Finished && x.try_get().is_none());
     let shared = wait(x.get_ref()).expect("a value");
-    assert_eq!((*shared, x.try_get().expect("it's here").expect("a value")), (2, 2));
+    assert_eq!((*shared, x.try_get().expect("a fetched value").expect("a value")), (2, 2));
     drop(shared);
     assert_eq!(x.result().expect("a value"), 2);
     // `client.has_what` lists where it is stored. The key of a dropped handle is released.
@@ -114,7 +117,7 @@ fn results_stay_until_they_are_wanted(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-fn options_are_kept_to(setting: &Setting) -> Outcome {
+fn options_are_respected(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _a = cluster.worker("a");
     let client = cluster.client();
@@ -141,8 +144,8 @@ fn options_are_kept_to(setting: &Setting) -> Outcome {
 
     // A resource that no worker has is waited for.
     let gpu = client.task().resource("gpu", 1.0).submit(inc, 7);
-    let elsewhere = client.task().workers(["b"]).allow_other_workers().submit(inc, 8);
-    assert_eq!(wait(elsewhere).expect("a value"), 9);
+    let on_another = client.task().workers(["b"]).allow_other_workers().submit(inc, 8);
+    assert_eq!(wait(on_another).expect("a value"), 9);
     assert!(!gpu.is_finished());
     let _b = cluster.worker_with("b", &["--resource", "gpu=1"]);
     assert_eq!(wait(gpu).expect("a value"), 8);
@@ -152,7 +155,7 @@ fn options_are_kept_to(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-fn failures_say_where_they_began(setting: &Setting) -> Outcome {
+fn errors_name_their_origin(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
     let client = cluster.client();
@@ -162,7 +165,7 @@ fn failures_say_where_they_began(setting: &Setting) -> Outcome {
     for result in wait(gather_settled([&x, &y, &z])) {
         let error = result.expect_err("it failed");
         assert_eq!((error.kind(), error.origin()), (ErrorKind::Failed, &x.key()));
-        let failed = error.downcast_ref::<Failed>().expect("what is known of it");
+        let failed = error.downcast_ref::<Failed>().expect("the remote error");
         assert_eq!(failed.class(), "RuntimeError");
         assert_eq!(failed.message(), "1 can't be divided by 0");
     }
@@ -186,17 +189,17 @@ fn failed_tasks_run_again(setting: &Setting) -> Outcome {
     let file = path.display().to_string();
     let x = client.try_submit(read_file, file.clone());
     let y = client.submit(inc, &x);
-    assert_eq!(wait(&y).expect_err("there's no file").origin(), &x.key());
+    assert_eq!(wait(&y).expect_err("no file").origin(), &x.key());
     fs::write(&path, "41").expect("a file");
     assert!(y.retry());
     assert_eq!((wait(&y).expect("a value"), wait(&x).expect("a value")), (42, 41));
-    assert!(!y.retry(), "it hasn't failed");
+    assert!(!y.retry(), "it has succeeded");
 
     fs::remove_file(&path).expect("a file");
     let backoff = Retry::new(100).backoff(Duration::from_millis(20), Duration::from_millis(100));
     let x = client.task().retries(backoff).try_submit(read_file, file.clone());
     let y = client.submit(inc, &x);
-    eventually("it waits", || x.status() == Status::Delayed);
+    eventually("the retry is delayed", || x.status() == Status::Delayed);
     fs::write(&path, "1").expect("a file");
     assert_eq!(wait(y).expect("a value"), 2);
 
@@ -217,8 +220,8 @@ async fn parse(text: String) -> Result<u64, ParseIntError> {
     text.parse()
 }
 
-/// Tasks that were submitted with it aren't affected.
-fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
+/// Tasks that were submitted with the dependent aren't affected.
+fn dependents_of_a_cancelled_task_are_cancelled(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
     let client = cluster.client();
@@ -247,41 +250,41 @@ fn what_takes_a_cancelled_task_is_cancelled(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-/// The scheduler refuses the whole graph then, but only its dependents are lost.
-fn what_takes_what_is_gone_is_lost(setting: &Setting) -> Outcome {
+/// The scheduler then refuses the whole graph, but only dependents of the lost result are lost.
+fn dependents_of_a_lost_result_are_lost(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("worker");
     let client = cluster.client();
-    let (gone, there) = (client.ready(1), client.ready(2));
-    wait(wait_all([&client.submit(inc, &gone), &client.submit(inc, &there)]));
+    let (forgotten, kept) = (client.ready(1), client.ready(2));
+    wait(wait_all([&client.submit(inc, &forgotten), &client.submit(inc, &kept)]));
     let forget = "
 def forget(dask_scheduler):
     for name in list(dask_scheduler.clients):
         dask_scheduler.client_releases_keys(keys=['KEY'], client=name, stimulus_id='a test')
 
 client.run_on_scheduler(forget)";
-    cluster.python(&forget.replace("KEY", &gone.key()));
+    cluster.python(&forget.replace("KEY", &forgotten.key()));
     // The first one is sent at once, and the others together, a moment later.
     let first = client.submit(inc, 0);
-    let lost = client.submit(add, (&gone, 1));
-    let fine = client.submit(inc, &there);
+    let lost = client.submit(add, (&forgotten, 1));
+    let fine = client.submit(inc, &kept);
     let next_lost = client.submit(add, (&fine, &lost));
     let next_fine = client.submit(add, (&fine, &first));
     assert_eq!(wait(gather([&first, &fine, &next_fine])).expect("values"), [1, 3, 4]);
     for lost in [lost, next_lost] {
-        let error = wait(lost).expect_err("it's gone");
+        let error = wait(lost).expect_err("a lost input");
         assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
         assert!(error.to_string().contains("the result of one of its inputs is lost"), "{error}");
     }
     Ok(())
 }
 
-fn what_cannot_run_is_refused(setting: &Setting) -> Outcome {
+fn invalid_submissions_are_refused(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let _worker = cluster.worker("a");
     let client = cluster.client();
     let refused = |error: Option<ensue::Error>, text: &str| {
-        let error = error.expect("it's refused at once");
+        let error = error.expect("an immediate refusal");
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(error.to_string().contains(text), "{error}");
     };
@@ -304,7 +307,7 @@ fn what_cannot_run_is_refused(setting: &Setting) -> Outcome {
     Ok(())
 }
 
-fn small_calls_go_together(setting: &Setting) -> Outcome {
+fn small_calls_are_sent_in_batches(setting: &Setting) -> Outcome {
     let cluster = Cluster::start(setting);
     let (_a, _b) = (cluster.worker("a"), cluster.worker("b"));
     let client = cluster.client();

@@ -24,8 +24,8 @@ struct Worker {
     /// The proxies between it and the scheduler, and between it and the workers and clients that fetch from it.
     to_scheduler: Option<Proxy>,
     to_it: Option<Proxy>,
-    /// It may exit with an error: its connection was cut, or it was silent for long.
-    is_doomed: bool,
+    /// Whether it may exit with an error: its connection was cut, or it was silent for long.
+    may_fail: bool,
 }
 
 /// The workers, and the failures that they have had.
@@ -55,7 +55,7 @@ impl<'a> Disturber<'a> {
     ///
     /// If a worker exits without a reason.
     pub(crate) fn run(&mut self, is_over: &AtomicBool) {
-        // Some are never left alone.
+        // The longest pause between failures, from 16 to 512 ms: some runs have hardly any pauses.
         let longest = 1 << self.random.u32(4..10);
         while !is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(self.random.u64(1..longest)));
@@ -94,7 +94,7 @@ impl<'a> Disturber<'a> {
         let options: Vec<_> = options.iter().map(String::as_str).collect();
         let process = self.cluster.start_worker(&scheduler, &name, &options);
         self.deeds.push(format!("start {name} {options:?}"));
-        self.workers.push(Worker { process, name, to_scheduler, to_it, is_doomed: false });
+        self.workers.push(Worker { process, name, to_scheduler, to_it, may_fail: false });
     }
 
     fn disturb(&mut self) {
@@ -113,7 +113,7 @@ impl<'a> Disturber<'a> {
                 let pause = if self.random.u32(0..12) == 0 { pause * 20 } else { pause * 2 };
                 self.deed(&format!("stop for {pause:?}"), &name);
                 let worker = &mut self.workers[at];
-                worker.is_doomed |= pause > Duration::from_secs(4);
+                worker.may_fail |= pause > Duration::from_secs(4);
                 worker.process.signal("STOP");
                 thread::sleep(pause);
                 worker.process.signal("CONT");
@@ -139,7 +139,7 @@ impl<'a> Disturber<'a> {
                 let worker = &mut self.workers[at];
                 if let Some(cable) = &worker.to_scheduler {
                     cable.after(bytes, Then::Cut);
-                    worker.is_doomed = true;
+                    worker.may_fail = true;
                     self.deed(&format!("cut from the scheduler after {bytes}"), &name);
                 }
             }
@@ -154,9 +154,9 @@ impl<'a> Disturber<'a> {
                 if let Some(cable) = &self.workers[at].to_it {
                     cable.after(bytes, Then::Stall);
                     thread::sleep(if long { pause * 16 } else { pause });
-                    // It hasn't happened by now, so it won't.
+                    // Removes the stall in case it hasn't happened yet.
                     cable.after(u64::MAX, Then::Cut);
-                    cable.go_on();
+                    cable.resume();
                     self.deed(&format!("stalled after {bytes} for {pause:?}"), &name);
                 }
             }
@@ -195,7 +195,7 @@ impl<'a> Disturber<'a> {
         let mut worker = self.workers.swap_remove(at);
         let status = worker.process.ended_within(LEAVING);
         assert!(
-            status.success() || worker.is_doomed,
+            status.success() || worker.may_fail,
             "{} left with {status}:\n{}",
             worker.name,
             worker.process.log()
@@ -211,7 +211,7 @@ impl<'a> Disturber<'a> {
                 continue;
             };
             assert!(
-                worker.is_doomed,
+                worker.may_fail,
                 "{} has ended with {status}:\n{}",
                 worker.name,
                 worker.process.log()

@@ -110,7 +110,7 @@ impl<'a> Program<'a> {
         self.gather(&all);
         for sum in sums {
             let sum = sum.join().expect("no panic").expect("a sum");
-            assert_eq!(sum, 0, "of what came as it was completed");
+            assert_eq!(sum, 0, "the difference of a sum by `as_completed`");
         }
         let open = &self.plan.open;
         for (at, node) in self.plan.nodes.iter().enumerate() {

@@ -1,40 +1,40 @@
-//! The model of what tasks wait for: rings, priorities, and time.
+//! Scheduling in the model: cycles of awaits, inherited priorities, and virtual time.
 
-use super::model::{Id, Model, Phase, Why};
+use super::model::{Id, Model, Phase, Suspension};
 
 impl Model {
-    /// *Free*: which of the ready tasks of the highest priority.
+    /// Checks that no ready task has a higher priority. *Free*: the order among equal priorities.
     pub(crate) fn check_order(&mut self, id: Id) {
         let own = self.tasks[id].ceiling;
-        let lent = self.lent();
+        let priorities = self.effective_priorities();
         let before = (0..self.tasks.len())
-            .find(|other| *other != id && lent[*other] > own && self.is_runnable(*other));
+            .find(|other| *other != id && priorities[*other] > own && self.is_runnable(*other));
         if let Some(other) = before {
-            let by = lent[other];
+            let by = priorities[other];
             self.expect(false, || {
                 format!("t{id} of priority {own} at most ran before t{other} of {by} at least")
             });
         }
     }
 
-    /// It begins to await these: whether that closes a ring.
+    /// Records that the task begins to await `others`, and returns whether that closes a cycle.
     pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) -> bool {
         let priority = self.tasks[id].ceiling;
         for other in others {
             if self.tasks[*other].outcome().is_none() {
-                self.tasks[id].noted.push(*other);
+                self.tasks[id].awaited.push(*other);
                 self.lend(*other, priority);
             }
         }
         self.reaches(others, id)
     }
 
-    /// It has given up what it had begun to await.
+    /// Forgets awaits that the task abandoned.
     pub(crate) fn forget_awaits(&mut self, id: Id, others: &[Id]) {
         for other in others {
-            let noted = &mut self.tasks[id].noted;
-            if let Some(at) = noted.iter().rposition(|noted| noted == other) {
-                noted.remove(at);
+            let awaited = &mut self.tasks[id].awaited;
+            if let Some(at) = awaited.iter().rposition(|awaited| awaited == other) {
+                awaited.remove(at);
             }
         }
     }
@@ -58,72 +58,72 @@ impl Model {
         false
     }
 
-    /// What the task waits for as far as priorities and rings go: `as_completed` and `wait_*` don't count.
+    /// Returns the tasks that matter for priorities and cycles: not those of `as_completed` and `wait_*`.
     pub(crate) fn waits_for(&self, id: Id) -> Vec<Id> {
         let task = &self.tasks[id];
         let mut ids = match &task.phase {
             Phase::Waiting => task.inputs.clone(),
-            Phase::Suspended(Why::One(one)) => vec![*one],
-            Phase::Suspended(Why::Gather(ids) | Why::Settled(ids)) => ids.clone(),
+            Phase::Suspended(Suspension::One(one)) => vec![*one],
+            Phase::Suspended(Suspension::Gather(ids) | Suspension::Settled(ids)) => ids.clone(),
             _ => Vec::new(),
         };
         ids.retain(|id| self.tasks[*id].outcome().is_none());
         ids
     }
 
-    /// Raises the ceiling of a task and of what it waits for.
+    /// Raises the ceiling of a task and of the tasks that it waits for.
     pub(crate) fn lend(&mut self, id: Id, priority: i32) {
         if self.tasks[id].outcome().is_some() || self.tasks[id].ceiling >= priority {
             return;
         }
         self.tasks[id].ceiling = priority;
         let mut others = self.waits_for(id);
-        others.extend(&self.tasks[id].noted);
+        others.extend(&self.tasks[id].awaited);
         others.into_iter().for_each(|other| self.lend(other, priority));
     }
 
-    /// The priority of each task, with what is lent to it now.
-    pub(crate) fn lent(&self) -> Vec<i32> {
-        let mut lent: Vec<_> = self.tasks.iter().map(|task| task.plan.priority).collect();
+    /// Returns the priority of each task, including priorities lent to it now.
+    pub(crate) fn effective_priorities(&self) -> Vec<i32> {
+        let mut priorities: Vec<_> = self.tasks.iter().map(|task| task.plan.priority).collect();
         let mut changed = true;
         while changed {
             changed = false;
-            for id in 0..lent.len() {
+            for id in 0..priorities.len() {
                 for other in self.waits_for(id) {
-                    if lent[other] < lent[id] {
-                        lent[other] = lent[id];
+                    if priorities[other] < priorities[id] {
+                        priorities[other] = priorities[id];
                         changed = true;
                     }
                 }
             }
         }
-        lent
+        priorities
     }
 
-    /// Whether the task is surely in a queue. One that needs a limit may have to wait for its turn.
+    /// Whether the task is certainly in a queue. One that needs a limit may wait for the limit instead.
     pub(crate) fn is_runnable(&self, id: Id) -> bool {
         let task = &self.tasks[id];
         let ended = |id: &Id| self.tasks[*id].outcome().is_some();
         match &task.phase {
             Phase::Ready | Phase::Delayed(None) => !task.is_limited(),
-            Phase::Suspended(why) => match why {
-                Why::Yielded => true,
-                Why::One(one) => ended(one),
-                Why::Gather(ids) => {
+            Phase::Suspended(suspension) => match suspension {
+                Suspension::Yielded => true,
+                Suspension::One(one) => ended(one),
+                Suspension::Gather(ids) => {
                     ids.iter().any(|id| self.tasks[*id].has_failed()) || ids.iter().all(ended)
                 }
-                Why::Settled(ids) | Why::All(ids) => ids.iter().all(ended),
-                Why::Any(ids, _) => ids.iter().any(ended),
-                Why::Stream(stream) => {
+                Suspension::Settled(ids) | Suspension::All(ids) => ids.iter().all(ended),
+                Suspension::Any(ids, _) => ids.iter().any(ended),
+                Suspension::Stream(stream) => {
                     self.streams[*stream].members.iter().any(|(_, at)| at.is_some())
                 }
-                Why::Sleeps(_) | Why::Hangs | Why::Close => false,
+                Suspension::Sleeps(_) | Suspension::Hangs | Suspension::Close => false,
             },
             _ => false,
         }
     }
 
-    /// The clock is seen to have moved: only if nothing was ready, and to the first timer.
+    /// Advances virtual time, and checks that no task was ready and no earlier timer was skipped.
     pub(crate) fn clock_to(&mut self, to: u64, by: Id) {
         if to <= self.now {
             return;
@@ -145,8 +145,10 @@ impl Model {
         let mut timers = Vec::new();
         for (id, task) in self.tasks.iter().enumerate() {
             match task.phase {
-                Phase::Suspended(Why::Sleeps(at) | Why::Any(_, Some(at))) => timers.push((at, id)),
-                // It may be over, and the task wait for its limit.
+                Phase::Suspended(Suspension::Sleeps(at) | Suspension::Any(_, Some(at))) => {
+                    timers.push((at, id))
+                }
+                // The delay of a limited task may have passed while it waits for its limit.
                 Phase::Delayed(Some(at)) if !task.is_limited() => timers.push((at, id)),
                 _ => {}
             }

@@ -1,12 +1,12 @@
-//! The model of a task that runs: what its instrumented code sees, and how its attempts end.
+//! The attempts of a task in the model: reports of its instrumented code, and the ends of attempts.
 
 use ensue::ErrorKind;
 
-use super::model::{Id, Life, Model, Outcome, Phase, Why};
+use super::model::{Id, Life, Model, Outcome, Phase, Suspension};
 use super::script::When;
 
 impl Model {
-    /// The function is called: the inputs are taken.
+    /// Begins an attempt: the function is called, which takes the inputs.
     pub(crate) fn start(&mut self, id: Id) {
         let task = &self.tasks[id];
         let (phase, due) =
@@ -28,15 +28,15 @@ impl Model {
         task.holds_limits = true;
         task.deadline = task.plan.timeout.map(|timeout| now + timeout);
         task.phase = Phase::Running;
-        task.noted.clear();
+        task.awaited.clear();
         task.runs += 1;
         if !task.started {
             task.started = true;
-            // On a retry they were taken before.
+            // A later attempt uses the arguments that the first one took.
             if task.args.is_empty() {
                 task.args = std::mem::take(&mut task.inputs);
             }
-            if !task.plan.again {
+            if !task.plan.rerunnable {
                 task.args.clear();
             }
         }
@@ -44,7 +44,7 @@ impl Model {
         self.settle();
     }
 
-    /// It's polled again.
+    /// Begins a later poll of an attempt.
     pub(crate) fn resume(&mut self, id: Id) {
         let phase = self.tasks[id].phase.clone();
         let suspended = matches!(phase, Phase::Suspended(_));
@@ -52,22 +52,22 @@ impl Model {
         self.check_order(id);
         let task = &mut self.tasks[id];
         task.phase = Phase::Running;
-        task.noted.clear();
+        task.awaited.clear();
         self.instant += 1;
     }
 
-    /// The poll ends without an outcome.
-    pub(crate) fn suspend(&mut self, id: Id, why: Why, progress: bool) {
+    /// Ends a poll without an outcome.
+    pub(crate) fn suspend(&mut self, id: Id, suspension: Suspension, progress: bool) {
         self.last = Some((id, progress));
         if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
-            // The attempt is over at once.
+            // The engine drops the body at once, which reports the timeout.
             return;
         }
         let priority = self.tasks[id].ceiling;
-        self.tasks[id].phase = Phase::Suspended(why);
+        self.tasks[id].phase = Phase::Suspended(suspension);
         self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
         let aborted = self.life == Life::Aborted;
-        if let Some(outcome) = self.tasks[id].doomed {
+        if let Some(outcome) = self.tasks[id].aborting {
             self.end(id, outcome);
         } else if aborted {
             self.end(id, Outcome::Error(ErrorKind::Closed, None));
@@ -75,13 +75,13 @@ impl Model {
         self.settle();
     }
 
-    /// The body of an attempt is about to be dropped: whether that's because its time is over. Then it was
-    /// polled once more just before, for nothing.
+    /// Returns the timeout error if that's why the body of an attempt is about to be dropped. The engine
+    /// polls the body once more before it checks the deadline.
     pub(crate) fn is_over(&mut self, id: Id) -> Option<Outcome> {
         let task = &self.tasks[id];
         let (deadline, (last, progress)) = (task.deadline?, self.last?);
         let fits = match task.phase {
-            // It may go on in that poll, where it now awaits in a ring.
+            // That last poll may make progress when its await now fails with a cycle.
             Phase::Suspended(_) => !progress || !self.is_closed() || self.worker,
             Phase::Running => deadline <= self.now,
             _ => false,
@@ -94,7 +94,7 @@ impl Model {
         Some(Outcome::Error(ErrorKind::TimedOut, Some(id)))
     }
 
-    /// The body of an attempt was dropped, after this outcome or without any.
+    /// Ends an attempt whose body was dropped, with its outcome if it had one.
     pub(crate) fn stop(&mut self, id: Id, outcome: Option<Outcome>) {
         match (&self.tasks[id].phase, outcome) {
             (Phase::Running, Some(outcome)) => self.conclude(id, outcome),
@@ -116,21 +116,21 @@ impl Model {
     }
 
     pub(crate) fn abandon(&mut self, id: Id) {
-        self.abandoned.push(id);
+        self.abandoned_in_await.push(id);
         self.end(id, Outcome::Error(ErrorKind::Cancelled, None));
         self.settle();
     }
 
-    /// Whether what was given up from that one on was needed by nobody.
+    /// Checks that the tasks abandoned since `from` had no user left.
     pub(crate) fn check_abandoned(&mut self, from: usize) {
-        for id in self.abandoned.split_off(from) {
+        for id in self.abandoned_in_await.split_off(from) {
             let needed = self.is_needed(id);
             self.expect(!needed, || format!("t{id} was dropped in an await though it's needed"));
         }
     }
 
-    /// The last copy of the function is dropped: the task is about to start, or has ended.
-    pub(crate) fn lose_code(&mut self, id: Id, clone_panicked: bool) {
+    /// Handles the drop of the last copy of the function: the task is about to start, or has ended.
+    pub(crate) fn drop_function(&mut self, id: Id, clone_panicked: bool) {
         let phase = self.tasks[id].phase.clone();
         let lost = self.lost_input(id);
         match phase {
@@ -161,7 +161,7 @@ impl Model {
         self.free_limits(id);
         let task = &mut self.tasks[id];
         task.deadline = None;
-        task.noted.clear();
+        task.awaited.clear();
         if let (Outcome::Error(..), Some(retry)) = (outcome, task.plan.retry) {
             if task.failures < retry.budget {
                 task.failures += 1;
@@ -175,18 +175,18 @@ impl Model {
         self.end_attempts(id, outcome);
     }
 
-    /// The last attempt is over.
+    /// Ends the task after its last attempt.
     pub(crate) fn end_attempts(&mut self, id: Id, outcome: Outcome) {
         let task = &mut self.tasks[id];
-        let Some(doomed) = task.doomed else {
+        let Some(aborting) = task.aborting else {
             self.end(id, outcome);
             return self.settle();
         };
-        self.end(id, doomed);
+        self.end(id, aborting);
         self.settle();
     }
 
-    /// Whether the task is to be tried again.
+    /// Applies the retry predicate's decision.
     pub(crate) fn decide(&mut self, id: Id, again: bool) {
         let closed = self.is_closed();
         let now = self.now;
@@ -194,12 +194,12 @@ impl Model {
         let Phase::Deciding(outcome) = task.phase else {
             let phase = task.phase.clone();
             return self
-                .expect(false, || format!("the predicate of t{id} was asked while {phase:?}"));
+                .expect(false, || format!("the predicate of t{id} was called while {phase:?}"));
         };
         let delay = task.plan.retry.map_or(0, |retry| u64::from(retry.delay));
-        match task.doomed {
-            // It's ended as it begins to wait.
-            Some(doomed) if again && !closed => self.end(id, doomed),
+        match task.aborting {
+            // An aborted task ends instead of waiting for its next attempt.
+            Some(aborting) if again && !closed => self.end(id, aborting),
             None if again && !closed => {
                 task.phase = Phase::Delayed((delay > 0).then_some(now + delay));
             }
@@ -208,23 +208,23 @@ impl Model {
         self.settle();
     }
 
-    /// The predicate has panicked.
-    pub(crate) fn decide_badly(&mut self, id: Id) {
+    /// Replaces the attempt's error by the panic of the predicate.
+    pub(crate) fn predicate_panicked(&mut self, id: Id) {
         self.tasks[id].phase = Phase::Deciding(Outcome::Error(ErrorKind::Panicked, Some(id)));
         self.decide(id, false);
     }
 
-    /// It ended before the function could be called: an input's value was lost, or cloning panicked. *Free*:
-    /// in which order, since what was dropped with it may have submitted others.
+    /// Ends a task before its function was called, since an input's value was lost or its clone panicked.
+    /// *Free*: the order, since a value dropped with it may have submitted other tasks.
     pub(crate) fn end_unstarted(&mut self, id: Id, outcome: Outcome) {
-        self.tasks[id].kept = false;
+        self.tasks[id].retryable = false;
         self.tasks[id].started = true;
         self.end(id, outcome);
         self.settle();
     }
 
     pub(crate) fn lost_input(&self, id: Id) -> Option<Id> {
-        self.tasks[id].inputs.iter().copied().find(|input| self.tasks[*input].taken)
+        self.tasks[id].inputs.iter().copied().find(|input| self.tasks[*input].moved_out)
     }
 
     pub(crate) fn free_limits(&mut self, id: Id) {

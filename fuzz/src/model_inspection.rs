@@ -1,11 +1,11 @@
-//! What is asked of the model between steps.
+//! Queries and checks of the model between steps.
 
 use ensue::{Error, ErrorKind, Status};
 
-use super::model::{Id, Model, Outcome, Phase, Why};
+use super::model::{Id, Model, Outcome, Phase, Suspension};
 
 impl Model {
-    /// *Free*: what a task between attempts says, and how far one that awaits a limit is.
+    /// Checks a reported status. *Free*: the status between attempts, and while waiting for a limit.
     pub(crate) fn check_status(&mut self, id: Id, status: Status) {
         let phase = self.tasks[id].phase.clone();
         let right = match phase {
@@ -15,12 +15,12 @@ impl Model {
             Phase::Delayed(_) => {
                 matches!(status, Status::Delayed | Status::Ready | Status::Running)
             }
-            Phase::Ended(outcome) => Self::says(outcome, status),
+            Phase::Ended(outcome) => Self::status_matches(outcome, status),
         };
-        self.expect(right, || format!("t{id} is {phase:?}, and says `{status}`"));
+        self.expect(right, || format!("t{id} is {phase:?} but reports `{status}`"));
     }
 
-    pub(crate) fn says(outcome: Outcome, status: Status) -> bool {
+    pub(crate) fn status_matches(outcome: Outcome, status: Status) -> bool {
         status
             == match outcome {
                 Outcome::Value => Status::Finished,
@@ -29,12 +29,12 @@ impl Model {
             }
     }
 
-    /// Whether that outcome is this error.
-    pub(crate) fn fits(&self, outcome: Outcome, error: &Error) -> bool {
+    /// Whether the outcome is this error.
+    pub(crate) fn matches_error(&self, outcome: Outcome, error: &Error) -> bool {
         match outcome {
             Outcome::Value => false,
             Outcome::Error(kind, origin) => {
-                kind == error.kind() && origin.is_none_or(|id| self.is_called(id, error.origin()))
+                kind == error.kind() && origin.is_none_or(|id| self.has_name(id, error.origin()))
             }
         }
     }
@@ -43,29 +43,29 @@ impl Model {
         self.tasks[id].ended_at
     }
 
-    /// Whether a task has failed since the last that was done from outside or polled.
-    pub(crate) fn fails_just_now(&self) -> bool {
+    /// Whether a task has failed since the last operation from outside or the last poll.
+    pub(crate) fn failed_this_instant(&self) -> bool {
         self.tasks.iter().any(|task| task.has_failed() && task.ended_at == self.instant)
     }
 
-    /// Whether anything is left to run or running, apart from tasks that wait for just that.
+    /// Whether a task is running or can still run, except for those that await `close`.
     pub(crate) fn is_busy(&self) -> bool {
         self.tasks.iter().any(|task| match task.phase {
             Phase::Ready | Phase::Running | Phase::Delayed(_) | Phase::Deciding(_) => true,
-            Phase::Suspended(ref why) => *why != Why::Close,
+            Phase::Suspended(ref suspension) => *suspension != Suspension::Close,
             _ => false,
         })
     }
 
-    /// With nothing ready and no timer left, what has not ended must have a reason.
+    /// Checks, with nothing ready and no timer left, that each unfinished task has a reason to wait.
     pub(crate) fn check_stuck(&mut self) {
         for id in 0..self.tasks.len() {
             let task = &self.tasks[id];
             let stuck = match &task.phase {
                 Phase::Ended(_) | Phase::Waiting => true,
-                Phase::Suspended(Why::Close) => self.is_busy(),
+                Phase::Suspended(Suspension::Close) => self.is_busy(),
                 Phase::Suspended(_) => !self.is_runnable(id),
-                // Somebody has what it needs, or is before it.
+                // Another task holds the limit, or is before it in the queue.
                 Phase::Ready | Phase::Delayed(None) => task.is_limited() && self.used != [0, 0],
                 Phase::Delayed(Some(at)) => {
                     task.is_limited() && *at <= self.now && self.used != [0, 0]
@@ -73,10 +73,10 @@ impl Model {
                 Phase::Running | Phase::Deciding(_) => false,
             };
             let phase = task.phase.clone();
-            self.expect(stuck, || format!("nothing runs any more, and t{id} is {phase:?}"));
+            self.expect(stuck, || format!("all tasks are idle, yet t{id} is {phase:?}"));
         }
         if let Some((at, id)) = self.timers().first().copied() {
-            self.expect(false, || format!("nothing runs any more, and t{id} has a timer at {at}"));
+            self.expect(false, || format!("all tasks are idle, yet t{id} has a timer at {at}"));
         }
     }
 }

@@ -1,44 +1,46 @@
-//! What is foreign to the engine, and counted: values, functions and errors.
+//! Instrumented user types, whose live objects are counted: values, functions and errors.
 
 use std::fmt;
 
 use ensue::{ErrorKind, Ref};
 
 use super::model::{Id, Outcome, Phase};
-use super::world::{expect, fuse, fuse_then, hook, hook_of, model, with};
+use super::run_state::{
+    expect, model, panic_point, panic_point_then, reentry_point, reentry_point_of, with,
+};
 
 /// The value of a task.
 #[derive(Debug)]
 pub(crate) struct Value {
     pub(crate) of: Id,
-    /// Not a clone.
+    /// Whether this is the task's own value, not a clone.
     pub(crate) original: bool,
 }
 
 impl Value {
     pub(crate) fn new(of: Id) -> Self {
-        with(|world| world.alive(of).values += 1);
+        with(|state| state.alive(of).values += 1);
         Self { of, original: true }
     }
 }
 
 impl Clone for Value {
     fn clone(&self) -> Self {
-        // In a task's own poll it's that task's panic; elsewhere it turns out later whose.
-        fuse_then("clone of a value", || with(|world| world.clone_panicked = true));
-        with(|world| world.alive(self.of).values += 1);
+        // In a poll of a task the panic is that task's. Otherwise a later report shows which task fails.
+        panic_point_then("clone of a value", || with(|state| state.clone_panicked = true));
+        with(|state| state.alive(self.of).values += 1);
         Self { of: self.of, original: false }
     }
 }
 
 impl Drop for Value {
     fn drop(&mut self) {
-        with(|world| world.alive(self.of).values -= 1);
-        hook("drop of a value");
+        with(|state| state.alive(self.of).values -= 1);
+        reentry_point("drop of a value");
     }
 }
 
-/// What a task's function captures.
+/// The captured state of a task's function.
 pub(crate) struct Code {
     /// `None` if the submission joined another task.
     id: Option<Id>,
@@ -47,25 +49,25 @@ pub(crate) struct Code {
 
 impl Code {
     pub(crate) fn new(id: Option<Id>, body: usize) -> Self {
-        with(|world| id.into_iter().for_each(|id| world.alive(id).codes += 1));
+        with(|state| id.into_iter().for_each(|id| state.alive(id).functions += 1));
         Self { id, body }
     }
 
     pub(crate) fn id(&self) -> Id {
-        expect(self.id.is_some(), || "a function was called that had joined another task".into());
+        expect(self.id.is_some(), || "the function of a joined submission was called".into());
         self.id.unwrap_or(0)
     }
 }
 
 impl Clone for Code {
     fn clone(&self) -> Self {
-        // It's cloned where an attempt begins, and if that panics nothing can be tried again.
-        fuse_then("clone of a function", || {
+        // The engine clones the function for an attempt. If that panics there is no function to retry with.
+        panic_point_then("clone of a function", || {
             let id = self.id();
             model(|model| {
                 model.start(id);
                 model.tasks[id].plan.retry = None;
-                model.tasks[id].plan.again = false;
+                model.tasks[id].plan.rerunnable = false;
                 model.stop(id, Some(Outcome::Error(ErrorKind::Panicked, Some(id))));
             });
         });
@@ -76,16 +78,16 @@ impl Clone for Code {
 impl Drop for Code {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
-        with(|world| {
-            world.alive(id).codes -= 1;
-            if world.alive(id).codes == 0 {
-                // It may be a clone of an input's value for this very task that panicked.
-                let due = matches!(world.model.tasks[id].phase, Phase::Ready | Phase::Delayed(_));
-                let clone_panicked = due && std::mem::take(&mut world.clone_panicked);
-                world.model.lose_code(id, clone_panicked);
+        with(|state| {
+            state.alive(id).functions -= 1;
+            if state.alive(id).functions == 0 {
+                // The panic may come from the clone of an input's value for this task.
+                let due = matches!(state.model.tasks[id].phase, Phase::Ready | Phase::Delayed(_));
+                let clone_panicked = due && std::mem::take(&mut state.clone_panicked);
+                state.model.drop_function(id, clone_panicked);
             }
         });
-        hook_of(id, "drop of a function");
+        reentry_point_of(id, "drop of a function");
     }
 }
 
@@ -103,13 +105,13 @@ impl std::error::Error for Failure {}
 
 impl Drop for Failure {
     fn drop(&mut self) {
-        fuse("drop of an error");
+        panic_point("drop of an error");
     }
 }
 
 /// The arguments of a task.
 pub(crate) trait Args: Clone + Send + Unpin + 'static {
-    /// Checks them against what the task was given.
+    /// Compares the arguments with the inputs of the task.
     fn check(self, id: Id);
 }
 
@@ -123,18 +125,22 @@ impl Args for Vec<Value> {
         drop(self);
         model(|model| {
             for (of, original) in &of {
-                // The others are copies that are kept for another attempt.
-                if *original && !model.tasks[id].plan.again {
-                    let others = model.sure_users(*of);
+                // A rerunnable task keeps its arguments, so it passes clones.
+                if *original && !model.tasks[id].plan.rerunnable {
+                    let others = model.certain_users(*of);
                     model.expect(others == 0, || {
-                        format!("t{id} was given the value of t{of} itself, which {others} need")
+                        format!(
+                            "t{id} was passed the value of t{of} itself, which {others} users need"
+                        )
                     });
-                    model.tasks[*of].taken = true;
+                    model.tasks[*of].moved_out = true;
                 }
             }
             let of: Vec<_> = of.into_iter().map(|(of, _)| of).collect();
             let inputs = model.tasks[id].plan.inputs.clone();
-            model.expect(of == inputs, || format!("t{id} was given {of:?} for {inputs:?}"));
+            model.expect(of == inputs, || {
+                format!("t{id} was passed the values of {of:?}, not {inputs:?}")
+            });
         });
     }
 }
@@ -145,7 +151,9 @@ impl Args for Vec<Ref<Value>> {
         drop(self);
         model(|model| {
             let inputs = model.tasks[id].plan.inputs.clone();
-            model.expect(of == inputs, || format!("t{id} was given {of:?} for {inputs:?}"));
+            model.expect(of == inputs, || {
+                format!("t{id} was passed the values of {of:?}, not {inputs:?}")
+            });
         });
     }
 }

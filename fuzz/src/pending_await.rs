@@ -1,4 +1,4 @@
-//! An await under way, of one handle or of several, and what it may give.
+//! A pending await of one or several handles, and the check of its result.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,16 +10,16 @@ use ensue::{
     wait_all, wait_any,
 };
 
-use super::model::{Id, Model, Outcome, Why};
-use super::script::How;
+use super::instrumented::Value;
+use super::model::{Id, Model, Outcome, Suspension};
+use super::run_state::{check_outcome, expect, model};
+use super::script::AwaitKind;
 use super::tracked::{self, Tracked};
-use super::values::Value;
-use super::world::{check_outcome, expect, model};
 
-pub(crate) struct Waiting {
+pub(crate) struct PendingAwait {
     inner: Inner,
     pub(crate) ids: Vec<Id>,
-    /// Those for which the model counts a handle.
+    /// The tasks for which the model counts a handle of this await.
     held: Vec<Id>,
     until: Option<u64>,
     begun: u64,
@@ -34,17 +34,17 @@ enum Inner {
     All(Wait<Value>),
 }
 
-impl Waiting {
-    /// `None` where the slots are empty.
-    pub(crate) fn new(slots: &[usize], how: How) -> Option<Self> {
+impl PendingAwait {
+    /// Begins an await. Returns `None` if it needs a handle and the slot is empty.
+    pub(crate) fn new(slots: &[usize], kind: AwaitKind) -> Option<Self> {
         let mut until = None;
-        let (ids, inner) = match how {
-            How::Own | How::Borrow | How::Ref => {
+        let (ids, inner) = match kind {
+            AwaitKind::Own | AwaitKind::Borrow | AwaitKind::Ref => {
                 let slot = *slots.first()?;
                 let tracked =
-                    if how == How::Own { tracked::take(slot) } else { tracked::copy(slot) };
+                    if kind == AwaitKind::Own { tracked::take(slot) } else { tracked::copy(slot) };
                 let (id, handle) = tracked?.into_counted();
-                let inner = if how == How::Ref {
+                let inner = if kind == AwaitKind::Ref {
                     let by_ref = handle.get_ref();
                     drop(handle);
                     Inner::Ref(by_ref)
@@ -56,11 +56,11 @@ impl Waiting {
             _ => {
                 let handles = slots.iter().filter_map(|slot| tracked::copy(*slot));
                 let (ids, handles): (Vec<_>, Vec<_>) = handles.map(Tracked::into_counted).unzip();
-                let inner = match how {
-                    How::Gather => Inner::Gather(gather(handles)),
-                    How::Settled => Inner::Settled(gather_settled(handles)),
-                    How::All => Inner::All(wait_all(handles)),
-                    How::AnyFor(seconds) => {
+                let inner = match kind {
+                    AwaitKind::Gather => Inner::Gather(gather(handles)),
+                    AwaitKind::Settled => Inner::Settled(gather_settled(handles)),
+                    AwaitKind::All => Inner::All(wait_all(handles)),
+                    AwaitKind::AnyFor(seconds) => {
                         until = Some(model(|model| model.now()) + u64::from(seconds));
                         Inner::Any(wait_any(handles).timeout(Duration::from_secs(seconds.into())))
                     }
@@ -74,23 +74,24 @@ impl Waiting {
         Some(Self { inner, ids, held, until, begun })
     }
 
-    pub(crate) fn why(&self) -> Why {
+    pub(crate) fn suspension(&self) -> Suspension {
         let ids = self.ids.clone();
         match self.inner {
-            Inner::One(_) | Inner::Ref(_) => Why::One(ids[0]),
-            Inner::Gather(_) => Why::Gather(ids),
-            Inner::Settled(_) => Why::Settled(ids),
-            Inner::Any(_) => Why::Any(ids, self.until),
-            Inner::All(_) => Why::All(ids),
+            Inner::One(_) | Inner::Ref(_) => Suspension::One(ids[0]),
+            Inner::Gather(_) => Suspension::Gather(ids),
+            Inner::Settled(_) => Suspension::Settled(ids),
+            Inner::Any(_) => Suspension::Any(ids, self.until),
+            Inner::All(_) => Suspension::All(ids),
         }
     }
 
-    /// Polls, in a task or from outside, and checks what comes out. `true` when it's done.
-    pub(crate) fn poll(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
-        // What was given up meanwhile was needed by nobody but those that this let go of.
-        let (before, abandoned) =
-            model(|model| (std::mem::replace(&mut model.lenient, true), model.abandoned.len()));
-        let done = self.poll_leniently(poller, inside);
+    /// Polls the await, in the task `inside` or from outside, and checks its result. Returns `true` when done.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, inside: Option<Id>) -> bool {
+        // The poll may release handles and so abandon tasks before the model releases them; checked below.
+        let (before, abandoned) = model(|model| {
+            (std::mem::replace(&mut model.lenient, true), model.abandoned_in_await.len())
+        });
+        let done = self.poll_leniently(cx, inside);
         model(|model| {
             model.lenient = before;
             model.check_abandoned(abandoned);
@@ -98,21 +99,21 @@ impl Waiting {
         done
     }
 
-    fn poll_leniently(&mut self, poller: &mut Context<'_>, inside: Option<Id>) -> bool {
+    fn poll_leniently(&mut self, cx: &mut Context<'_>, inside: Option<Id>) -> bool {
         self.release_failed();
-        // What it is held against is what is so after the poll, in which tasks may have run.
+        // The result is compared with the model after the poll, since tasks may run in the poll.
         let polled = match &mut self.inner {
-            Inner::One(handle) => Pin::new(handle).poll(poller).map(|result| vec![result]),
+            Inner::One(handle) => Pin::new(handle).poll(cx).map(|result| vec![result]),
             Inner::Ref(by_ref) => {
-                let polled = Pin::new(by_ref).poll(poller);
+                let polled = Pin::new(by_ref).poll(cx);
                 polled.map(|result| vec![result.map(|value| Value::new(value.of).into_copy())])
             }
-            Inner::Gather(all) => Pin::new(all).poll(poller).map(|result| match result {
+            Inner::Gather(all) => Pin::new(all).poll(cx).map(|result| match result {
                 Ok(values) => values.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             }),
-            Inner::Settled(all) => Pin::new(all).poll(poller),
-            Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(poller) {
+            Inner::Settled(all) => Pin::new(all).poll(cx),
+            Inner::Any(wait) | Inner::All(wait) => match Pin::new(wait).poll(cx) {
                 Poll::Ready(waited) => {
                     let done = waited.done.len();
                     settle_from_outside(inside);
@@ -126,21 +127,23 @@ impl Waiting {
         };
         settle_from_outside(inside);
         self.release_failed();
-        let ring = self.ring(inside);
+        let cycle = self.closes_cycle(inside);
         let Poll::Ready(results) = polled else {
-            // *Free*: it's enough to be woken, where the worker's leaving has closed what was awaited.
+            // *Free*: a wake is enough if the task was closed by the worker's exit.
             let left = inside.is_none() && model(|model| model.is_closed());
             let ready = self.is_ready() && !left;
-            expect(!ready, || format!("an await of {:?} is pending", self.why()));
-            expect(!ring, || format!("an await of {:?} hangs in a ring", self.why()));
+            expect(!ready, || format!("an await of {:?} is pending", self.suspension()));
+            expect(!cycle, || format!("an await of {:?} hangs in a cycle", self.suspension()));
             return false;
         };
         let is_cycle = |result: &Result<Value, Error>| {
-            result.as_ref().is_err_and(|error| self.is_ring(error, inside))
+            result.as_ref().is_err_and(|error| self.is_own_cycle(error, inside))
         };
         if results.iter().any(is_cycle) {
-            let right = ring && !self.is_ready();
-            expect(right, || format!("an await of {:?} is no ring", self.why()));
+            let right = cycle && !self.is_ready();
+            expect(right, || {
+                format!("an await of {:?} reports a cycle that doesn't exist", self.suspension())
+            });
             self.release();
             return true;
         }
@@ -148,13 +151,13 @@ impl Waiting {
         true
     }
 
-    /// The task that has begun to await doesn't go on with it.
-    pub(crate) fn give_up(self, by: Id) {
+    /// Drops the await in the poll in which the task `by` began it.
+    pub(crate) fn abandon(self, by: Id) {
         let ids = self.ids.clone();
         model(|model| model.forget_awaits(by, &ids));
     }
 
-    /// `gather` lets go of all where one has failed.
+    /// Releases all handles of a `gather` of which one has failed, as `gather` does.
     fn release_failed(&mut self) {
         let failed =
             |id: &Id| model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
@@ -168,14 +171,14 @@ impl Waiting {
         model(|model| held.iter().for_each(|id| model.release(*id)));
     }
 
-    /// That this very await closes a ring; a task it awaits may have failed of another.
-    fn is_ring(&self, error: &Error, inside: Option<Id>) -> bool {
+    /// Whether the error reports that this await closes a cycle. An awaited task may have failed by another.
+    fn is_own_cycle(&self, error: &Error, inside: Option<Id>) -> bool {
         inside.is_some_and(|id| {
-            error.kind() == ErrorKind::Cycle && model(|model| model.is_called(id, error.origin()))
+            error.kind() == ErrorKind::Cycle && model(|model| model.has_name(id, error.origin()))
         })
     }
 
-    fn ring(&self, inside: Option<Id>) -> bool {
+    fn closes_cycle(&self, inside: Option<Id>) -> bool {
         match (inside, &self.inner) {
             (Some(id), Inner::One(_) | Inner::Ref(_) | Inner::Gather(_) | Inner::Settled(_)) => {
                 model(|model| model.awaits(id, &self.ids))
@@ -184,7 +187,7 @@ impl Waiting {
         }
     }
 
-    /// Whether it must be done.
+    /// Whether the next poll must complete.
     pub(crate) fn is_ready(&self) -> bool {
         let ended = |model: &Model, id: Id| model.tasks[id].outcome().is_some();
         model(|model| match self.inner {
@@ -199,10 +202,10 @@ impl Waiting {
         })
     }
 
-    /// *Free*: one that had ended and was retried since may count as done.
+    /// Checks the number of done tasks. *Free*: whether a task retried after its end counts as done.
     fn check_waited(&self, done: usize, inside: Option<Id>) {
         let ids = &self.ids;
-        let why = self.why();
+        let suspension = self.suspension();
         model(|model| {
             if let (Some(until), Some(id), 0) = (self.until, inside, done) {
                 if !ids.is_empty() {
@@ -212,12 +215,14 @@ impl Waiting {
             }
             let ended = ids.iter().filter(|id| model.tasks[**id].outcome().is_some()).count();
             let retried = ids.iter().any(|id| model.tasks[*id].retried > 0);
-            let enough = match why {
-                Why::All(_) => ended == ids.len(),
+            let enough = match suspension {
+                Suspension::All(_) => ended == ids.len(),
                 _ => ended > 0 || ids.is_empty(),
             };
             let right = ended == done && (enough || retried);
-            model.expect(right, || format!("{why:?} resolved with {done} done, where {ended} are"));
+            model.expect(right, || {
+                format!("{suspension:?} resolved with {done} done, where {ended} are")
+            });
         });
     }
 
@@ -226,16 +231,16 @@ impl Waiting {
             return self.check_gathered(error);
         }
         let count = results.len();
-        expect(count == self.ids.len(), || format!("{:?} gave {count} results", self.why()));
+        expect(count == self.ids.len(), || format!("{:?} gave {count} results", self.suspension()));
         let one_by_one = matches!(self.inner, Inner::Gather(_) | Inner::Settled(_));
         for (id, result) in self.ids.clone().into_iter().zip(results) {
-            // Each handle goes as its result is taken.
+            // Each handle is released as its result is taken.
             if one_by_one && !self.held.is_empty() {
                 let id = self.held.remove(0);
                 model(|model| model.release(id));
             }
-            // *Free*: what had failed when it was looked at may have been retried since, and then counts
-            // as seen.
+            // *Free*: a task may have been retried after its error was read, which then counts as
+            // observed.
             if result.is_err() && self.ids.len() > 1 && model(|model| model.tasks[id].retried > 0) {
                 model(|model| model.tasks[id].observed = true);
                 continue;
@@ -244,7 +249,7 @@ impl Waiting {
         }
     }
 
-    /// *Free*: which of those that failed at the same instant is reported.
+    /// Checks the error of a `gather`. *Free*: which of several failures at the same instant is reported.
     fn check_gathered(&self, error: &Error) {
         let candidates = model(|model| {
             let failed = self
@@ -254,32 +259,33 @@ impl Waiting {
                 .filter(|id| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
             let failed: Vec<_> = failed.collect();
             let first = failed.iter().map(|id| model.ended_at(*id)).min();
-            let fits =
-                |id: &Id| model.tasks[*id].outcome().is_some_and(|ended| model.fits(ended, error));
+            let fits = |id: &Id| {
+                model.tasks[*id].outcome().is_some_and(|ended| model.matches_error(ended, error))
+            };
             match first {
                 Some(first) => {
                     let at_once = failed.into_iter().filter(|id| {
-                        // Those that had failed before are looked at in the order of the handles, and
-                        // which came first can't be told after a retry.
+                        // Failures before the await are read in the order of the handles, and after a
+                        // retry the order of failures is unknown.
                         let at = model.ended_at(*id);
                         at == first || at <= self.begun || model.tasks[*id].retried > 0
                     });
                     at_once.filter(fits).collect::<Vec<_>>()
                 }
                 None if error.kind() != ErrorKind::Lost => Vec::new(),
-                None => self.ids.iter().copied().filter(|id| model.tasks[*id].taken).collect(),
+                None => self.ids.iter().copied().filter(|id| model.tasks[*id].moved_out).collect(),
             }
         });
-        expect(!candidates.is_empty(), || format!("{:?} gave {error:?}", self.why()));
-        // It was one of them.
+        expect(!candidates.is_empty(), || format!("{:?} gave {error:?}", self.suspension()));
+        // The origin may fit several of them, so all count as observed.
         candidates.into_iter().for_each(|id| model(|model| model.tasks[id].observed = true));
     }
 }
 
-/// After a poll from outside, in which a worker may have come and gone.
+/// Updates the model after a poll from outside, in which a worker may have exited.
 fn settle_from_outside(inside: Option<Id>) {
     if inside.is_none() {
-        model(Model::nobody_runs);
+        model(Model::refuse_without_worker);
     }
 }
 
@@ -290,7 +296,7 @@ impl Value {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAwait {
     fn drop(&mut self) {
         self.release();
     }

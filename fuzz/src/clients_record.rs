@@ -1,4 +1,4 @@
-//! What the tasks of the target `clients` have seen, and what follows from that.
+//! The record of the target `clients`: facts that its tasks write, and the results that follow from them.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,9 +7,9 @@ use ensue::{Error, ErrorKind, Ref};
 
 use super::clients::{End, Id};
 
-/// What the tasks see.
+/// Facts about all tasks, written by the tasks and by the program.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Record {
     pub(crate) tasks: Vec<Task>,
     pub(crate) closed: [bool; 2],
     pub(crate) values: isize,
@@ -21,7 +21,7 @@ pub(crate) struct Task {
     pub(crate) client: usize,
     pub(crate) inputs: Vec<Id>,
     pub(crate) runs: usize,
-    /// Futures and functions there are of it.
+    /// The number of its live futures and functions.
     pub(crate) alive: usize,
     pub(crate) awaits: Option<Id>,
     pub(crate) ended: Option<End>,
@@ -29,10 +29,10 @@ pub(crate) struct Task {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Seen>>);
+pub(crate) struct Shared(Arc<Mutex<Record>>);
 
 impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -41,9 +41,9 @@ impl Shared {
 pub(crate) struct Value(pub(crate) Id, Shared);
 
 impl Value {
-    pub(crate) fn new(id: Id, seen: &Shared) -> Self {
-        seen.lock().values += 1;
-        Self(id, seen.clone())
+    pub(crate) fn new(id: Id, record: &Shared) -> Self {
+        record.lock().values += 1;
+        Self(id, record.clone())
     }
 }
 
@@ -62,9 +62,9 @@ impl Drop for Value {
 pub(crate) struct Alive(pub(crate) Id, pub(crate) Shared);
 
 impl Alive {
-    pub(crate) fn new(id: Id, seen: &Shared) -> Self {
-        seen.lock().tasks[id].alive += 1;
-        Self(id, seen.clone())
+    pub(crate) fn new(id: Id, record: &Shared) -> Self {
+        record.lock().tasks[id].alive += 1;
+        Self(id, record.clone())
     }
 }
 
@@ -80,8 +80,8 @@ impl Drop for Alive {
     }
 }
 
-impl Seen {
-    /// Whether a task waits for another one, over any number of steps.
+impl Record {
+    /// Whether a task waits for another one, directly or transitively.
     pub(crate) fn waits(&self, from: Id, to: Id) -> bool {
         let (mut next, mut seen) = (vec![from], HashSet::new());
         while let Some(id) = next.pop() {

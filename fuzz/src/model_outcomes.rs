@@ -1,11 +1,11 @@
-//! The model of how tasks end: what follows from what, retries, and closing.
+//! The outcomes of tasks in the model: their propagation to dependents, `retry`, and closing.
 
 use ensue::ErrorKind;
 
 use super::model::{Id, Life, Model, Outcome, Phase};
 
 impl Model {
-    /// Returns what `retry` is to return.
+    /// Retries the task and its failed inputs, and returns the expected result of `Handle::retry`.
     pub(crate) fn retry(&mut self, id: Id) -> bool {
         self.retries += 1;
         let mut all = vec![id];
@@ -15,7 +15,7 @@ impl Model {
             at += 1;
             let Some(Outcome::Error(kind, _)) = task.outcome() else { return false };
             let for_good = matches!(kind, ErrorKind::Cancelled | ErrorKind::Closed);
-            if for_good || self.is_closed() || !task.kept {
+            if for_good || self.is_closed() || !task.retryable {
                 return false;
             }
             let failed = task.inputs.iter().copied().filter(|id| self.tasks[*id].has_failed());
@@ -33,7 +33,7 @@ impl Model {
             task.failures = 0;
             task.retried += 1;
         }
-        // From the retried task on, each lends to those before it.
+        // Inputs follow their dependents in `all`, so a priority reaches all inputs in one pass.
         for id in all {
             let priority = self.tasks[id].ceiling;
             self.waits_for(id).into_iter().for_each(|input| self.lend(input, priority));
@@ -52,22 +52,22 @@ impl Model {
             Outcome::Value => None,
             Outcome::Error(kind, _) => Some(kind),
         };
-        // What was cancelled or closed can't be retried.
+        // A cancelled or closed task can't be retried.
         let lost = matches!(kind, None | Some(ErrorKind::Cancelled | ErrorKind::Closed));
-        let again = task.plan.again || !task.started;
-        task.kept &= !lost && again;
-        if !task.kept {
+        let again = task.plan.rerunnable || !task.started;
+        task.retryable &= !lost && again;
+        if !task.retryable {
             task.inputs.clear();
             task.args.clear();
         }
         task.phase = Phase::Ended(outcome);
-        task.doomed = None;
+        task.aborting = None;
         task.deadline = None;
-        task.noted.clear();
+        task.awaited.clear();
         task.callbacks_due += std::mem::take(&mut task.callbacks);
-        let told =
+        let inherited =
             self.tasks.iter().any(|other| other.outcome().is_none() && other.inputs.contains(&id));
-        self.tasks[id].observed |= told;
+        self.tasks[id].observed |= inherited;
     }
 
     pub(crate) fn instant_of_end(&mut self, id: Id) {
@@ -82,7 +82,7 @@ impl Model {
         }
     }
 
-    /// What has come out of a stream though it was retried since is waited for again.
+    /// Makes the stream wait again for members that were retried after they had ended.
     pub(crate) fn put_back(&mut self, stream: usize) {
         for (id, at) in &mut self.streams[stream].members {
             if self.tasks[*id].outcome().is_none() {
@@ -91,18 +91,18 @@ impl Model {
         }
     }
 
-    /// Lets follow what follows, until nothing does.
+    /// Applies `settle_one` to all tasks until nothing changes.
     pub(crate) fn settle(&mut self) {
         let mut changed = true;
         while changed {
             changed = false;
-            // Counted once, since it's what a run's time goes to: they only become fewer, and then it's all
-            // looked at again.
+            // Users are counted once per round, since counting dominates a run's time. They only become
+            // fewer, and each change starts another round.
             let users = self.all_users();
             for (id, users) in users.into_iter().enumerate() {
                 if users == 0 {
                     self.forget_key(id);
-                    self.tasks[id].given_up = true;
+                    self.tasks[id].abandoned = true;
                 }
                 changed |= self.settle_one(id, users);
             }
@@ -130,10 +130,10 @@ impl Model {
                 task.args.clear();
             }
             Phase::Running | Phase::Deciding(_) => {
-                if needed || task.doomed.is_some() {
+                if needed || task.aborting.is_some() {
                     return false;
                 }
-                task.doomed = Some(abandoned);
+                task.aborting = Some(abandoned);
             }
             _ if !needed => self.end(id, abandoned),
             Phase::Waiting => {
@@ -154,7 +154,7 @@ impl Model {
 
     // Closing
 
-    /// One of those that keep the client open goes.
+    /// Releases one reference that keeps the client open, and aborts the client with the last one.
     pub(crate) fn drop_client(&mut self) {
         self.clients -= 1;
         if self.clients == 0 {
@@ -162,24 +162,25 @@ impl Model {
         }
     }
 
-    /// `close` begins, or the client is dropped. *Free*: which of the closed tasks is named as origin.
+    /// Begins `close`, or aborts a dropped client. *Free*: which of the closed tasks is named as origin.
     pub(crate) fn close(&mut self, abort: bool, inside: bool) {
         if abort {
             self.life = Life::Aborted;
         } else if self.life == Life::Open {
             self.life = Life::Closing;
         }
-        let nobody = abort || !(self.worker || inside);
-        self.refuse(nobody);
+        let started = abort || !(self.worker || inside);
+        self.refuse(started);
     }
 
-    /// Where no worker is left, started tasks don't go on after `close`.
-    pub(crate) fn nobody_runs(&mut self) {
+    /// Ends started tasks of a closed client without a worker: they can't be resumed.
+    pub(crate) fn refuse_without_worker(&mut self) {
         if self.is_closed() && !self.worker {
             self.refuse(true);
         }
     }
 
+    /// Ends the queued tasks with `Closed`, and the suspended ones too if `started`.
     pub(crate) fn refuse(&mut self, started: bool) {
         for id in 0..self.tasks.len() {
             match self.tasks[id].phase {

@@ -1,5 +1,5 @@
-//! The target `values`: any bytes, as values and arguments from other machines. Decoding doesn't panic, recurse without
-//! limit or reserve memory out of proportion, and a decoded value is the same after it was encoded and decoded again.
+//! The target `values`: arbitrary bytes as values and arguments from other machines. Decoding must not panic, recurse
+//! without limit or reserve memory out of proportion, and a decoded value must survive encoding and decoding.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -37,7 +37,7 @@ enum Any {
     Map(BTreeMap<String, Any>),
 }
 
-/// Runs the target. The first byte selects what the others are.
+/// Runs the target. The first byte selects the format of the others.
 pub(crate) fn run(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     let bytes = Bytes::copy_from_slice(data);
@@ -54,7 +54,7 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// Splits off a part, whose length is the first byte.
+/// Splits off a part whose length is in the first byte.
 fn part(data: &[u8]) -> (Bytes, &[u8]) {
     let Some((len, rest)) = data.split_first() else { return (Bytes::new(), data) };
     let (part, rest) = rest.split_at(rest.len().min(usize::from(*len)));
