@@ -26,7 +26,9 @@
 //!   drop their handles right after the submission.
 //! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await yields the worker. An
 //!   await that would close a cycle of tasks that wait for each other returns the error [`Cycle`](ErrorKind::Cycle),
-//!   whose text lists the cycle.
+//!   whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
+//!   enough or added later: a task that waits for itself by these waits until it's cancelled, and
+//!   [`explain`](Client::explain) shows it.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
@@ -80,11 +82,13 @@
 //! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
 //! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent |
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
+//! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |
 //! | the [`on_stall`](Builder::on_stall) hook | a thread outside the workers |
 //!
 //! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
 //! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
-//! demand and exits soon after it has become idle.
+//! demand and exits when there has been no timer for a while; a timer that is dropped early keeps it until the timer's
+//! deadline.
 //!
 //! # Features
 //!

@@ -132,7 +132,7 @@ impl Client {
     /// thread that polls the task.
     ///
     /// The threads belong to the crate `blocking`: up to 500 for the whole process, or `BLOCKING_MAX_THREADS` from
-    /// the environment. A thread exits after it has been idle for half a second. A function that waits for a thread
+    /// the environment. It keeps idle threads for further work. A function that waits for a thread
     /// counts as running; [`explain`](Client::explain) distinguishes the two. If all threads are occupied by
     /// functions that block on the [results](crate::Handle::result) of further blocking functions, none of them ever
     /// returns: wait in async tasks instead, or bound these functions with a [limit](crate::Builder::limit).

@@ -121,7 +121,8 @@ impl Client {
     ///
     /// The client starts to [`observe`](Client::observe) if it hasn't. While a stream exists, all tasks are recorded
     /// in detail, at 1 to 2 microseconds each. Without a stream there is no such cost. A consumer never delays a
-    /// task.
+    /// task. The stream ends when the client is closed and its last task is freed, which a handle of a finished task
+    /// delays.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

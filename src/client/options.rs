@@ -98,8 +98,8 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the priority; the default is 0. A ready task starts before those of lower priority. Unfinished inputs
-        /// of the task get at least its priority.
+        /// Sets the priority; the default is 0. A ready task starts before those of lower priority, which wait as long
+        /// as any of higher priority is ready. Unfinished inputs of the task get at least its priority.
         pub fn priority(mut self, priority: i32) -> Self {
             let $settings = &mut self;
             $($path)+.priority = priority;

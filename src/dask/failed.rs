@@ -8,7 +8,7 @@ use crate::ErrorKind;
 
 /// The beginnings of the texts in which a Rust worker reports a panic and a timeout. The client recognizes them.
 pub(crate) const PANICKED: &str = "panicked: ";
-pub(crate) const TIMED_OUT: &str = "it took longer than its ";
+pub(crate) const TIMED_OUT: &str = "it took longer than its timeout of ";
 
 /// The exception of a task that failed on a cluster: the [source](std::error::Error::source) of an
 /// [`Error`](crate::Error) of kind [`Failed`](ErrorKind::Failed).

@@ -8,7 +8,7 @@
 //! | `export` | other formats of them: DOT, SVG, metrics, the dashboard's updates | `views`, `record` |
 //!
 //! Imports point down that table only. `act`, which changes tasks instead of looking at them, imports the engine
-//! alone. No file but `verbs` knows the client.
+//! alone. No file knows the client, whose methods are in `client::observe`.
 
 // Several views are used by the dashboard only.
 #![cfg_attr(not(feature = "dashboard"), allow(dead_code))]

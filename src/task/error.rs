@@ -233,7 +233,9 @@ impl fmt::Display for Error {
                 f.write_str("the task was abandoned: its last handle was dropped")
             }
             ErrorKind::Cancelled => write!(f, "task `{origin}` was cancelled"),
-            ErrorKind::TimedOut => write!(f, "task `{origin}` took longer than its {text}"),
+            ErrorKind::TimedOut => {
+                write!(f, "task `{origin}` took longer than its timeout of {text}")
+            }
             ErrorKind::KeyConflict => write!(f, "the key `{origin}` is in use: {text}"),
             ErrorKind::Limit => write!(f, "task `{origin}` can never run: {text}"),
             ErrorKind::Cycle => write!(f, "tasks wait for each other in a cycle: {text}"),

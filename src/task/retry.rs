@@ -39,8 +39,8 @@ impl Retry {
         Self { budget: n, first: Duration::ZERO, max: Duration::ZERO, jitter: false, when: None }
     }
 
-    /// Waits `first` before the second attempt, and doubles the delay for each further one, up to `max`. The same
-    /// duration twice gives a fixed delay. A waiting task holds no worker and no limit.
+    /// Waits `first` before the second attempt, and doubles the delay for each further one. No delay, not even the
+    /// first, is longer than `max`. The same duration twice gives a fixed delay. A waiting task holds no worker and no limit.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.first = first;
         self.max = max;

@@ -2,6 +2,8 @@
 //! `src/lib.rs` compiles and runs the snippets.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
@@ -57,4 +59,30 @@ fn at_most_25_crates_in_the_default_tree() {
         tree.lines().map(|line| line.split(' ').take(2).collect()).collect();
     assert!(crates.iter().any(|named| named[0] == "ensue"));
     assert!(crates.len() <= 25, "{crates:?}");
+}
+
+#[test]
+fn relative_links_of_all_documents_lead_to_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "RELEASING.md",
+        "docs/dask.md",
+        "docs/promises.md",
+        "src/engine/README.md",
+        "tests/README.md",
+        "loom/README.md",
+        "fuzz/README.md",
+        "dask-proto/README.md",
+    ];
+    for document in documents {
+        let text = fs::read_to_string(root.join(document)).expect(document);
+        let folder = root.join(document).parent().unwrap().to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_file = !target.is_empty() && !target.contains("://");
+            assert!(!is_file || folder.join(target).exists(), "{document} links to {target}");
+        }
+    }
 }

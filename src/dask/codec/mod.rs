@@ -23,7 +23,7 @@ pub(crate) fn write<T: Portable>(value: T) -> Result<Serialized, Problem> {
     Ok(rust::encode(value)?)
 }
 
-/// Decodes an object that [`write`] or a Python worker has written.
+/// Decodes an object that [`write()`] or a Python worker has written.
 pub(crate) fn read<T: Portable>(object: &Serialized) -> Result<T, DecodeError> {
     rust::decode(object)
 }

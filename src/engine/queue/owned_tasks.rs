@@ -1,6 +1,6 @@
 //! The table of tasks that have started and not ended.
 //!
-//! Shutdown reads it to find the tasks to abort, `wait_idle` reads its length. A task is inserted when it is first
+//! Shutdown reads it to find the tasks to abort, `idle` reads its length. A task is inserted when it is first
 //! suspended, so one that finishes in its first poll never is. A task that waits for an input of another client is
 //! inserted as well, because no other table of its own client leads to it.
 

@@ -1,6 +1,6 @@
 //! The names of the functions that tasks run, and the counts of their tasks.
 //!
-//! Every thread counts in a [`Table`] of its own, which the engine keeps; a table refers to a name by its index in this
+//! Every thread counts in a [`CounterTable`] of its own, which the engine keeps; a table refers to a name by its index in this
 //! module. Tasks that were given a name, and those for which a table has no room, are counted in this module, under a
 //! lock.
 
@@ -56,7 +56,7 @@ impl Counts {
 }
 
 impl From<[u64; 4]> for Counts {
-    /// Takes the counts in the order of [`Event`].
+    /// Takes the counts in the order of [`CountedEvent`].
     fn from([submitted, finished, failed, cancelled]: [u64; 4]) -> Self {
         Self { submitted, finished, failed, cancelled }
     }

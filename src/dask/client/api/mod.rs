@@ -11,7 +11,7 @@
 //! | [`remote_task`] | a task on the cluster, as the local engine sees it |
 //! | [`batched_calls`] | many calls of a `map` in one task |
 //! | [`python`] | the arguments of Python functions |
-//! | [`functions`], [`error`] | the bounds of the submit methods; `ConnectError` |
+//! | [`error`] | `ConnectError` |
 
 pub(crate) mod batched_calls;
 pub(crate) mod client;

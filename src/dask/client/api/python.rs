@@ -15,7 +15,7 @@ use crate::dask::wire::value::{Map, Value};
 /// An argument is
 ///
 /// * a [`Handle`](crate::Handle) or a reference to one, which becomes the task's value in Python;
-/// * a number, `bool`, `char`, `&str` or `String`, or [`Bytes`](bytes::Bytes), which becomes `bytes`;
+/// * a number, `bool`, `char`, `&str` or `String`, or [`Bytes`], which becomes `bytes`;
 /// * a vector, slice or array of these, which becomes a list; an `Option`, whose `None` becomes `None`; a `HashMap` or
 ///   `BTreeMap`, which becomes a dict;
 /// * [`Plain`](crate::dask::Plain) of any other value that serde can serialize.

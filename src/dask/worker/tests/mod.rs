@@ -236,7 +236,7 @@ fn failures_have_a_class_and_a_text() {
         ..TaskOrder::new(key, function).args([arg])
     };
     let text = erred(&mut stream, late("e", FOREVER, 1001));
-    assert_eq!(text, "TimeoutError: it took longer than its 50ms");
+    assert_eq!(text, "TimeoutError: it took longer than its timeout of 50ms");
     eventually("dropping", || !is_running(1001));
     // The timeout is reported while the function still blocks.
     let text = erred(&mut stream, late("f", BLOCKS, 1002));
