@@ -5,4 +5,5 @@
 
 mod depth;
 mod graphs;
+mod streams;
 mod stress;
