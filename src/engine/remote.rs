@@ -34,7 +34,7 @@ pub(crate) trait RemoteExecution<T>: Clone + Send + Sync + 'static {
     /// Returns what to call when the failed task is to run again. It keeps nothing alive.
     fn again(&self) -> impl Fn() + Send + Sync + 'static;
 
-    /// What the submitter of such tasks knows this one by.
+    /// Returns data of the submitter's, which [`tag`] finds again from the task.
     fn tag(&self) -> Option<Tag> {
         None
     }
@@ -54,7 +54,7 @@ trait Source<T>: Send + Sync {
     fn fetch(&self) -> Fetching<'_, T>;
 }
 
-/// Data of the submitter that lives as long as it says; see [`RemoteExecution::tag`].
+/// Data of the submitter's. It is weak, so that a task doesn't keep alive what may itself hold the task.
 pub(crate) type Tag = Weak<dyn Any + Send + Sync>;
 
 type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -218,8 +218,8 @@ where
     T: 'static,
 {
     let vtable = &RemoteCell::<S, F, W, Fut, T>::VTABLE;
-    // SAFETY: it's the vtable of this very cell but for the type of the value, and `is_remote` keeps everything that
-    // goes by that type from the cell.
+    // SAFETY: it's the vtable of this very cell but for the type of the value, and code that reads a value by its type
+    // checks `is_remote` first.
     unsafe { Typed::new(cell::allocate_as(core, setup, vtable, start, function, waits, new)) }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Header {
     pub(crate) state: State,
     pub(crate) waiters: Waiters,
     pub(crate) vtable: &'static VTable,
-    /// The engine, kept in memory by a reference that comes and goes with the cell.
+    /// The engine. A reference to it is acquired with the cell and released when the cell is freed.
     engine: NonNull<EngineHead>,
     /// The link of the queue that is made of its tasks, the injector.
     pub(crate) queue_node: QueueNode,
@@ -49,7 +49,7 @@ pub(crate) struct Header {
 
 /// The part of an engine that its tasks know: an engine has one as a field.
 ///
-/// Rooms above this one reach the whole engine from it, with `Header::core`.
+/// The room `core`, which builds on this one, gets the whole engine from it: `Header::core`.
 pub(crate) struct EngineHead {
     next_number: AtomicU64,
 }
