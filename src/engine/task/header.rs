@@ -74,7 +74,7 @@ pub(crate) struct QueueNode {
 /// Marks a task number that is stored in place of the address of extras, which is even. The number is shifted by one.
 const NUMBER: usize = 1;
 
-/// What can be done to a task without knowing its types.
+/// The operations on a task that depend on its types.
 ///
 /// The caller owns the contents, except for `value`, whose caller has an interest in a task that has succeeded, for
 /// `dealloc`, and for the two that drop interests.
@@ -93,9 +93,9 @@ pub(crate) struct VTable {
     pub(crate) take: unsafe fn(NonNull<Header>, NonNull<()>),
     /// Frees the cell, whose contents were dropped or need no dropping.
     pub(crate) dealloc: unsafe fn(NonNull<Header>),
-    /// Gives up an interest that may be the last one, of a task that has a key or a value with a destructor.
+    /// Drops an interest, which may be the last one, in a task that has a key or a value with a destructor.
     pub(crate) drop_interest: unsafe fn(NonNull<Header>),
-    /// What follows from the end of the last interest: `state` is the one before. The caller gives away the
+    /// Frees the outcome, or aborts the work, after the last interest was dropped; gets the state before that. The caller gives away the
     /// reference that all interests together had.
     pub(crate) last_interest_dropped: unsafe fn(NonNull<Header>, u64),
     /// The type of the value.
@@ -118,7 +118,7 @@ pub(crate) enum PollOutcome {
     Failed(Error),
 }
 
-/// What few tasks need: allocated with the task if options ask for it, else when first needed.
+/// The data that few tasks need: allocated with the task if options ask for it, else when first needed.
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) name: Option<Arc<str>>,
@@ -127,7 +127,7 @@ pub(crate) struct Extras {
     pub(crate) derived: Option<u128>,
     /// The number in its key, by which the observer knows it too; 0 if it has none yet.
     pub(crate) number: AtomicU64,
-    /// Why it's paused: see [`PausedFor`].
+    /// The reason of a pause: see [`PausedFor`].
     pub(crate) paused_for: AtomicU8,
     /// The attempt that runs or is waited for; 0 for the first.
     pub(crate) attempt: AtomicU32,
@@ -142,7 +142,7 @@ pub(crate) struct Extras {
     pub(crate) remote: Option<Box<dyn Remote>>,
 }
 
-/// Why a task is paused.
+/// The reason of a pause.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PausedFor {
     /// It waits for a limit.
@@ -205,7 +205,7 @@ impl Header {
         self.engine
     }
 
-    /// What makes this a remote task, if it is one.
+    /// The remote half of a remote task; `None` for any other.
     pub(crate) fn remote(&self) -> Option<&dyn Remote> {
         if !self.vtable.is_remote {
             return None;

@@ -99,7 +99,7 @@ impl Link {
 
 pub(crate) struct Waiters(AtomicUsize);
 
-/// What a waiter can know of the task's outcome.
+/// The outcome of a task, as far as a waiter can know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resolution {
     Pending,
