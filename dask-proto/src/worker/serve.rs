@@ -107,7 +107,7 @@ impl Request {
             "terminate" => Ask::Terminate { reason: map.take_text("reason").unwrap_or_default() },
             "run" | "run_coroutine" => Ask::Run,
             "plugin-add" | "plugin-remove" | "upload_file" => Ask::Harmless(Harmless::Ok),
-            "get_logs" | "get_timeline" => Ask::Harmless(Harmless::List),
+            "get_logs" | "get_story" => Ask::Harmless(Harmless::List),
             "call_stack" | "benchmark_disk" | "benchmark_memory" | "benchmark_network"
             | "dump_state" => Ask::Harmless(Harmless::Map),
             "profile" => Ask::Harmless(Harmless::Profile),

@@ -105,7 +105,7 @@ async def times(dask_scheduler):
 client.run_on_scheduler(times)
 assert set(client.get_worker_logs()) == set(workers)
 client.benchmark_hardware()
-client.timeline(keys[0])
+client.story(keys[0])
 here, = client.scatter([{{'a': 1}}], workers=[list(workers)[0]])
 assert here.result() == {{'a': 1}}
 client.replicate([here], n=2)

@@ -57,7 +57,10 @@ fn the_scheduler_is_killed(setting: &Setting) -> Outcome {
 
     let status = worker.ended_within(Duration::from_secs(30));
     let log = worker.log();
-    assert!(!status.success() && log.contains("gone") && log.contains(&cluster.address), "{log}");
+    assert!(
+        !status.success() && log.contains("connection") && log.contains(&cluster.address),
+        "{log}"
+    );
     Ok(())
 }
 
@@ -137,7 +140,7 @@ fn a_worker_is_cut_off_mid_message(setting: &Setting) -> Outcome {
     let xs: Vec<_> = (0..500).map(|x| client.submit(inc, x)).collect();
     let status = worker.ended_within(Duration::from_secs(30));
     let log = worker.log();
-    assert!(!status.success() && log.contains("gone") && log.contains(&address), "{log}");
+    assert!(!status.success() && log.contains("was lost") && log.contains(&address), "{log}");
     let _other = cluster.worker("other");
     for (x, result) in wait(gather_settled(&xs)).into_iter().enumerate() {
         assert_eq!(result.expect("a result"), x as u64 + 1);
