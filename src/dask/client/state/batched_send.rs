@@ -72,7 +72,7 @@ impl Op {
 pub(crate) struct BatchedSend {
     ready: VecDeque<Op>,
     held: Vec<Op>,
-    /// The blocked keys, and the keys and inputs of the submissions in [`tasks_in_memory`](Self::held).
+    /// The blocked keys, and the keys and inputs of the submissions in [`held`](Self::held).
     blocked: HashSet<Arc<str>>,
     /// The keys that something blocks, with the number of blockers.
     blockers: HashMap<Arc<str>, usize>,
