@@ -75,7 +75,10 @@ fn talk(environment: PathBuf) {
     let address = cluster.address.clone();
     let log = cluster.stop();
     let error = error_of(within(10, &lost), ErrorKind::Lost);
-    assert!(error.contains(&format!("the scheduler at {address} is gone: ")), "{error}");
+    assert!(
+        error.contains(&format!("the connection to the scheduler at {address} was lost: ")),
+        "{error}"
+    );
     error_of(within(1, lost), ErrorKind::Lost);
     // That of the function that doesn't exist.
     assert_eq!(log.matches("Traceback").count(), 1, "{log}");

@@ -154,7 +154,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// If the worker can't join, or ends without being asked to: the scheduler is gone, or has removed the worker.
+    /// If the worker can't join, or ends without being asked to: the connection to the scheduler was lost, or the scheduler has removed the worker.
     ///
     /// # Cancellation
     ///

@@ -200,7 +200,7 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         let Self { shared, why } = self;
-        let why = format!("the scheduler at {} is gone: {why}", shared.address);
+        let why = format!("the connection to the scheduler at {} was lost: {why}", shared.address);
         shared.end(&FutureError::Lost(why.into()));
         // Futures that still exist would keep its idle connections open.
         shared.pool.close();

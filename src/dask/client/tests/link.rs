@@ -160,7 +160,7 @@ fn all_tasks_end_with_the_scheduler() {
             };
             zip(fetch, ends).await;
             let Err(FutureError::Lost(why)) = soon(pending.ended()).await else { panic!() };
-            let start = format!("the scheduler at {} is gone: ", fake.name());
+            let start = format!("the connection to the scheduler at {} was lost: ", fake.name());
             assert!(why.starts_with(&start), "{why}");
             let late = submit(&link, "late", &[]);
             assert!(matches!(late.outcome(), Some(Err(FutureError::Lost(_)))));

@@ -65,7 +65,7 @@ pub(crate) async fn leave(
     if let Some(result) = or(closed, or(retire, late)).await {
         return result;
     }
-    // The scheduler learns at once that the worker is gone, not only by its silence.
+    // The scheduler learns at once that the worker has left, not only by its silence.
     core.update(|inner| report::close(&mut inner.batched_send));
     Timer::after(LAST_MESSAGE).await;
     Ok(())
