@@ -143,16 +143,14 @@ fn remove_all(tasks: &mut Vec<Task>, abandoned: &mut Vec<NonNull<Header>>) -> Ve
 
 /// Calls `use_it` with the context of this thread; `None` if it has none.
 fn current<R>(use_it: impl FnOnce(&ThreadContext<'static>) -> R) -> Option<R> {
-    let context = CURRENT.get();
-    // SAFETY: `enter` borrows the context for as long as the pointer to it is set.
-    unsafe { context.as_ref() }.map(use_it)
+    with_current(|context| context.map(use_it))
 }
 
 /// Calls `use_it` with the context of this thread, if it has one.
 pub(crate) fn with_current<R>(
     use_it: impl for<'c> FnOnce(Option<&'c ThreadContext<'static>>) -> R,
 ) -> R {
-    // SAFETY: as in `current`.
+    // SAFETY: `enter` borrows the context for as long as the pointer to it is set.
     use_it(unsafe { CURRENT.get().as_ref() })
 }
 
