@@ -15,7 +15,7 @@ use ensue_dask_proto::pack::{Batch, Pack, Packer};
 use ensue_dask_proto::serialized::Serialized;
 use ensue_dask_proto::value::{Map, Member, Value};
 use ensue_dask_proto::worker::register::{Flow, Metrics, Registration, Transfers, heartbeat};
-use ensue_dask_proto::worker::report::{self, Run, Span, Stolen};
+use ensue_dask_proto::worker::report::{self, Run, StartStop, Stolen};
 use ensue_dask_proto::worker::serve;
 use ensue_dask_proto::{WireKey, call, client, handshake};
 
@@ -187,7 +187,7 @@ fn workers() -> Vec<(&'static str, Outgoing)> {
     };
     let inc = key("inc-1");
     let run = Run { key: &inc, run: 5, stimulus: "compute-1" };
-    let took = Span { start: 1.0, stop: 1.5 };
+    let took = StartStop { start: 1.0, stop: 1.5 };
     let executing = [(tuple.clone(), 0.5)];
     vec![
         ("register-worker", registration.message()),

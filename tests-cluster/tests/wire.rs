@@ -17,7 +17,7 @@ use ensue_dask_proto::serialized::{Content, Serialized};
 use ensue_dask_proto::value::{Map, Value};
 use ensue_dask_proto::worker::order::{Compute, Order};
 use ensue_dask_proto::worker::register::{Beat, Metrics, Registered, Registration, heartbeat};
-use ensue_dask_proto::worker::report::{self, Run, Span, Stolen};
+use ensue_dask_proto::worker::report::{self, Run, StartStop, Stolen};
 use ensue_dask_proto::worker::serve::{self, Ask, Request};
 use ensue_dask_proto::{WireKey, call, failure, handshake};
 use ensue_tests_cluster::comm::Comm;
@@ -375,12 +375,12 @@ impl Worker {
         let result = Bytes::from_static(result);
         let size = result.len() as u64;
         self.store.lock().unwrap().insert(task.key.clone(), Serialized::bytes(result));
-        let took = Span { start: now() - 0.1, stop: now() };
+        let took = StartStop { start: now() - 0.1, stop: now() };
         self.stream.batch(|to| report::finished(to, &run(task), size, false, took));
     }
 
     fn fail(&mut self, task: &Compute, text: &str) {
-        let took = Span { start: now() - 0.1, stop: now() };
+        let took = StartStop { start: now() - 0.1, stop: now() };
         self.stream.batch(|to| report::erred(to, &run(task), "RuntimeError", text, took));
     }
 }

@@ -10,20 +10,22 @@ use ensue::{Client, Handle};
 use futures::executor::block_on;
 
 /// A gate that is closed at first, and stays open once it was opened.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<Mutex<GateState>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct GateState {
     open: bool,
     wakers: Vec<Waker>,
 }
 
 impl Gate {
+    /// Returns a closed gate.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Opens the gate for all that pass it, now and later.
     pub fn open(&self) {
         let wakers = {
             let mut state = self.0.lock().unwrap();
@@ -33,6 +35,7 @@ impl Gate {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Returns whether the gate is open.
     pub fn is_open(&self) -> bool {
         self.0.lock().unwrap().open
     }
@@ -57,6 +60,7 @@ impl Gate {
 }
 
 /// A worker that is kept in a poll until this is let go or dropped: tasks that are submitted meanwhile are queued.
+#[derive(Debug)]
 #[must_use]
 pub struct Held {
     // The task returns when this is dropped.
@@ -99,6 +103,7 @@ pub fn turns(client: &Client) {
 }
 
 /// The end of a task, to be waited for.
+#[derive(Debug)]
 #[must_use]
 pub struct End(mpsc::Receiver<()>);
 

@@ -71,6 +71,7 @@ impl Count {
 }
 
 /// Adds one to a [`Count`] when it's dropped.
+#[derive(Debug)]
 pub struct OnDrop(Count);
 
 impl Drop for OnDrop {
@@ -135,6 +136,7 @@ impl Drop for Counted {
 }
 
 /// A future that counts its polls and its drop.
+#[derive(Debug)]
 pub struct CountedFuture<F> {
     future: Pin<Box<F>>,
     polls: Count,
@@ -157,7 +159,7 @@ pub fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<
 }
 
 /// A waker that counts how often it was woken.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Wakes(Count);
 
 impl Wakes {

@@ -11,7 +11,7 @@ use crate::serialized::{BYTES_CLASS, LIST_CLASS, Serialized};
 
 /// The start and the end of a computation, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct StartStop {
     /// The start.
     pub start: f64,
     /// The end.
@@ -30,7 +30,7 @@ pub struct Run<'a> {
 }
 
 /// Adds `task-finished`. The type of the result is reported as `bytes`, or as `list` if it's a partial list.
-pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: Span) {
+pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, took: StartStop) {
     let (class, name) = if is_partial { (LIST_CLASS, "list") } else { (BYTES_CLASS, "bytes") };
     let class = Bytes::from_static(class);
     let times: [(&str, &dyn Pack); 3] =
@@ -52,7 +52,7 @@ pub fn finished(to: &mut Batch, task: &Run<'_>, nbytes: u64, is_partial: bool, t
 }
 
 /// Adds `task-erred`, with the exception of Python's built-in class of this name.
-pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: Span) {
+pub fn erred(to: &mut Batch, task: &Run<'_>, class: &str, text: &str, took: StartStop) {
     let exception = Serialized::bytes(pickle::builtin_error(class, text).into());
     let times: [(&str, &dyn Pack); 3] =
         [("action", &"compute"), ("start", &took.start), ("stop", &took.stop)];

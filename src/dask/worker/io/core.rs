@@ -19,7 +19,7 @@ use crate::dask::wire::WireKey;
 use crate::dask::wire::pack::Batch;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::value::Map;
-use crate::dask::wire::worker::report::Span;
+use crate::dask::wire::worker::report::StartStop;
 use crate::dask::worker::error::{WorkerError, WorkerErrorKind};
 use crate::dask::worker::memory::{
     Disposal, Limits, ProcessShare, SpillDirectory, Store, StoredValue,
@@ -234,7 +234,7 @@ pub(super) fn now() -> f64 {
 }
 
 /// Returns the time from `start` until now.
-pub(super) fn span(start: f64) -> Span {
+pub(super) fn span(start: f64) -> StartStop {
     // The system's clock may have been set back.
-    Span { start, stop: now().max(start) }
+    StartStop { start, stop: now().max(start) }
 }

@@ -4,7 +4,7 @@ use super::gather::GatherDep;
 use super::task::ResultMeta;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::worker::order::Rust;
-use crate::dask::wire::worker::report::{Span, Stolen};
+use crate::dask::wire::worker::report::{StartStop, Stolen};
 
 /// An action for the worker to carry out.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub(crate) struct Execute {
 /// A message for the scheduler. The names are Dask's.
 #[derive(Debug)]
 pub(crate) enum SchedulerMessage {
-    TaskFinished { task: TaskRun, meta: ResultMeta, took: Span },
-    TaskErred { task: TaskRun, failure: TaskFailure, took: Span },
+    TaskFinished { task: TaskRun, meta: ResultMeta, took: StartStop },
+    TaskErred { task: TaskRun, failure: TaskFailure, took: StartStop },
     AddKeys(Vec<WireKey>),
     ReleaseWorkerData(WireKey),
     StealResponse { key: WireKey, state: Stolen, stimulus: String },

@@ -12,7 +12,7 @@ use super::ready::Ready;
 use super::task::{Attempt, ComputeTask, InMemory, Phase, ResultMeta, Table, TaskState};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::worker::order::Rust;
-use crate::dask::wire::worker::report::{Span, Stolen};
+use crate::dask::wire::worker::report::{StartStop, Stolen};
 
 /// The state machine of a worker; see the [module](super) for the states of a key.
 pub(crate) struct WorkerState {
@@ -160,7 +160,7 @@ impl WorkerState {
         &mut self,
         attempt: u64,
         outcome: Result<ResultMeta, TaskFailure>,
-        took: Span,
+        took: StartStop,
     ) -> bool {
         let Some(running) = self.attempts.get_mut(&attempt).filter(|attempt| attempt.is_wanted)
         else {
@@ -200,7 +200,7 @@ impl WorkerState {
         if self.attempts.get(&attempt).is_some_and(|attempt| attempt.is_wanted) {
             let text = "the task was dropped before it finished".to_owned();
             let failure = TaskFailure { class: "RuntimeError", text };
-            let took = Span { start: 0.0, stop: 0.0 };
+            let took = StartStop { start: 0.0, stop: 0.0 };
             let _ = self.attempt_finished(attempt, Err(failure), took);
         }
         let Some(Attempt { key, resources, .. }) = self.attempts.remove(&attempt) else {
@@ -273,7 +273,7 @@ impl WorkerState {
     }
 
     /// Any state to `memory`. Notifies the waiters.
-    fn put_in_memory(&mut self, key: &WireKey, meta: ResultMeta, took: Span) {
+    fn put_in_memory(&mut self, key: &WireKey, meta: ResultMeta, took: StartStop) {
         let state = self.tasks.entry(key.clone()).or_default();
         if state.result.replace(InMemory { meta, took }).is_none() {
             self.counts.memory += 1;
@@ -439,7 +439,7 @@ impl WorkerState {
     ) -> bool {
         let is_wanted = self.gather.received(request, key);
         if is_wanted {
-            self.put_in_memory(key, meta, Span { start: at, stop: at });
+            self.put_in_memory(key, meta, StartStop { start: at, stop: at });
             // Keys of one request are reported in one message.
             match self.instructions.last_mut() {
                 Some(Instruction::SendMessage(SchedulerMessage::AddKeys(keys))) => {
@@ -472,7 +472,7 @@ impl WorkerState {
         });
         self.cancel_task(key, false);
         self.cancel_fetch(key, true);
-        let took = Span { start: at, stop: at };
+        let took = StartStop { start: at, stop: at };
         self.put_in_memory(key, meta, took);
         if let Some(task) = task {
             self.send(SchedulerMessage::TaskFinished { task, meta, took });

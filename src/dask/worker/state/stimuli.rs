@@ -8,7 +8,7 @@ use super::task::{ComputeTask, InMemory, Phase, Rank, TaskState};
 use crate::dask::wire::WireKey;
 use crate::dask::wire::call::WhoHas;
 use crate::dask::wire::worker::order::{Compute, Order, Rust};
-use crate::dask::wire::worker::report::{Span, Stolen};
+use crate::dask::wire::worker::report::{StartStop, Stolen};
 
 const NOT_RUST: &str = "a Rust worker can't run a Python function: start Python workers as well, and restrict \
     Python tasks to them with `workers=` or `resources=`";
@@ -58,7 +58,7 @@ impl WorkerState {
             Ok(work) => work,
             Err(failure) => {
                 self.purge(&key);
-                let took = Span { start: 0.0, stop: 0.0 };
+                let took = StartStop { start: 0.0, stop: 0.0 };
                 return self.send(SchedulerMessage::TaskErred { task, failure, took });
             }
         };

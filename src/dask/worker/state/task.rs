@@ -6,7 +6,7 @@ use crate::dask::wire::WireKey;
 use crate::dask::wire::rust::is_partial;
 use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::{Priority, Rust};
-use crate::dask::wire::worker::report::Span;
+use crate::dask::wire::worker::report::StartStop;
 
 pub(super) type Table<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -78,7 +78,7 @@ pub(super) struct Attempt {
 #[derive(Clone, Copy)]
 pub(super) struct InMemory {
     pub(super) meta: ResultMeta,
-    pub(super) took: Span,
+    pub(super) took: StartStop,
 }
 
 /// The size of a result, and whether it's complete.

@@ -11,7 +11,7 @@ use super::task::Phase;
 use super::*;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::worker::order::{Compute, Order, Priority, Rust};
-use crate::dask::wire::worker::report::{Span, Stolen};
+use crate::dask::wire::worker::report::{StartStop, Stolen};
 
 const US: &str = "tcp://us:1";
 const THREADS: usize = 2;
@@ -152,7 +152,7 @@ fn pick<K: Copy, V>(map: &BTreeMap<K, V>, which: usize) -> Option<K> {
     map.keys().nth(which.checked_rem(map.len())?).copied()
 }
 
-const SPAN: Span = Span { start: 0.0, stop: 0.0 };
+const SPAN: StartStop = StartStop { start: 0.0, stop: 0.0 };
 
 impl World {
     fn new() -> Self {
