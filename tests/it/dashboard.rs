@@ -3,8 +3,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ensue::dashboard::Dashboard;
@@ -175,7 +176,7 @@ fn a_failed_task_is_retried() {
     let started = Instant::now();
     while handle.status() != Status::Finished {
         assert!(started.elapsed() < LONG, "{handle:?}");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(ask(address, "POST", &path, &[("X-Ensue-Token", &token)]).status, 409);
 }
@@ -279,7 +280,12 @@ fn a_slow_reader_delays_no_other_and_is_disconnected() {
     let dashboard = dashboard(&client);
     let mut slow = Reader::open(dashboard.address());
     slow.next("hello");
+    // Another reader reads all the time.
     let mut fast = Reader::open(dashboard.address());
+    let (send, finished) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        while send.send(fast.next("update")["stats"]["finished"].as_u64()).is_ok() {}
+    });
     let started = Instant::now();
     let mut tasks = 0;
     // The reader reads nothing, and the updates exceed the buffers of its socket. Writing to the socket shows
@@ -291,13 +297,19 @@ fn a_slow_reader_delays_no_other_and_is_disconnected() {
             let batch = client.map(async |x: u64| x, 0..2_000);
             assert_eq!(block_on(ensue::gather(batch)).unwrap().len(), 2_000);
             tasks += 2_000;
-            fast.next("update");
         }
         assert_eq!(get(dashboard.address(), "/health").status, 200);
     }
     assert!(started.elapsed() > Duration::from_secs(15), "{:?}", started.elapsed());
-    // Another reader is still up to date.
-    assert_eq!(fast.until_finished(tasks)["stats"]["finished"], tasks);
+    // The other reader is still up to date.
+    let started = Instant::now();
+    while finished.recv_timeout(LONG).expect("an update") != Some(tasks) {
+        assert!(started.elapsed() < LONG, "no update has all {tasks} tasks");
+    }
+    drop(finished);
+    // One more update, for the reader to see that nobody listens.
+    client.submit(async || (), ()).result().unwrap();
+    reader.join().unwrap();
 }
 
 #[test]
@@ -343,7 +355,7 @@ fn a_flood_of_readers_is_bounded() {
             break;
         }
         assert!(started.elapsed() < LONG);
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -462,7 +474,7 @@ fn it_shows_a_client_that_was_dropped() {
     kept.result().unwrap();
     let waiting = client.submit(async || std::future::pending::<()>().await, ());
     while waiting.status() != Status::Running {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let mut reader = Reader::open(dashboard.address());
     reader.until_finished(1);

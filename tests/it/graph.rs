@@ -1,6 +1,7 @@
 //! `Client::graph`: its tasks and edges, and the drawings (promise 23).
 
 use std::future::pending;
+use std::time::Instant;
 
 use ensue::{Client, EdgeKind, Graph, GraphTask, Handle, Reason, Status, as_completed, gather};
 use futures::StreamExt;
@@ -218,12 +219,15 @@ fn a_burst_over_the_budget_is_counted_and_left_out() {
     const TASKS: u64 = 60_000;
     bounded(|| {
         let client = Client::builder().workers(2).observe().build();
+        let started = Instant::now();
         let handles = client.map(inc, 0..TASKS);
         block_on(gather(&handles)).unwrap();
         block_on(client.idle());
+        // What quiet times save up, and 2,000 for each tenth of a second: a slow machine may watch all of them.
+        let most = 10_000 + 2_000 * (started.elapsed().as_millis() / 100 + 1);
         let (graph, stats) = (client.graph(), client.stats());
         assert_eq!((stats.submitted, stats.finished, stats.left), (TASKS, TASKS, 0));
-        assert!(graph.omitted > 0, "all {TASKS} at once were watched");
+        assert!(graph.tasks.len() as u128 <= most, "{} of at most {most}", graph.tasks.len());
         assert_eq!(graph.tasks.len() as u64 + graph.omitted, TASKS);
         // After a while tasks are watched again.
         eventually("a task is watched", || {
