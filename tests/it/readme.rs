@@ -74,6 +74,7 @@ fn relative_links_of_all_documents_lead_to_files() {
         "src/engine/README.md",
         "tests/README.md",
         "loom/README.md",
+        "shuttle/README.md",
         "fuzz/README.md",
         "dask-proto/README.md",
     ];

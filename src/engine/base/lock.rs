@@ -1,6 +1,8 @@
 //! A mutex without poisoning: nothing that can panic runs under the engine's locks.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+use crate::engine::base::sync::{Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
 pub(crate) struct Lock<T>(Mutex<T>);

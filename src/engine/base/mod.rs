@@ -4,5 +4,9 @@ pub(crate) mod deferred;
 pub(crate) mod lock;
 pub(crate) mod prefetch;
 pub(crate) mod shards;
+#[cfg(not(ensue_shuttle))]
+pub(crate) mod sync;
+#[cfg(ensue_shuttle)]
+#[path = "../../../shuttle/src/sync.rs"]
 pub(crate) mod sync;
 pub(crate) mod user_code;

@@ -11,8 +11,8 @@
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::engine::base::sync::{AtomicUsize, Ordering, thread_local};
 use crate::engine::core::Core;
 
 /// The number of references to acquire at a time. Large enough that the shared counter disappears from profiles.

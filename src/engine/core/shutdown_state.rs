@@ -9,10 +9,9 @@
 //! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
 //! for this very engine to be idle or closed, and would otherwise wait for themselves.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-
 use event_listener::Event;
 
+use crate::engine::base::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::engine::core::Core;
 use crate::engine::task::state::STARTED;
 

@@ -1,9 +1,8 @@
 //! The client's own worker threads: their number and their handles.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-
 use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::thread::{self, JoinHandle};
+use crate::engine::base::sync::{AtomicUsize, Ordering};
 use crate::engine::core::Core;
 
 #[derive(Default)]

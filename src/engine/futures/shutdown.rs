@@ -9,10 +9,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::thread;
 
 use event_listener::EventListener;
 
+use crate::engine::base::sync::yield_now;
 use crate::engine::core::{Core, CoreRef, context, engine_refs};
 use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::Task;
@@ -40,7 +40,7 @@ impl Exempt {
         } else {
             while task.state.load() & (OWNED | DONE) == 0 {
                 // A blocking closure may run before its task's poll has ended: the worker is about to insert the task.
-                thread::yield_now();
+                yield_now();
             }
             // Under the lock of the table, because the task may end while its closure still runs.
             if !core.owned_tasks.while_owned(&task, count) {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use crate::Error;
 use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::yield_now;
 use crate::engine::life::cell::{self, Registration};
 use crate::engine::life::finish::can_be_retried;
 use crate::engine::life::schedule;
@@ -54,7 +55,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
         }
         while task.state.load() & DONE == 0 {
             // The waiters word closes a few instructions before the worker releases the contents.
-            std::thread::yield_now();
+            yield_now();
         }
         // SAFETY: it has ended and has interests: the caller's handle, or the edges of tasks before it in the list. So
         // only retries touch its contents, and the lock admits one retry.

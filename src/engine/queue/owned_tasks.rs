@@ -5,11 +5,11 @@
 //! inserted as well, because no other table of its own client leads to it.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use slab::Slab;
 
 use crate::engine::base::shards::{SHARDS, Shards};
+use crate::engine::base::sync::{AtomicUsize, Ordering};
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{AWAITS, OWNED};
 

@@ -1,10 +1,8 @@
 //! Starting and stopping of the client's own workers, each on a thread of its own.
 
 use std::sync::atomic::Ordering;
-use std::thread;
 
-use futures_lite::future::block_on;
-
+use crate::engine::base::sync::{block_on, thread};
 use crate::engine::core::CoreRef;
 use crate::engine::worker::WorkerFuture;
 
