@@ -9,18 +9,18 @@
 //! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
 //! for this very engine to be idle or closed, and would otherwise wait for themselves.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use event_listener::Event;
-
 use crate::engine::core::Core;
+use crate::engine::data::waker_list::WakerList;
 use crate::engine::task::state::STARTED;
 
 const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const ABORTED: u8 = 2;
 
-/// The phase of an engine, its clients, and the event that waiters for idleness and for the shutdown listen to.
+/// The phase of an engine, its clients, and the waiters for idleness and for the shutdown.
 pub(crate) struct ShutdownState {
     pub(crate) clients: AtomicUsize,
     phase: AtomicU8,
@@ -28,7 +28,8 @@ pub(crate) struct ShutdownState {
     pub(crate) idle_count: AtomicUsize,
     /// The number of exempt tasks.
     pub(crate) exempt: AtomicUsize,
-    pub(crate) changed: Event,
+    /// Those that wait for idleness or for the shutdown.
+    pub(crate) changed: Arc<WakerList>,
 }
 
 impl ShutdownState {
@@ -39,7 +40,7 @@ impl ShutdownState {
             phase: AtomicU8::new(OPEN),
             idle_count: AtomicUsize::new(0),
             exempt: AtomicUsize::new(0),
-            changed: Event::new(),
+            changed: Arc::default(),
         }
     }
 
@@ -92,6 +93,6 @@ impl Core {
 
     /// Whether a caller waits for this engine to be idle or closed.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.shutdown.changed.total_listeners() > 0
+        !self.shutdown.changed.is_empty()
     }
 }

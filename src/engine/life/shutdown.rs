@@ -42,7 +42,7 @@ impl Core {
             has_no_workers || task.state.load() & PAUSED != 0 || task.count.is_waiting()
         });
         self.idle_workers.wake_all();
-        self.shutdown.changed.notify(usize::MAX);
+        self.shutdown.changed.wake_all();
         self.observer.get().into_iter().for_each(Observer::closed);
     }
 
@@ -112,7 +112,7 @@ impl Core {
     pub(crate) fn notify_if_done(&self) {
         if self.is_closed() && self.is_done() {
             self.idle_workers.wake_all();
-            self.shutdown.changed.notify(usize::MAX);
+            self.shutdown.changed.wake_all();
         } else {
             self.notify_if_idle();
         }
@@ -122,7 +122,7 @@ impl Core {
     pub(crate) fn notify_if_idle(&self) {
         if self.is_awaited() && self.is_idle() {
             self.shutdown.idle_count.fetch_add(1, Ordering::SeqCst);
-            self.shutdown.changed.notify(usize::MAX);
+            self.shutdown.changed.wake_all();
         }
     }
 
@@ -137,7 +137,7 @@ impl Core {
             }
             if own {
                 // `close` waits only for the client's own threads.
-                self.shutdown.changed.notify(usize::MAX);
+                self.shutdown.changed.wake_all();
             }
         }
         self.notify_if_idle();

@@ -29,7 +29,7 @@ use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicUsize, Ordering, fence};
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::{drop_user_value, wake};
 
 /// One pending wake, in the high half of the counts word. The low half counts idle workers.
 const WAKING: usize = 1 << (usize::BITS / 2);
@@ -79,7 +79,7 @@ impl IdleWorkers {
         self.count_woken(&idle);
         // A waker is user code and may call back into the engine, so it's called without the lock.
         drop(list);
-        run_user_code(|| idle.waker.wake());
+        wake(idle.waker);
     }
 
     /// Updates the counts for a worker that was removed from the list to be woken.
@@ -101,7 +101,7 @@ impl IdleWorkers {
             std::mem::take(&mut *list)
         };
         for idle in all {
-            run_user_code(|| idle.waker.wake());
+            wake(idle.waker);
         }
     }
 
@@ -133,9 +133,9 @@ impl IdleWorkers {
         };
         let idle = list.swap_remove(at);
         self.counts.fetch_sub(1, Ordering::SeqCst);
-        // Dropping a waker may run user code, so the lock is released before.
+        // Dropping a waker runs user code, so the lock is released before.
         drop(list);
-        drop(idle);
+        drop_user_value(idle);
         false
     }
 
@@ -145,6 +145,17 @@ impl IdleWorkers {
         self.counts.fetch_sub(WAKING, Ordering::SeqCst);
         // As in `enter`.
         fence(Ordering::SeqCst);
+    }
+
+    /// Drops the wakers that are left, which are those of waiters outside the workers. No worker uses the list after this.
+    pub(crate) fn clear(&self) {
+        let left = std::mem::take(&mut *self.list.lock());
+        left.into_iter().for_each(drop_user_value);
+    }
+
+    /// Whether this worker is idle.
+    pub(crate) fn contains(&self, worker: usize) -> bool {
+        self.list.lock().iter().any(|idle| idle.worker == worker)
     }
 
     /// The number of idle workers.
