@@ -39,7 +39,10 @@
 //!   losing await abandons the task: await `&handle` to keep it.
 //! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
 //!   Its inputs are not affected. Blocking work can poll [`is_cancelled`].
-//! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue.
+//! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue. A panic of a waker,
+//!   a callback, a destructor or a hook affects nothing else, and is passed to the
+//!   [hook](Builder::on_unobserved) or to the log. Such code may call the client, and may poll or drop what it belongs
+//!   to. Only a waker that panics when it's cloned makes the poll panic that was given it.
 //! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
 //!   returned.
@@ -55,6 +58,8 @@
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
 //!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
 //!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
+//! * **Polling again**: a [`Handle`], [`GetRef`], [`Sleep`], [`Worker`] or progress bar that has resolved does so again
+//!   when it's polled again. All other futures hand their output over once, and panic if they are polled after that.
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
 //!   workers. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
@@ -80,7 +85,7 @@
 //! | wakers of [`sleep`] | the timer thread |
 //! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
 //! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
-//! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent |
+//! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent; the thread that ends the task if the handle is dropped at that moment |
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |
 //! | the [`on_stall`](Builder::on_stall) hook | a thread outside the workers |

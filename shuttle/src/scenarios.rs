@@ -44,6 +44,7 @@ pub const ALL: &[Scenario] = &[
     ("scale", scale),
     ("hosted", hosted),
     ("idle", idle),
+    ("idle_while_waiting", idle_while_waiting),
     ("callbacks", callbacks),
     ("cycles", cycles),
     ("panics", panics),
@@ -673,6 +674,32 @@ fn idle() {
     let child = last.lock().unwrap().take().unwrap();
     assert!(child.is_finished(), "the client is idle");
     other.join().unwrap();
+    end(&client);
+}
+
+/// Idleness is awaited while a task that awaits it, too, is cancelled: the task that waits for the gate still counts.
+fn idle_while_waiting() {
+    let client = client(2);
+    let gate = Gate::default();
+    let slow = client.spawn({
+        let gate = gate.clone();
+        async move { gate.pass().await }
+    });
+    let idler = client.spawn({
+        let client = client.clone();
+        async move { client.idle().await }
+    });
+    let other = beside({
+        let (client, slow) = (client.clone(), slow.clone());
+        move || {
+            block_on(client.idle());
+            assert!(slow.is_finished(), "the client is idle");
+        }
+    });
+    idler.cancel();
+    gate.open();
+    other.join().unwrap();
+    let _ = (block_on(slow), block_on(idler));
     end(&client);
 }
 

@@ -199,7 +199,8 @@ async fn run_attempts<T>(
             Ok(()) => under_timeout(attempt.as_mut(), plan.and_then(|plan| plan.timeout)).await,
             Err(payload) => Err(Problem::Panicked(payload)),
         };
-        attempt.as_mut().end();
+        // Its destructor is user code: a panic must neither cost the value nor the next attempt.
+        core.run_user_code(|| attempt.as_mut().end());
         let error = match result {
             Ok(value) => return Ok(value),
             Err(problem) => problem.into_error(context::current_key()),
@@ -274,7 +275,11 @@ pub(crate) enum Problem {
 impl Problem {
     fn into_error(self, key: Key) -> Error {
         match self {
-            Self::Failed(error) => error(key),
+            Self::Failed(error) => {
+                // The error's own methods are user code.
+                let made = catch_unwind(AssertUnwindSafe(|| error(key.clone())));
+                made.unwrap_or_else(|payload| Error::panicked(key, payload))
+            }
             Self::Panicked(payload) => Error::panicked(key, payload),
             Self::TimedOut(timeout) => Error::timed_out(key, timeout),
         }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 
 use crate::engine::futures::completion::Completions;
+use crate::task::error::forget_if_it_panics;
 use crate::{Error, Handle, Key};
 
 /// The results of tasks made from a stream of inputs, in the order in which the tasks end; made by
@@ -53,19 +54,22 @@ impl<S: Stream, T> MapStream<S, T> {
                 Ok(Poll::Ready(Some(handle))) => {
                     self.in_flight.add(handle.into_typed(), 0);
                 }
-                Ok(Poll::Ready(None)) => self.inputs = None,
+                Ok(Poll::Ready(None)) => self.end_inputs(None),
                 Ok(Poll::Pending) => return,
-                Err(payload) => self.fail(payload),
+                Err(payload) => self.end_inputs(Some(payload)),
             }
         }
     }
 
-    fn fail(&mut self, payload: Box<dyn Any + Send>) {
-        self.failure = Some(Error::panicked(self.origin.clone(), payload));
+    /// Drops the inputs, which have ended or panicked. Their destructor may panic, too; the first panic is the last result.
+    fn end_inputs(&mut self, panicked: Option<Box<dyn Any + Send>>) {
         let inputs = self.inputs.take();
-        // It has panicked, so its destructor may panic, too.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(inputs))) {
-            crate::task::error::forget_if_it_panics(payload);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(inputs)));
+        for payload in panicked.into_iter().chain(dropped.err()) {
+            match self.failure {
+                None => self.failure = Some(Error::panicked(self.origin.clone(), payload)),
+                Some(_) => forget_if_it_panics(payload),
+            }
         }
     }
 }

@@ -272,7 +272,7 @@ impl Client {
     /// At most `limit` tasks are in flight, including those that have ended and whose results have not been yielded.
     /// This is the backpressure: millions of inputs pass in constant memory. `inputs` is polled only by polling the
     /// returned stream, on that thread. Dropping the returned stream abandons the tasks in flight. If `inputs`
-    /// panics, the last result is an error of that panic. A `limit` of 0 yields one
+    /// panics, also when it's dropped at its end, the last result is an error of that panic. A `limit` of 0 yields one
     /// [`Limit`](crate::ErrorKind::Limit) error.
     ///
     /// ```
@@ -444,7 +444,9 @@ impl Client {
     ///
     /// Spawn any number of them on a runtime of your own. Tasks run on the threads that poll them, and can use that
     /// runtime's I/O and timers. A worker resolves when the client is closed and no task is left to run. It doesn't
-    /// keep the client alive. Dropping it between polls loses no task. One poll runs up to 64 tasks, and starts no
+    /// keep the client alive. Dropping it between polls loses no task. From its first poll on, it counts as a worker until
+    /// it's dropped: a host that neither polls nor drops it leaves tasks waiting for it, and [`close`](Client::close) waits
+    /// for them. [`explain`](Client::explain) says so. One poll runs up to 64 tasks, and starts no
     /// further one after about 100 µs, so that the runtime can run other futures.
     ///
     /// ```
@@ -487,7 +489,8 @@ impl Client {
     /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker are
     /// not waited for. If no worker is left to run them, started tasks are cancelled too.
     ///
-    /// A task that never ends makes it wait forever. To bound the wait, drop the future after a timeout, and then
+    /// A task that never ends makes it wait forever, and so does a started task that only a [`worker`](Client::worker)
+    /// can run which is neither polled nor dropped. To bound the wait, drop the future after a timeout, and then
     /// drop the client, which drops the tasks that still run:
     ///
     /// ```

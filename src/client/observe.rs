@@ -121,8 +121,7 @@ impl Client {
     ///
     /// The client starts to [`observe`](Client::observe) if it hasn't. While a stream exists, all tasks are recorded
     /// in detail, at 1 to 2 microseconds each. Without a stream there is no such cost. A consumer never delays a
-    /// task. The stream ends when the client is closed and its last task is freed, which a handle of a finished task
-    /// delays.
+    /// task. The stream ends when the client is closed or dropped and all its tasks have ended.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

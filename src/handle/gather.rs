@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_core::FusedFuture;
 
-use super::AsHandle;
+use super::{AsHandle, assert_unresolved};
 use crate::Error;
 use crate::engine::futures::completion::Completions;
 use crate::engine::task::typed::Typed;
@@ -56,11 +56,11 @@ where
     GatherSettled(Settling::new(handles))
 }
 
-/// The future of [`gather`].
+/// The future of [`gather`]. Polling it after it has resolved panics.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Gather<T>(Settling<T>);
 
-/// The future of [`gather_settled`].
+/// The future of [`gather_settled`]. Polling it after it has resolved panics.
 #[must_use = "futures do nothing unless awaited"]
 pub struct GatherSettled<T>(Settling<T>);
 
@@ -109,6 +109,7 @@ impl<T: 'static> Settling<T> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        assert_unresolved(self.done);
         loop {
             match self.completions.poll_pop(cx) {
                 Poll::Ready(Some((typed, at))) => {

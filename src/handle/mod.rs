@@ -108,7 +108,8 @@ impl<T> Handle<T> {
     /// A task can run again if it never started because an input failed, or if it was submitted with a fallible
     /// method such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A
     /// cancelled task and a spawned future can't run again. Dependents that have failed stay failed until they are
-    /// retried themselves.
+    /// retried themselves. A waker of [`events`](crate::Client::events) and a subscriber of `tracing` are called while the
+    /// task is still ending, so there it returns false.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
     }
@@ -278,6 +279,12 @@ impl<T> fmt::Debug for GetRef<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GetRef").field(&self.0).finish()
     }
+}
+
+/// Panics if a future that has handed its output over is polled again, as an `async` block does.
+#[track_caller]
+fn assert_unresolved(has_resolved: bool) {
+    assert!(!has_resolved, "a future was polled after it had resolved");
 }
 
 /// A handle, or a reference to one.

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::AsHandle;
+use futures_core::FusedFuture;
+
+use super::{AsHandle, assert_unresolved};
 use crate::Handle;
 use crate::engine::futures::completion::Completions;
 use crate::engine::futures::sleep::{Sleep, sleep};
@@ -70,7 +72,7 @@ pub struct WaitOutput<T> {
     pub pending: Vec<Handle<T>>,
 }
 
-/// The future of [`wait_all`] and [`wait_any`].
+/// The future of [`wait_all`] and [`wait_any`]. Polling it after it has resolved panics.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
@@ -78,6 +80,7 @@ pub struct Wait<T> {
     /// The number of tasks that must still end before it resolves.
     missing: usize,
     timeout: Option<Sleep>,
+    done: bool,
 }
 
 impl<T: 'static> Wait<T> {
@@ -92,7 +95,7 @@ impl<T: 'static> Wait<T> {
             completions.add(handle.typed().clone(), 0);
         }
         let missing = at_least.min(handles.len());
-        Self { handles, completions, missing, timeout: None }
+        Self { handles, completions, missing, timeout: None, done: false }
     }
 
     /// Resolves after `timeout` at the latest, counted from this call.
@@ -107,6 +110,7 @@ impl<T: 'static> Future for Wait<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<WaitOutput<T>> {
         let this = &mut *self;
+        assert_unresolved(this.done);
         while this.missing > 0 {
             match this.completions.poll_pop(cx) {
                 Poll::Ready(Some(_)) => this.missing -= 1,
@@ -120,10 +124,17 @@ impl<T: 'static> Future for Wait<T> {
                 }
             }
         }
+        this.done = true;
         this.completions.clear();
         let handles = std::mem::take(&mut this.handles);
         let (done, pending) = handles.into_iter().partition(Handle::is_finished);
         Poll::Ready(WaitOutput { done, pending })
+    }
+}
+
+impl<T: 'static> FusedFuture for Wait<T> {
+    fn is_terminated(&self) -> bool {
+        self.done
     }
 }
 

@@ -148,7 +148,13 @@ impl Error {
 
     pub(crate) fn failed<M, E: IntoFailure<M>>(origin: Key, error: E) -> Self {
         let cause = error.into_cause();
-        let text = cause.as_error().to_string();
+        // `Display` is user code. The error itself is worth more than its text, and is retried as any other.
+        let text = catch_unwind(AssertUnwindSafe(|| cause.as_error().to_string()));
+        let text = text.unwrap_or_else(|payload| {
+            let text = format!("an error whose `Display` panicked: {}", panic_text(&*payload));
+            forget_if_it_panics(payload);
+            text
+        });
         Self(Arc::new(Inner { kind: ErrorKind::Failed, origin, text, cause: Some(cause) }))
     }
 

@@ -8,6 +8,7 @@ use std::num::ParseIntError;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
 
 use ensue::{
     Client, Error, ErrorKind, Handle, Ref, Status, as_completed, gather, gather_settled, wait_all,
@@ -202,15 +203,19 @@ fn a_function_or_an_input_that_panics_when_dropped() {
     });
 }
 
+/// A future that panics when it's dropped.
+struct Fragile<F>(F, #[allow(unused)] Bomb);
+
+impl<F: Future + Unpin> Future for Fragile<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.poll_unpin(cx)
+    }
+}
+
 #[test]
 fn a_future_that_panics_when_dropped() {
-    struct Fragile<F>(F, #[allow(unused)] Bomb);
-    impl<F: Future + Unpin> Future for Fragile<F> {
-        type Output = F::Output;
-        fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-            self.0.poll_unpin(cx)
-        }
-    }
     bounded(|| {
         let (client, _) = listening(1);
         // After its value, in its own task: there is an outcome, one or the other.
@@ -258,15 +263,44 @@ fn an_error_that_panics_when_dropped_or_shown() {
 
     bounded(|| {
         let (client, reported) = listening(1);
-        let silent = client.try_submit(async || Err::<u64, _>(Silent), ());
+        let attempts = Count::new();
+        let count = attempts.clone();
+        let silent = client.task().retries(2).try_submit(
+            async move || {
+                count.add();
+                Err::<u64, _>(Silent)
+            },
+            (),
+        );
         let error = silent.result().unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Failed | ErrorKind::Panicked), "{error:?}");
+        assert_eq!((error.kind(), attempts.get()), (ErrorKind::Failed, 3));
+        assert!(error.downcast_ref::<Silent>().is_some());
+        assert!(error.to_string().contains("`Display` panicked: no text"), "{error}");
         let failure = client.try_submit(async || Err::<u64, _>(Failure(Bomb)), ());
         block_on(client.idle());
         assert_eq!(failure.status(), Status::Failed);
         assert!(reported.lock().unwrap().is_empty());
         drop(failure);
         assert_eq!(reported.lock().unwrap().len(), 1);
+        works(&client);
+    });
+}
+
+#[test]
+fn an_attempt_that_times_out_and_panics_when_dropped_is_repeated() {
+    bounded(|| {
+        let (client, reported) = listening(1);
+        let attempts = Count::new();
+        let count = attempts.clone();
+        let body = async move || {
+            if count.add() == 0 {
+                Fragile(std::future::pending::<()>(), Bomb).await;
+            }
+            Ok::<_, &str>(5u64)
+        };
+        let options = client.task().timeout(Duration::from_millis(10)).retries(1);
+        assert_eq!(options.try_submit(body, ()).result().unwrap(), 5);
+        assert_eq!((attempts.get(), reported.lock().unwrap().len()), (2, 1));
         works(&client);
     });
 }

@@ -8,7 +8,7 @@ use ensue::{Client, Explanation, Handle, Reason, Retry, Status, as_completed, ga
 use futures::StreamExt;
 use futures::executor::block_on;
 use support::hold::{Gate, hold_worker};
-use support::{bounded, client_of, eventually, run_what_is_ready};
+use support::{bounded, client_of, eventually, poll_once, run_what_is_ready};
 
 fn seeded() -> Client {
     Client::builder().seed(3).build()
@@ -176,6 +176,22 @@ fn a_queued_task_names_what_the_busy_workers_run() {
             held.let_go();
             assert_eq!(task.result().unwrap(), 1);
         }
+    });
+}
+
+#[test]
+fn a_task_that_only_a_worker_future_could_run_which_is_not_polled_says_so() {
+    bounded(|| {
+        let client = client_of(0);
+        let mut worker = client.worker();
+        assert!(poll_once(&mut worker).is_pending());
+        let task = client.task().name("task").submit(async || 1, ());
+        let queued = Reason::Queued { ahead: Some(0), of: 1 };
+        let not_polled = Reason::WorkersNotPolled { workers: 1 };
+        assert_eq!(client.explain(&task).reasons, [not_polled, queued]);
+        assert!(client.explain(&task).to_string().contains("a worker future is not being polled"));
+        assert!(poll_once(&mut worker).is_pending());
+        assert_eq!(task.result().unwrap(), 1);
     });
 }
 

@@ -1,5 +1,6 @@
 //! Waiting for many tasks at once: `gather`, `gather_settled`, `wait_all`, `wait_any` (promise 19).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -308,6 +309,40 @@ fn the_waits_do_not_take_values() {
         let x = waited.done.into_iter().next().unwrap();
         let value = block_on(x).unwrap();
         assert_eq!(Arc::strong_count(&value), 1);
+    });
+}
+
+#[test]
+fn what_has_resolved_resolves_again_or_panics() {
+    fn panics(mut future: impl FusedFuture + Unpin) {
+        assert!(!future.is_terminated());
+        assert!(poll_once(&mut future).is_ready());
+        assert!(future.is_terminated());
+        let again = catch_unwind(AssertUnwindSafe(|| poll_once(&mut future).is_ready()));
+        let message = *again.expect_err("it has no second output").downcast::<&str>().unwrap();
+        assert_eq!(message, "a future was polled after it had resolved");
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let x = client.ready(1u64);
+        panics(gather([&x]));
+        panics(gather(Vec::<Handle<u64>>::new()));
+        panics(gather_settled([&x]));
+        panics(wait_all([&x]));
+        panics(wait_any([&x]));
+        let failed = client.submit(async || -> u64 { panic!("fails") }, ());
+        failed.result().unwrap_err();
+        panics(gather([&failed]));
+
+        let mut handle = x.clone();
+        assert_eq!(block_on(&mut handle).unwrap(), 1);
+        assert_eq!(block_on(&mut handle).unwrap(), 1);
+        let mut shared = x.get_ref();
+        assert_eq!(block_on(&mut shared).map(|x| *x).unwrap(), 1);
+        assert_eq!(block_on(&mut shared).map(|x| *x).unwrap(), 1);
+        let mut sleep = ensue::sleep(Duration::ZERO);
+        block_on(&mut sleep);
+        block_on(&mut sleep);
     });
 }
 

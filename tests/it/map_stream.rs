@@ -213,6 +213,31 @@ fn a_panicking_stream_gives_its_panic_last() {
 }
 
 #[test]
+fn inputs_that_panic_when_they_are_dropped_at_their_end_give_it_last() {
+    struct Inputs(stream::Iter<std::ops::Range<u64>>);
+    impl Stream for Inputs {
+        type Item = u64;
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+            self.0.poll_next_unpin(cx)
+        }
+    }
+    impl Drop for Inputs {
+        fn drop(&mut self) {
+            panic!("the inputs' destructor");
+        }
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let results: Vec<_> =
+            block_on(client.map_stream(Inputs(stream::iter(0..3)), 2, inc).collect());
+        let (values, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!((values.len(), errors.len()), (3, 1));
+        let error = errors[0].as_ref().unwrap_err();
+        assert!(error.to_string().contains("the inputs' destructor"), "{error}");
+    });
+}
+
+#[test]
 fn a_limit_of_zero_is_one_error() {
     bounded(|| {
         let client = client_of(1);

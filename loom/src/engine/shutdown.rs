@@ -13,7 +13,7 @@ pub(crate) struct ShutdownState {
 pub(crate) struct Changed;
 
 impl Changed {
-    pub(crate) fn notify(&self, _: usize) {}
+    pub(crate) fn wake_all(&self) {}
 }
 
 impl ShutdownState {

@@ -99,7 +99,9 @@ pub(crate) mod owned_tasks {
     impl OwnedTasks {
         pub(crate) fn insert(&self, _: TaskRef<'_>, _: Awaited) {}
         pub(crate) fn set_awaited(&self, _: &Task, _: Awaited) {}
-        pub(crate) fn remove(&self, _: &Task) {}
+        pub(crate) fn remove(&self, _: &Task) -> Awaited {
+            Awaited::default()
+        }
 
         pub(crate) fn awaited(&self, _: TaskRef<'_>, _: &mut Vec<Task>) -> bool {
             true
@@ -118,6 +120,8 @@ pub(crate) mod threads {
         pub(crate) fn alive(&self) -> usize {
             1
         }
+
+        pub(crate) fn lost_one(&self) {}
 
         pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
             out_of_work && core.may_exit()

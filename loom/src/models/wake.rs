@@ -171,7 +171,7 @@ fn finished() {
         let core = core.clone();
         move || {
             let local = Local::new();
-            core.add_worker(2, true, local.stealers());
+            core.add_worker(2, true, Default::default(), local.stealers());
             let (interest, task) = new_task(&core, Setup::default(), async {});
             ThreadContext::of_worker(&core, &local, 0).enter(|| schedule::schedule(task));
             gates[0].pass();

@@ -1,8 +1,12 @@
 //! Calls into user code (wakers, callbacks, destructors) whose panics have no task to report to.
+//!
+//! Such code may also call back into the engine. So none of it runs under a lock, or while a list is being changed: it's
+//! taken out first, and then run by one of these functions.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::task::Waker;
 
 use crate::task::error::{forget_if_it_panics, panic_text};
 
@@ -26,8 +30,26 @@ pub(crate) fn run_user_code(code: impl FnOnce()) {
     }
 }
 
+/// Wakes a waker, which is dropped by that.
+pub(crate) fn wake(waker: Waker) {
+    run_user_code(|| waker.wake());
+}
+
+/// Drops a value whose destructor is user code, such as a waker.
+pub(crate) fn drop_user_value<T>(value: T) {
+    run_user_code(|| drop(value));
+}
+
 /// Writes a panic to the log.
 pub(crate) fn log_panic(payload: Box<dyn Any + Send>) {
-    log::error!("ensue: a waker panicked: {}", panic_text(&*payload));
+    log_error(format_args!("a waker panicked: {}", panic_text(&*payload)));
     forget_if_it_panics(payload);
+}
+
+/// Writes an error to the log. The logger is the application's, so its panic is caught, too.
+pub(crate) fn log_error(text: std::fmt::Arguments<'_>) {
+    let logged = catch_unwind(AssertUnwindSafe(|| log::error!("ensue: {text}")));
+    if let Err(payload) = logged {
+        forget_if_it_panics(payload);
+    }
 }

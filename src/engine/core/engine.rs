@@ -6,13 +6,14 @@ use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicUsize, Ordering};
-use crate::engine::base::user_code;
+use crate::engine::base::user_code::{self, log_error};
 use crate::engine::core::context;
 use crate::engine::core::engine_refs::PooledRefs;
 use crate::engine::core::shutdown_state::ShutdownState;
@@ -77,6 +78,8 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     /// Runs on a thread of the client's.
     own: bool,
+    /// Whether its host is polling it. Not used for the client's own.
+    in_poll: Arc<AtomicBool>,
     pub(crate) queues: Stealers,
 }
 
@@ -149,6 +152,7 @@ impl CoreRef {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        self.idle_workers.clear();
         // User code, on whichever thread dropped the last reference: a panic must not unwind into that.
         let hook = self.unobserved.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(hook))) {
@@ -230,7 +234,7 @@ impl Core {
     pub(crate) fn unobserved(&self, error: &Error) {
         let Some(hook) = &self.unobserved else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
-            log::error!("ensue: the hook for unobserved errors panicked on: {error}");
+            log_error(format_args!("the hook for unobserved errors panicked on: {error}"));
             forget_if_it_panics(payload);
         }
     }
@@ -258,11 +262,17 @@ impl Core {
     }
 
     /// Adds a worker, and returns its number: the lowest that no other worker has.
-    pub(crate) fn add_worker(&self, id: usize, own: bool, queues: Stealers) -> usize {
+    pub(crate) fn add_worker(
+        &self,
+        id: usize,
+        own: bool,
+        in_poll: Arc<AtomicBool>,
+        queues: Stealers,
+    ) -> usize {
         let mut workers = self.workers.lock();
         let is_free = |number: &usize| workers.iter().all(|worker| worker.number != *number);
         let number = (0..=workers.len()).find(is_free).unwrap_or_default();
-        workers.push(Worker { id, number, own, queues });
+        workers.push(Worker { id, number, own, in_poll, queues });
         drop(workers);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
         number
@@ -286,6 +296,14 @@ impl Core {
     /// Returns the number of workers that run outside the client's own threads.
     pub(crate) fn hosted_workers(&self) -> usize {
         self.workers.lock().iter().filter(|worker| !worker.own).count()
+    }
+
+    /// Returns the number of workers outside the client's own threads that could run tasks and aren't being polled.
+    pub(crate) fn unpolled_workers(&self) -> usize {
+        let is_unpolled = |worker: &&Worker| !worker.own && !worker.in_poll.load(Ordering::Relaxed);
+        let ids: Vec<_> =
+            self.workers.lock().iter().filter(is_unpolled).map(|worker| worker.id).collect();
+        ids.into_iter().filter(|id| !self.idle_workers.contains(*id)).count()
     }
 
     /// Whether there is no worker, and no thread that is about to become one.

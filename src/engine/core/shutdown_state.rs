@@ -9,25 +9,28 @@
 //! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
 //! for this very engine to be idle or closed, and would otherwise wait for themselves.
 
-use event_listener::Event;
+use std::sync::Arc;
 
+use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::engine::core::Core;
+use crate::engine::data::waker_list::WakerList;
 use crate::engine::task::state::STARTED;
 
 const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const ABORTED: u8 = 2;
 
-/// The phase of an engine, its clients, and the event that waiters for idleness and for the shutdown listen to.
+/// The phase of an engine, its clients, and the waiters for idleness and for the shutdown.
 pub(crate) struct ShutdownState {
     pub(crate) clients: AtomicUsize,
     phase: AtomicU8,
     /// How often the engine was found to be idle, so that a waiter notices that it was idle for a moment.
-    pub(crate) idle_count: AtomicUsize,
+    idle_count: Lock<usize>,
     /// The number of exempt tasks.
     pub(crate) exempt: AtomicUsize,
-    pub(crate) changed: Event,
+    /// Those that wait for idleness or for the shutdown.
+    pub(crate) changed: Arc<WakerList>,
 }
 
 impl ShutdownState {
@@ -36,10 +39,23 @@ impl ShutdownState {
         Self {
             clients: AtomicUsize::new(1),
             phase: AtomicU8::new(OPEN),
-            idle_count: AtomicUsize::new(0),
+            idle_count: Lock::default(),
             exempt: AtomicUsize::new(0),
-            changed: Event::new(),
+            changed: Arc::default(),
         }
+    }
+
+    pub(crate) fn idle_count(&self) -> usize {
+        *self.idle_count.lock()
+    }
+
+    /// Counts that the engine is idle, if `is_idle` says so, and returns that. The lock makes the check and the count one
+    /// step: a waiter that reads the count in between would take idleness of before its wait for later.
+    pub(crate) fn count_idle(&self, is_idle: impl FnOnce() -> bool) -> bool {
+        let mut count = self.idle_count.lock();
+        let is_idle = is_idle();
+        *count += usize::from(is_idle);
+        is_idle
     }
 
     /// Enters `CLOSING`, or `ABORTED` if `abort` is set. Never goes back.
@@ -91,6 +107,6 @@ impl Core {
 
     /// Whether a caller waits for this engine to be idle or closed.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.shutdown.changed.total_listeners() > 0
+        !self.shutdown.changed.is_empty()
     }
 }

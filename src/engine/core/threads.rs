@@ -8,7 +8,7 @@ use crate::engine::core::Core;
 #[derive(Default)]
 pub(crate) struct Threads {
     pub(crate) wanted: AtomicUsize,
-    /// The workers that have not decided to exit. Changed under the lock.
+    /// The workers that have not decided to exit. Changed under the lock, except by a thread that unwinds.
     pub(crate) alive: AtomicUsize,
     pub(crate) spawned: Lock<Spawned>,
 }
@@ -52,6 +52,11 @@ impl Threads {
         }
         self.alive.fetch_sub(1, Ordering::SeqCst);
         true
+    }
+
+    /// Takes a worker out of the count whose thread unwinds, and which thus hasn't decided to exit.
+    pub(crate) fn lost_one(&self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Joins the threads: `all` of them, or those that have exited.

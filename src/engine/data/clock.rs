@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::base::lock::Lock;
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::{drop_user_value, wake};
 
 /// How long the timer thread stays without a timer: long enough not to start one for each of a series of short sleeps.
 const LINGER: Duration = Duration::from_millis(200);
@@ -68,7 +68,9 @@ impl RealClock {
             let spawned = thread::Builder::new().name("ensue-timer".into()).spawn(|| self.serve());
             if let Err(error) = spawned {
                 *running = false;
-                timers.entries.remove(&(deadline, number));
+                let waker = timers.entries.remove(&(deadline, number));
+                drop(state);
+                drop_user_value(waker);
                 return Err(error);
             }
         } else if timers.first() == Some(deadline) {
@@ -83,7 +85,7 @@ impl RealClock {
             let now = Instant::now();
             if let Some(waker) = state.0.pop_due(now) {
                 drop(state);
-                run_user_code(|| waker.wake());
+                wake(waker);
                 state = self.lock();
                 continue;
             }
@@ -130,7 +132,7 @@ impl VirtualClock {
         if *now >= deadline {
             // A waker is user code: it's dropped without the lock.
             drop(clock);
-            drop(new);
+            drop_user_value(new);
             return true;
         }
         let before = match number {
@@ -141,13 +143,13 @@ impl VirtualClock {
             }
         };
         drop(clock);
-        drop(before);
+        drop_user_value(before);
         false
     }
 
     pub(crate) fn remove(&self, deadline: Duration, number: u64) {
         let waker = self.0.lock().1.entries.remove(&(deadline, number));
-        drop(waker);
+        drop_user_value(waker);
     }
 
     /// Advances to the next deadline and fires its timer; false if there is none.
@@ -159,7 +161,7 @@ impl VirtualClock {
             timers.pop_due(*now)
         };
         if let Some(waker) = waker {
-            run_user_code(|| waker.wake());
+            wake(waker);
         }
         true
     }
@@ -193,11 +195,13 @@ impl RealTimer {
             Some(number) => {
                 let mut state = REAL.lock();
                 let Some(entry) = state.0.entries.get_mut(&(deadline, number)) else {
+                    drop(state);
+                    drop_user_value(waker);
                     return true;
                 };
                 let before = std::mem::replace(entry, waker);
                 drop(state);
-                drop(before);
+                drop_user_value(before);
             }
             None => match REAL.insert(deadline, waker) {
                 Ok(new) => self.number = Some(new),
@@ -212,7 +216,7 @@ impl Drop for RealTimer {
     fn drop(&mut self) {
         if let (Some(deadline), Some(number)) = (self.deadline, self.number) {
             let waker = REAL.lock().0.entries.remove(&(deadline, number));
-            drop(waker);
+            drop_user_value(waker);
         }
     }
 }

@@ -22,7 +22,7 @@ use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::{drop_user_value, wake};
 use crate::engine::task::header::{Interest, TaskRef};
 use crate::engine::task::typed::Typed;
 use crate::engine::task::wait_node::Awaiter;
@@ -177,7 +177,7 @@ impl<T> CompletionQueue<T> {
         unsafe { self.ready.append(member.as_ptr(), member.as_ptr(), 1) };
         if let Some(waker) = self.take_back_waker() {
             // A member is ready for the task that waits.
-            run_user_code(|| waker.wake());
+            wake(*waker);
         }
     }
 
@@ -263,13 +263,13 @@ impl<T> CompletionQueue<T> {
     pub(crate) fn set_waker(&mut self, waker: Waker) -> bool {
         let waker = Box::into_raw(Box::new(waker));
         let before = self.take_back_waker();
-        run_user_code(|| drop(before));
+        drop_user_value(before);
         let word = waker.expose_provenance() | WAKER;
         let set =
             self.shared().word.compare_exchange(EMPTY, word, Ordering::Release, Ordering::Relaxed);
         if set.is_err() {
             // SAFETY: it was never shared.
-            drop(unsafe { Box::from_raw(waker) });
+            drop_user_value(unsafe { Box::from_raw(waker) });
         }
         set.is_ok()
     }
@@ -311,7 +311,7 @@ impl<T> CompletionQueue<T> {
         *self = Self::new();
         if let Some(waker) = waker {
             // The task that waits must see the empty queue.
-            run_user_code(|| waker.wake());
+            wake(*waker);
         }
     }
 }
@@ -332,7 +332,7 @@ impl<T> Drop for CompletionQueue<T> {
         let word = self.shared().word.swap(DROPPED, Ordering::AcqRel);
         if word & WAKER != 0 {
             // SAFETY: it was the owner's, and was just taken back.
-            run_user_code(|| drop(unsafe { take_waker(word) }));
+            drop_user_value(unsafe { take_waker(word) });
         } else {
             let mut member: *const Member = ptr::with_exposed_provenance(word);
             while !member.is_null() {

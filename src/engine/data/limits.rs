@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
+use crate::engine::base::user_code::{drop_user_value, wake};
 use crate::engine::task::header::{Task, TaskRef};
 
 pub(crate) struct Limits {
@@ -184,8 +185,10 @@ impl Limits {
             }
         };
         // Wakers are user code: dropped and woken without the lock.
-        drop(before);
-        wakers.into_iter().filter(|other| !other.will_wake(waker)).for_each(Waker::wake);
+        drop_user_value(before);
+        for other in wakers {
+            if other.will_wake(waker) { drop_user_value(other) } else { wake(other) }
+        }
         request
     }
 
@@ -194,7 +197,7 @@ impl Limits {
         let removed = self.state.lock().leave(position);
         // It may also have kept others behind it from being served.
         self.release(position.1);
-        drop(removed);
+        drop_user_value(removed);
     }
 
     /// Gives back what was taken under this number, and serves waiting requests.
@@ -210,7 +213,7 @@ impl Limits {
             holder
         };
         drop(holder);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 

@@ -1,19 +1,16 @@
 //! The futures that wait for an engine to be idle, or close it and wait for its end.
 //!
-//! Both re-check a condition after each event: they register a listener, then check, then wait, so that no change between
-//! the check and the wait is missed. A task that waits for its own engine is *exempt*: it doesn't count as running, as it
-//! would otherwise wait for itself. Exempt tasks are counted in
-//! [`ShutdownState`](crate::engine::core::shutdown_state::ShutdownState).
+//! Both check a condition at each poll, and are in the list of those that are woken when it may have changed. A task that
+//! waits for its own engine is *exempt*: it doesn't count as running, as it would otherwise wait for itself. Exempt tasks
+//! are counted in [`ShutdownState`](crate::engine::core::shutdown_state::ShutdownState).
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use event_listener::EventListener;
-
 use crate::engine::base::sync::yield_now;
 use crate::engine::core::{Core, CoreRef, context, engine_refs};
+use crate::engine::data::waker_list::Waiter;
 use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::Task;
 use crate::engine::task::state::{DONE, OWNED};
@@ -70,17 +67,15 @@ impl CoreRef {
     pub(crate) async fn idle(self) {
         let _exempt = Exempt::current(&self);
         // The engine may be idle for a moment only, between two checks.
-        let before = self.shutdown.idle_count.load(Ordering::SeqCst);
-        loop {
-            let listener = self.shutdown.changed.listen();
-            if self.shutdown.idle_count.load(Ordering::SeqCst) != before
+        let before = self.shutdown.idle_count();
+        let is_over = || {
+            let over = self.shutdown.idle_count() != before
                 || self.is_idle()
-                || (self.is_closed() && self.is_done())
-            {
-                return;
-            }
-            self.changed_or_driven(listener, || self.is_idle()).await;
-        }
+                || (self.is_closed() && self.is_done());
+            over.then_some(())
+        };
+        let waiter = self.shutdown.changed.enter();
+        self.until(&waiter, is_over, || self.is_idle()).await;
     }
 
     /// Closes the engine. Resolves when no task is left but exempt ones, and the client's own workers have exited, except
@@ -88,27 +83,37 @@ impl CoreRef {
     pub(crate) async fn close(self) {
         let _exempt = Exempt::current(&self);
         self.begin_close(false);
-        let exempt = loop {
-            let listener = self.shutdown.changed.listen();
+        let ended_but = || {
             let exempt = self.exempt();
-            if self.is_done() && self.threads.alive() <= exempt {
-                break exempt;
-            }
-            self.changed_or_driven(listener, || self.is_done()).await;
+            (self.is_done() && self.threads.alive() <= exempt).then_some(exempt)
         };
+        let waiter = self.shutdown.changed.enter();
+        let exempt = self.until(&waiter, ended_but, || self.is_done()).await;
         // A worker that runs an exempt task can't be joined yet: it may be the one that polls this future.
         self.threads.join(exempt == 0);
         engine_refs::drain(&self);
     }
 
-    /// Waits for an event of the shutdown state, and meanwhile runs the tasks of a seeded client, which has no threads.
-    async fn changed_or_driven(&self, mut listener: EventListener, done: impl Fn() -> bool) {
+    /// Waits for changes of the shutdown state until `outcome` has one. Meanwhile runs the tasks of a seeded client, which
+    /// has no threads, until `is_driven` says that there is nothing left to run for this future.
+    async fn until<R>(
+        &self,
+        waiter: &Waiter,
+        outcome: impl Fn() -> Option<R>,
+        is_driven: impl Fn() -> bool,
+    ) -> R {
         poll_fn(|cx| {
-            if self.seeded.is_some() && worker::drive_seeded(self, cx.waker(), &done) {
-                return Poll::Ready(());
+            loop {
+                // Before the check, so that no change after it is missed.
+                waiter.register(cx.waker());
+                if let Some(outcome) = outcome() {
+                    return Poll::Ready(outcome);
+                }
+                if self.seeded.is_none() || !worker::drive_seeded(self, cx.waker(), &is_driven) {
+                    return Poll::Pending;
+                }
             }
-            Pin::new(&mut listener).poll(cx)
         })
-        .await;
+        .await
     }
 }

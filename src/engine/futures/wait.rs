@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
+use crate::engine::base::user_code::drop_user_value;
 use crate::engine::core::{Core, context};
 use crate::engine::graph::cycle;
 use crate::engine::task::header::TaskRef;
@@ -183,9 +184,14 @@ impl<T> Waitable<T> {
         match self.refresh(&mut new) {
             // `new` is now the former content of the entry.
             Refreshed::Replaced => {
-                return Some(!new.awaiter.is_some_and(|awaiter| awaiter.is_current()));
+                let is_new = !new.awaiter.as_ref().is_some_and(Awaiter::is_current);
+                drop_user_value(new);
+                return Some(is_new);
             }
-            Refreshed::Ended => return None,
+            Refreshed::Ended => {
+                drop_user_value(new);
+                return None;
+            }
             // The handle has no entry, or one that was notified before the task was retried.
             Refreshed::Missing => self.abandon(),
         }
@@ -204,7 +210,7 @@ impl<T> Waitable<T> {
             }
             None => {
                 // SAFETY: the entry was never shared.
-                drop(unsafe { Box::from_raw(node) });
+                drop_user_value(unsafe { Box::from_raw(node) });
                 None
             }
         }

@@ -480,7 +480,7 @@ pub(crate) fn create_ended<T: Send + 'static>(
         if observed & WATCHED != 0 {
             notify_created(core, typed.task(), name, Registration { inputs: 0, observed }, status);
         }
-        core.observer.notify_ended(typed.task(), observed, || status);
+        core.observer.notify_ended(typed.task(), observed, status);
     }
     typed
 }

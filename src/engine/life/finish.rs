@@ -14,16 +14,22 @@
 //! | running | its worker, after the poll |
 //! | done | not aborted |
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::sync::thread_local;
+use crate::engine::base::user_code::wake;
+use crate::engine::core::CoreRef;
 use crate::engine::data::completion_queue;
 use crate::engine::life::callback;
 use crate::engine::life::drop_task::{self, clear_later, end_later};
 use crate::engine::life::schedule::{self, MadeReady};
+use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::count::Hold;
 use crate::engine::task::header::{Header, Interest, Task, TaskRef};
-use crate::engine::task::state::{CALLBACKS, ClaimToEnd, DETACHED, KEYED, OBSERVED, OWNED};
+use crate::engine::task::state::{
+    CALLBACKS, COUNTED, ClaimToEnd, DETACHED, KEYED, OBSERVED, OWNED,
+};
 use crate::engine::task::wait_node;
 use crate::engine::task::waiters::{Taken, WaiterKind};
 use crate::engine::watch::observer::TaskEvent;
@@ -55,20 +61,17 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         }
     }
     let state = task.state.load();
-    if state & OWNED != 0 {
-        let core = task.core();
-        core.owned_tasks.remove(&task);
-        core.end_exemption(&task);
-        if core.is_awaited() || core.is_closed() {
-            core.notify_if_done();
-        }
+    let left = (state & OWNED != 0).then(|| leave_table(&task));
+    if state & COUNTED != 0 {
+        let status = match &error {
+            None => Status::Finished,
+            Some(error) if can_be_retried(error) => Status::Failed,
+            Some(_) => Status::Cancelled,
+        };
+        // Before `finish`: a retry may make the task begin again as soon as it's done.
+        let _ending = Ending::begin();
+        task.core().observer.notify_ended(task.as_ref(), state, status);
     }
-    let how = || match &error {
-        None => Status::Finished,
-        Some(error) if can_be_retried(error) => Status::Failed,
-        Some(_) => Status::Cancelled,
-    };
-    task.core().observer.notify_ended(task.as_ref(), state, how);
     // Before `finish`, after which the task may be freed: callbacks get an interest.
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
         task.state.revive();
@@ -88,9 +91,47 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         }
         clear_later(task);
     }
+    // User code may run from here on, and may retry the task.
+    if let Some((awaited, notify)) = left {
+        drop(awaited);
+        notify.into_iter().for_each(|core| core.notify_if_done());
+    }
     if !list.is_empty() {
         schedule::make_ready(|ready| notify_waiters(list, error.as_ref(), for_callbacks, ready));
     }
+}
+
+/// Removes a task from the table of started tasks. Returns its awaits, and its engine if that must be told: the task may
+/// be freed before, and the engine with it.
+fn leave_table(task: &Task) -> (Awaited, Option<CoreRef>) {
+    let core = task.core();
+    let awaited = core.owned_tasks.remove(task);
+    core.end_exemption(task);
+    (awaited, (core.is_awaited() || core.is_closed()).then(|| core.to_ref()))
+}
+
+thread_local! {
+    static ENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as being in the middle of ending a task, where the observer may run user code.
+struct Ending(bool);
+
+impl Ending {
+    fn begin() -> Self {
+        Self(ENDING.replace(true))
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        ENDING.set(self.0);
+    }
+}
+
+/// Whether this thread may be ending the very task that it would wait for until it's done.
+pub(crate) fn is_ending() -> bool {
+    ENDING.get()
 }
 
 /// Closes a task that failed with `error`, or with the error that it was aborted with before. Returns the error.
@@ -137,12 +178,12 @@ fn notify_waiters(
                     // As for callbacks: waking runs user code.
                     ready.publish_all();
                     let waker = wait_node::notify(link);
-                    run_user_code(|| waker.wake());
+                    wake(waker);
                 }
                 WaiterKind::Member => {
                     ready.publish_all();
                     if let Some(waker) = completion_queue::deliver(link) {
-                        run_user_code(|| waker.wake());
+                        wake(waker);
                     }
                 }
                 WaiterKind::Callback => {

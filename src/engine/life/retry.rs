@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use crate::Error;
+use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::yield_now;
 use crate::engine::life::cell::{self, Registration};
-use crate::engine::life::finish::can_be_retried;
+use crate::engine::life::finish::{self, can_be_retried};
 use crate::engine::life::schedule;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::DONE;
@@ -21,11 +22,20 @@ static RETRYING: Lock<()> = Lock::new(());
 /// Makes a failed task and its failed inputs run again. Returns false and changes nothing if the task hasn't failed,
 /// one of them can't run again, or the client is closed.
 pub(crate) fn retry(task: TaskRef<'_>) -> bool {
-    let (tasks, reopened) = {
+    let reopen_all = || {
         let _alone = RETRYING.lock();
-        let Some(tasks) = all_to_retry(task) else { return false };
+        let tasks = all_to_retry(task)?;
         let reopened: Vec<_> = tasks.iter().map(reopen).collect();
-        (tasks, reopened)
+        Ok((tasks, reopened))
+    };
+    let (tasks, reopened) = loop {
+        // What is caused by references that are dropped under the lock runs after it.
+        match deferred::scope(reopen_all) {
+            Ok(reopened) => break reopened,
+            // The waiters word closes a few instructions before the worker releases the contents.
+            Err(Refused::NotYet) if !finish::is_ending() => yield_now(),
+            Err(_) => return false,
+        }
     };
     // Outside the lock, because user code may run from here on: errors are dropped, and tasks may end at once.
     for (task, (inputs, error)) in tasks.iter().zip(reopened) {
@@ -41,27 +51,35 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     true
 }
 
-/// Returns the task and its failed inputs, transitively; `None` if one of them can't run again.
-fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
+/// The reason why tasks can't be retried.
+enum Refused {
+    /// One of them hasn't failed, or can't run again.
+    Never,
+    /// One of them has failed, but isn't done: the thread that ends it is about to release the contents.
+    NotYet,
+}
+
+/// Returns the task and its failed inputs, transitively.
+fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
     let mut seen = HashSet::from([task.as_ptr()]);
     let mut all = vec![task.to_task()];
     let mut at = 0;
     while at < all.len() {
         let task = all[at].as_ref();
         at += 1;
-        let error = task.failure().filter(|_| task.waiters.resolution() == Resolution::Failed)?;
+        let has_failed = task.waiters.resolution() == Resolution::Failed;
+        let error = task.failure().filter(|_| has_failed).ok_or(Refused::Never)?;
         if !can_be_retried(&error) || task.core().is_closed() {
-            return None;
+            return Err(Refused::Never);
         }
-        while task.state.load() & DONE == 0 {
-            // The waiters word closes a few instructions before the worker releases the contents.
-            yield_now();
+        if task.state.load() & DONE == 0 {
+            return Err(Refused::NotYet);
         }
         // SAFETY: it has ended and has interests: the caller's handle, or the edges of tasks before it in the list. So
         // only retries touch its contents, and the lock admits one retry.
         unsafe {
             if !(task.vtable.keep_for_retry)(task.as_ptr()) {
-                return None;
+                return Err(Refused::Never);
             }
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
                 let from = edge.task();
@@ -71,7 +89,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Option<Vec<Task>> {
             });
         }
     }
-    Some(all)
+    Ok(all)
 }
 
 /// Turns a failed task into one that is being built. Returns its registration and its former error.

@@ -42,7 +42,7 @@ impl Core {
             has_no_workers || task.state.load() & PAUSED != 0 || task.count.is_waiting()
         });
         self.idle_workers.wake_all();
-        self.shutdown.changed.notify(usize::MAX);
+        self.shutdown.changed.wake_all();
         self.observer.get().into_iter().for_each(Observer::closed);
     }
 
@@ -96,6 +96,9 @@ impl Core {
 
     /// Whether no task runs or is queued, except exempt ones.
     pub(crate) fn is_idle(&self) -> bool {
+        // The checks are separate steps, so they describe one moment only if all workers were idle from the first to the
+        // last: if none was registered or left the list meanwhile.
+        let before = (self.workers_version(), self.idle_workers.departures());
         let workers = self.workers();
         if workers == 0 {
             // Without a worker to drop them, the entries of cancelled tasks are still in the queues.
@@ -105,14 +108,17 @@ impl Core {
                 self.seeded.iter().for_each(|seeded| seeded.trim(|task| task.is_queued()));
             });
         }
-        self.is_done() && self.idle_workers.asleep() >= workers && !self.has_queued()
+        self.idle_workers.asleep() >= workers
+            && self.is_done()
+            && !self.has_queued()
+            && before == (self.workers_version(), self.idle_workers.departures())
     }
 
     /// Notifies waiters, and workers that may have to exit, after a started task ended or became exempt.
     pub(crate) fn notify_if_done(&self) {
         if self.is_closed() && self.is_done() {
             self.idle_workers.wake_all();
-            self.shutdown.changed.notify(usize::MAX);
+            self.shutdown.changed.wake_all();
         } else {
             self.notify_if_idle();
         }
@@ -120,9 +126,10 @@ impl Core {
 
     /// Notifies the waiters for idleness if the engine is idle.
     pub(crate) fn notify_if_idle(&self) {
-        if self.is_awaited() && self.is_idle() {
-            self.shutdown.idle_count.fetch_add(1, Ordering::SeqCst);
-            self.shutdown.changed.notify(usize::MAX);
+        // Stale entries that the check drops are destroyed after the lock of the count is released.
+        let count = || self.shutdown.count_idle(|| self.is_idle());
+        if self.is_awaited() && deferred::scope(count) {
+            self.shutdown.changed.wake_all();
         }
     }
 
@@ -137,7 +144,7 @@ impl Core {
             }
             if own {
                 // `close` waits only for the client's own threads.
-                self.shutdown.changed.notify(usize::MAX);
+                self.shutdown.changed.wake_all();
             }
         }
         self.notify_if_idle();

@@ -1,7 +1,7 @@
 //! The public status of a task, computed from its words.
 
 use crate::engine::task::header::{PausedFor, TaskRef};
-use crate::engine::task::state::{PAUSED, QUEUED, RUNNING, STARTED};
+use crate::engine::task::state::{PAUSED, RUNNING, STARTED};
 use crate::engine::task::waiters::Resolution;
 use crate::{ErrorKind, Status};
 
@@ -26,5 +26,5 @@ pub(crate) fn status(task: TaskRef<'_>) -> Status {
         let is_delayed = task.extras().is_some_and(|extras| extras.is_paused_for(PausedFor::Delay));
         return if is_delayed { Status::Delayed } else { Status::Ready };
     }
-    if state & (QUEUED | STARTED) == QUEUED { Status::Ready } else { Status::Running }
+    if state & STARTED == 0 { Status::Ready } else { Status::Running }
 }

@@ -29,7 +29,7 @@ use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicUsize, Ordering, fence};
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::{drop_user_value, wake};
 
 /// One pending wake, in the high half of the counts word. The low half counts idle workers.
 const WAKING: usize = 1 << (usize::BITS / 2);
@@ -42,7 +42,14 @@ pub(crate) struct IdleWorkers {
     /// Changed under the lock of `list`, so that it agrees with the list, except by `finish_wake`, which changes
     /// only the high half.
     counts: AtomicUsize,
-    list: Lock<Vec<IdleWorker>>,
+    list: Lock<List>,
+}
+
+#[derive(Default)]
+struct List {
+    workers: Vec<IdleWorker>,
+    /// How many workers have been removed so far, each before it ran again.
+    departures: usize,
 }
 
 struct IdleWorker {
@@ -73,13 +80,14 @@ impl IdleWorkers {
         if !self.may_wake() {
             return;
         }
-        let own = list.iter().rposition(|idle| idle.own);
-        let Some(at) = own.or(list.len().checked_sub(1)) else { return };
-        let idle = list.remove(at);
+        let own = list.workers.iter().rposition(|idle| idle.own);
+        let Some(at) = own.or(list.workers.len().checked_sub(1)) else { return };
+        let idle = list.workers.remove(at);
+        list.departures += 1;
         self.count_woken(&idle);
         // A waker is user code and may call back into the engine, so it's called without the lock.
         drop(list);
-        run_user_code(|| idle.waker.wake());
+        wake(idle.waker);
     }
 
     /// Updates the counts for a worker that was removed from the list to be woken.
@@ -95,20 +103,21 @@ impl IdleWorkers {
         fence(Ordering::SeqCst);
         let all = {
             let mut list = self.list.lock();
-            for idle in &*list {
+            for idle in &list.workers {
                 self.count_woken(idle);
             }
-            std::mem::take(&mut *list)
+            list.departures += list.workers.len();
+            std::mem::take(&mut list.workers)
         };
         for idle in all {
-            run_user_code(|| idle.waker.wake());
+            wake(idle.waker);
         }
     }
 
     /// Enters an idle worker. It must check the queues once more after this, before it suspends.
     pub(crate) fn enter(&self, worker: usize, own: bool, waker: Waker) {
         let mut list = self.list.lock();
-        list.push(IdleWorker { worker, waker, own });
+        list.workers.push(IdleWorker { worker, waker, own });
         self.counts.fetch_add(1, Ordering::SeqCst);
         drop(list);
         // Keeps the check of the queues, which may use plain loads, after the change of the counts.
@@ -119,7 +128,7 @@ impl IdleWorkers {
     /// woken like a worker.
     pub(crate) fn enter_outside(&self, waker: Waker) {
         let known = |idle: &IdleWorker| idle.worker == OUTSIDE && idle.waker.will_wake(&waker);
-        if !self.list.lock().iter().any(known) {
+        if !self.list.lock().workers.iter().any(known) {
             self.enter(OUTSIDE, false, waker);
         }
     }
@@ -128,14 +137,15 @@ impl IdleWorkers {
     /// [`finish_wake`](Self::finish_wake).
     pub(crate) fn leave(&self, worker: usize) -> bool {
         let mut list = self.list.lock();
-        let Some(at) = list.iter().position(|idle| idle.worker == worker) else {
+        let Some(at) = list.workers.iter().position(|idle| idle.worker == worker) else {
             return true;
         };
-        let idle = list.swap_remove(at);
+        let idle = list.workers.swap_remove(at);
+        list.departures += 1;
         self.counts.fetch_sub(1, Ordering::SeqCst);
-        // Dropping a waker may run user code, so the lock is released before.
+        // Dropping a waker runs user code, so the lock is released before.
         drop(list);
-        drop(idle);
+        drop_user_value(idle);
         false
     }
 
@@ -145,6 +155,22 @@ impl IdleWorkers {
         self.counts.fetch_sub(WAKING, Ordering::SeqCst);
         // As in `enter`.
         fence(Ordering::SeqCst);
+    }
+
+    /// Drops the wakers that are left, which are those of waiters outside the workers. No worker uses the list after this.
+    pub(crate) fn clear(&self) {
+        let left = std::mem::take(&mut *self.list.lock());
+        left.workers.into_iter().for_each(drop_user_value);
+    }
+
+    /// Whether this worker is idle.
+    pub(crate) fn contains(&self, worker: usize) -> bool {
+        self.list.lock().workers.iter().any(|idle| idle.worker == worker)
+    }
+
+    /// How many workers have been woken or polled so far.
+    pub(crate) fn departures(&self) -> usize {
+        self.list.lock().departures
     }
 
     /// The number of idle workers.

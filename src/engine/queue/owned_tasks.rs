@@ -100,12 +100,13 @@ impl OwnedTasks {
         is_owned
     }
 
-    /// Removes a task that the caller owns.
-    pub(crate) fn remove(&self, task: &Task) {
+    /// Removes a task that the caller owns. Returns its awaits, for the caller to drop where user code may run.
+    #[must_use]
+    pub(crate) fn remove(&self, task: &Task) -> Awaited {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let entry = self.shards.get(slot).lock().remove(slot / SHARDS);
-        drop(entry);
         self.len.fetch_sub(1, Ordering::SeqCst);
+        entry.awaited
     }
 
     /// Adds the tasks that a started task awaits to `tasks`. False if it awaits other things too.

@@ -207,17 +207,11 @@ impl ObserverSlot {
         }
     }
 
-    /// Notifies the observer that a task, whose state is `state`, has ended.
-    #[inline]
-    pub(crate) fn notify_ended(&self, task: TaskRef<'_>, state: u64, how: impl FnOnce() -> Status) {
-        if state & COUNTED != 0 {
-            self.ended(task, state, how());
-        }
-    }
-
+    /// Notifies the observer that a task, which is counted and whose state is `state`, has ended.
+    ///
     /// Not inlined, so that the caller saves no registers for it if the task isn't counted.
     #[inline(never)]
-    fn ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
+    pub(crate) fn notify_ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
         self.count(task, CountedEvent::of_end(status));
         if state & WATCHED != 0 {
             self.notify_now(task, TaskEvent::Ended(status));

@@ -24,11 +24,12 @@ use crate::engine::watch::observer::TaskEvent;
 
 /// Runs a task that came out of a queue, until it ends or is suspended.
 pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
-    // A stale entry: the task was queued twice, or aborted while it was queued.
-    let Some(before) = task.state.claim() else { return };
-    if core.must_abort(before) {
+    // Before the claim, which shows the task as running: closing lets such a task go on.
+    if core.must_abort(task.state.load()) {
         core.abort_closed(&task);
     }
+    // A stale entry: the task was queued twice, or aborted while it was queued.
+    let Some(before) = task.state.claim() else { return };
     if task.waiters.is_aborting() {
         end_later(task);
         return;

@@ -46,3 +46,35 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) {
         core.idle_workers.wake_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::Client;
+
+    #[test]
+    fn a_thread_that_unwinds_is_no_longer_counted_and_leaves_its_tasks() {
+        let client = Client::builder().workers(0).build();
+        let core = client.core();
+        let task = client.submit(async || 5, ());
+        {
+            // As `scale` does, but the thread is this one, and ends in the middle.
+            core.threads.wanted.store(1, Ordering::SeqCst);
+            core.threads.alive.fetch_add(1, Ordering::SeqCst);
+            let mut worker = pin!(WorkerFuture::new(core.clone(), true));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(worker.as_mut().poll(&mut cx).is_pending());
+            assert_eq!((client.workers(), task.is_finished()), (1, true));
+        }
+        assert_eq!(client.workers(), 0);
+        let left = client.submit(async || 6, ());
+        scale(core, 1);
+        assert_eq!((client.workers(), left.result().unwrap()), (1, 6));
+        block_on(client.close());
+        assert_eq!(client.workers(), 0);
+    }
+}

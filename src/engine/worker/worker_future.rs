@@ -30,7 +30,8 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub(crate) struct WorkerFuture {
     number: usize,
     /// Runs on a thread of the client's.
     own: bool,
+    /// Whether its host is polling it.
+    in_poll: Arc<AtomicBool>,
     mode: Mode,
     /// Counts tasks for `SHARED_INTERVAL`.
     ticks: Cell<u32>,
@@ -102,6 +105,7 @@ impl WorkerFuture {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             number: 0,
             own,
+            in_poll: Arc::default(),
             mode: Mode::New,
             ticks: Cell::new(0),
             wake_pending: Cell::new(false),
@@ -112,7 +116,8 @@ impl WorkerFuture {
     fn begin_running(&mut self) {
         match self.mode {
             Mode::New => {
-                self.number = self.core.add_worker(self.id, self.own, self.local.stealers());
+                let (in_poll, queues) = (self.in_poll.clone(), self.local.stealers());
+                self.number = self.core.add_worker(self.id, self.own, in_poll, queues);
             }
             Mode::Idle => {
                 // Wakes of hosted workers aren't counted as pending.
@@ -268,6 +273,22 @@ impl WorkerFuture {
     }
 }
 
+/// Says that a worker is in a poll, until it's dropped.
+struct InPoll(Arc<AtomicBool>);
+
+impl InPoll {
+    fn begin(in_poll: &Arc<AtomicBool>) -> Self {
+        in_poll.store(true, Ordering::Relaxed);
+        Self(in_poll.clone())
+    }
+}
+
+impl Drop for InPoll {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Future for WorkerFuture {
     type Output = ();
 
@@ -276,6 +297,7 @@ impl Future for WorkerFuture {
         if this.mode == Mode::Exited {
             return Poll::Ready(());
         }
+        let _in_poll = InPoll::begin(&this.in_poll);
         this.begin_running();
         // One task per poll for a seeded client, so that the thread that drives it stops at the same point in each run.
         let mut budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
@@ -327,6 +349,10 @@ impl Drop for WorkerFuture {
         match self.mode {
             Mode::New | Mode::Exited => {}
             Mode::Running | Mode::Idle => {
+                if self.own {
+                    // Its thread unwinds. No code of the user's can cause that, but the count must be right in any case.
+                    self.core.threads.lost_one();
+                }
                 self.begin_running();
                 let _ = self.exit();
             }

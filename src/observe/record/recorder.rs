@@ -19,7 +19,7 @@
 //! virtual clock, and applies events in the order in which they were written.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -30,11 +30,12 @@ use super::functions::Functions;
 use super::spans::Spans;
 use super::tables::Record;
 use crate::Status;
-use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
+#[cfg(feature = "tracing")]
 use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::Core;
 use crate::engine::data::clock::{RealTimer, alarm};
+use crate::engine::data::waker_list::WakerList;
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
@@ -79,10 +80,10 @@ pub(crate) struct Recorder {
     buffers: Buffers,
     pub(crate) functions: Functions,
     record: Mutex<Record>,
-    /// Whether `wakers` may have any; see [`wake_then`](Self::wake_then).
-    has_waiters: AtomicBool,
-    /// Those of event streams that wait for an event.
-    wakers: Lock<Vec<Waker>>,
+    /// The event streams.
+    pub(crate) readers: Arc<WakerList>,
+    /// The engine was closed: no further task will run.
+    closed: AtomicBool,
     /// The engine was dropped: there will be no more events.
     ended: AtomicBool,
 }
@@ -154,8 +155,8 @@ impl Recorder {
             buffers: Buffers::new(seeded),
             functions: Functions::default(),
             record: Mutex::default(),
-            has_waiters: AtomicBool::new(false),
-            wakers: Lock::default(),
+            readers: Arc::default(),
+            closed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
     }
@@ -194,39 +195,16 @@ impl Recorder {
         record.pending = events;
     }
 
-    /// Registers a waker, to be woken by the next event, or when the engine is dropped.
-    ///
-    /// The caller has to look for events once more after this. Waiter and writer each store, fence, and load what the
-    /// other stores: the waiter sets `has_waiters` and looks for events, the writer writes an event and looks at
-    /// `has_waiters`. At least one of them sees the other, so no wake-up is lost.
-    pub(crate) fn wake_then(&self, waker: &Waker) {
-        // Cloned before the lock is taken and dropped after it's released: both are user code.
-        let mut new = Some(waker.clone());
-        let mut wakers = self.wakers.lock();
-        if !wakers.iter().any(|other| other.will_wake(waker)) {
-            wakers.extend(new.take());
-        }
-        drop(wakers);
-        drop(new);
-        self.has_waiters.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    fn wake_all(&self) {
-        if self.has_waiters.swap(false, Ordering::SeqCst) {
-            let wakers = std::mem::take(&mut *self.wakers.lock());
-            // A waker may drop tasks, which must not be done in the middle of the engine call that reports the event.
-            deferred::scope(|| {
-                wakers.into_iter().for_each(|waker| run_user_code(|| waker.wake()));
-            });
-        }
-    }
-
     /// Sets the timer of the stall check, and drops the one before.
     pub(crate) fn set_stall_timer(&self, timer: Option<RealTimer>) {
         let before = std::mem::replace(&mut *self.stall_timer.lock(), timer);
         // Not under the lock: the timer's waker has a reference to the engine, which may be the last.
         drop(before);
+    }
+
+    /// Returns whether the engine was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Returns whether the engine was dropped.
@@ -249,11 +227,7 @@ impl Recorder {
 
     fn wake_if_awaited(&self) {
         if self.wanted.all() {
-            // The writer's side of `wake_then`.
-            fence(Ordering::SeqCst);
-            if self.has_waiters.load(Ordering::SeqCst) {
-                self.wake_all();
-            }
+            self.readers.wake_all();
         }
     }
 
@@ -459,6 +433,8 @@ impl Observer for EngineObserver {
 
     fn closed(&self) {
         self.0.set_stall_timer(None);
+        self.0.closed.store(true, Ordering::SeqCst);
+        self.0.readers.wake_all();
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
@@ -469,7 +445,7 @@ impl Observer for EngineObserver {
 impl Drop for EngineObserver {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::SeqCst);
-        self.0.wake_all();
+        self.0.readers.wake_all();
     }
 }
 

@@ -501,6 +501,14 @@ impl Tables {
         submitted.saturating_sub(self.recorded + self.retried)
     }
 
+    /// Returns whether all recorded tasks have ended.
+    pub(crate) fn all_have_ended(&self) -> bool {
+        let is_done = |activity: &FunctionActivity| {
+            activity.waiting + activity.ready + activity.running + activity.delayed == 0
+        };
+        self.functions.iter().all(is_done)
+    }
+
     /// Returns the polls after a revision.
     pub(crate) fn polls_since(&self, revision: u64) -> vec_deque::Iter<'_, PollRecord> {
         self.polls.range(self.polls.partition_point(|poll| poll.revision <= revision)..)

@@ -231,6 +231,7 @@ impl Future for Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.tracker.forget_waker();
         self.finish();
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::{FusedStream, Stream};
 
+use crate::engine::data::waker_list::Waiter;
 use crate::observe::record::recorder::{Recorder, WatchAll};
 use crate::observe::record::tables::{Record, StatusEvent};
 use crate::observe::record::task_record::Transition;
@@ -39,7 +40,8 @@ pub struct Event {
 ///
 /// It begins with the call. The events of each task come in order. The stream never delays the tasks: when the reader
 /// is more than 10,000 events behind, the oldest are dropped and [counted](Events::missed). It doesn't keep the client
-/// alive, and ends when the client and its tasks are gone.
+/// alive, and ends when the client is closed or dropped and all its tasks have ended. Events of tasks that are submitted
+/// after that are not seen.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -60,6 +62,7 @@ pub struct Event {
 #[must_use = "streams do nothing unless polled"]
 pub struct Events {
     recorder: Arc<Recorder>,
+    waiter: Waiter,
     _watch_all: WatchAll,
     /// Events that were taken from the record.
     taken: VecDeque<Event>,
@@ -78,8 +81,10 @@ impl Events {
             let record = recorder.record();
             (record.events_total, record.dropped)
         };
+        let waiter = recorder.readers.enter();
         Self {
             recorder,
+            waiter,
             _watch_all: watch_all,
             taken: VecDeque::new(),
             cursor,
@@ -96,8 +101,8 @@ impl Events {
         self.missed
     }
 
-    /// Takes a batch of events from the record.
-    fn take_some(&mut self) {
+    /// Takes a batch of events from the record. Returns whether all recorded tasks have ended.
+    fn take_some(&mut self) -> bool {
         let record = &*self.recorder.record();
         self.missed += record.dropped - self.dropped;
         self.dropped = record.dropped;
@@ -109,6 +114,7 @@ impl Events {
             self.cursor += 1;
             self.taken.extend(public_event(&self.recorder, record, event));
         }
+        record.all_have_ended()
     }
 }
 
@@ -138,10 +144,10 @@ impl Stream for Events {
         if this.taken.is_empty() {
             // Registered before the record is read once more, so that no later event is missed. The same holds for the
             // end: events that were written before it are still read.
-            this.recorder.wake_then(cx.waker());
-            let has_ended = this.recorder.has_ended();
-            this.take_some();
-            this.ended = this.taken.is_empty() && has_ended;
+            this.waiter.register(cx.waker());
+            let (is_closed, has_ended) = (this.recorder.is_closed(), this.recorder.has_ended());
+            let all_have_ended = this.take_some();
+            this.ended = this.taken.is_empty() && (has_ended || is_closed && all_have_ended);
         }
         match this.taken.pop_front() {
             Some(event) => Poll::Ready(Some(event)),

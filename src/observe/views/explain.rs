@@ -173,15 +173,32 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
         }
     } else if workers == 0 {
         reasons.push(Reason::NoWorker);
-    } else if core.idle_workers.asleep() == 0 {
+    } else {
+        add_workers(recorder, core, workers, reasons);
+    }
+    let (ahead, of) = (inspect::place_in_queue(task), inspect::queued(core));
+    reasons.push(Reason::Queued { ahead, of });
+}
+
+/// Adds the reasons why none of the workers takes a queued task.
+fn add_workers(
+    recorder: Option<&Recorder>,
+    core: &Core,
+    workers: usize,
+    reasons: &mut Vec<Reason>,
+) {
+    let unpolled = core.unpolled_workers();
+    if unpolled > 0 {
+        reasons.push(Reason::WorkersNotPolled { workers: unpolled });
+    }
+    let workers = workers.saturating_sub(unpolled);
+    if workers > 0 && core.idle_workers.asleep() == 0 {
         let with = recorder.map_or_else(Vec::new, |recorder| {
             let record = &*recorder.record();
             record.polled_tasks().filter_map(|number| record.key(number)).take(SHOWN).collect()
         });
         reasons.push(Reason::WorkersBusy { workers, with });
     }
-    let (ahead, of) = (inspect::place_in_queue(task), inspect::queued(core));
-    reasons.push(Reason::Queued { ahead, of });
 }
 
 /// Adds the reasons of a parked task: each limit that it can't get.

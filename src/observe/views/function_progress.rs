@@ -13,6 +13,7 @@ use futures_core::{FusedStream, Stream};
 
 use super::serial::serialize;
 use crate::engine::base::lock::Lock;
+use crate::engine::base::user_code::{drop_user_value, wake};
 use crate::engine::life::callback;
 use crate::engine::task::header::TaskRef;
 use crate::engine::task::waiters::Resolution;
@@ -146,7 +147,7 @@ impl ProgressTracker {
             state.waker.take()
         };
         // User code, so not under the lock.
-        waker.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(wake);
     }
 
     pub(crate) fn counts(&self) -> Vec<FunctionProgress> {
@@ -158,24 +159,30 @@ impl ProgressTracker {
         self.0.lock().left == 0
     }
 
+    /// Drops the last caller's waker. The callbacks on the tasks keep the tracker itself until the tasks end.
+    pub(crate) fn forget_waker(&self) {
+        let waker = self.0.lock().waker.take();
+        drop_user_value(waker);
+    }
+
     /// Returns the counts once they have changed since the last call, or `None` when all tasks are done and their last
     /// counts were returned. Wakes the last caller only.
     pub(crate) fn poll_counts(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<FunctionProgress>>> {
         // Cloning it, and dropping the one before, are user code: not under the lock.
         let waker = cx.waker().clone();
-        let before = {
+        let (polled, unused) = {
             let state = &mut *self.0.lock();
             if state.changed {
                 state.changed = false;
-                return Poll::Ready(Some(state.counts.clone()));
+                (Poll::Ready(Some(state.counts.clone())), Some(waker))
+            } else if state.left == 0 {
+                (Poll::Ready(None), Some(waker))
+            } else {
+                (Poll::Pending, state.waker.replace(waker))
             }
-            if state.left == 0 {
-                return Poll::Ready(None);
-            }
-            state.waker.replace(waker)
         };
-        drop(before);
-        Poll::Pending
+        drop_user_value(unused);
+        polled
     }
 }
 
@@ -189,6 +196,12 @@ impl Stream for ProgressCounts {
         let polled = self.tracker.poll_counts(cx);
         self.ended = matches!(polled, Poll::Ready(None));
         polled
+    }
+}
+
+impl Drop for ProgressCounts {
+    fn drop(&mut self) {
+        self.tracker.forget_waker();
     }
 }
 

@@ -61,9 +61,14 @@ pub enum Reason {
     NoWorker,
     /// The client is [seeded](crate::Builder::seed), and its worker isn't being polled: no handle is waited for.
     NotDriven,
+    /// [Workers](crate::Client::worker) were woken or have further tasks to run, and their hosts aren't polling them.
+    WorkersNotPolled {
+        /// The number of such workers.
+        workers: usize,
+    },
     /// No worker is idle.
     WorkersBusy {
-        /// The number of workers.
+        /// The number of workers that run tasks.
         workers: usize,
         /// The tasks that they poll, up to eight, as far as recorded.
         with: Vec<Key>,
@@ -149,6 +154,12 @@ impl fmt::Display for Reason {
             }
             Self::NoWorker => f.write_str("the client has no worker"),
             Self::NotDriven => f.write_str("the worker of the seeded client is not being polled"),
+            Self::WorkersNotPolled { workers: 1 } => {
+                f.write_str("a worker future is not being polled")
+            }
+            Self::WorkersNotPolled { workers } => {
+                write!(f, "{workers} worker futures are not being polled")
+            }
             Self::WorkersBusy { workers, with } => {
                 match workers {
                     1 => f.write_str("the worker is busy")?,
@@ -224,6 +235,7 @@ impl Serialize for Reason {
                 map.serialize_entry("ahead", ahead)?;
                 map.serialize_entry("of", of)?;
             }
+            Self::WorkersNotPolled { workers } => map.serialize_entry("workers", workers)?,
             Self::WorkersBusy { workers, with } => {
                 map.serialize_entry("workers", workers)?;
                 map.serialize_entry("with", with)?;
@@ -272,6 +284,7 @@ impl Reason {
             Self::Queued { .. } => "queued",
             Self::NoWorker => "no_worker",
             Self::NotDriven => "not_driven",
+            Self::WorkersNotPolled { .. } => "workers_not_polled",
             Self::WorkersBusy { .. } => "workers_busy",
             Self::LimitFull { .. } => "limit_full",
             Self::RetryIn { .. } => "retry_in",
