@@ -55,7 +55,6 @@ impl Core {
 
     pub(crate) fn notify_if_done(&self) {}
     pub(crate) fn notify_if_idle(&self) {}
-    pub(crate) fn end_exemption(&self, _: &Task) {}
 
     pub(crate) fn worker_exited(&self, id: usize, _: bool) {
         self.remove_worker(id);

@@ -27,8 +27,6 @@ pub(crate) struct ShutdownState {
     phase: AtomicU8,
     /// How often the engine was found to be idle, so that a waiter notices that it was idle for a moment.
     idle_count: Lock<usize>,
-    /// The number of exempt tasks.
-    pub(crate) exempt: AtomicUsize,
     /// Those that wait for idleness or for the shutdown.
     pub(crate) changed: Arc<WakerList>,
 }
@@ -40,7 +38,6 @@ impl ShutdownState {
             clients: AtomicUsize::new(1),
             phase: AtomicU8::new(OPEN),
             idle_count: Lock::default(),
-            exempt: AtomicUsize::new(0),
             changed: Arc::default(),
         }
     }
@@ -92,8 +89,7 @@ impl Core {
 
     /// Whether no started task is left but exempt ones.
     pub(crate) fn is_done(&self) -> bool {
-        // Not an equality: an exempt task that has just ended may still be counted as exempt.
-        self.owned_tasks.len() <= self.shutdown.exempt.load(Ordering::SeqCst)
+        self.owned_tasks.are_exempt()
     }
 
     /// Whether a worker that found nothing to do is to exit.
@@ -102,7 +98,7 @@ impl Core {
     }
 
     pub(crate) fn exempt(&self) -> usize {
-        self.shutdown.exempt.load(Ordering::SeqCst)
+        self.owned_tasks.exempt()
     }
 
     /// Whether a caller waits for this engine to be idle or closed.

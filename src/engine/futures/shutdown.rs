@@ -2,10 +2,9 @@
 //!
 //! Both check a condition at each poll, and are in the list of those that are woken when it may have changed. A task that
 //! waits for its own engine is *exempt*: it doesn't count as running, as it would otherwise wait for itself. Exempt tasks
-//! are counted in [`ShutdownState`](crate::engine::core::shutdown_state::ShutdownState).
+//! are counted in the [table of started tasks](crate::engine::queue::owned_tasks).
 
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::engine::base::sync::yield_now;
@@ -22,15 +21,10 @@ struct Exempt(Option<Task>);
 impl Exempt {
     fn current(core: &Core) -> Self {
         let Some((task, in_its_poll)) = context::current_waiter(core) else { return Self(None) };
-        // One task may wait several times at once, but counts as one exempt task.
-        let count = || {
-            if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
-                core.shutdown.exempt.fetch_add(1, Ordering::SeqCst);
-            }
-        };
+        let count = || core.owned_tasks.begin_exemption(&task);
         if in_its_poll {
             if task.state.load() & OWNED == 0 {
-                // Tasks in the table are compared with exempt ones, so an exempt task must be in the table.
+                // Exempt tasks are counted among those in the table.
                 core.owned_tasks.insert(task.as_ref(), Awaited::default());
             }
             count();
@@ -52,11 +46,7 @@ impl Exempt {
 impl Drop for Exempt {
     fn drop(&mut self) {
         let Some(task) = &self.0 else { return };
-        let exempt = &task.make_extras().exempt;
-        // 0 if the task has ended: `end_exemption` has reset the count already.
-        let one_less = |n: u32| n.checked_sub(1);
-        if exempt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1) {
-            task.core().shutdown.exempt.fetch_sub(1, Ordering::SeqCst);
+        if task.core().owned_tasks.end_exemption(task) {
             task.core().notify_if_done();
         }
     }

@@ -106,7 +106,6 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
 fn leave_table(task: &Task) -> (Awaited, Option<CoreRef>) {
     let core = task.core();
     let awaited = core.owned_tasks.remove(task);
-    core.end_exemption(task);
     (awaited, (core.is_awaited() || core.is_closed()).then(|| core.to_ref()))
 }
 

@@ -149,12 +149,4 @@ impl Core {
         }
         self.notify_if_idle();
     }
-
-    /// Ends the exemption of a task that has ended, even if the future that waits for the engine was moved out of the
-    /// task and still exists.
-    pub(crate) fn end_exemption(&self, task: &Task) {
-        if task.extras().is_some_and(|extras| extras.exempt.swap(0, Ordering::SeqCst) > 0) {
-            self.shutdown.exempt.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The table of tasks that have started and not ended.
 //!
-//! Shutdown reads it to find the tasks to abort, `idle` reads its length. A task is inserted when it is first
+//! Shutdown reads it to find the tasks to abort; `idle` reads how many there are, and how many of them are *exempt*, because
+//! they wait for idleness or shutdown themselves. Both numbers are in one word, so that they are always of one moment. A task is inserted when it is first
 //! suspended, so one that finishes in its first poll never is. A task that waits for an input of another client is
 //! inserted as well, because no other table of its own client leads to it.
 
@@ -9,7 +10,7 @@ use std::ptr::NonNull;
 use slab::Slab;
 
 use crate::engine::base::shards::{SHARDS, Shards};
-use crate::engine::base::sync::{AtomicUsize, Ordering};
+use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{AWAITS, OWNED};
 
@@ -33,8 +34,12 @@ impl Awaited {
 pub(crate) struct OwnedTasks {
     shards: Shards<Slab<OwnedTask>>,
     next: AtomicUsize,
-    len: AtomicUsize,
+    /// The number of tasks, and in the high half that of exempt ones.
+    counts: AtomicU64,
 }
+
+const TASK: u64 = 1;
+const EXEMPT: u64 = 1 << 32;
 
 struct OwnedTask {
     task: NonNull<Header>,
@@ -45,8 +50,33 @@ struct OwnedTask {
 unsafe impl Send for OwnedTask {}
 
 impl OwnedTasks {
-    pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::SeqCst)
+    /// Whether all tasks in the table are exempt.
+    pub(crate) fn are_exempt(&self) -> bool {
+        let counts = self.counts.load(Ordering::SeqCst);
+        counts % EXEMPT == counts / EXEMPT
+    }
+
+    /// The number of exempt tasks.
+    pub(crate) fn exempt(&self) -> usize {
+        (self.counts.load(Ordering::SeqCst) / EXEMPT) as usize
+    }
+
+    /// Makes a task of the table exempt. One that waits several times at once counts as one.
+    pub(crate) fn begin_exemption(&self, task: &Task) {
+        if task.make_extras().exempt.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.counts.fetch_add(EXEMPT, Ordering::SeqCst);
+        }
+    }
+
+    /// Ends an exemption. Returns whether the task was exempt until now: neither if it still is, nor if it has ended.
+    pub(crate) fn end_exemption(&self, task: &Task) -> bool {
+        let one_less = |n: u32| n.checked_sub(1);
+        let exempt = &task.make_extras().exempt;
+        let is_last = exempt.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1);
+        if is_last {
+            self.counts.fetch_sub(EXEMPT, Ordering::SeqCst);
+        }
+        is_last
     }
 
     /// Inserts a task that the caller owns, with the tasks that it awaits.
@@ -54,7 +84,7 @@ impl OwnedTasks {
         // Round-robin, so that the workers rarely contend for a shard.
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         // Before the insertion, so that the engine is never taken for idle while the table has an entry.
-        self.len.fetch_add(1, Ordering::SeqCst);
+        self.counts.fetch_add(TASK, Ordering::SeqCst);
         if awaited.is_nothing() && task.state.load() & AWAITS != 0 {
             task.state.clear(AWAITS);
         }
@@ -105,7 +135,9 @@ impl OwnedTasks {
     pub(crate) fn remove(&self, task: &Task) -> Awaited {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let entry = self.shards.get(slot).lock().remove(slot / SHARDS);
-        self.len.fetch_sub(1, Ordering::SeqCst);
+        // A future that waits for the engine may have been moved out of the task and still exist.
+        let was_exempt = task.extras().is_some_and(|it| it.exempt.swap(0, Ordering::SeqCst) > 0);
+        self.counts.fetch_sub(if was_exempt { TASK + EXEMPT } else { TASK }, Ordering::SeqCst);
         entry.awaited
     }
 
