@@ -586,7 +586,7 @@ impl Future for Worker {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<()> {
-        std::pin::Pin::new(&mut self.0).poll(cx)
+        self.0.poll_hosted(cx)
     }
 }
 

@@ -118,11 +118,21 @@ struct World {
     acted: Count,
 }
 
+/// Who runs the tasks: a thread of the client's, or this one while it waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Runs {
+    OneThread,
+    Seeded,
+}
+
 impl World {
-    /// A client of one worker, and a task that is suspended at the gate.
-    fn new() -> Arc<Self> {
-        let builder = Client::builder().workers(1).limit("one", 1);
-        let client = builder.on_unobserved(|_| ()).build();
+    /// A client, and a task that is suspended at the gate.
+    fn new(runs: Runs) -> Arc<Self> {
+        let builder = match runs {
+            Runs::OneThread => Client::builder().workers(1),
+            Runs::Seeded => Client::builder().seed(1),
+        };
+        let client = builder.limit("one", 1).on_unobserved(|_| ()).build();
         let gate = Gate::new();
         let failed = client.try_submit(async || Err::<u64, _>("failed before"), ());
         failed.result().unwrap_err();
@@ -213,18 +223,24 @@ fn waker(waking: Waking, world: &Arc<World>) -> Waker {
 /// A future under test.
 type Awaited = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs a case for each waker: `make` makes the future, and `trigger` what it waits for.
+/// Runs a case for each waker on each client: `make` makes the future, and `trigger` what it waits for.
 #[track_caller]
 fn torment(make: fn(&World) -> Awaited, trigger: fn(&World)) {
+    torment_on(Runs::OneThread, make, trigger);
+    torment_on(Runs::Seeded, make, trigger);
+}
+
+#[track_caller]
+fn torment_on(runs: Runs, make: fn(&World) -> Awaited, trigger: fn(&World)) {
     for waking in ALL {
         // Shown if the test fails.
-        println!("a waker that {waking:?}");
-        within(Duration::from_secs(60), move || case(waking, make, trigger));
+        println!("{runs:?}, a waker that {waking:?}");
+        within(Duration::from_secs(60), move || case(runs, waking, make, trigger));
     }
 }
 
-fn case(waking: Waking, make: fn(&World) -> Awaited, trigger: fn(&World)) {
-    let world = World::new();
+fn case(runs: Runs, waking: Waking, make: fn(&World) -> Awaited, trigger: fn(&World)) {
+    let world = World::new(runs);
     // Forgotten, so that they act only where the engine uses them.
     let [first, second, third] = [(); 3].map(|()| ManuallyDrop::new(waker(waking, &world)));
     let poll = |waker| {
@@ -257,7 +273,7 @@ fn case(waking: Waking, make: fn(&World) -> Awaited, trigger: fn(&World)) {
     match sixth {
         Ok(value) => {
             assert_eq!(value, 6);
-            assert_eq!(client.workers(), 1);
+            assert_eq!(client.workers(), usize::from(runs == Runs::OneThread));
             block_on(client.idle());
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
@@ -271,11 +287,12 @@ fn case(waking: Waking, make: fn(&World) -> Awaited, trigger: fn(&World)) {
 /// Opens the gate and waits until the task behind it has ended.
 fn open(world: &World) {
     world.gate.open();
-    world.with_task(|task| {
-        if let Some(task) = task {
-            eventually("the task ends", || task.is_finished());
-        }
-    });
+    let _ = world.with_task(|task| task.map(Handle::result));
+}
+
+/// Cancels the task on this thread.
+fn cancel(world: &World) {
+    world.with_task(|task| task.map(Handle::cancel));
 }
 
 /// A future of the next item of a stream that comes after it was waited for.
@@ -298,16 +315,19 @@ fn next<S: Stream + Send + Unpin + 'static>(mut stream: S) -> Awaited {
 #[test]
 fn idle() {
     torment(|world| Box::pin(world.client.idle()), open);
+    torment(|world| Box::pin(world.client.idle()), cancel);
 }
 
 #[test]
 fn close() {
     torment(|world| Box::pin(world.client.close()), open);
+    torment(|world| Box::pin(world.client.close()), cancel);
 }
 
 #[test]
 fn a_handle_by_value() {
     torment(|world| Box::pin(world.task().map(drop)), open);
+    torment(|world| Box::pin(world.task().map(drop)), cancel);
 }
 
 #[test]
@@ -398,7 +418,7 @@ fn a_worker_future() {
         client.spawn(async {}).detach();
         client.scale(1);
     };
-    torment(|world| Box::pin(world.client.worker()), trigger);
+    torment_on(Runs::OneThread, |world| Box::pin(world.client.worker()), trigger);
 }
 
 #[test]
@@ -407,7 +427,7 @@ fn several_waiters_of_one_change() {
     for waking in ALL {
         println!("a waker that {waking:?}");
         within(Duration::from_secs(60), move || {
-            let world = World::new();
+            let world = World::new(Runs::OneThread);
             let client = world.client.clone();
             let others: Vec<_> = (0..2).map(|_| Box::pin(client.idle())).collect();
             let [mut before, mut after] = others.try_into().ok().unwrap();

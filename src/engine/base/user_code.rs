@@ -32,7 +32,17 @@ pub(crate) fn run_user_code(code: impl FnOnce()) {
 
 /// Wakes a waker, which is dropped by that.
 pub(crate) fn wake(waker: Waker) {
-    run_user_code(|| waker.wake());
+    try_wake(waker);
+}
+
+/// The same; false if that panicked.
+pub(crate) fn try_wake(waker: Waker) -> bool {
+    let mut has_woken = false;
+    run_user_code(|| {
+        waker.wake();
+        has_woken = true;
+    });
+    has_woken
 }
 
 /// Drops a value whose destructor is user code, such as a waker.

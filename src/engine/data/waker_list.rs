@@ -16,7 +16,7 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::engine::base::user_code::{drop_user_value, wake};
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct WakerList {
     /// Whether there may be a waker in the list.
     armed: AtomicBool,

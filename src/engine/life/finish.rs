@@ -24,7 +24,6 @@ use crate::engine::data::completion_queue;
 use crate::engine::life::callback;
 use crate::engine::life::drop_task::{self, clear_later, end_later};
 use crate::engine::life::schedule::{self, MadeReady};
-use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::count::Hold;
 use crate::engine::task::header::{Header, Interest, Task, TaskRef};
 use crate::engine::task::state::{
@@ -61,16 +60,9 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         }
     }
     let state = task.state.load();
-    let left = (state & OWNED != 0).then(|| leave_table(&task));
+    let waiting = if state & OWNED != 0 { leave_table(&task) } else { None };
     if state & COUNTED != 0 {
-        let status = match &error {
-            None => Status::Finished,
-            Some(error) if can_be_retried(error) => Status::Failed,
-            Some(_) => Status::Cancelled,
-        };
-        // Before `finish`: a retry may make the task begin again as soon as it's done.
-        let _ending = Ending::begin();
-        task.core().observer.notify_ended(task.as_ref(), state, status);
+        report_end(&task, state, error.as_ref());
     }
     // Before `finish`, after which the task may be freed: callbacks get an interest.
     let for_callbacks = (state & CALLBACKS != 0).then(|| {
@@ -92,28 +84,47 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
         clear_later(task);
     }
     // User code may run from here on, and may retry the task.
-    if let Some((awaited, notify)) = left {
-        drop(awaited);
-        notify.into_iter().for_each(|core| core.notify_if_done());
+    if let Some(core) = waiting {
+        core.notify_if_done();
     }
     if !list.is_empty() {
         schedule::make_ready(|ready| notify_waiters(list, error.as_ref(), for_callbacks, ready));
     }
 }
 
-/// Removes a task from the table of started tasks. Returns its awaits, and its engine if that must be told: the task may
-/// be freed before, and the engine with it.
-fn leave_table(task: &Task) -> (Awaited, Option<CoreRef>) {
+/// Removes a task from the table of started tasks. Returns its engine if a caller waits for that and must be told later: the
+/// task may be freed before, and the engine with it.
+#[inline(never)]
+fn leave_table(task: &Task) -> Option<CoreRef> {
     let core = task.core();
     let awaited = core.owned_tasks.remove(task);
-    (awaited, (core.is_awaited() || core.is_closed()).then(|| core.to_ref()))
+    let waiting = (core.is_awaited() || core.is_closed()).then(|| core.to_ref());
+    // Dropping the last reference to a task may run user code.
+    let _ending = Ending::begin();
+    drop(awaited);
+    waiting
+}
+
+/// Notifies the observer of the end of a task that is counted. The task isn't done yet: a retry may make it begin again as
+/// soon as it is.
+///
+/// Not inlined, so that the caller saves no registers for it if the task isn't counted.
+#[inline(never)]
+fn report_end(task: &Task, state: u64, error: Option<&Error>) {
+    let status = match error {
+        None => Status::Finished,
+        Some(error) if can_be_retried(error) => Status::Failed,
+        Some(_) => Status::Cancelled,
+    };
+    let _ending = Ending::begin();
+    task.core().observer.notify_ended(task.as_ref(), state, status);
 }
 
 thread_local! {
     static ENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Marks this thread as being in the middle of ending a task, where the observer may run user code.
+/// Marks this thread as running user code in the middle of ending a task: the observer's, or a destructor.
 struct Ending(bool);
 
 impl Ending {

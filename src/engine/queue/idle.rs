@@ -29,7 +29,7 @@ use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicUsize, Ordering, fence};
-use crate::engine::base::user_code::{drop_user_value, wake};
+use crate::engine::base::user_code::{drop_user_value, try_wake, wake};
 
 /// One pending wake, in the high half of the counts word. The low half counts idle workers.
 const WAKING: usize = 1 << (usize::BITS / 2);
@@ -75,19 +75,24 @@ impl IdleWorkers {
 
     #[cold]
     fn wake_next(&self) {
-        let mut list = self.list.lock();
-        // Another producer may have woken a worker before this one got the lock.
-        if !self.may_wake() {
-            return;
+        loop {
+            let mut list = self.list.lock();
+            // Another producer may have woken a worker before this one got the lock.
+            if !self.may_wake() {
+                return;
+            }
+            let own = list.workers.iter().rposition(|idle| idle.own);
+            let Some(at) = own.or(list.workers.len().checked_sub(1)) else { return };
+            let idle = list.workers.remove(at);
+            list.departures += 1;
+            self.count_woken(&idle);
+            // A waker is user code and may call back into the engine, so it's called without the lock.
+            drop(list);
+            // The host of a worker whose waker panics may never poll it: the next one is woken instead.
+            if try_wake(idle.waker) {
+                return;
+            }
         }
-        let own = list.workers.iter().rposition(|idle| idle.own);
-        let Some(at) = own.or(list.workers.len().checked_sub(1)) else { return };
-        let idle = list.workers.remove(at);
-        list.departures += 1;
-        self.count_woken(&idle);
-        // A waker is user code and may call back into the engine, so it's called without the lock.
-        drop(list);
-        wake(idle.waker);
     }
 
     /// Updates the counts for a worker that was removed from the list to be woken.
@@ -128,9 +133,8 @@ impl IdleWorkers {
     /// woken like a worker.
     pub(crate) fn enter_outside(&self, waker: Waker) {
         let known = |idle: &IdleWorker| idle.worker == OUTSIDE && idle.waker.will_wake(&waker);
-        if !self.list.lock().workers.iter().any(known) {
-            self.enter(OUTSIDE, false, waker);
-        }
+        let is_known = self.list.lock().workers.iter().any(known);
+        if is_known { drop_user_value(waker) } else { self.enter(OUTSIDE, false, waker) }
     }
 
     /// Removes a worker that is polled or dropped. True if it had been woken: one of the client's own must then call
@@ -181,6 +185,9 @@ impl IdleWorkers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
     use super::*;
 
     fn waker() -> Waker {
@@ -202,6 +209,29 @@ mod tests {
         assert_eq!(idle_workers.asleep(), 0);
         assert!(!idle_workers.may_wake(), "the last wake is pending");
         assert!(idle_workers.leave(1) && idle_workers.leave(2));
+    }
+
+    #[test]
+    fn a_worker_is_woken_in_place_of_one_whose_waker_panics() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                std::panic::resume_unwind(Box::new("the waker's panic"));
+            }
+        }
+        #[derive(Default)]
+        struct Wakes(AtomicUsize);
+        impl Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (idle_workers, wakes) = (IdleWorkers::default(), Arc::new(Wakes::default()));
+        idle_workers.enter(1, false, wakes.clone().into());
+        idle_workers.enter(2, false, wakes.clone().into());
+        idle_workers.enter(3, false, Arc::new(Panics).into());
+        idle_workers.wake_one();
+        assert_eq!((wakes.0.load(Ordering::Relaxed), idle_workers.asleep()), (1, 1));
     }
 
     #[test]

@@ -208,9 +208,6 @@ impl ObserverSlot {
     }
 
     /// Notifies the observer that a task, which is counted and whose state is `state`, has ended.
-    ///
-    /// Not inlined, so that the caller saves no registers for it if the task isn't counted.
-    #[inline(never)]
     pub(crate) fn notify_ended(&self, task: TaskRef<'_>, state: u64, status: Status) {
         self.count(task, CountedEvent::of_end(status));
         if state & WATCHED != 0 {

@@ -36,6 +36,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::engine::base::sync::{Instant, fence};
+use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::{CoreRef, engine_refs};
 use crate::engine::queue::local::{Local, Stealers};
@@ -289,6 +290,19 @@ impl Drop for InPoll {
     }
 }
 
+#[cold]
+fn yield_to_host(waker: &Waker) {
+    run_user_code(|| waker.wake_by_ref());
+}
+
+impl WorkerFuture {
+    /// Polls it for a host outside the client, and notes that it's being polled.
+    pub(crate) fn poll_hosted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _in_poll = InPoll::begin(&self.in_poll);
+        Pin::new(self).poll(cx)
+    }
+}
+
 impl Future for WorkerFuture {
     type Output = ();
 
@@ -297,7 +311,6 @@ impl Future for WorkerFuture {
         if this.mode == Mode::Exited {
             return Poll::Ready(());
         }
-        let _in_poll = InPoll::begin(&this.in_poll);
         this.begin_running();
         // One task per poll for a seeded client, so that the thread that drives it stops at the same point in each run.
         let mut budget = if this.core.seeded.is_some() { 1 } else { BUDGET };
@@ -311,7 +324,7 @@ impl Future for WorkerFuture {
                         this.wake_for_local();
                     }
                     // The host polls this worker again after other futures.
-                    cx.waker().wake_by_ref();
+                    yield_to_host(cx.waker());
                     return Poll::Pending;
                 }
                 Stop::Exit => return this.exit(),

@@ -205,7 +205,7 @@ impl Drop for End {
         // Futures that still exist would keep its idle connections open.
         shared.pool.close();
         shared.has_ended.store(true, Ordering::SeqCst);
-        shared.ended.notify(usize::MAX);
+        shared.ended.wake_all();
     }
 }
 

@@ -1,7 +1,9 @@
 //! The link of a client to its scheduler: opens the connection, and creates the futures on it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
@@ -97,15 +99,11 @@ impl Link {
     pub(crate) async fn close(&self) {
         self.leave();
         let shared = self.shared();
-        let ended = async {
-            while !shared.has_ended.load(Ordering::SeqCst) {
-                let ended = shared.ended.listen();
-                // It may have ended before the listener was registered.
-                if !shared.has_ended.load(Ordering::SeqCst) {
-                    ended.await;
-                }
-            }
-        };
+        let waiter = shared.ended.enter();
+        let ended = poll_fn(|cx| {
+            waiter.register(cx.waker());
+            if shared.has_ended.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        });
         or(ended, async { _ = Timer::after(FAREWELL).await }).await;
     }
 

@@ -16,6 +16,7 @@ use crate::dask::wire::capabilities::Forms;
 use crate::dask::wire::client::SchedulerEvent;
 use crate::dask::wire::serialized::Serialized;
 use crate::engine::base::lock::Lock;
+use crate::engine::data::waker_list::WakerList;
 
 /// The limit of leaving the scheduler.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
@@ -57,7 +58,8 @@ pub(crate) struct Shared {
     pub(crate) to_pin: Notify,
     /// Whether the thread has nothing more to do.
     pub(crate) has_ended: AtomicBool,
-    pub(crate) ended: Notify,
+    /// Those that wait for that: callers, whose wakers event-listener would call under its lock.
+    pub(crate) ended: Arc<WakerList>,
 }
 
 impl Shared {
@@ -82,7 +84,7 @@ impl Shared {
             to_scatter: Notify::new(),
             to_pin: Notify::new(),
             has_ended: AtomicBool::new(false),
-            ended: Notify::new(),
+            ended: Arc::default(),
         }
     }
 
