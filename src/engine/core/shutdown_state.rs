@@ -9,7 +9,7 @@
 //! A closed engine is done, and its workers exit, once no started task is left but *exempt* ones: tasks that wait
 //! for this very engine to be idle or closed, and would otherwise wait for themselves.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use event_listener::Event;
 
@@ -22,7 +22,8 @@ const ABORTED: u8 = 2;
 
 /// The phase of an engine, its clients, and the event that waiters for idleness and for the shutdown listen to.
 pub(crate) struct ShutdownState {
-    pub(crate) clients: AtomicUsize,
+    /// With 64 bits, clients that are forgotten in a loop don't overflow it on any target.
+    pub(crate) clients: AtomicU64,
     phase: AtomicU8,
     /// How often the engine was found to be idle, so that a waiter notices that it was idle for a moment.
     pub(crate) idle_count: AtomicUsize,
@@ -35,7 +36,7 @@ impl ShutdownState {
     /// Creates the state of an open engine with one client.
     pub(crate) fn new() -> Self {
         Self {
-            clients: AtomicUsize::new(1),
+            clients: AtomicU64::new(1),
             phase: AtomicU8::new(OPEN),
             idle_count: AtomicUsize::new(0),
             exempt: AtomicUsize::new(0),
