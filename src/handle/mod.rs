@@ -259,13 +259,15 @@ impl<T> PartialEq for Handle<T> {
 
 impl<T> Eq for Handle<T> {}
 
-/// Hashes the key. Keys that a client has numbered are unique only within that client, so it is hashed too.
+/// Hashes the call of a [pure](crate::Client::submit_pure) task, and of any other task what distinguishes it from all
+/// other tasks of this process. A key doesn't: another client may use it, and the same client for another task later.
 impl<T> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let task = self.typed().task();
-        task.key().hash(hasher);
-        let is_numbered = task.state.load() & state::KEYED == 0;
-        is_numbered.then(|| task.core().id).hash(hasher);
+        match task.extras().and_then(|extras| extras.derived) {
+            Some(digest) => (0u8, digest).hash(hasher),
+            None => (1u8, task.core().id, task.make_number()).hash(hasher),
+        }
     }
 }
 
