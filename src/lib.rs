@@ -112,6 +112,11 @@
 //! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) publishes a
 //!   client's statistics to the `metrics` facade.
 //!
+//! # Targets
+//!
+//! The crate needs the standard library, threads, and atomics of 64 bits. Addresses may have 64 or 32 bits; both are
+//! tested.
+//!
 //! # When to use something else
 //!
 //! * A fixed set of tokio tasks, awaited once: `tokio::task::JoinSet`.

@@ -13,6 +13,7 @@ mod sync;
 mod task {
     pub(crate) mod error;
     pub(crate) mod key;
+    pub(crate) mod seal;
     pub(crate) mod status;
 }
 

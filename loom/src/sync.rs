@@ -188,7 +188,7 @@ impl<T> Default for AtomicPtr<T> {
     }
 }
 
-impl Default for AtomicUsize {
+impl Default for AtomicU64 {
     fn default() -> Self {
         Self::new(0)
     }

@@ -29,6 +29,7 @@ use crate::engine::futures::acquire::{Acquire, Permit};
 use crate::engine::futures::sleep::sleep;
 use crate::engine::life::cell::{AttemptFailure, Outcome};
 use crate::engine::life::pause::Pause;
+use crate::task::seal::{SEAL, Seal};
 use crate::{Error, Key, Retry};
 
 /// The options that apply to each attempt.
@@ -55,10 +56,12 @@ impl Plan {
 
 /// Whether a function and its arguments can be used again. It is a type, so that `Clone` is required only for
 /// retries.
+///
+/// It's sealed: implemented for [`NoRetry`] and [`WithRetry`] only.
 pub trait RetryMode<F, A>: Copy + Send + Sync + 'static {
     /// Returns a function and arguments to use, and another pair to keep if they can be used again.
     #[doc(hidden)]
-    fn split(function: F, args: A) -> (F, A, Option<(F, A)>);
+    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>);
 }
 
 /// The function is called once: the state of [`Options`](crate::Options) before
@@ -72,13 +75,13 @@ pub struct NoRetry;
 pub struct WithRetry;
 
 impl<F, A> RetryMode<F, A> for NoRetry {
-    fn split(function: F, args: A) -> (F, A, Option<(F, A)>) {
+    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>) {
         (function, args, None)
     }
 }
 
 impl<F: Clone, A: Clone> RetryMode<F, A> for WithRetry {
-    fn split(function: F, args: A) -> (F, A, Option<(F, A)>) {
+    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>) {
         (function.clone(), args.clone(), Some((function, args)))
     }
 }
@@ -160,7 +163,7 @@ where
         let Some((function, args)) = this.next.take() else {
             unreachable!("an attempt begins only if the last one has kept the function");
         };
-        let (function, args, next) = R::split(function, args);
+        let (function, args, next) = R::split(function, args, SEAL);
         *this.next = next;
         this.current.set(Some((this.call)(core, function, args, permit)));
     }

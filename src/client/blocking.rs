@@ -24,7 +24,7 @@ thread_local! {
 ///
 /// Blocking work can't be stopped from outside. If it runs for long it should check this periodically and return
 /// early; its value is dropped. In async code, true means that the task will be dropped at its next await. Outside a
-/// task it returns false.
+/// task it returns false, also in destructors of thread locals.
 ///
 /// ```
 /// let client = ensue::Client::new();
@@ -32,7 +32,8 @@ thread_local! {
 /// assert!(endless.cancel());
 /// ```
 pub fn is_cancelled() -> bool {
-    let blocking = IS_ABANDONED.with_borrow(Clone::clone);
+    // Destructors of other thread locals may call this after it's gone.
+    let blocking = IS_ABANDONED.try_with(|probe| probe.borrow().clone()).unwrap_or_default();
     blocking.map_or_else(context::current_is_aborting, |is_abandoned| is_abandoned())
 }
 
@@ -85,11 +86,14 @@ fn on_this_thread<T>(
     is_abandoned: impl Fn() -> bool + 'static,
     code: impl FnOnce() -> T,
 ) -> thread::Result<T> {
-    let before = IS_ABANDONED.replace(Some(Rc::new(is_abandoned)));
+    // Without the thread local, on a thread that is exiting, only a seeded client runs blocking work, and
+    // `is_cancelled` then asks about the task itself.
+    let set = |probe| IS_ABANDONED.try_with(|current| current.replace(probe)).unwrap_or_default();
+    let before = set(Some(Rc::new(is_abandoned)));
     let result = catch_unwind(AssertUnwindSafe(|| {
         ThreadContext::of_blocking(core, task.as_ref()).enter(code)
     }));
-    IS_ABANDONED.set(before);
+    set(before);
     result
 }
 

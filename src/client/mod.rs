@@ -184,7 +184,8 @@ impl Client {
     /// Submits a call whose key is derived from the function and its inputs, so that equal calls run once while a
     /// handle or a dependent needs their result.
     ///
-    /// The inputs must be `Hash`; handles are hashed by their keys, on the calling thread. A function that captures
+    /// The inputs must be `Hash`; they are hashed on the calling thread. A handle of a pure call is hashed as that call, and
+    /// any other handle by its task: a key that is given to another task later makes another input. A function that captures
     /// something doesn't compile. The key consists of the function's name and a 128-bit hash of the function's type
     /// and its inputs.
     ///

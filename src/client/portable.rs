@@ -12,6 +12,7 @@ use crate::Handle;
 use crate::client::visit::{InputVisitor, Visit};
 use crate::handle::input::{Input, Inputs};
 use crate::task::function::{TaskFn, TryTaskFn};
+use crate::task::seal::{SEAL, Seal};
 
 /// A value that can be sent between machines. Implemented for all types that satisfy its bounds.
 #[diagnostic::on_unimplemented(
@@ -28,16 +29,16 @@ pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
 
 impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 
-/// An [`Input`] whose value is [`Portable`].
+/// An [`Input`] whose value is [`Portable`]. It's sealed, as `Input` is, and implemented for the same types.
 pub trait PortableInput<T>: Input<T> {
     #[doc(hidden)]
-    fn visit<V: InputVisitor>(self, to: &mut V);
+    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal);
 }
 
-/// [`Inputs`] whose values are [`Portable`].
+/// [`Inputs`] whose values are [`Portable`]. The trait is sealed, as `Inputs` is.
 pub trait PortableInputs<A>: Inputs<A> {
     #[doc(hidden)]
-    fn visit_all<V: InputVisitor>(self, to: &mut V);
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal);
 }
 
 /// The submit methods that all engines have, so that a program written for `&impl Engine` runs on any of them.
@@ -194,7 +195,7 @@ impl Engine for Client {
 }
 
 impl<T: Portable> PortableInput<T> for T {
-    fn visit<V: InputVisitor>(self, to: &mut V) {
+    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.value(self);
     }
 }
@@ -203,7 +204,7 @@ impl<T: Portable> PortableInput<T> for T {
 macro_rules! containers {
     ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
         $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {
-            fn visit<V: InputVisitor>(self, to: &mut V) {
+            fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
                 Visit::visit(self, to);
             }
         })*
@@ -238,24 +239,24 @@ containers! {
 }
 
 impl PortableInputs<()> for () {
-    fn visit_all<V: InputVisitor>(self, to: &mut V) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(0);
     }
 }
 
 impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
-    fn visit_all<V: InputVisitor>(self, to: &mut V) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(1);
-        self.visit(to);
+        self.visit(to, SEAL);
     }
 }
 
 macro_rules! tuples {
     ($count:literal $($A:ident $X:ident $at:tt),*) => {
         impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
-            fn visit_all<V: InputVisitor>(self, to: &mut V) {
+            fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
                 to.list($count);
-                $(self.$at.visit(to);)*
+                $(self.$at.visit(to, SEAL);)*
             }
         }
     };

@@ -5,8 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::handle::input::Inputs;
 
-/// Returns a 128-bit hash of the function, the name if it is set, and the inputs with their types. Handles are hashed
-/// by their keys.
+/// Returns a 128-bit hash of the function, the name if it is set, and the inputs with their types.
 pub(crate) fn digest<F: 'static, I, A>(name: Option<&str>, inputs: &I) -> u128
 where
     I: Inputs<A> + Hash,

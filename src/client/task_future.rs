@@ -13,6 +13,7 @@ use crate::Error;
 use crate::engine::life::cell::Outcome;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
+use crate::task::seal::SEAL;
 
 /// A function that makes the future of a task from its function `F` and its arguments `A`. It names the bounds that
 /// the engine puts on such functions.
@@ -48,7 +49,7 @@ impl<Fut: Future, F, A> Future for PlainFuture<Fut, F, A> {
 }
 
 pub(crate) fn plain<F: TaskFn<A>, A>(function: F, args: A) -> PlainFuture<F::Future, F, A> {
-    PlainFuture { future: function.call(args), types: PhantomData }
+    PlainFuture { future: function.call(args, SEAL), types: PhantomData }
 }
 
 pin_project! {
@@ -82,12 +83,12 @@ where
     A: Send + 'static,
 {
     if planned.plan.is_none() {
-        return OptionalFuture::Direct { future: planned.function.call(args) };
+        return OptionalFuture::Direct { future: planned.function.call(args, SEAL) };
     }
     let attempts =
         attempt::run::<R, _, _, _, _>(planned, args, |_, function, args, permit| async move {
             let _permit = permit;
-            Ok(function.call(args).await)
+            Ok(function.call(args, SEAL).await)
         });
     OptionalFuture::Attempts { attempts: Box::pin(attempts) }
 }
@@ -148,7 +149,7 @@ where
 {
     attempt::run::<WithRetry, _, _, _, _>(planned, args, |_, function, args, permit| async move {
         let _permit = permit;
-        function.call(args).await.map_err(problem::<M, _>)
+        function.call(args, SEAL).await.map_err(problem::<M, _>)
     })
 }
 
@@ -162,7 +163,7 @@ where
     A: Send + 'static,
 {
     attempt::run::<R, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        Ok(blocking::run(core, permit, move || function.call(args)).await)
+        Ok(blocking::run(core, permit, move || function.call(args, SEAL)).await)
     })
 }
 
@@ -179,7 +180,9 @@ where
         planned,
         args,
         |core, function, args, permit| async move {
-            blocking::run(core, permit, move || function.call(args)).await.map_err(problem::<M, _>)
+            blocking::run(core, permit, move || function.call(args, SEAL))
+                .await
+                .map_err(problem::<M, _>)
         },
     )
 }

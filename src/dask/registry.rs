@@ -16,6 +16,7 @@ use super::codec::{self, Arguments, Batch, Problem, ProblemKind};
 use super::wire::rust::{BATCH_PREFIX, Inputs, PICK_FUNCTION, pick_item, short_type_name};
 use super::wire::serialized::Serialized;
 use crate::task::error::IntoFailure;
+use crate::task::seal::SEAL;
 use crate::{BlockingFn, Portable, PortableFn, TaskFn, is_cancelled};
 
 /// The resource that Rust workers have, one for each thread. Rust functions ask for it, which keeps them off Python
@@ -109,7 +110,7 @@ impl Registry {
         self.insert::<F>(Async {
             name: type_name::<F>(),
             call: move |args| {
-                let value = function.call(args);
+                let value = function.call(args, SEAL);
                 async { Ok(value.await) }
             },
             args: PhantomData::<fn(A)>,
@@ -133,7 +134,7 @@ impl Registry {
         self.insert::<F>(Async {
             name: type_name::<F>(),
             call: move |args| {
-                let value = function.call(args);
+                let value = function.call(args, SEAL);
                 async { value.await.map_err(failed) }
             },
             args: PhantomData::<fn(A)>,
@@ -153,7 +154,7 @@ impl Registry {
     {
         self.insert::<F>(Blocking {
             name: type_name::<F>(),
-            call: move |args| Ok(function.call(args)),
+            call: move |args| Ok(function.call(args, SEAL)),
             args: PhantomData::<fn(A)>,
         })
     }
@@ -174,7 +175,7 @@ impl Registry {
     {
         self.insert::<F>(Blocking {
             name: type_name::<F>(),
-            call: move |args| function.call(args).map_err(failed),
+            call: move |args| function.call(args, SEAL).map_err(failed),
             args: PhantomData::<fn(A)>,
         })
     }
@@ -328,7 +329,7 @@ fn unregistered(name: &str) -> String {
 
 /// Converts an error that a function has returned, with the texts of its sources.
 fn failed<E: IntoFailure<M>, M>(error: E) -> Problem {
-    let cause = error.into_cause();
+    let cause = error.into_cause(SEAL);
     let mut text = cause.as_error().to_string();
     let mut source = cause.as_error().source();
     while let Some(error) = source {

@@ -146,7 +146,7 @@ where
     P: RemoteExecution<T>,
 {
     let RemoteName { key, name, is_given } = name;
-    let mut waits = Many(inputs.into_iter().map(After::new).collect());
+    let mut waits = Many::new(inputs.into_iter().map(After::new).collect());
     let new = cell::inputs(core, &mut waits);
     let allocate = || {
         let task = send();

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::AsHandle;
 use crate::engine::futures::completion::Completions;
+use crate::task::seal::SEAL;
 use crate::{Error, Handle};
 
 /// Returns a stream of the given handles in the order in which their tasks end. More handles can be added while it
@@ -44,7 +45,7 @@ where
     I: IntoIterator,
     I::Item: AsHandle,
 {
-    handles.into_iter().map(AsHandle::into_handle).collect()
+    handles.into_iter().map(|handle| handle.into_handle(SEAL)).collect()
 }
 
 /// A stream of handles in the order in which their tasks end; made by [`as_completed`].
@@ -66,7 +67,7 @@ impl<T: 'static> AsCompleted<T> {
 
     /// Adds a handle, at any time, also after the stream has ended.
     pub fn add(&mut self, handle: impl AsHandle<Value = T>) {
-        self.completions.add(handle.into_handle().into_typed(), 0);
+        self.completions.add(handle.into_handle(SEAL).into_typed(), 0);
     }
 
     /// Returns the number of handles that have not been yielded.

@@ -12,6 +12,7 @@ use super::{AsHandle, assert_unresolved};
 use crate::Error;
 use crate::engine::futures::completion::Completions;
 use crate::engine::task::typed::Typed;
+use crate::task::seal::SEAL;
 
 /// Waits for all tasks, and returns their values in the order of the handles, or the first error that occurs.
 ///
@@ -97,7 +98,7 @@ impl<T: 'static> Settling<T> {
         let mut completions = Completions::new();
         let mut slots = Vec::new();
         for handle in handles {
-            let typed = handle.into_handle().into_typed().value_task();
+            let typed = handle.into_handle(SEAL).into_typed().value_task();
             slots.push(if typed.has_succeeded() {
                 Slot::Ended(typed)
             } else {

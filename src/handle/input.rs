@@ -1,8 +1,11 @@
 //! The inputs of tasks.
+//!
+//! The public traits are sealed by private supertraits, which turn an input into what a task stores of it. Nothing of
+//! those can be named, made or taken apart outside of this crate, because the engine relies on each edge for the type
+//! of the value that it reads from another task.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
-use std::marker::PhantomData;
 
 use crate::engine::task::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
 use crate::{Handle, Ref};
@@ -32,40 +35,58 @@ use crate::{Handle, Ref};
 /// let y = client.submit(async |x| x + 1, &x);
 /// ```
 ///
-/// You never implement it yourself.
+/// The trait is sealed: it can't be implemented outside of this crate, and has no methods to call. These types implement
+/// it, where `H` stands for a `Handle<V>` or a `&Handle<V>` throughout one type:
+///
+/// | input | argument |
+/// |---|---|
+/// | a value of any type that is `Send + 'static` | the value |
+/// | `H` | `V` or `Ref<V>`, as in the following |
+/// | `Vec<H>`, `[H; N]`, `&Vec<Handle<V>>`, `&[Handle<V>]`, `&[Handle<V>; N]`, `Box<[Handle<V>]>` | `Vec<V>` |
+/// | `[H; N]`, `&[Handle<V>; N]` | `[V; N]` |
+/// | `Vec<Vec<Handle<V>>>` or a reference to one | `Vec<Vec<V>>` |
+/// | `Option<H>`, `&Option<Handle<V>>` | `Option<V>` |
+/// | `HashMap<K, Handle<V>, S>` or a reference to one | `HashMap<K, V, S>` |
+/// | `BTreeMap<K, Handle<V>>` or a reference to one | `BTreeMap<K, V>` |
+#[allow(private_bounds)] // this seals it
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input for an argument of type `{T}`",
     label = "expected a `{T}`, or a `Handle` of one",
     note = "a handle's value arrives as `T`, which must be `Clone + Send + Sync`, or as `ensue::Ref<T>`",
     note = "several inputs are given as one tuple: `(&x, 7)`"
 )]
-pub trait Input<T> {
-    #[doc(hidden)]
+pub trait Input<T>: IntoWait<T> {}
+
+/// What an [`Input`] becomes while its task waits.
+pub(crate) trait IntoWait<T> {
     type Wait: Waits<Args = T>;
 
-    #[doc(hidden)]
     fn into_wait(self) -> Self::Wait;
 }
 
 /// The inputs of a task, which become the arguments `A`, a tuple.
 ///
-/// They are a bare [`Input`] for one argument, a tuple of inputs for several, and `()` for none. You never implement
-/// it yourself.
+/// They are a bare [`Input`] for one argument, a tuple of 2 to 12 inputs for several, and `()` for none. The trait is
+/// sealed: it's implemented for these and can't be implemented outside of this crate.
+#[allow(private_bounds)] // this seals it
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the inputs for the arguments `{A}`",
     label = "these inputs don't fit the function's arguments `{A}`",
     note = "inputs are given bare where there is one, as a tuple `(&x, 7)` where there are several, and as `()` where there is none",
     note = "a handle's value arrives as `T`, which must be `Clone + Send + Sync`, or as `ensue::Ref<T>`"
 )]
-pub trait Inputs<A> {
-    #[doc(hidden)]
+pub trait Inputs<A>: IntoWaits<A> {}
+
+/// What [`Inputs`] become while their task waits.
+pub(crate) trait IntoWaits<A> {
     type Waits: Waits<Args = A>;
 
-    #[doc(hidden)]
     fn into_waits(self) -> Self::Waits;
 }
 
-impl<T: Send + 'static> Input<T> for T {
+impl<T: Send + 'static> Input<T> for T {}
+
+impl<T: Send + 'static> IntoWait<T> for T {
     type Wait = Plain<T>;
 
     fn into_wait(self) -> Plain<T> {
@@ -73,7 +94,9 @@ impl<T: Send + 'static> Input<T> for T {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Input<T> for Handle<T> {
+impl<T: Clone + Send + Sync + 'static> Input<T> for Handle<T> {}
+
+impl<T: Clone + Send + Sync + 'static> IntoWait<T> for Handle<T> {
     type Wait = ByValue<T>;
 
     fn into_wait(self) -> ByValue<T> {
@@ -81,7 +104,9 @@ impl<T: Clone + Send + Sync + 'static> Input<T> for Handle<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Input<T> for &Handle<T> {
+impl<T: Clone + Send + Sync + 'static> Input<T> for &Handle<T> {}
+
+impl<T: Clone + Send + Sync + 'static> IntoWait<T> for &Handle<T> {
     type Wait = ByValue<T>;
 
     fn into_wait(self) -> ByValue<T> {
@@ -89,7 +114,9 @@ impl<T: Clone + Send + Sync + 'static> Input<T> for &Handle<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Input<Ref<T>> for Handle<T> {
+impl<T: Send + Sync + 'static> Input<Ref<T>> for Handle<T> {}
+
+impl<T: Send + Sync + 'static> IntoWait<Ref<T>> for Handle<T> {
     type Wait = ByRef<T>;
 
     fn into_wait(self) -> ByRef<T> {
@@ -97,7 +124,9 @@ impl<T: Send + Sync + 'static> Input<Ref<T>> for Handle<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Input<Ref<T>> for &Handle<T> {
+impl<T: Send + Sync + 'static> Input<Ref<T>> for &Handle<T> {}
+
+impl<T: Send + Sync + 'static> IntoWait<Ref<T>> for &Handle<T> {
     type Wait = ByRef<T>;
 
     fn into_wait(self) -> ByRef<T> {
@@ -105,176 +134,88 @@ impl<T: Send + Sync + 'static> Input<Ref<T>> for &Handle<T> {
     }
 }
 
+/// Implements [`Input`] for one type of container: `[its parameters] the container => the argument, what is stored`.
+macro_rules! container {
+    ([$($params:tt)*] $container:ty => $arg:ty, $wait:ty, $self:ident => $stored:expr) => {
+        impl<$($params)*> Input<$arg> for $container {}
+
+        impl<$($params)*> IntoWait<$arg> for $container {
+            type Wait = $wait;
+
+            fn into_wait($self) -> Self::Wait {
+                $stored
+            }
+        }
+    };
+}
+
 /// Implements [`Input`] for containers of handles, whose arguments are containers of `$value`.
 macro_rules! containers {
     ($($value:ty, $wait:ty, [$($bound:tt)*];)*) => {$(
-        impl<T: $($bound)*> Input<Vec<$value>> for Vec<Handle<T>> {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.into_iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<$value>> for Vec<&Handle<T>> {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.into_iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<$value>> for &Vec<Handle<T>> {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<$value>> for &[Handle<T>] {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<$value>> for Box<[Handle<T>]> {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(Vec::from(self).into_iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<Vec<$value>> for [Handle<T>; N] {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.into_iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<Vec<$value>> for [&Handle<T>; N] {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.into_iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<Vec<$value>> for &[Handle<T>; N] {
-            type Wait = Many<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.iter().map(into_wait::<_, $value>).collect())
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<[$value; N]> for [Handle<T>; N] {
-            type Wait = Array<$wait, N>;
-            fn into_wait(self) -> Self::Wait {
-                Array(self.map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<[$value; N]> for [&Handle<T>; N] {
-            type Wait = Array<$wait, N>;
-            fn into_wait(self) -> Self::Wait {
-                Array(self.map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<T: $($bound)*, const N: usize> Input<[$value; N]> for &[Handle<T>; N] {
-            type Wait = Array<$wait, N>;
-            fn into_wait(self) -> Self::Wait {
-                Array(self.each_ref().map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<Vec<$value>>> for Vec<Vec<Handle<T>>> {
-            type Wait = Many<Many<$wait>>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.into_iter().map(into_wait::<_, Vec<$value>>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Vec<Vec<$value>>> for &Vec<Vec<Handle<T>>> {
-            type Wait = Many<Many<$wait>>;
-            fn into_wait(self) -> Self::Wait {
-                Many(self.iter().map(into_wait::<_, Vec<$value>>).collect())
-            }
-        }
-
-        impl<T: $($bound)*> Input<Option<$value>> for Option<Handle<T>> {
-            type Wait = Maybe<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Maybe(self.map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<T: $($bound)*> Input<Option<$value>> for Option<&Handle<T>> {
-            type Wait = Maybe<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Maybe(self.map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<T: $($bound)*> Input<Option<$value>> for &Option<Handle<T>> {
-            type Wait = Maybe<$wait>;
-            fn into_wait(self) -> Self::Wait {
-                Maybe(self.as_ref().map(into_wait::<_, $value>))
-            }
-        }
-
-        impl<K, T, S> Input<HashMap<K, $value, S>> for HashMap<K, Handle<T>, S>
-        where
-            K: Eq + Hash + Send + 'static,
-            T: $($bound)*,
-            S: BuildHasher + Default + Send + 'static,
-        {
-            type Wait = Pairs<K, $wait, HashMap<K, $value, S>>;
-            fn into_wait(self) -> Self::Wait {
-                let pairs = self.into_iter().map(|(key, handle)| (key, into_wait::<_, $value>(handle)));
-                Pairs(pairs.collect(), PhantomData)
-            }
-        }
-
-        impl<K, T, S> Input<HashMap<K, $value, S>> for &HashMap<K, Handle<T>, S>
-        where
-            K: Eq + Hash + Clone + Send + 'static,
-            T: $($bound)*,
-            S: BuildHasher + Default + Send + 'static,
-        {
-            type Wait = Pairs<K, $wait, HashMap<K, $value, S>>;
-            fn into_wait(self) -> Self::Wait {
-                let pairs = self.iter().map(|(key, handle)| (key.clone(), into_wait::<_, $value>(handle)));
-                Pairs(pairs.collect(), PhantomData)
-            }
-        }
-
-        impl<K, T> Input<BTreeMap<K, $value>> for BTreeMap<K, Handle<T>>
-        where
-            K: Ord + Send + 'static,
-            T: $($bound)*,
-        {
-            type Wait = Pairs<K, $wait, BTreeMap<K, $value>>;
-            fn into_wait(self) -> Self::Wait {
-                let pairs = self.into_iter().map(|(key, handle)| (key, into_wait::<_, $value>(handle)));
-                Pairs(pairs.collect(), PhantomData)
-            }
-        }
-
-        impl<K, T> Input<BTreeMap<K, $value>> for &BTreeMap<K, Handle<T>>
-        where
-            K: Ord + Clone + Send + 'static,
-            T: $($bound)*,
-        {
-            type Wait = Pairs<K, $wait, BTreeMap<K, $value>>;
-            fn into_wait(self) -> Self::Wait {
-                let pairs = self.iter().map(|(key, handle)| (key.clone(), into_wait::<_, $value>(handle)));
-                Pairs(pairs.collect(), PhantomData)
-            }
-        }
+        container!([T: $($bound)*] Vec<Handle<T>> => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*] Vec<&Handle<T>> => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*] &Vec<Handle<T>> => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*] &[Handle<T>] => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*] Box<[Handle<T>]> => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(Vec::from(self)));
+        container!([T: $($bound)*, const N: usize] [Handle<T>; N] => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*, const N: usize] [&Handle<T>; N] => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*, const N: usize] &[Handle<T>; N] => Vec<$value>, Many<$wait>,
+            self => many::<_, $value>(self));
+        container!([T: $($bound)*, const N: usize] [Handle<T>; N] => [$value; N], Array<$wait, N>,
+            self => Array::new(self.map(into_wait::<_, $value>)));
+        container!([T: $($bound)*, const N: usize] [&Handle<T>; N] => [$value; N], Array<$wait, N>,
+            self => Array::new(self.map(into_wait::<_, $value>)));
+        container!([T: $($bound)*, const N: usize] &[Handle<T>; N] => [$value; N], Array<$wait, N>,
+            self => Array::new(self.each_ref().map(into_wait::<_, $value>)));
+        container!([T: $($bound)*] Vec<Vec<Handle<T>>> => Vec<Vec<$value>>, Many<Many<$wait>>,
+            self => many::<_, Vec<$value>>(self));
+        container!([T: $($bound)*] &Vec<Vec<Handle<T>>> => Vec<Vec<$value>>, Many<Many<$wait>>,
+            self => many::<_, Vec<$value>>(self));
+        container!([T: $($bound)*] Option<Handle<T>> => Option<$value>, Maybe<$wait>,
+            self => Maybe::new(self.map(into_wait::<_, $value>)));
+        container!([T: $($bound)*] Option<&Handle<T>> => Option<$value>, Maybe<$wait>,
+            self => Maybe::new(self.map(into_wait::<_, $value>)));
+        container!([T: $($bound)*] &Option<Handle<T>> => Option<$value>, Maybe<$wait>,
+            self => Maybe::new(self.as_ref().map(into_wait::<_, $value>)));
+        container!([K: Eq + Hash + Send + 'static, T: $($bound)*, S: BuildHasher + Default + Send + 'static]
+            HashMap<K, Handle<T>, S> => HashMap<K, $value, S>, Pairs<K, $wait, HashMap<K, $value, S>>,
+            self => pairs::<_, _, $value, _>(self));
+        container!([K: Eq + Hash + Clone + Send + 'static, T: $($bound)*, S: BuildHasher + Default + Send + 'static]
+            &HashMap<K, Handle<T>, S> => HashMap<K, $value, S>, Pairs<K, $wait, HashMap<K, $value, S>>,
+            self => pairs::<_, _, $value, _>(self.iter().map(|(key, handle)| (key.clone(), handle))));
+        container!([K: Ord + Send + 'static, T: $($bound)*]
+            BTreeMap<K, Handle<T>> => BTreeMap<K, $value>, Pairs<K, $wait, BTreeMap<K, $value>>,
+            self => pairs::<_, _, $value, _>(self));
+        container!([K: Ord + Clone + Send + 'static, T: $($bound)*]
+            &BTreeMap<K, Handle<T>> => BTreeMap<K, $value>, Pairs<K, $wait, BTreeMap<K, $value>>,
+            self => pairs::<_, _, $value, _>(self.iter().map(|(key, handle)| (key.clone(), handle))));
     )*};
 }
 
-/// Calls `Input::into_wait`, with the type of the argument as a parameter.
-fn into_wait<X: Input<T>, T>(input: X) -> X::Wait {
+/// Calls `IntoWait::into_wait`, with the type of the argument as a parameter.
+fn into_wait<X: IntoWait<T>, T>(input: X) -> X::Wait {
     input.into_wait()
+}
+
+fn many<I, T>(inputs: I) -> Many<<I::Item as IntoWait<T>>::Wait>
+where
+    I: IntoIterator,
+    I::Item: IntoWait<T>,
+{
+    Many::new(inputs.into_iter().map(into_wait::<_, T>).collect())
+}
+
+fn pairs<K, X: IntoWait<T>, T, C>(
+    inputs: impl IntoIterator<Item = (K, X)>,
+) -> Pairs<K, X::Wait, C> {
+    Pairs::new(inputs.into_iter().map(|(key, input)| (key, input.into_wait())).collect())
 }
 
 containers! {
@@ -282,13 +223,17 @@ containers! {
     Ref<T>, ByRef<T>, [Send + Sync + 'static];
 }
 
-impl Inputs<()> for () {
+impl Inputs<()> for () {}
+
+impl IntoWaits<()> for () {
     type Waits = ();
 
     fn into_waits(self) {}
 }
 
-impl<A, X: Input<A>> Inputs<(A,)> for X {
+impl<A, X: Input<A>> Inputs<(A,)> for X {}
+
+impl<A, X: IntoWait<A>> IntoWaits<(A,)> for X {
     type Waits = (X::Wait,);
 
     fn into_waits(self) -> Self::Waits {
@@ -298,7 +243,9 @@ impl<A, X: Input<A>> Inputs<(A,)> for X {
 
 macro_rules! tuples {
     ($($A:ident $X:ident $at:tt),*) => {
-        impl<$($A, $X: Input<$A>),*> Inputs<($($A,)*)> for ($($X,)*) {
+        impl<$($A, $X: Input<$A>),*> Inputs<($($A,)*)> for ($($X,)*) {}
+
+        impl<$($A, $X: IntoWait<$A>),*> IntoWaits<($($A,)*)> for ($($X,)*) {
             type Waits = ($($X::Wait,)*);
 
             fn into_waits(self) -> Self::Waits {

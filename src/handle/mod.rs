@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::FusedFuture;
-use futures_lite::future::block_on;
 
+use crate::engine::base::block_on::block_on;
 use crate::engine::base::deferred;
 use crate::engine::core::context;
 use crate::engine::futures::wait::Waitable;
@@ -21,6 +21,7 @@ use crate::engine::life::status::status;
 use crate::engine::life::{callback, finish, retry};
 use crate::engine::task::state;
 use crate::engine::task::typed::Typed;
+use crate::task::seal::Seal;
 use crate::{Error, Key, Ref, Status};
 
 /// A handle of a task. Await it for the result, pass it to further tasks as an input, clone it, or drop it.
@@ -157,7 +158,7 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
         if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.key()));
         }
-        block_on(self.clone())
+        self.try_get().unwrap_or_else(|| block_on(self.clone()))
     }
 
     /// Returns the result of the task if it has ended, with its value cloned. Doesn't block. A value on
@@ -259,13 +260,15 @@ impl<T> PartialEq for Handle<T> {
 
 impl<T> Eq for Handle<T> {}
 
-/// Hashes the key. Keys that a client has numbered are unique only within that client, so it is hashed too.
+/// Hashes the call of a [pure](crate::Client::submit_pure) task, and of any other task what distinguishes it from all
+/// other tasks of this process. A key doesn't: another client may use it, and the same client for another task later.
 impl<T> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let task = self.typed().task();
-        task.key().hash(hasher);
-        let is_numbered = task.state.load() & state::KEYED == 0;
-        is_numbered.then(|| task.core().id).hash(hasher);
+        match task.extras().and_then(|extras| extras.derived) {
+            Some(digest) => (0u8, digest).hash(hasher),
+            None => (1u8, task.core().id, task.make_number()).hash(hasher),
+        }
     }
 }
 
@@ -289,7 +292,7 @@ fn assert_unresolved(has_resolved: bool) {
 
 /// A handle, or a reference to one.
 ///
-/// You never implement it yourself.
+/// It's sealed: implemented for `Handle<T>` and `&Handle<T>`, and not to be implemented outside of this crate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handle",
     note = "pass an iterator over `Handle`s or `&Handle`s"
@@ -299,13 +302,13 @@ pub trait AsHandle {
     type Value: 'static;
 
     #[doc(hidden)]
-    fn into_handle(self) -> Handle<Self::Value>;
+    fn into_handle(self, _: Seal) -> Handle<Self::Value>;
 }
 
 impl<T: 'static> AsHandle for Handle<T> {
     type Value = T;
 
-    fn into_handle(self) -> Self {
+    fn into_handle(self, _: Seal) -> Self {
         self
     }
 }
@@ -313,7 +316,7 @@ impl<T: 'static> AsHandle for Handle<T> {
 impl<T: 'static> AsHandle for &Handle<T> {
     type Value = T;
 
-    fn into_handle(self) -> Handle<T> {
+    fn into_handle(self, _: Seal) -> Handle<T> {
         self.clone()
     }
 }

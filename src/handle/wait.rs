@@ -12,6 +12,7 @@ use super::{AsHandle, assert_unresolved};
 use crate::Handle;
 use crate::engine::futures::completion::Completions;
 use crate::engine::futures::sleep::{Sleep, sleep};
+use crate::task::seal::SEAL;
 
 /// Waits until all tasks have ended, whatever their outcome.
 ///
@@ -89,7 +90,7 @@ impl<T: 'static> Wait<T> {
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
     {
-        let handles: Vec<_> = handles.into_iter().map(AsHandle::into_handle).collect();
+        let handles: Vec<_> = handles.into_iter().map(|handle| handle.into_handle(SEAL)).collect();
         let mut completions = Completions::new();
         for handle in &handles {
             completions.add(handle.typed().clone(), 0);

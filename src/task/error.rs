@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use crate::Key;
+use crate::task::seal::{SEAL, Seal};
 
 /// The error of a task that has no value. It is cheap to clone: all handles and dependents of a failed task share it.
 ///
@@ -147,7 +148,7 @@ impl Error {
     }
 
     pub(crate) fn failed<M, E: IntoFailure<M>>(origin: Key, error: E) -> Self {
-        let cause = error.into_cause();
+        let cause = error.into_cause(SEAL);
         // `Display` is user code. The error itself is worth more than its text, and is retried as any other.
         let text = catch_unwind(AssertUnwindSafe(|| cause.as_error().to_string()));
         let text = text.unwrap_or_else(|payload| {
@@ -310,7 +311,7 @@ pub trait Cause: Send + Sync {
 ///
 /// Implemented for every `std::error::Error`, for types that dereference to one (`Box<dyn Error + Send + Sync>`,
 /// `anyhow::Error`), and for text (`String`, `&'static str`). The parameter `Marker` distinguishes these three
-/// implementations and is always inferred. You never implement this trait yourself.
+/// implementations and is always inferred. The trait is sealed: it can't be implemented outside of this crate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the error of a fallible task",
     label = "this function's error type is not `std::error::Error + Send + Sync + 'static`",
@@ -318,7 +319,7 @@ pub trait Cause: Send + Sync {
 )]
 pub trait IntoFailure<Marker>: Send + Sync + 'static {
     #[doc(hidden)]
-    fn into_cause(self) -> Box<dyn Cause>;
+    fn into_cause(self, _: Seal) -> Box<dyn Cause>;
 }
 
 #[doc(hidden)]
@@ -376,7 +377,7 @@ impl<E: Send + Sync + 'static> Cause for ByText<E> {
 }
 
 impl<E: StdError + Send + Sync + 'static> IntoFailure<ByError<()>> for E {
-    fn into_cause(self) -> Box<dyn Cause> {
+    fn into_cause(self, _: Seal) -> Box<dyn Cause> {
         Box::new(ByError(self))
     }
 }
@@ -385,13 +386,13 @@ impl<E> IntoFailure<ByDeref<()>> for E
 where
     E: Deref<Target = dyn StdError + Send + Sync + 'static> + Send + Sync + 'static,
 {
-    fn into_cause(self) -> Box<dyn Cause> {
+    fn into_cause(self, _: Seal) -> Box<dyn Cause> {
         Box::new(ByDeref(self))
     }
 }
 
 impl<E: Deref<Target = str> + Send + Sync + 'static> IntoFailure<ByText<()>> for E {
-    fn into_cause(self) -> Box<dyn Cause> {
+    fn into_cause(self, _: Seal) -> Box<dyn Cause> {
         let text = Text((*self).to_owned());
         Box::new(ByText { value: self, text })
     }

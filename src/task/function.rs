@@ -3,12 +3,13 @@
 use std::future::Future;
 
 use super::error::IntoFailure;
+use super::seal::Seal;
 
 /// A function that can be submitted: it takes the arguments `A`, a tuple, and returns a future.
 ///
 /// Implemented for async functions, async closures, and other functions and closures that return a
 /// `Send` future. A worker calls the function and polls its future, which may move to another worker at each await.
-/// You never implement it yourself.
+/// It's sealed: it can't be implemented outside of this crate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted with these inputs",
     label = "not an async function of the arguments `{A}` whose future and value are `Send`",
@@ -24,12 +25,12 @@ pub trait TaskFn<A>: Send + 'static {
     type Future: Future<Output = Self::Output> + Send + 'static;
 
     #[doc(hidden)]
-    fn call(self, args: A) -> Self::Future;
+    fn call(self, args: A, _: Seal) -> Self::Future;
 }
 
 /// A plain function that can be submitted to run on a thread outside the workers, where it may block.
 ///
-/// Implemented for functions and closures. You never implement it yourself.
+/// Implemented for functions and closures, and sealed: it can't be implemented outside of this crate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted as blocking work with these inputs",
     label = "not a `Send` function of the arguments `{A}` whose value is `Send`",
@@ -42,12 +43,12 @@ pub trait BlockingFn<A>: Send + 'static {
     type Output: Send + 'static;
 
     #[doc(hidden)]
-    fn call(self, args: A) -> Self::Output;
+    fn call(self, args: A, _: Seal) -> Self::Output;
 }
 
 /// A function that can be called again: every function that is `Clone`.
 ///
-/// You never implement it yourself.
+/// There is nothing to implement.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be called again, since it's not `Clone`",
     label = "this captures something that is not `Clone`",
@@ -64,7 +65,7 @@ impl<F: Clone> Repeatable for F {}
 /// [`try_submit`](crate::Client::try_submit).
 ///
 /// Implemented for every `TaskFn` that is `Clone` and whose errors are [`IntoFailure`]. The parameter `M` is always
-/// inferred. You never implement it yourself.
+/// inferred. There is nothing to implement.
 pub trait TryTaskFn<A, M>:
     TaskFn<A, Output = Result<<Self as TryTaskFn<A, M>>::Value, <Self as TryTaskFn<A, M>>::Error>>
     + Repeatable
@@ -89,7 +90,7 @@ where
 /// [`try_submit_blocking`](crate::Client::try_submit_blocking).
 ///
 /// Implemented for every `BlockingFn` that is `Clone` and whose errors are [`IntoFailure`]. The parameter `M` is
-/// always inferred. You never implement it yourself.
+/// always inferred. There is nothing to implement.
 pub trait TryBlockingFn<A, M>:
     BlockingFn<
         A,
@@ -123,7 +124,7 @@ macro_rules! functions {
             type Output = Fut::Output;
             type Future = Fut;
 
-            fn call(self, ($($a,)*): ($($A,)*)) -> Fut {
+            fn call(self, ($($a,)*): ($($A,)*), _: Seal) -> Fut {
                 self($($a),*)
             }
         }
@@ -135,7 +136,7 @@ macro_rules! functions {
         {
             type Output = Out;
 
-            fn call(self, ($($a,)*): ($($A,)*)) -> Out {
+            fn call(self, ($($a,)*): ($($A,)*), _: Seal) -> Out {
                 self($($a),*)
             }
         }

@@ -4,5 +4,6 @@ pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod key;
 pub(crate) mod retry;
+pub(crate) mod seal;
 pub(crate) mod status;
 pub(crate) mod thread_wait;

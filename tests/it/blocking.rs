@@ -1,5 +1,6 @@
 //! Blocking: work that blocks, and blocking on results (promises 3 and 15).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::thread;
 
@@ -256,5 +257,44 @@ fn many_threads_wait_for_one_task() {
         for waiter in waiters {
             assert_eq!(waiter.join().unwrap().unwrap(), 7);
         }
+    });
+}
+
+/// On a thread that has used a client, destructors of thread locals run before and after those of the client's own.
+#[test]
+fn destructors_of_thread_locals_may_use_a_client() {
+    struct Probe(Client, Log<(u64, bool)>);
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let Self(client, seen) = self;
+            let x = client.submit(inc, 1);
+            let blocking = client.submit_blocking(ensue::is_cancelled, ());
+            assert!(!blocking.result().unwrap());
+            let pending = client.spawn(std::future::pending::<()>());
+            assert!(client.explain(&pending).key == pending.key() && pending.cancel());
+            seen.add((x.result().unwrap(), ensue::is_cancelled()));
+            let other = Client::builder().seed(7).build();
+            assert_eq!(other.submit(inc, other.submit(inc, 1)).result().unwrap(), 3);
+            assert!(!other.submit_blocking(ensue::is_cancelled, ()).result().unwrap());
+        }
+    }
+    thread_local! {
+        static EARLY: RefCell<Option<Probe>> = const { RefCell::new(None) };
+        static LATE: RefCell<Option<Probe>> = const { RefCell::new(None) };
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let seen = Log::new();
+        let (one, two) = (Probe(client.clone(), seen.clone()), Probe(client.clone(), seen.clone()));
+        thread::spawn(move || {
+            let client = one.0.clone();
+            EARLY.set(Some(one));
+            assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+            assert!(!ensue::is_cancelled());
+            LATE.set(Some(two));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(seen.all(), [(2, false), (2, false)]);
     });
 }

@@ -14,6 +14,7 @@ mod errors;
 mod explain;
 mod gather_wait;
 mod graph;
+mod hostile;
 mod hostile_wakers;
 mod idle;
 mod inputs;

@@ -302,3 +302,34 @@ fn handles_of_the_same_number_are_other_inputs() {
         assert_eq!(all.map(|x| x.result().unwrap()), [1, 2, 3]);
     });
 }
+
+#[test]
+fn handles_of_the_same_given_key_are_other_inputs() {
+    bounded(|| {
+        let clients = [(); 3].map(|()| Client::builder().workers(0).build());
+        let [client, one, two] = &clients;
+        let keyed = |client: &Client, x| client.task().key("x").submit(inc, x);
+        let all = [keyed(one, 1), keyed(two, 2), keyed(client, 3)];
+        // Each value is a call of the same function on a handle of the same key.
+        let all = all.map(|x| client.submit_pure(dec, x));
+        clients.iter().rev().for_each(run_until_idle);
+        clients.iter().for_each(run_until_idle);
+        assert_eq!(all.map(|x| x.result().unwrap()), [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_key_that_was_given_again_is_another_input() {
+    bounded(|| {
+        let client = Client::builder().workers(0).build();
+        let keyed = |x| client.task().key("x").submit(inc, x);
+        let old = client.submit_pure(dec, keyed(1));
+        run_until_idle(&client);
+        assert!(client.get::<u64>("x").is_none(), "its task is gone, and the call on it is held");
+        let x = keyed(5);
+        let (new, same) = (client.submit_pure(dec, &x), client.submit_pure(dec, keyed(9)));
+        run_until_idle(&client);
+        assert_eq!([&old, &new, &same].map(|x| x.result().unwrap()), [1, 5, 5]);
+        assert_eq!((new.key(), new == same), (same.key(), true), "the key was joined meanwhile");
+    });
+}

@@ -16,8 +16,8 @@ use super::{ArgumentError, DecodeError};
 use crate::msgpack::{self, Extent, MAX_DEPTH, ScanError};
 use crate::serialized::Serialized;
 
-/// The most bytes that an argument may have with the inputs in it.
-const MOST: usize = 1 << 32;
+/// The most bytes that an argument may have with the inputs in it: less where an address has 32 bits.
+const MOST: u64 = if usize::BITS > 32 { 1 << 32 } else { 1 << 30 };
 
 /// The arguments of a function: a tuple of up to 12 types that can be decoded.
 ///
@@ -299,7 +299,7 @@ impl ArgumentReader<'_> {
             depth = depth.max(at.depth + inside.depth);
             parts.push((at.start, at.end, part));
         }
-        if len > MOST {
+        if len as u64 > MOST {
             return Err(Cause::TooLarge);
         }
         if depth > MAX_DEPTH {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::dask::PythonInputs;
 use crate::dask::wire::rust::{Inputs, ItemCall};
+use crate::task::seal::SEAL;
 use crate::{Client, Handle, PortableInputs};
 
 fn args<A: Arguments>(args: Vec<u8>, inputs: Vec<Serialized>) -> Result<A, String> {
@@ -23,7 +24,7 @@ fn arrives<A: Arguments + PartialEq + std::fmt::Debug>(
     expected: A,
 ) {
     let mut encoder = Encoder::new();
-    inputs.visit_all(&mut encoder);
+    inputs.visit_all(&mut encoder, SEAL);
     let encoded = encoder.finish().unwrap();
     let result = |key: &str| write(key.parse::<u64>().unwrap()).unwrap();
     let inputs = encoded.inputs.iter().map(|user| result(user.key()));
@@ -46,7 +47,7 @@ fn numbers(client: &Client, count: u64) -> Vec<Handle<u64>> {
 
 fn refused<A>(inputs: impl PortableInputs<A>) -> String {
     let mut encoder = Encoder::new();
-    inputs.visit_all(&mut encoder);
+    inputs.visit_all(&mut encoder, SEAL);
     encoder.finish().err().unwrap()
 }
 
@@ -94,7 +95,7 @@ fn equal_tasks_are_one_input() {
         let numbers = numbers(&client, count);
         let twice: Vec<_> = numbers.iter().chain(&numbers).collect();
         let mut encoder = Encoder::new();
-        PortableInputs::<(Vec<u64>,)>::visit_all(twice.clone(), &mut encoder);
+        PortableInputs::<(Vec<u64>,)>::visit_all(twice.clone(), &mut encoder, SEAL);
         assert_eq!(encoder.finish().unwrap().inputs.len(), count as usize);
         let expected: Vec<_> = (0..count).chain(0..count).collect();
         arrives(twice, (expected,));
@@ -128,7 +129,7 @@ fn what_cannot_be_sent_is_refused() {
 fn arguments_for_python_are_inferred() {
     fn given(inputs: impl PythonInputs) -> Vec<u8> {
         let mut encoder = Encoder::new();
-        inputs.visit_all(&mut encoder);
+        inputs.visit_all(&mut encoder, SEAL);
         encoder.finish().unwrap().msgpack
     }
     let client = Client::builder().workers(0).build();

@@ -1,5 +1,6 @@
 //! What every other room of the engine stands on: atomics, locks, deferred destruction, calls into user code.
 
+pub(crate) mod block_on;
 pub(crate) mod deferred;
 pub(crate) mod lock;
 pub(crate) mod prefetch;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::{AtomicUsize, Ordering};
+use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::engine::base::user_code::{self, log_error};
 use crate::engine::core::context;
 use crate::engine::core::engine_refs::PooledRefs;
@@ -40,11 +40,15 @@ static ENGINES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize:
 pub(crate) struct Core {
     /// The part that the headers of its tasks point to.
     head: EngineHead,
+    /// The pointer that its memory was allocated as. All counted references are copies of it, since a pointer that comes
+    /// from a `&Core` may not free the engine.
+    origin: Origin,
     /// References of tasks, clients and workers, and those in the threads' pools; see
-    /// [`engine_refs`](crate::engine::core::engine_refs).
-    refs: AtomicUsize,
+    /// [`engine_refs`](crate::engine::core::engine_refs). With 64 bits, references that are forgotten in a loop don't
+    /// overflow it on any target.
+    refs: AtomicU64,
     /// The references that belong neither to tasks nor to pools, to compute the number of tasks.
-    anchors: AtomicUsize,
+    anchors: AtomicU64,
     pub(crate) ref_pools: Lock<Vec<Arc<PooledRefs>>>,
     pub(crate) shutdown: ShutdownState,
 
@@ -82,6 +86,13 @@ pub(crate) struct Worker {
     in_poll: Arc<AtomicBool>,
     pub(crate) queues: Stealers,
 }
+
+struct Origin(NonNull<Core>);
+
+// SAFETY: an address by itself; whoever uses it has a reference to the engine.
+unsafe impl Send for Origin {}
+// SAFETY: as above.
+unsafe impl Sync for Origin {}
 
 /// A counted reference to an engine.
 pub(crate) struct CoreRef(NonNull<Core>);
@@ -124,10 +135,12 @@ impl CoreRef {
         cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
-        let core = Box::new(Core {
+        let origin = NonNull::from(Box::leak(Box::<Core>::new_uninit())).cast::<Core>();
+        let core = Core {
             head: EngineHead::new(),
-            refs: AtomicUsize::new(1),
-            anchors: AtomicUsize::new(1),
+            origin: Origin(origin),
+            refs: AtomicU64::new(1),
+            anchors: AtomicU64::new(1),
             ref_pools: Lock::default(),
             shutdown: ShutdownState::new(),
             name,
@@ -145,8 +158,10 @@ impl CoreRef {
             limits,
             observer: ObserverSlot::new(id),
             began: Instant::now(),
-        });
-        Self(NonNull::from(Box::leak(core)))
+        };
+        // SAFETY: the memory was allocated for it just now.
+        unsafe { origin.write(core) };
+        Self(origin)
     }
 }
 
@@ -164,7 +179,7 @@ impl Drop for Core {
 
 /// # Safety
 ///
-/// The pointer is one to an engine created by [`CoreRef::new`], whose last reference was dropped.
+/// The pointer is the origin of an engine created by [`CoreRef::new`], whose last reference was dropped.
 unsafe fn free(core: NonNull<()>) {
     // SAFETY: the caller's promise.
     drop(unsafe { Box::from_raw(core.cast::<Core>().as_ptr()) });
@@ -189,17 +204,24 @@ impl Core {
     pub(crate) fn to_ref(&self) -> CoreRef {
         self.anchors.fetch_add(1, Ordering::Relaxed);
         self.add_refs(1);
-        CoreRef(NonNull::from(self))
+        CoreRef(self.origin())
+    }
+
+    /// Returns the pointer for a counted reference.
+    pub(crate) fn origin(&self) -> NonNull<Self> {
+        self.origin.0
     }
 
     pub(crate) fn add_refs(&self, n: usize) {
-        self.refs.fetch_add(n, Ordering::Relaxed);
+        self.refs.fetch_add(n as u64, Ordering::Relaxed);
     }
 
     /// # Safety
     ///
-    /// The caller gives away `n` references, and doesn't use the engine by them after this.
+    /// The pointer is the engine's origin. The caller gives away `n` references, and doesn't use the engine by them after
+    /// this.
     pub(crate) unsafe fn drop_refs(core: NonNull<Self>, n: usize) {
+        let n = n as u64;
         // SAFETY: the caller's references keep the engine in memory until the subtraction. The thread that drops the
         // last one is the only one left to use the engine. Freeing it runs user code, so that is deferred.
         unsafe {
@@ -211,9 +233,9 @@ impl Core {
 
     /// Returns the number of tasks in memory. Exact only while no task is created or freed.
     pub(crate) fn tasks_in_memory(&self) -> usize {
-        let pooled: usize = self.ref_pools.lock().iter().map(|pool| pool.get()).sum();
+        let pooled: u64 = self.ref_pools.lock().iter().map(|pool| pool.get() as u64).sum();
         let others = self.anchors.load(Ordering::SeqCst) + pooled;
-        self.refs.load(Ordering::SeqCst).saturating_sub(others)
+        self.refs.load(Ordering::SeqCst).saturating_sub(others) as usize
     }
 
     pub(crate) fn next_number(&self) -> u64 {

@@ -30,19 +30,20 @@ impl PooledRefs {
 }
 
 struct RefPool {
-    core: Cell<*const Core>,
+    /// The engine's origin, or null.
+    core: Cell<*mut Core>,
     refs: RefCell<Arc<PooledRefs>>,
 }
 
 thread_local! {
     static REF_POOL: RefPool = RefPool {
-        core: Cell::new(ptr::null()),
+        core: Cell::new(ptr::null_mut()),
         refs: RefCell::default(),
     };
 }
 
 impl RefPool {
-    /// Makes this a pool for `core`, which the caller has a reference to.
+    /// Makes this a pool for the engine with this origin, which the caller has a reference to.
     ///
     /// Releasing the former references may free another engine and run user code, which may use this pool. So it
     /// is done last, and the caller checks the pool's engine again.
@@ -56,7 +57,7 @@ impl RefPool {
 
     /// Takes the references out of the pool, which has no engine after this. Runs no user code.
     fn detach(&self) -> Contents {
-        let Some(core) = NonNull::new(self.core.replace(ptr::null()).cast_mut()) else {
+        let Some(core) = NonNull::new(self.core.replace(ptr::null_mut())) else {
             return Contents(None);
         };
         // A new counter: `ref_pools` of the former engine must not count references to the next one.
@@ -89,11 +90,11 @@ impl Drop for RefPool {
 
 /// Returns a reference for a new task.
 pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
-    let pointer = NonNull::from(core);
+    let origin = core.origin();
     let acquired = REF_POOL.try_with(|pool| {
         // A loop: user code that `switch_to` runs may have switched the pool to another engine.
-        while pool.core.get() != pointer.as_ptr() {
-            pool.switch_to(pointer);
+        while pool.core.get() != origin.as_ptr() {
+            pool.switch_to(origin);
         }
         let refs = &pool.refs.borrow().0;
         let mut now = refs.load(Ordering::Relaxed);
@@ -108,14 +109,15 @@ pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
         // The thread is exiting and its pool was dropped.
         core.add_refs(1);
     }
-    pointer
+    origin
 }
 
 /// Takes back the reference of a task that is freed.
 ///
 /// # Safety
 ///
-/// The caller gives away a reference, and doesn't use the engine after this by that reference.
+/// The pointer is the engine's origin. The caller gives away a reference, and doesn't use the engine after this by that
+/// reference.
 pub(crate) unsafe fn release(core: NonNull<Core>) {
     let released = REF_POOL.try_with(|pool| {
         // SAFETY: the caller's reference keeps the engine in memory.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::engine::base::sync::{AtomicU8, AtomicU64, Ordering};
 use crate::engine::core::Core;
 use crate::engine::data::waker_list::WakerList;
 use crate::engine::task::state::STARTED;
@@ -23,7 +23,8 @@ const ABORTED: u8 = 2;
 
 /// The phase of an engine, its clients, and the waiters for idleness and for the shutdown.
 pub(crate) struct ShutdownState {
-    pub(crate) clients: AtomicUsize,
+    /// With 64 bits, clients that are forgotten in a loop don't overflow it on any target.
+    pub(crate) clients: AtomicU64,
     phase: AtomicU8,
     /// How often the engine was found to be idle, so that a waiter notices that it was idle for a moment.
     idle_count: Lock<usize>,
@@ -35,7 +36,7 @@ impl ShutdownState {
     /// Creates the state of an open engine with one client.
     pub(crate) fn new() -> Self {
         Self {
-            clients: AtomicUsize::new(1),
+            clients: AtomicU64::new(1),
             phase: AtomicU8::new(OPEN),
             idle_count: Lock::default(),
             changed: Arc::default(),

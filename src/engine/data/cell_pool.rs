@@ -32,7 +32,7 @@ const SMALLEST: usize = 96;
 const LARGEST: usize = 256;
 const SIZES: usize = (LARGEST - SMALLEST) / STEP + 1;
 /// The alignment that every allocator gives; cells that need more aren't kept.
-const ALIGN: usize = 16;
+const ALIGN: usize = 2 * size_of::<usize>();
 
 /// The number of cells that are exchanged at a time.
 const BATCH: usize = 32;

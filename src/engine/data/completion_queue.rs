@@ -33,6 +33,9 @@ const EMPTY: usize = 0;
 const WAKER: usize = 1;
 const DROPPED: usize = 2;
 
+// No address of a member is one of these, and the bit of `WAKER` is free in that of a boxed waker.
+const _: () = assert!(align_of::<Member>() > DROPPED && align_of::<Waker>() > WAKER);
+
 /// The number of members in the first chunk; each further chunk has twice as many.
 const FIRST_CHUNK: usize = 8;
 /// The most members in a chunk.

@@ -66,8 +66,11 @@ struct Node(*mut WaitNode);
 /// The handle has returned its result.
 const DELIVERED: *mut WaitNode = ptr::without_provenance_mut(1);
 
-/// The tag of a boxed `Waitable`. Entries are aligned, so the bit is free.
+/// The tag of a boxed `Waitable`.
 const FETCH: usize = 2;
+
+// Both bits are free in the addresses of entries and of boxes.
+const _: () = assert!(align_of::<WaitNode>() > FETCH && align_of::<Waitable<()>>() > FETCH);
 
 // SAFETY: an entry is shared with the thread that notifies it by its atomic state and by the lock of the list, and a boxed
 // `Waitable` is owned.

@@ -219,7 +219,7 @@ where
         // SAFETY: `allocate_as` or `create_ended` allocated the cell as this type, and no reference to it is left. The
         // engine's reference is released last, as the observer is a part of the engine.
         unsafe {
-            let core = NonNull::from(header.as_ref().core());
+            let core = header.as_ref().core().origin();
             if header.as_ref().state.load() & WATCHED != 0 {
                 if let Some(number) = header.as_ref().number() {
                     core.as_ref().observer.released(number);

@@ -28,11 +28,11 @@
 use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::{AtomicUsize, Ordering, fence};
+use crate::engine::base::sync::{AtomicU64, Ordering, fence};
 use crate::engine::base::user_code::{drop_user_value, try_wake, wake};
 
 /// One pending wake, in the high half of the counts word. The low half counts idle workers.
-const WAKING: usize = 1 << (usize::BITS / 2);
+const WAKING: u64 = 1 << 32;
 
 /// The worker id of a waiter that isn't a worker.
 const OUTSIDE: usize = usize::MAX;
@@ -41,7 +41,7 @@ const OUTSIDE: usize = usize::MAX;
 pub(crate) struct IdleWorkers {
     /// Changed under the lock of `list`, so that it agrees with the list, except by `finish_wake`, which changes
     /// only the high half.
-    counts: AtomicUsize,
+    counts: AtomicU64,
     list: Lock<List>,
 }
 
@@ -97,8 +97,8 @@ impl IdleWorkers {
 
     /// Updates the counts for a worker that was removed from the list to be woken.
     fn count_woken(&self, idle: &IdleWorker) {
-        // `usize::MAX` is -1. The idle count isn't 0 here, so subtracting 1 never borrows from the high half.
-        let change = if idle.own { WAKING - 1 } else { usize::MAX };
+        // `u64::MAX` is -1. The idle count isn't 0 here, so subtracting 1 never borrows from the high half.
+        let change = if idle.own { WAKING - 1 } else { u64::MAX };
         self.counts.fetch_add(change, Ordering::SeqCst);
     }
 
@@ -179,7 +179,7 @@ impl IdleWorkers {
 
     /// The number of idle workers.
     pub(crate) fn asleep(&self) -> usize {
-        self.counts.load(Ordering::SeqCst) % WAKING
+        (self.counts.load(Ordering::SeqCst) % WAKING) as usize
     }
 }
 
@@ -189,6 +189,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+    use crate::engine::base::sync::AtomicUsize;
 
     fn waker() -> Waker {
         Waker::noop().clone()

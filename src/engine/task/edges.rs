@@ -2,6 +2,9 @@
 //!
 //! An edge is an interest in the task that it comes from and, while that task has not finished, an entry in its list of
 //! waiters. So registering an input allocates nothing.
+//!
+//! All of this is private to the crate: whoever could make an edge, or move one from one input to another, could have a
+//! task read a value as another type than it has.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -18,7 +21,7 @@ use crate::task::error::forget_if_it_panics;
 
 /// An input that comes from another task.
 #[repr(C)]
-pub struct Edge {
+pub(crate) struct Edge {
     link: Link,
     from: Interest,
 }
@@ -70,34 +73,51 @@ impl Edge {
     }
 }
 
+/// An edge from a task with values of type `T`.
+pub(crate) struct EdgeOf<T> {
+    edge: Edge,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> EdgeOf<T> {
+    pub(crate) fn new(from: Typed<T>) -> Self {
+        Self { edge: Edge::new(from.into_interest()), value: PhantomData }
+    }
+
+    fn from(&self) -> &Typed<T> {
+        // SAFETY: it was made from a task of this type, and `settle` replaces it only by one that has the same value.
+        unsafe { Typed::of(&self.edge.from) }
+    }
+
+    fn into_from(self) -> Typed<T> {
+        // SAFETY: as in `from`.
+        unsafe { Typed::new(self.edge.into_interest()) }
+    }
+}
+
 /// The inputs of a task while it waits.
 ///
 /// # Safety
 ///
 /// `each` visits all edges, the same ones each time, at addresses that change only when the whole is moved; `count` says
 /// how many there are.
-pub unsafe trait Waits: 'static {
+pub(crate) unsafe trait Waits: 'static {
     /// The arguments that the function is called with.
     type Args: Send + 'static;
 
-    #[doc(hidden)]
     fn count(&self) -> usize;
-    #[doc(hidden)]
     fn each(&self, visit: &mut dyn FnMut(&Edge));
     /// Turns the inputs into arguments, once all tasks they come from have finished.
-    #[doc(hidden)]
     fn take(self) -> Result<Self::Args, Error>;
     /// Prepares the inputs before anything else is done; the edges that are left must be waited for. Replaces remote
     /// tasks by the tasks that fetch their values and, if `copy` is set, copies small values that exist already.
-    #[doc(hidden)]
     fn settle(&mut self, _copy: bool) {}
     /// Prefetches the headers of the tasks they come from.
-    #[doc(hidden)]
     fn announce(&self) {}
 }
 
 /// A plain value.
-pub struct Plain<T>(pub(crate) T);
+pub(crate) struct Plain<T>(pub(crate) T);
 
 // SAFETY: there are no edges.
 unsafe impl<T: Send + 'static> Waits for Plain<T> {
@@ -113,16 +133,15 @@ unsafe impl<T: Send + 'static> Waits for Plain<T> {
 }
 
 /// The value of another task, moved out if this is the last interest in it, else cloned.
-pub enum ByValue<T> {
-    /// From a task with values of this type.
-    Awaited(Edge),
+pub(crate) enum ByValue<T> {
+    Awaited(EdgeOf<T>),
     /// It was copied at submission.
     Value(T),
 }
 
 impl<T> ByValue<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {
-        Self::Awaited(Edge::new(from.into_interest()))
+        Self::Awaited(EdgeOf::new(from))
     }
 
     /// Whether values that exist already are copied when the task is submitted, instead of when it runs.
@@ -140,27 +159,25 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         usize::from(matches!(self, Self::Awaited(_)))
     }
     fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        if let Self::Awaited(edge) = self {
-            visit(edge);
+        if let Self::Awaited(from) = self {
+            visit(&from.edge);
         }
     }
     fn take(self) -> Result<T, Error> {
         match self {
-            // SAFETY: it was made from a task of this type.
-            Self::Awaited(edge) => unsafe { Typed::<T>::new(edge.into_interest()) }.take_or_clone(),
+            Self::Awaited(edge) => edge.into_from().take_or_clone(),
             Self::Value(value) => Ok(value),
         }
     }
     fn settle(&mut self, copy: bool) {
         let Self::Awaited(edge) = self else { return };
-        edge.settle();
+        edge.edge.settle();
         if !copy || !Self::SMALL {
             return;
         }
-        // SAFETY: as in `take`.
-        let from = unsafe { Typed::<T>::of(&edge.from) };
+        let from = edge.from();
         // A task with a key must be found while a dependent needs its value, so this one keeps its interest.
-        if from.has_succeeded() && edge.from.state.load() & KEYED == 0 {
+        if from.has_succeeded() && from.task().state.load() & KEYED == 0 {
             // A clone that panics does so again where the task runs, and is that task's error.
             match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
                 Ok(Some(Ok(value))) => *self = Self::Value(value),
@@ -170,18 +187,18 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         }
     }
     fn announce(&self) {
-        if let Self::Awaited(edge) = self {
-            edge.announce();
+        if let Self::Awaited(from) = self {
+            from.edge.announce();
         }
     }
 }
 
 /// The value of another task, shared.
-pub struct ByRef<T>(Edge, PhantomData<fn() -> T>);
+pub(crate) struct ByRef<T>(EdgeOf<T>);
 
 impl<T> ByRef<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {
-        Self(Edge::new(from.into_interest()), PhantomData)
+        Self(EdgeOf::new(from))
     }
 }
 
@@ -193,17 +210,16 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
         1
     }
     fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        visit(&self.0);
+        visit(&self.0.edge);
     }
     fn take(self) -> Result<Ref<T>, Error> {
-        // SAFETY: it was made from a task of this type.
-        unsafe { Typed::<T>::new(self.0.into_interest()) }.into_ref()
+        self.0.into_from().into_ref()
     }
     fn settle(&mut self, _copy: bool) {
-        self.0.settle();
+        self.0.edge.settle();
     }
     fn announce(&self) {
-        self.0.announce();
+        self.0.edge.announce();
     }
 }
 
@@ -211,7 +227,13 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
 const AHEAD: usize = 8;
 
 /// A list of inputs; the vector is never changed, so its elements stay in place.
-pub struct Many<W>(pub(crate) Vec<W>);
+pub(crate) struct Many<W>(Vec<W>);
+
+impl<W> Many<W> {
+    pub(crate) fn new(inputs: Vec<W>) -> Self {
+        Self(inputs)
+    }
+}
 
 // SAFETY: all edges are in the vector's own memory.
 unsafe impl<W: Waits> Waits for Many<W> {
@@ -245,7 +267,13 @@ unsafe impl<W: Waits> Waits for Many<W> {
 }
 
 /// An array of inputs.
-pub struct Array<W, const N: usize>(pub(crate) [W; N]);
+pub(crate) struct Array<W, const N: usize>([W; N]);
+
+impl<W, const N: usize> Array<W, N> {
+    pub(crate) fn new(inputs: [W; N]) -> Self {
+        Self(inputs)
+    }
+}
 
 // SAFETY: all edges are stored inline.
 unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
@@ -270,7 +298,13 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
 }
 
 /// One input or none.
-pub struct Maybe<W>(pub(crate) Option<W>);
+pub(crate) struct Maybe<W>(Option<W>);
+
+impl<W> Maybe<W> {
+    pub(crate) fn new(inputs: Option<W>) -> Self {
+        Self(inputs)
+    }
+}
 
 // SAFETY: the edges are stored inline.
 unsafe impl<W: Waits> Waits for Maybe<W> {
@@ -293,7 +327,13 @@ unsafe impl<W: Waits> Waits for Maybe<W> {
 }
 
 /// The values of a map, to be collected into a `C`.
-pub struct Pairs<K, W, C>(pub(crate) Vec<(K, W)>, pub(crate) PhantomData<fn() -> C>);
+pub(crate) struct Pairs<K, W, C>(Vec<(K, W)>, PhantomData<fn() -> C>);
+
+impl<K, W, C> Pairs<K, W, C> {
+    pub(crate) fn new(inputs: Vec<(K, W)>) -> Self {
+        Self(inputs, PhantomData)
+    }
+}
 
 // SAFETY: all edges are in the vector's own memory.
 unsafe impl<K, W, C> Waits for Pairs<K, W, C>

@@ -71,8 +71,10 @@ pub(crate) struct QueueNode {
     pub(crate) next: LinkPtr<QueueNode>,
 }
 
-/// Marks a task number that is stored in place of the address of extras, which is even. The number is shifted by one.
+/// Marks a task number that is stored in place of the address of extras. The number is shifted by one.
 const NUMBER: usize = 1;
+
+const _: () = assert!(align_of::<Extras>() > NUMBER);
 
 /// The operations on a task that depend on its types.
 ///

@@ -4,6 +4,7 @@ pub(crate) mod count;
 pub(crate) mod edges;
 pub(crate) mod header;
 pub(crate) mod state;
+pub(crate) mod surplus;
 pub(crate) mod typed;
 pub(crate) mod wait_node;
 pub(crate) mod waiters;

@@ -12,9 +12,13 @@
 //!
 //! The thread that sets `RUNNING` owns the contents of the task until it clears the bit again. From the low end the
 //! word has flags, the number of memory references ([`REF`]), and the number of interests ([`INTEREST`]), so that one
-//! atomic operation can change a flag and a count together.
+//! atomic operation can change a flag and a count together. What a count has beyond its bits is kept in a
+//! [table](crate::engine::task::surplus).
+
+use std::ptr;
 
 use crate::engine::base::sync::{AtomicU64, Ordering};
+use crate::engine::task::surplus;
 
 /// The task may be claimed for running. It's in a queue, or about to be queued: by its submitter, by the last
 /// input it waits for, by the waker that set this bit, or, while `RUNNING` is set too, by the worker that runs it.
@@ -76,17 +80,25 @@ pub(crate) const COUNTED: u64 = 1 << 14;
 /// be added at any time.
 pub(crate) const WATCHED: u64 = 1 << 15;
 
+/// A part of a count is in the table of surpluses. Both counts are more than 1 then.
+const SURPLUS: u64 = 1 << 16;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All interests together hold one.
-pub(crate) const REF: u64 = 1 << 16;
+pub(crate) const REF: u64 = 1 << 17;
 const REF_MASK: u64 = (INTEREST - 1) & !(REF - 1);
 
 /// One interest: a handle, a `Ref`, or an input of another task.
-pub(crate) const INTEREST: u64 = 1 << 39;
+pub(crate) const INTEREST: u64 = 1 << 40;
 
-/// More than this is taken for a leak in a loop. Half of what the word can count, as with `Arc`, so that threads that
-/// pass the limit at once don't overflow it.
-const TOO_MANY_REFS: u64 = 1 << 22;
-const TOO_MANY_INTERESTS: u64 = 1 << 24;
+/// A count above this gives a [`PART`] to the table: half of what the bits of references can count, so that threads
+/// that exceed it at once don't overflow them.
+const MANY: u64 = 1 << 22;
+
+/// The part of a count that is moved at a time.
+const PART: u64 = 1 << 21;
+
+/// A count below this takes a part back. There are fewer threads than this, so it doesn't come to zero meanwhile.
+const FEW: u64 = 1 << 20;
 
 pub(crate) fn refs(state: u64) -> u64 {
     (state & REF_MASK) / REF
@@ -94,6 +106,11 @@ pub(crate) fn refs(state: u64) -> u64 {
 
 pub(crate) fn interests(state: u64) -> u64 {
     state / INTEREST
+}
+
+/// The count whose unit this is: [`REF`] or [`INTEREST`].
+fn count(state: u64, unit: u64) -> u64 {
+    if unit == REF { refs(state) } else { interests(state) }
 }
 
 pub(crate) struct State(AtomicU64);
@@ -217,9 +234,58 @@ impl State {
 
     pub(crate) fn add_ref(&self) {
         let state = self.0.fetch_add(REF, Ordering::Relaxed);
-        if refs(state) > TOO_MANY_REFS {
-            too_many("references to");
+        self.added(state, REF);
+    }
+
+    /// Called after a count was increased, with the state before that.
+    fn added(&self, before: u64, unit: u64) {
+        if count(before, unit) > MANY {
+            self.give_part(unit);
         }
+    }
+
+    /// Called after a count was decreased, with the state before that. The task may be freed already.
+    fn subtracted(&self, before: u64, unit: u64) {
+        if before & SURPLUS != 0 && count(before, unit) < FEW {
+            // SAFETY: the state before says that a part of a count is in the table.
+            unsafe { Self::take_part_back(self, unit) };
+        }
+    }
+
+    /// Moves a part of a count to the table, unless another thread has done so.
+    #[cold]
+    fn give_part(&self, unit: u64) {
+        surplus::lock(|table| {
+            if count(self.load(), unit) > MANY {
+                table.add((ptr::from_ref(self).addr(), unit));
+                self.set(SURPLUS);
+                self.0.fetch_sub(PART * unit, Ordering::AcqRel);
+            }
+        });
+    }
+
+    /// Moves a part of a count back from the table, unless another thread has done so.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is that of a state, which may have been freed after another thread took the last part back.
+    #[cold]
+    unsafe fn take_part_back(this: *const Self, unit: u64) {
+        surplus::lock(|table| {
+            let (part, other) = ((this.addr(), unit), (this.addr(), REF + INTEREST - unit));
+            if !table.has(part) {
+                return;
+            }
+            // SAFETY: as long as the table has a part of one of its counts, a task isn't freed.
+            let this = unsafe { &*this };
+            if count(this.load(), unit) < FEW {
+                this.0.fetch_add(PART * unit, Ordering::AcqRel);
+                table.remove(part);
+                if !table.has(part) && !table.has(other) {
+                    this.clear(SURPLUS);
+                }
+            }
+        });
     }
 
     /// Adds a reference to a task that is in memory for now, unless it's about to be freed.
@@ -228,6 +294,7 @@ impl State {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
                 (refs(state) > 0).then_some(state + REF)
             })
+            .inspect(|before| self.added(*before, REF))
             .is_ok()
     }
 
@@ -236,33 +303,31 @@ impl State {
     pub(crate) fn drop_ref(&self) -> bool {
         let state = self.0.fetch_sub(REF, Ordering::AcqRel);
         debug_assert!(refs(state) > 0);
+        self.subtracted(state, REF);
         refs(state) == 1
     }
 
     /// Adds an interest to a task that the caller keeps in memory and that may have none any more.
     pub(crate) fn revive(&self) {
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             // All interests together have one reference.
             Some(state + INTEREST + if interests(state) == 0 { REF } else { 0 })
         });
+        let _ = before.inspect(|before| self.added(*before, INTEREST));
     }
 
     pub(crate) fn add_interest(&self) {
         let state = self.0.fetch_add(INTEREST, Ordering::Relaxed);
-        if interests(state) > TOO_MANY_INTERESTS {
-            too_many("handles of");
-        }
+        self.added(state, INTEREST);
     }
 
     /// Adds an interest to a task that was found by its key, unless its last one was dropped or its value moved out.
     pub(crate) fn try_add_interest(&self) -> bool {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-                if interests(state) > TOO_MANY_INTERESTS {
-                    too_many("handles of");
-                }
                 (interests(state) > 0 && state & TAKEN == 0).then_some(state + INTEREST)
             })
+            .inspect(|before| self.added(*before, INTEREST))
             .is_ok()
     }
 
@@ -270,6 +335,7 @@ impl State {
     pub(crate) fn drop_interest(&self) -> u64 {
         let state = self.0.fetch_sub(INTEREST, Ordering::AcqRel);
         debug_assert!(interests(state) > 0);
+        self.subtracted(state, INTEREST);
         state
     }
 
@@ -279,6 +345,7 @@ impl State {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
                 (interests(state) > 1).then_some(state - INTEREST)
             })
+            .inspect(|before| self.subtracted(*before, INTEREST))
             .is_ok()
     }
 
@@ -304,13 +371,6 @@ impl State {
     }
 }
 
-/// Going on could overflow the count and free a task that is in use.
-#[cold]
-fn too_many(what: &str) -> ! {
-    log::error!("ensue: too many {what} one task: aborting");
-    std::process::abort()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,6 +392,55 @@ mod tests {
         assert!(state.drop_interest_unless_last());
         assert!(!state.drop_interest_unless_last());
         assert_eq!(interests(state.load()), 1);
+    }
+
+    /// Counts up to five million and down again: more than the bits of a count hold.
+    fn count_up_and_down(one_more: impl Fn(&State), one_less: impl Fn(&State) -> bool) {
+        const N: u64 = 5 << 20;
+        let state = State::finished();
+        for n in 0..N {
+            one_more(&state);
+            assert!(!State::is_alone(state.load()), "after {n}");
+        }
+        assert!(state.load() & SURPLUS != 0 && surplus::lock(|table| table.len()) > 0);
+        for n in 0..N {
+            assert!(!one_less(&state), "{n} of {N} were dropped, and it's the last");
+        }
+        assert_eq!(state.load() & !TAKEN, State::finished().load());
+    }
+
+    #[test]
+    fn references_are_counted_beyond_their_bits() {
+        count_up_and_down(State::add_ref, State::drop_ref);
+        count_up_and_down(|state| assert!(state.try_add_ref()), State::drop_ref);
+    }
+
+    #[test]
+    fn interests_are_counted_beyond_their_bits() {
+        count_up_and_down(State::add_interest, |state| interests(state.drop_interest()) == 1);
+        count_up_and_down(State::revive, |state| !state.drop_interest_unless_last());
+        let try_add = |state: &State| assert!(state.try_add_interest() && !state.take());
+        count_up_and_down(try_add, |state| interests(state.drop_interest()) == 1);
+    }
+
+    #[test]
+    fn both_counts_may_be_large_at_once_on_several_threads() {
+        const N: u64 = 3 << 20;
+        let state = &State::finished();
+        let run = |code: fn(&State)| {
+            std::thread::scope(|scope| {
+                (0..4).for_each(|_| drop(scope.spawn(move || (0..N).for_each(|_| code(state)))));
+            });
+        };
+        run(|state| {
+            state.add_ref();
+            state.add_interest();
+        });
+        run(|state| {
+            state.drop_interest();
+            assert!(!state.drop_ref());
+        });
+        assert_eq!(state.load(), State::finished().load());
     }
 
     #[test]

@@ -28,6 +28,9 @@ const ABORTING: usize = 2;
 const CLOSED: usize = 4;
 const BITS: usize = LOCK | ABORTING | CLOSED;
 
+// The bits are free in the address of an entry.
+const _: () = assert!(align_of::<Link>() > BITS);
+
 const SUCCEEDED: usize = CLOSED;
 const FAILED: usize = CLOSED | ABORTING;
 
@@ -48,7 +51,11 @@ const WAIT: usize = 0;
 const MEMBER: usize = 1;
 const CALLBACK: usize = 2;
 
-#[repr(C)]
+// No address of a header is one of these.
+const _: () = assert!(align_of::<Header>() > CALLBACK);
+
+/// Aligned for the bits in the word: three pointers are aligned to 4 bytes only where they have 32 bits.
+#[repr(C, align(8))]
 pub(crate) struct Link {
     next: Cell<*const Link>,
     prev: Cell<*const Link>,

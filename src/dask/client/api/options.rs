@@ -9,6 +9,7 @@ use crate::client::options::TaskOptions;
 use crate::client::portable::{Portable, PortableFn, PortableInputs};
 use crate::dask::codec::Encoder;
 use crate::task::function::{BlockingFn, TryBlockingFn, TryTaskFn};
+use crate::task::seal::SEAL;
 use crate::{Handle, Key, Retry};
 
 /// The options of a task on the cluster, created by [`Client::task`](super::client::Client::task) and used by one of
@@ -135,7 +136,7 @@ impl<'c> Options<'c> {
         inputs: impl PythonInputs,
     ) -> Handle<T> {
         let mut encoder = Encoder::new();
-        inputs.visit_all(&mut encoder);
+        inputs.visit_all(&mut encoder, SEAL);
         self.session.call_python(self.settings, self.placement, function, encoder)
     }
 

@@ -9,6 +9,7 @@ use crate::dask::wire::graph::Arg;
 use crate::dask::wire::rust::Placeholder;
 use crate::dask::wire::unpack;
 use crate::dask::wire::value::{Map, Value};
+use crate::task::seal::Seal;
 
 /// The arguments of a Python function: a bare argument, a tuple of several, or `()` for none.
 ///
@@ -20,7 +21,7 @@ use crate::dask::wire::value::{Map, Value};
 ///   `BTreeMap`, which becomes a dict;
 /// * [`Plain`](crate::dask::Plain) of any other value that serde can serialize.
 ///
-/// You never implement this trait yourself.
+/// The trait is sealed: it can't be implemented outside of this crate.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an argument of a Python function",
     note = "arguments are handles, numbers, text, `Bytes`, and vectors, options and maps of these; write `Plain(value)` \
@@ -30,17 +31,17 @@ use crate::dask::wire::value::{Map, Value};
 )]
 pub trait PythonInputs {
     #[doc(hidden)]
-    fn visit_all<V: InputVisitor>(self, to: &mut V);
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal);
 }
 
 impl PythonInputs for () {
-    fn visit_all<V: InputVisitor>(self, to: &mut V) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(0);
     }
 }
 
 impl<X: Visit> PythonInputs for X {
-    fn visit_all<V: InputVisitor>(self, to: &mut V) {
+    fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(1);
         self.visit(to);
     }
@@ -49,7 +50,7 @@ impl<X: Visit> PythonInputs for X {
 macro_rules! tuples {
     ($count:literal $($X:ident $at:tt),*) => {
         impl<$($X: Visit),*> PythonInputs for ($($X,)*) {
-            fn visit_all<V: InputVisitor>(self, to: &mut V) {
+            fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
                 to.list($count);
                 $(self.$at.visit(to);)*
             }
@@ -140,6 +141,7 @@ fn unsupported() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::seal::SEAL;
 
     #[test]
     fn names_have_a_module() {
@@ -164,7 +166,8 @@ mod tests {
         let mut encoder = Encoder::new();
         let map = std::collections::BTreeMap::from([("k", &y)]);
         let bytes = bytes::Bytes::from_static(b"b");
-        (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes).visit_all(&mut encoder);
+        (&x, vec![&y, &x], map, "a", u64::MAX, -1.5, None::<u8>, bytes)
+            .visit_all(&mut encoder, SEAL);
         let encoded = encoder.finish().unwrap();
         assert_eq!(encoded.inputs.len(), 2);
         let keys = ["x-1".into(), "y-2".into()];

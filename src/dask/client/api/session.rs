@@ -27,6 +27,7 @@ use crate::engine::life::cell;
 use crate::engine::remote::{self, RemoteName};
 use crate::engine::task::header::Interest;
 use crate::task::key;
+use crate::task::seal::SEAL;
 use crate::{Error, ErrorKind, Handle, Key, Retry};
 
 /// The assumed number of threads of a cluster that had no workers when the client asked.
@@ -123,7 +124,7 @@ impl Session {
     {
         let named = self.named(&settings, || key::short_name(std::any::type_name::<F>()).into());
         let mut encoder = Encoder::new();
-        inputs.visit_all(&mut encoder);
+        inputs.visit_all(&mut encoder, SEAL);
         match self.registry.name_of::<F>() {
             Ok(name) => self.submit(named, settings, placement, Function::Rust(name), encoder),
             // As a handle's error, so that a dependent of it fails, too.
@@ -207,7 +208,7 @@ impl Session {
         let (mut batched, mut to_adopt) = (Vec::new(), Vec::new());
         for input in inputs {
             let mut encoder = Encoder::new();
-            input.visit_all(&mut encoder);
+            input.visit_all(&mut encoder, SEAL);
             let named = self.named(&settings, || named.name.clone());
             let handle = match encoder.finish() {
                 Ok(encoded) if encoded.inputs.is_empty() => {
