@@ -24,9 +24,13 @@
 //! * **Submitting** never blocks and never fails. An invalid submission becomes the handle's error. A task starts
 //!   without being awaited, as soon as its inputs have finished. A task keeps its inputs alive, so the caller may
 //!   drop their handles right after the submission.
-//! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await yields the worker. An
-//!   await that would close a cycle of tasks that wait for each other returns the error [`Cycle`](ErrorKind::Cycle),
-//!   whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
+//! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await that has to wait yields the
+//!   worker. One whose result is ready yields it after 128 such results in one poll of the task, so a task that only
+//!   awaits finished tasks can be cancelled, times out, and lets others run. "Its next await", here and below, is the
+//!   next one that yields the worker. Code that polls these futures itself must expect one to be pending, once, though
+//!   its result is ready; the waker was woken then. Futures of other crates may never yield.
+//! * **Cycles**: an await that would close a cycle of tasks that wait for each other returns the error
+//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
 //!   enough or added later: a task that waits for itself by these waits until it's cancelled, and
 //!   [`explain`](Client::explain) shows it.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key

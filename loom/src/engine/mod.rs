@@ -76,6 +76,7 @@ pub(crate) mod core {
     pub(crate) use engine::{Core, CoreRef};
 
     real! {
+        budget "../../../src/engine/core/budget.rs";
         context "../../../src/engine/core/context.rs";
         engine "../../../src/engine/core/engine.rs";
     }

@@ -9,7 +9,7 @@ use std::mem;
 use std::task::{Context, Poll};
 
 use crate::Error;
-use crate::engine::core::{Core, CoreRef, context};
+use crate::engine::core::{Core, CoreRef, budget, context};
 use crate::engine::data::completion_queue::CompletionQueue;
 use crate::engine::graph::cycle;
 use crate::engine::task::header::{Interest, TaskRef};
@@ -32,6 +32,8 @@ pub(crate) struct Completions<T> {
     all: Option<HashSet<usize>>,
     /// The seeded engine of the tasks, which runs them only while a caller waits.
     seeded: Option<CoreRef>,
+    /// It has given way, and has its result the next time; see [`budget`].
+    gave_way: bool,
     /// The address of the task that the observer knows to await the members; 0 for none.
     reported_to: usize,
     /// The numbers of the members that were added after that report.
@@ -45,6 +47,7 @@ impl<T> Completions<T> {
             lent: None,
             all: None,
             seeded: None,
+            gave_way: false,
             reported_to: 0,
             unreported: Vec::new(),
         }
@@ -53,6 +56,10 @@ impl<T> Completions<T> {
     /// Returns the number of tasks that have not come out.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seeded.is_some()
     }
 
     pub(crate) fn has_ready(&self) -> bool {
@@ -65,7 +72,7 @@ impl<T> Completions<T> {
         self.lent = None;
         self.note_unreported(typed.interest());
         let task = typed.task();
-        if task.core().seeded.is_some() && !task.waiters.is_closed() {
+        if task.core().seeded.is_some() {
             self.seeded = Some(task.core().to_ref());
         }
         self.queue.add(typed, tag);
@@ -81,13 +88,15 @@ impl<T> Completions<T> {
         Some(popped)
     }
 
-    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty.
+    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
+    /// budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
-        if let Some(popped) = self.pop() {
-            return Poll::Ready(Some(popped));
-        }
-        if self.queue.pending() == 0 {
-            return Poll::Ready(None);
+        if self.has_ready() || self.queue.pending() == 0 {
+            let seeded = self.is_seeded();
+            return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
+                true => Poll::Ready(self.pop()),
+                false => Poll::Pending,
+            };
         }
         if let Some(core) = &self.seeded {
             if worker::drive_seeded(core, cx.waker(), || self.queue.has_ready()) {

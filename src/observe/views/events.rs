@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::{FusedStream, Stream};
 
+use crate::engine::core::budget;
 use crate::observe::record::recorder::{Recorder, WatchAll};
 use crate::observe::record::tables::{Record, StatusEvent};
 use crate::observe::record::task_record::Transition;
@@ -69,6 +70,8 @@ pub struct Events {
     dropped: u64,
     missed: u64,
     ended: bool,
+    /// It has given way, and has its event the next time; see [`budget`].
+    gave_way: bool,
 }
 
 impl Events {
@@ -86,6 +89,7 @@ impl Events {
             dropped,
             missed: 0,
             ended: false,
+            gave_way: false,
         }
     }
 
@@ -132,6 +136,9 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let this = &mut *self;
+        if !budget::take_or_give_way(&mut this.gave_way, cx.waker(), this.recorder.is_seeded()) {
+            return Poll::Pending;
+        }
         if this.taken.is_empty() {
             this.take_some();
         }
