@@ -57,6 +57,7 @@ pub(crate) mod queue {
         injector "../../../src/engine/queue/injector.rs";
         local "../../../src/engine/queue/local.rs";
         priority_queue "../../../src/engine/queue/priority_queue.rs";
+        shared "../../../src/engine/queue/shared.rs";
     }
 }
 
