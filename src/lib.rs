@@ -51,11 +51,16 @@
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
 //!   [`timeout`](Options::timeout) bounds each attempt.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
-//!   and its unfinished inputs inherit its priority. Declared [limits](Builder::limit) bound how many tasks run at
-//!   once.
+//!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
+//!   tasks that it awaits, in any way, and those that hold a limit that it waits for; and to what these wait for. They
+//!   keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the
-//!   dependents that a finished task makes ready start first, which keeps few results alive. [`as_completed`] and
-//!   [`map_stream`](Client::map_stream) yield in the order of completion.
+//!   dependents that a finished task makes ready start first, which keeps few results alive, and so do started tasks
+//!   that are woken by timers, sockets or other threads. None starves: of 32 tasks that a worker runs, at least one is
+//!   the oldest of those first ones, and one the oldest of the others in its queue; and every 61 tasks it adds up to 64
+//!   from outside the workers to its queue. So with one worker, a task from outside, with `s` others before it there and
+//!   `n` in the worker's queue, is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority.
+//!   [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
 //!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
 //!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).

@@ -25,6 +25,8 @@ pub(crate) struct ThreadContext<'a> {
     task: Cell<Option<NonNull<Header>>>,
     /// The results that the task may still take in this poll, and 0 between polls; see [`budget`](crate::engine::core::budget).
     budget: Cell<u32>,
+    /// Whether the task waits for members of a completion queue in this poll.
+    members: Cell<bool>,
     /// The tasks that the task began to await in this poll.
     awaited: RefCell<Awaited>,
     /// Abandoned awaits that were not yet removed from `awaited`: a task is listed once for each entry to remove.
@@ -48,6 +50,7 @@ impl<'a> ThreadContext<'a> {
             worker,
             task,
             budget: Cell::new(0),
+            members: Cell::new(false),
             awaited: RefCell::default(),
             abandoned: RefCell::default(),
         }
@@ -56,8 +59,8 @@ impl<'a> ThreadContext<'a> {
     /// Creates the context of a blocking closure of `task`, which awaits it.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        let (budget, awaited, abandoned) = Default::default();
-        Self { core, local: None, worker: 0, task, budget, awaited, abandoned }
+        let (budget, members, awaited, abandoned) = Default::default();
+        Self { core, local: None, worker: 0, task, budget, members, awaited, abandoned }
     }
 
     /// Runs `code` in this context.
@@ -76,6 +79,7 @@ impl<'a> ThreadContext<'a> {
     pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ref().as_ptr()));
         self.budget.set(READY_IN_A_ROW);
+        self.members.set(false);
         let result = code();
         self.task.set(None);
         self.budget.set(0);
@@ -99,6 +103,9 @@ impl<'a> ThreadContext<'a> {
     pub(crate) fn take_awaited(&self) -> Awaited {
         drop(self.remove_abandoned());
         let awaited = &mut *self.awaited.borrow_mut();
+        if !awaited.tasks.is_empty() && self.members.get() {
+            awaited.more = true;
+        }
         if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
     }
 }
@@ -262,6 +269,11 @@ pub(crate) fn remove_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
     });
     // Not within `current`: dropping a task may run user code, which may use the context.
     drop(removed);
+}
+
+/// Records that the current task waits for members of a completion queue.
+pub(crate) fn note_members() {
+    current(|context| context.members.set(true));
 }
 
 /// Records that the current task awaits things that aren't listed.
