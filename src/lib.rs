@@ -24,9 +24,13 @@
 //! * **Submitting** never blocks and never fails. An invalid submission becomes the handle's error. A task starts
 //!   without being awaited, as soon as its inputs have finished. A task keeps its inputs alive, so the caller may
 //!   drop their handles right after the submission.
-//! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await yields the worker. An
-//!   await that would close a cycle of tasks that wait for each other returns the error [`Cycle`](ErrorKind::Cycle),
-//!   whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
+//! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await that has to wait yields the
+//!   worker. One whose result is ready yields it after 128 such results in one poll of the task, so a task that only
+//!   awaits finished tasks can be cancelled, times out, and lets others run. "Its next await", here and below, is the
+//!   next one that yields the worker. Code that polls these futures itself must expect one to be pending, once, though
+//!   its result is ready; the waker was woken then. Futures of other crates may never yield.
+//! * **Cycles**: an await that would close a cycle of tasks that wait for each other returns the error
+//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
 //!   enough or added later: a task that waits for itself by these waits until it's cancelled, and
 //!   [`explain`](Client::explain) shows it.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
@@ -50,11 +54,16 @@
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
 //!   [`timeout`](Options::timeout) bounds each attempt.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
-//!   and its unfinished inputs inherit its priority. Declared [limits](Builder::limit) bound how many tasks run at
-//!   once.
+//!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
+//!   tasks that it awaits, in any way, and those that hold a limit that it waits for; and to what these wait for. They
+//!   keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the
-//!   dependents that a finished task makes ready start first, which keeps few results alive. [`as_completed`] and
-//!   [`map_stream`](Client::map_stream) yield in the order of completion.
+//!   dependents that a finished task makes ready start first, which keeps few results alive, and so do started tasks
+//!   that are woken by timers, sockets or other threads. None starves: of 32 tasks that a worker runs, at least one is
+//!   the oldest of those first ones, and one the oldest of the others in its queue; and every 61 tasks it adds up to 64
+//!   from outside the workers to its queue. So with one worker, a task from outside, with `s` others before it there and
+//!   `n` in the worker's queue, is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority.
+//!   [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
 //!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
 //!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
+use crate::engine::core::budget;
 use crate::engine::futures::completion::Completions;
 use crate::task::error::forget_if_it_panics;
 use crate::{Error, Handle, Key};
@@ -23,6 +24,8 @@ pub struct MapStream<S: Stream, T> {
     submit: Submit<S, T>,
     limit: usize,
     in_flight: Completions<T>,
+    /// Has given way between two inputs; see [`budget`].
+    gave_way: bool,
     /// The origin of an error of the stream itself.
     origin: Key,
     /// That error, until it is yielded.
@@ -38,13 +41,25 @@ impl<S: Stream, T> MapStream<S, T> {
             Error::limit(origin.clone(), text.into())
         });
         let inputs = failure.is_none().then(|| Box::pin(inputs));
-        Self { inputs, submit, limit, in_flight: Completions::new(), origin, failure }
+        Self {
+            inputs,
+            submit,
+            limit,
+            in_flight: Completions::new(),
+            gave_way: false,
+            origin,
+            failure,
+        }
     }
 
     /// Polls for inputs while there is room in flight.
     fn fill(&mut self, cx: &mut Context<'_>) {
         while self.in_flight.len() < self.limit {
             let Some(inputs) = &mut self.inputs else { return };
+            if !budget::take_or_give_way(&mut self.gave_way, cx.waker(), self.in_flight.is_seeded())
+            {
+                return;
+            }
             // The input stream is user code. Its panic becomes the last result of this stream.
             let submit = &mut self.submit;
             let polled = catch_unwind(AssertUnwindSafe(|| {

@@ -99,7 +99,8 @@ macro_rules! setters {
         }
 
         /// Sets the priority; the default is 0. A ready task starts before those of lower priority, which wait as long
-        /// as any of higher priority is ready. Unfinished inputs of the task get at least its priority.
+        /// as any of higher priority is ready. The tasks that it waits for get at least its priority: unfinished inputs,
+        /// tasks that it awaits in any way, and those that hold a limit that it waits for.
         pub fn priority(mut self, priority: i32) -> Self {
             let $settings = &mut self;
             $($path)+.priority = priority;

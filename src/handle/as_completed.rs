@@ -219,7 +219,11 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Poll::Ready(Some((typed, at))) = self.fetching.poll_pop(cx) {
+            let fetched = match self.fetching.len() {
+                0 => Poll::Ready(None),
+                _ => self.fetching.poll_pop(cx),
+            };
+            if let Poll::Ready(Some((typed, at))) = fetched {
                 let Some(result) = typed.try_take_or_clone() else {
                     // The fetch failed and the task was retried meanwhile: fetch again.
                     self.fetching.add(typed, at);
@@ -233,9 +237,11 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
                 }
                 continue;
             }
+            if self.completed.is_empty() && !self.is_empty() {
+                return Poll::Pending;
+            }
             match std::task::ready!(self.completed.poll_pop(cx)) {
-                None if self.is_empty() => return Poll::Ready(None),
-                None => return Poll::Pending,
+                None => return Poll::Ready(None),
                 Some(handle) => match handle.try_get() {
                     Some(result) => return Poll::Ready(Some((handle, result))),
                     None if handle.typed().is_remote() => {

@@ -125,6 +125,8 @@ impl<T: 'static> Settling<T> {
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(Next::All),
+                // It has given way: it doesn't wait.
+                Poll::Pending if self.completions.has_ready() => return Poll::Pending,
                 Poll::Pending => {
                     let error = self.completions.await_all();
                     return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Cycle(error)));

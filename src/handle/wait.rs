@@ -112,10 +112,10 @@ impl<T: 'static> Future for Wait<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<WaitOutput<T>> {
         let this = &mut *self;
         assert_unresolved(this.done);
-        while this.missing > 0 {
+        loop {
             match this.completions.poll_pop(cx) {
-                Poll::Ready(Some(_)) => this.missing -= 1,
-                Poll::Ready(None) => break,
+                Poll::Ready(Some(_)) if this.missing > 1 => this.missing -= 1,
+                Poll::Ready(_) => break,
                 Poll::Pending => {
                     let late = this.timeout.as_mut();
                     if late.is_some_and(|late| Pin::new(late).poll(cx).is_ready()) {

@@ -12,6 +12,7 @@ mod cycles;
 mod dashboard;
 mod errors;
 mod explain;
+mod fairness;
 mod gather_wait;
 mod graph;
 mod hostile;

@@ -1,11 +1,16 @@
 //! Order (promise 16).
 
+use std::future::pending;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ensue::{Client, ErrorKind, Handle, Status, gather, wait_all};
+use ensue::{
+    Client, ErrorKind, Handle, Status, as_completed, gather, gather_settled, wait_all, wait_any,
+};
 use futures::executor::block_on;
+use futures::future::{BoxFuture, FutureExt, select};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker, turns};
 use support::observe::{Count, Log};
@@ -563,6 +568,134 @@ fn gathered_tasks_inherit() {
         urgent.result().unwrap();
         finish(low);
         assert_eq!(log.all(), (1..5).chain(10..20).collect::<Vec<_>>());
+    });
+}
+
+/// A way to wait for a task inside another.
+type Wait = fn(Client, Handle<()>) -> BoxFuture<'static, ()>;
+
+const WAITS: [(&str, Wait); 13] = [
+    ("await", |_, x| async move { x.await.unwrap() }.boxed()),
+    ("get_ref", |_, x| async move { _ = x.get_ref().await.unwrap() }.boxed()),
+    ("gather", |_, x| async move { _ = gather([x]).await.unwrap() }.boxed()),
+    ("gather_settled", |_, x| async move { _ = gather_settled([x]).await }.boxed()),
+    ("as_completed", |_, x| async move { _ = as_completed([x]).next().await }.boxed()),
+    ("add", |client, x| {
+        async move {
+            let mut all = as_completed([client.spawn(async {})]);
+            _ = all.next().await;
+            all.add(x);
+            _ = all.next().await;
+        }
+        .boxed()
+    }),
+    ("next_batch", |_, x| async move { _ = as_completed([x]).next_batch().await }.boxed()),
+    ("with_results", |_, x| {
+        async move { _ = as_completed([x]).with_results().next().await }.boxed()
+    }),
+    ("wait_all", |_, x| async move { _ = wait_all([x]).await }.boxed()),
+    ("wait_any", |_, x| async move { _ = wait_any([x]).await }.boxed()),
+    ("map_stream", |client, x| {
+        async move {
+            let low = client.task().priority(-1);
+            low.map_stream(stream::iter([x]), 1, async |()| ()).next().await.unwrap().unwrap();
+        }
+        .boxed()
+    }),
+    ("select", |client, x| {
+        async move {
+            let never = client.spawn(pending::<()>());
+            select(never, as_completed([x]).next()).await;
+        }
+        .boxed()
+    }),
+    ("FuturesUnordered", |_, x| {
+        async move { _ = FuturesUnordered::from_iter([x]).next().await }.boxed()
+    }),
+];
+
+#[test]
+fn every_wait_lends_its_priority() {
+    bounded(|| {
+        for (name, wait) in WAITS {
+            let client = client_of(1);
+            let log = Log::new();
+            let held = hold_worker(&client);
+            let low = client.task().priority(-1).submit(note(&log), 1);
+            let others = client.map(note(&log), 10..20);
+            let urgent = client.task().priority(5).spawn(wait(client.clone(), low.clone()));
+            held.let_go();
+            finish(others);
+            finish(vec![low, urgent]);
+            assert_eq!(log.all()[0], 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_priority_goes_through_every_wait_that_began_before() {
+    bounded(|| {
+        for (name, wait) in WAITS {
+            let client = client_of(1);
+            let log = Log::new();
+            let (gate, entry) = (Gate::new(), log.clone());
+            let pass = gate.clone();
+            let inner = client.spawn(async move {
+                pass.pass().await;
+                entry.add(1);
+            });
+            // In the middle, to be reached through two waits.
+            let middle = client.spawn(wait(client.clone(), inner.clone()));
+            let outer = client.spawn(wait(client.clone(), middle.clone()));
+            turns(&client);
+            let held = hold_worker(&client);
+            let others = client.map(note(&log), 10..20);
+            let urgent = client.task().priority(5).spawn(wait(client.clone(), outer.clone()));
+            // Once all have been polled with the new priority.
+            let opens = client.task().priority(4).spawn(async move { gate.open() });
+            held.let_go();
+            finish(others);
+            finish(vec![inner, middle, outer, urgent, opens]);
+            assert_eq!(log.all()[0], 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_a_limit_lends_its_priority_to_its_holders() {
+    bounded(|| {
+        let client = Client::builder().workers(1).limit("one", 1).limit("two", 2).build();
+        let log = Log::new();
+        // Holders in the states in which a task can be: suspended, in a queue, or waiting for others.
+        let gate = Gate::new();
+        let (pass, entry) = (gate.clone(), log.clone());
+        let low = client.task().priority(-2);
+        let first = low.limit("one", 1).spawn(async move {
+            pass.pass().await;
+            entry.add(1);
+        });
+        let (pass, entry) = (gate.clone(), log.clone());
+        let inner = client.task().priority(-3).spawn(async move {
+            pass.pass().await;
+            entry.add(2);
+        });
+        let awaited = inner.clone();
+        let second = client.task().priority(-2).limit("two", 2).spawn(async move {
+            awaited.await.unwrap();
+        });
+        client.task().priority(-9).submit(inc, 1).result().unwrap();
+        let held = hold_worker(&client);
+        let others = client.map(note(&log), 10..20);
+        let both = client.task().priority(5).limit("one", 1).limit("two", 1);
+        let entry = log.clone();
+        let urgent = both.spawn(async move { entry.add(3) });
+        // Once all have been polled with the new priority.
+        let opens = client.task().priority(4).spawn(async move { gate.open() });
+        held.let_go();
+        finish(others);
+        finish(vec![first, inner, second, urgent, opens]);
+        let log = log.all();
+        assert!([[1, 2, 3], [2, 1, 3]].contains(&[log[0], log[1], log[2]]), "{log:?}");
     });
 }
 

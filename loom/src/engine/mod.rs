@@ -59,6 +59,7 @@ pub(crate) mod queue {
         injector "../../../src/engine/queue/injector.rs";
         local "../../../src/engine/queue/local.rs";
         priority_queue "../../../src/engine/queue/priority_queue.rs";
+        shared "../../../src/engine/queue/shared.rs";
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) mod core {
     pub(crate) use engine::{Core, CoreRef};
 
     real! {
+        budget "../../../src/engine/core/budget.rs";
         context "../../../src/engine/core/context.rs";
         engine "../../../src/engine/core/engine.rs";
     }

@@ -83,76 +83,76 @@ fn order() {
         [0, 1].map(|number| {
             let (interest, task) = new_task(&one, Setup::default(), async {});
             task.slot.store(number, Ordering::Relaxed);
-            one.injector.push(task);
+            one.injector.submitted.push(task);
             interest
         })
     });
-    let two = thread::spawn(move || two.injector.push_all([c, d]));
-    let mut taken = take(&tasks.core.injector, 3, 4);
+    let two = thread::spawn(move || two.injector.submitted.push_all([c, d]));
+    let mut taken = take(&tasks.core.injector.submitted, 3, 4);
     let _interests = one.join().unwrap();
     two.join().unwrap();
     assert!(is_in_order(&taken, 0, 1) && is_in_order(&taken, 2, 3), "{taken:?}");
     taken.sort();
     assert_eq!(taken, [0, 1, 2, 3]);
-    assert!(tasks.core.injector.is_empty());
+    assert!(tasks.core.injector.submitted.is_empty());
 }
 
 /// Two consumers take tasks while more are pushed; each task comes out once.
 fn two_consumers() {
     let mut tasks = Tasks::new(3);
     let [a, b, c] = tasks.take([0, 1, 2]);
-    tasks.core.injector.push(a);
+    tasks.core.injector.submitted.push(a);
     let (producer, consumer) = (tasks.core.clone(), tasks.core.clone());
-    let producer = thread::spawn(move || producer.injector.push_all([b, c]));
+    let producer = thread::spawn(move || producer.injector.submitted.push_all([b, c]));
     let take_some = |core: &CoreRef| {
         let mut taken = Vec::new();
-        core.injector.take(2, |task| taken.push(number(&task)));
+        core.injector.submitted.take(2, |task| taken.push(number(&task)));
         taken
     };
     let other = thread::spawn(move || take_some(&consumer));
     let mut taken = take_some(&tasks.core);
     producer.join().unwrap();
     taken.extend(other.join().unwrap());
-    taken.extend(take(&tasks.core.injector, 3, 3 - taken.len()));
+    taken.extend(take(&tasks.core.injector.submitted, 3, 3 - taken.len()));
     taken.sort();
     assert_eq!(taken, [0, 1, 2]);
-    assert!(tasks.core.injector.is_empty());
+    assert!(tasks.core.injector.submitted.is_empty());
 }
 
 /// Two tasks are taken while a third one is pushed: the queue never looks empty while it holds a task.
 fn not_empty() {
     let mut tasks = Tasks::new(3);
     let [a, b, c] = tasks.take([0, 1, 2]);
-    tasks.core.injector.push_all([a, b]);
+    tasks.core.injector.submitted.push_all([a, b]);
     let (reader, producer) = (tasks.core.clone(), tasks.core.clone());
-    let reader = thread::spawn(move || assert!(!reader.injector.is_empty()));
+    let reader = thread::spawn(move || assert!(!reader.injector.submitted.is_empty()));
     let producer = thread::spawn(move || {
-        producer.injector.push(c);
-        assert!(!producer.injector.is_empty());
+        producer.injector.submitted.push(c);
+        assert!(!producer.injector.submitted.is_empty());
     });
-    assert_eq!(take(&tasks.core.injector, 1, 1), [0]);
+    assert_eq!(take(&tasks.core.injector.submitted, 1, 1), [0]);
     reader.join().unwrap();
     // Unless the third task has been pushed, this is the last one, and the stub is pushed behind it.
-    assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
+    assert_eq!(take(&tasks.core.injector.submitted, 1, 1), [1]);
     producer.join().unwrap();
-    assert!(!tasks.core.injector.is_empty());
-    assert_eq!(take(&tasks.core.injector, 1, 1), [2]);
-    assert!(tasks.core.injector.is_empty());
+    assert!(!tasks.core.injector.submitted.is_empty());
+    assert_eq!(take(&tasks.core.injector.submitted, 1, 1), [2]);
+    assert!(tasks.core.injector.submitted.is_empty());
 }
 
 /// The only task is taken while another one is pushed: the queue doesn't look empty to that producer.
 fn last_task() {
     let mut tasks = Tasks::new(2);
     let [a, b] = tasks.take([0, 1]);
-    tasks.core.injector.push(a);
+    tasks.core.injector.submitted.push(a);
     let producer = tasks.core.clone();
     let producer = thread::spawn(move || {
-        producer.injector.push(b);
-        assert!(!producer.injector.is_empty());
+        producer.injector.submitted.push(b);
+        assert!(!producer.injector.submitted.is_empty());
     });
-    assert_eq!(take(&tasks.core.injector, 1, 1), [0]);
+    assert_eq!(take(&tasks.core.injector.submitted, 1, 1), [0]);
     producer.join().unwrap();
-    assert_eq!(take(&tasks.core.injector, 1, 1), [1]);
+    assert_eq!(take(&tasks.core.injector.submitted, 1, 1), [1]);
 }
 
 /// The first of two tasks is trimmed while a third one is pushed. The others stay in order, and the queue never looks
@@ -160,18 +160,18 @@ fn last_task() {
 fn trim() {
     let mut tasks = Tasks::new(3);
     let [a, b, c] = tasks.take([0, 1, 2]);
-    tasks.core.injector.push_all([a, b]);
+    tasks.core.injector.submitted.push_all([a, b]);
     let (reader, producer) = (tasks.core.clone(), tasks.core.clone());
     let threads = [
-        thread::spawn(move || assert!(!reader.injector.is_empty())),
-        thread::spawn(move || producer.injector.push(c)),
+        thread::spawn(move || assert!(!reader.injector.submitted.is_empty())),
+        thread::spawn(move || producer.injector.submitted.push(c)),
     ];
-    tasks.core.injector.trim(|task| number(task) != 0);
+    tasks.core.injector.submitted.trim(|task| number(task) != 0);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     // The task that was put back is in front again, and stays there.
-    tasks.core.injector.trim(|_| true);
-    assert!(!tasks.core.injector.is_empty());
-    assert_eq!(take(&tasks.core.injector, 4, 2), [1, 2]);
-    assert!(tasks.core.injector.is_empty());
+    tasks.core.injector.submitted.trim(|_| true);
+    assert!(!tasks.core.injector.submitted.is_empty());
+    assert_eq!(take(&tasks.core.injector.submitted, 4, 2), [1, 2]);
+    assert!(tasks.core.injector.submitted.is_empty());
     drop(tasks.interests);
 }

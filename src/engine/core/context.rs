@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use crate::Key;
 use crate::engine::base::sync::thread_local;
 use crate::engine::base::user_code::log_panic;
+use crate::engine::core::budget::READY_IN_A_ROW;
 use crate::engine::core::{Core, CoreRef};
 use crate::engine::queue::local::Local;
 use crate::engine::queue::owned_tasks::Awaited;
@@ -22,6 +23,10 @@ pub(crate) struct ThreadContext<'a> {
     worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
+    /// The results that the task may still take in this poll, and 0 between polls; see [`budget`](crate::engine::core::budget).
+    budget: Cell<u32>,
+    /// Whether the task waits for members of a completion queue in this poll.
+    members: Cell<bool>,
     /// The tasks that the task began to await in this poll.
     awaited: RefCell<Awaited>,
     /// Abandoned awaits that were not yet removed from `awaited`: a task is listed once for each entry to remove.
@@ -44,6 +49,8 @@ impl<'a> ThreadContext<'a> {
             local,
             worker,
             task,
+            budget: Cell::new(0),
+            members: Cell::new(false),
             awaited: RefCell::default(),
             abandoned: RefCell::default(),
         }
@@ -52,8 +59,8 @@ impl<'a> ThreadContext<'a> {
     /// Creates the context of a blocking closure of `task`, which awaits it.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        let (awaited, abandoned) = Default::default();
-        Self { core, local: None, worker: 0, task, awaited, abandoned }
+        let (budget, members, awaited, abandoned) = Default::default();
+        Self { core, local: None, worker: 0, task, budget, members, awaited, abandoned }
     }
 
     /// Runs `code` in this context.
@@ -71,8 +78,11 @@ impl<'a> ThreadContext<'a> {
     /// Runs `code`, a poll of `task`, which must not panic.
     pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ref().as_ptr()));
+        self.budget.set(READY_IN_A_ROW);
+        self.members.set(false);
         let result = code();
         self.task.set(None);
+        self.budget.set(0);
         result
     }
 
@@ -93,6 +103,9 @@ impl<'a> ThreadContext<'a> {
     pub(crate) fn take_awaited(&self) -> Awaited {
         drop(self.remove_abandoned());
         let awaited = &mut *self.awaited.borrow_mut();
+        if !awaited.tasks.is_empty() && self.members.get() {
+            awaited.more = true;
+        }
         if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
     }
 }
@@ -205,6 +218,22 @@ pub(crate) fn current_abort_probe() -> impl Fn() -> bool {
     move || task.as_ref().is_some_and(|task| task.waiters.is_aborting() || task.core().is_aborted())
 }
 
+/// Takes a result from the budget of the poll that is under way on this thread; false if there is none left, or no poll.
+pub(crate) fn take_from_budget() -> bool {
+    with_current(|context| match context.map(|context| &context.budget) {
+        Some(budget) if budget.get() > 0 => {
+            budget.set(budget.get() - 1);
+            true
+        }
+        _ => false,
+    })
+}
+
+/// Whether a poll of a task is under way on this thread.
+pub(crate) fn is_in_poll() -> bool {
+    current(|context| context.local.is_some() && context.task.get().is_some()).unwrap_or(false)
+}
+
 /// Whether blocking this thread would keep a worker from running tasks.
 pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
@@ -240,6 +269,11 @@ pub(crate) fn remove_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
     });
     // Not within `current`: dropping a task may run user code, which may use the context.
     drop(removed);
+}
+
+/// Records that the current task waits for members of a completion queue.
+pub(crate) fn note_members() {
+    current(|context| context.members.set(true));
 }
 
 /// Records that the current task awaits things that aren't listed.

@@ -22,11 +22,11 @@ use crate::engine::data::cell_pool;
 use crate::engine::data::limits::Limits;
 use crate::engine::data::store::Store;
 use crate::engine::queue::idle::IdleWorkers;
-use crate::engine::queue::injector::Injector;
 use crate::engine::queue::local::Stealers;
 use crate::engine::queue::owned_tasks::OwnedTasks;
 use crate::engine::queue::priority_queue::PriorityQueue;
 use crate::engine::queue::seeded::Seeded;
+use crate::engine::queue::shared::Shared;
 use crate::engine::task::header::{EngineHead, Header};
 use crate::engine::watch::observer::ObserverSlot;
 use crate::task::error::{forget_if_it_panics, panic_text};
@@ -58,7 +58,7 @@ pub(crate) struct Core {
     /// `None` only while the engine is dropped.
     unobserved: Option<Unobserved>,
 
-    pub(crate) injector: Injector,
+    pub(crate) injector: Shared,
     pub(crate) priority_queue: PriorityQueue,
     pub(crate) seeded: Option<Seeded>,
     pub(crate) workers: Lock<Vec<Worker>>,
@@ -146,7 +146,7 @@ impl CoreRef {
             name,
             id,
             unobserved: Some(unobserved),
-            injector: Injector::new(),
+            injector: Shared::new(),
             priority_queue: PriorityQueue::new(),
             seeded: seed.map(Seeded::new),
             workers: Lock::default(),

@@ -23,6 +23,8 @@ struct Book {
     lines: Vec<Line>,
     /// The tasks that hold something, by the number of their request.
     holders: BTreeMap<u64, Holder>,
+    /// For each limit, a priority that none of its holders is below, as far as is known here.
+    lent: Vec<i32>,
     count: u64,
 }
 
@@ -76,7 +78,8 @@ pub(crate) type Needs = Vec<(usize, usize)>;
 impl Limits {
     pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
         let free = names.iter().map(|(_, n)| *n).collect();
-        let book = Book { free, lines: Vec::new(), holders: BTreeMap::new(), count: 0 };
+        let lent = vec![i32::MAX; names.len()];
+        let book = Book { free, lines: Vec::new(), holders: BTreeMap::new(), lent, count: 0 };
         Self { names, state: Lock::new(book) }
     }
 
@@ -147,8 +150,15 @@ impl Limits {
         lacking
     }
 
-    /// Enters a request, or a waiting one again under its present priority, and serves what can be served.
-    pub(crate) fn request(&self, request: Request, priority: i32, waker: &Waker) -> Request {
+    /// Enters a request, or a waiting one again under its present priority, and serves what can be served. If it waits,
+    /// returns also the tasks to lend its priority to: those that hold what it lacks.
+    pub(crate) fn request(
+        &self,
+        request: Request,
+        priority: i32,
+        waker: &Waker,
+    ) -> (Request, Vec<Task>) {
+        let mut holders = Vec::new();
         let new = waker.clone();
         let mut wakers = Vec::new();
         let mut before = None;
@@ -174,11 +184,13 @@ impl Limits {
                 Some(holder) => {
                     // The priority may have been raised meanwhile.
                     let position = (Reverse(priority), number);
+                    let needs = holder.needs.clone();
                     book.enter(position, Waiting { holder, waker: new });
                     book.serve(&mut wakers);
                     if book.holders.contains_key(&number) {
                         Request::Granted(number)
                     } else {
+                        book.lend(&needs, priority, &mut holders);
                         Request::Waiting(position)
                     }
                 }
@@ -189,7 +201,7 @@ impl Limits {
         for other in wakers {
             if other.will_wake(waker) { drop_user_value(other) } else { wake(other) }
         }
-        request
+        (request, holders)
     }
 
     /// Withdraws a request that waits, and gives back what it was served and hasn't noticed.
@@ -235,6 +247,19 @@ impl Book {
         self.lines[at].waiting.insert(place, waiting);
     }
 
+    /// Adds the tasks that hold what is lacking and may have a lower priority to `holders`.
+    fn lend(&mut self, needs: &Needs, priority: i32, holders: &mut Vec<Task>) {
+        for (at, n) in needs {
+            // Nearly always nothing to do: whoever is served has the highest priority of those that wait.
+            if self.free[*at] < *n && self.lent[*at] < priority {
+                self.lent[*at] = priority;
+                let of_limit = self.holders.values().filter(|holder| holder.amount(*at) > 0);
+                let tasks = of_limit.filter_map(|holder| holder.task.as_ref());
+                holders.extend(tasks.map(|task| task.as_ref().to_task()));
+            }
+        }
+    }
+
     /// Removes a waiting request; `None` if it has been served.
     fn leave(&mut self, place: Position) -> Option<Waiting> {
         let mut lines = self.lines.iter_mut().enumerate();
@@ -260,7 +285,10 @@ impl Book {
                 needs.iter().for_each(|(at, _)| reserved[*at] = true);
                 continue;
             }
-            needs.iter().for_each(|(at, n)| self.free[*at] -= n);
+            for (at, n) in needs {
+                self.free[*at] -= n;
+                self.lent[*at] = self.lent[*at].min(place.0.0);
+            }
             let Waiting { holder, waker } = first_of_line.remove();
             self.holders.insert(place.1, holder);
             wakers.push(waker);

@@ -11,7 +11,7 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::engine::core::{CoreRef, context};
+use crate::engine::core::{Core, CoreRef, context};
 use crate::engine::data::limits::{Needs, Request};
 
 /// A future that resolves once all needed limits are acquired.
@@ -56,7 +56,9 @@ impl Future for Acquire {
             Stage::Entered(request) => request,
             Stage::Done => unreachable!("`Acquire` was polled after it had resolved"),
         };
-        match this.core.limits.request(request, priority, cx.waker()) {
+        let (request, holders) = this.core.limits.request(request, priority, cx.waker());
+        holders.iter().for_each(|holder| Core::raise(holder.as_ref(), priority));
+        match request {
             Request::Granted(number) => Poll::Ready(Permit { core: this.core.clone(), number }),
             waiting => {
                 this.request = Stage::Entered(waiting);

@@ -1,15 +1,15 @@
 //! The owner's side of a completion queue: polling it, and recording which task waits for its members.
 //!
 //! A task can wait for the members in two ways. [`poll_pop`](Completions::poll_pop) waits for any one of them, as a stream
-//! does; that is recorded for diagnostics only, as any member may be enough. [`await_all`](Completions::await_all) declares
-//! a wait for all of them, as `gather` does; that lends its priority to the members and is checked for a cycle.
+//! does; that lends its priority to the members, and is recorded for diagnostics. [`await_all`](Completions::await_all)
+//! declares a wait for all of them, as `gather` does; that is checked for a cycle, too.
 
 use std::collections::HashSet;
 use std::mem;
 use std::task::{Context, Poll};
 
 use crate::Error;
-use crate::engine::core::{Core, CoreRef, context};
+use crate::engine::core::{Core, CoreRef, budget, context};
 use crate::engine::data::completion_queue::CompletionQueue;
 use crate::engine::graph::cycle;
 use crate::engine::task::header::{Interest, TaskRef};
@@ -26,12 +26,16 @@ const SLACK: usize = 8;
 /// A set of tasks with values of type `T`, which come out in the order in which they end.
 pub(crate) struct Completions<T> {
     queue: CompletionQueue<T>,
-    /// The priority that was last lent to all tasks in the queue.
-    lent: Option<i32>,
+    /// The priority of the task that waited last; [`i32::MIN`] for none. It's lent to further members at once.
+    lent: i32,
+    /// No member has a lower priority.
+    lowest: i32,
     /// The addresses of the tasks that were added before the first `await_all` and have not come out.
     all: Option<HashSet<usize>>,
     /// The seeded engine of the tasks, which runs them only while a caller waits.
     seeded: Option<CoreRef>,
+    /// It has given way, and has its result the next time; see [`budget`].
+    gave_way: bool,
     /// The address of the task that the observer knows to await the members; 0 for none.
     reported_to: usize,
     /// The numbers of the members that were added after that report.
@@ -42,9 +46,11 @@ impl<T> Completions<T> {
     pub(crate) fn new() -> Self {
         Self {
             queue: CompletionQueue::new(),
-            lent: None,
+            lent: i32::MIN,
+            lowest: i32::MAX,
             all: None,
             seeded: None,
+            gave_way: false,
             reported_to: 0,
             unreported: Vec::new(),
         }
@@ -55,17 +61,24 @@ impl<T> Completions<T> {
         self.queue.len()
     }
 
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seeded.is_some()
+    }
+
     pub(crate) fn has_ready(&self) -> bool {
         self.queue.has_ready()
     }
 
     /// Adds a task, which comes out with its `tag` once it has ended.
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
-        // The new member gets the priority of the waiting task at the next `await_all`.
-        self.lent = None;
         self.note_unreported(typed.interest());
         let task = typed.task();
-        if task.core().seeded.is_some() && !task.waiters.is_closed() {
+        let priority = task.priority();
+        if priority < self.lent {
+            Core::raise(task, self.lent);
+        }
+        self.lowest = self.lowest.min(priority.max(self.lent));
+        if task.core().seeded.is_some() {
             self.seeded = Some(task.core().to_ref());
         }
         self.queue.add(typed, tag);
@@ -81,13 +94,15 @@ impl<T> Completions<T> {
         Some(popped)
     }
 
-    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty.
+    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
+    /// budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
-        if let Some(popped) = self.pop() {
-            return Poll::Ready(Some(popped));
-        }
-        if self.queue.pending() == 0 {
-            return Poll::Ready(None);
+        if self.has_ready() || self.queue.pending() == 0 {
+            let seeded = self.is_seeded();
+            return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
+                true => Poll::Ready(self.pop()),
+                false => Poll::Pending,
+            };
         }
         if let Some(core) = &self.seeded {
             if worker::drive_seeded(core, cx.waker(), || self.queue.has_ready()) {
@@ -95,7 +110,7 @@ impl<T> Completions<T> {
             }
         }
         if self.queue.set_waker(cx.waker().clone()) {
-            self.note_owner();
+            self.note_waiter();
             return Poll::Pending;
         }
         // A member was pushed between the first check and `set_waker`.
@@ -114,9 +129,9 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Records the waiting task, for diagnostics.
-    fn note_owner(&mut self) {
-        let noted = context::with_current_task(|task| {
+    /// Lends the members the priority of the waiting task, and records that task for diagnostics.
+    fn note_waiter(&mut self) {
+        let priority = context::with_current_task(|task| {
             self.queue.set_owner(Some(task));
             let state = task.state.load();
             let address = address(task);
@@ -131,9 +146,24 @@ impl<T> Completions<T> {
                 }
                 task.core().observer.notify(task, state, TaskEvent::Awaits(&awaits));
             }
+            task.priority()
         });
-        if noted.is_none() {
-            self.queue.set_owner(None);
+        match priority {
+            Some(priority) => {
+                context::note_members();
+                self.lend(priority);
+            }
+            None => self.queue.set_owner(None),
+        }
+    }
+
+    /// Raises the priority of the members, and of those that are added later, to at least `priority`.
+    fn lend(&mut self, priority: i32) {
+        self.lent = priority;
+        // Only a change costs time for each member: a stream is polled once per member, and may have many.
+        if self.lowest < priority {
+            self.lowest = priority;
+            self.queue.each_pending(|interest| Core::raise(interest.task(), priority));
         }
     }
 
@@ -145,11 +175,7 @@ impl<T> Completions<T> {
         let before = self.queue.set_awaiter(Some(awaiter.duplicate()));
         drop(before);
         context::note_more_awaits();
-        let priority = awaiter.task.priority();
-        if self.lent != Some(priority) {
-            self.lent = Some(priority);
-            self.queue.each_pending(|interest| Core::raise(interest.task(), priority));
-        }
+        self.lend(awaiter.task.priority());
         // Kept for the next poll, so that a `gather` of n tasks doesn't collect n addresses in each of n polls.
         let all = self.all.take().unwrap_or_else(|| {
             let mut all = HashSet::new();
@@ -175,7 +201,7 @@ impl<T> Completions<T> {
     /// Removes all members. A task that waits for the next one is woken and finds the queue empty.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
-        self.lent = None;
+        self.lowest = i32::MAX;
         self.all = None;
         self.seeded = None;
         self.reported_to = 0;

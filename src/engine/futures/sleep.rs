@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::engine::core::{CoreRef, context};
+use crate::engine::core::{CoreRef, budget, context};
 use crate::engine::data::clock::RealTimer;
 
 /// A future that resolves after some time; created by [`sleep`].
@@ -106,15 +106,20 @@ impl Future for Sleep {
             };
         }
         let is_over = match &mut self.state {
-            SleepState::New(_) | SleepState::Elapsed => true,
+            SleepState::New(_) | SleepState::Elapsed => return Poll::Ready(()),
             SleepState::Virtual(timer) => timer.register(cx.waker()),
             SleepState::Real(timer) => timer.register(cx.waker()),
         };
         if !is_over {
             return Poll::Pending;
         }
+        let seeded = matches!(self.state, SleepState::Virtual(_));
         self.state = SleepState::Elapsed;
-        Poll::Ready(())
+        if budget::take(cx.waker(), || seeded) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

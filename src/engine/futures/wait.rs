@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | null | not awaited yet, or no longer | an entry, a fetch, `DELIVERED` |
 //! | an entry | registered with the task; still linked, or taken and notified | null |
+//! | [`GAVE_WAY`] | the result was there, but not the budget to take it | null |
 //! | a boxed handle, tagged [`FETCH`] | the handle of the task that fetches a remote value | null |
 //! | [`DELIVERED`] | the result was returned | null |
 //!
@@ -25,7 +26,7 @@ use std::task::{Context, Poll, Waker};
 use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
 use crate::engine::base::user_code::drop_user_value;
-use crate::engine::core::{Core, context};
+use crate::engine::core::{Core, budget, context};
 use crate::engine::graph::cycle;
 use crate::engine::task::header::TaskRef;
 use crate::engine::task::state::AWAITS;
@@ -60,11 +61,14 @@ pub(crate) struct Waitable<T> {
     node: Node,
 }
 
-/// Null, an entry, [`DELIVERED`], or, tagged with [`FETCH`], the address of a boxed `Waitable`: see the module's table.
+/// Null, an entry, [`DELIVERED`], [`GAVE_WAY`], or, tagged with [`FETCH`], the address of a boxed `Waitable`: see the module's table.
 struct Node(*mut WaitNode);
 
 /// The handle has returned its result.
 const DELIVERED: *mut WaitNode = ptr::without_provenance_mut(1);
+
+/// The handle has given way, and has its result the next time; see [`budget`].
+const GAVE_WAY: *mut WaitNode = ptr::without_provenance_mut(4);
 
 /// The tag of a boxed `Waitable`.
 const FETCH: usize = 2;
@@ -79,6 +83,12 @@ unsafe impl Send for Node {}
 unsafe impl Sync for Node {}
 
 impl Node {
+    /// Whether the word is the address of an entry, if it isn't that of a boxed `Waitable`.
+    fn is_entry(&self) -> bool {
+        // The other words are smaller than any address.
+        self.0.addr() > GAVE_WAY.addr()
+    }
+
     /// Returns the boxed `Waitable`, which has the same type as the handle, if the word is the address of one.
     fn fetch<T>(&self) -> Option<NonNull<Waitable<T>>> {
         if self.0.addr() & FETCH == 0 {
@@ -129,13 +139,13 @@ impl<T> Waitable<T> {
             return self.poll_fetched(cx);
         }
         if self.typed.task().waiters.is_closed() {
-            return Poll::Ready(Ok(()));
+            return self.poll_ready(cx.waker());
         }
         let awaiter = Awaiter::begin();
         let copy = awaiter.as_ref().map(Awaiter::duplicate);
         // `None`: it ended just now.
         let Some(is_new) = self.register(cx.waker(), copy) else {
-            return Poll::Ready(Ok(()));
+            return self.poll_ready(cx.waker());
         };
         let task = self.typed.task();
         if let Some(awaiter) = awaiter {
@@ -157,6 +167,26 @@ impl<T> Waitable<T> {
             }
         }
         Poll::Pending
+    }
+
+    /// Resolves unless the budget is used up: then it gives way once.
+    fn poll_ready(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
+        if self.node.0 == GAVE_WAY {
+            self.node.0 = ptr::null_mut();
+            return Poll::Ready(Ok(()));
+        }
+        if budget::take(waker, || self.typed.task().core().seeded.is_some()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.give_way(waker);
+        Poll::Pending
+    }
+
+    #[cold]
+    fn give_way(&mut self, waker: &Waker) {
+        self.abandon();
+        self.node.0 = GAVE_WAY;
+        waker.wake_by_ref();
     }
 
     /// Resolves when the task that fetches the remote value has ended. Creates it if there is none.
@@ -221,7 +251,7 @@ impl<T> Waitable<T> {
 
     /// Swaps the waker and the awaiter in the entry for new ones, for the caller to drop the former ones without the lock.
     fn refresh(&mut self, new: &mut Waiting) -> Refreshed {
-        if self.node.0.is_null() || self.is_delivered() {
+        if !self.node.is_entry() {
             return Refreshed::Missing;
         }
         let task = self.typed.task();
@@ -239,13 +269,13 @@ impl<T> Waitable<T> {
 
     /// Abandons the entry or the fetch that the word is the address of, and sets the word to null.
     fn abandon(&mut self) {
-        let fetch = self.node.fetch();
+        let (fetch, is_entry) = (self.node.fetch(), self.node.is_entry());
         let node = mem::replace(&mut self.node.0, ptr::null_mut());
         if let Some(fetch) = fetch {
             // SAFETY: `poll_fetched` leaked it from a box, and the word, its only owner, was just cleared.
             return drop(unsafe { Box::<Self>::from_raw(fetch.as_ptr()) });
         }
-        if node.is_null() || node == DELIVERED {
+        if !is_entry {
             return;
         }
         let task = self.typed.task();

@@ -38,8 +38,9 @@ impl Core {
         if state & QUEUED != 0 {
             task.core().to_ref().schedule_again(task);
         } else if state & RUNNING == 0 {
+            let others = tasks.len();
             let all_known = task.core().owned_tasks.awaited(task.as_ref(), tasks);
-            if !all_known || state & PAUSED != 0 {
+            if !all_known || tasks.len() == others || state & PAUSED != 0 {
                 // Only its own future can pass the priority on, to a limit or a completion queue, when it's polled.
                 waker::wake_task(task.as_ref());
             }

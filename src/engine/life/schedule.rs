@@ -132,12 +132,14 @@ impl Core {
         let priority = task.priority();
         if let Some(seeded) = &self.seeded {
             seeded.push(priority, task);
-        } else if priority != 0 || task.state.load() & REQUEUED != 0 {
+        } else if priority != 0 {
             self.priority_queue.push(priority, task);
         } else if let Some(local) = local {
             local.push(task);
             // The push was a plain store: it must be visible before idle workers are counted.
             fence(Ordering::SeqCst);
+        } else if task.state.load() & REQUEUED != 0 {
+            self.priority_queue.push(priority, task);
         } else {
             self.injector.push(task);
         }

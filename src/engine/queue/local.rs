@@ -3,11 +3,12 @@
 //! | queue | contents | other workers can steal |
 //! |---|---|---|
 //! | `next` | the first task that a finished one made ready | no |
-//! | `fresh` | further tasks that finished ones made ready | yes |
-//! | `queue` | submitted and woken tasks, in order | yes |
+//! | `fresh` | further tasks that finished ones made ready, and started tasks that were woken outside the workers | yes |
+//! | `queue` | submitted tasks, and those that were woken on this worker, in order | yes |
 //!
 //! The worker takes from `next` and `fresh` first: their inputs were just computed on this thread and are in its
-//! cache. The deques are changed by plain stores, so a push is followed by a fence before idle workers are counted; see
+//! cache. `next` may be set again by each task that was in it, and `fresh` be filled by them, so of [`CYCLE`] tasks at least
+//! one is the oldest in `fresh`, and one the oldest in `queue`. The deques are changed by plain stores, so a push is followed by a fence before idle workers are counted; see
 //! [`IdleWorkers`](crate::engine::queue::idle).
 
 use std::cell::Cell;
@@ -16,9 +17,12 @@ use crossbeam_deque::{Steal, Stealer, Worker as Deque};
 
 use crate::engine::task::header::Task;
 
-/// The most tasks in a row from `next` and `fresh` before a submitted one is run. A guess: large enough for a chain to
-/// stay on its worker, small enough to be fair.
-const DEPTH_FIRST_IN_A_ROW: u32 = 256;
+/// Of this many tasks, one is the oldest in `queue`, if there is one, and another the oldest in `fresh`. Large enough for a
+/// chain to stay on its worker, small enough to be fair.
+const CYCLE: u32 = 32;
+
+/// The number of tasks from `next` and `fresh` after which the oldest in `fresh` is taken, whatever is in `next`.
+const OLDEST_FRESH: u32 = CYCLE - 2;
 
 pub(crate) struct Local {
     /// Can't be stolen, so it's only filled where this worker is about to look for work, and published before user code
@@ -26,7 +30,7 @@ pub(crate) struct Local {
     next: Cell<Option<Task>>,
     fresh: Deque<Task>,
     queue: Deque<Task>,
-    /// Tasks run from `next` and `fresh` since the last one from `queue`.
+    /// Tasks taken from `next` and `fresh` since the last one from `queue`.
     in_a_row: Cell<u32>,
 }
 
@@ -73,16 +77,18 @@ impl Local {
         self.fresh.push(task);
     }
 
-    /// Takes a task that a finished one made ready, unless there were too many of them in a row.
+    /// Takes a task from `next` or `fresh`, unless it's the turn of `queue`.
     pub(crate) fn pop_fresh(&self) -> Option<Task> {
-        if self.in_a_row.get() >= DEPTH_FIRST_IN_A_ROW {
-            // Only this call returns none: if `queue` is empty, the next call continues with these.
-            self.in_a_row.set(0);
-            return None;
-        }
-        let task = self.next.take().or_else(|| self.fresh.pop())?;
-        self.in_a_row.set(self.in_a_row.get() + 1);
-        Some(task)
+        let taken = self.in_a_row.get();
+        let task = match taken {
+            // Before the turn of `queue`, that of `fresh`. The worker publishes the task in `next`, to the end of `fresh`.
+            OLDEST_FRESH => self.fresh.pop(),
+            _ if taken > OLDEST_FRESH => None,
+            _ => self.next.take().or_else(|| self.fresh.pop()),
+        };
+        // Only this call returns none: if `queue` is empty, the next call continues with these.
+        self.in_a_row.set(if task.is_some() { taken + 1 } else { 0 });
+        task
     }
 
     pub(crate) fn pop(&self) -> Option<Task> {

@@ -6,3 +6,4 @@ pub(crate) mod local;
 pub(crate) mod owned_tasks;
 pub(crate) mod priority_queue;
 pub(crate) mod seeded;
+pub(crate) mod shared;

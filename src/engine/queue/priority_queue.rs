@@ -35,10 +35,16 @@ impl PriorityQueue {
         if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
     }
 
-    /// Takes the oldest task of the highest priority, if that is zero or above. Zero occurs: negative priorities are
-    /// raised to it.
-    pub(crate) fn pop_from_zero(&self) -> Option<Task> {
-        if self.top.load(Ordering::Relaxed) < 0 { None } else { self.pop_where(|top| top >= 0) }
+    /// Passes up to `limit` tasks of priority zero to `receive`, oldest first, unless there are higher ones. Those of priority
+    /// zero were raised to it.
+    pub(crate) fn take_zero(&self, limit: usize, mut receive: impl FnMut(Task)) {
+        for _ in 0..limit {
+            if self.top.load(Ordering::Relaxed) != 0 {
+                return;
+            }
+            let Some(task) = self.pop_where(|top| top == 0) else { return };
+            receive(task);
+        }
     }
 
     pub(crate) fn pop(&self) -> Option<Task> {

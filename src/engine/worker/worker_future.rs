@@ -10,14 +10,17 @@
 //! # Order of the queues
 //!
 //! 1. tasks with a priority above 0
-//! 2. tasks that finished ones made ready, up to a number in a row
-//! 3. the worker's own queue
-//! 4. a batch from the injector
-//! 5. the queues of other workers, by stealing
-//! 6. the rest of the priority queue
+//! 2. the worker's own queues: mostly tasks that finished ones made ready, with turns for the others
+//! 3. tasks from the shared queues
+//! 4. the queues of other workers, by stealing
+//! 5. the rest of the priority queue
 //!
-//! Every [`SHARED_INTERVAL`] tasks the batch from the injector is moved before step 3, and a task whose priority was
-//! raised to 0 is taken.
+//! Every [`SHARED_INTERVAL`] tasks, a batch of each shared queue is moved to the end of the worker's own, in any case.
+//!
+//! No task of priority 0 starves: with one worker, those that run before one that is ready are bounded. A batch of 64 is
+//! moved every 61 tasks, and of 32 tasks at least one is the oldest of each of the own queues, so a task that has `s` others
+//! before it in a shared queue, and then `n` in the own one, is run after at most `61 * (s / 64 + 1) + 32 * (n + 1)` tasks.
+//! Those of higher priorities don't count: they go first, always.
 //!
 //! # Wakes
 //!
@@ -52,11 +55,11 @@ const BUDGET: u32 = 64;
 /// alone would keep it from them for tenths of a second; with this it's about a hundredth.
 const TIME_SLICE: Duration = Duration::from_micros(100);
 
-/// The most tasks to take from the injector at a time.
+/// The most tasks to take from a shared queue at a time.
 const BATCH: usize = 64;
 
-/// The number of tasks after which a worker takes from the injector before its own queue, so that no task there waits
-/// forever. The same number as tokio's.
+/// The number of tasks after which a worker takes from the shared queues though its own have tasks, so that no task there
+/// waits forever. The same number as tokio's.
 const SHARED_INTERVAL: u32 = 61;
 
 pub(crate) struct WorkerFuture {
@@ -74,7 +77,7 @@ pub(crate) struct WorkerFuture {
     /// Whether its host is polling it.
     in_poll: Arc<AtomicBool>,
     mode: Mode,
-    /// Counts tasks for `SHARED_INTERVAL`.
+    /// The number of tasks to take until the shared queues have their turn.
     ticks: Cell<u32>,
     /// The worker was woken, and hasn't called `IdleWorkers::finish_wake` since.
     wake_pending: Cell<bool>,
@@ -108,7 +111,7 @@ impl WorkerFuture {
             own,
             in_poll: Arc::default(),
             mode: Mode::New,
-            ticks: Cell::new(0),
+            ticks: Cell::new(SHARED_INTERVAL),
             wake_pending: Cell::new(false),
         }
     }
@@ -159,25 +162,17 @@ impl WorkerFuture {
         if let Some(task) = core.priority_queue.pop_above_zero() {
             return Some(task);
         }
-        if let Some(task) = self.local.pop_fresh() {
-            return Some(task);
+        match self.ticks.get() {
+            1 => self.refill(),
+            ticks => self.ticks.set(ticks - 1),
         }
-        let ticks = self.ticks.get().wrapping_add(1);
-        self.ticks.set(ticks);
-        if ticks % SHARED_INTERVAL == 0 {
-            self.refill();
-            if let Some(task) = core.priority_queue.pop_from_zero() {
-                return Some(task);
-            }
-        }
-        if let Some(task) = self.local.pop() {
+        if let Some(task) = self.local.pop_fresh().or_else(|| self.local.pop()) {
             return Some(task);
         }
         self.refill();
-        if let Some(task) = self.local.pop() {
-            return Some(task);
-        }
-        self.steal().or_else(|| self.local.pop_fresh()).or_else(|| self.core.priority_queue.pop())
+        // In another cycle, as `queue` was empty.
+        let own = self.local.pop_fresh().or_else(|| self.local.pop());
+        own.or_else(|| self.steal()).or_else(|| core.priority_queue.pop())
     }
 
     /// Runs tasks until the budget is used up, or the time slice that began at `since`.
@@ -206,9 +201,14 @@ impl WorkerFuture {
         })
     }
 
-    /// Moves a batch from the injector to the end of this worker's own queue.
+    /// Moves a batch of each shared queue to the end of this worker's own.
     fn refill(&self) {
-        if self.core.injector.take(BATCH, |task| self.local.push(task)) || !self.local.is_empty() {
+        self.ticks.set(SHARED_INTERVAL);
+        let core = &*self.core;
+        core.priority_queue.take_zero(BATCH, |task| self.local.push(task));
+        let woken_left = core.injector.woken.take(BATCH, |task| self.local.push_fresh(task));
+        let left = core.injector.submitted.take(BATCH, |task| self.local.push(task)) || woken_left;
+        if left || !self.local.is_empty() {
             self.wake_for_local();
         }
     }

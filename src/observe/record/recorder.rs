@@ -167,6 +167,10 @@ impl Recorder {
         WatchAll(self.clone())
     }
 
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seeded
+    }
+
     /// Returns the record, after applying the events that were written by now.
     pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);

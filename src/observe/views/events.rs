@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::{FusedStream, Stream};
 
+use crate::engine::core::budget;
 use crate::engine::data::waker_list::Waiter;
 use crate::observe::record::recorder::{Recorder, WatchAll};
 use crate::observe::record::tables::{Record, StatusEvent};
@@ -72,6 +73,8 @@ pub struct Events {
     dropped: u64,
     missed: u64,
     ended: bool,
+    /// It has given way, and has its event the next time; see [`budget`].
+    gave_way: bool,
 }
 
 impl Events {
@@ -91,6 +94,7 @@ impl Events {
             dropped,
             missed: 0,
             ended: false,
+            gave_way: false,
         }
     }
 
@@ -138,6 +142,9 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let this = &mut *self;
+        if !budget::take_or_give_way(&mut this.gave_way, cx.waker(), this.recorder.is_seeded()) {
+            return Poll::Pending;
+        }
         if this.taken.is_empty() {
             this.take_some();
         }
