@@ -16,7 +16,7 @@ use crate::engine::base::user_code;
 use crate::engine::core::context;
 use crate::engine::core::engine_refs::PooledRefs;
 use crate::engine::core::shutdown_state::ShutdownState;
-use crate::engine::core::threads::Threads;
+use crate::engine::core::threads::{ThreadOptions, Threads};
 use crate::engine::data::cell_pool;
 use crate::engine::data::limits::Limits;
 use crate::engine::data::store::Store;
@@ -117,10 +117,12 @@ impl CoreRef {
         seed: Option<u64>,
         limits: Limits,
         unobserved: Unobserved,
+        threads: ThreadOptions,
     ) -> Self {
         cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
+        let threads = Threads::new(name.clone(), threads);
         let core = Box::new(Core {
             head: EngineHead::new(),
             refs: AtomicUsize::new(1),
@@ -136,7 +138,7 @@ impl CoreRef {
             workers: Lock::default(),
             workers_version: AtomicUsize::new(0),
             idle_workers: IdleWorkers::default(),
-            threads: Threads::default(),
+            threads,
             owned_tasks: OwnedTasks::default(),
             store: Store::new(),
             limits,
