@@ -64,13 +64,13 @@
 //!   from outside the workers to its queue. So with one worker, a task from outside, with `s` others before it there and
 //!   `n` in the worker's queue, is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority.
 //!   [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
-//! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the workers
-//!   have exited. Dropping the last client drops running tasks at their next await. In both cases no handle hangs:
-//!   the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
+//! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the client's
+//!   threads have exited. Dropping the last client drops running tasks at their next await. In both cases no handle
+//!   hangs: the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
 //! * **Polling again**: a [`Handle`], [`GetRef`], [`Sleep`], [`Worker`] or progress bar that has resolved does so again
 //!   when it's polled again. All other futures hand their output over once, and panic if they are polled after that.
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
-//!   workers. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
+//!   workers, of up to [512](Builder::blocking_threads) for each client. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
@@ -89,7 +89,7 @@
 //! | iterators of inputs, `Hash` of inputs | the submitting thread |
 //! | task functions and their futures, `Clone` for retries, retry predicates | a worker |
 //! | `Clone` of an input's value | the dependent's worker, or the submitting thread if the value is small and ready |
-//! | blocking functions | a thread of the `blocking` crate |
+//! | blocking functions, and destructors of what they capture | a thread of the client's outside the workers |
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
 //! | wakers of [`sleep`] | the timer thread |
 //! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
@@ -97,12 +97,18 @@
 //! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent; the thread that ends the task if the handle is dropped at that moment |
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |
-//! | the [`on_stall`](Builder::on_stall) hook | a thread outside the workers |
+//! | the [`on_stall`](Builder::on_stall) hook | a thread of its own |
 //!
 //! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
 //! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
-//! demand and exits when there has been no timer for a while; a timer that is dropped early keeps it until the timer's
-//! deadline.
+//! demand and exits when there has been no timer for a while.
+//!
+//! If the system refuses a thread: [`try_build`](Builder::try_build) and [`scale`](Client::scale) return its error,
+//! [blocking work](Client::submit_blocking) waits for the threads that exist, and a task that needs the first timer
+//! panics, which is its error.
+//!
+//! In the child process of a `fork`, clients of the parent have no threads and must not be used. New clients work, if no
+//! thread was using another client at the time of the fork.
 //!
 //! # Features
 //!

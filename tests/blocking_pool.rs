@@ -1,64 +1,68 @@
-//! `explain` for blocking work that waits for a thread of the pool (promise 15).
+//! Blocking work while the system refuses threads (promise 15).
 //!
-//! The process has one pool, whose size is set in the environment, so the test runs itself again in a process of its
-//! own.
+//! The process's limit of memory is lowered, so there is one test.
 
-use std::env;
-use std::process::Command;
-use std::time::Duration;
+#![cfg(target_os = "linux")]
 
-use ensue::{Reason, Retry};
+use std::sync::{Arc, Barrier};
+
+use ensue::{Client, Handle, Reason};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::hold::Gate;
-use support::observe::Count;
-use support::{bounded, client_of, eventually};
+use support::{bounded, drive, run_what_is_ready};
 
-const MAX_THREADS: &str = "BLOCKING_MAX_THREADS";
+const MIB: u64 = 1 << 20;
 
-#[test]
-fn blocking_work_says_whether_it_has_a_thread() {
-    if env::var(MAX_THREADS).is_ok_and(|threads| threads == "1") {
-        return bounded(with_one_thread);
-    }
-    let this = env::current_exe().expect("the path of this test");
-    let ended = Command::new(this).env(MAX_THREADS, "1").output().expect("this test runs again");
-    let output = String::from_utf8_lossy(&ended.stdout);
-    assert!(ended.status.success() && output.contains("1 passed"), "{output}");
+/// Limits the memory of this process to what it has and `more` bytes, or to the hard limit.
+fn limit_memory(more: Option<u64>) {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its size");
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().expect("kilobytes");
+    let maximum = getrlimit(Resource::As).maximum;
+    let current = more.map_or(maximum, |more| Some(1024 * size + more));
+    setrlimit(Resource::As, Rlimit { current, maximum }).expect("a soft limit");
 }
 
-fn with_one_thread() {
-    let client = client_of(1);
-    let why = |task: &_| client.explain(task).reasons;
-    let gate = Gate::new();
-    let inner = gate.clone();
-    let first = client.submit_blocking(move || inner.pass_blocking(), ());
-    eventually("it has the thread", || why(&first) == [Reason::Blocking]);
-    let second = client.submit_blocking(|| (), ());
-    eventually("no thread is free", || why(&second) == [Reason::WaitsForThread]);
-    assert_eq!(why(&first), [Reason::Blocking]);
+#[test]
+fn work_waits_for_the_threads_that_exist_while_others_are_refused() {
+    bounded(|| {
+        // One stack fits into the limit, two don't.
+        let client = Client::builder().workers(0).stack_size(64 << 20).build();
+        let why = |task: &Handle<()>| client.explain(task).reasons;
+        limit_memory(Some(96 * MIB));
+        let gate = Gate::new();
+        let hold = || {
+            let pass = gate.clone();
+            client.submit_blocking(move || pass.pass_blocking(), ())
+        };
+        let first = hold();
+        run_what_is_ready(&client);
+        let others: Vec<_> = (0..5).map(|_| hold()).collect();
+        run_what_is_ready(&client);
+        for other in &others {
+            assert_eq!(why(other), [Reason::WaitsForThread]);
+        }
+        // The worker goes on.
+        assert_eq!(drive(&client, client.submit(async || 1, ())).unwrap(), 1);
 
-    let texts = [&first, &second].map(|task| client.explain(task).to_string());
-    let [one, two] = [&first, &second].map(|task| format!("`{}` is running: ", task.key()));
-    assert_eq!(texts[0], one + "its blocking work runs on a thread");
-    assert_eq!(texts[1], two + "its blocking work waits for a thread of the pool");
-    let data = serde_json::to_value(client.explain(&second)).unwrap();
-    assert_eq!(data["reasons"][0]["kind"], "waits_for_thread");
-    gate.open();
-    first.result().unwrap();
-    second.result().unwrap();
-
-    // An attempt that timed out keeps the thread, and the next one waits for it.
-    let gate = Gate::new();
-    let begun = Count::new();
-    let (inner, count) = (gate.clone(), begun.clone());
-    let options = client.task().timeout(Duration::from_millis(50)).retries(Retry::new(u32::MAX));
-    let work = move || {
-        count.add();
-        inner.pass_blocking();
-    };
-    let third = options.submit_blocking(work, ());
-    eventually("an attempt has the thread", || begun.get() == 1);
-    eventually("the next one waits", || why(&third) == [Reason::WaitsForThread]);
-    assert_eq!(begun.get(), 1);
-    gate.open();
-    third.result().unwrap();
+        // Once the system has memory again, the work that waits gets threads: all of it at the same time, though no
+        // more is submitted.
+        let all = Arc::new(Barrier::new(5));
+        let meet = |_| {
+            let all = all.clone();
+            let wait = move || {
+                all.wait();
+            };
+            client.submit_blocking(wait, ())
+        };
+        let meeting: Vec<_> = (0..5).map(meet).collect();
+        run_what_is_ready(&client);
+        limit_memory(None);
+        gate.open();
+        drive(&client, first).unwrap();
+        for x in others.into_iter().chain(meeting) {
+            drive(&client, x).unwrap();
+        }
+        drive(&client, client.close());
+    });
 }

@@ -361,7 +361,7 @@ fn submitting_after_close_gives_closed_handles() {
             let stream = client.map_stream(futures::stream::iter(0..3), 2, inc);
             let kinds: Vec<_> = block_on(stream.map(|x| x.unwrap_err().kind()).collect());
             assert_eq!(kinds, [ErrorKind::Closed; 3]);
-            client.scale(3);
+            client.scale(3).unwrap();
             assert_eq!(client.workers(), 0);
         }
     });
@@ -882,7 +882,7 @@ fn a_name_with_a_nul_is_fine() {
         assert!(thread.result().unwrap().unwrap().starts_with("ab-"));
         let x = client.task().name("e\0f").key("g\0h").limit("c\0d", 1).submit(inc, 1);
         assert_eq!(x.result().unwrap(), 2);
-        client.scale(3);
+        client.scale(3).unwrap();
         assert_eq!(client.workers(), 3);
     });
 }
@@ -1033,7 +1033,7 @@ fn close_waits_for_the_threads_to_exit() {
         let slow = Slow(ended.clone());
         let x = client.spawn(async move { SLOW.set(Some(slow)) });
         x.result().unwrap();
-        client.scale(2);
+        client.scale(2).unwrap();
         block_on(client.close());
         assert_eq!(ended.get(), 1);
     });

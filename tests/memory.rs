@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue::{Client, as_completed, gather};
+use ensue::{Client, Handle, as_completed, gather};
 use futures::executor::block_on;
 use futures::{StreamExt, stream};
 use smol::future::yield_now;
 use support::allocator::{Counting, allocations, bytes};
 use support::hold::hold_worker;
+use support::observe::Count;
 use support::{client_of, eventually, within};
 
 #[global_allocator]
@@ -108,6 +109,62 @@ fn a_held_task_is_small() {
         each = (bytes() - before) / N;
     }
     assert!((80..=104).contains(&each), "{each} bytes for a held task");
+}
+
+/// A future of about `N` bytes that never ends, and counts its first poll.
+async fn large<const N: usize>(begun: Count) {
+    let array = [1u8; N];
+    begun.add();
+    std::future::pending::<()>().await;
+    std::hint::black_box(&array);
+}
+
+async fn try_large<const N: usize>(begun: Count) -> Result<(), String> {
+    let array = [1u8; N];
+    begun.add();
+    std::future::pending::<()>().await;
+    std::hint::black_box(&array);
+    Ok(())
+}
+
+fn a_task_is_about_as_large_as_its_future<const N: usize>() {
+    const TASKS: usize = 100;
+    const LATE: Duration = Duration::from_secs(600);
+    let client = Client::builder().workers(1).limit("many", TASKS).build();
+    let check = |what: &str, submit: &dyn Fn(&Client, Count) -> Handle<()>| {
+        let begun = Count::new();
+        let size = size_of_val(&large::<N>(begun.clone()));
+        assert!((N..N + 100).contains(&size), "{size}");
+        // The tables have grown after the first round.
+        for round in 0..2 {
+            let mut handles = Vec::with_capacity(TASKS);
+            let before = bytes();
+            handles.extend((0..TASKS).map(|_| submit(&client, begun.clone())));
+            eventually("all have begun", || begun.get() == (round + 1) * TASKS);
+            let each = (bytes() - before) / TASKS;
+            assert!(round == 0 || each <= size * 6 / 5 + 400, "{what}: {each} for {size} bytes");
+            drop(handles);
+            block_on(client.idle());
+        }
+    };
+    check("spawn", &|client, begun| client.spawn(large::<N>(begun)));
+    check("try_spawn", &|client, begun| client.try_spawn(try_large::<N>(begun)));
+    check("submit", &|client, begun| client.submit(large::<N>, begun));
+    check("try_submit", &|client, begun| client.try_submit(try_large::<N>, begun));
+    check("name", &|client, begun| client.task().name("x").spawn(large::<N>(begun)));
+    check("priority", &|client, begun| client.task().priority(1).submit(large::<N>, begun));
+    check("a limit", &|client, begun| client.task().limit("many", 1).spawn(large::<N>(begun)));
+    check("a limit", &|client, begun| client.task().limit("many", 1).submit(large::<N>, begun));
+    check("a timeout", &|client, begun| client.task().timeout(LATE).spawn(large::<N>(begun)));
+    check("a timeout", &|client, begun| client.task().timeout(LATE).submit(large::<N>, begun));
+    check("retries", &|client, begun| client.task().retries(1).submit(large::<N>, begun));
+    check("all", &|client, begun| {
+        let options = client.task().limit("many", 1).timeout(LATE).retries(1);
+        options.try_submit(try_large::<N>, begun)
+    });
+    check("all of a future", &|client, begun| {
+        client.task().limit("many", 1).timeout(LATE).try_spawn(try_large::<N>(begun))
+    });
 }
 
 /// Runs `work` on a client, and again, and checks that the second time has left nothing.
@@ -263,6 +320,9 @@ fn memory() {
         free_memory_goes_back();
         free_memory_goes_back();
         a_held_task_is_small();
+        a_task_is_about_as_large_as_its_future::<1_000>();
+        a_task_is_about_as_large_as_its_future::<10_000>();
+        a_task_is_about_as_large_as_its_future::<100_000>();
         a_submit_allocates_once();
         running_allocates_nothing();
         tasks_leave_nothing();

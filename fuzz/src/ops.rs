@@ -86,7 +86,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
         }
         Op::Scale(workers) => with_client(inside, |client| {
             let before = client.workers();
-            client.scale((*workers).into());
+            client.scale((*workers).into()).unwrap();
             expect(client.workers() == before, || "`scale` changed a seeded client".into());
         }),
         Op::DropClient => {

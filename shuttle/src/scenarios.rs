@@ -49,6 +49,10 @@ pub const ALL: &[Scenario] = &[
     ("cycles", cycles),
     ("panics", panics),
     ("map_stream", map_stream),
+    ("blocking", blocking),
+    ("blocking_cancelled", blocking_cancelled),
+    ("blocking_close", blocking_close),
+    ("ready_loop", ready_loop),
 ];
 
 /// Blocks on a future, or on a reference to a handle.
@@ -604,8 +608,8 @@ fn scale() {
     let scaler = beside({
         let client = client.clone();
         move || {
-            client.scale(0);
-            client.scale(2);
+            client.scale(0).unwrap();
+            client.scale(2).unwrap();
         }
     });
     let handles = client.map(
@@ -788,5 +792,66 @@ fn map_stream() {
     assert_eq!(all, [1, 2, 3, 4]);
     assert!(!won);
     gate.open();
+    end(&client);
+}
+
+/// Blocking work of tasks that stand on each other, on one thread.
+fn blocking() {
+    let client = Client::builder().workers(2).blocking_threads(1).build();
+    let a = client.submit_blocking(|| 1, ());
+    let b = client.submit_blocking(|x: i32| x + 1, &a);
+    let c = client.submit_blocking(|x: i32| x + 10, &a);
+    assert_eq!((block_on(b).unwrap(), block_on(c).unwrap()), (2, 11));
+    end(&client);
+}
+
+/// Blocking work is cancelled before, while and after it runs, and gives its limit back.
+fn blocking_cancelled() {
+    let builder = Client::builder().workers(1).blocking_threads(1).limit("one", 1);
+    let client = builder.build();
+    let tasks: Vec<_> =
+        (0..2).map(|i| client.task().limit("one", 1).submit_blocking(move || i, ())).collect();
+    let canceller = beside({
+        let task = tasks[0].clone();
+        move || task.cancel()
+    });
+    let results: Vec<_> = tasks.into_iter().map(block_on).collect();
+    let cancelled = canceller.join().unwrap();
+    assert_eq!(is(&results[0], ErrorKind::Cancelled), cancelled, "{results:?}");
+    assert!(matches!(results[1], Ok(1)), "{results:?}");
+    end(&client);
+}
+
+/// A client is closed while blocking work is submitted.
+fn blocking_close() {
+    let client = Client::builder().workers(1).blocking_threads(2).build();
+    let submitter = beside({
+        let client = client.clone();
+        move || {
+            let tasks: Vec<_> = (0..2).map(|i| client.submit_blocking(move || i, ())).collect();
+            tasks.into_iter().map(block_on).collect::<Vec<_>>()
+        }
+    });
+    block_on(client.close());
+    for result in submitter.join().unwrap() {
+        assert!(result.is_ok() || is(&result, ErrorKind::Closed), "{result:?}");
+    }
+    end(&client);
+}
+
+/// A task that awaits nothing but what is ready is cancelled.
+fn ready_loop() {
+    let client = client(1);
+    let done = client.ready(1);
+    let busy = client.spawn(async move {
+        // Schedules needn't be fair, so it has an end.
+        for _ in 0..300 {
+            (&done).await.unwrap();
+        }
+    });
+    let other = client.submit(async || 2, ());
+    assert_eq!(block_on(other).unwrap(), 2);
+    let cancelled = busy.cancel();
+    assert_eq!(is(&block_on(busy), ErrorKind::Cancelled), cancelled);
     end(&client);
 }

@@ -13,7 +13,7 @@ pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicI64, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering, fence,
 };
-pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use shuttle::thread::yield_now;
 
 /// A clock that stands still, because a schedule must be repeatable.
@@ -53,6 +53,11 @@ pub(crate) mod thread {
 
         pub(crate) fn name(self, name: String) -> Self {
             Self(self.0.name(name))
+        }
+
+        /// Ignored: shuttle's threads have stacks of one size.
+        pub(crate) fn stack_size(self, _: usize) -> Self {
+            self
         }
 
         pub(crate) fn spawn<T: Send + 'static>(

@@ -8,25 +8,26 @@
 //! | runs | waits for the next attempt | it fails, panics or times out, and another attempt is allowed |
 //! | waits for the next attempt | waits for limits | the delay is over |
 //!
-//! The loop is generic over the task's value only. Call sites with values of the same type share its code, and each
-//! of them adds an [`Attempts`], which keeps the function and its arguments.
+//! The future of the attempt that is being made is polled where it is kept, in the task's cell. The loop is generic over
+//! the task's value only: call sites with values of the same type share its code, and each of them adds an [`Attempts`],
+//! which keeps the function, its arguments and that future.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::options::TaskOptions;
-use crate::engine::core::{Core, CoreRef, context};
+use crate::engine::base::user_code::run_user_code;
+use crate::engine::core::{Core, context};
 use crate::engine::data::limits::Needs;
 use crate::engine::futures::acquire::{Acquire, Permit};
-use crate::engine::futures::sleep::sleep;
+use crate::engine::futures::sleep::{Sleep, sleep};
 use crate::engine::life::cell::{AttemptFailure, Outcome};
 use crate::engine::life::pause::Pause;
 use crate::task::seal::{SEAL, Seal};
@@ -59,9 +60,21 @@ impl Plan {
 ///
 /// It's sealed: implemented for [`NoRetry`] and [`WithRetry`] only.
 pub trait RetryMode<F, A>: Copy + Send + Sync + 'static {
-    /// Returns a function and arguments to use, and another pair to keep if they can be used again.
+    /// What is kept of them while an attempt is made.
     #[doc(hidden)]
-    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>);
+    type Kept: Default + Send + 'static;
+
+    /// Whether there is one attempt, so that nothing is kept.
+    #[doc(hidden)]
+    const ONCE: bool;
+
+    /// Returns a function and arguments to use, and what to keep.
+    #[doc(hidden)]
+    fn split(function: F, args: A, _: Seal) -> (F, A, Self::Kept);
+
+    /// Returns the function and the arguments that were kept.
+    #[doc(hidden)]
+    fn take(kept: &mut Self::Kept, _: Seal) -> Option<(F, A)>;
 }
 
 /// The function is called once: the state of [`Options`](crate::Options) before
@@ -75,14 +88,30 @@ pub struct NoRetry;
 pub struct WithRetry;
 
 impl<F, A> RetryMode<F, A> for NoRetry {
-    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>) {
-        (function, args, None)
+    type Kept = ();
+
+    const ONCE: bool = true;
+
+    fn split(function: F, args: A, _: Seal) -> (F, A, ()) {
+        (function, args, ())
+    }
+
+    fn take((): &mut (), _: Seal) -> Option<(F, A)> {
+        None
     }
 }
 
-impl<F: Clone, A: Clone> RetryMode<F, A> for WithRetry {
-    fn split(function: F, args: A, _: Seal) -> (F, A, Option<(F, A)>) {
+impl<F: Clone + Send + 'static, A: Clone + Send + 'static> RetryMode<F, A> for WithRetry {
+    type Kept = Option<(F, A)>;
+
+    const ONCE: bool = false;
+
+    fn split(function: F, args: A, _: Seal) -> (F, A, Self::Kept) {
         (function.clone(), args.clone(), Some((function, args)))
+    }
+
+    fn take(kept: &mut Self::Kept, _: Seal) -> Option<(F, A)> {
+        kept.take()
     }
 }
 
@@ -93,178 +122,325 @@ pub(crate) struct Planned<F> {
     pub(crate) plan: Option<Arc<Plan>>,
 }
 
-/// Runs attempts until one succeeds or no further one is allowed. `call` makes the future of one attempt.
-pub(crate) async fn run<R, F, A, T, Fut>(
-    planned: Planned<F>,
-    args: A,
-    call: impl Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,
-) -> Outcome<T, Planned<F>, A>
-where
-    R: RetryMode<F, A>,
-    F: Send,
-    A: Send,
-    Fut: Future<Output = Result<T, Problem>> + Send,
-{
-    let Planned { function, plan } = planned;
-    let mut attempts = pin!(Attempts {
-        current: None,
-        next: Some((function, args)),
-        call,
-        again: PhantomData::<fn() -> R>
-    });
-    match run_attempts(plan.as_deref(), attempts.as_mut()).await {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            let again = attempts.project().next.take();
-            let again = again.map(|(function, args)| (Planned { function, plan }, args));
-            Err(AttemptFailure { error, again })
-        }
+/// How the future of one attempt is made of a function and its arguments, and what its output means.
+pub(crate) trait Call<F, A>: 'static {
+    type Future: Future + Send + 'static;
+    type Value: Send + 'static;
+
+    /// Makes the future. It takes `permit` if it keeps that for longer than it exists itself.
+    fn call(function: F, args: A, permit: &mut Option<Permit>) -> Self::Future;
+
+    fn outcome(output: <Self::Future as Future>::Output) -> Result<Self::Value, Problem>;
+}
+
+pin_project! {
+    /// Runs attempts until one succeeds or no further one is allowed.
+    pub(crate) struct Attempts<R, F, A, C>
+    where
+        R: RetryMode<F, A>,
+        C: Call<F, A>,
+    {
+        #[pin]
+        stage: Stage<F, A, C::Future>,
+        kept: R::Kept,
+        // Dropped after the future: it has the permit. `None` without a plan.
+        progress: Option<Box<Progress>>,
     }
 }
 
 pin_project! {
-    /// A function with its arguments, and the attempt that is being made.
-    struct Attempts<R, F, A, C, Fut> {
-        #[pin]
-        current: Option<Fut>,
-        // `None` once the last attempt has begun.
-        next: Option<(F, A)>,
-        call: C,
-        again: PhantomData<fn() -> R>,
+    /// The function before its next attempt, or the attempt that is being made: one needs the other's memory.
+    #[project = StageProjection]
+    #[project_replace = StageOwned]
+    enum Stage<F, A, Fut> {
+        Next { function: F, args: A },
+        Current { #[pin] future: Fut },
+        Empty,
     }
 }
 
-/// [`Attempts`] without the types of the function, its arguments and its future.
-trait Attempt<T>: Send {
-    /// Begins an attempt, which keeps `permit` until the function has returned. Clones the function and its
-    /// arguments, which may panic.
-    fn begin(self: Pin<&mut Self>, core: CoreRef, permit: Option<Permit>);
-
-    /// Polls the attempt. It may panic.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Problem>>;
-
-    /// Drops the attempt's future.
-    fn end(self: Pin<&mut Self>);
-
-    /// Returns whether another attempt can begin.
-    fn can_begin(&self) -> bool;
-}
-
-impl<R, F, A, T, C, Fut> Attempt<T> for Attempts<R, F, A, C, Fut>
+impl<R, F, A, C> Attempts<R, F, A, C>
 where
     R: RetryMode<F, A>,
-    F: Send,
-    A: Send,
-    C: Fn(CoreRef, F, A, Option<Permit>) -> Fut + Send,
-    Fut: Future<Output = Result<T, Problem>> + Send,
+    C: Call<F, A>,
 {
-    fn begin(self: Pin<&mut Self>, core: CoreRef, permit: Option<Permit>) {
-        let mut this = self.project();
-        let Some((function, args)) = this.next.take() else {
+    pub(crate) fn new(Planned { function, plan }: Planned<F>, args: A) -> Self {
+        let stage = match plan {
+            // Nothing comes between the function and its future.
+            None if R::ONCE => Stage::Current { future: C::call(function, args, &mut None) },
+            _ => Stage::Next { function, args },
+        };
+        let progress = plan.map(|plan| Box::new(Progress { plan, failures: 0, step: Step::New }));
+        Self { stage, kept: R::Kept::default(), progress }
+    }
+}
+
+impl<R, F, A, C> Future for Attempts<R, F, A, C>
+where
+    R: RetryMode<F, A>,
+    C: Call<F, A>,
+{
+    type Output = Outcome<C::Value, Planned<F>, A>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut parts = Parts::<'_, R, F, A, C> { stage: this.stage, kept: this.kept };
+        let polled = match this.progress {
+            Some(progress) => progress.poll(&mut parts, cx),
+            // The caller takes a panic for the error of a task that can't be retried.
+            None if R::ONCE => {
+                parts.poll(cx).map_err(|problem| problem.into_error(context::current_key()))
+            }
+            None => poll_only(&mut parts, cx),
+        };
+        polled.map_err(|error| {
+            let again = match parts.stage.project_replace(Stage::Empty) {
+                StageOwned::Next { function, args } => {
+                    let plan = this.progress.take().map(|progress| progress.plan);
+                    Some((Planned { function, plan }, args))
+                }
+                _ => None,
+            };
+            AttemptFailure { error, again }
+        })
+    }
+}
+
+/// The parts of [`Attempts`] that depend on the function.
+struct Parts<'a, R: RetryMode<F, A>, F, A, C: Call<F, A>> {
+    stage: Pin<&'a mut Stage<F, A, C::Future>>,
+    kept: &'a mut R::Kept,
+}
+
+/// [`Parts`] without the types of the function, its arguments and its future.
+trait Attempt<T> {
+    /// Whether an attempt has begun, and not ended.
+    fn has_begun(&self) -> bool;
+
+    /// Begins an attempt, which may take `permit`. Clones the function and its arguments, which may panic.
+    fn begin(&mut self, permit: &mut Option<Permit>);
+
+    /// Polls the attempt. It may panic.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Problem>>;
+
+    /// Drops the attempt's future. Returns whether another attempt can begin.
+    fn end(&mut self) -> bool;
+}
+
+impl<R, F, A, C> Attempt<C::Value> for Parts<'_, R, F, A, C>
+where
+    R: RetryMode<F, A>,
+    C: Call<F, A>,
+{
+    fn has_begun(&self) -> bool {
+        !matches!(*self.stage, Stage::Next { .. })
+    }
+
+    fn begin(&mut self, permit: &mut Option<Permit>) {
+        let StageOwned::Next { function, args } = self.stage.as_mut().project_replace(Stage::Empty)
+        else {
             unreachable!("an attempt begins only if the last one has kept the function");
         };
-        let (function, args, next) = R::split(function, args, SEAL);
-        *this.next = next;
-        this.current.set(Some((this.call)(core, function, args, permit)));
+        let (function, args, kept) = R::split(function, args, SEAL);
+        *self.kept = kept;
+        self.stage.set(Stage::Current { future: C::call(function, args, permit) });
     }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Problem>> {
-        match self.project().current.as_pin_mut() {
-            Some(current) => current.poll(cx),
-            None => unreachable!("an attempt is polled between its begin and its end"),
-        }
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<C::Value, Problem>> {
+        let StageProjection::Current { future } = self.stage.as_mut().project() else {
+            unreachable!("an attempt is polled between its begin and its end");
+        };
+        future.poll(cx).map(C::outcome)
     }
 
-    fn end(self: Pin<&mut Self>) {
-        self.project().current.set(None);
-    }
-
-    fn can_begin(&self) -> bool {
-        self.next.is_some()
+    fn end(&mut self) -> bool {
+        let next = R::take(self.kept, SEAL);
+        let can_begin = next.is_some();
+        let next = next.map_or(Stage::Empty, |(function, args)| Stage::Next { function, args });
+        // The future's destructor is user code: a panic must neither cost the value nor the next attempt.
+        run_user_code(|| self.stage.set(next));
+        can_begin
     }
 }
 
-async fn run_attempts<T>(
-    plan: Option<&Plan>,
-    mut attempt: Pin<&mut dyn Attempt<T>>,
-) -> Result<T, Error> {
-    let Some(core) = context::current_core() else {
-        unreachable!("attempts are made by the task itself");
+/// Polls the only attempt of a task without a plan, which can be retried by hand.
+fn poll_only<T>(attempt: &mut dyn Attempt<T>, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        if !attempt.has_begun() {
+            attempt.begin(&mut None);
+        }
+        attempt.poll(cx)
+    }));
+    let result = match polled {
+        Ok(polled) => ready!(polled),
+        Err(payload) => Err(Problem::Panicked(payload)),
     };
-    let mut failures = 0u32;
-    loop {
-        let permit = match plan {
-            Some(plan) if !plan.limits.is_empty() => Some(acquire(&core, &plan.limits).await),
-            _ => None,
-        };
-        let begun = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().begin(core.clone(), permit)));
-        let result = match begun {
-            Ok(()) => under_timeout(attempt.as_mut(), plan.and_then(|plan| plan.timeout)).await,
-            Err(payload) => Err(Problem::Panicked(payload)),
-        };
-        // Its destructor is user code: a panic must neither cost the value nor the next attempt.
-        core.run_user_code(|| attempt.as_mut().end());
-        let error = match result {
-            Ok(value) => return Ok(value),
-            Err(problem) => problem.into_error(context::current_key()),
-        };
-        let Some(plan) = plan.filter(|_| attempt.can_begin()) else { return Err(error) };
-        failures = failures.saturating_add(1);
-        // The predicate of a `Retry` is user code.
-        let allowed = catch_unwind(AssertUnwindSafe(|| plan.retry.allows(failures, &error)));
-        match allowed {
-            Ok(true) if !core.is_closed() => {
-                wait(failures, plan.retry.delay(failures, || core.random())).await;
+    attempt.end();
+    Poll::Ready(result.map_err(|problem| problem.into_error(context::current_key())))
+}
+
+/// Where the attempts of a task stand, and what the present one holds.
+struct Progress {
+    plan: Arc<Plan>,
+    failures: u32,
+    step: Step,
+}
+
+enum Step {
+    New,
+    Acquiring(Acquiring),
+    Attempting { _permit: Option<Permit>, late: Option<Sleep> },
+    Waiting(Waiting),
+}
+
+struct Acquiring {
+    acquire: Acquire,
+    pause: Option<Pause>,
+}
+
+impl Progress {
+    /// Polls the attempts. It is not generic over the function, so that call sites share it.
+    fn poll<T>(
+        &mut self,
+        attempt: &mut dyn Attempt<T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, Error>> {
+        let plan = &*self.plan;
+        loop {
+            let result = match &mut self.step {
+                Step::New if !plan.limits.is_empty() => {
+                    self.step = Step::Acquiring(Acquiring::new(plan));
+                    continue;
+                }
+                Step::New => begin(plan, attempt, None, &mut self.step),
+                Step::Acquiring(acquiring) => {
+                    let permit = ready!(acquiring.poll(cx));
+                    // Ends the pause before the attempt begins.
+                    self.step = Step::New;
+                    begin(plan, attempt, Some(permit), &mut self.step)
+                }
+                Step::Attempting { late, .. } => {
+                    let late = late.as_mut().zip(plan.timeout);
+                    Some(ready!(poll_under_timeout(attempt, late, cx)))
+                }
+                Step::Waiting(waiting) => {
+                    ready!(waiting.poll(cx));
+                    self.step = Step::New;
+                    continue;
+                }
+            };
+            let Some(result) = result else { continue };
+            // The future is dropped before what it held is released.
+            let can_begin = attempt.end();
+            self.step = Step::New;
+            let error = match result {
+                Ok(value) => return Poll::Ready(Ok(value)),
+                Err(problem) => problem.into_error(context::current_key()),
+            };
+            if !can_begin {
+                return Poll::Ready(Err(error));
             }
-            Ok(_) => return Err(error),
-            Err(payload) => return Err(Error::panicked(context::current_key(), payload)),
+            self.failures = self.failures.saturating_add(1);
+            // The predicate of a `Retry` is user code.
+            let allows = || plan.retry.allows(self.failures, &error);
+            match catch_unwind(AssertUnwindSafe(allows)) {
+                Ok(true) => match context::current_core().filter(|core| !core.is_closed()) {
+                    Some(core) => {
+                        let delay = plan.retry.delay(self.failures, || core.random());
+                        self.step = Step::Waiting(Waiting::new(self.failures, delay));
+                    }
+                    None => return Poll::Ready(Err(error)),
+                },
+                Ok(false) => return Poll::Ready(Err(error)),
+                Err(payload) => {
+                    return Poll::Ready(Err(Error::panicked(context::current_key(), payload)));
+                }
+            }
         }
     }
 }
 
-async fn acquire(core: &CoreRef, limits: &Needs) -> Permit {
-    let mut acquire = Acquire::new(core.clone(), limits.clone(), context::current_priority);
-    let mut pause = None;
-    poll_fn(|cx| {
-        let polled = Pin::new(&mut acquire).poll(cx);
-        if polled.is_pending() && pause.is_none() {
-            pause = Some(Pause::for_limit());
+/// Begins an attempt. Returns its result if that panics.
+fn begin<T>(
+    plan: &Plan,
+    attempt: &mut dyn Attempt<T>,
+    mut permit: Option<Permit>,
+    step: &mut Step,
+) -> Option<Result<T, Problem>> {
+    let begun = catch_unwind(AssertUnwindSafe(|| attempt.begin(&mut permit)));
+    if let Err(payload) = begun {
+        return Some(Err(Problem::Panicked(payload)));
+    }
+    // The timeout counts from before the first poll.
+    *step = Step::Attempting { _permit: permit, late: plan.timeout.map(sleep) };
+    None
+}
+
+impl Acquiring {
+    fn new(plan: &Plan) -> Self {
+        let Some(core) = context::current_core() else {
+            unreachable!("attempts are made by the task itself");
+        };
+        let acquire = Acquire::new(core, plan.limits.clone(), context::current_priority);
+        Self { acquire, pause: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
+        let polled = Pin::new(&mut self.acquire).poll(cx);
+        if polled.is_pending() && self.pause.is_none() {
+            self.pause = Some(Pause::for_limit());
         }
         polled
-    })
-    .await
+    }
+}
+
+/// The wait between attempts.
+struct Waiting {
+    _pause: Pause,
+    /// `None` if the task only goes to the end of the queue.
+    sleep: Option<Sleep>,
+    has_waited: bool,
+}
+
+impl Waiting {
+    fn new(attempt: u32, delay: Duration) -> Self {
+        let sleep = (!delay.is_zero()).then(|| sleep(delay));
+        Self { _pause: Pause::until(attempt, delay), sleep, has_waited: false }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(sleep) = &mut self.sleep {
+            return Pin::new(sleep).poll(cx);
+        }
+        if std::mem::replace(&mut self.has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 /// Waits between attempts.
+#[cfg(feature = "dask")]
 pub(crate) async fn wait(attempt: u32, delay: Duration) {
-    let _pause = Pause::until(attempt, delay);
-    if delay.is_zero() {
-        futures_lite::future::yield_now().await;
-    } else {
-        sleep(delay).await;
-    }
+    let mut waiting = Waiting::new(attempt, delay);
+    std::future::poll_fn(|cx| waiting.poll(cx)).await;
 }
 
-async fn under_timeout<T>(
-    mut attempt: Pin<&mut dyn Attempt<T>>,
-    timeout: Option<Duration>,
-) -> Result<T, Problem> {
-    // The timeout counts from before the first poll.
-    let mut late = timeout.map(sleep);
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
-        match polled {
-            Ok(Poll::Ready(result)) => return Poll::Ready(result),
-            Ok(Poll::Pending) => {}
-            Err(payload) => return Poll::Ready(Err(Problem::Panicked(payload))),
-        }
-        let is_late = late.as_mut().is_some_and(|late| Pin::new(late).poll(cx).is_ready());
-        match timeout.filter(|_| is_late) {
-            Some(timeout) => Poll::Ready(Err(Problem::TimedOut(timeout))),
-            None => Poll::Pending,
-        }
-    })
-    .await
+fn poll_under_timeout<T>(
+    attempt: &mut dyn Attempt<T>,
+    late: Option<(&mut Sleep, Duration)>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Problem>> {
+    match catch_unwind(AssertUnwindSafe(|| attempt.poll(cx))) {
+        Ok(Poll::Ready(result)) => return Poll::Ready(result),
+        Ok(Poll::Pending) => {}
+        Err(payload) => return Poll::Ready(Err(Problem::Panicked(payload))),
+    }
+    match late {
+        Some((late, timeout)) => Pin::new(late).poll(cx).map(|()| Err(Problem::TimedOut(timeout))),
+        None => Poll::Pending,
+    }
 }
 
 /// The reason why an attempt failed.

@@ -1,14 +1,25 @@
 //! Blocking work, on threads outside the workers.
+//!
+//! | `Stage` | meaning | next |
+//! |---|---|---|
+//! | `New` | not polled yet | `Begun`, or `Ended` on a seeded client, by the first poll |
+//! | `Begun` | queued in the client's pool, or on one of its threads | `Ended` by its outcome; dropping the future withdraws it from the queue, or tells it that it's abandoned |
+//! | `Ended` | the outcome was returned | final |
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use crate::engine::base::lock::Lock;
+use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::futures::acquire::Permit;
@@ -37,80 +48,173 @@ pub fn is_cancelled() -> bool {
     blocking.map_or_else(context::current_is_aborting, |is_abandoned| is_abandoned())
 }
 
-/// Runs `code` on a thread where it may block. `permit` is held until it returns, even if the future is dropped.
+/// What blocking work returns. The error is that of a system that refused a thread.
+pub(crate) type Returned<T> = io::Result<T>;
+
+/// The future of code that runs on a thread where it may block. A panic of the code is one of the poll.
 ///
 /// A seeded client has no threads, so the code runs in the first poll.
-pub(crate) async fn run<T: Send + 'static>(
-    core: CoreRef,
-    permit: Option<Permit>,
-    code: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let task = context::current_task();
-    if core.seeded.is_some() {
-        let _permit = permit;
-        let is_abandoned = context::current_abort_probe();
-        return on_this_thread(&core, task, is_abandoned, code).unwrap_or_else(|payload| {
-            resume_unwind(payload);
-        });
+pub(crate) struct Work<T>(Stage<T>);
+
+enum Stage<T> {
+    New(Code<T>, Option<Permit>),
+    Begun(Begun<T>),
+    Ended,
+}
+
+type Code<T> = Box<dyn FnOnce() -> T + Send>;
+
+impl<T: Send + 'static> Work<T> {
+    /// `permit` is held until `code` has returned, even if the future is dropped.
+    pub(crate) fn new(permit: Option<Permit>, code: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(Stage::New(Box::new(code), permit))
     }
-    let abandon = AbandonOnDrop(Arc::default());
-    let flag = abandon.0.clone();
-    let number =
-        task.as_ref().map_or(0, |task| thread_wait::begin(&task.as_ref().make_extras().blocking));
-    let done = blocking::unblock(move || {
-        let _permit = permit;
-        if flag.load(Ordering::Relaxed) {
-            return None;
+}
+
+impl<T: Send + 'static> Future for Work<T> {
+    type Output = Returned<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Returned<T>> {
+        if matches!(self.0, Stage::New(..)) {
+            let Stage::New(code, permit) = mem::replace(&mut self.0, Stage::Ended) else {
+                unreachable!("it was new a moment ago");
+            };
+            let Some(core) = context::current_core() else {
+                unreachable!("blocking work is awaited by a task");
+            };
+            let task = context::current_task();
+            if core.seeded.is_some() {
+                let _permit = permit;
+                let is_abandoned = context::current_abort_probe();
+                return match on_this_thread(&core, task.as_ref(), is_abandoned, code) {
+                    Ok(value) => Poll::Ready(Ok(value)),
+                    Err(payload) => resume_unwind(payload),
+                };
+            }
+            self.0 = Stage::Begun(Begun::new(core, task, permit, code)?);
         }
-        if let Some(task) = &task {
-            thread_wait::end(&task.as_ref().make_extras().blocking, number);
+        let Stage::Begun(begun) = &self.0 else {
+            unreachable!("blocking work is not polled again after its outcome");
+        };
+        match begun.outcome.poll(cx) {
+            Poll::Ready(outcome) => {
+                self.0 = Stage::Ended;
+                match outcome {
+                    Ok(value) => Poll::Ready(Ok(value)),
+                    Err(payload) => resume_unwind(payload),
+                }
+            }
+            Poll::Pending => {
+                // The code may block on handles, which the engine must see to find cycles.
+                context::note_blocking();
+                Poll::Pending
+            }
         }
-        Some(on_this_thread(&core, task, move || flag.load(Ordering::Relaxed), code))
-    });
-    let mut done = pin!(ended(done));
-    let done = poll_fn(|cx| {
-        // The code may block on handles, which the engine must see to find cycles.
-        context::note_blocking();
-        done.as_mut().poll(cx)
-    });
-    match done.await {
-        Ok(value) => value,
-        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// Work that was given to the pool.
+struct Begun<T> {
+    core: CoreRef,
+    number: u64,
+    outcome: Arc<Outcome<T>>,
+}
+
+impl<T: Send + 'static> Begun<T> {
+    fn new(
+        core: CoreRef,
+        task: Option<Task>,
+        permit: Option<Permit>,
+        code: Code<T>,
+    ) -> io::Result<Self> {
+        let outcome = Arc::new(Outcome {
+            is_abandoned: AtomicBool::new(false),
+            state: Lock::new(OutcomeState::Awaited(None)),
+        });
+        let wait = task.as_ref().map(|task| thread_wait::begin(&task.make_extras().blocking));
+        let job = {
+            let (core, outcome) = (core.clone(), outcome.clone());
+            move || {
+                if let (Some(task), Some(number)) = (&task, wait) {
+                    thread_wait::end(&task.make_extras().blocking, number);
+                }
+                let probe = outcome.clone();
+                let is_abandoned = move || probe.is_abandoned.load(Ordering::Relaxed);
+                let returned = on_this_thread(&core, task.as_ref(), is_abandoned, code);
+                drop((permit, task));
+                outcome.set(returned);
+                // With the value, if the work was abandoned: its destructor may panic.
+                core.run_user_code(|| drop(outcome));
+            }
+        };
+        let number = core.threads.blocking.submit(Box::new(job))?;
+        Ok(Self { core, number, outcome })
+    }
+}
+
+impl<T> Drop for Begun<T> {
+    fn drop(&mut self) {
+        self.outcome.is_abandoned.store(true, Ordering::Relaxed);
+        // Drops the code and the permit at once if no thread has taken them.
+        drop(self.core.threads.blocking.withdraw(self.number));
+    }
+}
+
+/// The outcome of work, for the future that awaits it.
+struct Outcome<T> {
+    is_abandoned: AtomicBool,
+    state: Lock<OutcomeState<T>>,
+}
+
+enum OutcomeState<T> {
+    Awaited(Option<Waker>),
+    Returned(thread::Result<T>),
+    Taken,
+}
+
+impl<T> Outcome<T> {
+    fn set(&self, returned: thread::Result<T>) {
+        let before = mem::replace(&mut *self.state.lock(), OutcomeState::Returned(returned));
+        if let OutcomeState::Awaited(Some(waker)) = before {
+            run_user_code(|| waker.wake());
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<thread::Result<T>> {
+        // Cloning and dropping a waker may be user code: it's done without the lock.
+        let waker = cx.waker().clone();
+        let mut state = self.state.lock();
+        let before = match &mut *state {
+            OutcomeState::Awaited(before) => before.replace(waker),
+            other => {
+                let taken = mem::replace(other, OutcomeState::Taken);
+                drop(state);
+                drop(waker);
+                return match taken {
+                    OutcomeState::Returned(returned) => Poll::Ready(returned),
+                    _ => unreachable!("an outcome is taken once"),
+                };
+            }
+        };
+        drop(state);
+        drop(before);
+        Poll::Pending
     }
 }
 
 /// Runs the code in a context in which it may block, and catches its panic.
 fn on_this_thread<T>(
     core: &CoreRef,
-    task: Option<Task>,
+    task: Option<&Task>,
     is_abandoned: impl Fn() -> bool + 'static,
-    code: impl FnOnce() -> T,
+    code: Code<T>,
 ) -> thread::Result<T> {
     // Without the thread local, on a thread that is exiting, only a seeded client runs blocking work, and
     // `is_cancelled` then asks about the task itself.
     let set = |probe| IS_ABANDONED.try_with(|current| current.replace(probe)).unwrap_or_default();
     let before = set(Some(Rc::new(is_abandoned)));
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        ThreadContext::of_blocking(core, task.as_ref()).enter(code)
-    }));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| ThreadContext::of_blocking(core, task).enter(code)));
     set(before);
     result
-}
-
-/// Sets the flag that the code checks when the future is dropped.
-struct AbandonOnDrop(Arc<AtomicBool>);
-
-impl Drop for AbandonOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Awaits the code's outcome. It is `None` only if the future was dropped before the code began, so no one polls this
-/// then.
-async fn ended<T>(done: impl Future<Output = Option<T>>) -> T {
-    match done.await {
-        Some(result) => result,
-        None => std::future::pending().await,
-    }
 }

@@ -2,15 +2,20 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::engine::core::CoreRef;
+use crate::engine::core::threads::ThreadOptions;
 use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
 use crate::{Client, Error};
+
+/// The default of [`Builder::blocking_threads`], as in tokio.
+const BLOCKING_THREADS: usize = 512;
 
 /// The settings of a new [`Client`]; made by [`Client::builder`].
 ///
@@ -21,6 +26,7 @@ use crate::{Client, Error};
 #[must_use = "no client is made before `build`"]
 pub struct Builder {
     workers: Option<usize>,
+    threads: ThreadOptions,
     name: Cow<'static, str>,
     limits: Vec<(String, usize)>,
     seed: Option<u64>,
@@ -34,6 +40,7 @@ impl Default for Builder {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
         Self {
             workers: None,
+            threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None },
             name: "ensue".into(),
             limits: Vec::new(),
             seed: None,
@@ -50,6 +57,42 @@ impl Builder {
     /// With 0, tasks run only on threads that poll [`Client::worker`], and wait until one does.
     pub fn workers(mut self, n: usize) -> Self {
         self.workers = Some(n);
+        self
+    }
+
+    /// Sets the largest number of threads that run [blocking work](Client::submit_blocking). The default is 512, as in
+    /// tokio; at least 1.
+    ///
+    /// The threads are started when they are needed, and exit after 2 seconds without work. They are named after the
+    /// client: `ensue-blocking-0`, `ensue-blocking-1`. Blocking work beyond this number waits for a thread.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(1).blocking_threads(1).build();
+    /// let name = || std::thread::current().name().map(str::to_owned);
+    /// let names = [client.submit_blocking(name, ()), client.submit_blocking(name, ())];
+    /// for name in names {
+    ///     assert_eq!(name.result().unwrap().as_deref(), Some("ensue-blocking-0"));
+    /// }
+    /// ```
+    pub fn blocking_threads(mut self, n: usize) -> Self {
+        self.threads.blocking = n.max(1);
+        self
+    }
+
+    /// Sets the size of the stack of each thread of the client, in bytes: those of its workers and those for blocking
+    /// work. The default is that of `std::thread`: 2 MiB, or `RUST_MIN_STACK` from the environment.
+    ///
+    /// Code that calls itself deeply may need more. Large futures don't: they are kept in the heap. A future that an
+    /// async function returns is made on the worker's stack first, and one of more than about a megabyte needs a larger
+    /// stack; one that is made by the caller, for [`spawn`](Client::spawn), doesn't.
+    ///
+    /// ```
+    /// let client = ensue::Client::builder().workers(1).stack_size(16 << 20).build();
+    /// let sum = client.submit(async || std::hint::black_box([1u8; 8 << 20]).len(), ());
+    /// assert_eq!(sum.result().unwrap(), 8 << 20);
+    /// ```
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.threads.stack_size = Some(bytes);
         self
     }
 
@@ -189,10 +232,29 @@ impl Builder {
 
     /// Makes the client and starts its worker threads.
     ///
-    /// If the system refuses a thread, the client runs with fewer workers.
+    /// # Panics
+    ///
+    /// If the system refuses a thread; see [`try_build`](Builder::try_build).
     pub fn build(self) -> Client {
-        let Self { workers, name, limits, seed, unobserved, observed, stall } = self;
-        let core = CoreRef::new(name, seed, Limits::new(limits), unobserved);
+        self.try_build().unwrap_or_else(|error| panic!("the client can't be built: {error}"))
+    }
+
+    /// Makes the client and starts its worker threads.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses one of the threads: the process or its container may have reached a limit of threads or of
+    /// memory, or the [stack](Builder::stack_size) is too large. The threads that were started exit.
+    ///
+    /// ```
+    /// use ensue::Client;
+    ///
+    /// let too_large = Client::builder().workers(1).stack_size(usize::MAX / 2).try_build();
+    /// assert!(too_large.unwrap_err().to_string().contains("refused the thread of worker 1 of 1"));
+    /// ```
+    pub fn try_build(self) -> io::Result<Client> {
+        let Self { workers, threads, name, limits, seed, unobserved, observed, stall } = self;
+        let core = CoreRef::new(name, seed, Limits::new(limits), unobserved, threads);
         let client = Client::first(core);
         #[cfg(feature = "tracing")]
         let observed = observed || crate::observe::spans::Spans::are_wanted();
@@ -204,8 +266,8 @@ impl Builder {
         }
         let workers =
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-        client.scale(workers);
-        client
+        client.scale(workers)?;
+        Ok(client)
     }
 }
 
@@ -213,6 +275,7 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("workers", &self.workers)
+            .field("threads", &self.threads)
             .field("name", &self.name)
             .field("limits", &self.limits)
             .field("seed", &self.seed)

@@ -15,6 +15,7 @@ pub(crate) mod visit;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::io;
 
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -22,7 +23,6 @@ use futures_task::{FutureObj, Spawn, SpawnError};
 use self::attempt::{NoRetry, RetryMode};
 use self::map_stream::MapStream;
 use self::options::Options;
-use self::task_future::Spawned;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context;
 use crate::engine::life::cell;
@@ -46,6 +46,10 @@ pub struct Client {
 
 impl Client {
     /// Makes a client with one worker thread per core.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses a thread; see [`Builder::try_build`].
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -100,7 +104,7 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
-        submit::plain(&self.core, task_future::plain::<F, A>, function, inputs.into_waits())
+        submit::queued(submit::create_plain(&self.core, function, inputs.into_waits()))
     }
 
     /// Submits an async function that returns a `Result`. An `Err` becomes the task's error, of kind
@@ -131,11 +135,18 @@ impl Client {
     /// returns, so a long one should check [`is_cancelled`](crate::is_cancelled). On a seeded client it runs on the
     /// thread that polls the task.
     ///
-    /// The threads belong to the crate `blocking`: up to 500 for the whole process, or `BLOCKING_MAX_THREADS` from
-    /// the environment. It keeps idle threads for further work. A function that waits for a thread
-    /// counts as running; [`explain`](Client::explain) distinguishes the two. If all threads are occupied by
-    /// functions that block on the [results](crate::Handle::result) of further blocking functions, none of them ever
-    /// returns: wait in async tasks instead, or bound these functions with a [limit](crate::Builder::limit).
+    /// The threads belong to the client: up to 512, or the number of
+    /// [`blocking_threads`](crate::Builder::blocking_threads). They end with the client: [`close`](Client::close) waits
+    /// for them. A function that waits for a thread counts as running; [`explain`](Client::explain) distinguishes the two.
+    /// If it is cancelled, it is dropped at once and releases its limits. If all threads are occupied by functions that
+    /// block on the [results](crate::Handle::result) of further blocking functions, none of them ever returns: wait in
+    /// async tasks instead, or bound these functions with a [limit](crate::Builder::limit).
+    ///
+    /// If the system refuses a further thread, functions wait for those that exist. If there is none, the task fails with
+    /// the system's `std::io::Error`, which can be [retried](crate::Options::retries).
+    ///
+    /// What the function captures, its arguments and its panic payload are dropped on its thread, and so is its value if
+    /// the task was cancelled.
     ///
     /// ```
     /// let client = ensue::Client::new();
@@ -211,7 +222,7 @@ impl Client {
             );
         }
         let digest = pure::digest::<F, I, A>(None, &inputs);
-        submit::pure(&self.core, digest, task_future::plain::<F, A>, function, inputs.into_waits())
+        submit::pure(&self.core, digest, function, inputs.into_waits())
     }
 
     /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less
@@ -239,8 +250,7 @@ impl Client {
         A: Send + 'static,
     {
         submit::many(&self.core, inputs, |input| {
-            let start = task_future::plain::<F, A>;
-            submit::create_plain(&self.core, start, function.clone(), input.into_waits())
+            submit::create_plain(&self.core, function.clone(), input.into_waits())
         })
     }
 
@@ -349,7 +359,7 @@ impl Client {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        submit::plain(&self.core, task_future::spawned, Spawned(future), ())
+        submit::spawn(&self.core, future)
     }
 
     /// Runs a future that returns a `Result` as a task. An `Err` becomes the task's error, as in
@@ -429,10 +439,16 @@ impl Client {
     ///
     /// Surplus workers exit after their current task. Doesn't block; no task is lost. On a closed or a seeded client
     /// it has no effect.
-    pub fn scale(&self, workers: usize) {
-        if self.core.seeded.is_none() {
-            threads::scale(&self.core, workers);
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a thread. The client goes on with the [`workers`](Client::workers) that it has; if that is
+    /// none, tasks wait until this is called again or a [`worker`](Client::worker) is polled.
+    pub fn scale(&self, workers: usize) -> io::Result<()> {
+        if self.core.seeded.is_some() {
+            return Ok(());
         }
+        threads::scale(&self.core, workers)
     }
 
     /// Returns the number of workers: the client's own threads, and the [`worker`](Client::worker) futures that have
@@ -484,11 +500,12 @@ impl Client {
     }
 
     /// Closes the client: lets tasks that have started finish, cancels the rest with the error
-    /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers have exited.
+    /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers and its threads for blocking work
+    /// have exited. It waits for blocking functions also if their tasks were cancelled, as they can't be stopped.
     ///
     /// Closing begins with the first poll, and dropping the future doesn't undo it. It may be called again, also
-    /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker are
-    /// not waited for. If no worker is left to run them, started tasks are cancelled too.
+    /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker or
+    /// thread are not waited for. If no worker is left to run them, started tasks are cancelled too.
     ///
     /// A task that never ends makes it wait forever, and so does a started task that only a [`worker`](Client::worker)
     /// can run which is neither polled nor dropped. To bound the wait, drop the future after a timeout, and then

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::attempt::{NoRetry, RetryMode, WithRetry};
+use super::attempt::{Call, NoRetry, RetryMode, WithRetry};
 use super::map_stream::MapStream;
 use super::submit::{self, Submission};
-use super::task_future::{self, Spawned};
+use super::task_future::{
+    Async, Blocking, Large, Spawn, Spawned, TryAsync, TryBlocking, TrySpawn, is_large,
+};
 use super::{Client, pure};
+use crate::engine::task::edges::Waits;
 use crate::engine::task::header::Task;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
@@ -161,7 +164,12 @@ impl<'c> Options<'c> {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        self.into_submission().one(task_future::spawned_with_options, Spawned(future), ())
+        // Before it's passed on: each function that it's passed to may copy it.
+        if const { is_large::<Fut>() } {
+            self.one::<NoRetry, Spawn, _, _>(Spawned(Large::new(future)), ())
+        } else {
+            self.one::<NoRetry, Spawn, _, _>(Spawned(future), ())
+        }
     }
 
     /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this is not
@@ -173,8 +181,11 @@ impl<'c> Options<'c> {
         E: IntoFailure<M>,
         M: 'static,
     {
-        let start = task_future::spawned_fallible::<Fut, T, E, M>;
-        self.into_submission().one(start, Spawned(future), ())
+        if const { is_large::<Fut>() } {
+            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(Large::new(future)), ())
+        } else {
+            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(future), ())
+        }
     }
 }
 
@@ -183,8 +194,16 @@ impl<'c, R> Options<'c, R> {
         Self { client, settings, again: PhantomData }
     }
 
-    fn into_submission(self) -> Submission<'c> {
-        Submission { core: self.client.core(), settings: self.settings }
+    /// Submits a function that `C` calls.
+    fn one<M, C, F, W>(self, function: F, waits: W) -> Handle<C::Value>
+    where
+        M: RetryMode<F, W::Args>,
+        C: Call<F, W::Args>,
+        F: Send + 'static,
+        W: Waits<Args: Send + 'static>,
+    {
+        let submission = Submission { core: self.client.core(), settings: self.settings };
+        submit::queued(submission.create::<M, C, F, W>(function, waits))
     }
 
     /// Submits an async function; see [`Client::submit`].
@@ -195,8 +214,7 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: RetryMode<F, A>,
     {
-        let start = task_future::with_options::<R, F, A>;
-        self.into_submission().one(start, function, inputs.into_waits())
+        self.one::<R, Async, F, _>(function, inputs.into_waits())
     }
 
     /// Submits an async function that returns a `Result`; see [`Client::try_submit`].
@@ -207,7 +225,7 @@ impl<'c, R> Options<'c, R> {
         A: Clone + Send + 'static,
         M: 'static,
     {
-        self.into_submission().one(task_future::fallible::<F, A, M>, function, inputs.into_waits())
+        self.one::<WithRetry, TryAsync<M>, F, _>(function, inputs.into_waits())
     }
 
     /// Submits a plain function that may block; see [`Client::submit_blocking`].
@@ -218,7 +236,7 @@ impl<'c, R> Options<'c, R> {
         A: Send + 'static,
         R: RetryMode<F, A>,
     {
-        self.into_submission().one(task_future::blocking::<R, F, A>, function, inputs.into_waits())
+        self.one::<R, Blocking, F, _>(function, inputs.into_waits())
     }
 
     /// Submits a plain function that may block and returns a `Result`; see [`Client::try_submit_blocking`].
@@ -229,8 +247,7 @@ impl<'c, R> Options<'c, R> {
         A: Clone + Send + 'static,
         M: 'static,
     {
-        let start = task_future::blocking_fallible::<F, A, M>;
-        self.into_submission().one(start, function, inputs.into_waits())
+        self.one::<WithRetry, TryBlocking<M>, F, _>(function, inputs.into_waits())
     }
 
     /// Submits a call with a derived key; see [`Client::submit_pure`]. A key that was set with [`key`](Options::key)
@@ -269,8 +286,7 @@ impl<'c, R> Options<'c, R> {
         R: RetryMode<F, A>,
     {
         self.many(inputs, |submission, input| {
-            let start = task_future::with_options::<R, F, A>;
-            submission.create(start, function.clone(), input.into_waits())
+            submission.create::<R, Async, F, _>(function.clone(), input.into_waits())
         })
     }
 
@@ -287,8 +303,7 @@ impl<'c, R> Options<'c, R> {
         M: 'static,
     {
         self.many(inputs, |submission, input| {
-            let start = task_future::fallible::<F, A, M>;
-            submission.create(start, function.clone(), input.into_waits())
+            submission.create::<WithRetry, TryAsync<M>, F, _>(function.clone(), input.into_waits())
         })
     }
 

@@ -1,11 +1,12 @@
 //! The way from a submission to a task.
 
 use std::any::type_name;
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
-use super::attempt::{Plan, Planned};
+use super::attempt::{Call, Plan, Planned, RetryMode};
 use super::options::TaskOptions;
-use super::task_future::Start;
+use super::task_future::{self, Boxed, Large, Spawned, Start, is_large};
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::life::cell::{self, Setup};
@@ -14,6 +15,7 @@ use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Extras, Interest, Task};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
+use crate::task::function::TaskFn;
 use crate::task::key;
 use crate::{Error, Handle, Key};
 
@@ -21,24 +23,38 @@ use crate::{Error, Handle, Key};
 /// workers begin while other tasks are still being made.
 const AT_ONCE: usize = 64;
 
-/// Submits a function without any options.
-pub(crate) fn plain<S, F, W, T>(core: &Core, start: S, function: F, waits: W) -> Handle<T>
-where
-    S: Start<F, W::Args, T>,
-    F: Send + 'static,
-    W: Waits,
-    T: Send + 'static,
-{
-    queued(create_plain(core, start, function, waits))
-}
-
-/// Makes a task without any options, which the caller queues if it is ready.
-pub(crate) fn create_plain<S, F, W, T>(
+/// Makes a task of an async function without any options, which the caller queues if it is ready.
+pub(crate) fn create_plain<F, W>(
     core: &Core,
-    start: S,
     function: F,
     waits: W,
-) -> (Handle<T>, Option<Task>)
+) -> (Handle<F::Output>, Option<Task>)
+where
+    F: TaskFn<W::Args>,
+    W: Waits,
+{
+    if const { is_large::<F::Future>() } {
+        create(core, task_future::plain_large::<F, W::Args>, function, waits)
+    } else {
+        create(core, task_future::plain::<F, W::Args>, function, waits)
+    }
+}
+
+/// Submits a future without any options.
+pub(crate) fn spawn<Fut>(core: &Core, future: Fut) -> Handle<Fut::Output>
+where
+    Fut: Future + Send + 'static,
+    Fut::Output: Send + 'static,
+{
+    // Before it's passed on: each function that it's passed to may copy it.
+    queued(if const { is_large::<Fut>() } {
+        create(core, task_future::spawned, Spawned(Large::new(future)), ())
+    } else {
+        create(core, task_future::spawned, Spawned(future), ())
+    })
+}
+
+fn create<S, F, W, T>(core: &Core, start: S, function: F, waits: W) -> (Handle<T>, Option<Task>)
 where
     S: Start<F, W::Args, T>,
     F: Send + 'static,
@@ -50,25 +66,21 @@ where
 }
 
 /// Submits a pure call without any options.
-pub(crate) fn pure<S, F, W, T>(
-    core: &Core,
-    digest: u128,
-    start: S,
-    function: F,
-    waits: W,
-) -> Handle<T>
+pub(crate) fn pure<F, W>(core: &Core, digest: u128, function: F, waits: W) -> Handle<F::Output>
 where
-    S: Start<F, W::Args, T>,
-    F: Send + 'static,
+    F: TaskFn<W::Args>,
     W: Waits,
-    T: Send + 'static,
 {
     let settings = TaskOptions { derived: Some(digest), ..TaskOptions::default() };
-    queued(make(core, settings, start, function, waits))
+    queued(if const { is_large::<F::Future>() } {
+        make(core, settings, task_future::plain_large::<F, W::Args>, function, waits)
+    } else {
+        make(core, settings, task_future::plain::<F, W::Args>, function, waits)
+    })
 }
 
 /// Queues a new task if it is ready.
-fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
+pub(crate) fn queued<T>((handle, ready): (Handle<T>, Option<Task>)) -> Handle<T> {
     if let Some(task) = ready {
         schedule::schedule_new(task);
     }
@@ -121,24 +133,26 @@ pub(crate) struct Submission<'c> {
 }
 
 impl Submission<'_> {
-    /// Submits a function.
-    pub(crate) fn one<S, F, W, T>(self, start: S, function: F, waits: W) -> Handle<T>
-    where
-        S: Start<Planned<F>, W::Args, T>,
-        F: Send + 'static,
-        W: Waits,
-        T: Send + 'static,
-    {
-        queued(self.create(start, function, waits))
-    }
-
-    /// Makes a task, which the caller queues if it is ready.
-    pub(crate) fn create<S, F, W, T>(
+    /// Makes a task of which `C` calls the function, which the caller queues if it is ready.
+    pub(crate) fn create<R, C, F, W>(
         self,
-        start: S,
         function: F,
         waits: W,
-    ) -> (Handle<T>, Option<Task>)
+    ) -> (Handle<C::Value>, Option<Task>)
+    where
+        R: RetryMode<F, W::Args>,
+        C: Call<F, W::Args>,
+        F: Send + 'static,
+        W: Waits<Args: Send + 'static>,
+    {
+        if const { is_large::<C::Future>() } {
+            self.start(task_future::attempts::<R, Boxed<C>, F, W::Args>, function, waits)
+        } else {
+            self.start(task_future::attempts::<R, C, F, W::Args>, function, waits)
+        }
+    }
+
+    fn start<S, F, W, T>(self, start: S, function: F, waits: W) -> (Handle<T>, Option<Task>)
     where
         S: Start<Planned<F>, W::Args, T>,
         F: Send + 'static,

@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{self, NoRetry, Planned, Problem, RetryMode, WithRetry};
+use super::attempt::{Attempts, Call, Planned, Problem, RetryMode};
 use super::blocking;
 use crate::Error;
+use crate::engine::futures::acquire::Permit;
 use crate::engine::life::cell::Outcome;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
@@ -52,45 +53,41 @@ pub(crate) fn plain<F: TaskFn<A>, A>(function: F, args: A) -> PlainFuture<F::Fut
     PlainFuture { future: function.call(args, SEAL), types: PhantomData }
 }
 
-pin_project! {
-    /// The function's own future, or a boxed one that makes attempts if the options need them. One type for both
-    /// makes one kind of task for each call site.
-    #[project = OptionalFutureProjection]
-    pub(crate) enum OptionalFuture<Fut: Future, F, A> {
-        Direct { #[pin] future: Fut },
-        Attempts { attempts: Pin<Box<dyn Future<Output = Outcome<Fut::Output, F, A>> + Send>> },
-    }
-}
-
-impl<Fut: Future, F, A> Future for OptionalFuture<Fut, F, A> {
-    type Output = Outcome<Fut::Output, F, A>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            OptionalFutureProjection::Direct { future } => future.poll(cx).map(Ok),
-            OptionalFutureProjection::Attempts { attempts } => attempts.as_mut().poll(cx),
-        }
-    }
-}
-
-pub(crate) fn with_options<R, F, A>(
-    planned: Planned<F>,
+/// The same for a large future.
+pub(crate) fn plain_large<F: TaskFn<A>, A>(
+    function: F,
     args: A,
-) -> OptionalFuture<F::Future, Planned<F>, A>
-where
-    R: RetryMode<F, A>,
-    F: TaskFn<A>,
-    A: Send + 'static,
-{
-    if planned.plan.is_none() {
-        return OptionalFuture::Direct { future: planned.function.call(args, SEAL) };
+) -> PlainFuture<Large<F::Future>, F, A> {
+    PlainFuture { future: Large(Box::pin(function.call(args, SEAL))), types: PhantomData }
+}
+
+/// The size from which on futures are boxed as soon as they're made, in bytes.
+///
+/// A future is moved from where it's made to the task, and then to the worker's stack and back: several copies of it
+/// are on that stack, more in a debug build. These are tokio's thresholds.
+const LARGE: usize = if cfg!(debug_assertions) { 2 * 1024 } else { 16 * 1024 };
+
+/// Whether futures of this type are boxed. Used in a `const` block, it keeps the compiler from making the code of the
+/// other case.
+pub(crate) const fn is_large<Fut>() -> bool {
+    size_of::<Fut>() > LARGE
+}
+
+/// A future in a box of its own.
+pub(crate) struct Large<Fut>(Pin<Box<Fut>>);
+
+impl<Fut> Large<Fut> {
+    pub(crate) fn new(future: Fut) -> Self {
+        Self(Box::pin(future))
     }
-    let attempts =
-        attempt::run::<R, _, _, _, _>(planned, args, |_, function, args, permit| async move {
-            let _permit = permit;
-            Ok(function.call(args, SEAL).await)
-        });
-    OptionalFuture::Attempts { attempts: Box::pin(attempts) }
+}
+
+impl<Fut: Future> Future for Large<Fut> {
+    type Output = Fut::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
 }
 
 /// A future in place of a function.
@@ -103,88 +100,140 @@ pub(crate) fn spawned<Fut: Future>(
     PlainFuture { future: function.0, types: PhantomData }
 }
 
-pub(crate) fn spawned_with_options<Fut>(
-    planned: Planned<Spawned<Fut>>,
-    (): (),
-) -> OptionalFuture<Fut, Planned<Spawned<Fut>>, ()>
+/// The future of a task with options.
+pub(crate) fn attempts<R, C, F, A>(planned: Planned<F>, args: A) -> Attempts<R, F, A, C>
+where
+    R: RetryMode<F, A>,
+    C: Call<F, A>,
+{
+    Attempts::new(planned, args)
+}
+
+/// Calls an async function.
+pub(crate) struct Async;
+
+impl<F: TaskFn<A>, A> Call<F, A> for Async {
+    type Future = F::Future;
+    type Value = F::Output;
+
+    fn call(function: F, args: A, _: &mut Option<Permit>) -> F::Future {
+        function.call(args, SEAL)
+    }
+
+    fn outcome(output: F::Output) -> Result<F::Output, Problem> {
+        Ok(output)
+    }
+}
+
+/// Calls an async function that returns a `Result`.
+pub(crate) struct TryAsync<M>(PhantomData<fn() -> M>);
+
+impl<F: TryTaskFn<A, M>, A, M: 'static> Call<F, A> for TryAsync<M> {
+    type Future = F::Future;
+    type Value = F::Value;
+
+    fn call(function: F, args: A, _: &mut Option<Permit>) -> F::Future {
+        function.call(args, SEAL)
+    }
+
+    fn outcome(output: F::Output) -> Result<F::Value, Problem> {
+        output.map_err(problem::<M, _>)
+    }
+}
+
+/// Takes a future.
+pub(crate) struct Spawn;
+
+impl<Fut> Call<Spawned<Fut>, ()> for Spawn
 where
     Fut: Future + Send + 'static,
     Fut::Output: Send + 'static,
 {
-    if planned.plan.is_none() {
-        return OptionalFuture::Direct { future: planned.function.0 };
+    type Future = Fut;
+    type Value = Fut::Output;
+
+    fn call(function: Spawned<Fut>, (): (), _: &mut Option<Permit>) -> Fut {
+        function.0
     }
-    let attempts =
-        attempt::run::<NoRetry, _, _, _, _>(planned, (), |_, function, (), permit| async move {
-            let _permit = permit;
-            Ok(function.0.await)
-        });
-    OptionalFuture::Attempts { attempts: Box::pin(attempts) }
+
+    fn outcome(output: Fut::Output) -> Result<Fut::Output, Problem> {
+        Ok(output)
+    }
 }
 
-pub(crate) fn spawned_fallible<Fut, T, E, M>(
-    planned: Planned<Spawned<Fut>>,
-    (): (),
-) -> impl Future<Output = Outcome<T, Planned<Spawned<Fut>>, ()>> + Send
+/// Takes a future that returns a `Result`.
+pub(crate) struct TrySpawn<M>(PhantomData<fn() -> M>);
+
+impl<Fut, T, E, M> Call<Spawned<Fut>, ()> for TrySpawn<M>
 where
     Fut: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
     E: IntoFailure<M>,
     M: 'static,
 {
-    attempt::run::<NoRetry, _, _, _, _>(planned, (), |_, function, (), permit| async move {
-        let _permit = permit;
-        function.0.await.map_err(problem::<M, _>)
-    })
+    type Future = Fut;
+    type Value = T;
+
+    fn call(function: Spawned<Fut>, (): (), _: &mut Option<Permit>) -> Fut {
+        function.0
+    }
+
+    fn outcome(output: Result<T, E>) -> Result<T, Problem> {
+        output.map_err(problem::<M, _>)
+    }
 }
 
-pub(crate) fn fallible<F, A, M>(
-    planned: Planned<F>,
-    args: A,
-) -> impl Future<Output = Outcome<F::Value, Planned<F>, A>> + Send
-where
-    F: TryTaskFn<A, M>,
-    A: Clone + Send + 'static,
-    M: 'static,
-{
-    attempt::run::<WithRetry, _, _, _, _>(planned, args, |_, function, args, permit| async move {
-        let _permit = permit;
-        function.call(args, SEAL).await.map_err(problem::<M, _>)
-    })
+/// Calls a plain function on a thread where it may block.
+pub(crate) struct Blocking;
+
+impl<F: BlockingFn<A>, A: Send + 'static> Call<F, A> for Blocking {
+    type Future = blocking::Work<F::Output>;
+    type Value = F::Output;
+
+    fn call(function: F, args: A, permit: &mut Option<Permit>) -> Self::Future {
+        blocking::Work::new(permit.take(), move || function.call(args, SEAL))
+    }
+
+    fn outcome(output: blocking::Returned<F::Output>) -> Result<F::Output, Problem> {
+        output.map_err(problem)
+    }
 }
 
-pub(crate) fn blocking<R, F, A>(
-    planned: Planned<F>,
-    args: A,
-) -> impl Future<Output = Outcome<F::Output, Planned<F>, A>> + Send
-where
-    R: RetryMode<F, A>,
-    F: BlockingFn<A>,
-    A: Send + 'static,
-{
-    attempt::run::<R, _, _, _, _>(planned, args, |core, function, args, permit| async move {
-        Ok(blocking::run(core, permit, move || function.call(args, SEAL)).await)
-    })
-}
+/// Calls a plain function that returns a `Result` on a thread where it may block.
+pub(crate) struct TryBlocking<M>(PhantomData<fn() -> M>);
 
-pub(crate) fn blocking_fallible<F, A, M>(
-    planned: Planned<F>,
-    args: A,
-) -> impl Future<Output = Outcome<F::Value, Planned<F>, A>> + Send
+impl<F, A, M> Call<F, A> for TryBlocking<M>
 where
     F: TryBlockingFn<A, M>,
-    A: Clone + Send + 'static,
+    A: Send + 'static,
     M: 'static,
 {
-    attempt::run::<WithRetry, _, _, _, _>(
-        planned,
-        args,
-        |core, function, args, permit| async move {
-            blocking::run(core, permit, move || function.call(args, SEAL))
-                .await
-                .map_err(problem::<M, _>)
-        },
-    )
+    type Future = blocking::Work<F::Output>;
+    type Value = F::Value;
+
+    fn call(function: F, args: A, permit: &mut Option<Permit>) -> Self::Future {
+        blocking::Work::new(permit.take(), move || function.call(args, SEAL))
+    }
+
+    fn outcome(output: blocking::Returned<F::Output>) -> Result<F::Value, Problem> {
+        output.map_err(problem)?.map_err(problem::<M, _>)
+    }
+}
+
+/// Makes [large](is_large) futures of another call in boxes.
+pub(crate) struct Boxed<C>(C);
+
+impl<F, A, C: Call<F, A>> Call<F, A> for Boxed<C> {
+    type Future = Large<C::Future>;
+    type Value = C::Value;
+
+    fn call(function: F, args: A, permit: &mut Option<Permit>) -> Self::Future {
+        Large(Box::pin(C::call(function, args, permit)))
+    }
+
+    fn outcome(output: <C::Future as Future>::Output) -> Result<C::Value, Problem> {
+        C::outcome(output)
+    }
 }
 
 fn problem<M: 'static, E: IntoFailure<M>>(error: E) -> Problem {
@@ -210,6 +259,7 @@ mod tests {
         }
         assert_eq!(short_name(planned(inc)), "inc");
         assert_eq!(short_name(spawned(async {})), "wrappers_do_not_show::closure");
+        assert_eq!(short_name(spawned(Large::new(async {}))), "wrappers_do_not_show::closure");
         assert_eq!(short_name(planned(Spawned(async {}))), "wrappers_do_not_show::closure");
     }
 }

@@ -141,7 +141,7 @@ fn round(seed: u64, time: Duration, workers: usize, abort: bool) {
                 let mut n = 0;
                 while Instant::now() < until {
                     n += 1;
-                    client.scale(1 + n % workers);
+                    client.scale(1 + n % workers).unwrap();
                     thread::sleep(Duration::from_millis(1));
                 }
             });

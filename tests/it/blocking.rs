@@ -1,14 +1,17 @@
-//! Blocking: work that blocks, and blocking on results (promises 3 and 15).
+//! Blocking: work that blocks, its threads, and blocking on results (promises 3, 15 and 20).
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
-use ensue::{Client, ErrorKind, gather};
+use ensue::{Client, ErrorKind, Handle, Reason, Retry, gather};
 use futures::executor::block_on;
 use support::hold::Gate;
 use support::observe::{Count, Log};
-use support::{bounded, client_of, drive, eventually};
+use support::{bounded, client_of, drive, eventually, poll_once};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -296,5 +299,256 @@ fn destructors_of_thread_locals_may_use_a_client() {
         .join()
         .unwrap();
         assert_eq!(seen.all(), [(2, false), (2, false)]);
+    });
+}
+
+/// Blocking work that waits for the gate, after it has begun.
+fn holding(client: &Client, gate: &Gate) -> Handle<()> {
+    let begun = Gate::new();
+    let (begin, pass) = (begun.clone(), gate.clone());
+    let work = move || {
+        begin.open();
+        pass.pass_blocking();
+    };
+    let handle = client.submit_blocking(work, ());
+    begun.pass_blocking();
+    handle
+}
+
+#[test]
+fn blocking_work_says_whether_it_has_a_thread() {
+    bounded(|| {
+        let client = Client::builder().workers(1).blocking_threads(1).build();
+        let why = |task: &_| client.explain(task).reasons;
+        let gate = Gate::new();
+        let first = holding(&client, &gate);
+        eventually("it has the thread", || why(&first) == [Reason::Blocking]);
+        let second = client.submit_blocking(|| (), ());
+        eventually("no thread is free", || why(&second) == [Reason::WaitsForThread]);
+        assert_eq!(why(&first), [Reason::Blocking]);
+
+        let texts = [&first, &second].map(|task| client.explain(task).to_string());
+        let [one, two] = [&first, &second].map(|task| format!("`{}` is running: ", task.key()));
+        assert_eq!(texts[0], one + "its blocking work runs on a thread");
+        assert_eq!(texts[1], two + "its blocking work waits for a thread of the pool");
+        let data = serde_json::to_value(client.explain(&second)).unwrap();
+        assert_eq!(data["reasons"][0]["kind"], "waits_for_thread");
+        gate.open();
+        first.result().unwrap();
+        second.result().unwrap();
+
+        // An attempt that timed out keeps the thread, and the next one waits for it.
+        let gate = Gate::new();
+        let begun = Count::new();
+        let (inner, count) = (gate.clone(), begun.clone());
+        let options =
+            client.task().timeout(Duration::from_millis(50)).retries(Retry::new(u32::MAX));
+        let work = move || {
+            count.add();
+            inner.pass_blocking();
+        };
+        let third = options.submit_blocking(work, ());
+        eventually("an attempt has the thread", || begun.get() == 1);
+        eventually("the next one waits", || why(&third) == [Reason::WaitsForThread]);
+        assert_eq!(begun.get(), 1);
+        gate.open();
+        third.result().unwrap();
+    });
+}
+
+#[test]
+fn five_hundred_blocking_closures_wait_for_each_other() {
+    bounded(|| {
+        let client = client_of(2);
+        let all = Arc::new(Barrier::new(500));
+        let meet = |_| {
+            let all = all.clone();
+            let wait = move || {
+                all.wait();
+            };
+            client.submit_blocking(wait, ())
+        };
+        let xs: Vec<_> = (0..500).map(meet).collect();
+        block_on(gather(xs)).unwrap();
+    });
+}
+
+#[test]
+fn no_more_threads_than_the_bound_run_blocking_work() {
+    bounded(|| {
+        let client = Client::builder().workers(2).blocking_threads(3).build();
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let xs: Vec<_> = (0..200)
+            .map(|_| {
+                let (running, most) = (running.clone(), most.clone());
+                let work = move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                };
+                client.submit_blocking(work, ())
+            })
+            .collect();
+        block_on(gather(xs)).unwrap();
+        assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
+        // All three are used.
+        let all = Arc::new(Barrier::new(3));
+        let meet = |_| {
+            let all = all.clone();
+            let wait = move || {
+                all.wait();
+            };
+            client.submit_blocking(wait, ())
+        };
+        block_on(gather((0..3).map(meet).collect::<Vec<_>>())).unwrap();
+    });
+}
+
+#[test]
+fn a_cancelled_closure_that_waits_for_a_thread_is_dropped_at_once() {
+    bounded(|| {
+        let client = Client::builder().workers(1).blocking_threads(1).limit("one", 1).build();
+        let gate = Gate::new();
+        let first = holding(&client, &gate);
+        let drops = Count::new();
+        for end in [|x: Handle<()>| assert!(x.cancel()), drop] {
+            let before = drops.get();
+            let captured = drops.on_drop();
+            let work = move || drop(captured);
+            let second = client.task().limit("one", 1).submit_blocking(work, ());
+            let why = || client.explain(&second).reasons;
+            eventually("no thread is free", || why() == [Reason::WaitsForThread]);
+            end(second);
+            eventually("its closure is dropped", || drops.get() == before + 1);
+            // Its limit is free, though the thread isn't.
+            assert_eq!(client.task().limit("one", 1).submit(inc, 1).result().unwrap(), 2);
+        }
+        assert!(!first.is_finished());
+        gate.open();
+        first.result().unwrap();
+        assert_eq!(client.submit_blocking(|| 3, ()).result().unwrap(), 3);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_threads_end_with_the_client() {
+    let threads = |name: &str| support::threads_named(name).0;
+    bounded(move || {
+        for name in ["pool-c", "pool-d"] {
+            let client = Client::builder().workers(1).name(name).build();
+            let gate = Gate::new();
+            let xs: Vec<_> = (0..40).map(|_| holding(&client, &gate)).collect();
+            assert!(threads(&format!("{name}-blo")) >= 40);
+            gate.open();
+            block_on(gather(xs)).unwrap();
+            if name == "pool-c" {
+                block_on(client.close());
+                eventually("the threads end", || threads(name) == 0);
+            } else {
+                drop(client);
+                eventually("the threads end", || threads(name) == 0);
+            }
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thread_without_work_exits() {
+    bounded(|| {
+        let client = Client::builder().workers(1).name("pool-i").build();
+        let gate = Gate::new();
+        let xs: Vec<_> = (0..10).map(|_| holding(&client, &gate)).collect();
+        gate.open();
+        block_on(gather(xs)).unwrap();
+        eventually("they exit", || support::threads_named("pool-i-blo").0 == 0);
+        assert_eq!(client.submit_blocking(|| 1, ()).result().unwrap(), 1);
+    });
+}
+
+#[test]
+fn close_waits_for_the_closure_of_a_cancelled_task() {
+    bounded(|| {
+        let client = client_of(1);
+        let gate = Gate::new();
+        let x = holding(&client, &gate);
+        assert!(x.cancel());
+        eventually("no task is left", || x.is_finished());
+        drop(x);
+        let mut close = Box::pin(client.close());
+        let waiting = thread::spawn(move || {
+            let is_waiting = poll_once(&mut close).is_pending();
+            (is_waiting, close)
+        });
+        let (is_waiting, close) = waiting.join().unwrap();
+        assert!(is_waiting);
+        gate.open();
+        block_on(close);
+    });
+}
+
+#[test]
+fn the_closure_of_a_cancelled_task_may_wait_for_close() {
+    bounded(|| {
+        let client = client_of(1);
+        let (begun, gate, closed) = (Gate::new(), Gate::new(), Gate::new());
+        let (begin, pass, open) = (begun.clone(), gate.clone(), closed.clone());
+        let inner = client.clone();
+        let work = move || {
+            begin.open();
+            pass.pass_blocking();
+            // Twice at once: it counts as one thread.
+            block_on(futures::future::join(inner.close(), inner.close()));
+            open.open();
+        };
+        let x = client.submit_blocking(work, ());
+        begun.pass_blocking();
+        assert!(x.cancel());
+        gate.open();
+        closed.pass_blocking();
+        block_on(client.close());
+    });
+}
+
+#[test]
+fn a_task_fails_if_the_system_refuses_its_only_thread() {
+    bounded(|| {
+        // No system has that much memory for a stack.
+        let builder = Client::builder().workers(0).stack_size(usize::MAX / 2);
+        let client = builder.limit("one", 1).build();
+        let drops = Count::new();
+        let captured = drops.on_drop();
+        let work = move || drop(captured);
+        let x = client.task().limit("one", 1).submit_blocking(work, ());
+        let y = client.task().retries(2).submit_blocking(|| 1, ());
+        let z = client.task().limit("one", 1).submit(inc, 1);
+        let error = drive(&client, x).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        assert!(error.to_string().contains("the system refused a thread"), "{error}");
+        assert!(error.downcast_ref::<io::Error>().is_some());
+        assert_eq!(drops.get(), 1);
+        assert_eq!(drive(&client, z).unwrap(), 2, "the worker goes on");
+        assert_eq!(drive(&client, y).unwrap_err().kind(), ErrorKind::Failed);
+        drive(&client, client.close());
+    });
+}
+
+#[test]
+fn a_stall_is_reported_though_all_threads_are_occupied() {
+    bounded(|| {
+        let (send, stalls) = mpsc::channel();
+        let hook = move |stall: &ensue::Stall| {
+            let _ = send.send(stall.left);
+        };
+        let builder = Client::builder().workers(1).blocking_threads(1);
+        let client = builder.on_stall(Duration::from_millis(20), hook).build();
+        let gate = Gate::new();
+        let pass = gate.clone();
+        let x = client.submit_blocking(move || pass.pass_blocking(), ());
+        let y = client.submit_blocking(|| (), ());
+        assert!(stalls.recv().unwrap() >= 1);
+        gate.open();
+        block_on(gather([x, y])).unwrap();
     });
 }

@@ -413,10 +413,10 @@ fn a_worker_future() {
     let trigger = |world: &World| {
         // The client's own worker is preferred, so there is none when a task is queued.
         let client = &world.client;
-        client.scale(0);
+        client.scale(0).unwrap();
         eventually("the thread leaves", || client.workers() <= 1);
         client.spawn(async {}).detach();
-        client.scale(1);
+        client.scale(1).unwrap();
     };
     torment_on(Runs::OneThread, |world| Box::pin(world.client.worker()), trigger);
 }

@@ -1,8 +1,8 @@
 //! The promises of the crate, one module for each part of the interface.
 //!
 //! Tests that need a process of their own are other programs: `lifecycle` (the global logger), `tracing` (callsites that
-//! another thread may register first), `memory` and `recording` (a counting allocator), and `blocking_pool` (the size of
-//! the pool). Tests that take seconds are in `heavy`.
+//! another thread may register first), `memory` and `recording` (a counting allocator), `blocking_pool` (a limit of
+//! memory), and `fork`. Tests that take seconds are in `heavy`.
 
 mod as_completed;
 mod auto_traits;

@@ -20,13 +20,13 @@ fn workers_are_counted() {
     bounded(|| {
         let client = client_of(2);
         assert_eq!(client.workers(), 2);
-        client.scale(5);
+        client.scale(5).unwrap();
         assert_eq!(client.workers(), 5);
-        client.scale(1);
+        client.scale(1).unwrap();
         eventually("four leave", || client.workers() == 1);
-        client.scale(0);
+        client.scale(0).unwrap();
         eventually("the last one leaves", || client.workers() == 0);
-        client.scale(2);
+        client.scale(2).unwrap();
         assert_eq!(client.workers(), 2);
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
         assert!(Client::new().workers() > 0);
@@ -55,7 +55,7 @@ fn without_workers_tasks_wait_and_then_run() {
         let xs = client.map(inc, 0..100u64);
         thread::yield_now();
         assert!(xs.iter().all(|x| !x.is_finished()));
-        client.scale(1);
+        client.scale(1).unwrap();
         assert_eq!(block_on(gather(xs)).unwrap().into_iter().sum::<u64>(), 5050);
     });
 }
@@ -66,12 +66,12 @@ fn a_surplus_worker_ends_its_current_task_first() {
         let client = client_of(1);
         let held = hold_worker(&client);
         let xs = client.map(inc, 0..10u64);
-        client.scale(0);
+        client.scale(0).unwrap();
         assert_eq!(client.workers(), 1, "it is in a poll");
         held.let_go();
         eventually("it leaves", || client.workers() == 0);
         assert!(xs.iter().all(|x| !x.is_finished()));
-        client.scale(1);
+        client.scale(1).unwrap();
         assert_eq!(block_on(gather(xs)).unwrap().into_iter().sum::<u64>(), 55);
     });
 }
@@ -87,11 +87,11 @@ fn suspended_tasks_outlive_the_worker_that_started_them() {
             1
         });
         client.submit(inc, 1).result().unwrap();
-        client.scale(0);
+        client.scale(0).unwrap();
         eventually("it leaves", || client.workers() == 0);
         gate.open();
         assert!(!x.is_finished());
-        client.scale(1);
+        client.scale(1).unwrap();
         assert_eq!(x.result().unwrap(), 1);
     });
 }
@@ -104,12 +104,12 @@ fn a_task_may_scale_its_own_client() {
         let x = client.spawn(async move {
             // These are in the queue of its own worker, which exits.
             let xs = inner.map(inc, 0..100u64);
-            inner.scale(0);
+            inner.scale(0).unwrap();
             yield_now().await;
             gather(xs).await.unwrap().into_iter().sum::<u64>()
         });
         eventually("it leaves", || client.workers() == 0);
-        client.scale(2);
+        client.scale(2).unwrap();
         assert_eq!(x.result().unwrap(), 5050);
     });
 }
@@ -123,11 +123,11 @@ fn idle_does_not_resolve_while_tasks_without_a_worker_are_left() {
             let xs = client.map(inc, 0..100u64);
             let mut idle = Box::pin(client.idle());
             assert!(poll_once(&mut idle).is_pending());
-            client.scale(0);
+            client.scale(0).unwrap();
             held.let_go();
             eventually("it leaves", || client.workers() == 0);
             assert!(poll_once(&mut idle).is_pending(), "100 tasks are left");
-            client.scale(1);
+            client.scale(1).unwrap();
             block_on(idle);
             assert!(xs.iter().all(|x| x.is_finished()));
         }
@@ -145,10 +145,10 @@ fn nothing_is_lost_or_run_twice_while_it_goes_up_and_down() {
                 let mut n = 0;
                 while !stop.load(Ordering::Relaxed) {
                     n = (n + 1) % 5;
-                    client.scale(n);
+                    client.scale(n).unwrap();
                     thread::yield_now();
                 }
-                client.scale(1);
+                client.scale(1).unwrap();
             })
         };
         let runs = Count::new();
@@ -189,7 +189,7 @@ fn several_threads_may_scale_at_once() {
                 let client = client.clone();
                 thread::spawn(move || {
                     for round in 0..100 {
-                        client.scale((n + round) % 4);
+                        client.scale((n + round) % 4).unwrap();
                     }
                 })
             })
@@ -197,7 +197,7 @@ fn several_threads_may_scale_at_once() {
         for thread in threads {
             thread.join().unwrap();
         }
-        client.scale(3);
+        client.scale(3).unwrap();
         eventually("three are left", || client.workers() == 3);
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
         block_on(client.close());
@@ -213,9 +213,9 @@ fn scaling_while_closing_leaves_no_worker() {
             let scaler = {
                 let client = client.clone();
                 thread::spawn(move || {
-                    client.scale(2);
-                    client.scale(1);
-                    client.scale(3);
+                    client.scale(2).unwrap();
+                    client.scale(1).unwrap();
+                    client.scale(3).unwrap();
                 })
             };
             block_on(client.close());
@@ -232,9 +232,9 @@ fn the_threads_exit_with_the_workers() {
         let client = Client::builder().workers(3).name("scale-thr").build();
         client.submit(inc, 1).result().unwrap();
         eventually("three", || support::threads_named("scale-thr-").0 == 3);
-        client.scale(1);
+        client.scale(1).unwrap();
         eventually("one", || support::threads_named("scale-thr-").0 == 1);
-        client.scale(0);
+        client.scale(0).unwrap();
         eventually("none", || support::threads_named("scale-thr-").0 == 0);
     });
 }
@@ -243,8 +243,36 @@ fn the_threads_exit_with_the_workers() {
 fn a_seeded_client_has_no_workers_to_scale() {
     bounded(|| {
         let client = Client::builder().seed(1).workers(4).build();
-        client.scale(3);
+        client.scale(3).unwrap();
         assert_eq!(client.workers(), 0);
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+    });
+}
+
+/// No system has that much memory for a stack.
+const TOO_LARGE: usize = usize::MAX / 2;
+
+#[test]
+fn a_client_whose_threads_are_refused_is_not_built() {
+    bounded(|| {
+        let builder = || Client::builder().workers(2).stack_size(TOO_LARGE);
+        let error = builder().try_build().unwrap_err();
+        assert!(error.to_string().contains("refused the thread of worker 1 of 2"), "{error}");
+        let built = std::panic::catch_unwind(|| drop(builder().build()));
+        let text = built.unwrap_err().downcast::<String>().unwrap();
+        assert!(text.contains("can't be built: the system refused the thread"), "{text}");
+    });
+}
+
+#[test]
+fn a_thread_that_is_refused_is_an_error_and_the_client_goes_on() {
+    bounded(|| {
+        let client = Client::builder().workers(0).stack_size(TOO_LARGE).build();
+        let x = client.submit(inc, 1);
+        assert!(client.scale(1).is_err());
+        assert_eq!(client.workers(), 0);
+        assert_eq!(support::drive(&client, x).unwrap(), 2);
+        client.scale(0).unwrap();
+        support::drive(&client, client.close());
     });
 }

@@ -520,3 +520,33 @@ fn a_hook_that_panics_does_not_end_the_worker() {
         assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
     });
 }
+
+/// A future that contains a large array.
+async fn large<const KIB: usize>(x: u8) -> Result<u8, String> {
+    let array = [[x; 1024]; KIB];
+    yield_now().await;
+    Ok(array[std::hint::black_box(KIB - 1)][1023])
+}
+
+#[test]
+fn a_large_future_needs_no_larger_stack_of_a_worker() {
+    bounded(|| {
+        // Of this thread it does.
+        let caller = std::thread::Builder::new().stack_size(64 << 20).spawn(|| {
+            let client = Client::builder().workers(2).limit("one", 1).build();
+            assert_eq!(client.try_spawn(large::<150>(1)).result().unwrap(), 1);
+            assert_eq!(client.try_spawn(large::<1000>(2)).result().unwrap(), 2);
+            assert_eq!(client.spawn(large::<1000>(3)).result().unwrap(), Ok(3));
+            let options = client.task().limit("one", 1).timeout(Duration::from_secs(600));
+            let x = options.clone().try_spawn(large::<1000>(4));
+            assert_eq!(x.result().unwrap(), 4);
+            assert_eq!(options.spawn(large::<1000>(5)).result().unwrap(), Ok(5));
+            // These are made on the worker.
+            assert_eq!(client.submit(large::<150>, 6).result().unwrap(), Ok(6));
+            assert_eq!(client.try_submit(large::<150>, 7).result().unwrap(), 7);
+            let options = client.task().limit("one", 1).retries(2);
+            assert_eq!(options.try_submit(large::<150>, 8).result().unwrap(), 8);
+        });
+        caller.unwrap().join().unwrap();
+    });
+}

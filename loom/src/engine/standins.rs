@@ -132,12 +132,19 @@ pub(crate) mod owned_tasks {
 
 /// The models spawn their own threads.
 pub(crate) mod threads {
+    use std::borrow::Cow;
+
     use crate::engine::core::Core;
 
-    #[derive(Default)]
+    pub(crate) struct ThreadOptions;
+
     pub(crate) struct Threads;
 
     impl Threads {
+        pub(crate) fn new(_: Cow<'static, str>, _: ThreadOptions) -> Self {
+            Self
+        }
+
         pub(crate) fn alive(&self) -> usize {
             1
         }

@@ -22,6 +22,7 @@ use loom::thread::{self, JoinHandle};
 use crate::Error;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::ThreadContext;
+use crate::engine::core::threads::ThreadOptions;
 use crate::engine::data::limits::Limits;
 use crate::engine::life::cell::{self, Setup};
 use crate::engine::life::finish;
@@ -94,7 +95,8 @@ impl Model {
 }
 
 fn new_core() -> CoreRef {
-    CoreRef::new("model".into(), None, Limits, Box::new(|error| panic!("unobserved: {error}")))
+    let unobserved = Box::new(|error: &Error| panic!("unobserved: {error}"));
+    CoreRef::new("model".into(), None, Limits, unobserved, ThreadOptions)
 }
 
 /// Creates a task that is ready, and an interest in it.

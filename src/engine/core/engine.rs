@@ -17,7 +17,7 @@ use crate::engine::base::user_code::{self, log_error};
 use crate::engine::core::context;
 use crate::engine::core::engine_refs::PooledRefs;
 use crate::engine::core::shutdown_state::ShutdownState;
-use crate::engine::core::threads::Threads;
+use crate::engine::core::threads::{ThreadOptions, Threads};
 use crate::engine::data::cell_pool;
 use crate::engine::data::limits::Limits;
 use crate::engine::data::store::Store;
@@ -131,10 +131,12 @@ impl CoreRef {
         seed: Option<u64>,
         limits: Limits,
         unobserved: Unobserved,
+        threads: ThreadOptions,
     ) -> Self {
         cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
+        let threads = Threads::new(name.clone(), threads);
         let origin = NonNull::from(Box::leak(Box::<Core>::new_uninit())).cast::<Core>();
         let core = Core {
             head: EngineHead::new(),
@@ -152,7 +154,7 @@ impl CoreRef {
             workers: Lock::default(),
             workers_version: AtomicUsize::new(0),
             idle_workers: IdleWorkers::default(),
-            threads: Threads::default(),
+            threads,
             owned_tasks: OwnedTasks::default(),
             store: Store::new(),
             limits,

@@ -1,6 +1,7 @@
-//! The engine of one client: its tables and queues, the references to it, and the context of each thread that works
+//! The engine of one client: its tables and queues, the references to it, and the contexts and threads that work
 //! for it.
 
+pub(crate) mod blocking_pool;
 pub(crate) mod budget;
 pub(crate) mod context;
 mod engine;

@@ -1,16 +1,43 @@
-//! The client's own worker threads: their number and their handles.
+//! The client's own worker threads: their number and their handles; and the settings of all its threads.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{AtomicUsize, Ordering};
 use crate::engine::core::Core;
+use crate::engine::core::blocking_pool::BlockingPool;
 
-#[derive(Default)]
+/// The settings of the threads of a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadOptions {
+    /// The most threads for blocking work.
+    pub(crate) blocking: usize,
+    /// The size of the stack of each thread; `None` for the standard library's.
+    pub(crate) stack_size: Option<usize>,
+}
+
+impl ThreadOptions {
+    /// Returns a builder of a thread.
+    pub(crate) fn thread(&self, name: &str) -> thread::Builder {
+        // A name with a NUL in it would make `spawn` panic.
+        let builder = thread::Builder::new().name(name.replace('\0', ""));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes),
+            None => builder,
+        }
+    }
+}
+
 pub(crate) struct Threads {
+    pub(crate) options: ThreadOptions,
     pub(crate) wanted: AtomicUsize,
     /// The workers that have not decided to exit. Changed under the lock, except by a thread that unwinds.
     pub(crate) alive: AtomicUsize,
     pub(crate) spawned: Lock<Spawned>,
+    /// Those for blocking work.
+    pub(crate) blocking: Arc<BlockingPool>,
 }
 
 #[derive(Default)]
@@ -22,6 +49,12 @@ pub(crate) struct Spawned {
 }
 
 impl Threads {
+    pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Self {
+        let (wanted, alive, spawned) = Default::default();
+        let blocking = BlockingPool::new(name, options);
+        Self { options, wanted, alive, spawned, blocking }
+    }
+
     pub(crate) fn alive(&self) -> usize {
         self.alive.load(Ordering::SeqCst)
     }

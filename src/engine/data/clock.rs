@@ -1,10 +1,14 @@
 //! Clocks and their timers: the real one of the process, and the virtual one of a seeded client.
 //!
 //! Real timers are in one list for the whole process, served by a thread that is started with the first of them
-//! and exits after a while without any. A virtual clock advances when its driver says so.
+//! and exits after a while without any. The child process of a fork has a list and a thread of its own. A virtual clock
+//! advances when its driver says so.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::process;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
@@ -44,16 +48,50 @@ impl<I: Ord + Copy> Timers<I> {
 }
 
 struct RealClock {
-    timers: Mutex<(Timers<Instant>, bool)>,
+    /// The process whose thread serves it.
+    process: u32,
+    state: Mutex<RealTimers>,
     changed: Condvar,
 }
 
-static REAL: RealClock =
-    RealClock { timers: Mutex::new((Timers::new(), false)), changed: Condvar::new() };
+struct RealTimers {
+    timers: Timers<Instant>,
+    /// When the thread looks at the list by itself, at the latest; `None` if there is no thread.
+    looks_at: Option<Instant>,
+}
+
+/// The clock of this process; null before its first timer.
+static REAL: AtomicPtr<RealClock> = AtomicPtr::new(ptr::null_mut());
 
 impl RealClock {
-    fn lock(&self) -> MutexGuard<'_, (Timers<Instant>, bool)> {
-        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the clock of this process.
+    ///
+    /// A fork copies the parent's clock without its thread, and maybe with its lock held, so the child makes a new one.
+    fn current() -> &'static Self {
+        let process = process::id();
+        let mut found = REAL.load(Ordering::Acquire);
+        loop {
+            // SAFETY: the pointer is null or one to a clock that is never freed.
+            if let Some(clock) = unsafe { found.as_ref() }.filter(|clock| clock.process == process)
+            {
+                return clock;
+            }
+            let timers = RealTimers { timers: Timers::new(), looks_at: None };
+            let new = Self { process, state: Mutex::new(timers), changed: Condvar::new() };
+            let new = Box::into_raw(Box::new(new));
+            match REAL.compare_exchange(found, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => found = new,
+                Err(other) => {
+                    // SAFETY: it was boxed above, and no one else knows it.
+                    drop(unsafe { Box::from_raw(new) });
+                    found = other;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RealTimers> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// # Errors
@@ -61,41 +99,62 @@ impl RealClock {
     /// If the system refuses the timer thread.
     fn insert(&'static self, deadline: Instant, waker: Waker) -> io::Result<u64> {
         let mut state = self.lock();
-        let (timers, running) = &mut *state;
-        let number = timers.insert(deadline, waker);
-        if !*running {
-            *running = true;
-            let spawned = thread::Builder::new().name("ensue-timer".into()).spawn(|| self.serve());
-            if let Err(error) = spawned {
-                *running = false;
-                let waker = timers.entries.remove(&(deadline, number));
-                drop(state);
-                drop_user_value(waker);
-                return Err(error);
+        let number = state.timers.insert(deadline, waker);
+        match state.looks_at {
+            None => {
+                let thread = thread::Builder::new().name("ensue-timer".into());
+                if let Err(error) = thread.spawn(|| self.serve()) {
+                    let waker = state.timers.entries.remove(&(deadline, number));
+                    drop(state);
+                    drop_user_value(waker);
+                    return Err(error);
+                }
+                state.looks_at = Some(deadline);
             }
-        } else if timers.first() == Some(deadline) {
-            self.changed.notify_one();
+            Some(looks_at) if deadline < looks_at => {
+                state.looks_at = Some(deadline);
+                self.changed.notify_one();
+            }
+            Some(_) => {}
         }
         Ok(number)
+    }
+
+    fn remove(&self, deadline: Instant, number: u64) {
+        let mut state = self.lock();
+        let waker = state.timers.entries.remove(&(deadline, number));
+        if state.timers.entries.is_empty() {
+            // The thread needn't stay until the deadline of a timer that is gone.
+            let lingers_until = Instant::now() + LINGER;
+            if state.looks_at.is_some_and(|looks_at| looks_at > lingers_until) {
+                state.looks_at = Some(lingers_until);
+                self.changed.notify_one();
+            }
+        }
+        drop(state);
+        drop_user_value(waker);
     }
 
     fn serve(&self) {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if let Some(waker) = state.0.pop_due(now) {
+            if let Some(waker) = state.timers.pop_due(now) {
+                // It looks again after the waker.
+                state.looks_at = Some(now);
                 drop(state);
                 wake(waker);
                 state = self.lock();
                 continue;
             }
-            let first = state.0.first();
-            let wait = first.map_or(LINGER, |deadline| deadline - now);
-            let (again, timeout) =
-                self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            let first = state.timers.first();
+            let until = first.unwrap_or(now + LINGER);
+            state.looks_at = Some(until);
+            let waited = self.changed.wait_timeout(state, until - now);
+            let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = again;
-            if first.is_none() && timeout.timed_out() && state.0.first().is_none() {
-                state.1 = false;
+            if first.is_none() && timeout.timed_out() && state.timers.first().is_none() {
+                state.looks_at = None;
                 return;
             }
         }
@@ -171,13 +230,13 @@ impl VirtualClock {
 pub(crate) struct RealTimer {
     /// `None` for a time too far away to be told, which never comes.
     deadline: Option<Instant>,
-    /// Its number in the list, once it's there.
-    number: Option<u64>,
+    /// The clock and its number in the list, once it's there.
+    entry: Option<(&'static RealClock, u64)>,
 }
 
 impl RealTimer {
     pub(crate) fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, number: None }
+        Self { deadline, entry: None }
     }
 
     /// Registers the waker, in place of the one before; true if the deadline has passed.
@@ -191,10 +250,10 @@ impl RealTimer {
             return true;
         }
         let waker = waker.clone();
-        match self.number {
-            Some(number) => {
-                let mut state = REAL.lock();
-                let Some(entry) = state.0.entries.get_mut(&(deadline, number)) else {
+        match self.entry {
+            Some((clock, number)) => {
+                let mut state = clock.lock();
+                let Some(entry) = state.timers.entries.get_mut(&(deadline, number)) else {
                     drop(state);
                     drop_user_value(waker);
                     return true;
@@ -203,10 +262,13 @@ impl RealTimer {
                 drop(state);
                 drop_user_value(before);
             }
-            None => match REAL.insert(deadline, waker) {
-                Ok(new) => self.number = Some(new),
-                Err(error) => panic!("the timer thread can't be started: {error}"),
-            },
+            None => {
+                let clock = RealClock::current();
+                match clock.insert(deadline, waker) {
+                    Ok(number) => self.entry = Some((clock, number)),
+                    Err(error) => panic!("the system refused the thread of the timers: {error}"),
+                }
+            }
         }
         false
     }
@@ -214,9 +276,8 @@ impl RealTimer {
 
 impl Drop for RealTimer {
     fn drop(&mut self) {
-        if let (Some(deadline), Some(number)) = (self.deadline, self.number) {
-            let waker = REAL.lock().0.entries.remove(&(deadline, number));
-            drop_user_value(waker);
+        if let (Some(deadline), Some((clock, number))) = (self.deadline, self.entry) {
+            clock.remove(deadline, number);
         }
     }
 }
@@ -224,6 +285,7 @@ impl Drop for RealTimer {
 /// Wakes the waker after `duration`, unless the timer is dropped before. `None` if the system refuses the thread.
 pub(crate) fn alarm(duration: Duration, waker: Waker) -> Option<RealTimer> {
     let deadline = Instant::now().checked_add(duration)?;
-    let number = REAL.insert(deadline, waker).ok()?;
-    Some(RealTimer { deadline: Some(deadline), number: Some(number) })
+    let clock = RealClock::current();
+    let number = clock.insert(deadline, waker).ok()?;
+    Some(RealTimer { deadline: Some(deadline), entry: Some((clock, number)) })
 }

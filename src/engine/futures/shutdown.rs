@@ -69,7 +69,7 @@ impl CoreRef {
     }
 
     /// Closes the engine. Resolves when no task is left but exempt ones, and the client's own workers have exited, except
-    /// one for each exempt task.
+    /// one for each exempt task, and so have the threads for blocking work, except those whose closures await this.
     pub(crate) async fn close(self) {
         let _exempt = Exempt::current(&self);
         self.begin_close(false);
@@ -81,6 +81,7 @@ impl CoreRef {
         let exempt = self.until(&waiter, ended_but, || self.is_done()).await;
         // A worker that runs an exempt task can't be joined yet: it may be the one that polls this future.
         self.threads.join(exempt == 0);
+        self.threads.blocking.clone().end().await;
         engine_refs::drain(&self);
     }
 

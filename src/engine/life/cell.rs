@@ -118,18 +118,32 @@ where
             // SAFETY: the caller owns the contents. A future in `Running` is pinned, and isn't moved below.
             let stage = unsafe { &mut *stage };
             if !matches!(stage, Stage::Running(_)) {
-                // `Empty` meanwhile: if taking the inputs or the function panics, nothing is dropped twice.
-                let future = match mem::replace(stage, Stage::Empty) {
-                    Stage::Waiting(function, waits) => match waits.take() {
-                        Ok(args) => (cell.start)(function, args),
-                        Err(error) => {
-                            return Poll::Ready(Err(AttemptFailure { error, again: None }));
+                // Only what the stage contains is moved, not the place of a future that may be far larger. `Empty`
+                // meanwhile: if taking the inputs or the function panics, nothing is dropped twice.
+                let future = match stage {
+                    Stage::Waiting(function, waits) => {
+                        // SAFETY: the stage is overwritten without a drop.
+                        let (function, waits) = unsafe { (ptr::read(function), ptr::read(waits)) };
+                        // SAFETY: as above.
+                        unsafe { ptr::write(stage, Stage::Empty) };
+                        match waits.take() {
+                            Ok(args) => (cell.start)(function, args),
+                            Err(error) => {
+                                return Poll::Ready(Err(AttemptFailure { error, again: None }));
+                            }
                         }
-                    },
-                    Stage::Again(function, args) => (cell.start)(function, args),
+                    }
+                    Stage::Again(function, args) => {
+                        // SAFETY: the stage is overwritten without a drop.
+                        let (function, args) = unsafe { (ptr::read(function), ptr::read(args)) };
+                        // SAFETY: as above.
+                        unsafe { ptr::write(stage, Stage::Empty) };
+                        (cell.start)(function, args)
+                    }
                     _ => unreachable!("a claimed task is in stage Waiting, Again or Running"),
                 };
-                *stage = Stage::Running(future);
+                // SAFETY: `Empty` needs no drop.
+                unsafe { ptr::write(stage, Stage::Running(future)) };
             }
             match stage {
                 // SAFETY: the future stays in this place until it's dropped in place by `clear`.

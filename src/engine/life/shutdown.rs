@@ -34,6 +34,7 @@ impl Core {
     /// Begins a shutdown; `abort` also aborts the tasks that have started.
     pub(crate) fn begin_close(&self, abort: bool) {
         self.shutdown.close(abort);
+        self.threads.blocking.close();
         // A change of scale under way may still start workers; they must count in `has_no_workers`.
         self.threads.settle();
         self.sweep();

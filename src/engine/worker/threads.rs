@@ -1,41 +1,43 @@
 //! Starting and stopping of the client's own workers, each on a thread of its own.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
-use crate::engine::base::sync::{block_on, thread};
+use crate::engine::base::sync::block_on;
 use crate::engine::core::CoreRef;
 use crate::engine::worker::WorkerFuture;
 
 /// Starts workers, or lets surplus ones exit after their current task. Doesn't block; no task is lost.
 ///
-/// If the system refuses a thread, there are fewer workers than wanted, and an error is logged.
-pub(crate) fn scale(core: &CoreRef, wanted: usize) {
+/// # Errors
+///
+/// If the system refuses a thread. There are fewer workers than wanted then.
+pub(crate) fn scale(core: &CoreRef, wanted: usize) -> io::Result<()> {
     let threads = &core.threads;
     let mut spawned = threads.spawned.lock();
     if core.is_closed() {
-        return;
+        return Ok(());
     }
     threads.wanted.store(wanted, Ordering::SeqCst);
     // Handles of surplus workers that exited since the last call would accumulate.
     spawned.handles.retain(|handle| !handle.is_finished());
     while threads.alive() < wanted {
         let worker = WorkerFuture::new(core.clone(), true);
-        // A thread name with a NUL in it would make `spawn` panic.
-        let name = format!("{}-{}", core.name, spawned.count).replace('\0', "");
+        let name = format!("{}-{}", core.name, spawned.count);
         // Before the thread starts, because the worker compares this count with the wanted one to decide whether to exit.
         threads.alive.fetch_add(1, Ordering::SeqCst);
-        match thread::Builder::new().name(name).spawn(move || block_on(worker)) {
+        match threads.options.thread(&name).spawn(move || block_on(worker)) {
             Ok(handle) => {
                 spawned.handles.push(handle);
                 spawned.count += 1;
             }
             Err(error) => {
-                threads.alive.fetch_sub(1, Ordering::SeqCst);
-                log::error!(
-                    "ensue: the system refused a thread for worker {} of {wanted}: {error}",
-                    threads.alive() + 1
+                let started = threads.alive.fetch_sub(1, Ordering::SeqCst) - 1;
+                let text = format!(
+                    "the system refused the thread of worker {} of {wanted}: {error}",
+                    started + 1
                 );
-                break;
+                return Err(io::Error::new(error.kind(), text));
             }
         }
     }
@@ -45,6 +47,7 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) {
     if too_many {
         core.idle_workers.wake_all();
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -72,7 +75,7 @@ mod tests {
         }
         assert_eq!(client.workers(), 0);
         let left = client.submit(async || 6, ());
-        scale(core, 1);
+        scale(core, 1).unwrap();
         assert_eq!((client.workers(), left.result().unwrap()), (1, 6));
         block_on(client.close());
         assert_eq!(client.workers(), 0);

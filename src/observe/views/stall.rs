@@ -145,7 +145,12 @@ impl StallWatch {
             let stall = Stall { idle_for, left, reasons: roots(&core, &recorder) };
             core.run_user_code(|| hook(&stall));
         };
-        blocking::unblock(report).detach();
+        // Nor on one for blocking work: those may be what the tasks wait for.
+        let options = self.core.threads.options;
+        let thread = options.thread(&format!("{}-stall", self.core.name));
+        if let Err(error) = thread.spawn(report) {
+            log::error!("ensue: the system refused the thread that reports a stall: {error}");
+        }
     }
 }
 

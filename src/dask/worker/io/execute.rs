@@ -1,5 +1,6 @@
 //! One task on the engine, from loading its inputs to reporting its outcome.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 
 use super::core::{WorkerCore, now, span};
+use crate::client::blocking;
 use crate::dask::codec::{Problem, ProblemKind};
 use crate::dask::failed::{PANICKED, TIMED_OUT};
 use crate::dask::registry::Work;
@@ -18,7 +20,6 @@ use crate::dask::wire::serialized::Serialized;
 use crate::dask::wire::worker::order::Rust;
 use crate::dask::worker::memory::StoredValue;
 use crate::dask::worker::state::{Execute, ResultMeta, TaskFailure};
-use crate::engine::core::CoreRef;
 use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// An attempt and the thread that it occupies. Dropping this frees the thread.
@@ -81,7 +82,8 @@ pub(super) async fn run(core: Arc<WorkerCore>, task: Execute, inputs: Vec<Stored
     let Rust { function, args, timeout, .. } = work;
     let (slot, args, inputs) = match complete(&core, slot, args, inputs).await {
         Ok(complete) => complete,
-        Err((slot, failure)) => return slot.finish(Err(failure)),
+        Err((Some(slot), failure)) => return slot.finish(Err(failure)),
+        Err((None, failure)) => return log::error!("{}", failure.text),
     };
     let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match core.registry.work(&function, args, inputs) {
@@ -104,13 +106,14 @@ pub(super) async fn run(core: Arc<WorkerCore>, task: Execute, inputs: Vec<Stored
 
 type Complete = (Slot, Bytes, Vec<Serialized>);
 
-/// Makes the calls whose results are missing in an input; see [`missing_items`].
+/// Makes the calls whose results are missing in an input; see [`missing_items`]. An error has no slot if the slot was
+/// dropped, which reports the failure.
 async fn complete(
     core: &Arc<WorkerCore>,
     mut slot: Slot,
     args: Bytes,
     mut inputs: Vec<Serialized>,
-) -> Result<Complete, (Slot, TaskFailure)> {
+) -> Result<Complete, (Option<Slot>, TaskFailure)> {
     let missing = missing_items(&args, &inputs);
     if missing.is_empty() {
         return Ok((slot, args, inputs));
@@ -124,26 +127,21 @@ async fn complete(
                 // The function takes the slot along, and so occupies the thread until it returns, also if this future
                 // is dropped before.
                 let call = move || (slot, catch_unwind(AssertUnwindSafe(work)));
-                let (returned, outcome) = crate::client::blocking::run(engine(), None, call).await;
-                slot = returned;
-                flatten(outcome)
+                match blocking::Work::new(None, call).await {
+                    Ok((returned, outcome)) => {
+                        slot = returned;
+                        flatten(outcome)
+                    }
+                    Err(error) => return Err((None, refused(&error))),
+                }
             }
         };
         match outcome {
             Ok(value) => inputs.push(value),
-            Err(failure) => return Err((slot, failure)),
+            Err(failure) => return Err((Some(slot), failure)),
         }
     }
     Ok((slot, fill_missing(&args, &missing, first), inputs))
-}
-
-/// Returns the engine that runs this task.
-fn engine() -> CoreRef {
-    let Some(engine) = crate::Client::current() else {
-        unreachable!("tasks run on the engine");
-    };
-    // The reference doesn't keep the engine running: a task must not keep itself alive.
-    engine.core().clone()
 }
 
 /// Returns the output of a future, or `None` after the timeout.
@@ -168,7 +166,12 @@ async fn run_blocking(
         let outcome = catch_unwind(AssertUnwindSafe(work));
         slot.finish(flatten(outcome));
     };
-    let work = crate::client::blocking::run(engine(), None, code);
+    let work = async {
+        if let Err(error) = blocking::Work::new(None, code).await {
+            // The slot was dropped with the code, which reports the failure.
+            log::error!("{}", refused(&error).text);
+        }
+    };
     let Some(timeout) = timeout else { return work.await };
     if within(work, timeout).await.is_none() {
         // Only the outcome is known now. The thread is occupied until the function returns.
@@ -214,6 +217,11 @@ fn task_failure(problem: Problem) -> TaskFailure {
         ProblemKind::Unregistered => "LookupError",
     };
     TaskFailure { class, text: problem.text }
+}
+
+/// Returns the failure of a task for which the system refused a thread.
+fn refused(error: &io::Error) -> TaskFailure {
+    TaskFailure { class: "RuntimeError", text: error.to_string() }
 }
 
 fn timed_out(timeout: Option<Duration>) -> TaskFailure {

@@ -1,0 +1,266 @@
+//! The threads of one client that run blocking closures.
+//!
+//! | a thread | next |
+//! |---|---|
+//! | is idle, from its start on | runs the closure that was queued first; exits after [`LINGER`], or at once if the client is closed |
+//! | runs a closure | is idle |
+//!
+//! A closure that finds more closures queued than threads idle has a thread started, up to the bound. If the system
+//! refuses that, closures wait for the threads that exist, and a thread that takes a closure while others wait tries
+//! again to start one.
+//!
+//! The threads keep the pool, but not the engine: an idle thread keeps no client in memory.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::engine::base::lock::Lock;
+use crate::engine::base::sync::thread::JoinHandle;
+use crate::engine::base::sync::{Cell, Condvar, MutexGuard, thread_local};
+use crate::engine::base::user_code::run_user_code;
+use crate::engine::core::threads::ThreadOptions;
+
+/// How long an idle thread stays.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A blocking closure. It doesn't panic.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct BlockingPool {
+    name: Cow<'static, str>,
+    options: ThreadOptions,
+    state: Lock<State>,
+    /// Notified when a closure is queued, and when the client is closed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The closures that no thread has taken, by their numbers.
+    queue: BTreeMap<u64, Job>,
+    /// The number of closures so far.
+    submitted: u64,
+    /// The number of threads so far, from which they get their names.
+    started: usize,
+    /// The threads that have not decided to exit, by their numbers.
+    threads: HashMap<usize, JoinHandle<()>>,
+    /// How many of them run no closure. One that was notified still counts.
+    idle: usize,
+    /// The thread that decided to exit last. It joins the one before it.
+    last_exited: Option<JoinHandle<()>>,
+    /// The system refused the thread that was to be started last.
+    is_refused: bool,
+    is_closed: bool,
+    /// The threads whose closures wait for the end of this pool, and how often.
+    exempt: HashMap<usize, usize>,
+    /// The waiters for the end, by their numbers.
+    waiters: BTreeMap<u64, Waker>,
+    waited: u64,
+}
+
+thread_local! {
+    /// The address of the pool that this thread belongs to, and its number there.
+    static THIS_THREAD: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+}
+
+impl BlockingPool {
+    pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Arc<Self> {
+        Arc::new(Self { name, options, state: Lock::default(), changed: Condvar::new() })
+    }
+
+    /// Queues a closure, and returns its number.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread, and the system refuses one. The closure is dropped.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        state.submitted += 1;
+        let number = state.submitted;
+        state.queue.insert(number, job);
+        match self.grow(&mut state) {
+            Err(error) if state.threads.is_empty() => {
+                let job = state.queue.remove(&number);
+                drop(state);
+                // It has user code.
+                drop(job);
+                let text = format!("the system refused a thread for blocking work: {error}");
+                Err(io::Error::new(error.kind(), text))
+            }
+            _ => {
+                self.changed.notify_one();
+                Ok(number)
+            }
+        }
+    }
+
+    /// Takes a closure back that no thread has taken.
+    pub(crate) fn withdraw(&self, number: u64) -> Option<Job> {
+        self.state.lock().queue.remove(&number)
+    }
+
+    /// Lets the threads exit as soon as no closure is left.
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Starts threads for the queued closures that no idle thread will take.
+    fn grow(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
+        while state.queue.len() > state.idle && state.threads.len() < self.options.blocking {
+            let number = state.started;
+            let name = format!("{}-blocking-{number}", self.name);
+            let pool = self.clone();
+            match self.options.thread(&name).spawn(move || pool.serve(number)) {
+                Ok(thread) => {
+                    state.threads.insert(number, thread);
+                    state.started += 1;
+                    state.idle += 1;
+                    state.is_refused = false;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut state.is_refused, true) {
+                        let n = state.threads.len();
+                        log::warn!(
+                            "ensue: the system refused thread {} for blocking work: {error}",
+                            n + 1
+                        );
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs closures on a new thread.
+    fn serve(self: Arc<Self>, number: usize) {
+        THIS_THREAD.set(Some((Arc::as_ptr(&self).addr(), number)));
+        let mut state = self.state.lock();
+        let mut has_lingered = false;
+        loop {
+            if let Some((_, job)) = state.queue.pop_first() {
+                state.idle -= 1;
+                // A refusal that is over must not keep the other closures waiting for this one.
+                let _ = self.grow(&mut state);
+                drop(state);
+                run_user_code(job);
+                state = self.state.lock();
+                state.idle += 1;
+                has_lingered = false;
+            } else if state.is_closed || has_lingered {
+                break;
+            } else {
+                let waited = self.changed.wait_timeout(state, LINGER);
+                let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = again;
+                has_lingered = timeout.timed_out();
+            }
+        }
+        state.idle -= 1;
+        let this = state.threads.remove(&number);
+        state.exempt.remove(&number);
+        let before = std::mem::replace(&mut state.last_exited, this);
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        if let Some(before) = before {
+            // No closure panics out of its thread.
+            let _ = before.join();
+        }
+        wake_all(waiters);
+    }
+
+    /// Closes the pool, and resolves when no thread is left but those whose closures wait for this.
+    pub(crate) async fn end(self: Arc<Self>) {
+        self.close();
+        let _exempt = Exempt::this_thread(&self);
+        let mut waiter = Waiter { pool: &self, number: None };
+        poll_fn(|cx| waiter.poll(cx)).await;
+        let last = self.state.lock().last_exited.take();
+        if let Some(last) = last {
+            let _ = last.join();
+        }
+    }
+}
+
+/// The wakers are user code: they're called without the lock.
+fn wake_all(waiters: BTreeMap<u64, Waker>) {
+    for waker in waiters.into_values() {
+        run_user_code(|| waker.wake());
+    }
+}
+
+/// Waits for the end of the threads.
+struct Waiter<'a> {
+    pool: &'a BlockingPool,
+    number: Option<u64>,
+}
+
+impl Waiter<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut state = self.pool.state.lock();
+        if state.threads.len() <= state.exempt.len() {
+            drop(state);
+            drop(waker);
+            return Poll::Ready(());
+        }
+        let number = *self.number.get_or_insert(state.waited);
+        state.waited += 1;
+        let before = state.waiters.insert(number, waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let waker = self.pool.state.lock().waiters.remove(&number);
+            drop(waker);
+        }
+    }
+}
+
+/// The exemption of a thread of the pool whose closure waits for the end of the pool, and would wait for itself.
+struct Exempt<'a> {
+    pool: &'a BlockingPool,
+    /// `None` on any other thread.
+    thread: Option<usize>,
+}
+
+impl<'a> Exempt<'a> {
+    fn this_thread(pool: &'a Arc<BlockingPool>) -> Self {
+        let this = THIS_THREAD.get().filter(|(of, _)| *of == Arc::as_ptr(pool).addr());
+        let thread = this.map(|(_, number)| number);
+        if let Some(number) = thread {
+            let mut state = pool.state.lock();
+            *state.exempt.entry(number).or_default() += 1;
+            let waiters = std::mem::take(&mut state.waiters);
+            drop(state);
+            // There is one thread less to wait for.
+            wake_all(waiters);
+        }
+        Self { pool, thread }
+    }
+}
+
+impl Drop for Exempt<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.thread else { return };
+        let mut state = self.pool.state.lock();
+        // Absent if the thread has exited meanwhile.
+        if let Some(count) = state.exempt.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                state.exempt.remove(&number);
+            }
+        }
+    }
+}
