@@ -154,7 +154,8 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// # Errors
     ///
     /// Returns the task's error. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
-    /// tasks or the destructor of a task's value, because it could wait for itself: await the handle there.
+    /// tasks, the destructor of a task's value, or a waker of [`idle`](crate::Client::idle), [`close`](crate::Client::close)
+    /// or [`events`](crate::Client::events), because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
         if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.key()));

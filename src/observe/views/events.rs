@@ -113,8 +113,11 @@ impl Events {
         let first = record.events_total - record.events.len() as u64;
         self.missed += first.saturating_sub(self.cursor);
         self.cursor = self.cursor.max(first);
-        let events = record.events.range((self.cursor - first) as usize..).take(BATCH);
-        for event in events {
+        for event in record.events.range((self.cursor - first) as usize..) {
+            // Counted by what is taken: events of tasks that were forgotten are left out.
+            if self.taken.len() == BATCH {
+                break;
+            }
             self.cursor += 1;
             self.taken.extend(public_event(&self.recorder, record, event));
         }
