@@ -88,7 +88,7 @@ impl Builder {
     /// passed to [`spawn`](Client::spawn) are made by the caller.
     ///
     /// ```
-    /// let client = ensue::Client::builder().workers(1).stack_size(16 << 20).build();
+    /// let client = ensue::Client::builder().workers(1).stack_size(64 << 20).build();
     /// let sum = client.submit(async || std::hint::black_box([1u8; 8 << 20]).len(), ());
     /// assert_eq!(sum.result().unwrap(), 8 << 20);
     /// ```
