@@ -64,7 +64,7 @@ async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
         running.next_batch().await;
         if of - running.len() >= 96 && client.workers() == 2 {
             bars.println("client.scale(10)");
-            client.scale(10).unwrap();
+            client.scale(10).expect("the system has eight more threads");
         }
     }
     let finished: usize = bars.await.iter().map(|counted| counted.done).sum();

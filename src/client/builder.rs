@@ -82,12 +82,13 @@ impl Builder {
     /// Sets the size of the stack of each thread of the client, in bytes: those of its workers and those for blocking
     /// work. The default is that of `std::thread`: 2 MiB, or `RUST_MIN_STACK` from the environment.
     ///
-    /// Code that calls itself deeply may need more. Large futures don't: they are kept in the heap. A future that an
-    /// async function returns is made on the worker's stack first, and one of more than about a megabyte needs a larger
-    /// stack; one that is made by the caller, for [`spawn`](Client::spawn), doesn't.
+    /// Code that calls itself deeply, or has large arrays in its own variables, may need more. A large future doesn't: it
+    /// is kept in the heap, and a worker makes and polls futures of 1.9 MB with the default, also in a debug build. Only a
+    /// future that an async function returns, and that is larger than the stack, needs a larger one; the futures that are
+    /// passed to [`spawn`](Client::spawn) are made by the caller.
     ///
     /// ```
-    /// let client = ensue::Client::builder().workers(1).stack_size(16 << 20).build();
+    /// let client = ensue::Client::builder().workers(1).stack_size(64 << 20).build();
     /// let sum = client.submit(async || std::hint::black_box([1u8; 8 << 20]).len(), ());
     /// assert_eq!(sum.result().unwrap(), 8 << 20);
     /// ```

@@ -542,7 +542,7 @@ fn a_large_future_needs_no_larger_stack_of_a_worker() {
             assert_eq!(x.result().unwrap(), 4);
             assert_eq!(options.spawn(large::<1000>(5)).result().unwrap(), Ok(5));
             // These are made on the worker.
-            assert_eq!(client.submit(large::<150>, 6).result().unwrap(), Ok(6));
+            assert_eq!(client.submit(large::<1000>, 6).result().unwrap(), Ok(6));
             assert_eq!(client.try_submit(large::<150>, 7).result().unwrap(), 7);
             let options = client.task().limit("one", 1).retries(2);
             assert_eq!(options.try_submit(large::<150>, 8).result().unwrap(), 8);
