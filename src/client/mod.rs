@@ -445,7 +445,12 @@ impl Client {
     /// Spawn any number of them on a runtime of your own. Tasks run on the threads that poll them, and can use that
     /// runtime's I/O and timers. A worker resolves when the client is closed and no task is left to run. It doesn't
     /// keep the client alive. Dropping it between polls loses no task. One poll runs up to 64 tasks, and starts no
-    /// further one after about 100 µs, so that the runtime can run other futures.
+    /// further one after about 100 µs, so that the runtime can run other futures. If others are queued, it also ends
+    /// after a task that waits for something other than tasks, since tokio has a budget of operations for each poll.
+    ///
+    /// On tokio, spawn at least three workers, or let tasks that submit others and then compute for long do that in
+    /// `tokio::task::block_in_place`: of the workers that a thread wakes, tokio queues the last one where only that thread
+    /// can reach it, so a second and last worker runs only after the task's next await.
     ///
     /// ```
     /// use ensue::Client;
