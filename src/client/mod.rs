@@ -464,7 +464,12 @@ impl Client {
     /// keep the client alive. Dropping it between polls loses no task. From its first poll on, it counts as a worker until
     /// it's dropped: a host that neither polls nor drops it leaves tasks waiting for it, and [`close`](Client::close) waits
     /// for them. [`explain`](Client::explain) says so. One poll runs up to 64 tasks, and starts no
-    /// further one after about 100 µs, so that the runtime can run other futures.
+    /// further one after about 100 µs, so that the runtime can run other futures. If others are queued, it also ends
+    /// after a task that waits for something other than tasks, since tokio has a budget of operations for each poll.
+    ///
+    /// On tokio, spawn at least three workers, or let tasks that submit others and then compute for long do that in
+    /// `tokio::task::block_in_place`: of the workers that a thread wakes, tokio queues the last one where only that thread
+    /// can reach it, so a second and last worker runs only after the task's next await.
     ///
     /// ```
     /// use ensue::Client;

@@ -1,7 +1,8 @@
 //! Workers as futures on other runtimes, and several clients at once (promises 20 and 21).
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::Wake;
 use std::thread;
@@ -112,6 +113,35 @@ fn a_worker_gives_way_after_a_task_that_took_long() {
             assert_eq!(counts.polls.get(), polled);
         }
         drop(xs);
+    });
+}
+
+#[test]
+fn each_task_has_the_budget_that_its_runtime_gives_to_one_poll() {
+    bounded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = client_of(0);
+        let free = Arc::new(tokio::sync::Semaphore::new(1000));
+        let polls = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let (free, polls) = (free.clone(), polls.clone());
+                let mut body = Box::pin(async move {
+                    for _ in 0..1000 {
+                        let _permit = free.acquire().await.unwrap();
+                    }
+                });
+                client.spawn(poll_fn(move |cx| {
+                    polls.fetch_add(1, Ordering::Relaxed);
+                    body.as_mut().poll(cx)
+                }))
+            })
+            .collect();
+        runtime.spawn(client.worker());
+        runtime.block_on(gather(tasks)).unwrap();
+        // 128 operations a poll, as in tasks of tokio's own.
+        let polls = polls.load(Ordering::Relaxed) / 50;
+        assert!(polls <= 10, "{polls} polls for each task");
     });
 }
 

@@ -123,7 +123,7 @@ fn run_task(core: &CoreRef, task: Task) {
     context.enter(|| {
         let mut next = Some(task);
         while let Some(task) = next {
-            run::run(core, &context, task);
+            let _ = run::run(core, &context, task);
             next = local.pop_fresh().or_else(|| local.pop());
         }
     });

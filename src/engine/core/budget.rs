@@ -31,16 +31,8 @@ thread_local! {
     static OUTSIDE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Takes a result from the budget. If false, none is left: the caller wakes the waker and is pending.
-///
-/// `seeded` says whether the result is that of a seeded client, whose tasks run on the thread that waits for them. Outside
-/// of its tasks nothing gives way, so that what it does doesn't depend on what that thread did before.
-pub(crate) fn take(waker: &Waker, seeded: impl FnOnce() -> bool) -> bool {
-    context::take_from_budget() || may_exceed(waker, seeded())
-}
-
-/// Takes a result, as [`take`] does, for an awaitable that notes in `gave_way` whether it has given way. If false, the
-/// waker was woken.
+/// Takes a result for an awaitable that notes in `gave_way` whether it has given way. If false, the waker was woken, and the
+/// awaitable is pending.
 pub(crate) fn take_or_give_way(gave_way: &mut bool, waker: &Waker, seeded: bool) -> bool {
     if context::take_from_budget() || mem::take(gave_way) || may_exceed(waker, seeded) {
         return true;
@@ -50,9 +42,13 @@ pub(crate) fn take_or_give_way(gave_way: &mut bool, waker: &Waker, seeded: bool)
     false
 }
 
-/// Whether a result may be taken though this thread has no budget left, or is outside a task's poll and has none.
+/// Whether a result may be taken though the poll has no budget left, or outside of polls. If false, the caller wakes the
+/// waker and is pending.
+///
+/// `seeded` says whether the result is that of a seeded client, whose tasks run on the thread that waits for them. Outside
+/// of its tasks nothing gives way, so that what it does doesn't depend on what that thread did before.
 #[cold]
-fn may_exceed(waker: &Waker, seeded: bool) -> bool {
+pub(crate) fn may_exceed(waker: &Waker, seeded: bool) -> bool {
     // A waker without data wakes nothing: its owner polls once, to see whether there is a result.
     waker.data().is_null() || !context::is_in_poll() && (seeded || take_outside())
 }

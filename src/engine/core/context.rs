@@ -8,8 +8,7 @@ use std::ptr::{self, NonNull};
 use crate::Key;
 use crate::engine::base::sync::thread_local;
 use crate::engine::base::user_code::log_panic;
-use crate::engine::core::budget::READY_IN_A_ROW;
-use crate::engine::core::{Core, CoreRef};
+use crate::engine::core::{Core, CoreRef, budget};
 use crate::engine::queue::local::Local;
 use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::{Header, Task, TaskRef};
@@ -23,7 +22,7 @@ pub(crate) struct ThreadContext<'a> {
     worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
-    /// The results that the task may still take in this poll, and 0 between polls; see [`budget`](crate::engine::core::budget).
+    /// The results that the task may still take in this poll, and 0 between polls; see [`budget`].
     budget: Cell<u32>,
     /// Whether the task waits for members of a completion queue in this poll.
     members: Cell<bool>,
@@ -78,7 +77,7 @@ impl<'a> ThreadContext<'a> {
     /// Runs `code`, a poll of `task`, which must not panic.
     pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ref().as_ptr()));
-        self.budget.set(READY_IN_A_ROW);
+        self.budget.set(budget::READY_IN_A_ROW);
         self.members.set(false);
         let result = code();
         self.task.set(None);
@@ -97,6 +96,11 @@ impl<'a> ThreadContext<'a> {
 
     pub(crate) fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// Whether the task waited for members of a completion queue in the poll that just ended.
+    pub(crate) fn awaits_members(&self) -> bool {
+        self.members.get()
     }
 
     /// Takes the awaits of the poll that just ended.
@@ -219,13 +223,15 @@ pub(crate) fn current_abort_probe() -> impl Fn() -> bool {
 }
 
 /// Takes a result from the budget of the poll that is under way on this thread; false if there is none left, or no poll.
+#[inline]
 pub(crate) fn take_from_budget() -> bool {
-    with_current(|context| match context.map(|context| &context.budget) {
-        Some(budget) if budget.get() > 0 => {
-            budget.set(budget.get() - 1);
-            true
+    with_current(|context| {
+        let Some(context) = context else { return false };
+        let left = context.budget.get();
+        if left > 0 {
+            context.budget.set(left - 1);
         }
-        _ => false,
+        left > 0
     })
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Completions<T> {
     queue: CompletionQueue<T>,
     /// The priority of the task that waited last; [`i32::MIN`] for none. It's lent to further members at once.
     lent: i32,
-    /// No member has a lower priority.
+    /// No member has a lower priority. It's at least `lent`.
     lowest: i32,
     /// The addresses of the tasks that were added before the first `await_all` and have not come out.
     all: Option<HashSet<usize>>,
@@ -73,11 +73,10 @@ impl<T> Completions<T> {
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
         self.note_unreported(typed.interest());
         let task = typed.task();
-        let priority = task.priority();
-        if priority < self.lent {
+        if task.priority() < self.lowest {
+            self.lowest = task.priority().max(self.lent);
             Core::raise(task, self.lent);
         }
-        self.lowest = self.lowest.min(priority.max(self.lent));
         if task.core().seeded.is_some() {
             self.seeded = Some(task.core().to_ref());
         }
@@ -97,7 +96,14 @@ impl<T> Completions<T> {
     /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
     /// budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
-        if self.has_ready() || self.queue.pending() == 0 {
+        if context::take_from_budget() {
+            if let Some(popped) = self.pop() {
+                return Poll::Ready(Some(popped));
+            }
+            if self.queue.pending() == 0 {
+                return Poll::Ready(None);
+            }
+        } else if self.has_ready() || self.queue.pending() == 0 {
             let seeded = self.is_seeded();
             return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
                 true => Poll::Ready(self.pop()),

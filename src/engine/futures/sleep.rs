@@ -115,7 +115,7 @@ impl Future for Sleep {
         }
         let seeded = matches!(self.state, SleepState::Virtual(_));
         self.state = SleepState::Elapsed;
-        if budget::take(cx.waker(), || seeded) {
+        if context::take_from_budget() || budget::may_exceed(cx.waker(), seeded) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

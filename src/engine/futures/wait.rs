@@ -175,18 +175,21 @@ impl<T> Waitable<T> {
             self.node.0 = ptr::null_mut();
             return Poll::Ready(Ok(()));
         }
-        if budget::take(waker, || self.typed.task().core().seeded.is_some()) {
+        if context::take_from_budget() {
             return Poll::Ready(Ok(()));
         }
-        self.give_way(waker);
-        Poll::Pending
+        self.give_way_or_exceed(waker)
     }
 
     #[cold]
-    fn give_way(&mut self, waker: &Waker) {
+    fn give_way_or_exceed(&mut self, waker: &Waker) -> Poll<Result<(), Error>> {
+        if budget::may_exceed(waker, self.typed.task().core().seeded.is_some()) {
+            return Poll::Ready(Ok(()));
+        }
         self.abandon();
         self.node.0 = GAVE_WAY;
         waker.wake_by_ref();
+        Poll::Pending
     }
 
     /// Resolves when the task that fetches the remote value has ended. Creates it if there is none.

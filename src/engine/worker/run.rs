@@ -22,17 +22,18 @@ use crate::engine::task::header::{PollOutcome, Task};
 use crate::engine::task::state::{COUNTED, OWNED, PAUSED, STARTED, Suspend, WATCHED};
 use crate::engine::watch::observer::TaskEvent;
 
-/// Runs a task that came out of a queue, until it ends or is suspended.
-pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
+/// Runs a task that came out of a queue, until it ends or is suspended. Returns whether it's suspended and awaits no task:
+/// it may wait for something of its host's.
+pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) -> bool {
     // Before the claim, which shows the task as running: closing lets such a task go on.
     if core.must_abort(task.state.load()) {
         core.abort_closed(&task);
     }
     // A stale entry: the task was queued twice, or aborted while it was queued.
-    let Some(before) = task.state.claim() else { return };
+    let Some(before) = task.state.claim() else { return false };
     if task.waiters.is_aborting() {
         end_later(task);
-        return;
+        return false;
     }
     // `before` suffices to decide whether the observer is notified, without another load: the claim doesn't change its
     // flags.
@@ -43,10 +44,10 @@ pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) {
         state = core.observer.adopt(task.as_ref(), status);
     }
     core.observer.notify(task.as_ref(), state, TaskEvent::Polled { worker: context.worker() });
-    poll(core, context, task);
+    poll(core, context, task)
 }
 
-fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) {
+fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) -> bool {
     // Only the owner writes it, so a load and a store are enough. The store pairs with `Awaiter::still_awaits`.
     let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
     task.polls.store(polls, Ordering::Release);
@@ -62,8 +63,13 @@ fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) {
     match ran {
         PollOutcome::Value => finish::complete(task, None),
         PollOutcome::Failed(error) => finish::complete(task, Some(error)),
-        PollOutcome::Pending => suspend(core, task, awaited),
+        PollOutcome::Pending => {
+            let awaits_others = awaited.is_nothing() && !context.awaits_members();
+            suspend(core, task, awaited);
+            return awaits_others;
+        }
     }
+    false
 }
 
 /// Suspends a task that is pending, or queues or ends it if that was requested during the poll.

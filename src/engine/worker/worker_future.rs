@@ -46,7 +46,7 @@ use crate::engine::queue::local::{Local, Stealers};
 use crate::engine::task::header::Task;
 use crate::engine::worker::run::run;
 
-/// The most tasks in one poll, after which the worker's host may run something else. At some tens of nanoseconds for the
+/// The most tasks in one poll of a worker, after which the worker's host may run something else. At some tens of nanoseconds for the
 /// smallest tasks, that is a few microseconds.
 const BUDGET: u32 = 64;
 
@@ -144,6 +144,7 @@ impl WorkerFuture {
         }
     }
 
+    #[inline(always)]
     fn next(&self) -> Option<Task> {
         let task = self.pick();
         // A task in `next`, which only this worker can reach, must not wait while the worker runs another one.
@@ -154,6 +155,7 @@ impl WorkerFuture {
     }
 
     /// Takes a task from the queues, in the order that the module describes.
+    #[inline(always)]
     fn pick(&self) -> Option<Task> {
         let core = &*self.core;
         if let Some(seeded) = &core.seeded {
@@ -166,13 +168,17 @@ impl WorkerFuture {
             1 => self.refill(),
             ticks => self.ticks.set(ticks - 1),
         }
-        if let Some(task) = self.local.pop_fresh().or_else(|| self.local.pop()) {
-            return Some(task);
-        }
-        self.refill();
-        // In another cycle, as `queue` was empty.
         let own = self.local.pop_fresh().or_else(|| self.local.pop());
-        own.or_else(|| self.steal()).or_else(|| core.priority_queue.pop())
+        own.or_else(|| self.pick_elsewhere())
+    }
+
+    /// Takes a task from the queues, after none was found in this worker's own.
+    #[inline(never)]
+    fn pick_elsewhere(&self) -> Option<Task> {
+        self.refill();
+        // In another cycle: `queue` was empty.
+        let own = self.local.pop_fresh().or_else(|| self.local.pop());
+        own.or_else(|| self.steal()).or_else(|| self.core.priority_queue.pop())
     }
 
     /// Runs tasks until the budget is used up, or the time slice that began at `since`.
@@ -189,8 +195,13 @@ impl WorkerFuture {
                 let Some(task) = self.next() else { return Stop::OutOfWork };
                 // Before the task runs: it may take long, and others may be queued.
                 self.finish_wake();
-                run(&self.core, &context, task);
+                let awaits_others = run(&self.core, &context, task);
                 *budget -= 1;
+                // Tokio has a budget for each poll of its own tasks, such as this worker. Without any left, further tasks of
+                // this worker would be polled in vain.
+                if awaits_others && since.is_some() && !self.local.is_empty() {
+                    *budget = 0;
+                }
                 // Reading the clock takes as long as a small task, so it's read after 1, 2, 4, 8 and so on.
                 if (BUDGET - *budget).is_power_of_two()
                     && since.is_some_and(|since| since.elapsed() >= TIME_SLICE)
@@ -202,6 +213,7 @@ impl WorkerFuture {
     }
 
     /// Moves a batch of each shared queue to the end of this worker's own.
+    #[inline(never)]
     fn refill(&self) {
         self.ticks.set(SHARED_INTERVAL);
         let core = &*self.core;
