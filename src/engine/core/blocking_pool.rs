@@ -16,14 +16,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::thread::JoinHandle;
 use crate::engine::base::sync::{Cell, Condvar, MutexGuard, thread_local};
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::{drop_user_value, run_user_code};
 use crate::engine::core::threads::ThreadOptions;
+use crate::engine::data::waker_list::WakerList;
 
 /// How long an idle thread stays.
 const LINGER: Duration = Duration::from_secs(2);
@@ -37,6 +38,8 @@ pub(crate) struct BlockingPool {
     state: Lock<State>,
     /// Notified when a closure is queued, and when the client is closed.
     changed: Condvar,
+    /// Those that wait for the end of the threads.
+    ended: Arc<WakerList>,
 }
 
 #[derive(Default)]
@@ -58,9 +61,6 @@ struct State {
     is_closed: bool,
     /// The threads whose closures wait for the end of this pool, and how often.
     exempt: HashMap<usize, usize>,
-    /// The waiters for the end, by their numbers.
-    waiters: BTreeMap<u64, Waker>,
-    waited: u64,
 }
 
 thread_local! {
@@ -70,7 +70,8 @@ thread_local! {
 
 impl BlockingPool {
     pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Arc<Self> {
-        Arc::new(Self { name, options, state: Lock::default(), changed: Condvar::new() })
+        let (state, changed, ended) = (Lock::default(), Condvar::new(), Arc::default());
+        Arc::new(Self { name, options, state, changed, ended })
     }
 
     /// Queues a closure, and returns its number.
@@ -87,8 +88,7 @@ impl BlockingPool {
             Err(error) if state.threads.is_empty() => {
                 let job = state.queue.remove(&number);
                 drop(state);
-                // It has user code.
-                drop(job);
+                drop_user_value(job);
                 let text = format!("the system refused a thread for blocking work: {error}");
                 Err(io::Error::new(error.kind(), text))
             }
@@ -166,64 +166,28 @@ impl BlockingPool {
         let this = state.threads.remove(&number);
         state.exempt.remove(&number);
         let before = std::mem::replace(&mut state.last_exited, this);
-        let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         if let Some(before) = before {
             // No closure panics out of its thread.
             let _ = before.join();
         }
-        wake_all(waiters);
+        self.ended.wake_all();
     }
 
     /// Closes the pool, and resolves when no thread is left but those whose closures wait for this.
     pub(crate) async fn end(self: Arc<Self>) {
         self.close();
         let _exempt = Exempt::this_thread(&self);
-        let mut waiter = Waiter { pool: &self, number: None };
-        poll_fn(|cx| waiter.poll(cx)).await;
+        let waiter = self.ended.enter();
+        poll_fn(|cx| {
+            waiter.register(cx.waker());
+            let state = self.state.lock();
+            if state.threads.len() <= state.exempt.len() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
         let last = self.state.lock().last_exited.take();
         if let Some(last) = last {
             let _ = last.join();
-        }
-    }
-}
-
-/// The wakers are user code: they're called without the lock.
-fn wake_all(waiters: BTreeMap<u64, Waker>) {
-    for waker in waiters.into_values() {
-        run_user_code(|| waker.wake());
-    }
-}
-
-/// Waits for the end of the threads.
-struct Waiter<'a> {
-    pool: &'a BlockingPool,
-    number: Option<u64>,
-}
-
-impl Waiter<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = cx.waker().clone();
-        let mut state = self.pool.state.lock();
-        if state.threads.len() <= state.exempt.len() {
-            drop(state);
-            drop(waker);
-            return Poll::Ready(());
-        }
-        let number = *self.number.get_or_insert(state.waited);
-        state.waited += 1;
-        let before = state.waiters.insert(number, waker);
-        drop(state);
-        drop(before);
-        Poll::Pending
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(number) = self.number {
-            let waker = self.pool.state.lock().waiters.remove(&number);
-            drop(waker);
         }
     }
 }
@@ -242,10 +206,9 @@ impl<'a> Exempt<'a> {
         if let Some(number) = thread {
             let mut state = pool.state.lock();
             *state.exempt.entry(number).or_default() += 1;
-            let waiters = std::mem::take(&mut state.waiters);
             drop(state);
             // There is one thread less to wait for.
-            wake_all(waiters);
+            pool.ended.wake_all();
         }
         Self { pool, thread }
     }
