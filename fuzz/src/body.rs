@@ -269,11 +269,11 @@ impl<A> Drop for Running<A> {
         self.current = None;
         self.args = None;
         note(|| format!("  the future of t{id} is dropped"));
-        // *Free*: whether a panic of the destructor at the end of an attempt fails that attempt.
+        // A panic of the destructor doesn't cost the outcome, unless a closure drops it before it returns.
         let ended = model(|model| model.tasks[id].outcome().is_some());
         let panics = self.begun && !std::thread::panicking() && (is_done || ended) && panics_now();
-        let planned = model(|model| model.tasks[id].plan.planned);
-        if panics && planned && is_done {
+        let blocking = model(|model| model.tasks[id].plan.blocking);
+        if panics && blocking && is_done {
             self.outcome = Some(Outcome::Error(ErrorKind::Panicked, Some(id)));
             // The compiler doesn't drop a return value if a destructor panics meanwhile:
             // https://github.com/rust-lang/rust/issues/47949

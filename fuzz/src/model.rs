@@ -84,8 +84,7 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<u64>,
     pub(crate) limits: [usize; 2],
     pub(crate) fallible: bool,
-    /// The engine wraps its future, for retries, timeouts or limits.
-    pub(crate) planned: bool,
+    pub(crate) blocking: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -127,6 +126,8 @@ pub(crate) struct Task {
 pub(crate) struct StreamModel {
     /// The task, and the instant since which it's ready to be taken.
     pub(crate) members: Vec<(Id, Option<u64>)>,
+    /// The highest priority of those that have waited for it. It lends that to its members, also to later ones.
+    pub(crate) ceiling: Option<i32>,
     /// The inputs of a `map_stream` have ended.
     pub(crate) exhausted: bool,
     /// The stream's own error, until it's returned.

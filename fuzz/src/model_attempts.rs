@@ -59,13 +59,14 @@ impl Model {
     /// Ends a poll without an outcome.
     pub(crate) fn suspend(&mut self, id: Id, suspension: Suspension, progress: bool) {
         self.last = Some((id, progress));
+        // The poll has lent its priority, also if it was the last one.
+        let running = std::mem::replace(&mut self.tasks[id].phase, Phase::Suspended(suspension));
+        self.lend_all();
         if self.tasks[id].deadline.is_some_and(|deadline| deadline <= self.now) {
             // The engine drops the body at once, which reports the timeout.
+            self.tasks[id].phase = running;
             return;
         }
-        let priority = self.tasks[id].ceiling;
-        self.tasks[id].phase = Phase::Suspended(suspension);
-        self.waits_for(id).into_iter().for_each(|other| self.lend(other, priority));
         let aborted = self.life == Life::Aborted;
         if let Some(outcome) = self.tasks[id].aborting {
             self.end(id, outcome);

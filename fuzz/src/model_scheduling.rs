@@ -5,6 +5,7 @@ use super::model::{Id, Model, Phase, Suspension};
 impl Model {
     /// Checks that no ready task has a higher priority. *Free*: the order among equal priorities.
     pub(crate) fn check_order(&mut self, id: Id) {
+        self.lend_all();
         let own = self.tasks[id].ceiling;
         let priorities = self.effective_priorities();
         let before = (0..self.tasks.len())
@@ -27,6 +28,12 @@ impl Model {
             }
         }
         self.reaches(others, id)
+    }
+
+    /// Lends the task's priority to `others`, for which it waits in a way that can't close a cycle.
+    pub(crate) fn lend_to(&mut self, id: Id, others: &[Id]) {
+        let priority = self.tasks[id].ceiling;
+        others.iter().for_each(|other| self.lend(*other, priority));
     }
 
     /// Forgets awaits that the task abandoned.
@@ -77,9 +84,49 @@ impl Model {
             return;
         }
         self.tasks[id].ceiling = priority;
-        let mut others = self.waits_for(id);
-        others.extend(&self.tasks[id].awaited);
-        others.into_iter().for_each(|other| self.lend(other, priority));
+        self.borrowers(id).into_iter().for_each(|other| self.lend(other, priority));
+    }
+
+    /// Raises the ceilings of all tasks that others wait for, in any way.
+    pub(crate) fn lend_all(&mut self) {
+        for id in 0..self.tasks.len() {
+            let priority = self.tasks[id].ceiling;
+            if let Phase::Suspended(Suspension::Stream(stream)) = self.tasks[id].phase {
+                let ceiling = &mut self.streams[stream].ceiling;
+                *ceiling = (*ceiling).max(Some(priority));
+            }
+            self.borrowers(id).into_iter().for_each(|other| self.lend(other, priority));
+        }
+        for stream in 0..self.streams.len() {
+            let Some(priority) = self.streams[stream].ceiling else { continue };
+            let members: Vec<_> =
+                self.streams[stream].members.iter().map(|member| member.0).collect();
+            members.into_iter().for_each(|member| self.lend(member, priority));
+        }
+    }
+
+    /// Returns the tasks that a task may lend its priority to: all that it waits for.
+    fn borrowers(&self, id: Id) -> Vec<Id> {
+        let task = &self.tasks[id];
+        if task.outcome().is_some() {
+            return Vec::new();
+        }
+        let mut ids = self.waits_for(id);
+        ids.extend(&task.awaited);
+        match &task.phase {
+            Phase::Suspended(Suspension::Any(others, _) | Suspension::All(others)) => {
+                ids.extend(others);
+            }
+            Phase::Suspended(Suspension::Stream(stream)) => {
+                ids.extend(self.streams[*stream].members.iter().map(|member| member.0));
+            }
+            _ => {}
+        }
+        // The model says neither which limit it waits for, nor when another task gets its own: before it starts.
+        if task.is_limited() && !task.holds_limits {
+            ids.extend((0..self.tasks.len()).filter(|other| self.tasks[*other].is_limited()));
+        }
+        ids
     }
 
     /// Returns the priority of each task, including priorities lent to it now.

@@ -89,6 +89,9 @@ impl PendingAwait {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, inside: Option<Id>) -> bool {
         // The poll may release handles and so abandon tasks before the model releases them; checked below.
         let (before, abandoned) = model(|model| {
+            if let (Some(id), Inner::Any(_) | Inner::All(_)) = (inside, &self.inner) {
+                model.lend_to(id, &self.ids);
+            }
             (std::mem::replace(&mut model.lenient, true), model.abandoned_in_await.len())
         });
         let done = self.poll_leniently(cx, inside);

@@ -88,11 +88,7 @@ impl Submit {
             timeout: self.timeout.filter(|_| options).map(u64::from),
             limits,
             fallible,
-            planned: fallible
-                || retry.is_some()
-                || limits != [0, 0]
-                || options && self.timeout.is_some()
-                || verb == Verb::Blocking,
+            blocking: matches!(verb, Verb::Blocking | Verb::TryBlocking),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct MapStream<S: Stream, T> {
     submit: Submit<S, T>,
     limit: usize,
     in_flight: Completions<T>,
+    /// The client is seeded.
+    seeded: bool,
     /// Has given way between two inputs; see [`budget`].
     gave_way: bool,
     /// The origin of an error of the stream itself.
@@ -35,7 +37,13 @@ pub struct MapStream<S: Stream, T> {
 type Submit<S, T> = Box<dyn FnMut(<S as Stream>::Item) -> Handle<T> + Send>;
 
 impl<S: Stream, T> MapStream<S, T> {
-    pub(crate) fn new(inputs: S, limit: usize, origin: Key, submit: Submit<S, T>) -> Self {
+    pub(crate) fn new(
+        inputs: S,
+        limit: usize,
+        origin: Key,
+        seeded: bool,
+        submit: Submit<S, T>,
+    ) -> Self {
         let failure = (limit == 0).then(|| {
             let text = "`map_stream` with a limit of 0 has no room for a task: use at least 1";
             Error::limit(origin.clone(), text.into())
@@ -46,6 +54,7 @@ impl<S: Stream, T> MapStream<S, T> {
             submit,
             limit,
             in_flight: Completions::new(),
+            seeded,
             gave_way: false,
             origin,
             failure,
@@ -56,8 +65,7 @@ impl<S: Stream, T> MapStream<S, T> {
     fn fill(&mut self, cx: &mut Context<'_>) {
         while self.in_flight.len() < self.limit {
             let Some(inputs) = &mut self.inputs else { return };
-            if !budget::take_or_give_way(&mut self.gave_way, cx.waker(), self.in_flight.is_seeded())
-            {
+            if !budget::take_or_give_way(&mut self.gave_way, cx.waker(), self.seeded) {
                 return;
             }
             // The input stream is user code. Its panic becomes the last result of this stream.

@@ -366,7 +366,8 @@ impl<'c, R> Options<'c, R> {
         let mut numbered = submit::numbered(self.settings);
         let submit =
             move |input| submit(Options::with(&client, numbered()), function.clone(), input);
-        MapStream::new(inputs, limit, origin, Box::new(submit))
+        let seeded = self.client.core().seeded.is_some();
+        MapStream::new(inputs, limit, origin, seeded, Box::new(submit))
     }
 
     fn many<I, T>(

@@ -104,7 +104,8 @@ impl<T> Completions<T> {
                 return Poll::Ready(None);
             }
         } else if self.has_ready() || self.queue.pending() == 0 {
-            let seeded = self.is_seeded();
+            // An empty queue may be that of a seeded client, and has nothing that could be drained without end.
+            let seeded = self.is_seeded() || !self.has_ready();
             return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
                 true => Poll::Ready(self.pop()),
                 false => Poll::Pending,

@@ -94,15 +94,18 @@ impl CoreRef {
         is_driven: impl Fn() -> bool,
     ) -> R {
         poll_fn(|cx| {
+            let mut is_driving = self.seeded.is_some();
             loop {
                 // Before the check, so that no change after it is missed.
                 waiter.register(cx.waker());
                 if let Some(outcome) = outcome() {
                     return Poll::Ready(outcome);
                 }
-                if self.seeded.is_none() || !worker::drive_seeded(self, cx.waker(), &is_driven) {
+                if !is_driving {
                     return Poll::Pending;
                 }
+                // Checked again after the last of the tasks that can run.
+                is_driving = worker::drive_seeded(self, cx.waker(), &is_driven);
             }
         })
         .await
