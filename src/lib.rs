@@ -30,9 +30,11 @@
 //!   next one that yields the worker. Code that polls these futures itself must expect one to be pending, once, though
 //!   its result is ready; the waker was woken then. Futures of other crates may never yield.
 //! * **Cycles**: an await that would close a cycle of tasks that wait for each other returns the error
-//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`], for which other tasks may be
-//!   enough or added later: a task that waits for itself by these waits until it's cancelled, and
-//!   [`explain`](Client::explain) shows it.
+//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`],
+//!   for which other tasks may be enough or added later: a task that waits for itself by these waits until it's
+//!   cancelled, and [`explain`](Client::explain) shows it. An await is known to the search until the next poll of its
+//!   task. So a cycle may be missed that leads through a combinator which doesn't poll all of its futures each time:
+//!   `FuturesUnordered`, and `join_all` of more than 30 futures. [`gather`] of the handles has no such limit.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
@@ -70,7 +72,10 @@
 //! * **Polling again**: a [`Handle`], [`GetRef`], [`Sleep`], [`Worker`] or progress bar that has resolved does so again
 //!   when it's polled again. All other futures hand their output over once, and panic if they are polled after that.
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
-//!   workers, of up to [512](Builder::blocking_threads) for each client. [`result`](Handle::result) blocks on a handle; inside a task it returns an error instead of blocking.
+//!   workers, of up to [512](Builder::blocking_threads) for each client. [`result`](Handle::result) blocks on a handle;
+//!   inside a task it returns an error instead of blocking. A `block_on` of another crate inside a task can't be
+//!   recognized: it blocks its worker, and waits forever for a task that only this worker would run. Await there, or do
+//!   the waiting in blocking work.
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.

@@ -180,7 +180,8 @@ impl Builder {
     /// handle or dependent has seen, and panics in callbacks, destructors and wakers.
     ///
     /// It runs on the thread that drops the task or on which the panic occurred, often a worker, so it should be
-    /// short. A panic of the hook itself is logged, and so is one of a waker that is woken outside the client's threads. By default, these errors are logged with the `log` crate.
+    /// short. A panic of the hook itself is logged, and so is one of a waker that is woken outside the client's
+    /// threads. By default, these errors are logged with the `log` crate.
     ///
     /// ```
     /// let (sender, receiver) = std::sync::mpsc::channel();

@@ -40,7 +40,8 @@ impl Retry {
     }
 
     /// Waits `first` before the second attempt, and doubles the delay for each further one. No delay, not even the
-    /// first, is longer than `max`. The same duration twice gives a fixed delay. A waiting task holds no worker and no limit.
+    /// first, is longer than `max`. The same duration twice gives a fixed delay. A waiting task holds no worker and no
+    /// limit.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.first = first;
         self.max = max;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ensue::{Client, Explanation, Handle, Reason, Retry, Status, as_completed, gather};
 use futures::StreamExt;
 use futures::executor::block_on;
+use futures::stream::FuturesUnordered;
 use support::hold::{Gate, hold_worker};
 use support::{bounded, client_of, eventually, poll_once, run_what_is_ready};
 
@@ -355,6 +356,29 @@ fn a_task_that_awaits_others_names_them() {
         run_what_is_ready(&client);
         assert_eq!(only(&client.explain(&either)), &Reason::Suspended);
         assert_eq!((one.result().unwrap(), both.result().unwrap().len()), (7, 2));
+    });
+}
+
+/// `FuturesUnordered` polls only those of its futures that were woken.
+#[test]
+fn a_task_names_what_it_awaits_since_an_earlier_poll() {
+    bounded(|| {
+        let client = seeded();
+        let (never, first) = (Gate::new(), Gate::new());
+        let a = gated(&client, "a", &never);
+        let b = gated(&client, "b", &first);
+        let task = client.spawn({
+            let all: FuturesUnordered<_> = [a.clone(), b].into_iter().collect();
+            async move { all.collect::<Vec<_>>().await.len() }
+        });
+        run_what_is_ready(&client);
+        first.open();
+        run_what_is_ready(&client);
+        let awaits =
+            Reason::Awaits { task: a.key(), status: Status::Running, why: vec![Reason::Suspended] };
+        assert_eq!(only(&client.explain(&task)), &awaits);
+        never.open();
+        assert_eq!(task.result().unwrap(), 2);
     });
 }
 

@@ -154,7 +154,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// If the worker can't join, or ends without being asked to: the connection to the scheduler was lost, or the scheduler has removed the worker.
+    /// If the worker can't join, or ends without being asked to: the connection to the scheduler was lost, or the
+    /// scheduler has removed the worker.
     ///
     /// # Cancellation
     ///

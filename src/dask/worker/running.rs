@@ -95,7 +95,8 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// If the worker ended without being asked to: the connection to the scheduler was lost, or the scheduler has removed the worker.
+    /// If the worker ended without being asked to: the connection to the scheduler was lost, or the scheduler has
+    /// removed the worker.
     ///
     /// # Cancellation
     ///

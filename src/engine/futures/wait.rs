@@ -61,7 +61,8 @@ pub(crate) struct Waitable<T> {
     node: Node,
 }
 
-/// Null, an entry, [`DELIVERED`], [`GAVE_WAY`], or, tagged with [`FETCH`], the address of a boxed `Waitable`: see the module's table.
+/// Null, an entry, [`DELIVERED`], [`GAVE_WAY`], or, tagged with [`FETCH`], the address of a boxed `Waitable`: see the
+/// module's table.
 struct Node(*mut WaitNode);
 
 /// The handle has returned its result.

@@ -12,6 +12,7 @@ use crate::engine::graph::cycle;
 use crate::engine::life::finish;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{DONE, RUNNING, STARTED};
+use crate::engine::task::wait_node;
 use crate::engine::task::waiters::{Link, WaiterKind};
 
 /// Returns the tasks of the engine that can be reached: suspended ones, those in the shared queues, those with keys, and
@@ -68,7 +69,14 @@ pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
     all.retain(|other| {
         // SAFETY: `locked` holds the lock of the list, and the kind says which type of waiter the link belongs to.
         let is_one = |link: NonNull<Link>| unsafe {
-            link.as_ref().kind() == WaiterKind::Member && completion_queue::is_owned(link, task)
+            match link.as_ref().kind() {
+                WaiterKind::Member => completion_queue::is_owned(link, task),
+                // Also one of an earlier poll: `FuturesUnordered` doesn't poll all of its futures each time.
+                WaiterKind::Wait => {
+                    wait_node::awaiter(link).is_some_and(|awaiter| awaiter.task.as_ref().is(task))
+                }
+                WaiterKind::Edge(_) | WaiterKind::Callback => false,
+            }
         };
         let mut dependents = Vec::new();
         cycle::all_dependents(other.as_ref(), &mut dependents);

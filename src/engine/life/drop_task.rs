@@ -84,14 +84,13 @@ pub(crate) unsafe fn drop_interest(header: NonNull<Header>) {
         // SAFETY: the state says that nothing but this interest keeps the task.
         return unsafe { free_later(header) };
     }
-    let before = if state & KEYED == 0 {
-        task.state.drop_interest()
-    } else if task.state.drop_interest_unless_last() {
+    // What has no key is only dropped here if this interest is alone, which no other thread can change.
+    debug_assert!(state & KEYED != 0);
+    if task.state.drop_interest_unless_last() {
         return;
-    } else {
-        // Under the lock of the key, so that nothing finds the key and joins while the last interest is dropped.
-        task.core().store.forget_last(header)
-    };
+    }
+    // Under the lock of the key, so that nothing finds the key and joins while the last interest is dropped.
+    let before = task.core().store.forget_last(header);
     if interests(before) == 1 {
         // SAFETY: the state before says that this was the last interest.
         unsafe { last_interest_dropped(header, before) };

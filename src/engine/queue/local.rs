@@ -8,8 +8,8 @@
 //!
 //! The worker takes from `next` and `fresh` first: their inputs were just computed on this thread and are in its
 //! cache. `next` may be set again by each task that was in it, and `fresh` be filled by them, so of [`CYCLE`] tasks at least
-//! one is the oldest in `fresh`, and one the oldest in `queue`. The deques are changed by plain stores, so a push is followed by a fence before idle workers are counted; see
-//! [`IdleWorkers`](crate::engine::queue::idle).
+//! one is the oldest in `fresh`, and one the oldest in `queue`. The deques are changed by plain stores, so a push is
+//! followed by a fence before idle workers are counted; see [`IdleWorkers`](crate::engine::queue::idle).
 
 use std::cell::Cell;
 

@@ -1,9 +1,9 @@
 //! The table of tasks that have started and not ended.
 //!
 //! Shutdown reads it to find the tasks to abort; `idle` reads how many there are, and how many of them are *exempt*, because
-//! they wait for idleness or shutdown themselves. Both numbers are in one word, so that they are always of one moment. A task is inserted when it is first
-//! suspended, so one that finishes in its first poll never is. A task that waits for an input of another client is
-//! inserted as well, because no other table of its own client leads to it.
+//! they wait for idleness or shutdown themselves. Both numbers are in one word, so that they are always of one moment.
+//! A task is inserted when it is first suspended, so one that finishes in its first poll never is. A task that waits
+//! for an input of another client is inserted as well, because no other table of its own client leads to it.
 
 use std::ptr::NonNull;
 

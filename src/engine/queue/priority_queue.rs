@@ -35,8 +35,8 @@ impl PriorityQueue {
         if self.top.load(Ordering::Relaxed) <= 0 { None } else { self.pop_where(|top| top > 0) }
     }
 
-    /// Passes up to `limit` tasks of priority zero to `receive`, oldest first, unless there are higher ones. Those of priority
-    /// zero were raised to it.
+    /// Passes up to `limit` tasks of priority zero to `receive`, oldest first, unless there are higher ones. Those of
+    /// priority zero were raised to it.
     pub(crate) fn take_zero(&self, limit: usize, mut receive: impl FnMut(Task)) {
         for _ in 0..limit {
             if self.top.load(Ordering::Relaxed) != 0 {

@@ -97,8 +97,8 @@ pub(crate) struct VTable {
     pub(crate) dealloc: unsafe fn(NonNull<Header>),
     /// Drops an interest, which may be the last one, in a task that has a key or a value with a destructor.
     pub(crate) drop_interest: unsafe fn(NonNull<Header>),
-    /// Frees the outcome, or aborts the work, after the last interest was dropped; gets the state before that. The caller gives away the
-    /// reference that all interests together had.
+    /// Frees the outcome, or aborts the work, after the last interest was dropped; gets the state before that. The
+    /// caller gives away the reference that all interests together had.
     pub(crate) last_interest_dropped: unsafe fn(NonNull<Header>, u64),
     /// The type of the value.
     pub(crate) type_id: fn() -> TypeId,

@@ -46,8 +46,8 @@ use crate::engine::queue::local::{Local, Stealers};
 use crate::engine::task::header::Task;
 use crate::engine::worker::run::run;
 
-/// The most tasks in one poll of a worker, after which the worker's host may run something else. At some tens of nanoseconds for the
-/// smallest tasks, that is a few microseconds.
+/// The most tasks in one poll of a worker, after which the worker's host may run something else. At some tens of
+/// nanoseconds for the smallest tasks, that is a few microseconds.
 const BUDGET: u32 = 64;
 
 /// The longest time in one poll of a worker that runs on a thread of the caller's, unless a single task takes longer.

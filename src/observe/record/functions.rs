@@ -1,8 +1,8 @@
 //! The names of the functions that tasks run, and the counts of their tasks.
 //!
-//! Every thread counts in a [`CounterTable`] of its own, which the engine keeps; a table refers to a name by its index in this
-//! module. Tasks that were given a name, and those for which a table has no room, are counted in this module, under a
-//! lock.
+//! Every thread counts in a [`CounterTable`] of its own, which the engine keeps; a table refers to a name by its index
+//! in this module. Tasks that were given a name, and those for which a table has no room, are counted in this module,
+//! under a lock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
