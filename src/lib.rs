@@ -27,8 +27,10 @@
 //! * **Tasks** may submit and await tasks, at any depth, also with a single worker: an await that has to wait yields the
 //!   worker. One whose result is ready yields it after 128 such results in one poll of the task, so a task that only
 //!   awaits finished tasks can be cancelled, times out, and lets others run. "Its next await", here and below, is the
-//!   next one that yields the worker. Code that polls these futures itself must expect one to be pending, once, though
-//!   its result is ready; the waker was woken then. Futures of other crates may never yield.
+//!   next one that yields the worker. Code that polls these futures itself must expect any of them to be pending, once,
+//!   though its result is ready; the waker was woken then. [`try_get`](Handle::try_get) has no such limit. A loop of ready
+//!   awaits doesn't time out on a seeded client, whose clock stands still meanwhile. Futures of other crates may never
+//!   yield.
 //! * **Cycles**: an await that would close a cycle of tasks that wait for each other returns the error
 //!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`],
 //!   for which other tasks may be enough or added later: a task that waits for itself by these waits until it's
@@ -94,7 +96,7 @@
 //! | iterators of inputs, `Hash` of inputs | the submitting thread |
 //! | task functions and their futures, `Clone` for retries, retry predicates | a worker |
 //! | `Clone` of an input's value | the dependent's worker, or the submitting thread if the value is small and ready |
-//! | blocking functions, and destructors of what they capture | a thread of the client's outside the workers |
+//! | blocking functions, and destructors of what they capture | a thread of the client's outside the workers; of one that has no thread yet, the thread that cancels it |
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
 //! | wakers of [`sleep`] | the timer thread |
 //! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |

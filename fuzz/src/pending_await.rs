@@ -132,8 +132,10 @@ impl PendingAwait {
         self.release_failed();
         let cycle = self.closes_cycle(inside);
         let Poll::Ready(results) = polled else {
-            // *Free*: a wake is enough if the task was closed by the worker's exit.
-            let left = inside.is_none() && model(|model| model.is_closed());
+            // *Free*: a wake is enough if the task was closed by the worker's exit, or if there is no task: such an await
+            // is of no client, so it may give way outside of tasks.
+            let left =
+                inside.is_none() && (self.ids.is_empty() || model(|model| model.is_closed()));
             let ready = self.is_ready() && !left;
             expect(!ready, || format!("an await of {:?} is pending", self.suspension()));
             expect(!cycle, || format!("an await of {:?} hangs in a cycle", self.suspension()));

@@ -30,6 +30,8 @@ pub struct MapStream<S: Stream, T> {
     gave_way: bool,
     /// The origin of an error of the stream itself.
     origin: Key,
+    /// It has returned `None`.
+    ended: bool,
     /// That error, until it is yielded.
     failure: Option<Error>,
 }
@@ -57,6 +59,7 @@ impl<S: Stream, T> MapStream<S, T> {
             seeded,
             gave_way: false,
             origin,
+            ended: false,
             failure,
         }
     }
@@ -107,7 +110,10 @@ impl<S: Stream, T: Send + 'static> Stream for MapStream<S, T> {
             Poll::Ready(Some((typed, _))) => Poll::Ready(Some(typed.into_value())),
             Poll::Ready(None) => match this.failure.take() {
                 Some(error) => Poll::Ready(Some(Err(error))),
-                None if this.inputs.is_none() => Poll::Ready(None),
+                None if this.inputs.is_none() => {
+                    this.ended = true;
+                    Poll::Ready(None)
+                }
                 None => Poll::Pending,
             },
             Poll::Pending => Poll::Pending,
@@ -126,7 +132,7 @@ impl<S: Stream, T: Send + 'static> Stream for MapStream<S, T> {
 
 impl<S: Stream, T: Send + 'static> FusedStream for MapStream<S, T> {
     fn is_terminated(&self) -> bool {
-        self.inputs.is_none() && self.in_flight.len() == 0 && self.failure.is_none()
+        self.ended
     }
 }
 

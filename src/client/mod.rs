@@ -486,11 +486,12 @@ impl Client {
         Worker(WorkerFuture::new(self.core.clone(), false))
     }
 
-    /// Returns a future that resolves when no task is waiting to run or running. One such moment since its first poll
-    /// suffices.
+    /// Returns a future that resolves when no task is waiting to run or running. It also resolves if that was so at some
+    /// moment since its first poll, though further tasks were submitted after that.
     ///
     /// Tasks that await this future or [`close`](Client::close) don't count, nor do tasks whose blocking work waits
-    /// for it, except on a seeded client. Without workers it resolves only if there are no tasks.
+    /// for it, except on a seeded client. A task that waits for such a task counts, so the two wait for each other
+    /// forever. Without workers it resolves only if there are no tasks.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -510,11 +511,14 @@ impl Client {
     ///
     /// Closing begins with the first poll, and dropping the future doesn't undo it. It may be called again, also
     /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker or
-    /// thread are not waited for. If no worker is left to run them, started tasks are cancelled too.
+    /// thread are not waited for, and another thread takes the place of such a thread. But a task that waits for a task
+    /// that awaits this is waited for, so the two wait for each other forever. If no worker is left to run them, started
+    /// tasks are cancelled too.
     ///
     /// A task that never ends makes it wait forever, and so does a started task that only a [`worker`](Client::worker)
     /// can run which is neither polled nor dropped. To bound the wait, drop the future after a timeout, and then
-    /// drop the client, which drops the tasks that still run:
+    /// drop the client, which drops the tasks that still run. Only the destructors of thread locals of its threads can't be
+    /// bounded: the last poll blocks until these are over.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

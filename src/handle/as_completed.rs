@@ -137,9 +137,9 @@ impl<T: 'static> Stream for AsCompleted<T> {
 }
 
 impl<T: 'static> FusedStream for AsCompleted<T> {
-    /// Returns whether the stream is empty. It continues after another `add`.
+    /// Returns whether the stream has returned `None`. It continues after another [`add`](AsCompleted::add).
     fn is_terminated(&self) -> bool {
-        self.is_empty()
+        self.completions.has_ended()
     }
 }
 
@@ -261,8 +261,9 @@ impl<T: Clone + Send + Sync + 'static> Stream for WithResults<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> FusedStream for WithResults<T> {
+    /// Returns whether the stream has returned `None`. It continues after another [`add`](WithResults::add).
     fn is_terminated(&self) -> bool {
-        self.is_empty()
+        self.is_empty() && self.completed.is_terminated()
     }
 }
 

@@ -131,6 +131,38 @@ fn each_comes_out_once_for_each_time_it_was_added() {
     });
 }
 
+/// `select!` of the crate `futures` doesn't poll a terminated stream, so one that is only empty isn't.
+#[test]
+fn a_select_sees_the_end_of_a_stream() {
+    bounded(|| {
+        let client = client_of(1);
+        let mut empty = AsCompleted::<u64>::new();
+        let mut handles = as_completed(client.map(inc, 0..3));
+        let mut results = as_completed(client.map(inc, 0..3)).with_results();
+        let mut mapped = client.map_stream(futures::stream::iter(0..3), 1, inc);
+        let mut seen = [0; 3];
+        block_on(async {
+            let mut never = futures::future::pending::<()>();
+            futures::select! {
+                none = empty.next() => assert!(none.is_none()),
+                () = never => unreachable!("it's pending"),
+            }
+            let mut left = 3;
+            while left > 0 {
+                let (at, some) = futures::select! {
+                    next = handles.next() => (0, next.is_some()),
+                    next = results.next() => (1, next.is_some()),
+                    next = mapped.next() => (2, next.is_some()),
+                    () = never => unreachable!("it's pending"),
+                };
+                seen[at] += 1;
+                left -= usize::from(!some);
+            }
+        });
+        assert_eq!(seen, [4; 3]);
+    });
+}
+
 #[test]
 fn the_stream_continues_after_its_end() {
     bounded(|| {
@@ -354,9 +386,10 @@ fn with_results_knows_how_many_are_left() {
             assert!(format!("{stream:?}").ends_with("has_ready: true })"));
             assert_eq!(next(&mut stream).unwrap().0, x);
         }
-        assert!(stream.is_empty() && stream.is_terminated());
+        assert!(stream.is_empty() && !stream.is_terminated());
         assert_eq!((stream.len(), stream.size_hint()), (0, (0, None)));
         assert!(next(&mut stream).is_none());
+        assert!(stream.is_terminated());
     });
 }
 

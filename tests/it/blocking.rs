@@ -552,3 +552,69 @@ fn a_stall_is_reported_though_all_threads_are_occupied() {
         block_on(gather([x, y])).unwrap();
     });
 }
+
+/// A thread whose closure waits for the client has its place taken, so that what it waits for can run.
+#[test]
+fn the_only_thread_may_wait_for_the_client() {
+    bounded(|| {
+        for close in [false, true] {
+            let client = Client::builder().workers(1).blocking_threads(1).build();
+            let (begun, gate) = (Gate::new(), Gate::new());
+            let waiting = client.submit_blocking(
+                {
+                    let (client, begun, gate) = (client.clone(), begun.clone(), gate.clone());
+                    move || {
+                        begun.open();
+                        gate.pass_blocking();
+                        match close {
+                            true => block_on(client.close()),
+                            false => block_on(client.idle()),
+                        }
+                    }
+                },
+                (),
+            );
+            begun.pass_blocking();
+            let queued = client.submit_blocking(|| 2, ());
+            eventually("it waits for a thread", || {
+                client.explain(&queued).reasons == [Reason::WaitsForThread]
+            });
+            gate.open();
+            assert_eq!((waiting.result().unwrap(), queued.result().unwrap()), ((), 2));
+            block_on(client.close());
+        }
+    });
+}
+
+/// A thread that exits after a while runs the destructors of its thread locals when it has left the pool.
+#[test]
+fn a_destructor_of_a_thread_local_may_close_the_client_when_its_thread_expires() {
+    struct Close(Client, mpsc::Sender<()>);
+    impl Drop for Close {
+        fn drop(&mut self) {
+            block_on(self.0.close());
+            let _ = self.1.send(());
+        }
+    }
+    thread_local! {
+        static CLOSE: RefCell<Option<Close>> = const { RefCell::new(None) };
+    }
+    bounded(|| {
+        let client = client_of(1);
+        let (send, closed) = mpsc::channel();
+        // Two threads, which close the same client, one during the other.
+        let both = Arc::new(Barrier::new(2));
+        let leave = |_| {
+            let (close, both) = (Close(client.clone(), send.clone()), both.clone());
+            let work = move || {
+                both.wait();
+                CLOSE.set(Some(close));
+            };
+            client.submit_blocking(work, ())
+        };
+        block_on(gather((0..2).map(leave).collect::<Vec<_>>())).unwrap();
+        for _ in 0..2 {
+            closed.recv_timeout(Duration::from_secs(60)).expect("it's closed");
+        }
+    });
+}

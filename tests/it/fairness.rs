@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use ensue::{Client, Handle, as_completed, gather, gather_settled, sleep, wait_all, wait_any};
+use ensue::{
+    Client, Handle, as_completed, gather, gather_settled, progress_counts, sleep, wait_all,
+    wait_any,
+};
 use futures::executor::block_on;
 use futures::future::{FutureExt, join_all, select};
 use futures::stream::{self, FuturesUnordered, StreamExt};
@@ -59,6 +62,9 @@ fn endless(client: &Client) -> Vec<(&'static str, Endless)> {
         endless!(client, done: wait_any([&done]).await),
         endless!(client, done: wait_any(none()).await),
         endless!(client, done: sleep(Duration::ZERO).await),
+        endless!(client, done: progress_counts([&done]).count().await),
+        endless!(client, done: Client::builder().workers(0).build().close().await),
+        endless!(client, done: Client::builder().workers(0).build().idle().await),
         endless!(client, done: join_all(vec![done.clone(); 100]).await),
         endless!(client, done: vec![done.clone(); 100].into_iter().collect::<FuturesUnordered<_>>().count().await),
         endless!(client, done: client.map_stream(stream::repeat(1), usize::MAX, inc).count().await),

@@ -207,8 +207,8 @@ fn a_panicking_stream_gives_its_panic_last() {
         assert_eq!(values, [1, 2, 3]);
         assert!(error.is_panic());
         assert!(error.to_string().contains("no more than three"), "{error}");
-        assert!(results.is_terminated());
         assert!(next(&mut results).is_none());
+        assert!(results.is_terminated());
     });
 }
 

@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::thread::JoinHandle;
+use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{Cell, Condvar, MutexGuard, thread_local};
 use crate::engine::base::user_code::{drop_user_value, run_user_code};
 use crate::engine::core::threads::ThreadOptions;
@@ -54,12 +54,12 @@ struct State {
     threads: HashMap<usize, JoinHandle<()>>,
     /// How many of them run no closure. One that was notified still counts.
     idle: usize,
-    /// The thread that decided to exit last. It joins the one before it.
-    last_exited: Option<JoinHandle<()>>,
+    /// Threads that have decided to exit, and may not have done so yet.
+    exited: Vec<JoinHandle<()>>,
     /// The system refused the thread that was to be started last.
     is_refused: bool,
     is_closed: bool,
-    /// The threads whose closures wait for the end of this pool, and how often.
+    /// The threads whose closures wait for the client to be idle or closed, and how often.
     exempt: HashMap<usize, usize>,
 }
 
@@ -112,7 +112,8 @@ impl BlockingPool {
 
     /// Starts threads for the queued closures that no idle thread will take.
     fn grow(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
-        while state.queue.len() > state.idle && state.threads.len() < self.options.blocking {
+        let most = self.options.blocking + state.exempt.len();
+        while state.queue.len() > state.idle && state.threads.len() < most {
             let number = state.started;
             let name = format!("{}-blocking-{number}", self.name);
             let pool = self.clone();
@@ -165,19 +166,15 @@ impl BlockingPool {
         state.idle -= 1;
         let this = state.threads.remove(&number);
         state.exempt.remove(&number);
-        let before = std::mem::replace(&mut state.last_exited, this);
+        state.exited.retain(|thread| !thread.is_finished());
+        state.exited.extend(this);
         drop(state);
-        if let Some(before) = before {
-            // No closure panics out of its thread.
-            let _ = before.join();
-        }
         self.ended.wake_all();
     }
 
-    /// Closes the pool, and resolves when no thread is left but those whose closures wait for this.
+    /// Closes the pool, and resolves when no thread is left but exempt ones.
     pub(crate) async fn end(self: Arc<Self>) {
         self.close();
-        let _exempt = Exempt::this_thread(&self);
         let waiter = self.ended.enter();
         poll_fn(|cx| {
             waiter.register(cx.waker());
@@ -185,36 +182,46 @@ impl BlockingPool {
             if state.threads.len() <= state.exempt.len() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let last = self.state.lock().last_exited.take();
-        if let Some(last) = last {
-            let _ = last.join();
+        let exited = std::mem::take(&mut self.state.lock().exited);
+        for thread in exited {
+            // A destructor of a thread local may have called this.
+            if thread.thread().id() != thread::current().id() {
+                // No closure panics out of its thread.
+                let _ = thread.join();
+            }
         }
+    }
+
+    /// Exempts the calling thread, if it's one of the pool's, while its closure waits for the client to be idle or closed,
+    /// and so for other closures: it isn't waited for, and doesn't count for the bound.
+    pub(crate) fn exempt_this_thread(self: &Arc<Self>) -> Exempt {
+        let this = THIS_THREAD.try_with(Cell::get).ok().flatten();
+        let thread = this.filter(|(of, _)| *of == Arc::as_ptr(self).addr()).map(|(_, n)| n);
+        let mut state = self.state.lock();
+        // A thread that runs the destructors of its thread locals has left the pool.
+        let thread = thread.filter(|number| state.threads.contains_key(number));
+        if let Some(number) = thread {
+            *state.exempt.entry(number).or_default() += 1;
+            // If the system refuses a thread, the closures wait for those that exist.
+            let _ = self.grow(&mut state);
+        }
+        drop(state);
+        if thread.is_some() {
+            // There is one thread less to wait for.
+            self.ended.wake_all();
+        }
+        Exempt { pool: self.clone(), thread }
     }
 }
 
-/// The exemption of a thread of the pool whose closure waits for the end of the pool, and would wait for itself.
-struct Exempt<'a> {
-    pool: &'a BlockingPool,
+/// The exemption of a thread, which ends on drop.
+pub(crate) struct Exempt {
+    pool: Arc<BlockingPool>,
     /// `None` on any other thread.
     thread: Option<usize>,
 }
 
-impl<'a> Exempt<'a> {
-    fn this_thread(pool: &'a Arc<BlockingPool>) -> Self {
-        let this = THIS_THREAD.get().filter(|(of, _)| *of == Arc::as_ptr(pool).addr());
-        let thread = this.map(|(_, number)| number);
-        if let Some(number) = thread {
-            let mut state = pool.state.lock();
-            *state.exempt.entry(number).or_default() += 1;
-            drop(state);
-            // There is one thread less to wait for.
-            pool.ended.wake_all();
-        }
-        Self { pool, thread }
-    }
-}
-
-impl Drop for Exempt<'_> {
+impl Drop for Exempt {
     fn drop(&mut self) {
         let Some(number) = self.thread else { return };
         let mut state = self.pool.state.lock();

@@ -36,6 +36,8 @@ pub(crate) struct Completions<T> {
     seeded: Option<CoreRef>,
     /// It has given way, and has its result the next time; see [`budget`].
     gave_way: bool,
+    /// The last poll found it empty, and nothing was added since.
+    has_ended: bool,
     /// The address of the task that the observer knows to await the members; 0 for none.
     reported_to: usize,
     /// The numbers of the members that were added after that report.
@@ -51,6 +53,7 @@ impl<T> Completions<T> {
             all: None,
             seeded: None,
             gave_way: false,
+            has_ended: false,
             reported_to: 0,
             unreported: Vec::new(),
         }
@@ -65,12 +68,18 @@ impl<T> Completions<T> {
         self.seeded.is_some()
     }
 
+    /// Whether `poll_pop` has returned `None`, and nothing was added since.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     pub(crate) fn has_ready(&self) -> bool {
         self.queue.has_ready()
     }
 
     /// Adds a task, which comes out with its `tag` once it has ended.
     pub(crate) fn add(&mut self, typed: Typed<T>, tag: usize) {
+        self.has_ended = false;
         self.note_unreported(typed.interest());
         let task = typed.task();
         if task.priority() < self.lowest {
@@ -96,6 +105,13 @@ impl<T> Completions<T> {
     /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
     /// budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
+        let popped = self.poll_member(cx);
+        self.has_ended = matches!(popped, Poll::Ready(None));
+        popped
+    }
+
+    #[inline]
+    fn poll_member(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
         if context::take_from_budget() {
             if let Some(popped) = self.pop() {
                 return Poll::Ready(Some(popped));
@@ -104,8 +120,7 @@ impl<T> Completions<T> {
                 return Poll::Ready(None);
             }
         } else if self.has_ready() || self.queue.pending() == 0 {
-            // An empty queue may be that of a seeded client, and has nothing that could be drained without end.
-            let seeded = self.is_seeded() || !self.has_ready();
+            let seeded = self.is_seeded();
             return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
                 true => Poll::Ready(self.pop()),
                 false => Poll::Pending,

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::engine::base::sync::yield_now;
-use crate::engine::core::{Core, CoreRef, context, engine_refs};
+use crate::engine::core::{Core, CoreRef, budget, context, engine_refs};
 use crate::engine::data::waker_list::Waiter;
 use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::Task;
@@ -55,6 +55,7 @@ impl Drop for Exempt {
 impl CoreRef {
     /// Resolves when the engine is idle, or was since the call.
     pub(crate) async fn idle(self) {
+        let _thread = self.threads.blocking.exempt_this_thread();
         let _exempt = Exempt::current(&self);
         // The engine may be idle for a moment only, between two checks.
         let before = self.shutdown.idle_count();
@@ -71,6 +72,7 @@ impl CoreRef {
     /// Closes the engine. Resolves when no task is left but exempt ones, and the client's own workers have exited, except
     /// one for each exempt task, and so have the threads for blocking work, except those whose closures await this.
     pub(crate) async fn close(self) {
+        let _thread = self.threads.blocking.exempt_this_thread();
         let _exempt = Exempt::current(&self);
         self.begin_close(false);
         let ended_but = || {
@@ -93,13 +95,18 @@ impl CoreRef {
         outcome: impl Fn() -> Option<R>,
         is_driven: impl Fn() -> bool,
     ) -> R {
+        let mut gave_way = false;
         poll_fn(|cx| {
             let mut is_driving = self.seeded.is_some();
             loop {
                 // Before the check, so that no change after it is missed.
                 waiter.register(cx.waker());
                 if let Some(outcome) = outcome() {
-                    return Poll::Ready(outcome);
+                    let seeded = self.seeded.is_some();
+                    return match budget::take_or_give_way(&mut gave_way, cx.waker(), seeded) {
+                        true => Poll::Ready(outcome),
+                        false => Poll::Pending,
+                    };
                 }
                 if !is_driving {
                     return Poll::Pending;

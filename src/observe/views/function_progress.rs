@@ -14,6 +14,7 @@ use futures_core::{FusedStream, Stream};
 use super::serial::serialize;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::{drop_user_value, wake};
+use crate::engine::core::budget;
 use crate::engine::life::callback;
 use crate::engine::task::header::TaskRef;
 use crate::engine::task::waiters::Resolution;
@@ -68,7 +69,7 @@ pub fn progress_counts<'a, T: 'static>(
 ) -> ProgressCounts {
     let tracker = ProgressTracker::new();
     tracker.add(handles);
-    ProgressCounts { tracker, ended: false }
+    ProgressCounts { tracker, ended: false, gave_way: false }
 }
 
 /// A stream of progress counts; made by [`progress_counts`].
@@ -76,6 +77,8 @@ pub fn progress_counts<'a, T: 'static>(
 pub struct ProgressCounts {
     tracker: ProgressTracker,
     ended: bool,
+    /// Has given way before its next result; see [`budget`].
+    gave_way: bool,
 }
 
 impl ProgressCounts {
@@ -159,6 +162,12 @@ impl ProgressTracker {
         self.0.lock().left == 0
     }
 
+    /// Whether `poll_counts` would return at once.
+    fn has_news(&self) -> bool {
+        let state = self.0.lock();
+        state.changed || state.left == 0
+    }
+
     /// Drops the last caller's waker. The callbacks on the tasks keep the tracker itself until the tasks end.
     pub(crate) fn forget_waker(&self) {
         let waker = self.0.lock().waker.take();
@@ -193,6 +202,11 @@ impl Stream for ProgressCounts {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Vec<FunctionProgress>>> {
+        if self.tracker.has_news()
+            && !budget::take_or_give_way(&mut self.gave_way, cx.waker(), false)
+        {
+            return Poll::Pending;
+        }
         let polled = self.tracker.poll_counts(cx);
         self.ended = matches!(polled, Poll::Ready(None));
         polled
