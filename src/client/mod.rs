@@ -146,7 +146,7 @@ impl Client {
     /// the system's `std::io::Error`, which can be [retried](crate::Options::retries).
     ///
     /// What the function captures, its arguments and its panic payload are dropped on its thread, and so is its value if
-    /// the task was cancelled.
+    /// the task was cancelled. A function that is cancelled while it waits for a thread is dropped where it's cancelled.
     ///
     /// ```
     /// let client = ensue::Client::new();
