@@ -100,6 +100,7 @@ impl<T: 'static> Settling<T> {
         for handle in handles {
             let typed = handle.into_handle(SEAL).into_typed().value_task();
             slots.push(if typed.has_succeeded() {
+                completions.note_engine(typed.task());
                 Slot::Ended(typed)
             } else {
                 completions.add(typed, slots.len());

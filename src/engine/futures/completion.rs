@@ -86,10 +86,15 @@ impl<T> Completions<T> {
             self.lowest = task.priority().max(self.lent);
             Core::raise(task, self.lent);
         }
+        self.note_engine(typed.task());
+        self.queue.add(typed, tag);
+    }
+
+    /// Notes the engine of a task that is or would be a member.
+    pub(crate) fn note_engine(&mut self, task: TaskRef<'_>) {
         if task.core().seeded.is_some() {
             self.seeded = Some(task.core().to_ref());
         }
-        self.queue.add(typed, tag);
     }
 
     /// Takes the next task that has ended.
