@@ -370,9 +370,14 @@ fn waiting_tasks_are_served_by_priority_and_then_in_order() {
     bounded(|| {
         let client = limited(1, "one", 1);
         let log = Log::new();
-        let gate = Gate::new();
-        let pass = gate.clone();
-        let first = client.task().limit("one", 1).spawn(async move { pass.pass().await });
+        let (begun, gate) = (Gate::new(), Gate::new());
+        let (begin, pass) = (begun.clone(), gate.clone());
+        let first = client.task().limit("one", 1).spawn(async move {
+            begin.open();
+            pass.pass().await
+        });
+        // Those with a priority above its own would start before it.
+        begun.pass_blocking();
         let xs: Vec<_> = [0, 3, -2, 3, 0, 9]
             .into_iter()
             .enumerate()

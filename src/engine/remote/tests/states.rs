@@ -185,8 +185,9 @@ fn new_dependents_and_awaits_get_the_value_in_all_states() {
             let mut cx = std::task::Context::from_waker(&waker);
             (Pin::new(&mut one).poll(&mut cx), Pin::new(&mut two).poll(&mut cx))
         };
-        // Only the waker of the last poll is woken.
-        let _ = (poll(&first), poll(&again));
+        // Only the waker of the last poll is woken, if that was registered before the end.
+        let (_, (one_now, two_now)) = (poll(&first), poll(&again));
+        let is_replaced = one_now.is_pending() && two_now.is_pending();
         let before = first.count();
         scene.end();
         let start = Instant::now();
@@ -198,7 +199,7 @@ fn new_dependents_and_awaits_get_the_value_in_all_states() {
             }
             thread::yield_now();
         }
-        assert_eq!(first.count(), before);
+        assert!(!is_replaced || first.count() == before);
         assert_eq!(local.result().unwrap(), "value!");
     });
 }
