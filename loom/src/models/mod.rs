@@ -33,6 +33,7 @@ use crate::engine::worker::run;
 use crate::sync::{Order, set_order};
 
 /// A claim, run through all interleavings within its bounds.
+#[derive(Clone, Copy)]
 struct Model {
     name: &'static str,
     /// The interpretations of `SeqCst`, one pass each.
@@ -55,9 +56,6 @@ pub(crate) fn run(wanted: &[String]) {
         hook(panic);
         process::exit(101);
     }));
-    let is_wanted = |model: &Model| {
-        wanted.is_empty() || wanted.iter().any(|name| model.name.starts_with(&**name))
-    };
     let all = [
         wake::MODELS,
         injector::MODELS,
@@ -66,8 +64,21 @@ pub(crate) fn run(wanted: &[String]) {
         count::MODELS,
         completion_queue::MODELS,
         store::MODELS,
-    ];
-    for model in all.into_iter().flatten().filter(|model| is_wanted(model)) {
+    ]
+    .concat();
+    if wanted == ["--list"] {
+        return all.iter().for_each(|model| println!("{}", model.name));
+    }
+    // The whole name of a model may be the beginning of others.
+    let is_one = |name: &str| all.iter().any(|model| model.name == name);
+    let is_wanted = |model: &Model| {
+        let fits = |name: &String| match is_one(name) {
+            true => model.name == name,
+            false => model.name.starts_with(&**name),
+        };
+        wanted.is_empty() || wanted.iter().any(fits)
+    };
+    for model in all.iter().filter(|model| is_wanted(model)) {
         for &order in model.orders {
             let start = Instant::now();
             let executions = model.check(order);
