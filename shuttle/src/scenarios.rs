@@ -118,6 +118,12 @@ impl Gate {
     }
 }
 
+/// A task that waits for the gate.
+fn gated(client: &Client, gate: &Gate) -> Handle<()> {
+    let gate = gate.clone();
+    client.spawn(async move { gate.pass().await })
+}
+
 fn is<T>(result: &Result<T, Error>, kind: ErrorKind) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == kind)
 }
@@ -288,10 +294,7 @@ fn cancel() {
 fn cancel_awaited() {
     let client = client(2);
     let gate = Gate::default();
-    let inner = client.spawn({
-        let gate = gate.clone();
-        async move { gate.pass().await }
-    });
+    let inner = gated(&client, &gate);
     let outer = client.spawn({
         let inner = inner.clone();
         async move { inner.await }
@@ -426,10 +429,7 @@ fn close() {
 fn close_with_waiting() {
     let client = client(2);
     let gate = Gate::default();
-    let inner = client.spawn({
-        let gate = gate.clone();
-        async move { gate.pass().await }
-    });
+    let inner = gated(&client, &gate);
     let outer = client.spawn({
         let inner = inner.clone();
         async move { inner.await }
@@ -512,10 +512,7 @@ fn stream_dropped() {
 fn waits() {
     let client = client(2);
     let gate = Gate::default();
-    let slow = client.spawn({
-        let gate = gate.clone();
-        async move { gate.pass().await }
-    });
+    let slow = gated(&client, &gate);
     let fast = client.spawn(async {});
     let any = client.spawn({
         let both = [slow.clone(), fast.clone()];
@@ -685,10 +682,7 @@ fn idle() {
 fn idle_while_waiting() {
     let client = client(2);
     let gate = Gate::default();
-    let slow = client.spawn({
-        let gate = gate.clone();
-        async move { gate.pass().await }
-    });
+    let slow = gated(&client, &gate);
     let idler = client.spawn({
         let client = client.clone();
         async move { client.idle().await }
@@ -777,10 +771,7 @@ fn panics() {
 fn map_stream() {
     let client = client(2);
     let gate = Gate::default();
-    let slow = client.spawn({
-        let gate = gate.clone();
-        async move { gate.pass().await }
-    });
+    let slow = gated(&client, &gate);
     let results = client.map_stream(futures_lite::stream::iter(0..4u64), 2, async |x: u64| x + 1);
     let collect = async {
         let mut all: Vec<_> = results.map(Result::unwrap).collect().await;

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use crate::engine::base::lock::Lock;
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::wake;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::futures::acquire::Permit;
@@ -176,7 +176,7 @@ impl<T> Outcome<T> {
     fn set(&self, returned: thread::Result<T>) {
         let before = mem::replace(&mut *self.state.lock(), OutcomeState::Returned(returned));
         if let OutcomeState::Awaited(Some(waker)) = before {
-            run_user_code(|| waker.wake());
+            wake(waker);
         }
     }
 

@@ -172,9 +172,8 @@ impl BlockingPool {
         self.ended.wake_all();
     }
 
-    /// Closes the pool, and resolves when no thread is left but exempt ones.
+    /// Resolves when no thread of the pool, which was closed, is left but exempt ones.
     pub(crate) async fn end(self: Arc<Self>) {
-        self.close();
         let waiter = self.ended.enter();
         poll_fn(|cx| {
             waiter.register(cx.waker());
