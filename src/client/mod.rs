@@ -471,6 +471,11 @@ impl Client {
     /// `tokio::task::block_in_place`: of the workers that a thread wakes, tokio queues the last one where only that thread
     /// can reach it, so a second and last worker runs only after the task's next await.
     ///
+    /// # Panics
+    ///
+    /// Polling it panics if a task of the same client does it, on a thread that polls another of its workers: tasks that
+    /// run each other so would grow the stack without end. Polled by a task of another client it's a worker as elsewhere.
+    ///
     /// ```
     /// use ensue::Client;
     ///

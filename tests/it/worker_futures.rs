@@ -394,9 +394,13 @@ struct Pair {
 }
 
 impl Pair {
+    /// Polls a worker on a thread of its own, so that a task of the other one may do it.
     fn poll(&self, at: usize) {
-        let mut worker = self.workers[at].try_lock().expect("it isn't being polled");
-        let _ = poll_with(&mut *worker, &self.wakes[at]);
+        let poll = || {
+            let mut worker = self.workers[at].try_lock().expect("it isn't being polled");
+            let _ = poll_with(&mut *worker, &self.wakes[at]);
+        };
+        thread::scope(|scope| scope.spawn(poll).join().unwrap());
     }
 
     /// The worker that isn't being polled, and how often it was woken; to be called in a task.
@@ -710,6 +714,28 @@ fn two_clients_that_close_while_they_feed_each_other() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_task_that_polls_a_worker_of_its_own_client_panics() {
+    bounded(|| {
+        let client = client_of(1);
+        let tasks: Vec<_> = (0..1000).map(|_| client.spawn(client.worker())).collect();
+        // Also where a task of another client is between.
+        let other = client_of(0);
+        let worker = other.worker();
+        let through_other = client.spawn(worker);
+        let inner = other.spawn(client.worker());
+        for task in tasks.into_iter().chain([inner]) {
+            let error = task.result().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Panicked);
+            assert!(error.to_string().contains("spawn workers outside"), "{error}");
+        }
+        assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
+        block_on(other.close());
+        through_other.result().unwrap();
+        assert_eq!(client.workers(), 1);
     });
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct ThreadContext<'a> {
     awaited: RefCell<Awaited>,
     /// Abandoned awaits that were not yet removed from `awaited`: a task is listed once for each entry to remove.
     abandoned: RefCell<Vec<NonNull<Header>>>,
+    /// The context in which this one was entered.
+    outer: Cell<*const ThreadContext<'static>>,
 }
 
 /// The number of most recent awaits to search for an abandoned one. The others are removed in bulk, so that a poll
@@ -52,6 +54,7 @@ impl<'a> ThreadContext<'a> {
             members: Cell::new(false),
             awaited: RefCell::default(),
             abandoned: RefCell::default(),
+            outer: Cell::new(ptr::null()),
         }
     }
 
@@ -59,7 +62,8 @@ impl<'a> ThreadContext<'a> {
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
         let (budget, members, awaited, abandoned) = Default::default();
-        Self { core, local: None, worker: 0, task, budget, members, awaited, abandoned }
+        let outer = Cell::new(ptr::null());
+        Self { core, local: None, worker: 0, task, budget, members, awaited, abandoned, outer }
     }
 
     /// Runs `code` in this context.
@@ -70,7 +74,8 @@ impl<'a> ThreadContext<'a> {
                 CURRENT.set(self.0);
             }
         }
-        let _leave = Leave(CURRENT.replace(ptr::from_ref(self).cast()));
+        self.outer.set(CURRENT.replace(ptr::from_ref(self).cast()));
+        let _leave = Leave(self.outer.get());
         code()
     }
 
@@ -243,6 +248,19 @@ pub(crate) fn is_in_poll() -> bool {
 /// Whether blocking this thread would keep a worker from running tasks.
 pub(crate) fn on_worker() -> bool {
     current(|context| context.local.is_some()).unwrap_or(false)
+}
+
+/// Whether this thread is in a poll of one of this engine's workers, however deep.
+pub(crate) fn works_for(core: &Core) -> bool {
+    let mut at = CURRENT.get();
+    // SAFETY: `enter` borrows each context for as long as a pointer to it is set, here or in the one entered in it.
+    while let Some(context) = unsafe { at.as_ref() } {
+        if context.local.is_some() && ptr::eq(context.core, core) {
+            return true;
+        }
+        at = context.outer.get();
+    }
+    false
 }
 
 /// Returns the task of this engine whose code or blocking closure runs on this thread and is about to wait, and whether

@@ -310,6 +310,13 @@ fn yield_to_host(waker: &Waker) {
 impl WorkerFuture {
     /// Polls it for a host outside the client, and notes that it's being polled.
     pub(crate) fn poll_hosted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // The stack would grow with each task that does so.
+        assert!(
+            !context::works_for(&self.core),
+            "a worker of the client `{}` was polled by a task that another of its workers polls on this thread: spawn \
+             workers outside of the client's own tasks, and await handles there",
+            self.core.name
+        );
         let _in_poll = InPoll::begin(&self.in_poll);
         Pin::new(self).poll(cx)
     }
