@@ -550,3 +550,20 @@ fn a_large_future_needs_no_larger_stack_of_a_worker() {
         caller.unwrap().join().unwrap();
     });
 }
+
+#[test]
+fn large_arguments_captures_and_values_fit_the_default_stack() {
+    type Large = [u8; 16 << 10];
+    bounded(|| {
+        let client = Client::builder().workers(1).limit("one", 1).build();
+        let array: Large = [1; 16 << 10];
+        assert_eq!(client.submit(async |a: Large| a[5], array).result().unwrap(), 1);
+        assert_eq!(client.submit(async move || array[5], ()).result().unwrap(), 1);
+        assert_eq!(client.submit(async || [2u8; 16 << 10], ()).result().unwrap()[5], 2);
+        assert_eq!(client.submit_blocking(|a: Large| a[5], array).result().unwrap(), 1);
+        let fallible = async |a: Large| if a[5] == 1 { Ok(a) } else { Err("another array") };
+        let options = client.task().limit("one", 1).retries(1);
+        let x = options.try_submit(fallible, array);
+        assert_eq!(client.try_submit(fallible, &x).result().unwrap()[5], 1);
+    });
+}
