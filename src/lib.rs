@@ -161,7 +161,7 @@ mod handle;
 mod observe;
 mod task;
 
-pub use client::attempt::{NoRetry, WithRetry};
+pub use client::attempt::{NoRetry, OneAttempt, WithRetry};
 pub use client::blocking::is_cancelled;
 pub use client::builder::Builder;
 pub use client::map_stream::MapStream;

@@ -87,6 +87,23 @@ pub struct NoRetry;
 #[derive(Clone, Copy, Debug)]
 pub struct WithRetry;
 
+/// Whether a task makes one attempt, as one that runs a future must: [`NoRetry`].
+///
+/// It's sealed: implemented for that only.
+#[allow(private_bounds)] // this seals it
+#[diagnostic::on_unimplemented(
+    message = "a future can't be run again, so it can't be spawned with `retries`",
+    label = "after `retries` only functions can be submitted",
+    note = "a function makes a new future for each attempt: `.try_submit(async || { ... }, ())`"
+)]
+pub trait OneAttempt: MakesOneAttempt {}
+
+trait MakesOneAttempt {}
+
+impl MakesOneAttempt for NoRetry {}
+
+impl OneAttempt for NoRetry {}
+
 impl<F, A> RetryMode<F, A> for NoRetry {
     type Kept = ();
 

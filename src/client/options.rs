@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::attempt::{Call, NoRetry, RetryMode, WithRetry};
+use super::attempt::{Call, NoRetry, OneAttempt, RetryMode, WithRetry};
 use super::map_stream::MapStream;
 use super::submit::{self, Submission};
 use super::task_future::{
@@ -156,37 +156,6 @@ impl<'c> Options<'c> {
         let settings = self.settings.retries(retry);
         Options { client: self.client, settings, again: PhantomData }
     }
-
-    /// Runs a future; see [`Client::spawn`]. A future can't run again, so this is not available after
-    /// [`retries`](Options::retries).
-    pub fn spawn<Fut>(self, future: Fut) -> Handle<Fut::Output>
-    where
-        Fut: Future + Send + 'static,
-        Fut::Output: Send + 'static,
-    {
-        // Before it's passed on: each function that it's passed to may copy it.
-        if const { is_large::<Fut>() } {
-            self.one::<NoRetry, Spawn, _, _>(Spawned(Large::new(future)), ())
-        } else {
-            self.one::<NoRetry, Spawn, _, _>(Spawned(future), ())
-        }
-    }
-
-    /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this is not
-    /// available after [`retries`](Options::retries).
-    pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
-    where
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-        T: Send + 'static,
-        E: IntoFailure<M>,
-        M: 'static,
-    {
-        if const { is_large::<Fut>() } {
-            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(Large::new(future)), ())
-        } else {
-            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(future), ())
-        }
-    }
 }
 
 impl<'c, R> Options<'c, R> {
@@ -271,6 +240,39 @@ impl<'c, R> Options<'c, R> {
                 Some(pure::digest::<F, I, A>(self.settings.name.as_deref(), &inputs));
         }
         self.submit(function, inputs)
+    }
+
+    /// Runs a future; see [`Client::spawn`]. A future can't run again, so this doesn't compile after
+    /// [`retries`](Options::retries).
+    pub fn spawn<Fut>(self, future: Fut) -> Handle<Fut::Output>
+    where
+        Fut: Future + Send + 'static,
+        Fut::Output: Send + 'static,
+        R: OneAttempt,
+    {
+        // Before it's passed on: each function that it's passed to may copy it.
+        if const { is_large::<Fut>() } {
+            self.one::<NoRetry, Spawn, _, _>(Spawned(Large::new(future)), ())
+        } else {
+            self.one::<NoRetry, Spawn, _, _>(Spawned(future), ())
+        }
+    }
+
+    /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this doesn't
+    /// compile after [`retries`](Options::retries).
+    pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
+    where
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: IntoFailure<M>,
+        M: 'static,
+        R: OneAttempt,
+    {
+        if const { is_large::<Fut>() } {
+            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(Large::new(future)), ())
+        } else {
+            self.one::<NoRetry, TrySpawn<M>, _, _>(Spawned(future), ())
+        }
     }
 
     /// Submits a function once for each input; see [`Client::map`].
