@@ -94,7 +94,7 @@ pub struct WithRetry;
 #[diagnostic::on_unimplemented(
     message = "a future can't be run again, so it can't be spawned with `retries`",
     label = "after `retries` only functions can be submitted",
-    note = "a function makes a new future for each attempt: `.try_submit(async || { ... }, ())`"
+    note = "a function makes a new future for each attempt: `.try_submit(async || {{ ... }}, ())`"
 )]
 pub trait OneAttempt: MakesOneAttempt {}
 
