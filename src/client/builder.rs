@@ -35,6 +35,9 @@ pub struct Builder {
     stall: Option<(Duration, stall::Hook)>,
 }
 
+/// The least size of a stack. A debug build needs some tens of kilobytes for an empty task.
+const MIN_STACK: usize = 256 << 10;
+
 impl Default for Builder {
     fn default() -> Self {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
@@ -89,13 +92,15 @@ impl Builder {
     /// over the stack, some ten times in an optimised build and up to forty times in a debug build: with the default, each
     /// may have 16 KB in any build. Pass larger ones in a `Box`, `Vec` or `Arc`.
     ///
+    /// Less than 256 KiB is taken as 256 KiB, which the client itself needs.
+    ///
     /// ```
     /// let client = ensue::Client::builder().workers(1).stack_size(64 << 20).build();
     /// let sum = client.submit(async || std::hint::black_box([1u8; 8 << 20]).len(), ());
     /// assert_eq!(sum.result().unwrap(), 8 << 20);
     /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.threads.stack_size = Some(bytes);
+        self.threads.stack_size = Some(bytes.max(MIN_STACK));
         self
     }
 
@@ -243,12 +248,13 @@ impl Builder {
         self.try_build().unwrap_or_else(|error| panic!("the client can't be built: {error}"))
     }
 
-    /// Makes the client and starts its worker threads.
+    /// Makes the client and starts its worker threads, as [`build`](Builder::build) does, but returns the error if the
+    /// system refuses one of them.
     ///
     /// # Errors
     ///
-    /// If the system refuses one of the threads: the process or its container may have reached a limit of threads or of
-    /// memory, or the [stack](Builder::stack_size) is too large. The threads that were started exit.
+    /// The system's error, with the number of the worker. The process or its container may have reached a limit of threads
+    /// or of memory, or the [stack](Builder::stack_size) is too large. The threads that were started before exit.
     ///
     /// ```
     /// use ensue::Client;

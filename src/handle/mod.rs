@@ -96,9 +96,9 @@ impl<T> Handle<T> {
     /// Cancels the task for all of its handles, and all of its dependents. Its inputs are not affected. Returns false
     /// if the task has ended or is ending already.
     ///
-    /// A task that has not started never does. A running task is dropped at its next await that yields the worker (which
-    /// one of a ready result does after 128 of them), and releases its limits
-    /// when it has been dropped. Blocking work keeps running until it checks [`is_cancelled`](crate::is_cancelled).
+    /// A task that has not started never does. A running task is dropped at its next await that yields the worker, and
+    /// releases its limits then. An await of a ready result yields it, too, after 128 of them in a row. Blocking work keeps
+    /// running until it checks [`is_cancelled`](crate::is_cancelled).
     /// The key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
         finish::cancel(self.typed().task())

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use ensue::{Client, gather};
+use ensue::{Client, Error, gather};
 use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::{Gate, hold_worker};
@@ -274,5 +274,17 @@ fn a_thread_that_is_refused_is_an_error_and_the_client_goes_on() {
         assert_eq!(support::drive(&client, x).unwrap(), 2);
         client.scale(0).unwrap();
         support::drive(&client, client.close());
+    });
+}
+
+#[test]
+fn a_stack_of_nothing_is_large_enough_for_small_tasks() {
+    bounded(|| {
+        let client = Client::builder().workers(1).stack_size(0).build();
+        let x = client.submit(inc, 1);
+        let y = client.submit_blocking(|x: u64| x + 1, &x);
+        let z = client.task().retries(1).try_submit(async |x: u64| Ok::<_, Error>(x + 1), &y);
+        assert_eq!(z.result().unwrap(), 4);
+        block_on(client.close());
     });
 }
