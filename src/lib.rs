@@ -76,8 +76,10 @@
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
 //!   workers, of up to [512](Builder::blocking_threads) for each client. [`result`](Handle::result) blocks on a handle;
 //!   inside a task it returns an error instead of blocking. A `block_on` of another crate inside a task can't be
-//!   recognized: it blocks its worker, and waits forever for a task that only this worker would run. Await there, or do
-//!   the waiting in blocking work.
+//!   refused: it blocks its worker, and waits forever for a task that only this worker would run. Await there, or do
+//!   the waiting in blocking work; the same goes for long computations, which keep their worker from all other tasks.
+//!   [`explain`](Client::explain) of a task that waits for a worker, and the hook [`on_stall`](Builder::on_stall), name
+//!   such a poll: "worker 0 is blocked in a poll of `parent-1` for 3.0s".
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
@@ -85,7 +87,8 @@
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,
 //!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
-//!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time.
+//!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
+//!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
 //!   same schedule each time. It is meant for tests.
 //!

@@ -6,6 +6,7 @@
 
 mod as_completed;
 mod auto_traits;
+mod blocked_polls;
 mod blocking;
 mod cancel;
 mod cycles;
