@@ -64,7 +64,8 @@ impl Builder {
     /// tokio; at least 1.
     ///
     /// The threads are started when they are needed, and exit after 2 seconds without work. They are named after the
-    /// client: `ensue-blocking-0`, `ensue-blocking-1`. Blocking work beyond this number waits for a thread.
+    /// client: `ensue-blocking-0`, `ensue-blocking-1`. Blocking work beyond this number waits for a thread, in the order that
+    /// [`submit_blocking`](Client::submit_blocking) describes.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(1).blocking_threads(1).build();

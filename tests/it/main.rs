@@ -11,6 +11,7 @@ mod blocking;
 mod cancel;
 mod cycles;
 mod dashboard;
+mod depth_first;
 mod errors;
 mod explain;
 mod fairness;

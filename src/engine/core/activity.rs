@@ -31,6 +31,7 @@ pub(crate) struct SeenPoll {
 }
 
 impl Activity {
+    #[inline]
     pub(crate) fn begin_poll(&self, task: &Task) {
         // In this order, each released: who reads a task has the number of its poll, or a later one, and its vtable.
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
@@ -38,6 +39,7 @@ impl Activity {
         self.task.store(task.as_ref().as_ptr().as_ptr(), Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn end_poll(&self) {
         self.task.store(ptr::null_mut(), Ordering::Release);
     }

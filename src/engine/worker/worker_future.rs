@@ -263,6 +263,7 @@ impl WorkerFuture {
 
     /// Whether this worker must exit: it's a surplus one, or the engine is closed and done. Call it once per decision:
     /// with true, a worker of the client's own no longer counts as alive.
+    #[inline]
     fn must_exit(&self, out_of_work: bool) -> bool {
         if self.own {
             self.core.threads.may_exit(&self.core, out_of_work)
