@@ -166,9 +166,17 @@ fn with_few_threads_about_as_many_values_exist_as_there_are_threads() {
 /// A client whose only thread for blocking work is held until the gate is opened.
 fn held_thread(gate: &Gate) -> (Client, Handle<()>) {
     let client = Client::builder().workers(0).blocking_threads(1).build();
-    let gate = gate.clone();
-    let held = client.submit_blocking(move || gate.pass_blocking(), ());
+    let (begun, gate) = (Gate::new(), gate.clone());
+    let hold = {
+        let begun = begun.clone();
+        move || {
+            begun.open();
+            gate.pass_blocking();
+        }
+    };
+    let held = client.submit_blocking(hold, ());
     run_what_is_ready(&client);
+    begun.pass_blocking();
     (client, held)
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 const CYCLE: u32 = 32;
 
 /// The place of a waiting task; the least is the first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     priority: Reverse<i32>,
     depth: Reverse<u8>,
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(by_age, [1, 2, 3, 4, 5, 6]);
         // Not one of a lower priority, though it's older.
         let places = [Place::new(0, 3, 1), Place::new(1, 0, 3), Place::new(1, 5, 4)];
-        let waiting = places.map(|place| (place, ())).into();
+        let waiting = BTreeMap::from(places.map(|place| (place, ())));
         assert_eq!(oldest(&waiting), Some(places[1]));
     }
 
