@@ -67,6 +67,12 @@
 //!   the oldest of those first ones, and one the oldest of the others in its queue; and every 61 tasks it adds up to 64
 //!   from outside the workers to its queue. So with one worker, a task from outside, with `s` others before it there and
 //!   `n` in the worker's queue, is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority.
+//!   Tasks that wait for the same [limit](Options::limit), or for a thread for blocking work, are served by priority too,
+//!   then by depth, the longest path of inputs that leads to a task, up to 15, and then in the order in which they came. So
+//!   a value is used before the next one is made, if the tasks that make values and those that use them share a limit or the
+//!   threads: about twice as many values exist as that lets run. Of 32 that are served, at least one is the oldest. Where
+//!   they don't share one, and the tasks that use values are slower, values accumulate: bound the work in flight, such as by
+//!   [`map_stream`](Client::map_stream).
 //!   [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the client's
 //!   threads have exited. Dropping the last client drops running tasks at their next await. In both cases no handle
@@ -76,8 +82,10 @@
 //! * **Blocking**: [`submit_blocking`](Client::submit_blocking) runs a plain function on a thread outside the
 //!   workers, of up to [512](Builder::blocking_threads) for each client. [`result`](Handle::result) blocks on a handle;
 //!   inside a task it returns an error instead of blocking. A `block_on` of another crate inside a task can't be
-//!   recognized: it blocks its worker, and waits forever for a task that only this worker would run. Await there, or do
-//!   the waiting in blocking work.
+//!   refused: it blocks its worker, and waits forever for a task that only this worker would run. Await there, or do
+//!   the waiting in blocking work; the same goes for long computations, which keep their worker from all other tasks.
+//!   [`explain`](Client::explain) of a task that waits for a worker, and the hook [`on_stall`](Builder::on_stall), name
+//!   such a poll: "worker 0 is blocked in a poll of `parent-1` for 3.0s".
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
@@ -85,7 +93,8 @@
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,
 //!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
-//!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time.
+//!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
+//!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
 //!   same schedule each time. It is meant for tests.
 //!

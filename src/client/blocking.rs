@@ -22,6 +22,7 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::wake;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::data::turns::Place;
 use crate::engine::futures::acquire::Permit;
 use crate::engine::task::header::Task;
 use crate::task::thread_wait;
@@ -93,7 +94,7 @@ impl<T: Send + 'static> Future for Work<T> {
             }
             self.0 = Stage::Begun(Begun::new(core, task, permit, code)?);
         }
-        let Stage::Begun(begun) = &self.0 else {
+        let Stage::Begun(begun) = &mut self.0 else {
             unreachable!("blocking work is not polled again after its outcome");
         };
         match begun.outcome.poll(cx) {
@@ -105,6 +106,7 @@ impl<T: Send + 'static> Future for Work<T> {
                 }
             }
             Poll::Pending => {
+                begun.update_priority();
                 // The code may block on handles, which the engine must see to find cycles.
                 context::note_blocking();
                 Poll::Pending
@@ -116,7 +118,7 @@ impl<T: Send + 'static> Future for Work<T> {
 /// Work that was given to the pool.
 struct Begun<T> {
     core: CoreRef,
-    number: u64,
+    place: Place,
     outcome: Arc<Outcome<T>>,
 }
 
@@ -131,6 +133,8 @@ impl<T: Send + 'static> Begun<T> {
             is_abandoned: AtomicBool::new(false),
             state: Lock::new(OutcomeState::Awaited(None)),
         });
+        let priority = task.as_ref().map_or(0, |task| task.priority());
+        let depth = task.as_ref().map_or(0, |task| task.count.depth());
         let wait = task.as_ref().map(|task| thread_wait::begin(&task.make_extras().blocking));
         let job = {
             let (core, outcome) = (core.clone(), outcome.clone());
@@ -147,8 +151,16 @@ impl<T: Send + 'static> Begun<T> {
                 core.run_user_code(|| drop(outcome));
             }
         };
-        let number = core.threads.blocking.submit(Box::new(job))?;
-        Ok(Self { core, number, outcome })
+        let place = core.threads.blocking.submit(Box::new(job), priority, depth)?;
+        Ok(Self { core, place, outcome })
+    }
+
+    /// Moves it in the queue if its task's priority was raised: that wakes the task.
+    fn update_priority(&mut self) {
+        let priority = context::current_priority();
+        if priority > self.place.priority() {
+            self.place = self.core.threads.blocking.set_priority(self.place, priority);
+        }
     }
 }
 
@@ -156,7 +168,7 @@ impl<T> Drop for Begun<T> {
     fn drop(&mut self) {
         self.outcome.is_abandoned.store(true, Ordering::Relaxed);
         // Drops the code and the permit at once if no thread has taken them.
-        drop(self.core.threads.blocking.withdraw(self.number));
+        drop(self.core.threads.blocking.withdraw(self.place));
     }
 }
 

@@ -67,7 +67,8 @@ impl Builder {
     /// tokio; at least 1.
     ///
     /// The threads are started when they are needed, and exit after 2 seconds without work. They are named after the
-    /// client: `ensue-blocking-0`, `ensue-blocking-1`. Blocking work beyond this number waits for a thread.
+    /// client: `ensue-blocking-0`, `ensue-blocking-1`. Blocking work beyond this number waits for a thread, in the order that
+    /// [`submit_blocking`](Client::submit_blocking) describes.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(1).blocking_threads(1).build();
@@ -209,11 +210,16 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that is called when unfinished tasks exist and none has been submitted, started, woken or ended
-    /// for the time `after`. It is called once for each stall, and again only after a task has made progress.
+    /// Sets the hook that is called when tasks are stuck: when unfinished ones exist and none has been submitted, started,
+    /// woken or ended for the time `after`, or when a worker has been in one poll of a task for that time, though other
+    /// workers make progress.
     ///
-    /// A task that computes for long, and one that waits for its next attempt, cause a stall, too; the [`Stall`]
-    /// reports the cause. The hook runs on a thread outside the workers. A panic of the hook is passed to
+    /// It is called once for each stall, and again only after a task has made progress, and once for each poll, late by at
+    /// most a quarter of `after`. A task that computes for long blocks its worker, too, and one that waits for its next
+    /// attempt may be all that is left; the [`Stall`] reports the cause. Choose `after` longer than what any poll should
+    /// take: what computes or blocks for long belongs into [blocking work](Client::submit_blocking), which is no poll.
+    ///
+    /// The hook runs on a thread outside the workers. A panic of the hook is passed to
     /// [`on_unobserved`](Builder::on_unobserved). The client [observes](Client::observe) from the beginning. On a
     /// seeded client, whose clock is virtual, the hook is never called.
     ///
@@ -229,6 +235,23 @@ impl Builder {
     /// let text = receiver.recv().unwrap();
     /// assert!(text.contains("awaits something that is not a task"), "{text}");
     /// # drop(forever);
+    /// ```
+    ///
+    /// This finds a poll that blocks its worker:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let (open, gate) = std::sync::mpsc::channel::<()>();
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .on_stall(Duration::from_millis(20), move |stall| sender.send(stall.to_string()).unwrap())
+    ///     .build();
+    /// let wrong = client.spawn(async move { gate.recv() });
+    /// let is_found = |text: &String| text.contains("worker 0 is blocked in a poll of");
+    /// println!("{}", receiver.iter().find(is_found).unwrap());
+    /// # drop((open, wrong));
     /// ```
     pub fn on_stall(
         mut self,

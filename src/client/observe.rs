@@ -81,11 +81,15 @@ impl Client {
     }
 
     /// Returns the reasons why a task is not finished: the tasks that it waits for and their status, the limit that
-    /// is full and its holders, its position in the queue, the time until its next attempt, or that the client has no
-    /// worker.
+    /// is full and its holders, its position in the queue, the time until its next attempt, that the client has no
+    /// worker, or that a worker is blocked in a poll.
     ///
-    /// It inspects the tasks themselves, so it needs no record; only the worker that runs a task is known just to a
-    /// client that [observes](Client::observe). For a task of another client it reports the state of that client.
+    /// It inspects the tasks and the workers themselves, so it needs no record. But without one nothing tells when a poll
+    /// began: the first explanation that finds a worker in a poll notes that, and later ones, of any task, know how long it
+    /// has lasted since. So explain again if tasks seem stuck. From 0.1 s on, a poll is said to be
+    /// [blocked](crate::Reason::Blocked); [`on_stall`](crate::Builder::on_stall) looks for those by itself.
+    ///
+    /// For a task of another client it reports the state of that client.
     ///
     /// ```
     /// let client = ensue::Client::builder().workers(0).build();

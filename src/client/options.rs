@@ -122,7 +122,8 @@ macro_rules! setters {
         }
 
         /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
-        /// runs. Several limits are acquired together.
+        /// runs. Several limits are acquired together. Tasks that wait for a limit get it by priority, of equal priority the
+        /// [deepest](crate#contract) first, and then in order; of 32, at least one is the oldest.
         ///
         /// If the limit is not declared or is less than `n`, the task fails at once with the error
         /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit

@@ -305,7 +305,7 @@ fn a_task_in_a_poll_says_on_which_worker_and_for_how_long() {
             let explanation = client.explain(&task);
             assert_eq!(explanation.status, Status::Running);
             match (observed, only(&explanation)) {
-                (false, Reason::Running { worker: None, lasted: None }) => {}
+                (false, Reason::Running { worker: Some(0), lasted: None }) => {}
                 (true, Reason::Running { worker: Some(0), lasted: Some(_) }) => {}
                 (_, other) => panic!("{other:?}"),
             }

@@ -6,10 +6,12 @@
 
 mod as_completed;
 mod auto_traits;
+mod blocked_polls;
 mod blocking;
 mod cancel;
 mod cycles;
 mod dashboard;
+mod depth_first;
 mod errors;
 mod explain;
 mod fairness;

@@ -79,6 +79,7 @@ pub(crate) mod core {
     pub(crate) use engine::{Core, CoreRef};
 
     real! {
+        activity "../../../src/engine/core/activity.rs";
         budget "../../../src/engine/core/budget.rs";
         context "../../../src/engine/core/context.rs";
         engine "../../../src/engine/core/engine.rs";

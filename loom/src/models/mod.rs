@@ -134,7 +134,7 @@ fn run_task(core: &CoreRef, task: Task) {
     context.enter(|| {
         let mut next = Some(task);
         while let Some(task) = next {
-            let _ = run::run(core, &context, task);
+            let _ = run::run(core, &context, &Default::default(), task);
             next = local.pop_fresh().or_else(|| local.pop());
         }
     });

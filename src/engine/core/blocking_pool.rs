@@ -2,7 +2,7 @@
 //!
 //! | a thread | next |
 //! |---|---|
-//! | is idle, from its start on | runs the closure that was queued first; exits after [`LINGER`], or at once if the client is closed |
+//! | is idle, from its start on | runs the first closure in the order of [`turns`]; exits after [`LINGER`], or at once if the client is closed |
 //! | runs a closure | is idle |
 //!
 //! A closure that finds more closures queued than threads idle has a thread started, up to the bound. If the system
@@ -24,6 +24,7 @@ use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{Cell, Condvar, MutexGuard, thread_local};
 use crate::engine::base::user_code::{drop_user_value, run_user_code};
 use crate::engine::core::threads::ThreadOptions;
+use crate::engine::data::turns::{self, Place, Turns};
 use crate::engine::data::waker_list::WakerList;
 
 /// How long an idle thread stays.
@@ -44,8 +45,9 @@ pub(crate) struct BlockingPool {
 
 #[derive(Default)]
 struct State {
-    /// The closures that no thread has taken, by their numbers.
-    queue: BTreeMap<u64, Job>,
+    /// The closures that no thread has taken.
+    queue: BTreeMap<Place, Job>,
+    turns: Turns,
     /// The number of closures so far.
     submitted: u64,
     /// The number of threads so far, from which they get their names.
@@ -63,6 +65,19 @@ struct State {
     exempt: HashMap<usize, usize>,
 }
 
+impl State {
+    /// Takes the closure that is to run next.
+    fn next(&mut self) -> Option<Job> {
+        let is_for_oldest = self.turns.is_for_oldest();
+        let job = match is_for_oldest.then(|| turns::oldest(&self.queue)).flatten() {
+            Some(oldest) => self.queue.remove(&oldest),
+            None => self.queue.pop_first().map(|(_, job)| job),
+        }?;
+        self.turns.count(is_for_oldest);
+        Some(job)
+    }
+}
+
 thread_local! {
     /// The address of the pool that this thread belongs to, and its number there.
     static THIS_THREAD: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
@@ -74,19 +89,24 @@ impl BlockingPool {
         Arc::new(Self { name, options, state, changed, ended })
     }
 
-    /// Queues a closure, and returns its number.
+    /// Queues a closure of a task with this priority and depth, and returns its place.
     ///
     /// # Errors
     ///
     /// If there is no thread, and the system refuses one. The closure is dropped.
-    pub(crate) fn submit(self: &Arc<Self>, job: Job) -> io::Result<u64> {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: Job,
+        priority: i32,
+        depth: u8,
+    ) -> io::Result<Place> {
         let mut state = self.state.lock();
         state.submitted += 1;
-        let number = state.submitted;
-        state.queue.insert(number, job);
+        let place = Place::new(priority, depth, state.submitted);
+        state.queue.insert(place, job);
         match self.grow(&mut state) {
             Err(error) if state.threads.is_empty() => {
-                let job = state.queue.remove(&number);
+                let job = state.queue.remove(&place);
                 drop(state);
                 drop_user_value(job);
                 let text = format!("the system refused a thread for blocking work: {error}");
@@ -94,14 +114,24 @@ impl BlockingPool {
             }
             _ => {
                 self.changed.notify_one();
-                Ok(number)
+                Ok(place)
             }
         }
     }
 
     /// Takes a closure back that no thread has taken.
-    pub(crate) fn withdraw(&self, number: u64) -> Option<Job> {
-        self.state.lock().queue.remove(&number)
+    pub(crate) fn withdraw(&self, place: Place) -> Option<Job> {
+        self.state.lock().queue.remove(&place)
+    }
+
+    /// Changes the priority of a closure, if no thread has taken it. Returns its place then.
+    pub(crate) fn set_priority(&self, place: Place, priority: i32) -> Place {
+        let mut state = self.state.lock();
+        let new = place.with_priority(priority);
+        if let Some(job) = state.queue.remove(&place) {
+            state.queue.insert(new, job);
+        }
+        new
     }
 
     /// Lets the threads exit as soon as no closure is left.
@@ -145,7 +175,7 @@ impl BlockingPool {
         let mut state = self.state.lock();
         let mut has_lingered = false;
         loop {
-            if let Some((_, job)) = state.queue.pop_first() {
+            if let Some(job) = state.next() {
                 state.idle -= 1;
                 // A refusal that is over must not keep the other closures waiting for this one.
                 let _ = self.grow(&mut state);

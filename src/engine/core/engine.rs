@@ -6,7 +6,6 @@ use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::Error;
@@ -14,6 +13,7 @@ use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::engine::base::user_code::{self, log_error};
+use crate::engine::core::activity::{Activity, SeenPoll};
 use crate::engine::core::context;
 use crate::engine::core::engine_refs::PooledRefs;
 use crate::engine::core::shutdown_state::ShutdownState;
@@ -82,9 +82,27 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     /// Runs on a thread of the client's.
     own: bool,
-    /// Whether its host is polling it. Not used for the client's own.
-    in_poll: Arc<AtomicBool>,
+    activity: Arc<Activity>,
+    /// The number of the poll that was seen last, and when it was seen first.
+    seen: Option<(usize, Instant)>,
     pub(crate) queues: Stealers,
+}
+
+/// A poll of a task that a worker is in.
+pub(crate) struct CurrentPoll {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    pub(crate) poll: SeenPoll,
+    /// The time since it was first seen; `None` if that is now. It may have begun long before.
+    pub(crate) lasted: Option<Duration>,
+    activity: Arc<Activity>,
+}
+
+impl CurrentPoll {
+    /// Whether it goes on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.activity.is_in(&self.poll)
+    }
 }
 
 struct Origin(NonNull<Core>);
@@ -290,13 +308,13 @@ impl Core {
         &self,
         id: usize,
         own: bool,
-        in_poll: Arc<AtomicBool>,
+        activity: Arc<Activity>,
         queues: Stealers,
     ) -> usize {
         let mut workers = self.workers.lock();
         let is_free = |number: &usize| workers.iter().all(|worker| worker.number != *number);
         let number = (0..=workers.len()).find(is_free).unwrap_or_default();
-        workers.push(Worker { id, number, own, in_poll, queues });
+        workers.push(Worker { id, number, own, activity, seen: None, queues });
         drop(workers);
         self.workers_version.fetch_add(1, Ordering::SeqCst);
         number
@@ -324,10 +342,30 @@ impl Core {
 
     /// Returns the number of workers outside the client's own threads that could run tasks and aren't being polled.
     pub(crate) fn unpolled_workers(&self) -> usize {
-        let is_unpolled = |worker: &&Worker| !worker.own && !worker.in_poll.load(Ordering::Relaxed);
+        let is_unpolled =
+            |worker: &&Worker| !worker.own && !worker.activity.is_hosted.load(Ordering::Relaxed);
         let ids: Vec<_> =
             self.workers.lock().iter().filter(is_unpolled).map(|worker| worker.id).collect();
         ids.into_iter().filter(|id| !self.idle_workers.contains(*id)).count()
+    }
+
+    /// Returns the polls of tasks that the workers are in. They are recognized by the next call, which knows how long they
+    /// have lasted since this one; a seeded client's time is another, so that isn't told for its polls.
+    pub(crate) fn current_polls(&self) -> Vec<CurrentPoll> {
+        let now = Instant::now();
+        let mut polls = Vec::new();
+        for worker in self.workers.lock().iter_mut() {
+            let poll = worker.activity.poll();
+            let before = worker.seen.take();
+            let Some(poll) = poll else { continue };
+            let since = before.filter(|(number, _)| *number == poll.number());
+            worker.seen = since.or(Some((poll.number(), now)));
+            let since = since.filter(|_| self.seeded.is_none());
+            let lasted = since.map(|(_, since)| now.saturating_duration_since(since));
+            let activity = worker.activity.clone();
+            polls.push(CurrentPoll { worker: worker.number, poll, lasted, activity });
+        }
+        polls
     }
 
     /// Whether there is no worker, and no thread that is about to become one.

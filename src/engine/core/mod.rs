@@ -1,6 +1,7 @@
 //! The engine of one client: its tables and queues, the references to it, and the contexts and threads that work
 //! for it.
 
+pub(crate) mod activity;
 pub(crate) mod blocking_pool;
 pub(crate) mod budget;
 pub(crate) mod context;
@@ -9,4 +10,4 @@ pub(crate) mod engine_refs;
 pub(crate) mod shutdown_state;
 pub(crate) mod threads;
 
-pub(crate) use engine::{Core, CoreRef};
+pub(crate) use engine::{Core, CoreRef, CurrentPoll};

@@ -1,14 +1,16 @@
 //! Named limits on the number of tasks that run at once.
 //!
-//! A task takes all it needs at once, or waits. Waiting tasks are served by priority and then by arrival, and none
-//! overtakes another on a limit that the other waits for.
+//! A task takes all it needs at once, or waits. Waiting tasks are served in the order of [`turns`], and none overtakes
+//! another on a limit that the other waits for.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::{drop_user_value, wake};
+use crate::engine::data::turns::{self, Place, Turns};
 use crate::engine::task::header::{Task, TaskRef};
 
 pub(crate) struct Limits {
@@ -25,11 +27,10 @@ struct Book {
     holders: BTreeMap<u64, Holder>,
     /// For each limit, a priority that none of its holders is below, as far as is known here.
     lent: Vec<i32>,
+    /// For each limit, whose turn it is among those that wait for it.
+    turns: Vec<Turns>,
     count: u64,
 }
-
-/// The order of service: by priority, then by the number of the request.
-pub(crate) type Position = (Reverse<i32>, u64);
 
 /// A request for limits.
 pub(crate) enum Request {
@@ -37,7 +38,7 @@ pub(crate) enum Request {
         needs: Needs,
         task: Option<Task>,
     },
-    Waiting(Position),
+    Waiting(Place),
     /// Served, under this number.
     Granted(u64),
 }
@@ -46,7 +47,7 @@ pub(crate) enum Request {
 /// can, so serving looks at one task per line, however long the lines are.
 struct Line {
     limits: Vec<usize>,
-    waiting: BTreeMap<Position, Waiting>,
+    waiting: BTreeMap<Place, Waiting>,
 }
 
 struct Waiting {
@@ -72,14 +73,16 @@ pub(crate) struct Lacking {
     pub(crate) ahead: usize,
 }
 
-/// The limits that are needed, by index, and the amount of each.
-pub(crate) type Needs = Vec<(usize, usize)>;
+/// The limits that are needed, by index, and the amount of each. Shared by the attempts of a task.
+pub(crate) type Needs = Arc<[(usize, usize)]>;
 
 impl Limits {
     pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
         let free = names.iter().map(|(_, n)| *n).collect();
         let lent = vec![i32::MAX; names.len()];
-        let book = Book { free, lines: Vec::new(), holders: BTreeMap::new(), lent, count: 0 };
+        let turns = vec![Turns::default(); names.len()];
+        let (lines, holders) = (Vec::new(), BTreeMap::new());
+        let book = Book { free, lines, holders, lent, turns, count: 0 };
         Self { names, state: Lock::new(book) }
     }
 
@@ -150,6 +153,23 @@ impl Limits {
         lacking
     }
 
+    /// Takes what a new request needs, if it's free and no task waits for anything. Else the request is returned.
+    pub(crate) fn take(
+        &self,
+        needs: Needs,
+        task: Option<Task>,
+        priority: i32,
+    ) -> Result<u64, Request> {
+        let book = &mut *self.state.lock();
+        if !book.lines.is_empty() || !book.are_free(&needs, &[]) {
+            return Err(Request::New { needs, task });
+        }
+        book.count += 1;
+        let number = book.count;
+        book.hold(number, Holder { needs, task }, priority);
+        Ok(number)
+    }
+
     /// Enters a request, or a waiting one again under its present priority, and serves what can be served. If it waits,
     /// returns also the tasks to lend its priority to: those that hold what it lacks.
     pub(crate) fn request(
@@ -164,34 +184,34 @@ impl Limits {
         let mut before = None;
         let request = {
             let book = &mut *self.state.lock();
-            let (holder, number) = match request {
-                Request::Waiting(position) => {
-                    let holder = book.leave(position).map(|Waiting { holder, waker }| {
+            let entry = match request {
+                // The priority may have been raised meanwhile.
+                Request::Waiting(place) => match book.leave(place) {
+                    Some(Waiting { holder, waker }) => {
                         before = Some(waker);
-                        holder
-                    });
-                    (holder, position.1)
-                }
+                        Ok((place.with_priority(priority), holder))
+                    }
+                    // A request that isn't in a line any more was served.
+                    None => Err(place.number),
+                },
                 Request::New { needs, task } => {
                     book.count += 1;
-                    (Some(Holder { needs, task }), book.count)
+                    let depth = task.as_ref().map_or(0, |task| task.count.depth());
+                    let place = Place::new(priority, depth, book.count);
+                    Ok((place, Holder { needs, task }))
                 }
-                Request::Granted(number) => (None, number),
+                Request::Granted(number) => Err(number),
             };
-            // A request that isn't in a line any more was served.
-            match holder {
-                None => Request::Granted(number),
-                Some(holder) => {
-                    // The priority may have been raised meanwhile.
-                    let position = (Reverse(priority), number);
-                    let needs = holder.needs.clone();
-                    book.enter(position, Waiting { holder, waker: new });
+            match entry {
+                Err(number) => Request::Granted(number),
+                Ok((place, holder)) => {
+                    book.enter(place, Waiting { holder, waker: new });
                     book.serve(&mut wakers);
-                    if book.holders.contains_key(&number) {
-                        Request::Granted(number)
+                    if book.holders.contains_key(&place.number) {
+                        Request::Granted(place.number)
                     } else {
-                        book.lend(&needs, priority, &mut holders);
-                        Request::Waiting(position)
+                        book.lend(place, &mut holders);
+                        Request::Waiting(place)
                     }
                 }
             }
@@ -205,10 +225,10 @@ impl Limits {
     }
 
     /// Withdraws a request that waits, and gives back what it was served and hasn't noticed.
-    pub(crate) fn withdraw(&self, position: Position) {
-        let removed = self.state.lock().leave(position);
+    pub(crate) fn withdraw(&self, place: Place) {
+        let removed = self.state.lock().leave(place);
         // It may also have kept others behind it from being served.
-        self.release(position.1);
+        self.release(place.number);
         drop_user_value(removed);
     }
 
@@ -218,7 +238,7 @@ impl Limits {
         let holder = {
             let book = &mut *self.state.lock();
             let holder = book.holders.remove(&number);
-            for (at, n) in holder.iter().flat_map(|holder| &holder.needs) {
+            for (at, n) in holder.iter().flat_map(|holder| &*holder.needs) {
                 book.free[*at] += n;
             }
             book.serve(&mut wakers);
@@ -237,7 +257,7 @@ impl Holder {
 }
 
 impl Book {
-    fn enter(&mut self, place: Position, waiting: Waiting) {
+    fn enter(&mut self, place: Place, waiting: Waiting) {
         let limits = waiting.holder.needs.iter().map(|(limit, _)| *limit);
         let is_line = |line: &Line| line.limits.iter().copied().eq(limits.clone());
         let at = self.lines.iter().position(is_line).unwrap_or_else(|| {
@@ -247,9 +267,11 @@ impl Book {
         self.lines[at].waiting.insert(place, waiting);
     }
 
-    /// Adds the tasks that hold what is lacking and may have a lower priority to `holders`.
-    fn lend(&mut self, needs: &Needs, priority: i32, holders: &mut Vec<Task>) {
-        for (at, n) in needs {
+    /// Adds the tasks that hold what a waiting request lacks, and may have a lower priority, to `holders`.
+    fn lend(&mut self, place: Place, holders: &mut Vec<Task>) {
+        let waiting = self.lines.iter().find_map(|line| line.waiting.get(&place));
+        let priority = place.priority();
+        for (at, n) in waiting.iter().flat_map(|waiting| &*waiting.holder.needs) {
             // Nearly always nothing to do: whoever is served has the highest priority of those that wait.
             if self.free[*at] < *n && self.lent[*at] < priority {
                 self.lent[*at] = priority;
@@ -261,7 +283,7 @@ impl Book {
     }
 
     /// Removes a waiting request; `None` if it has been served.
-    fn leave(&mut self, place: Position) -> Option<Waiting> {
+    fn leave(&mut self, place: Place) -> Option<Waiting> {
         let mut lines = self.lines.iter_mut().enumerate();
         let (at, left) = lines.find_map(|(at, line)| Some((at, line.waiting.remove(&place)?)))?;
         if self.lines[at].waiting.is_empty() {
@@ -270,30 +292,87 @@ impl Book {
         Some(left)
     }
 
+    /// Whether there is enough of all that is needed, and none of it is reserved.
+    fn are_free(&self, needs: &Needs, reserved: &[bool]) -> bool {
+        let is_reserved = |at: usize| reserved.get(at).is_some_and(|reserved| *reserved);
+        needs.iter().all(|(at, n)| !is_reserved(*at) && self.free[*at] >= *n)
+    }
+
+    /// Takes what `holder` needs, which is free.
+    fn hold(&mut self, number: u64, holder: Holder, priority: i32) {
+        for (at, n) in &*holder.needs {
+            self.free[*at] -= n;
+            self.lent[*at] = self.lent[*at].min(priority);
+        }
+        self.holders.insert(number, holder);
+    }
+
     /// Serves every request that can be served.
     fn serve(&mut self, wakers: &mut Vec<Waker>) {
+        while self.serve_in_order(wakers) {}
+        self.lines.retain(|line| !line.waiting.is_empty());
+    }
+
+    /// Serves requests until the order changes, as the turn of the oldest begins or ends. False if no more can be served.
+    fn serve_in_order(&mut self, wakers: &mut Vec<Waker>) -> bool {
         let mut reserved = vec![false; self.free.len()];
-        let first = |line: &Line| line.waiting.first_key_value().map(|(place, _)| *place);
-        let lines = self.lines.iter().enumerate();
-        let mut next: BTreeMap<_, _> =
-            lines.filter_map(|(at, line)| Some((first(line)?, at))).collect();
-        while let Some((place, at)) = next.pop_first() {
-            let line = &mut self.lines[at];
-            let Some(first_of_line) = line.waiting.first_entry() else { continue };
-            let needs = &first_of_line.get().holder.needs;
-            if needs.iter().any(|(at, n)| reserved[*at] || self.free[*at] < *n) {
+        let mut next = self.candidates();
+        while let Some((_, turn, place, at)) = next.pop_first() {
+            let Some(waiting) = self.lines[at].waiting.get(&place) else { continue };
+            let needs = &waiting.holder.needs;
+            if !self.are_free(needs, &reserved) {
                 needs.iter().for_each(|(at, _)| reserved[*at] = true);
                 continue;
             }
-            for (at, n) in needs {
-                self.free[*at] -= n;
-                self.lent[*at] = self.lent[*at].min(place.0.0);
+            let Some(Waiting { holder, waker }) = self.lines[at].waiting.remove(&place) else {
+                continue;
+            };
+            let mut has_changed = false;
+            for (limit, _) in &*holder.needs {
+                // If it was not for its turn, this isn't the turn of any: that one would have the limit, or reserve it.
+                let turns = &mut self.turns[*limit];
+                let was_for_oldest = turns.is_for_oldest();
+                turns.count(was_for_oldest);
+                has_changed |= was_for_oldest || turns.is_for_oldest();
             }
-            let Waiting { holder, waker } = first_of_line.remove();
-            self.holders.insert(place.1, holder);
+            debug_assert!(turn == NO_TURN || has_changed);
+            self.hold(place.number, holder, place.priority());
             wakers.push(waker);
-            next.extend(first(line).map(|place| (place, at)));
+            if has_changed {
+                return true;
+            }
+            next.extend(self.lines[at].candidate(at));
         }
-        self.lines.retain(|line| !line.waiting.is_empty());
+        false
+    }
+
+    /// The requests to be served next: the first of each line, and before those of its priority the oldest that waits for a
+    /// limit, if it's its turn.
+    fn candidates(&self) -> BTreeSet<Candidate> {
+        let lines = self.lines.iter().enumerate();
+        let mut all: BTreeSet<_> =
+            lines.clone().filter_map(|(at, line)| line.candidate(at)).collect();
+        let due = (0..self.turns.len()).filter(|limit| self.turns[*limit].is_for_oldest());
+        all.extend(due.filter_map(|limit| {
+            let lines = lines.clone().filter(|(_, line)| line.limits.contains(&limit));
+            let oldest = lines.filter_map(|(at, line)| Some((turns::oldest(&line.waiting)?, at)));
+            let (place, at) = oldest.min_by_key(|(place, _)| place.age())?;
+            Some((Reverse(place.priority()), place.number, place, at))
+        }));
+        all
+    }
+}
+
+/// A request that may be served next, of the line with this index. The least is the first: by priority, and then by its
+/// number if it's its turn.
+type Candidate = (Reverse<i32>, u64, Place, usize);
+
+/// In place of the number of one whose turn it is.
+const NO_TURN: u64 = u64::MAX;
+
+impl Line {
+    fn candidate(&self, at: usize) -> Option<Candidate> {
+        let (place, _) = self.waiting.first_key_value()?;
+        Some((Reverse(place.priority()), NO_TURN, *place, at))
     }
 }

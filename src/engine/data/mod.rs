@@ -1,8 +1,10 @@
-//! Tables that many tasks share: keys, limits, timers, completion queues, lists of wakers, free memory.
+//! Tables that many tasks share: keys, limits and the order of those that wait, timers, completion queues, lists of wakers,
+//! free memory.
 
 pub(crate) mod cell_pool;
 pub(crate) mod clock;
 pub(crate) mod completion_queue;
 pub(crate) mod limits;
 pub(crate) mod store;
+pub(crate) mod turns;
 pub(crate) mod waker_list;

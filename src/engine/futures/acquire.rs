@@ -52,7 +52,12 @@ impl Future for Acquire {
         let this = &mut *self;
         let priority = (this.priority)();
         let request = match mem::replace(&mut this.request, Stage::Done) {
-            Stage::New(needs) => Request::New { needs, task: context::current_task() },
+            Stage::New(needs) => {
+                match this.core.limits.take(needs, context::current_task(), priority) {
+                    Ok(number) => return Poll::Ready(Permit { core: this.core.clone(), number }),
+                    Err(request) => request,
+                }
+            }
             Stage::Entered(request) => request,
             Stage::Done => unreachable!("`Acquire` was polled after it had resolved"),
         };
@@ -71,8 +76,8 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         // An abandoned request must neither be granted in its turn nor hold up the requests behind it.
-        if let Stage::Entered(Request::Waiting(position)) = self.request {
-            self.core.limits.withdraw(position);
+        if let Stage::Entered(Request::Waiting(place)) = self.request {
+            self.core.limits.withdraw(place);
         }
     }
 }

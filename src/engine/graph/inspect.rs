@@ -19,7 +19,13 @@ use crate::engine::task::waiters::{Link, WaiterKind};
 /// all that these wait for or that wait for them. A task that is connected to none of these is missed while it runs for
 /// the first time or is in a worker's own queue, and after it has ended.
 pub(crate) fn live(core: &Core) -> Vec<Task> {
+    reachable(core, None)
+}
+
+/// Returns the tasks of the engine that can be reached as by [`live`], or from the task `from`.
+pub(crate) fn reachable(core: &Core, from: Option<TaskRef<'_>>) -> Vec<Task> {
     let mut all = core.owned_tasks.list();
+    all.extend(from.map(TaskRef::to_task));
     core.injector.each(|task| all.push(task.to_task()));
     core.priority_queue.each(|task| all.push(task.to_task()));
     core.seeded.iter().for_each(|seeded| seeded.each(|task| all.push(task.to_task())));

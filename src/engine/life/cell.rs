@@ -425,11 +425,13 @@ const MAX_REPORTED_INPUTS: usize = 10_000;
 fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     let header = task.as_ptr();
     let mut finished = 0;
+    let mut deepest = 0;
     let mut crosses_engines = false;
     // SAFETY: the task stays in stage `Waiting`, in its place, while it's being built, and then until all of its edges
     // have been notified or unlinked.
     unsafe {
         (task.vtable.edges)(header, &mut |edge| {
+            deepest = deepest.max(edge.task().count.depth());
             while !edge.register(header) {
                 let error = match edge.task().waiters.resolution() {
                     Resolution::Succeeded => None,
@@ -458,7 +460,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
             finish::abort(task, Error::closed(task.key().clone()));
         }
     }
-    task.count.built(finished)
+    task.count.built(finished, deepest)
 }
 
 /// Creates a task with its outcome.

@@ -1,4 +1,4 @@
-//! The number of inputs that a task still waits for before it can be queued.
+//! The number of inputs that a task still waits for before it can be queued, and its depth below its first inputs.
 //!
 //! A thread that wants to read the inputs of a waiting task takes a *hold*, which counts like an input, so that the
 //! task stays as it is until the hold is released. The thread that brings the count to zero owns the task.
@@ -19,7 +19,16 @@ use crate::engine::base::sync::{AtomicU32, Ordering};
 const BUILDING: u32 = 1 << 31;
 /// The task was aborted meanwhile: the submitter finishes that.
 const ABORTING: u32 = 1 << 30;
-const NUMBER: u32 = ABORTING - 1;
+/// One level of depth. Set by the submitter; it has no part in the counting.
+const LEVEL: u32 = 1 << 26;
+const DEPTH: u32 = ABORTING - LEVEL;
+const NUMBER: u32 = LEVEL - 1;
+
+/// The most inputs of a task. The other half of what can be counted is for holds.
+const MOST: u32 = NUMBER / 2;
+
+/// The greatest depth. Tasks that are deeper have this one.
+const DEEPEST: u8 = (DEPTH / LEVEL) as u8;
 
 pub(crate) struct Count(AtomicU32);
 
@@ -55,21 +64,28 @@ impl Count {
         (self.0.load(Ordering::Relaxed) & NUMBER) as usize
     }
 
+    /// The number of tasks on the longest path of inputs that leads to the task, as far as [`DEEPEST`]; 0 without inputs.
+    pub(crate) fn depth(&self) -> u8 {
+        ((self.0.load(Ordering::Relaxed) & DEPTH) / LEVEL) as u8
+    }
+
     /// Begins building, before the first of `inputs` inputs is linked.
     pub(crate) fn begin(&self, inputs: usize) {
-        let inputs = u32::try_from(inputs).ok().filter(|n| *n < NUMBER / 2);
-        let inputs = inputs.expect("a task takes at most 500 million inputs");
+        let inputs = u32::try_from(inputs).ok().filter(|n| *n <= MOST);
+        let inputs = inputs.expect("a task takes at most 33 million inputs");
         self.0.store(BUILDING | inputs, Ordering::Release);
     }
 
-    /// Ends building: all inputs are linked, but for `finished` ones that had ended already.
-    pub(crate) fn built(&self, finished: usize) -> Built {
+    /// Ends building: all inputs are linked, but for `finished` ones that had ended already. The deepest of them has the
+    /// depth `below`.
+    pub(crate) fn built(&self, finished: usize, below: u8) -> Built {
         let finished = finished as u32;
+        let depth = u32::from((below + 1).min(DEEPEST)) * LEVEL;
         let before = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
                 let hold = u32::from(count & ABORTING != 0);
-                Some((count & NUMBER) - finished + hold)
+                Some(depth | ((count & NUMBER) - finished + hold))
             })
             .unwrap_or_else(|count| count);
         if before & ABORTING != 0 {
@@ -112,6 +128,7 @@ impl Count {
     pub(crate) fn release(&self, n: u32) -> bool {
         let before = self.0.fetch_sub(n, Ordering::AcqRel);
         debug_assert!(before & NUMBER >= n);
-        before == n
+        // Not while the task is being built, which the submitter ends.
+        before & !DEPTH == n
     }
 }

@@ -13,6 +13,7 @@ use std::task::Context;
 
 use crate::Status;
 use crate::engine::core::Core;
+use crate::engine::core::activity::Activity;
 use crate::engine::core::context::ThreadContext;
 use crate::engine::life::drop_task::end_later;
 use crate::engine::life::schedule::schedule;
@@ -24,7 +25,12 @@ use crate::engine::watch::observer::TaskEvent;
 
 /// Runs a task that came out of a queue, until it ends or is suspended. Returns whether it's suspended and awaits no task:
 /// it may wait for something of its host's.
-pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) -> bool {
+pub(crate) fn run(
+    core: &Core,
+    context: &ThreadContext<'_>,
+    activity: &Activity,
+    task: Task,
+) -> bool {
     // Before the claim, which shows the task as running: closing lets such a task go on.
     if core.must_abort(task.state.load()) {
         core.abort_closed(&task);
@@ -44,20 +50,22 @@ pub(crate) fn run(core: &Core, context: &ThreadContext<'_>, task: Task) -> bool 
         state = core.observer.adopt(task.as_ref(), status);
     }
     core.observer.notify(task.as_ref(), state, TaskEvent::Polled { worker: context.worker() });
-    poll(core, context, task)
+    poll(core, context, activity, task)
 }
 
-fn poll(core: &Core, context: &ThreadContext<'_>, task: Task) -> bool {
+fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Task) -> bool {
     // Only the owner writes it, so a load and a store are enough. The store pairs with `Awaiter::still_awaits`.
     let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
     task.polls.store(polls, Ordering::Release);
     let header = task.as_ref().as_ptr();
+    activity.begin_poll(&task);
     let ran = {
         let waker = waker::borrowed(&task);
         let mut cx = Context::from_waker(&waker);
         // SAFETY: this thread has claimed the task, so it owns the contents.
         context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut cx) })
     };
+    activity.end_poll();
     // In any case: the context is used for the next task.
     let awaited = context.take_awaited();
     match ran {

@@ -34,12 +34,13 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::engine::base::sync::{Instant, fence};
 use crate::engine::base::user_code::run_user_code;
+use crate::engine::core::activity::Activity;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::{CoreRef, engine_refs};
 use crate::engine::queue::local::{Local, Stealers};
@@ -74,8 +75,7 @@ pub(crate) struct WorkerFuture {
     number: usize,
     /// Runs on a thread of the client's.
     own: bool,
-    /// Whether its host is polling it.
-    in_poll: Arc<AtomicBool>,
+    activity: Arc<Activity>,
     mode: Mode,
     /// The number of tasks to take until the shared queues have their turn.
     ticks: Cell<u32>,
@@ -109,7 +109,7 @@ impl WorkerFuture {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             number: 0,
             own,
-            in_poll: Arc::default(),
+            activity: Arc::default(),
             mode: Mode::New,
             ticks: Cell::new(SHARED_INTERVAL),
             wake_pending: Cell::new(false),
@@ -120,8 +120,8 @@ impl WorkerFuture {
     fn begin_running(&mut self) {
         match self.mode {
             Mode::New => {
-                let (in_poll, queues) = (self.in_poll.clone(), self.local.stealers());
-                self.number = self.core.add_worker(self.id, self.own, in_poll, queues);
+                let (activity, queues) = (self.activity.clone(), self.local.stealers());
+                self.number = self.core.add_worker(self.id, self.own, activity, queues);
             }
             Mode::Idle => {
                 // Wakes of hosted workers aren't counted as pending.
@@ -195,7 +195,7 @@ impl WorkerFuture {
                 let Some(task) = self.next() else { return Stop::OutOfWork };
                 // Before the task runs: it may take long, and others may be queued.
                 self.finish_wake();
-                let awaits_others = run(&self.core, &context, task);
+                let awaits_others = run(&self.core, &context, &self.activity, task);
                 *budget -= 1;
                 // Tokio has a budget for each poll of its own tasks, such as this worker. Without any left, further tasks of
                 // this worker would be polled in vain.
@@ -263,6 +263,7 @@ impl WorkerFuture {
 
     /// Whether this worker must exit: it's a surplus one, or the engine is closed and done. Call it once per decision:
     /// with true, a worker of the client's own no longer counts as alive.
+    #[inline]
     fn must_exit(&self, out_of_work: bool) -> bool {
         if self.own {
             self.core.threads.may_exit(&self.core, out_of_work)
@@ -286,19 +287,19 @@ impl WorkerFuture {
     }
 }
 
-/// Says that a worker is in a poll, until it's dropped.
-struct InPoll(Arc<AtomicBool>);
+/// Says that the host of a worker is polling it, until it's dropped.
+struct Hosted(Arc<Activity>);
 
-impl InPoll {
-    fn begin(in_poll: &Arc<AtomicBool>) -> Self {
-        in_poll.store(true, Ordering::Relaxed);
-        Self(in_poll.clone())
+impl Hosted {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.is_hosted.store(true, Ordering::Relaxed);
+        Self(activity.clone())
     }
 }
 
-impl Drop for InPoll {
+impl Drop for Hosted {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.is_hosted.store(false, Ordering::Relaxed);
     }
 }
 
@@ -317,7 +318,7 @@ impl WorkerFuture {
              workers outside of the client's own tasks, and await handles there",
             self.core.name
         );
-        let _in_poll = InPoll::begin(&self.in_poll);
+        let _hosted = Hosted::begin(&self.activity);
         Pin::new(self).poll(cx)
     }
 }

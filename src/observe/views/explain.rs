@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::reason::Reason;
+use super::reason::{BLOCKED, Reason};
 use super::serial::serialize;
-use crate::engine::core::Core;
+use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
@@ -13,7 +13,7 @@ use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
-use crate::task::thread_wait;
+use crate::task::{key, thread_wait};
 use crate::{Key, Status};
 
 /// The maximum number of tasks that are listed of those which a task waits for, or which hold a limit or the workers.
@@ -124,7 +124,7 @@ fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Stat
                 let known = recorder
                     .zip(task.number())
                     .and_then(|(recorder, number)| running(recorder, &recorder.record(), number));
-                reasons.push(known.unwrap_or(Reason::Running { worker: None, lasted: None }));
+                reasons.push(known.unwrap_or_else(|| polled(task)));
             } else if state & QUEUED != 0 {
                 queued(recorder, task, &mut reasons);
             } else if state & PAUSED != 0 {
@@ -174,7 +174,7 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
     } else if workers == 0 {
         reasons.push(Reason::NoWorker);
     } else {
-        add_workers(recorder, core, workers, reasons);
+        add_workers(recorder, task, workers, reasons);
     }
     let (ahead, of) = (inspect::place_in_queue(task), inspect::queued(core));
     reasons.push(Reason::Queued { ahead, of });
@@ -183,10 +183,11 @@ fn queued(recorder: Option<&Recorder>, task: TaskRef<'_>, reasons: &mut Vec<Reas
 /// Adds the reasons why none of the workers takes a queued task.
 fn add_workers(
     recorder: Option<&Recorder>,
-    core: &Core,
+    task: TaskRef<'_>,
     workers: usize,
     reasons: &mut Vec<Reason>,
 ) {
+    let core = task.core();
     let unpolled = core.unpolled_workers();
     if unpolled > 0 {
         reasons.push(Reason::WorkersNotPolled { workers: unpolled });
@@ -199,6 +200,47 @@ fn add_workers(
         });
         reasons.push(Reason::WorkersBusy { workers, with });
     }
+    if core.idle_workers.asleep() == 0 {
+        let is_long = |poll: &CurrentPoll| poll.lasted.is_some_and(|lasted| lasted >= BLOCKED);
+        reasons.extend(blocked(recorder, core, Some(task), is_long));
+    }
+}
+
+/// Returns reasons for the first of the polls under way that are `wanted` as blocked ones.
+pub(super) fn blocked(
+    recorder: Option<&Recorder>,
+    core: &Core,
+    near: Option<TaskRef<'_>>,
+    wanted: impl Fn(&CurrentPoll) -> bool,
+) -> Vec<Reason> {
+    let mut polls = core.current_polls();
+    polls.retain(wanted);
+    polls.truncate(SHOWN);
+    if polls.is_empty() {
+        return Vec::new();
+    }
+    let recorded: Vec<_> = recorder.map_or_else(Vec::new, |recorder| {
+        recorder.record().polled_tasks().filter_map(|n| core.observer.watched.get(n)).collect()
+    });
+    let find = |poll: &CurrentPoll, tasks: &[Task]| {
+        let found = tasks.iter().find(|task| poll.poll.is_of(task.as_ref()))?;
+        // While the poll goes on its task can't be freed, and no other one have its address.
+        poll.goes_on().then(|| found.key().clone())
+    };
+    let mut keys: Vec<_> = polls.iter().map(|poll| find(poll, &recorded)).collect();
+    if keys.contains(&None) {
+        let reachable = inspect::reachable(core, near);
+        for (key, poll) in keys.iter_mut().zip(&polls) {
+            *key = key.take().or_else(|| find(poll, &reachable));
+        }
+    }
+    let reason = |(poll, task): (CurrentPoll, _)| Reason::Blocked {
+        worker: poll.worker,
+        task,
+        function: key::short_name((poll.poll.vtable.function)()),
+        lasted: poll.lasted.unwrap_or_default(),
+    };
+    polls.into_iter().zip(keys).map(reason).collect()
 }
 
 /// Adds the reasons of a parked task: each limit that it can't get.
@@ -264,6 +306,15 @@ fn add_tasks(
     if tasks.len() > SHOWN {
         reasons.push(Reason::More(tasks.len() - SHOWN));
     }
+}
+
+/// Returns the reason of a task that is being polled, from what its worker shows.
+fn polled(task: TaskRef<'_>) -> Reason {
+    let polls = task.core().current_polls();
+    let poll = polls.into_iter().find(|poll| poll.poll.is_of(task));
+    let (worker, lasted) =
+        (poll.as_ref().map(|poll| poll.worker), poll.and_then(|poll| poll.lasted));
+    Reason::Running { worker, lasted }
 }
 
 /// Returns the reason of a task that is being polled, if the record knows the worker.

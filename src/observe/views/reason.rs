@@ -9,6 +9,13 @@ use serde::{Serialize, Serializer};
 use super::serial::Seconds;
 use crate::{Key, Status};
 
+/// A poll that has lasted for this long blocks its worker. Far longer than a poll should take, and than a busy machine
+/// may keep a thread waiting.
+pub(crate) const BLOCKED: Duration = Duration::from_millis(100);
+
+/// What to do about a poll that takes long.
+const ADVICE: &str = "use `submit_blocking` for what computes or blocks for long, and `.await` instead of `block_on`";
+
 /// One reason why a task has not finished, or how it has ended; see [`Explanation`](crate::Explanation).
 ///
 /// `Display` writes it as a clause; `serde::Serialize` writes a map with the `kind`, the `text` and the fields, times in
@@ -97,10 +104,29 @@ pub enum Reason {
     },
     /// It is being polled.
     Running {
-        /// The number of the worker, if recorded.
+        /// The number of the worker; `None` if the poll ended meanwhile.
         worker: Option<usize>,
-        /// The time since this poll began, if recorded.
+        /// The time since this poll began, if recorded; else since an earlier explanation or
+        /// [check](crate::Builder::on_stall) found the worker in it, if any has.
         lasted: Option<Duration>,
+    },
+    /// A worker runs no other task, because it has been in one poll of a task for at least 0.1 s: that computes for long,
+    /// or blocks the thread, such as by the `block_on` of another crate.
+    ///
+    /// What computes or blocks for long should be submitted by
+    /// [`submit_blocking`](crate::Client::submit_blocking), and what waits should `.await`. A task that blocks on one that
+    /// only its worker would run waits forever.
+    Blocked {
+        /// The number of the worker.
+        worker: usize,
+        /// The task, if it's recorded, has awaited anything, has a key, or is connected to the explained task or to one of
+        /// these.
+        task: Option<Key>,
+        /// The name of the task's function, or of its future's type.
+        function: String,
+        /// The time since an explanation or a [check](crate::Builder::on_stall) found the worker in this poll. It may have
+        /// begun before.
+        lasted: Duration,
     },
     /// Its blocking work has not begun, because no thread of the pool is free; see
     /// [`submit_blocking`](crate::Client::submit_blocking).
@@ -184,7 +210,21 @@ impl fmt::Display for Reason {
                     Some(worker) => write!(f, "it runs on worker {worker}")?,
                     None => f.write_str("it runs on a worker")?,
                 }
-                lasted.map_or(Ok(()), |lasted| write!(f, " for {lasted:.1?}"))
+                match lasted {
+                    Some(lasted) if *lasted >= BLOCKED => {
+                        write!(f, ", blocked in a poll for {lasted:.1?}: {ADVICE}")
+                    }
+                    Some(lasted) => write!(f, " for {lasted:.1?}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Blocked { worker, task, function, lasted } => {
+                write!(f, "worker {worker} is blocked in a poll of ")?;
+                match task {
+                    Some(task) => write!(f, "`{task}`")?,
+                    None => write!(f, "a task of `{function}`")?,
+                }
+                write!(f, " for {lasted:.1?}: {ADVICE}")
             }
             Self::WaitsForThread => f.write_str("its blocking work waits for a thread of the pool"),
             Self::Blocking => f.write_str("its blocking work runs on a thread"),
@@ -257,6 +297,12 @@ impl Serialize for Reason {
                 map.serialize_entry("lasted", &lasted.map(Seconds))?;
             }
             Self::Finished { ran } => map.serialize_entry("ran", &ran.map(Seconds))?,
+            Self::Blocked { worker, task, function, lasted } => {
+                map.serialize_entry("worker", worker)?;
+                map.serialize_entry("task", task)?;
+                map.serialize_entry("function", function)?;
+                map.serialize_entry("lasted", &Seconds(*lasted))?;
+            }
             Self::Ending { error } => map.serialize_entry("error", error)?,
             Self::Failed { error, origin } => {
                 map.serialize_entry("error", error)?;
@@ -289,6 +335,7 @@ impl Reason {
             Self::LimitFull { .. } => "limit_full",
             Self::RetryIn { .. } => "retry_in",
             Self::Running { .. } => "running",
+            Self::Blocked { .. } => "blocked",
             Self::WaitsForThread => "waits_for_thread",
             Self::Blocking => "blocking",
             Self::Suspended => "suspended",

@@ -1,6 +1,8 @@
-//! Detection of stalls: no progress for a while, although tasks are left.
+//! Detection of stalls: no progress for a while although tasks are left, or a worker that is in one poll for as long.
 //!
-//! A timer compares the client's activity with that of the last check.
+//! A timer compares the client's activity with that of the last check. The polls of its workers are
+//! [compared](crate::engine::core::activity) in the same way, each by itself: one that has lasted for `after` calls the
+//! hook, once, though other tasks make progress.
 //!
 //! | activity | tasks left | unchanged for `after` | the check |
 //! |---|---|---|---|
@@ -14,22 +16,22 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::explain::Explanation;
+use super::explain::{self, Explanation};
 use super::reason::Reason;
 use super::serial::{Seconds, serialize};
-use crate::Status;
 use crate::engine::base::lock::Lock;
-use crate::engine::core::CoreRef;
+use crate::engine::core::{CoreRef, CurrentPoll};
 use crate::engine::data::clock::alarm;
 use crate::engine::graph::inspect;
 use crate::engine::life::status::status;
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
+use crate::{Key, Status};
 
 /// The maximum number of tasks in a report.
 const SHOWN: usize = 8;
 
-/// A report that a client's tasks make no progress; passed to the hook of
+/// A report that a client's tasks make no progress, or that a worker is blocked; passed to the hook of
 /// [`Builder::on_stall`](crate::Builder::on_stall).
 ///
 /// `Display` writes a summary and a line for each explanation; it also implements `serde::Serialize`, with times in
@@ -50,30 +52,42 @@ const SHOWN: usize = 8;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stall {
-    /// The time for which no task was submitted, started, woken or ended.
+    /// The time for which no task was submitted, started, woken or ended. If only some workers are blocked it may be short.
     pub idle_for: Duration,
     /// The number of tasks that have not ended.
     pub left: u64,
+    /// Up to eight workers that are in one poll for long, as [`Reason::Blocked`].
+    pub blocked: Vec<Reason>,
     /// Explanations of up to eight tasks that wait for no other task, since these hold up the others. If every task waits
-    /// for another, explanations of some of those.
+    /// for another, explanations of some of those. Empty if tasks make progress, and only some workers are blocked.
     pub reasons: Vec<Explanation>,
 }
 
 serialize!(Stall, this:
     idle_for = Seconds(this.idle_for),
     left = this.left,
+    blocked = this.blocked,
     reasons = this.reasons,
 );
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = if self.left == 1 { "" } else { "s" };
-        write!(
-            f,
-            "no task has made progress for {:.1?}, {} task{s} left",
-            self.idle_for, self.left
-        )?;
-        self.reasons.iter().try_for_each(|reason| write!(f, "\n  {reason}"))
+        let s = |n| if n == 1 { "" } else { "s" };
+        let (left, blocked) = (self.left, self.blocked.len());
+        if self.reasons.is_empty() && blocked > 0 {
+            write!(f, "{blocked} worker{} blocked", s(blocked as u64))?;
+        } else {
+            write!(f, "no task has made progress for {:.1?}", self.idle_for)?;
+        }
+        write!(f, ", {left} task{} left", s(left))?;
+        self.blocked.iter().try_for_each(|reason| write!(f, "\n  {reason}"))?;
+        let is_of = |reason: &Reason, key: &Key| match reason {
+            Reason::Blocked { task, .. } => task.as_ref() == Some(key),
+            _ => false,
+        };
+        let is_named = |key: &Key| self.blocked.iter().any(|reason| is_of(reason, key));
+        let mut others = self.reasons.iter().filter(|reason| !is_named(&reason.key));
+        others.try_for_each(|reason| write!(f, "\n  {reason}"))
     }
 }
 
@@ -96,13 +110,50 @@ struct LastCheck {
     since: Instant,
     /// The hook was called for this stall.
     reported: bool,
+    /// The polls that the hook was called for and that went on at the last check.
+    blocked: Vec<PollId>,
 }
 
-/// Calls `hook` whenever there was no progress for `after`.
+impl LastCheck {
+    fn new() -> Self {
+        let since = Instant::now();
+        Self { activity: (0, 0), since, reported: false, blocked: Vec::new() }
+    }
+
+    /// Whether there has been no progress for `after`, and that wasn't reported. `left` is the number of tasks that have not
+    /// ended.
+    fn is_new_stall(&mut self, activity: (u64, u64), left: u64, after: Duration) -> bool {
+        if self.activity != activity || left == 0 {
+            (self.activity, self.since, self.reported) = (activity, Instant::now(), false);
+            return false;
+        }
+        let is_new = !self.reported && self.since.elapsed() >= after;
+        self.reported |= is_new;
+        is_new
+    }
+
+    /// Returns those of the polls that have lasted for `after` and were not reported, and notes them as reported.
+    fn new_blocked(&mut self, polls: &[CurrentPoll], after: Duration) -> Vec<PollId> {
+        self.blocked.retain(|known| polls.iter().any(|poll| id(poll) == *known));
+        let is_long = |poll: &&CurrentPoll| poll.lasted.is_some_and(|lasted| lasted >= after);
+        let mut new: Vec<_> = polls.iter().filter(is_long).map(id).collect();
+        new.retain(|id| !self.blocked.contains(id));
+        self.blocked.extend(&new);
+        new
+    }
+}
+
+/// The number of a worker, and that of its poll.
+type PollId = (usize, usize);
+
+fn id(poll: &CurrentPoll) -> PollId {
+    (poll.worker, poll.poll.number())
+}
+
+/// Calls `hook` whenever there was no progress for `after`, or a worker was in one poll for that long.
 pub(crate) fn watch(core: &CoreRef, after: Duration, hook: Hook) {
     let recorder = Recorder::start(core);
-    let last = LastCheck { activity: (0, 0), since: Instant::now(), reported: false };
-    let (core, last) = (core.clone(), Lock::new(last));
+    let (core, last) = (core.clone(), Lock::new(LastCheck::new()));
     Arc::new(StallWatch { core, recorder, after, hook, last }).schedule();
 }
 
@@ -126,24 +177,32 @@ impl StallWatch {
         let changes = counts.iter().map(|count| count.submitted + ended(count)).sum();
         let left = counts.iter().map(|count| count.left()).sum();
         let activity = (self.recorder.record().revision, changes);
-        let idle_for = {
+        let polls = self.core.current_polls();
+        let (is_stall, idle_for, blocked) = {
             let last = &mut *self.last.lock();
-            if last.activity != activity || left == 0 {
-                *last = LastCheck { activity, since: Instant::now(), reported: false };
-                return;
-            }
-            if last.reported || last.since.elapsed() < self.after {
-                return;
-            }
-            last.reported = true;
-            last.since.elapsed()
+            let is_stall = last.is_new_stall(activity, left, self.after);
+            // A stall is reported with all polls that were seen before: what they do may be the cause.
+            let after = if is_stall { Duration::ZERO } else { self.after };
+            (is_stall, last.since.elapsed(), last.new_blocked(&polls, after))
         };
+        if !is_stall && blocked.is_empty() {
+            return;
+        }
         // The hook is user code and may block, so it must not run on the thread that serves all timers.
         let (core, recorder) = (self.core.clone(), self.recorder.clone());
         let hook = self.hook.clone();
         let report = move || {
-            let stall = Stall { idle_for, left, reasons: roots(&core, &recorder) };
-            core.run_user_code(|| hook(&stall));
+            let is_wanted = |poll: &CurrentPoll| match is_stall {
+                true => poll.lasted.is_some(),
+                false => blocked.contains(&id(poll)),
+            };
+            let blocked = explain::blocked(Some(&recorder), &core, None, is_wanted);
+            let reasons = if is_stall { roots(&core, &recorder) } else { Vec::new() };
+            // The polls may have ended just now.
+            if is_stall || !blocked.is_empty() {
+                let stall = Stall { idle_for, left, blocked, reasons };
+                core.run_user_code(|| hook(&stall));
+            }
         };
         // Nor on one for blocking work: those may be what the tasks wait for.
         let options = self.core.threads.options;
