@@ -105,8 +105,7 @@ impl<T: Send + 'static> Future for Work<T> {
                 }
             }
             Poll::Pending => {
-                // The code may block on handles, which the engine must see to find cycles.
-                context::note_blocking();
+                context::note_pending();
                 Poll::Pending
             }
         }
@@ -116,6 +115,8 @@ impl<T: Send + 'static> Future for Work<T> {
 /// Work that was given to the pool.
 struct Begun<T> {
     core: CoreRef,
+    /// The task that waits for it.
+    task: Option<Task>,
     number: u64,
     outcome: Arc<Outcome<T>>,
 }
@@ -133,7 +134,8 @@ impl<T: Send + 'static> Begun<T> {
         });
         let wait = task.as_ref().map(|task| thread_wait::begin(&task.make_extras().blocking));
         let job = {
-            let (core, outcome) = (core.clone(), outcome.clone());
+            let (core, task, outcome) =
+                (core.clone(), task.as_ref().map(|task| task.as_ref().to_task()), outcome.clone());
             move || {
                 if let (Some(task), Some(number)) = (&task, wait) {
                     thread_wait::end(&task.make_extras().blocking, number);
@@ -148,7 +150,10 @@ impl<T: Send + 'static> Begun<T> {
             }
         };
         let number = core.threads.blocking.submit(Box::new(job))?;
-        Ok(Self { core, number, outcome })
+        if let Some(task) = &task {
+            task.make_extras().blocked.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Self { core, task, number, outcome })
     }
 }
 
@@ -157,6 +162,9 @@ impl<T> Drop for Begun<T> {
         self.outcome.is_abandoned.store(true, Ordering::Relaxed);
         // Drops the code and the permit at once if no thread has taken them.
         drop(self.core.threads.blocking.withdraw(self.number));
+        if let Some(task) = &self.task {
+            task.make_extras().blocked.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

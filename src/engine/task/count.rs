@@ -50,11 +50,6 @@ impl Count {
         self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
-    /// The number of unfinished inputs and holds.
-    pub(crate) fn number(&self) -> usize {
-        (self.0.load(Ordering::Relaxed) & NUMBER) as usize
-    }
-
     /// Begins building, before the first of `inputs` inputs is linked.
     pub(crate) fn begin(&self, inputs: usize) {
         let inputs = u32::try_from(inputs).ok().filter(|n| *n < NUMBER / 2);
