@@ -305,7 +305,8 @@ fn a_cycle_is_seen_when_the_last_other_waker_is_dropped() {
         let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
         let a = client.spawn(async move {
             let b = receiver.await.unwrap();
-            poll_fn(|cx| Poll::Ready(*kept.lock().unwrap() = Some(cx.waker().clone()))).await;
+            let own = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            *kept.lock().unwrap() = Some(own);
             flat(b.await)
         });
         let (b, sender_b) = awaits_later(&client, "b");
@@ -337,7 +338,7 @@ fn assert_named(
     let keys: Vec<_> = handles.iter().map(|handle| handle.key()).collect();
     let Some(stalls) = stalls else {
         for handle in handles {
-            eventually(&format!("the cycle of {keys:?} is explained"), || {
+            eventually(format!("the cycle of {keys:?} is explained"), || {
                 names_cycle(&client.explain(handle).reasons, &keys)
             });
         }
