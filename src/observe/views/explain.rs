@@ -240,7 +240,9 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
     }
     let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
     add_tasks(recorder, &awaited, deep, awaits, reasons);
-    add_cycle(&waits, task, reasons);
+    if deep {
+        add_cycle(&waits, task, reasons);
+    }
 }
 
 /// Adds the cycle of tasks that the task is in, if it's in one.

@@ -176,6 +176,7 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
     let in_cycles = Waits::of(core).in_cycles(SHOWN);
     let mut roots: Vec<_> = in_cycles.iter().map(|task| Explanation::of(task.as_ref())).collect();
     roots.extend(polled);
+    roots.truncate(SHOWN);
     let mut others = Vec::new();
     for task in inspect::live(core) {
         if roots.len() >= SHOWN {
