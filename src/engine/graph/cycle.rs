@@ -93,7 +93,7 @@ fn find(from: TaskRef<'_>, is_goal: impl Fn(TaskRef<'_>) -> bool) -> Option<Vec<
     let mut seen = HashSet::new();
     let (mut at, mut budget, mut found) = (0, BUDGET, Vec::new());
     while at < reached.len() && budget > 0 {
-        stuck_with(reached[at].0.as_ref(), &mut budget, &mut found);
+        stuck_with(reached[at].0.as_ref(), &is_goal, &mut budget, &mut found);
         if found.iter().any(|waiter| is_goal(waiter.as_ref())) {
             let mut path = vec![reached[at].0.as_ref().to_task()];
             while at > 0 {
@@ -112,8 +112,13 @@ fn find(from: TaskRef<'_>, is_goal: impl Fn(TaskRef<'_>) -> bool) -> Option<Vec<
     None
 }
 
-/// Adds the tasks that are stuck if this one is.
-fn stuck_with(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Task>) {
+/// Adds the tasks that are stuck if this one is, without those dependents that are no goal and that nothing waits for.
+fn stuck_with(
+    task: TaskRef<'_>,
+    is_goal: &impl Fn(TaskRef<'_>) -> bool,
+    budget: &mut usize,
+    found: &mut Vec<Task>,
+) {
     let mut woken = Vec::new();
     if let Some(locked) = task.waiters.lock() {
         locked.any(|link| {
@@ -124,7 +129,8 @@ fn stuck_with(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Task>) {
                 match link.as_ref().kind() {
                     WaiterKind::Edge(dependent) => {
                         let dependent = TaskRef::new(dependent);
-                        if !dependent.waiters.is_aborting() {
+                        let leads_on = !dependent.waiters.is_empty() || is_goal(dependent);
+                        if leads_on && !dependent.waiters.is_aborting() {
                             found.push(dependent.to_task());
                         }
                     }
