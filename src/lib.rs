@@ -31,12 +31,16 @@
 //!   though its result is ready; the waker was woken then. [`try_get`](Handle::try_get) has no such limit. A loop of ready
 //!   awaits doesn't time out on a seeded client, whose clock stands still meanwhile. Futures of other crates may never
 //!   yield.
-//! * **Cycles**: an await that would close a cycle of tasks that wait for each other returns the error
-//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. Not so [`as_completed`], [`wait_any`] and [`wait_all`],
-//!   for which other tasks may be enough or added later: a task that waits for itself by these waits until it's
-//!   cancelled, and [`explain`](Client::explain) shows it. An await is known to the search until the next poll of its
-//!   task. So a cycle may be missed that leads through a combinator which doesn't poll all of its futures each time:
-//!   `FuturesUnordered`, and `join_all` of more than 30 futures. [`gather`] of the handles has no such limit.
+//! * **Cycles**: the await that closes a cycle of tasks which wait for each other returns the error
+//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. No correct program gets it: a task counts as waiting only
+//!   while nothing but the awaited task, or the [`gather`] that it awaits, can wake it. A task that also waits for a timer,
+//!   a channel or another task, as in a `select` or a `join`, doesn't count until these are over or dropped, and nor does
+//!   one that gave an await up and kept the handle. So this finds awaits, inputs and `gather`s of the handles; it doesn't find
+//!   cycles through [`as_completed`], [`map_stream`](Client::map_stream), [`wait_any`] and [`wait_all`], through combinators
+//!   with wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or through a task with a
+//!   [`timeout`](Options::timeout). The search looks at 256 waiters, so it may miss a cycle of more tasks than that, or in
+//!   which a task has more dependents. [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits:
+//!   they name every cycle.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a

@@ -113,6 +113,8 @@ pub(crate) struct Task {
     pub(crate) ceiling: i32,
     /// Tasks that it began to await in its last poll.
     pub(crate) awaited: Vec<Id>,
+    /// It was last suspended in a cycle of tasks that wait for each other.
+    pub(crate) in_cycle: bool,
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
     pub(crate) ended_at: u64,
@@ -302,6 +304,7 @@ impl Model {
             deadline: None,
             ceiling: plan.priority,
             awaited: Vec::new(),
+            in_cycle: false,
             callbacks: 0,
             callbacks_due: 0,
             ended_at: 0,

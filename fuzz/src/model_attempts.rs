@@ -74,6 +74,7 @@ impl Model {
             self.end(id, Outcome::Error(ErrorKind::Closed, None));
         }
         self.settle();
+        self.tasks[id].in_cycle = self.is_in_cycle(id);
     }
 
     /// Returns the timeout error if that's why the body of an attempt is about to be dropped. The engine

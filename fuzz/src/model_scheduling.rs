@@ -18,8 +18,8 @@ impl Model {
         }
     }
 
-    /// Records that the task begins to await `others`, and returns whether that closes a cycle.
-    pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) -> bool {
+    /// Records that the task begins to await `others`.
+    pub(crate) fn awaits(&mut self, id: Id, others: &[Id]) {
         let priority = self.tasks[id].ceiling;
         for other in others {
             if self.tasks[*other].outcome().is_none() {
@@ -27,7 +27,6 @@ impl Model {
                 self.lend(*other, priority);
             }
         }
-        self.reaches(others, id)
     }
 
     /// Lends the task's priority to `others`, for which it waits in a way that can't close a cycle.
@@ -46,23 +45,34 @@ impl Model {
         }
     }
 
-    pub(crate) fn reaches(&self, from: &[Id], to: Id) -> bool {
-        let mut seen: Vec<Id> = from.to_vec();
-        seen.retain(|id| self.tasks[*id].outcome().is_none());
+    /// Whether the task is suspended in a cycle of tasks that nothing else can wake.
+    pub(crate) fn is_in_cycle(&self, id: Id) -> bool {
+        if !matches!(self.tasks[id].phase, Phase::Suspended(_)) {
+            return false;
+        }
+        let mut seen = self.stuck_behind(id);
         let mut at = 0;
         while at < seen.len() {
-            let id = seen[at];
+            let next = seen[at];
             at += 1;
-            if id == to {
+            if next == id {
                 return true;
             }
-            for next in self.waits_for(id) {
+            for next in self.stuck_behind(next) {
                 if !seen.contains(&next) {
                     seen.push(next);
                 }
             }
         }
         false
+    }
+
+    /// Returns the tasks that the task waits for and without which nothing can wake it: the timer of its timeout may.
+    fn stuck_behind(&self, id: Id) -> Vec<Id> {
+        match self.tasks[id].deadline {
+            None => self.waits_for(id),
+            Some(_) => Vec::new(),
+        }
     }
 
     /// Returns the tasks that matter for priorities and cycles: not those of `as_completed` and `wait_*`.

@@ -269,6 +269,8 @@ impl Program {
                 model.expect(ready.is_none(), || {
                     format!("the worker is idle while t{ready:?} is ready")
                 });
+                let hangs = (0..model.tasks.len()).find(|id| model.is_in_cycle(*id));
+                model.expect(hangs.is_none(), || format!("t{hangs:?} hangs in a cycle"));
             });
         }
         with(check_alive);

@@ -107,8 +107,7 @@ impl<T: Send + 'static> Future for Work<T> {
             }
             Poll::Pending => {
                 begun.update_priority();
-                // The code may block on handles, which the engine must see to find cycles.
-                context::note_blocking();
+                context::note_pending();
                 Poll::Pending
             }
         }
@@ -118,6 +117,8 @@ impl<T: Send + 'static> Future for Work<T> {
 /// Work that was given to the pool.
 struct Begun<T> {
     core: CoreRef,
+    /// The task that waits for it.
+    task: Option<Task>,
     place: Place,
     outcome: Arc<Outcome<T>>,
 }
@@ -137,7 +138,8 @@ impl<T: Send + 'static> Begun<T> {
         let depth = task.as_ref().map_or(0, |task| task.count.depth());
         let wait = task.as_ref().map(|task| thread_wait::begin(&task.make_extras().blocking));
         let job = {
-            let (core, outcome) = (core.clone(), outcome.clone());
+            let (core, task, outcome) =
+                (core.clone(), task.as_ref().map(|task| task.as_ref().to_task()), outcome.clone());
             move || {
                 if let (Some(task), Some(number)) = (&task, wait) {
                     thread_wait::end(&task.make_extras().blocking, number);
@@ -152,7 +154,10 @@ impl<T: Send + 'static> Begun<T> {
             }
         };
         let place = core.threads.blocking.submit(Box::new(job), priority, depth)?;
-        Ok(Self { core, place, outcome })
+        if let Some(task) = &task {
+            task.make_extras().blocked.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Self { core, task, place, outcome })
     }
 
     /// Moves it in the queue if its task's priority was raised: that wakes the task.
@@ -169,6 +174,9 @@ impl<T> Drop for Begun<T> {
         self.outcome.is_abandoned.store(true, Ordering::Relaxed);
         // Drops the code and the permit at once if no thread has taken them.
         drop(self.core.threads.blocking.withdraw(self.place));
+        if let Some(task) = &self.task {
+            task.make_extras().blocked.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

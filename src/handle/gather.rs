@@ -85,7 +85,7 @@ enum Next {
     Failed(usize),
     /// All tasks have ended.
     All,
-    /// Waiting would close a cycle.
+    /// Waiting closes a cycle.
     Cycle(Error),
 }
 
@@ -129,7 +129,7 @@ impl<T: 'static> Settling<T> {
                 // It has given way: it doesn't wait.
                 Poll::Pending if self.completions.has_ready() => return Poll::Pending,
                 Poll::Pending => {
-                    let error = self.completions.await_all();
+                    let error = self.completions.await_all(cx.waker());
                     return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Cycle(error)));
                 }
             }

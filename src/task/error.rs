@@ -71,7 +71,7 @@ pub enum ErrorKind {
     KeyConflict,
     /// The task needs a limit that is not declared, or more of a limit than was declared.
     Limit,
-    /// The await would have closed a cycle of tasks that wait for each other.
+    /// The await closes a cycle of tasks that wait for each other.
     Cycle,
     /// A blocking call was made on a thread that runs tasks.
     Blocking,

@@ -97,6 +97,7 @@ pub(crate) mod life {
         priority_inheritance "../../../src/engine/life/priority_inheritance.rs";
         schedule "../../../src/engine/life/schedule.rs";
         status "../../../src/engine/life/status.rs";
+        waiting "../../../src/engine/life/waiting.rs";
         waker "../../../src/engine/life/waker.rs";
     }
 }

@@ -98,34 +98,15 @@ pub(crate) mod seeded {
 pub(crate) mod owned_tasks {
     use crate::engine::task::header::{Task, TaskRef};
 
-    /// The same as the engine's own.
-    #[derive(Default)]
-    pub(crate) struct Awaited {
-        pub(crate) tasks: Vec<Task>,
-        /// It awaits other things too.
-        pub(crate) more: bool,
-        /// It awaits its own blocking closure.
-        pub(crate) blocking: bool,
-    }
-
-    impl Awaited {
-        pub(crate) fn is_nothing(&self) -> bool {
-            self.tasks.is_empty() && !self.more
-        }
-    }
-
     #[derive(Default)]
     pub(crate) struct OwnedTasks;
 
     impl OwnedTasks {
-        pub(crate) fn insert(&self, _: TaskRef<'_>, _: Awaited) {}
-        pub(crate) fn set_awaited(&self, _: &Task, _: Awaited) {}
-        pub(crate) fn remove(&self, _: &Task) -> Awaited {
-            Awaited::default()
-        }
-
-        pub(crate) fn awaited(&self, _: TaskRef<'_>, _: &mut Vec<Task>) -> bool {
-            true
+        pub(crate) fn insert(&self, _: TaskRef<'_>, _: Vec<Task>) {}
+        pub(crate) fn add_begun(&self, _: &Task, _: Vec<Task>) {}
+        pub(crate) fn begun(&self, _: TaskRef<'_>, _: &mut Vec<Task>) {}
+        pub(crate) fn remove(&self, _: &Task) -> Vec<Task> {
+            Vec::new()
         }
     }
 }

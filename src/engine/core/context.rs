@@ -1,8 +1,7 @@
-//! The context of a thread that works for an engine: its worker, its task, and what the task awaits.
+//! The context of a thread that works for an engine: its worker, its task, and what the task begins to await.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ptr::{self, NonNull};
 
 use crate::Key;
@@ -10,7 +9,6 @@ use crate::engine::base::sync::thread_local;
 use crate::engine::base::user_code::log_panic;
 use crate::engine::core::{Core, CoreRef, budget};
 use crate::engine::queue::local::Local;
-use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::{Header, Task, TaskRef};
 
 /// The context of a worker that is being polled, or of a blocking closure. Contexts nest.
@@ -24,19 +22,15 @@ pub(crate) struct ThreadContext<'a> {
     task: Cell<Option<NonNull<Header>>>,
     /// The results that the task may still take in this poll, and 0 between polls; see [`budget`].
     budget: Cell<u32>,
-    /// Whether the task waits for members of a completion queue in this poll.
-    members: Cell<bool>,
-    /// The tasks that the task began to await in this poll.
-    awaited: RefCell<Awaited>,
-    /// Abandoned awaits that were not yet removed from `awaited`: a task is listed once for each entry to remove.
-    abandoned: RefCell<Vec<NonNull<Header>>>,
+    /// Whether the task found a task, members of a completion queue or its blocking work pending in this poll.
+    awaits: Cell<bool>,
+    /// Whether it began an await in this poll that may close a cycle.
+    searches: Cell<bool>,
+    /// The tasks that it began to await in this poll. Some may have ended, or been abandoned.
+    begun: RefCell<Vec<Task>>,
     /// The context in which this one was entered.
     outer: Cell<*const ThreadContext<'static>>,
 }
-
-/// The number of most recent awaits to search for an abandoned one. The others are removed in bulk, so that a poll
-/// that abandons many awaits doesn't search all of them each time.
-const SEARCHED_AT_ONCE: usize = 8;
 
 thread_local! {
     static CURRENT: Cell<*const ThreadContext<'static>> = const { Cell::new(ptr::null()) };
@@ -51,9 +45,9 @@ impl<'a> ThreadContext<'a> {
             worker,
             task,
             budget: Cell::new(0),
-            members: Cell::new(false),
-            awaited: RefCell::default(),
-            abandoned: RefCell::default(),
+            awaits: Cell::new(false),
+            searches: Cell::new(false),
+            begun: RefCell::default(),
             outer: Cell::new(ptr::null()),
         }
     }
@@ -61,9 +55,9 @@ impl<'a> ThreadContext<'a> {
     /// Creates the context of a blocking closure of `task`, which awaits it.
     pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        let (budget, members, awaited, abandoned) = Default::default();
+        let (budget, awaits, searches, begun) = Default::default();
         let outer = Cell::new(ptr::null());
-        Self { core, local: None, worker: 0, task, budget, members, awaited, abandoned, outer }
+        Self { core, local: None, worker: 0, task, budget, awaits, searches, begun, outer }
     }
 
     /// Runs `code` in this context.
@@ -83,7 +77,8 @@ impl<'a> ThreadContext<'a> {
     pub(crate) fn with_task<R>(&self, task: &Task, code: impl FnOnce() -> R) -> R {
         self.task.set(Some(task.as_ref().as_ptr()));
         self.budget.set(budget::READY_IN_A_ROW);
-        self.members.set(false);
+        self.awaits.set(false);
+        self.searches.set(false);
         let result = code();
         self.task.set(None);
         self.budget.set(0);
@@ -103,64 +98,20 @@ impl<'a> ThreadContext<'a> {
         self.worker
     }
 
-    /// Whether the task waited for members of a completion queue in the poll that just ended.
-    pub(crate) fn awaits_members(&self) -> bool {
-        self.members.get()
+    /// Whether the task found a task, members of a completion queue or its blocking work pending in the poll that just ended.
+    pub(crate) fn awaits(&self) -> bool {
+        self.awaits.get()
     }
 
-    /// Takes the awaits of the poll that just ended.
-    pub(crate) fn take_awaited(&self) -> Awaited {
-        drop(self.remove_abandoned());
-        let awaited = &mut *self.awaited.borrow_mut();
-        if !awaited.tasks.is_empty() && self.members.get() {
-            awaited.more = true;
-        }
-        if awaited.is_nothing() { Awaited::default() } else { std::mem::take(awaited) }
-    }
-}
-
-impl ThreadContext<'_> {
-    /// Removes an await of this task: at once if it's one of the most recent, else together with others. Returns the
-    /// references for the caller to drop, as that may run user code and the cells are borrowed here.
-    fn remove_await(&self, task: TaskRef<'_>) -> Vec<Task> {
-        let tasks = &mut self.awaited.borrow_mut().tasks;
-        let near = tasks.len().saturating_sub(SEARCHED_AT_ONCE);
-        if let Some(at) = tasks[near..].iter().rposition(|other| other.as_ref().is(task)) {
-            return vec![tasks.swap_remove(near + at)];
-        }
-        let abandoned = &mut self.abandoned.borrow_mut();
-        abandoned.push(task.as_ptr());
-        if abandoned.len() > tasks.len() / 2 { remove_all(tasks, abandoned) } else { Vec::new() }
+    /// Whether a search for cycles is due after the poll that just ended.
+    pub(crate) fn searches(&self) -> bool {
+        self.searches.get()
     }
 
-    fn remove_abandoned(&self) -> Vec<Task> {
-        let abandoned = &mut *self.abandoned.borrow_mut();
-        if abandoned.is_empty() {
-            return Vec::new();
-        }
-        remove_all(&mut self.awaited.borrow_mut().tasks, abandoned)
+    /// Takes the awaits that the poll that just ended has begun.
+    pub(crate) fn take_begun(&self) -> Vec<Task> {
+        self.begun.take()
     }
-}
-
-/// Removes the abandoned tasks from `tasks` and returns them, in linear time.
-fn remove_all(tasks: &mut Vec<Task>, abandoned: &mut Vec<NonNull<Header>>) -> Vec<Task> {
-    let mut counts = HashMap::new();
-    for task in abandoned.drain(..) {
-        *counts.entry(task).or_insert(0u32) += 1;
-    }
-    let mut is_abandoned = |task: &Task| match counts.get_mut(&task.as_ref().as_ptr()) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
-    };
-    let (mut out, mut left) = (Vec::new(), Vec::new());
-    for task in tasks.drain(..) {
-        if is_abandoned(&task) { out.push(task) } else { left.push(task) }
-    }
-    *tasks = left;
-    out
 }
 
 /// Calls `use_it` with the context of this thread; `None` if it has none.
@@ -274,48 +225,33 @@ pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
     Some((current_task()?, in_its_poll))
 }
 
-/// Records that the current task awaits `task` in this poll.
-pub(crate) fn note_await(task: TaskRef<'_>) {
+/// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.
+pub(crate) fn note_await(task: TaskRef<'_>, may_wait: impl FnOnce() -> bool) {
     current(|context| {
         // An await of a blocking closure belongs to no poll.
-        if context.local.is_some() {
-            context.awaited.borrow_mut().tasks.push(task.to_task());
+        if context.local.is_some() && context.task.get().is_some() {
+            context.begun.borrow_mut().push(task.to_task());
+            if !context.searches.get() && may_wait() {
+                context.searches.set(true);
+            }
         }
     });
 }
 
-/// Removes the record that `awaiter` awaits `task`, if `awaiter` is in its poll on this thread: the await was rejected
-/// or abandoned.
-pub(crate) fn remove_await(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
-    let removed = current(|context| {
-        let is_its_poll = context.local.is_some() && context.task.get() == Some(awaiter.as_ptr());
-        is_its_poll.then(|| context.remove_await(task))
-    });
-    // Not within `current`: dropping a task may run user code, which may use the context.
-    drop(removed);
+/// Records that a search for cycles is due after this poll of the current task.
+pub(crate) fn note_search() {
+    current(|context| context.searches.set(true));
 }
 
-/// Records that the current task waits for members of a completion queue.
-pub(crate) fn note_members() {
-    current(|context| context.members.set(true));
-}
-
-/// Records that the current task awaits things that aren't listed.
-pub(crate) fn note_more_awaits() {
-    note_others(false);
-}
-
-/// Records that the current task awaits its own blocking closure, and thus whatever that waits for.
-pub(crate) fn note_blocking() {
-    note_others(true);
-}
-
-fn note_others(blocking: bool) {
+/// Records that the current task found what it awaits pending: a task, or members of a completion queue. Returns its
+/// priority, if there is such a task.
+pub(crate) fn note_pending() -> Option<i32> {
     current(|context| {
-        let awaited = &mut *context.awaited.borrow_mut();
-        awaited.more = true;
-        awaited.blocking |= blocking;
-    });
+        context.awaits.set(true);
+        // SAFETY: as in `current_task`.
+        context.task.get().map(|task| unsafe { TaskRef::new(task) }.priority())
+    })
+    .flatten()
 }
 
 /// Reports a panic of user code to the engine that this thread works for, or to the log if there is none.

@@ -17,15 +17,16 @@
 
 use std::marker::PhantomData;
 use std::mem;
+use std::ops::DerefMut;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
 
+use crate::Error;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicIsize, AtomicUsize, Cell, Ordering};
 use crate::engine::base::user_code::{drop_user_value, wake};
-use crate::engine::task::header::{Interest, TaskRef};
+use crate::engine::task::header::{Interest, Task, TaskRef};
 use crate::engine::task::typed::Typed;
-use crate::engine::task::wait_node::Awaiter;
 use crate::engine::task::waiters::{Link, WaiterKind};
 
 const EMPTY: usize = 0;
@@ -58,12 +59,17 @@ struct Shared {
     orphans: AtomicIsize,
     /// The members of a queue that was dropped.
     left: Lock<Vec<Chunk>>,
-    /// The task that waits for all members.
+    /// The task that waits for all members, if the waker in the word is its own.
     awaiter: Lock<Option<Awaiter>>,
-    /// The address of the task that last waited for a member, and the number of that poll. For diagnostics only: any one
-    /// member may be enough for it.
+    /// The address of the task that last waited for a member. For diagnostics only: any one member may be enough for it.
     owner: AtomicUsize,
-    poll: AtomicUsize,
+}
+
+/// A task that waits for all members of a queue.
+pub(crate) struct Awaiter {
+    pub(crate) task: Task,
+    /// That closes a cycle: the result of its next poll.
+    pub(crate) refused: Option<Error>,
 }
 
 type Chunk = Box<[Member]>;
@@ -130,7 +136,6 @@ impl<T> CompletionQueue<T> {
             left: Lock::default(),
             awaiter: Lock::default(),
             owner: AtomicUsize::new(0),
-            poll: AtomicUsize::new(0),
         });
         Self {
             shared: NonNull::from(Box::leak(shared)),
@@ -282,20 +287,15 @@ impl<T> CompletionQueue<T> {
         self.pending
     }
 
-    /// Notes for diagnostics which task polls the queue, by its address and the number of that poll.
+    /// Notes for diagnostics which task polls the queue, by its address.
     pub(crate) fn set_owner(&self, owner: Option<TaskRef<'_>>) {
-        let shared = self.shared();
-        if let Some(task) = owner {
-            let polls = task.polls.load(Ordering::Relaxed);
-            shared.poll.store(polls as usize, Ordering::Relaxed);
-        }
         let address = owner.map_or(0, |task| task.as_ptr().addr().get());
-        shared.owner.store(address, Ordering::Relaxed);
+        self.shared().owner.store(address, Ordering::Relaxed);
     }
 
-    /// Sets the task that waits for all members, and returns the one before.
-    pub(crate) fn set_awaiter(&self, awaiter: Option<Awaiter>) -> Option<Awaiter> {
-        mem::replace(&mut *self.shared().awaiter.lock(), awaiter)
+    /// Locks the task that waits for all members.
+    pub(crate) fn awaiter(&self) -> impl DerefMut<Target = Option<Awaiter>> {
+        self.shared().awaiter.lock()
     }
 
     /// Visits the tasks that have not come out.
@@ -400,25 +400,36 @@ pub(crate) unsafe fn deliver(link: NonNull<Link>) -> Option<Waker> {
     }
 }
 
-/// Whether this task has waited for a member of this queue since its last poll.
+/// Returns the address of the task that last waited for a member of this queue; 0 for none.
 ///
 /// # Safety
 ///
 /// The link is that of a member in a list that is locked.
-pub(crate) unsafe fn is_owned(link: NonNull<Link>, task: TaskRef<'_>) -> bool {
+pub(crate) unsafe fn owner(link: NonNull<Link>) -> usize {
     // SAFETY: a queue takes its members out of their lists before it is freed.
-    let shared = unsafe { &*link.cast::<Member>().as_ref().shared.get() };
-    shared.owner.load(Ordering::Relaxed) == task.as_ptr().addr().get()
-        && shared.poll.load(Ordering::Relaxed) == task.polls.load(Ordering::Relaxed) as usize
+    unsafe { (*link.cast::<Member>().as_ref().shared.get()).owner.load(Ordering::Relaxed) }
 }
 
-/// The task that waits for all members of this queue.
+/// Whether the queue of this member has a waker, to be woken when the next member ends.
 ///
 /// # Safety
 ///
 /// The link is that of a member in a list that is locked.
-pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
+pub(crate) unsafe fn has_waker(link: NonNull<Link>) -> bool {
     // SAFETY: a queue takes its members out of their lists before it is freed.
-    let awaiter = unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() };
-    awaiter.as_ref().map(Awaiter::duplicate)
+    let word =
+        unsafe { (*link.cast::<Member>().as_ref().shared.get()).word.load(Ordering::Acquire) };
+    word & WAKER != 0
+}
+
+/// Locks the task that waits for all members of this queue.
+///
+/// # Safety
+///
+/// The link is that of a member in a list that stays locked during `'a`.
+pub(crate) unsafe fn awaiter<'a>(
+    link: NonNull<Link>,
+) -> impl DerefMut<Target = Option<Awaiter>> + 'a {
+    // SAFETY: a queue takes its members out of their lists before it is freed.
+    unsafe { (*link.cast::<Member>().as_ref().shared.get()).awaiter.lock() }
 }

@@ -2,20 +2,18 @@
 //!
 //! A task can wait for the members in two ways. [`poll_pop`](Completions::poll_pop) waits for any one of them, as a stream
 //! does; that lends its priority to the members, and is recorded for diagnostics. [`await_all`](Completions::await_all)
-//! declares a wait for all of them, as `gather` does; that is checked for a cycle, too.
+//! declares a wait for all of them, as `gather` does, so that a search for cycles finds it.
 
-use std::collections::HashSet;
 use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::Error;
 use crate::engine::core::{Core, CoreRef, budget, context};
-use crate::engine::data::completion_queue::CompletionQueue;
-use crate::engine::graph::cycle;
+use crate::engine::data::completion_queue::{Awaiter, CompletionQueue};
+use crate::engine::life::waker;
 use crate::engine::task::header::{Interest, TaskRef};
 use crate::engine::task::state::WATCHED;
 use crate::engine::task::typed::Typed;
-use crate::engine::task::wait_node::Awaiter;
 use crate::engine::watch::observer::TaskEvent;
 use crate::engine::worker;
 
@@ -30,8 +28,6 @@ pub(crate) struct Completions<T> {
     lent: i32,
     /// No member has a lower priority. It's at least `lent`.
     lowest: i32,
-    /// The addresses of the tasks that were added before the first `await_all` and have not come out.
-    all: Option<HashSet<usize>>,
     /// The seeded engine of the tasks, which runs them only while a caller waits.
     seeded: Option<CoreRef>,
     /// It has given way, and has its result the next time; see [`budget`].
@@ -50,7 +46,6 @@ impl<T> Completions<T> {
             queue: CompletionQueue::new(),
             lent: i32::MIN,
             lowest: i32::MAX,
-            all: None,
             seeded: None,
             gave_way: false,
             has_ended: false,
@@ -99,12 +94,7 @@ impl<T> Completions<T> {
 
     /// Takes the next task that has ended.
     pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
-        let popped = self.queue.pop()?;
-        if let Some(all) = &mut self.all {
-            // Once freed, its address may become that of another task.
-            all.remove(&address(popped.0.task()));
-        }
-        Some(popped)
+        self.queue.pop()
     }
 
     /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
@@ -177,7 +167,7 @@ impl<T> Completions<T> {
         });
         match priority {
             Some(priority) => {
-                context::note_members();
+                context::note_pending();
                 self.lend(priority);
             }
             None => self.queue.set_owner(None),
@@ -194,42 +184,32 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Declares that the current task, if there is one, waits for all members until its next poll. Returns an error if
-    /// that closes a cycle.
-    pub(crate) fn await_all(&mut self) -> Option<Error> {
-        let awaiter = Awaiter::begin()?;
-        // Set before the search for a cycle, so that of two waits that close one together at least one sees the other.
-        let before = self.queue.set_awaiter(Some(awaiter.duplicate()));
-        drop(before);
-        context::note_more_awaits();
-        self.lend(awaiter.task.priority());
-        // Kept for the next poll, so that a `gather` of n tasks doesn't collect n addresses in each of n polls.
-        let all = self.all.take().unwrap_or_else(|| {
-            let mut all = HashSet::new();
-            self.queue.each_pending(|interest| {
-                all.insert(address(interest.task()));
-            });
-            all
-        });
-        let is_awaited = |task: TaskRef<'_>| all.contains(&address(task));
-        let visit_all = |visit: &mut dyn FnMut(TaskRef<'_>)| {
-            self.queue.each_pending(|interest| visit(interest.task()));
+    /// Declares that the current task, if there is one, waits for all members until it's woken. Returns an error if an
+    /// earlier such call closed a cycle.
+    pub(crate) fn await_all(&mut self, waker: &Waker) -> Option<Error> {
+        // Of a combinator's own waker it's not known whom that wakes.
+        let Some(task) = waker::task_of(waker) else {
+            let before = self.queue.awaiter().take();
+            drop(before);
+            return None;
         };
-        let error = cycle::find(&awaiter, self.len(), is_awaited, visit_all);
-        self.all = Some(all);
-        if error.is_some() {
-            // The task doesn't wait after all. Its reference is dropped outside the lock, as that may run user code.
-            let rejected = self.queue.set_awaiter(None);
-            drop(rejected);
+        if let Some(known) = self.queue.awaiter().as_mut().filter(|it| it.task.as_ref().is(task)) {
+            return known.refused.take();
         }
-        error
+        task.state.set_awaits();
+        let new = Awaiter { task: task.to_task(), refused: None };
+        // Set before the search for a cycle, so that of two waits that close one together at least one sees the other.
+        let before = self.queue.awaiter().replace(new);
+        // Outside the lock, as dropping a task may run user code.
+        drop(before);
+        context::note_search();
+        None
     }
 
     /// Removes all members. A task that waits for the next one is woken and finds the queue empty.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
         self.lowest = i32::MAX;
-        self.all = None;
         self.seeded = None;
         self.reported_to = 0;
         self.unreported.clear();

@@ -10,7 +10,6 @@ use std::task::Poll;
 use crate::engine::base::sync::yield_now;
 use crate::engine::core::{Core, CoreRef, budget, context, engine_refs};
 use crate::engine::data::waker_list::Waiter;
-use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::Task;
 use crate::engine::task::state::{DONE, OWNED};
 use crate::engine::worker;
@@ -25,7 +24,7 @@ impl Exempt {
         if in_its_poll {
             if task.state.load() & OWNED == 0 {
                 // Exempt tasks are counted among those in the table.
-                core.owned_tasks.insert(task.as_ref(), Awaited::default());
+                core.owned_tasks.insert(task.as_ref(), Vec::new());
             }
             count();
         } else {

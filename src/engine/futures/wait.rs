@@ -15,9 +15,11 @@
 //! # Order of an await
 //!
 //! 1. `AWAITS` is set in the awaiting task, and the entry is linked.
-//! 2. The awaiting task lends its priority to the awaited one, and the await is recorded for this poll.
-//! 3. Cycles are searched. The entry is linked before that, so that of two awaits that close a cycle together at least one
-//!    sees the other.
+//! 2. The awaiting task lends its priority to the awaited one.
+//! 3. If the awaited task may itself wait for a task, a search for cycles is due: see [`cycle`](crate::engine::graph::cycle).
+//!    The entry is linked before that, so that of two awaits that close a cycle together at least one sees the other.
+//!
+//! Only the first poll does 1 and 3. A later one that finds the entry linked, with the same waker, leaves it as it is.
 
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
@@ -27,33 +29,13 @@ use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
 use crate::engine::base::user_code::drop_user_value;
 use crate::engine::core::{Core, budget, context};
-use crate::engine::graph::cycle;
+use crate::engine::life::waker;
 use crate::engine::task::header::TaskRef;
-use crate::engine::task::state::AWAITS;
+use crate::engine::task::state::STARTED;
 use crate::engine::task::typed::Typed;
-use crate::engine::task::wait_node::{ABANDONED, Awaiter, NOTIFIED, WAITING, WaitNode, Waiting};
+use crate::engine::task::wait_node::{ABANDONED, NOTIFIED, WAITING, WaitNode, Waiting};
 use crate::engine::task::waiters::{Link, Resolution, WaiterKind};
 use crate::engine::worker;
-
-impl Awaiter {
-    /// Marks the task whose code is running on this thread as awaiting, and returns it with the number of its poll.
-    pub(crate) fn begin() -> Option<Self> {
-        context::current_task().map(|task| {
-            // The load spares a task that awaits often the read-modify-write.
-            if task.state.load() & AWAITS == 0 {
-                task.state.set(AWAITS);
-            }
-            let poll = context::on_worker().then(|| task.polls.load(Ordering::Relaxed));
-            Self { task, poll }
-        })
-    }
-
-    /// Whether this is the poll that is under way on this thread.
-    fn is_current(&self) -> bool {
-        let current = context::current_task();
-        self.still_awaits() && current.is_some_and(|task| task.as_ref().is(self.task.as_ref()))
-    }
-}
 
 /// An interest in a task that can be awaited: the inside of a handle.
 pub(crate) struct Waitable<T> {
@@ -142,23 +124,18 @@ impl<T> Waitable<T> {
         if self.typed.task().waiters.is_closed() {
             return self.poll_ready(cx.waker());
         }
-        let awaiter = Awaiter::begin();
-        let copy = awaiter.as_ref().map(Awaiter::duplicate);
-        // `None`: it ended just now.
-        let Some(is_new) = self.register(cx.waker(), copy) else {
-            return self.poll_ready(cx.waker());
-        };
-        let task = self.typed.task();
-        if let Some(awaiter) = awaiter {
-            Core::raise(task, awaiter.task.priority());
-            if is_new {
-                context::note_await(task);
-            }
-            if let Some(error) = cycle::find(&awaiter, 1, |other| other.is(task), |see| see(task)) {
-                // Unlinked at once, so that the rejected await isn't part of another cycle.
+        match self.register(cx.waker()) {
+            Registered::Ended => return self.poll_ready(cx.waker()),
+            Registered::Refused(error) => {
                 self.abandon();
                 return Poll::Ready(Err(error));
             }
+            Registered::New => self.begin_await(),
+            Registered::Known => {}
+        }
+        let task = self.typed.task();
+        if let Some(priority) = context::note_pending() {
+            Core::raise(task, priority);
         }
         // A seeded engine has no threads, so the waiting thread runs the tasks.
         if task.core().seeded.is_some() {
@@ -168,6 +145,14 @@ impl<T> Waitable<T> {
             }
         }
         Poll::Pending
+    }
+
+    /// Records that the current task, if there is one, begins to await this one.
+    fn begin_await(&self) {
+        let task = self.typed.task();
+        // Read after the entry was linked: if the awaited task begins to wait after this, it finds the entry.
+        let may_wait = || task.count.is_waiting() || task.state.has_awaited();
+        context::note_await(task, may_wait);
     }
 
     /// Resolves unless the budget is used up: then it gives way once.
@@ -199,7 +184,7 @@ impl<T> Waitable<T> {
         let has_failed = |task: TaskRef<'_>| task.waiters.resolution() == Resolution::Failed;
         // A fetch task that never ran has failed because its remote task did. If that one was retried, the error is stale.
         let fetch_task = self.value_task().task();
-        let is_stale = fetch_task.polls.load(Ordering::Relaxed) == 0
+        let is_stale = fetch_task.state.load() & STARTED == 0
             && has_failed(fetch_task)
             && !has_failed(self.typed.task());
         if self.node.fetch::<T>().is_none() || is_stale {
@@ -214,25 +199,36 @@ impl<T> Waitable<T> {
         }
     }
 
-    /// Registers the waker, to be woken when the task ends; `None` if it has ended. Returns whether this is the first
-    /// registration in this poll of the awaiting task.
-    fn register(&mut self, waker: &Waker, awaiter: Option<Awaiter>) -> Option<bool> {
-        let mut new = Waiting { waker: waker.clone(), awaiter };
+    /// Registers the waker, to be woken when the task ends.
+    fn register(&mut self, waker: &Waker) -> Registered {
+        match self.find_entry(waker) {
+            Found::Known => return Registered::Known,
+            Found::Refused(error) => return Registered::Refused(error),
+            Found::Ended => return Registered::Ended,
+            Found::Other => {}
+        }
+        // Cloning and dropping a waker runs user code, so it's done without the lock.
+        let awaiter = match waker::task_of(waker) {
+            Some(task) => {
+                task.state.set_awaits();
+                None
+            }
+            None => context::current_task(),
+        };
+        let mut new = Waiting { waker: waker.clone(), awaiter, refused: None };
         match self.refresh(&mut new) {
             // `new` is now the former content of the entry.
             Refreshed::Replaced => {
-                let is_new = !new.awaiter.as_ref().is_some_and(Awaiter::is_current);
                 drop_user_value(new);
-                return Some(is_new);
+                return Registered::New;
             }
             Refreshed::Ended => {
                 drop_user_value(new);
-                return None;
+                return Registered::Ended;
             }
             // The handle has no entry, or one that was notified before the task was retried.
             Refreshed::Missing => self.abandon(),
         }
-        // Cloning a waker runs user code, so it was done before the list is locked.
         let node = Box::into_raw(Box::new(WaitNode {
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
@@ -243,25 +239,45 @@ impl<T> Waitable<T> {
                 // SAFETY: the entry is in no list, and stays in place until both sides are done with it.
                 unsafe { locked.push(node.cast::<Link>()) };
                 self.node.0 = node;
-                Some(true)
+                Registered::New
             }
             None => {
                 // SAFETY: the entry was never shared.
                 drop_user_value(unsafe { Box::from_raw(node) });
-                None
+                Registered::Ended
             }
         }
     }
 
-    /// Swaps the waker and the awaiter in the entry for new ones, for the caller to drop the former ones without the lock.
+    /// Looks for an entry that is linked and has this waker.
+    fn find_entry(&self, waker: &Waker) -> Found {
+        if !self.node.is_entry() {
+            return Found::Other;
+        }
+        let task = self.typed.task();
+        let Some(_locked) = task.waiters.lock() else { return Found::Ended };
+        // SAFETY: this handle hasn't abandoned the entry, so it's still in memory. While the entry is linked, the lock
+        // guards its contents.
+        let waiting = unsafe {
+            if !(*self.node.0).link.is_linked() {
+                return Found::Other;
+            }
+            &mut *(*self.node.0).waiting.get()
+        };
+        if !waiting.waker.will_wake(waker) {
+            return Found::Other;
+        }
+        waiting.refused.take().map_or(Found::Known, Found::Refused)
+    }
+
+    /// Swaps the contents of the entry for new ones, for the caller to drop the former ones without the lock.
     fn refresh(&mut self, new: &mut Waiting) -> Refreshed {
         if !self.node.is_entry() {
             return Refreshed::Missing;
         }
         let task = self.typed.task();
         let Some(_locked) = task.waiters.lock() else { return Refreshed::Ended };
-        // SAFETY: this handle hasn't abandoned the entry, so it's still in memory. While the entry is linked, the lock
-        // guards its contents; once taken, they belong to the thread that notifies it.
+        // SAFETY: as in `find_entry`; once taken, the contents belong to the thread that notifies it.
         unsafe {
             if !(*self.node.0).link.is_linked() {
                 return Refreshed::Missing;
@@ -293,12 +309,6 @@ impl<T> Waitable<T> {
             };
             if unlinked || (*node).state.swap(ABANDONED, Ordering::AcqRel) == NOTIFIED {
                 let node = Box::from_raw(node);
-                if let (true, Some(awaiter)) = (unlinked, &(*node.waiting.get()).awaiter) {
-                    // If that poll is under way, its record of awaits must not list a task that it no longer waits for.
-                    if awaiter.still_awaits() {
-                        context::remove_await(awaiter.task.as_ref(), task);
-                    }
-                }
                 // Dropping the waker runs user code.
                 task.core().run_user_code(|| drop(node));
             }
@@ -312,6 +322,30 @@ impl<T> Drop for Waitable<T> {
         // SAFETY: `drop` runs once, and `into_typed` prevents it if it took the value.
         unsafe { ManuallyDrop::drop(&mut self.typed) };
     }
+}
+
+/// The result of registering a waker.
+enum Registered {
+    /// The entry is new, or was another waker's.
+    New,
+    /// An earlier poll has registered it.
+    Known,
+    /// The task has ended.
+    Ended,
+    /// The await closes a cycle.
+    Refused(Error),
+}
+
+/// The entry of a handle, as one of its polls finds it.
+enum Found {
+    /// It's linked, with the waker of this poll.
+    Known,
+    /// The same, and the await closes a cycle.
+    Refused(Error),
+    /// The task has ended.
+    Ended,
+    /// There is none, or it has another waker.
+    Other,
 }
 
 /// The result of refreshing an entry.

@@ -1,256 +1,220 @@
-//! Detection of cycles: tasks that would wait for each other forever.
+//! Detection of cycles: tasks that wait for each other forever.
 //!
-//! Inputs alone can't form a cycle, because a task's inputs exist before it. Only an await can close one, so each await
-//! of one task in another is checked. The check comes *after* the await was entered into the list of waiters: of two
-//! awaits that close a cycle together, at least one then sees the other.
+//! Inputs alone can't form a cycle, because a task's inputs exist before it. Only an await can close one. An await is an
+//! entry in the awaited task's list of waiters, and exists exactly as long as that entry is linked. Whether the task still
+//! waits for it is another question: a `select` with a timeout keeps the entry of the handle that lost. No correct program
+//! may fail, so a task counts as *stuck* only if nothing else can wake it:
 //!
-//! Task `a` begins to await task `b`. There is a cycle if `b` waits, over any number of steps, for `a`. Two searches
-//! meet in the middle: one from `a` to the tasks that wait for it (its dependents), one from `b` to the tasks that it
-//! waits for. The side that has visited fewer tasks takes the next step, and the search ends when either side is
-//! exhausted. So the two common cases cost one step: a task without dependents, and a task whose awaited task waits for
-//! nothing. A task with more neighbours than the other side has visited so far is postponed, since most searches end
-//! before its turn comes.
+//! | entry in a list of waiters | its task is stuck if the list's task is, and |
+//! |---|---|
+//! | an input | always: it needs all of its inputs |
+//! | an awaiting handle | the task is suspended, and its only waker is the one in this entry |
+//! | a member of a `gather` | the task is suspended, and its only waker is that of the `gather`, which needs all members |
+//! | a member of a stream, a callback | never: other members may do |
 //!
-//! | a step returns | meaning | next |
-//! |---|---|---|
-//! | `Found` | the other side's start was reached | the error, with the path |
-//! | `End` | this side is exhausted and all of its neighbours are known | there is no cycle |
-//! | `Continue` | there is more to search, or not all neighbours are known | the next step |
+//! A search goes from a suspended task over the tasks that are stuck with it. If it comes back to where it began, all of
+//! these wait for each other, and the await that it came back by is refused: the task is woken, and the next poll of that
+//! await returns the error.
 //!
-//! Waits that can't be listed, such as those of a blocking closure, make a side *incomplete*: its end proves nothing,
-//! so the other side searches on alone.
+//! # When a search is made
+//!
+//! * After the poll that began an await, if the awaited task may itself wait for a task (`AWAITS`, or unfinished inputs).
+//!   Of the tasks of a cycle, the one whose await was registered last always finds that of the next one.
+//! * After the next poll of a task that an earlier search met when it couldn't tell whether it was stuck (`SEARCH`): it was in
+//!   a poll or a queue, or had several wakers. Dropping a waker of such a task wakes it, too.
+//!
+//! So a poll that finds a known await pending costs no search. And of a cycle whose tasks are all stuck, the last one to be
+//! suspended makes a search that finds the others: each earlier one ended at a task that wasn't stuck yet, and left the
+//! bit there.
+//!
+//! # Bound
+//!
+//! A search looks at no more than [`BUDGET`] entries. A longer cycle gets no error; neither does one through tasks that
+//! something else could wake. Both are found by [`waits`](crate::engine::graph::waits) when somebody asks.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::ptr::NonNull;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use crate::Error;
+use crate::engine::core::context;
 use crate::engine::data::completion_queue;
-use crate::engine::life::finish;
-use crate::engine::task::header::{Header, Task, TaskRef};
-use crate::engine::task::state::{AWAITS, RUNNING};
-use crate::engine::task::wait_node::{self, Awaiter};
-use crate::engine::task::waiters::{Link, WaiterKind};
+use crate::engine::life::waker::{requeue, task_of, wake_task, wakes};
+use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::state::{DONE, QUEUED, RUNNING, SEARCH, Suspend};
+use crate::engine::task::wait_node;
+use crate::engine::task::waiters::WaiterKind;
 
-/// Returns the error of an await that closes a cycle. `is_awaited` recognizes the awaited tasks, of which there are
-/// `count`; `visit_awaited` visits them all.
-pub(crate) fn find(
-    awaiter: &Awaiter,
-    count: usize,
-    is_awaited: impl Fn(TaskRef<'_>) -> bool,
-    visit_awaited: impl FnOnce(&mut dyn FnMut(TaskRef<'_>)),
-) -> Option<Error> {
-    let from = awaiter.task.as_ref();
-    if is_awaited(from) {
-        return Some(cycle_error(&[from.to_task()]));
-    }
-    if !may_have_dependents(from) {
-        return None;
-    }
-    // The awaited task usually waits for nothing, so its side takes the first step: a handicap of 2 for the other side
-    // against `count`, which is 1 for a single await. With many awaited tasks the other side is first.
-    let mut behind = Search { seen: 2, ..Search::default() };
-    behind.start(from);
-    let mut ahead = Search { seen: count, ..Search::default() };
-    // The awaited tasks are listed only when their side takes its first step: there may be a million of them.
-    let mut visit_awaited = Some(visit_awaited);
-    loop {
-        let step = if ahead.seen < behind.seen && !ahead.is_stuck() {
-            if let Some(visit_awaited) = visit_awaited.take() {
-                visit_awaited(&mut |task| ahead.start(task));
-            }
-            ahead.step(behind.seen, |task| task.is(from), waited_for)
-        } else {
-            // Only this side can still find the cycle if the other one is stuck, so nothing is postponed then.
-            let most = if ahead.is_stuck() { usize::MAX } else { ahead.seen };
-            behind.step(most, &is_awaited, dependents)
-        };
-        match step {
-            // The `ahead` side found the awaiting task: its path begins at the awaited one, so it's reversed.
-            Step::Found(task) if task.as_ref().is(from) => {
-                let mut path = ahead.path_from(from);
-                path.reverse();
-                return Some(cycle_error(&path));
-            }
-            Step::Found(task) => return Some(cycle_error(&behind.path_from(task.as_ref()))),
-            Step::End => return None,
-            Step::Continue => {}
+/// The most entries of lists of waiters that a search looks at.
+const BUDGET: usize = 256;
+
+/// Searches for a cycle of tasks that are stuck, from one that was just suspended, and refuses the await that closes it.
+pub(crate) fn search(task: TaskRef<'_>) {
+    // Otherwise something else can wake it, and the suspension after that searches. Whoever drops a waker reads the bit
+    // after the count, and this reads the count after the bit.
+    while task.wakers.load(Ordering::SeqCst) != 1 {
+        let before = task.state.set_search();
+        if before & (QUEUED | RUNNING | DONE) != 0 || task.wakers.load(Ordering::SeqCst) != 1 {
+            return;
         }
     }
+    task.state.clear(SEARCH);
+    if let Some(path) = find(task, |waiter| waiter.is(task)) {
+        refuse(task, path[0].as_ref(), cycle_error(task, &path));
+    }
+}
+
+/// Returns the error of blocking work that is about to wait for a task that waits for the work's own one.
+pub(crate) fn of_blocking(awaited: TaskRef<'_>) -> Option<Error> {
+    let task = context::current_task().filter(|_| !context::on_worker())?;
+    let task = task.as_ref();
+    if awaited.is(task) {
+        return Some(cycle_error(task, &[task.to_task()]));
+    }
+    if !awaited.count.is_waiting() && !awaited.state.has_awaited() {
+        return None;
+    }
+    let mut path = find(task, |waiter| waiter.is(awaited))?;
+    path.insert(0, awaited.to_task());
+    Some(cycle_error(task, &path))
 }
 
 /// Builds the error from `path`, which leads from the awaited task to the awaiting one, each waiting for the next.
-fn cycle_error(path: &[Task]) -> Error {
-    let (from, rest) = match path.split_last() {
-        Some((from, rest)) => (from.key().clone(), rest),
-        None => unreachable!("a path contains at least its start"),
-    };
-    let mut keys = vec![from.clone()];
-    keys.extend(rest.iter().map(|task| task.key().clone()));
-    Error::cycle(from, &keys)
+fn cycle_error(from: TaskRef<'_>, path: &[Task]) -> Error {
+    let between = path.iter().filter(|task| !task.as_ref().is(from)).map(|task| task.key().clone());
+    let keys: Vec<_> = [from.key().clone()].into_iter().chain(between).collect();
+    Error::cycle(from.key().clone(), &keys)
 }
 
-#[derive(Default)]
-struct Search {
-    /// The tasks that were reached, each with the task that led to it. The references keep them in memory: another task
-    /// could otherwise get the address of one that is freed.
-    from: HashMap<NonNull<Header>, (Task, Option<Task>)>,
-    next: Vec<Task>,
-    /// Some neighbours couldn't be listed, so exhausting this side proves nothing.
-    incomplete: bool,
-    /// The number of tasks visited: the cost of this side so far.
-    seen: usize,
-}
-
-enum Step {
-    Found(Task),
-    End,
-    Continue,
-}
-
-/// The completeness of a list of a task's neighbours.
-enum Listed {
-    All,
-    /// There may be others, which can't be listed.
-    Some,
-    /// There are more than the limit: the list was cut short and is ignored.
-    TooMany,
-}
-
-/// The number of neighbours that are always visited, even if the other side has hardly begun.
-const AT_LEAST: usize = 16;
-
-impl Search {
-    fn start(&mut self, task: TaskRef<'_>) {
-        self.from.insert(task.as_ptr(), (task.to_task(), None));
-        self.next.push(task.to_task());
-    }
-
-    /// Visits the neighbours of one task, or postpones it if it has more of them than `most` and than this side has
-    /// visited. A postponement counts as that many visits, so the limit at least doubles each time.
-    fn step(
-        &mut self,
-        most: usize,
-        is_goal: impl Fn(TaskRef<'_>) -> bool,
-        neighbours: impl Fn(TaskRef<'_>, usize, &mut Vec<Task>) -> Listed,
-    ) -> Step {
-        let Some(task) = self.next.pop() else {
-            return if self.incomplete { Step::Continue } else { Step::End };
-        };
-        let mut found = Vec::new();
-        let most = most.max(self.seen).max(AT_LEAST);
-        match neighbours(task.as_ref(), most, &mut found) {
-            Listed::All => {}
-            Listed::Some => self.incomplete = true,
-            Listed::TooMany => {
-                self.seen += most;
-                self.next.push(task);
-                return Step::Continue;
+/// Goes from a task over those that are stuck with it. Returns the path back from the one that a goal waits for.
+fn find(from: TaskRef<'_>, is_goal: impl Fn(TaskRef<'_>) -> bool) -> Option<Vec<Task>> {
+    // Each with the index of the task that led to it. The references keep them in memory: another task could otherwise get
+    // the address of one that is freed.
+    let mut reached = vec![(from.to_task(), 0)];
+    let mut seen = HashSet::new();
+    let (mut at, mut budget, mut found) = (0, BUDGET, Vec::new());
+    while at < reached.len() && budget > 0 {
+        stuck_with(reached[at].0.as_ref(), &is_goal, &mut budget, &mut found);
+        if found.iter().any(|waiter| is_goal(waiter.as_ref())) {
+            let mut path = vec![reached[at].0.as_ref().to_task()];
+            while at > 0 {
+                at = reached[at].1;
+                path.push(reached[at].0.as_ref().to_task());
+            }
+            return Some(path);
+        }
+        for waiter in found.drain(..) {
+            if seen.insert(waiter.as_ref().as_ptr()) {
+                reached.push((waiter, at));
             }
         }
-        self.seen += 1 + found.len();
-        for neighbour in found {
-            if let Entry::Vacant(entry) = self.from.entry(neighbour.as_ref().as_ptr()) {
-                let kept = neighbour.as_ref().to_task();
-                entry.insert((kept, Some(task.as_ref().to_task())));
-                if is_goal(neighbour.as_ref()) {
-                    return Step::Found(neighbour);
+        at += 1;
+    }
+    None
+}
+
+/// Adds the tasks that are stuck if this one is, without those dependents that are no goal and that nothing waits for.
+fn stuck_with(
+    task: TaskRef<'_>,
+    is_goal: &impl Fn(TaskRef<'_>) -> bool,
+    budget: &mut usize,
+    found: &mut Vec<Task>,
+) {
+    let mut woken = Vec::new();
+    if let Some(locked) = task.waiters.lock() {
+        locked.any(|link| {
+            *budget -= 1;
+            // SAFETY: the list is locked, which keeps its entries in place and the tasks in them in memory. The kind says
+            // which type of waiter the link is the first field of.
+            unsafe {
+                match link.as_ref().kind() {
+                    WaiterKind::Edge(dependent) => {
+                        let dependent = TaskRef::new(dependent);
+                        let leads_on = !dependent.waiters.is_empty() || is_goal(dependent);
+                        if leads_on && !dependent.waiters.is_aborting() {
+                            found.push(dependent.to_task());
+                        }
+                    }
+                    WaiterKind::Wait => {
+                        let waiter = task_of(&wait_node::waiting(link).waker);
+                        let stuck = waiter.filter(|task| is_stuck(*task, || true, &mut woken));
+                        found.extend(stuck.map(TaskRef::to_task));
+                    }
+                    WaiterKind::Member => {
+                        let has_waker = || completion_queue::has_waker(link);
+                        if let Some(awaiter) = &*completion_queue::awaiter(link) {
+                            let waiter = awaiter.task.as_ref();
+                            if is_stuck(waiter, has_waker, &mut woken) {
+                                found.push(waiter.to_task());
+                            }
+                        }
+                    }
+                    WaiterKind::Callback => {}
                 }
-                self.next.push(neighbour);
+            }
+            *budget == 0
+        });
+    }
+    // Not under the lock: it may run user code.
+    woken.into_iter().for_each(requeue);
+}
+
+/// Whether a task is suspended and has a single waker, which the caller knows to exist if `waits` is true. If not, its next
+/// suspension will search. Adds the task to `woken` if that was woken meanwhile, for the caller to queue.
+fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) -> bool {
+    loop {
+        if task.state.hold_suspended() {
+            // It isn't polled now, so it gets no new waker. One that was used before the count was read has queued it.
+            let is_stuck = task.wakers.load(Ordering::SeqCst) == 1 && waits();
+            if !is_stuck {
+                task.state.set_search();
+            }
+            match task.state.suspend(true) {
+                // Another waker than the one that is known may have gone before `SEARCH` was set.
+                Suspend::Suspended if is_stuck || task.wakers.load(Ordering::SeqCst) != 1 => {
+                    return is_stuck;
+                }
+                Suspend::Suspended if !waits() => return false,
+                Suspend::Suspended => continue,
+                Suspend::Search => unreachable!("the caller searches"),
+                // SAFETY: holding the task has brought the engine's reference.
+                Suspend::Woken => woken.push(unsafe { Task::from_raw(task.as_ptr()) }),
             }
         }
-        if self.next.is_empty() && !self.incomplete { Step::End } else { Step::Continue }
-    }
-
-    /// Whether no task is left to visit, although not all of them are known.
-    fn is_stuck(&self) -> bool {
-        self.next.is_empty() && self.incomplete
-    }
-
-    /// Returns the path from `task` back to the start.
-    fn path_from(&self, task: TaskRef<'_>) -> Vec<Task> {
-        let mut path = vec![task.to_task()];
-        let mut at = task.as_ptr();
-        while let Some((_, Some(before))) = self.from.get(&at) {
-            path.push(before.as_ref().to_task());
-            at = before.as_ref().as_ptr();
+        let before = task.state.set_search();
+        if before & (QUEUED | RUNNING | DONE) != 0 {
+            return false;
         }
-        path
     }
 }
 
-/// Adds all tasks that wait for the task to `found`. The list of waiters is complete, so none is missed.
-pub(crate) fn all_dependents(task: TaskRef<'_>, found: &mut Vec<Task>) {
-    dependents(task, usize::MAX, found);
-}
-
-fn dependents(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Listed {
-    let mut seen = 0;
-    // Entries other than tasks count too: walking past them is the cost that `most` limits.
-    let are_too_many = task.waiters.lock().is_some_and(|locked| {
-        locked.any(|link| {
-            seen += 1;
-            // SAFETY: the list is locked.
-            found.extend(unsafe { dependent(link) });
-            seen > most
-        })
-    });
-    if are_too_many { Listed::TooMany } else { Listed::All }
-}
-
-/// Whether a task may wait for this one. Only the first few waiters are checked, since this precedes every search; with
-/// more of them the answer is yes.
-fn may_have_dependents(task: TaskRef<'_>) -> bool {
-    let mut seen = 0;
-    task.waiters.lock().is_some_and(|locked| {
-        locked.any(|link| {
-            seen += 1;
-            // SAFETY: the list is locked.
-            seen > AT_LEAST || unsafe { dependent(link) }.is_some()
-        })
-    })
-}
-
-/// Returns the task that waits through an entry of a list of waiters; `None` if it's not a task, or no longer waits.
-///
-/// # Safety
-///
-/// The list is locked, which keeps its entries in place and their dependents in memory.
-unsafe fn dependent(link: NonNull<Link>) -> Option<Task> {
-    // SAFETY: the caller's promise; the kind says which type of waiter the link is the first field of.
-    let awaiter = unsafe {
-        match link.as_ref().kind() {
-            WaiterKind::Edge(dependent) => return Some(TaskRef::new(dependent).to_task()),
-            WaiterKind::Wait => wait_node::awaiter(link),
-            WaiterKind::Member => completion_queue::awaiter(link),
-            // A callback belongs to no task.
-            WaiterKind::Callback => None,
-        }
-    };
-    // A task doesn't await what it awaited in an earlier poll, even if the handle and its entry still exist.
-    awaiter.filter(Awaiter::still_awaits).map(|awaiter| awaiter.task)
-}
-
-/// Adds the tasks that the task waits for to `found`: its inputs, or the tasks that it awaits.
-fn waited_for(task: TaskRef<'_>, most: usize, found: &mut Vec<Task>) -> Listed {
-    if task.waiters.is_closed() {
-        return Listed::All;
+/// Makes the await of `awaited` in `task` return the error at its next poll, and wakes the task.
+fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
+    let mut error = Some(error);
+    if let Some(locked) = awaited.waiters.lock() {
+        // SAFETY: the list is locked, and the kind says which type of waiter a link is the first field of.
+        locked.any(|link| unsafe {
+            match link.as_ref().kind() {
+                WaiterKind::Wait => {
+                    let waiting = wait_node::waiting(link);
+                    if wakes(&waiting.waker, task) && waiting.refused.is_none() {
+                        waiting.refused = error.take();
+                    }
+                }
+                WaiterKind::Member => {
+                    if let Some(awaiter) = &mut *completion_queue::awaiter(link) {
+                        if awaiter.task.as_ref().is(task) && awaiter.refused.is_none() {
+                            awaiter.refused = error.take();
+                        }
+                    }
+                }
+                WaiterKind::Edge(_) | WaiterKind::Callback => {}
+            }
+            error.is_none()
+        });
     }
-    if task.count.number() > most {
-        return Listed::TooMany;
+    if error.is_none() {
+        // It may wait for others, too.
+        task.state.set_search();
+        wake_task(task);
     }
-    if finish::collect_inputs(task, found) {
-        return Listed::All;
-    }
-    if task.count.is_waiting() {
-        return Listed::Some;
-    }
-    let state = task.state.load();
-    if state & AWAITS == 0 {
-        // It may begin an await later in this poll, and will check that itself.
-        return Listed::All;
-    }
-    // The awaits of a poll under way are recorded in the table only when it ends.
-    let are_all = state & RUNNING == 0 && task.core().owned_tasks.awaited(task, found);
-    if are_all { Listed::All } else { Listed::Some }
 }

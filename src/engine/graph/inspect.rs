@@ -4,25 +4,26 @@
 //! moved to another queue or ended by the time it's visited. References keep the visited tasks in memory.
 
 use std::collections::HashSet;
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use crate::engine::core::Core;
-use crate::engine::data::completion_queue;
-use crate::engine::graph::cycle;
 use crate::engine::life::finish;
+use crate::engine::life::waiting::{self, Waiter};
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{DONE, RUNNING, STARTED};
-use crate::engine::task::wait_node;
-use crate::engine::task::waiters::{Link, WaiterKind};
 
-/// Returns the tasks of the engine that can be reached: suspended ones, those in the shared queues, those with keys, and
-/// all that these wait for or that wait for them. A task that is connected to none of these is missed while it runs for
-/// the first time or is in a worker's own queue, and after it has ended.
+/// Returns the tasks of the engine that can be reached: suspended ones, those in the shared queues, those with keys, those
+/// that are watched, and all that these wait for or that wait for them. If nothing is recorded, a task that is connected to
+/// none of these is missed while it runs for the first time or is in a worker's own queue, and after it has ended.
 pub(crate) fn live(core: &Core) -> Vec<Task> {
-    reachable(core, None)
+    let mut all = reachable(core, None);
+    // An input or a dependent may belong to another client.
+    all.retain(|task| ptr::eq(task.core(), core));
+    all
 }
 
-/// Returns the tasks of the engine that can be reached as by [`live`], or from the task `from`.
+/// Returns the tasks that [`live`] lists, those that can be reached from the task `from`, and those of other clients that
+/// these wait for or that wait for them.
 pub(crate) fn reachable(core: &Core, from: Option<TaskRef<'_>>) -> Vec<Task> {
     let mut all = core.owned_tasks.list();
     all.extend(from.map(TaskRef::to_task));
@@ -30,17 +31,18 @@ pub(crate) fn reachable(core: &Core, from: Option<TaskRef<'_>>) -> Vec<Task> {
     core.priority_queue.each(|task| all.push(task.to_task()));
     core.seeded.iter().for_each(|seeded| seeded.each(|task| all.push(task.to_task())));
     core.store.each(|task| all.push(task.to_task()));
+    let mut watched = core.observer.watched.list();
+    watched.retain(|task| !task.waiters.is_closed());
+    all.append(&mut watched);
     let mut seen = HashSet::new();
-    // An input or a dependent may belong to another client; its own engine lists it.
-    let is_own = |task: &Task| ptr::eq(task.core(), core);
-    all.retain(|task| is_own(task) && seen.insert(task.as_ref().as_ptr()));
+    all.retain(|task| seen.insert(task.as_ref().as_ptr()));
     // Breadth-first, with `all` as the queue: a chain may be a million tasks long.
     let mut at = 0;
     while at < all.len() {
         let mut found = Vec::new();
         neighbours(all[at].as_ref(), &mut found);
         at += 1;
-        found.retain(|task| is_own(task) && seen.insert(task.as_ref().as_ptr()));
+        found.retain(|task| seen.insert(task.as_ref().as_ptr()));
         all.append(&mut found);
     }
     all
@@ -49,7 +51,12 @@ pub(crate) fn reachable(core: &Core, from: Option<TaskRef<'_>>) -> Vec<Task> {
 fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
     inputs(task, found);
     awaited(task, found);
-    cycle::all_dependents(task, found);
+    waiting::any_waiter(task, |waiter| {
+        if let Waiter::Task(waiter) = waiter {
+            found.push(waiter.to_task());
+        }
+        false
+    });
 }
 
 /// Adds the inputs of a waiting task to `found`.
@@ -59,37 +66,12 @@ pub(crate) fn inputs(task: TaskRef<'_>, found: &mut Vec<Task>) {
     }
 }
 
-/// Adds the tasks that a suspended task awaits to `found`. False if it awaits other things too.
-pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+/// Adds the tasks that a suspended task awaits to `found`, except the members of its streams and `gather`s.
+pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) {
     let state = task.state.load();
-    if state & (DONE | RUNNING) != 0 || state & STARTED == 0 {
-        return true;
+    if state & (DONE | RUNNING) == 0 && state & STARTED != 0 {
+        waiting::awaited(task, found, |_| true);
     }
-    task.core().owned_tasks.awaited(task, found)
-}
-
-/// Returns the reachable tasks that this suspended task awaits in other ways: as members of a stream or a `gather`, or
-/// from its blocking closure. Its own record of awaits doesn't list those, so the waiters of all tasks are searched.
-pub(crate) fn awaited_otherwise(task: TaskRef<'_>) -> Vec<Task> {
-    let mut all = live(task.core());
-    all.retain(|other| {
-        // SAFETY: `locked` holds the lock of the list, and the kind says which type of waiter the link belongs to.
-        let is_one = |link: NonNull<Link>| unsafe {
-            match link.as_ref().kind() {
-                WaiterKind::Member => completion_queue::is_owned(link, task),
-                // Also one of an earlier poll: `FuturesUnordered` doesn't poll all of its futures each time.
-                WaiterKind::Wait => {
-                    wait_node::awaiter(link).is_some_and(|awaiter| awaiter.task.as_ref().is(task))
-                }
-                WaiterKind::Edge(_) | WaiterKind::Callback => false,
-            }
-        };
-        let mut dependents = Vec::new();
-        cycle::all_dependents(other.as_ref(), &mut dependents);
-        dependents.iter().any(|dependent| dependent.as_ref().is(task))
-            || other.waiters.lock().is_some_and(|locked| locked.any(is_one))
-    });
-    all
 }
 
 /// Returns the number of tasks queued before this one; `None` if the task is in a worker's own queue, which can't be

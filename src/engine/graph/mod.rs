@@ -2,3 +2,4 @@
 
 pub(crate) mod cycle;
 pub(crate) mod inspect;
+pub(crate) mod waits;

@@ -29,7 +29,6 @@ use crate::engine::data::cell_pool;
 use crate::engine::life::drop_task;
 use crate::engine::life::finish;
 use crate::engine::life::status::status;
-use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::count::Built;
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{
@@ -454,7 +453,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
     if crosses_engines {
         // A shutdown of this client aborts waiting tasks through their inputs, which belong to another client here, so
         // it must find the task in the table.
-        core.owned_tasks.insert(task, Awaited::default());
+        core.owned_tasks.insert(task, Vec::new());
         // Checked after the insertion: a shutdown may have read the table before.
         if core.is_closed() {
             finish::abort(task, Error::closed(task.key().clone()));

@@ -97,11 +97,11 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
 #[inline(never)]
 fn leave_table(task: &Task) -> Option<CoreRef> {
     let core = task.core();
-    let awaited = core.owned_tasks.remove(task);
+    let begun = core.owned_tasks.remove(task);
     let waiting = (core.is_awaited() || core.is_closed()).then(|| core.to_ref());
     // Dropping the last reference to a task may run user code.
     let _ending = Ending::begin();
-    drop(awaited);
+    drop(begun);
     waiting
 }
 
@@ -219,7 +219,7 @@ pub(crate) unsafe fn last_hold_released(header: NonNull<Header>) -> Option<Task>
     if task.waiters.is_aborting() {
         // Its priority may have been raised just now: then it has a queue entry, and a worker may have claimed it
         // first.
-        if task.state.claim().is_some() {
+        if task.state.claim_unpolled() {
             end_later(task);
         }
         return None;

@@ -10,4 +10,5 @@ pub(crate) mod retry;
 pub(crate) mod schedule;
 pub(crate) mod shutdown;
 pub(crate) mod status;
+pub(crate) mod waiting;
 pub(crate) mod waker;

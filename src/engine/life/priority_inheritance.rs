@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::core::Core;
 use crate::engine::life::finish;
+use crate::engine::life::waiting;
 use crate::engine::life::waker;
 use crate::engine::task::header::{Task, TaskRef};
-use crate::engine::task::state::{PAUSED, QUEUED, REQUEUED, RUNNING};
+use crate::engine::task::state::{QUEUED, REQUEUED, RUNNING};
 
 impl Core {
     /// Raises the priority of a task, and of all that it waits for, to at least `priority`.
@@ -38,10 +39,11 @@ impl Core {
         if state & QUEUED != 0 {
             task.core().to_ref().schedule_again(task);
         } else if state & RUNNING == 0 {
-            let others = tasks.len();
-            let all_known = task.core().owned_tasks.awaited(task.as_ref(), tasks);
-            if !all_known || tasks.len() == others || state & PAUSED != 0 {
-                // Only its own future can pass the priority on, to a limit or a completion queue, when it's polled.
+            let (others, priority) = (tasks.len(), task.priority());
+            waiting::awaited(task.as_ref(), tasks, |other| other.priority() < priority);
+            if tasks.len() == others || task.wakers.load(Ordering::Relaxed) != 1 {
+                // It also waits for something else: only its own future can pass the priority on, to a limit or a completion
+                // queue, when it's polled.
                 waker::wake_task(task.as_ref());
             }
         }

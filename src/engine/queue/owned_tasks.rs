@@ -5,6 +5,7 @@
 //! A task is inserted when it is first suspended, so one that finishes in its first poll never is. A task that waits
 //! for an input of another client is inserted as well, because no other table of its own client leads to it.
 
+use std::mem;
 use std::ptr::NonNull;
 
 use slab::Slab;
@@ -12,23 +13,7 @@ use slab::Slab;
 use crate::engine::base::shards::{SHARDS, Shards};
 use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::engine::task::header::{Header, Task, TaskRef};
-use crate::engine::task::state::{AWAITS, OWNED};
-
-/// The tasks and other things that a task awaits.
-#[derive(Default)]
-pub(crate) struct Awaited {
-    pub(crate) tasks: Vec<Task>,
-    /// It awaits other things too, which aren't listed in `tasks`.
-    pub(crate) more: bool,
-    /// It awaits its own blocking closure, which may wait for further tasks.
-    pub(crate) blocking: bool,
-}
-
-impl Awaited {
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.tasks.is_empty() && !self.more
-    }
-}
+use crate::engine::task::state::OWNED;
 
 #[derive(Default)]
 pub(crate) struct OwnedTasks {
@@ -41,9 +26,15 @@ pub(crate) struct OwnedTasks {
 const TASK: u64 = 1;
 const EXEMPT: u64 = 1 << 32;
 
+/// The number of awaits up to which those that have ended stay recorded.
+const FEW: usize = 4;
+
 struct OwnedTask {
     task: NonNull<Header>,
-    awaited: Awaited,
+    /// The tasks that it has begun to await. Some may have ended, or been abandoned.
+    begun: Vec<Task>,
+    /// The length of `begun` at which those that have ended are removed.
+    full: usize,
 }
 
 // SAFETY: an entry is used only under the lock of its shard, and removed under it before its task is freed.
@@ -79,16 +70,14 @@ impl OwnedTasks {
         is_last
     }
 
-    /// Inserts a task that the caller owns, with the tasks that it awaits.
-    pub(crate) fn insert(&self, task: TaskRef<'_>, awaited: Awaited) {
+    /// Inserts a task that the caller owns, with the tasks that it has begun to await.
+    pub(crate) fn insert(&self, task: TaskRef<'_>, begun: Vec<Task>) {
         // Round-robin, so that the workers rarely contend for a shard.
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         // Before the insertion, so that the engine is never taken for idle while the table has an entry.
         self.counts.fetch_add(TASK, Ordering::SeqCst);
-        if awaited.is_nothing() && task.state.load() & AWAITS != 0 {
-            task.state.clear(AWAITS);
-        }
-        let entry = OwnedTask { task: task.as_ptr(), awaited };
+        let full = (2 * begun.len()).max(FEW);
+        let entry = OwnedTask { task: task.as_ptr(), begun, full };
         let at = self.shards.get(shard).lock().insert(entry);
         let slot = u32::try_from(at * SHARDS + shard)
             .expect("an engine has at most 268 million started tasks");
@@ -96,20 +85,21 @@ impl OwnedTasks {
         task.state.set(OWNED);
     }
 
-    /// Replaces the recorded awaits of a task in the table. The caller owns the task.
-    pub(crate) fn set_awaited(&self, task: &Task, awaited: Awaited) {
-        if awaited.is_nothing() {
-            if task.state.load() & AWAITS == 0 {
-                return;
+    /// Adds the tasks that a task in the table has begun to await. The caller owns the task.
+    pub(crate) fn add_begun(&self, task: &Task, mut begun: Vec<Task>) {
+        let ended = self.with(task, |entry| {
+            entry.begun.append(&mut begun);
+            if entry.begun.len() < entry.full {
+                return Vec::new();
             }
-            task.state.clear(AWAITS);
-        } else if task.state.load() & AWAITS == 0 {
-            // It was inserted during the poll, before its awaits were known.
-            task.state.set(AWAITS);
-        }
-        let before = self.with(task, |entry| std::mem::replace(&mut entry.awaited, awaited));
+            let is_left = |task: &Task| !task.waiters.is_closed();
+            let (left, ended) = mem::take(&mut entry.begun).into_iter().partition(is_left);
+            entry.begun = left;
+            entry.full = (2 * entry.begun.len()).max(FEW);
+            ended
+        });
         // Outside the lock: dropping the last reference to a task runs user code.
-        drop(before);
+        drop(ended);
     }
 
     fn with<R>(&self, task: &Header, change: impl FnOnce(&mut OwnedTask) -> R) -> R {
@@ -130,38 +120,26 @@ impl OwnedTasks {
         is_owned
     }
 
-    /// Removes a task that the caller owns. Returns its awaits, for the caller to drop where user code may run.
+    /// Removes a task that the caller owns. Returns the tasks that it has begun to await, for the caller to drop where user
+    /// code may run.
     #[must_use]
-    pub(crate) fn remove(&self, task: &Task) -> Awaited {
+    pub(crate) fn remove(&self, task: &Task) -> Vec<Task> {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let entry = self.shards.get(slot).lock().remove(slot / SHARDS);
         // A future that waits for the engine may have been moved out of the task and still exist.
         let was_exempt = task.extras().is_some_and(|it| it.exempt.swap(0, Ordering::SeqCst) > 0);
         self.counts.fetch_sub(if was_exempt { TASK + EXEMPT } else { TASK }, Ordering::SeqCst);
-        entry.awaited
+        entry.begun
     }
 
-    /// Adds the tasks that a started task awaits to `tasks`. False if it awaits other things too.
-    pub(crate) fn awaited(&self, task: TaskRef<'_>, tasks: &mut Vec<Task>) -> bool {
+    /// Adds the tasks that a suspended task has begun to await to `tasks`. Some may have ended, or been abandoned.
+    pub(crate) fn begun(&self, task: TaskRef<'_>, tasks: &mut Vec<Task>) {
         let slot = task.slot.load(Ordering::Relaxed) as usize;
         let shard = self.shards.get(slot).lock();
         // The slot may be stale: the task may end at any time.
-        match shard.get(slot / SHARDS) {
-            Some(entry) if entry.task == task.as_ptr() => {
-                tasks.extend(entry.awaited.tasks.iter().map(|task| task.as_ref().to_task()));
-                !entry.awaited.more
-            }
-            _ => true,
+        if let Some(entry) = shard.get(slot / SHARDS).filter(|it| it.task == task.as_ptr()) {
+            tasks.extend(entry.begun.iter().map(|task| task.as_ref().to_task()));
         }
-    }
-
-    /// Whether a started task awaits its own blocking closure.
-    pub(crate) fn is_blocking(&self, task: TaskRef<'_>) -> bool {
-        let slot = task.slot.load(Ordering::Relaxed) as usize;
-        let shard = self.shards.get(slot).lock();
-        shard
-            .get(slot / SHARDS)
-            .is_some_and(|entry| entry.task == task.as_ptr() && entry.awaited.blocking)
     }
 
     /// Returns all tasks in the table.

@@ -43,8 +43,8 @@ pub(crate) struct Header {
     pub(crate) failure: UnsafeCell<Option<Error>>,
     /// The slot in the table of owned tasks; for the thread that owns the task only.
     pub(crate) slot: AtomicU32,
-    /// The number of polls so far. An await belongs to the poll that began it.
-    pub(crate) polls: AtomicU32,
+    /// The number of its wakers. A suspended task with a single one is woken by nothing else.
+    pub(crate) wakers: AtomicU32,
 }
 
 /// The part of an engine that its tasks know: an engine has one as a field.
@@ -140,6 +140,8 @@ pub(crate) struct Extras {
     /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next
     /// odd one from then on.
     pub(crate) blocking: AtomicU32,
+    /// The number of its futures that wait for blocking work.
+    pub(crate) blocked: AtomicU32,
     /// Set for a task that another process runs.
     pub(crate) remote: Option<Box<dyn Remote>>,
 }
@@ -198,7 +200,7 @@ impl Header {
             extras: AtomicPtr::new(extras.map_or(ptr::null_mut(), Box::into_raw)),
             failure: UnsafeCell::new(None),
             slot: AtomicU32::new(0),
-            polls: AtomicU32::new(0),
+            wakers: AtomicU32::new(0),
         }
     }
 

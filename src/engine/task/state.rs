@@ -6,6 +6,7 @@
 //! | queued | running | the worker that pops it | [`State::claim`] |
 //! | queued, suspended | running | the thread that aborts it | [`State::claim_to_end`] |
 //! | running | suspended, queued | its worker, after a poll | [`State::suspend`] |
+//! | suspended | running, suspended | a search for cycles, which looks at it | [`State::hold_suspended`], [`State::suspend`] |
 //! | suspended | queued | a waker | [`State::wake`] |
 //! | running | done | its worker | [`State::finish`] |
 //! | done | waiting | a retry, which excludes other retries | [`State::rewind`] |
@@ -52,8 +53,8 @@ pub(crate) const PAUSED: u64 = 1 << 7;
 /// The task is in its engine's table of owned tasks.
 pub(crate) const OWNED: u64 = 1 << 8;
 
-/// The task awaits another one, or did in its previous poll. Set before it's linked into the other's list of waiters,
-/// so that a search for cycles that finds the entry also finds the bit.
+/// The task has begun to await another one. Set before it's linked into the other's list of waiters, and never cleared in
+/// this life of the task. Without it the task waits for no task but its inputs, so no cycle leads through it.
 pub(crate) const AWAITS: u64 = 1 << 9;
 
 /// The task's error was observed: returned to a caller, or passed on to a dependent.
@@ -83,8 +84,12 @@ pub(crate) const WATCHED: u64 = 1 << 15;
 /// A part of a count is in the table of surpluses. Both counts are more than 1 then.
 const SURPLUS: u64 = 1 << 16;
 
+/// A search for cycles could not tell whether the task waits: it was in a poll or in a queue, or had several wakers. Its
+/// own thread searches once it's suspended.
+pub(crate) const SEARCH: u64 = 1 << 17;
+
 /// One memory reference: of the engine, of a queue entry, of a waker. All interests together hold one.
-pub(crate) const REF: u64 = 1 << 17;
+pub(crate) const REF: u64 = 1 << 18;
 const REF_MASK: u64 = (INTEREST - 1) & !(REF - 1);
 
 /// One interest: a handle, a `Ref`, or an input of another task.
@@ -92,13 +97,13 @@ pub(crate) const INTEREST: u64 = 1 << 40;
 
 /// A count above this gives a [`PART`] to the table: half of what the bits of references can count, so that threads
 /// that exceed it at once don't overflow them.
-const MANY: u64 = 1 << 22;
+const MANY: u64 = 1 << 21;
 
 /// The part of a count that is moved at a time.
-const PART: u64 = 1 << 21;
+const PART: u64 = 1 << 20;
 
 /// A count below this takes a part back. There are fewer threads than this, so it doesn't come to zero meanwhile.
-const FEW: u64 = 1 << 20;
+const FEW: u64 = 1 << 19;
 
 pub(crate) fn refs(state: u64) -> u64 {
     (state & REF_MASK) / REF
@@ -129,6 +134,8 @@ pub(crate) enum ClaimToEnd {
 #[must_use]
 pub(crate) enum Suspend {
     Suspended,
+    /// It still runs: [`SEARCH`] is set, and the caller had not said that it will search.
+    Search,
     /// Woken during the poll: the caller puts it into a queue.
     Woken,
 }
@@ -159,10 +166,19 @@ impl State {
     /// Claims a task that came out of a queue, and returns the state before. `None` where the entry
     /// is stale.
     pub(crate) fn claim(&self) -> Option<u64> {
+        self.claim_and_set(RUNNING | STARTED)
+    }
+
+    /// Claims a queued task that is to be ended without a poll. False if another thread has claimed it.
+    pub(crate) fn claim_unpolled(&self) -> bool {
+        self.claim_and_set(RUNNING).is_some()
+    }
+
+    fn claim_and_set(&self, flags: u64) -> Option<u64> {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
                 (state & (QUEUED | RUNNING | DONE | REOPENING) == QUEUED)
-                    .then_some(state & !QUEUED | RUNNING | STARTED)
+                    .then_some(state & !QUEUED | flags)
             })
             .ok()
     }
@@ -205,10 +221,51 @@ impl State {
         self.0.fetch_or(QUEUED, Ordering::AcqRel) & (QUEUED | RUNNING | DONE) == 0
     }
 
-    /// Releases the contents after a poll that isn't the last.
-    pub(crate) fn suspend(&self) -> Suspend {
-        let state = self.0.fetch_and(!RUNNING, Ordering::AcqRel);
-        if state & QUEUED != 0 { Suspend::Woken } else { Suspend::Suspended }
+    /// Releases the contents after a poll that isn't the last. A caller that `searches` for cycles after that has a
+    /// reference of its own, since the task may end at once.
+    pub(crate) fn suspend(&self, searches: bool) -> Suspend {
+        let suspended = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            (searches || state & (SEARCH | QUEUED) != SEARCH).then_some(state & !RUNNING)
+        });
+        match suspended {
+            Ok(state) if state & QUEUED != 0 => Suspend::Woken,
+            Ok(_) => Suspend::Suspended,
+            Err(_) => Suspend::Search,
+        }
+    }
+
+    /// Takes the contents of a suspended task, so that it isn't polled until the caller suspends it again; false if it's
+    /// not suspended. The caller gets the engine's reference.
+    pub(crate) fn hold_suspended(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+                (state & (QUEUED | RUNNING | DONE) == 0).then_some(state | RUNNING)
+            })
+            .is_ok()
+    }
+
+    /// Records that the task has begun to await another one.
+    pub(crate) fn set_awaits(&self) {
+        // The load spares a task that awaits often the read-modify-write. Sequentially consistent, as is `has_awaited`: of
+        // two tasks that await each other, at least one sees the bit of the other.
+        if self.load() & AWAITS == 0 {
+            self.0.fetch_or(AWAITS, Ordering::SeqCst);
+        }
+    }
+
+    /// Makes the next suspension of the task search for cycles, and returns the state before.
+    pub(crate) fn set_search(&self) -> u64 {
+        self.0.fetch_or(SEARCH, Ordering::SeqCst)
+    }
+
+    /// Whether the task is suspended, and a search for cycles waits for it to have fewer wakers.
+    pub(crate) fn is_search_due(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & (SEARCH | RUNNING | QUEUED | DONE) == SEARCH
+    }
+
+    /// Whether the task has begun to await another one.
+    pub(crate) fn has_awaited(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & AWAITS != 0
     }
 
     /// Releases the contents for good and, if the task has interests that keep it, the engine's reference. False if it
@@ -226,7 +283,7 @@ impl State {
     /// Turns a failed task into one that waits again, reopening until [`State::end_reopening`]. The caller has an
     /// interest and excludes other retries.
     pub(crate) fn rewind(&self) {
-        const PAST: u64 = DONE | STARTED | OWNED | PAUSED | AWAITS | OBSERVED | CALLBACKS;
+        const PAST: u64 = DONE | STARTED | OWNED | PAUSED | AWAITS | SEARCH | OBSERVED | CALLBACKS;
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             Some((state & !PAST | QUEUED | REOPENING) + REF)
         });

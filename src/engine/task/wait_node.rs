@@ -13,6 +13,7 @@ use std::mem;
 use std::ptr::NonNull;
 use std::task::Waker;
 
+use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
 use crate::engine::task::header::Task;
 use crate::engine::task::waiters::Link;
@@ -33,36 +34,20 @@ pub(crate) struct WaitNode {
 
 pub(crate) struct Waiting {
     pub(crate) waker: Waker,
-    pub(crate) awaiter: Option<Awaiter>,
+    /// The task that awaits, if the waker isn't that task's own.
+    pub(crate) awaiter: Option<Task>,
+    /// The await closes a cycle: the result of its next poll.
+    pub(crate) refused: Option<Error>,
 }
 
-/// A task that awaits another one.
-pub(crate) struct Awaiter {
-    pub(crate) task: Task,
-    /// The number of the poll in which it does; `None` if its blocking work waits, on a thread of its own.
-    pub(crate) poll: Option<u32>,
-}
-
-impl Awaiter {
-    pub(crate) fn duplicate(&self) -> Self {
-        Self { task: self.task.as_ref().to_task(), poll: self.poll }
-    }
-
-    /// Whether it still awaits: an await lasts until the task's next poll, a blocking one until it returns.
-    pub(crate) fn still_awaits(&self) -> bool {
-        self.poll.is_none_or(|poll| self.task.polls.load(Ordering::Acquire) == poll)
-    }
-}
-
-/// Returns the task that awaits through this entry, if it's a task.
+/// Returns the contents of an entry.
 ///
 /// # Safety
 ///
-/// The link is that of a `WaitNode` in a list that is locked.
-pub(crate) unsafe fn awaiter(link: NonNull<Link>) -> Option<Awaiter> {
+/// The link is that of a `WaitNode` in a list that stays locked during `'a`, and this is the only reference to the contents.
+pub(crate) unsafe fn waiting<'a>(link: NonNull<Link>) -> &'a mut Waiting {
     // SAFETY: a link is the first field of its node, and the lock of the list guards the rest.
-    let awaiter = unsafe { (*link.cast::<WaitNode>().as_ref().waiting.get()).awaiter.as_ref() }?;
-    Some(awaiter.duplicate())
+    unsafe { &mut *link.cast::<WaitNode>().as_ref().waiting.get() }
 }
 
 /// Takes the waker out of an entry, for the caller to wake.
@@ -76,12 +61,12 @@ pub(crate) unsafe fn notify(link: NonNull<Link>) -> Waker {
     unsafe {
         let waiting = node.as_ref().waiting.get();
         let waker = mem::replace(&mut (*waiting).waker, Waker::noop().clone());
-        let awaiter = (*waiting).awaiter.take();
+        let left = ((*waiting).awaiter.take(), (*waiting).refused.take());
         if node.as_ref().state.swap(NOTIFIED, Ordering::AcqRel) == ABANDONED {
             drop(Box::from_raw(node.as_ptr()));
         }
         // Before the awaiting task can go on: it then finds nothing of itself held here.
-        drop(awaiter);
+        drop(left);
         waker
     }
 }

@@ -145,6 +145,11 @@ impl Waiters {
         self.0.load(Ordering::Acquire) & ABORTING != 0
     }
 
+    /// Whether the list has no entry.
+    pub(crate) fn is_empty(&self) -> bool {
+        address(self.0.load(Ordering::Acquire)).is_null()
+    }
+
     /// Locks the list; `None` if the task has its outcome.
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {
         let word = self.lock_where(|word| word & CLOSED == 0)?;

@@ -48,6 +48,21 @@ impl Watched {
         }
     }
 
+    /// Returns the tasks in the table.
+    pub(crate) fn list(&self) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for shard in self.shards.iter() {
+            let referenced = |(_, entry): &(u64, WatchedTask)| {
+                // SAFETY: as in `get`.
+                let task = unsafe { TaskRef::new(entry.0) };
+                // SAFETY: as in `get`.
+                task.state.try_add_ref().then(|| unsafe { Task::from_raw(entry.0) })
+            };
+            tasks.extend(shard.lock().0.iter().filter_map(referenced));
+        }
+        tasks
+    }
+
     /// Returns the task with this number, unless it's about to be freed.
     pub(crate) fn get(&self, number: u64) -> Option<Task> {
         let shard = &self.shard(number).lock().0;

@@ -8,19 +8,17 @@
 //! | pending, aborted or refused by a shutdown | ended by this worker |
 
 use std::mem;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use crate::Status;
 use crate::engine::core::Core;
 use crate::engine::core::activity::Activity;
 use crate::engine::core::context::ThreadContext;
+use crate::engine::graph::cycle;
 use crate::engine::life::drop_task::end_later;
-use crate::engine::life::schedule::schedule;
 use crate::engine::life::{finish, waker};
-use crate::engine::queue::owned_tasks::Awaited;
 use crate::engine::task::header::{PollOutcome, Task};
-use crate::engine::task::state::{COUNTED, OWNED, PAUSED, STARTED, Suspend, WATCHED};
+use crate::engine::task::state::{COUNTED, OWNED, PAUSED, SEARCH, STARTED, Suspend, WATCHED};
 use crate::engine::watch::observer::TaskEvent;
 
 /// Runs a task that came out of a queue, until it ends or is suspended. Returns whether it's suspended and awaits no task:
@@ -38,6 +36,9 @@ pub(crate) fn run(
     // A stale entry: the task was queued twice, or aborted while it was queued.
     let Some(before) = task.state.claim() else { return false };
     if task.waiters.is_aborting() {
+        if before & STARTED == 0 {
+            task.state.clear(STARTED);
+        }
         end_later(task);
         return false;
     }
@@ -54,9 +55,6 @@ pub(crate) fn run(
 }
 
 fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Task) -> bool {
-    // Only the owner writes it, so a load and a store are enough. The store pairs with `Awaiter::still_awaits`.
-    let polls = task.polls.load(Ordering::Relaxed).wrapping_add(1);
-    task.polls.store(polls, Ordering::Release);
     let header = task.as_ref().as_ptr();
     activity.begin_poll(&task);
     let ran = {
@@ -67,31 +65,31 @@ fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Tas
     };
     activity.end_poll();
     // In any case: the context is used for the next task.
-    let awaited = context.take_awaited();
+    let begun = context.take_begun();
     match ran {
         PollOutcome::Value => finish::complete(task, None),
         PollOutcome::Failed(error) => finish::complete(task, Some(error)),
         PollOutcome::Pending => {
-            let awaits_others = awaited.is_nothing() && !context.awaits_members();
-            suspend(core, task, awaited);
-            return awaits_others;
+            suspend(core, task, begun, context.searches());
+            return !context.awaits();
         }
     }
     false
 }
 
-/// Suspends a task that is pending, or queues or ends it if that was requested during the poll.
-fn suspend(core: &Core, task: Task, awaited: Awaited) {
+/// Suspends a task that is pending, or queues or ends it if that was requested during the poll. `begun` are the tasks that
+/// it began to await, and `searches` tells that one of these awaits may close a cycle.
+fn suspend(core: &Core, task: Task, begun: Vec<Task>, searches: bool) {
     let state = task.state.load();
     if state & WATCHED != 0 {
-        let awaits: Vec<_> = awaited.tasks.iter().filter_map(|task| task.number()).collect();
+        let awaits: Vec<_> = begun.iter().filter_map(|task| task.number()).collect();
         core.observer.notify(task.as_ref(), state, TaskEvent::Suspended { awaits: &awaits });
     }
     // While the contents are still this thread's: once suspended, the task may run on another worker.
     if state & OWNED == 0 {
-        core.owned_tasks.insert(task.as_ref(), awaited);
-    } else {
-        core.owned_tasks.set_awaited(&task, awaited);
+        core.owned_tasks.insert(task.as_ref(), begun);
+    } else if !begun.is_empty() {
+        core.owned_tasks.add_begun(&task, begun);
     }
     // A shutdown aborts the tasks in the table, and may have read it before this one was inserted.
     if core.is_aborted() || core.is_closed() && task.state.load() & PAUSED != 0 {
@@ -101,15 +99,22 @@ fn suspend(core: &Core, task: Task, awaited: Awaited) {
         end_later(task);
         return;
     }
-    match task.state.suspend() {
-        // The engine's reference stays with the task: the thread that wakes it takes it over.
-        Suspend::Suspended => mem::forget(task),
-        Suspend::Woken if !task.waiters.is_aborting() => schedule(task),
-        // An abort sets `QUEUED` of a running task, as a wake does. The claim fails if another abort was quicker.
-        Suspend::Woken => {
-            if task.state.claim().is_some() {
-                end_later(task);
+    if searches {
+        task.state.set(SEARCH);
+    }
+    let mut searching: Option<Task> = None;
+    loop {
+        match task.state.suspend(searching.is_some()) {
+            // The engine's reference stays with the task: the thread that wakes it takes it over.
+            Suspend::Suspended => {
+                mem::forget(task);
+                if let Some(task) = searching {
+                    cycle::search(task.as_ref());
+                }
+                return;
             }
+            Suspend::Woken => return waker::requeue(task),
+            Suspend::Search => searching = Some(task.as_ref().to_task()),
         }
     }
 }

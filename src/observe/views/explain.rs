@@ -1,15 +1,16 @@
 //! Explanations of why a task has not finished, from the live task and the record.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::reason::{BLOCKED, Reason};
 use super::serial::serialize;
 use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::graph::inspect;
+use crate::engine::graph::waits::Waits;
 use crate::engine::life::status::status;
-use crate::engine::task::header::PausedFor;
-use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::header::{Extras, PausedFor, Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
@@ -115,6 +116,9 @@ fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Stat
             inputs.retain(|input| !input.waiters.is_closed());
             let waits_for = |(task, status, why)| Reason::WaitsFor { task, status, why };
             add_tasks(recorder, &inputs, deep, waits_for, &mut reasons);
+            if deep {
+                add_cycle(&Waits::of(core), task, &mut reasons);
+            }
         }
         Status::Delayed => reasons.push(delayed(task)),
         Status::Ready | Status::Running => {
@@ -265,27 +269,31 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 
 /// Adds the reasons of a suspended task: its blocking work, the tasks that it awaits, or something that is no task.
 fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
-    let mut awaited = Vec::new();
-    inspect::awaited(task, &mut awaited);
-    // Tasks that are awaited through a stream or a `gather` are found from their own lists of waiters.
-    for other in inspect::awaited_otherwise(task) {
-        if awaited.iter().all(|task| !task.as_ref().is(other.as_ref())) {
-            awaited.push(other);
-        }
-    }
-    awaited.retain(|task| !task.waiters.is_closed());
-    if task.core().owned_tasks.is_blocking(task) {
-        reasons.push(
-            match task.extras().is_some_and(|extras| thread_wait::is_waiting(&extras.blocking)) {
-                true => Reason::WaitsForThread,
-                false => Reason::Blocking,
-            },
-        );
+    let waits = Waits::of(task.core());
+    let awaited = waits.waited_for(task);
+    let blocks = |extras: &&Extras| extras.blocked.load(Ordering::Relaxed) > 0;
+    if let Some(extras) = task.extras().filter(blocks) {
+        reasons.push(match thread_wait::is_waiting(&extras.blocking) {
+            true => Reason::WaitsForThread,
+            false => Reason::Blocking,
+        });
     } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }
     let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
     add_tasks(recorder, &awaited, deep, awaits, reasons);
+    if deep {
+        add_cycle(&waits, task, reasons);
+    }
+}
+
+/// Adds the cycle of tasks that the task is in, if it's in one.
+fn add_cycle(waits: &Waits, task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
+    let cycle = waits.cycle_of(task);
+    if !cycle.is_empty() {
+        reasons
+            .push(Reason::Cycle { tasks: cycle.iter().map(|task| task.key().clone()).collect() });
+    }
 }
 
 /// Adds a reason for each of the first tasks, and the number of the others.

@@ -102,6 +102,13 @@ pub enum Reason {
         /// The time until it starts.
         left: Duration,
     },
+    /// It waits for itself, over these tasks: each waits for the next one, and the last one for the first. It ends only if
+    /// something else ends one of these waits: all awaits of handles count, also those that lost a `select` and were
+    /// kept, and the members of [`as_completed`](crate::as_completed), of which another may do.
+    Cycle {
+        /// The tasks, this one first.
+        tasks: Vec<Key>,
+    },
     /// It is being polled.
     Running {
         /// The number of the worker; `None` if the poll ended meanwhile.
@@ -172,6 +179,7 @@ impl fmt::Display for Reason {
                 write!(f, "it awaits `{task}`, which is {status}")?;
                 nested(f, why)
             }
+            Self::Cycle { tasks } => cycle(f, tasks),
             Self::More(n) => write!(f, "and {n} more"),
             Self::Queued { ahead: Some(0), .. } => f.write_str("it is the next to be run"),
             Self::Queued { ahead: Some(n), .. } => write!(f, "{n} queued before it"),
@@ -250,6 +258,23 @@ fn nested(f: &mut fmt::Formatter<'_>, why: &[Reason]) -> fmt::Result {
     f.write_str(if why.is_empty() { "" } else { ")" })
 }
 
+/// The most tasks of a cycle in the text.
+const SHOWN: usize = 8;
+
+/// Writes the keys of a cycle, without the middle of a long one.
+fn cycle(f: &mut fmt::Formatter<'_>, tasks: &[Key]) -> fmt::Result {
+    f.write_str("it is in a cycle of tasks that wait for each other: ")?;
+    let left_out = tasks.len().saturating_sub(SHOWN);
+    for (at, key) in tasks.iter().enumerate() {
+        match at.checked_sub(SHOWN / 2) {
+            Some(0) if left_out > 0 => write!(f, "{left_out} more, which wait for ")?,
+            Some(after) if after < left_out => {}
+            _ => write!(f, "`{key}` waits for ")?,
+        }
+    }
+    tasks.first().map_or(Ok(()), |first| write!(f, "`{first}`"))
+}
+
 /// Writes keys, after `before` if there are any.
 fn keys(f: &mut fmt::Formatter<'_>, before: &str, keys: &[Key]) -> fmt::Result {
     for (at, key) in keys.iter().enumerate() {
@@ -270,6 +295,7 @@ impl Serialize for Reason {
                 map.serialize_entry("status", status)?;
                 map.serialize_entry("why", why)?;
             }
+            Self::Cycle { tasks } => map.serialize_entry("tasks", tasks)?,
             Self::More(more) => map.serialize_entry("more", more)?,
             Self::Queued { ahead, of } => {
                 map.serialize_entry("ahead", ahead)?;
@@ -326,6 +352,7 @@ impl Reason {
         match self {
             Self::WaitsFor { .. } => "waits_for",
             Self::Awaits { .. } => "awaits",
+            Self::Cycle { .. } => "cycle",
             Self::More(_) => "more",
             Self::Queued { .. } => "queued",
             Self::NoWorker => "no_worker",

@@ -23,6 +23,7 @@ use crate::engine::base::lock::Lock;
 use crate::engine::core::{CoreRef, CurrentPoll};
 use crate::engine::data::clock::alarm;
 use crate::engine::graph::inspect;
+use crate::engine::graph::waits::Waits;
 use crate::engine::life::status::status;
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
@@ -58,8 +59,9 @@ pub struct Stall {
     pub left: u64,
     /// Up to eight workers that are in one poll for long, as [`Reason::Blocked`].
     pub blocked: Vec<Reason>,
-    /// Explanations of up to eight tasks that wait for no other task, since these hold up the others. If every task waits
-    /// for another, explanations of some of those. Empty if tasks make progress, and only some workers are blocked.
+    /// Explanations of up to eight tasks that hold up the others: one of each [cycle](Reason::Cycle) of tasks that wait for
+    /// each other, then tasks that wait for no other task. If there are neither, explanations of some that wait. Empty if
+    /// tasks make progress, and only some workers are blocked.
     pub reasons: Vec<Explanation>,
 }
 
@@ -230,7 +232,11 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
     };
     let polled =
         polled.into_iter().filter_map(|number| Explanation::of_number(core, recorder, number));
-    let mut roots: Vec<_> = polled.collect();
+    // Cycles first: nothing else ends them.
+    let in_cycles = Waits::of(core).in_cycles(SHOWN);
+    let mut roots: Vec<_> = in_cycles.iter().map(|task| Explanation::of(task.as_ref())).collect();
+    roots.extend(polled);
+    roots.truncate(SHOWN);
     let mut others = Vec::new();
     for task in inspect::live(core) {
         if roots.len() >= SHOWN {

@@ -1,0 +1,118 @@
+//! Which tasks wait for which, for diagnostics: read from the lists of waiters of all tasks that can be reached.
+//!
+//! Unlike the search for cycles when a task is suspended, this knows no bound and takes every entry for a wait: also that of
+//! a handle which isn't awaited any more but kept, and the members of streams, of which any may do.
+
+use std::collections::HashMap;
+
+use crate::engine::core::Core;
+use crate::engine::graph::inspect;
+use crate::engine::life::waiting::{address, any_waiter};
+use crate::engine::task::header::{Task, TaskRef};
+
+/// The unfinished tasks that can be reached from a client, and which of them wait for which.
+pub(crate) struct Waits {
+    tasks: Vec<Task>,
+    /// By the index of a task, the indices of those that wait for it.
+    waiters: Vec<Vec<usize>>,
+    places: HashMap<usize, usize>,
+}
+
+impl Waits {
+    pub(crate) fn of(core: &Core) -> Self {
+        let mut tasks = inspect::reachable(core, None);
+        tasks.retain(|task| !task.waiters.is_closed());
+        let places: HashMap<_, _> =
+            tasks.iter().enumerate().map(|(at, task)| (address(task.as_ref()), at)).collect();
+        let waiters = tasks.iter().map(|task| {
+            let mut waiters = Vec::new();
+            any_waiter(task.as_ref(), |waiter| {
+                waiters.extend(places.get(&waiter.address()));
+                false
+            });
+            waiters
+        });
+        let waiters = waiters.collect();
+        Self { tasks, waiters, places }
+    }
+
+    /// Returns the tasks that a task waits for.
+    pub(crate) fn waited_for(&self, task: TaskRef<'_>) -> Vec<Task> {
+        let Some(place) = self.places.get(&address(task)) else { return Vec::new() };
+        let waits = self.tasks.iter().zip(&self.waiters).filter(|(_, all)| all.contains(place));
+        waits.map(|(task, _)| task.as_ref().to_task()).collect()
+    }
+
+    /// Returns the shortest cycle through a task, each of its tasks waiting for the next, the task itself first; empty if
+    /// there is none.
+    pub(crate) fn cycle_of(&self, task: TaskRef<'_>) -> Vec<Task> {
+        let Some(start) = self.places.get(&address(task)).copied() else { return Vec::new() };
+        // The task that each was reached from, which it waits for.
+        let mut from = HashMap::new();
+        let (mut queue, mut at) = (vec![start], 0);
+        while let Some(place) = queue.get(at).copied() {
+            at += 1;
+            if self.waiters[place].contains(&start) {
+                let mut cycle = vec![start];
+                let mut place = place;
+                while place != start {
+                    cycle.push(place);
+                    place = from[&place];
+                }
+                return cycle.into_iter().map(|at| self.tasks[at].as_ref().to_task()).collect();
+            }
+            for waiter in &self.waiters[place] {
+                if *waiter != start && !from.contains_key(waiter) {
+                    from.insert(*waiter, place);
+                    queue.push(*waiter);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Returns a task of each cycle, of no more than `most` cycles that have no task in common.
+    pub(crate) fn in_cycles(&self, most: usize) -> Vec<Task> {
+        let mut found = Vec::new();
+        // Depth-first; a task that is met again while it's on the path is in a cycle.
+        let mut state = vec![Visit::New; self.tasks.len()];
+        for start in 0..self.tasks.len() {
+            let mut path = Vec::new();
+            if state[start] == Visit::New {
+                state[start] = Visit::OnPath;
+                path.push((start, 0));
+            }
+            while let Some((place, next)) = path.last_mut() {
+                let Some(waiter) = self.waiters[*place].get(*next).copied() else {
+                    state[*place] = Visit::Left;
+                    path.pop();
+                    continue;
+                };
+                *next += 1;
+                match state[waiter] {
+                    Visit::New => {
+                        state[waiter] = Visit::OnPath;
+                        path.push((waiter, 0));
+                    }
+                    Visit::OnPath => {
+                        if found.len() == most {
+                            return found;
+                        }
+                        found.push(self.tasks[waiter].as_ref().to_task());
+                        // The rest of the path is in this cycle or waits for it.
+                        path.drain(..).for_each(|(place, _)| state[place] = Visit::Left);
+                    }
+                    Visit::Left => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    New,
+    OnPath,
+    Left,
+}
