@@ -765,6 +765,9 @@ fn hosted() {
             })
         })
         .collect();
+    // The wake for this one may be that of the worker that is dropped.
+    let last = client.submit(async || 3, ());
+    assert_eq!(block_on(last).unwrap(), 3);
     assert_eq!(block_on(gather(handles)).unwrap(), [0, 1, 2]);
     block_on(client.idle());
     block_on(client.close());
