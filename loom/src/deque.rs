@@ -26,16 +26,24 @@ impl<T> Slots<T> {
         front >= self.back.load(Ordering::Acquire)
     }
 
-    fn take(&self) -> Steal<T> {
+    /// Takes as many as `batch` makes of the number that there are, and returns the first one.
+    fn take(&self, batch: fn(usize) -> usize, mut others: impl FnMut(T)) -> Steal<T> {
         let front = self.front.load(Ordering::Acquire);
-        if front >= self.back.load(Ordering::Acquire) {
+        let back = self.back.load(Ordering::Acquire);
+        if front >= back {
             return Steal::Empty;
         }
-        let next = front + 1;
-        match self.front.compare_exchange(front, next, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => self.slots[front].take().map_or(Steal::Retry, Steal::Success),
-            Err(_) => Steal::Retry,
+        let next = front + batch(back - front);
+        if self.front.compare_exchange(front, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Steal::Retry;
         }
+        // Between the exchange and this, they're in neither queue, as in the original.
+        self.slots[front + 1..next].iter().filter_map(Cell::take).for_each(&mut others);
+        self.slots[front].take().map_or(Steal::Retry, Steal::Success)
+    }
+
+    fn take_one(&self) -> Steal<T> {
+        self.take(|_| 1, |_| unreachable!("it takes one"))
     }
 }
 
@@ -76,7 +84,7 @@ impl<T> Worker<T> {
 
     pub fn pop(&self) -> Option<T> {
         loop {
-            match self.0.take() {
+            match self.0.take_one() {
                 Steal::Success(value) => return Some(value),
                 Steal::Empty => return None,
                 Steal::Retry => {}
@@ -100,11 +108,11 @@ impl<T> Stealer<T> {
     }
 
     pub fn steal(&self) -> Steal<T> {
-        self.0.take()
+        self.0.take_one()
     }
 
-    /// Takes a batch of one.
-    pub fn steal_batch_and_pop(&self, _: &Worker<T>) -> Steal<T> {
-        self.0.take()
+    /// Takes half of them, rounded up, and moves all but the first one to `to`.
+    pub fn steal_batch_and_pop(&self, to: &Worker<T>) -> Steal<T> {
+        self.0.take(|len| len.div_ceil(2), |value| to.push(value))
     }
 }

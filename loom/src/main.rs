@@ -7,6 +7,7 @@ extern crate self as crossbeam_deque;
 
 mod deque;
 mod engine;
+mod memory;
 mod models;
 mod sync;
 #[path = "../../src/task"]

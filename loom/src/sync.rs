@@ -8,26 +8,19 @@
 //! A drop counts as a write, so loom finds accesses that could come after it, and atomics that are never dropped.
 
 use std::cell;
-use std::sync::atomic::AtomicU8 as Plain;
-use std::time::Duration;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8 as Plain, AtomicUsize as PlainUsize};
+use std::task::{Context, Poll, Wake, Waker};
 
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 pub(crate) use loom::thread::yield_now;
 
-/// A clock that stands still, because a model must be deterministic.
-#[derive(Clone, Copy)]
-pub(crate) struct Instant;
-
-impl Instant {
-    pub(crate) fn now() -> Self {
-        Self
-    }
-
-    pub(crate) fn elapsed(self) -> Duration {
-        Duration::ZERO
-    }
-}
+#[path = "std_like.rs"]
+mod std_like;
+std_like::std_like!(loom);
 
 /// The interpretation of `SeqCst` accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +35,18 @@ pub(crate) enum Order {
 }
 
 static ORDER: Plain = Plain::new(Order::Weak as u8);
+
+/// The number of executions so far.
+static EXECUTIONS: PlainUsize = PlainUsize::new(0);
+
+pub(crate) fn begin_execution() {
+    EXECUTIONS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// The number of this execution.
+pub(crate) fn execution() -> usize {
+    EXECUTIONS.load(Ordering::SeqCst)
+}
 
 pub(crate) fn set_order(order: Order) {
     ORDER.store(order as u8, Ordering::SeqCst);
@@ -108,6 +113,12 @@ macro_rules! atomic {
             }
         }
 
+        impl$(<$T>)? std::fmt::Debug for $name$(<$T>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(stringify!($name))
+            }
+        }
+
         impl$(<$T>)? Drop for $name$(<$T>)? {
             fn drop(&mut self) {
                 if !std::thread::panicking() {
@@ -122,6 +133,12 @@ macro_rules! atomic {
 macro_rules! integer {
     ($($name:ident, $value:ty;)*) => {$(
         atomic!($name, $value, |atomic| atomic.with_mut(|_| ()));
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new(0)
+            }
+        }
 
         #[allow(dead_code)]
         impl $name {
@@ -188,9 +205,9 @@ impl<T> Default for AtomicPtr<T> {
     }
 }
 
-impl Default for AtomicU64 {
+impl Default for AtomicBool {
     fn default() -> Self {
-        Self::new(0)
+        Self::new(false)
     }
 }
 
@@ -285,33 +302,97 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// A cell per thread of the model.
-pub(crate) struct Local<T: 'static>(pub(crate) &'static loom::thread::LocalKey<cell::Cell<T>>);
+/// A variable per thread of the model. Without a destructor, it has its first value again once the thread's variables are
+/// dropped, as a constant of the standard library's would.
+pub(crate) struct Local<T: 'static>(pub(crate) &'static loom::thread::LocalKey<T>);
 
 impl<T> Local<T> {
+    pub(crate) fn try_with<R>(
+        &self,
+        code: impl FnOnce(&T) -> R,
+    ) -> Result<R, loom::thread::AccessError> {
+        self.0.try_with(code)
+    }
+}
+
+impl<T> Local<cell::Cell<T>> {
+    fn with<R>(&self, code: impl Fn(&cell::Cell<T>) -> R) -> R {
+        self.0.try_with(&code).unwrap_or_else(|_| code(&(self.0.init)()))
+    }
+
     pub(crate) fn set(&self, value: T) {
-        self.0.with(|cell| cell.set(value));
+        self.replace(value);
     }
 
     pub(crate) fn replace(&self, value: T) -> T {
-        self.0.with(|cell| cell.replace(value))
+        let value = cell::Cell::new(Some(value));
+        self.with(|cell| cell.replace(value.take().expect("it's called once")))
     }
 
     pub(crate) fn get(&self) -> T
     where
         T: Copy,
     {
-        self.0.with(cell::Cell::get)
+        self.with(cell::Cell::get)
     }
 }
 
 macro_rules! local {
-    ($(#[$attr:meta])* static $name:ident: Cell<$T:ty> = const { $value:expr };) => {
+    ($(#[$attr:meta])* static $name:ident: $T:ty = const { $value:expr };) => {
+        crate::sync::thread_local!($(#[$attr])* static $name: $T = $value;);
+    };
+    ($(#[$attr:meta])* static $name:ident: $T:ty = $value:expr;) => {
         $(#[$attr])*
         static $name: crate::sync::Local<$T> = {
-            loom::thread_local! { static KEY: std::cell::Cell<$T> = $value; }
+            loom::thread_local! { static KEY: $T = $value; }
             crate::sync::Local(&KEY)
         };
     };
 }
 pub(crate) use local as thread_local;
+
+/// A gate that lets one thread pass each time it's opened. It is also a waker.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: loom::sync::Mutex<bool>,
+    changed: loom::sync::Condvar,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until the gate is open, and closes it again.
+    pub(crate) fn pass(&self) {
+        let mut open = self.open.lock().unwrap();
+        while !*open {
+            open = self.changed.wait(open).unwrap();
+        }
+        *open = false;
+    }
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.open();
+    }
+}
+
+pub(crate) fn block_on<R>(future: impl Future<Output = R>) -> R {
+    let gate = Gate::new();
+    let waker = Waker::from(gate.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
+            return result;
+        }
+        gate.pass();
+    }
+}

@@ -31,9 +31,14 @@ pub const ALL: &[Scenario] = &[
     ("values", values),
     ("retry", retry),
     ("retry_inputs", retry_inputs),
+    ("retry_dropped", retry_dropped),
     ("close", close),
     ("close_with_waiting", close_with_waiting),
     ("close_in_task", close_in_task),
+    ("close_scaled", close_scaled),
+    ("close_streamed", close_streamed),
+    ("close_inputs_client", || close_one_of_two(true)),
+    ("close_dependents_client", || close_one_of_two(false)),
     ("drop_client", drop_client),
     ("stream", stream),
     ("stream_dropped", stream_dropped),
@@ -407,6 +412,38 @@ fn retry_inputs() {
     end(&client);
 }
 
+/// A failed task is retried while its other handles are dropped, the last one right after the retry.
+fn retry_dropped() {
+    let client = client(2);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let task = client.try_submit(
+        {
+            let (attempts, value) = (attempts.clone(), Arc::new(Value(dropped.clone())));
+            move || {
+                let _ = &value;
+                let attempt = attempts.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    yield_now().await;
+                    if attempt == 0 { Err("no") } else { Ok(attempt) }
+                }
+            }
+        },
+        (),
+    );
+    assert!(block_on(&task).is_err());
+    let dropper = beside({
+        let task = task.clone();
+        move || drop(task)
+    });
+    assert!(task.retry(), "it has failed");
+    drop(task);
+    dropper.join().unwrap();
+    end(&client);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert!([1, 2].contains(&attempts.load(Ordering::SeqCst)));
+}
+
 /// A client is closed while tasks are submitted: each handle resolves.
 fn close() {
     let client = client(2);
@@ -452,6 +489,86 @@ fn close_in_task() {
     let two = client.spawn(closer(client.clone()));
     let _ = (block_on(one), block_on(two));
     end(&client);
+}
+
+/// A client is closed while its number of workers changes.
+fn close_scaled() {
+    let client = client(1);
+    let scaler = beside({
+        let client = client.clone();
+        move || [3, 0, 2].map(|workers| client.scale(workers).unwrap())
+    });
+    let task = client.submit(
+        async || {
+            yield_now().await;
+            1
+        },
+        (),
+    );
+    block_on(client.close());
+    let result = block_on(task);
+    assert!(matches!(result, Ok(1)) || is(&result, ErrorKind::Closed), "{result:?}");
+    scaler.join().unwrap();
+    end(&client);
+}
+
+/// A client is closed while tasks are added to a stream: each one comes out.
+fn close_streamed() {
+    let client = client(2);
+    let closer = beside({
+        let client = client.clone();
+        move || block_on(client.close())
+    });
+    let mut done = as_completed(client.map(async |x: u64| x, 0..2));
+    let (mut added, mut seen) = (2, 0);
+    block_on(async {
+        while let Some(handle) = done.next().await {
+            seen += 1;
+            let result = handle.await;
+            assert!(result.is_ok() || is(&result, ErrorKind::Closed), "{result:?}");
+            if added < 5 {
+                added += 1;
+                done.add(client.submit(async |x: u64| x, 7));
+            }
+        }
+    });
+    assert_eq!((added, seen), (5, 5));
+    closer.join().unwrap();
+    end(&client);
+}
+
+/// Of two clients one is closed: that of a task, or that of the tasks which depend on it and await it.
+fn close_one_of_two(inputs: bool) {
+    let (one, two) = (client(1), client(1));
+    let gate = Gate::default();
+    let input = gated(&one, &gate);
+    let dependent = two.submit(async |()| 7, &input);
+    let awaiting = two.spawn({
+        let input = input.clone();
+        async move { input.await }
+    });
+    let closer = beside({
+        let client = if inputs { one.clone() } else { two.clone() };
+        move || block_on(client.close())
+    });
+    let opener = beside(move || gate.open());
+    let (input, dependent, awaiting) = (block_on(input), block_on(dependent), block_on(awaiting));
+    assert!(matches!(dependent, Ok(7)) || is(&dependent, ErrorKind::Closed), "{dependent:?}");
+    match inputs {
+        true => {
+            let awaited = awaiting.unwrap();
+            assert_eq!(input.is_ok(), dependent.is_ok());
+            assert_eq!(input.is_ok(), awaited.is_ok());
+        }
+        false => {
+            input.unwrap();
+            assert!(matches!(awaiting, Ok(Ok(()))) || is(&awaiting, ErrorKind::Closed));
+        }
+    }
+    closer.join().unwrap();
+    opener.join().unwrap();
+    end(&one);
+    end(&two);
 }
 
 /// The last client is dropped while tasks run: their futures are dropped, and the handles resolve.
@@ -648,6 +765,9 @@ fn hosted() {
             })
         })
         .collect();
+    // The wake for this one may be that of the worker that is dropped.
+    let last = client.submit(async || 3, ());
+    assert_eq!(block_on(last).unwrap(), 3);
     assert_eq!(block_on(gather(handles)).unwrap(), [0, 1, 2]);
     block_on(client.idle());
     block_on(client.close());

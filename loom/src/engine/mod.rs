@@ -47,17 +47,19 @@ pub(crate) mod data {
     real! {
         completion_queue "../../../src/engine/data/completion_queue.rs";
         store "../../../src/engine/data/store.rs";
+        waker_list "../../../src/engine/data/waker_list.rs";
     }
 }
 
 #[path = "."]
 pub(crate) mod queue {
-    pub(crate) use crate::engine::standins::{owned_tasks, seeded};
+    pub(crate) use crate::engine::standins::seeded;
 
     real! {
         idle "../../../src/engine/queue/idle.rs";
         injector "../../../src/engine/queue/injector.rs";
         local "../../../src/engine/queue/local.rs";
+        owned_tasks "../../../src/engine/queue/owned_tasks.rs";
         priority_queue "../../../src/engine/queue/priority_queue.rs";
         shared "../../../src/engine/queue/shared.rs";
     }
@@ -74,8 +76,8 @@ pub(crate) mod watch {
 
 #[path = "."]
 pub(crate) mod core {
-    pub(crate) use crate::engine::shutdown as shutdown_state;
-    pub(crate) use crate::engine::standins::{engine_refs, threads};
+    pub(crate) use crate::engine::engine_refs;
+    pub(crate) use crate::engine::standins::blocking_pool;
     pub(crate) use engine::{Core, CoreRef};
 
     real! {
@@ -83,6 +85,8 @@ pub(crate) mod core {
         budget "../../../src/engine/core/budget.rs";
         context "../../../src/engine/core/context.rs";
         engine "../../../src/engine/core/engine.rs";
+        shutdown_state "../../../src/engine/core/shutdown_state.rs";
+        threads "../../../src/engine/core/threads.rs";
     }
 }
 
@@ -95,7 +99,9 @@ pub(crate) mod life {
         finish "../../../src/engine/life/finish.rs";
         pause "../../../src/engine/life/pause.rs";
         priority_inheritance "../../../src/engine/life/priority_inheritance.rs";
+        retry "../../../src/engine/life/retry.rs";
         schedule "../../../src/engine/life/schedule.rs";
+        shutdown "../../../src/engine/life/shutdown.rs";
         status "../../../src/engine/life/status.rs";
         waiting "../../../src/engine/life/waiting.rs";
         waker "../../../src/engine/life/waker.rs";
@@ -115,6 +121,7 @@ pub(crate) mod worker {
 
     real! {
         run "../../../src/engine/worker/run.rs";
+        threads "../../../src/engine/worker/threads.rs";
         worker_future "../../../src/engine/worker/worker_future.rs";
     }
 }
@@ -123,10 +130,11 @@ pub(crate) mod worker {
 pub(crate) mod futures {
     real! {
         completion "../../../src/engine/futures/completion.rs";
+        shutdown "../../../src/engine/futures/shutdown.rs";
         wait "../../../src/engine/futures/wait.rs";
     }
 }
 
 pub(crate) mod cell_pool;
+pub(crate) mod engine_refs;
 pub(crate) mod lock;
-pub(crate) mod shutdown;

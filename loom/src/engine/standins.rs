@@ -25,32 +25,6 @@ pub(crate) mod surplus {
     }
 }
 
-/// The models keep their engine longer than its tasks, so tasks don't count as references.
-pub(crate) mod engine_refs {
-    use std::ptr::NonNull;
-
-    use crate::engine::core::Core;
-
-    pub(crate) struct PooledRefs;
-
-    impl PooledRefs {
-        pub(crate) fn get(&self) -> usize {
-            0
-        }
-    }
-
-    pub(crate) fn acquire(core: &Core) -> NonNull<Core> {
-        core.origin()
-    }
-
-    /// # Safety
-    ///
-    /// There are no requirements.
-    pub(crate) unsafe fn release(_: NonNull<Core>) {}
-
-    pub(crate) fn drain(_: &Core) {}
-}
-
 /// The models have no seeded engine.
 pub(crate) mod seeded {
     use crate::engine::task::header::Task;
@@ -91,49 +65,29 @@ pub(crate) mod seeded {
         pub(crate) fn is_empty(&self) -> bool {
             true
         }
+
+        pub(crate) fn trim(&self, _: impl Fn(&Task) -> bool) {}
     }
 }
 
-/// The table is behind locks, and no protocol depends on it.
-pub(crate) mod owned_tasks {
-    use crate::engine::task::header::{Task, TaskRef};
-
-    #[derive(Default)]
-    pub(crate) struct OwnedTasks;
-
-    impl OwnedTasks {
-        pub(crate) fn insert(&self, _: TaskRef<'_>, _: Vec<Task>) {}
-        pub(crate) fn add_begun(&self, _: &Task, _: Vec<Task>) {}
-        pub(crate) fn begun(&self, _: TaskRef<'_>, _: &mut Vec<Task>) {}
-        pub(crate) fn remove(&self, _: &Task) -> Vec<Task> {
-            Vec::new()
-        }
-    }
-}
-
-/// The models spawn their own threads.
-pub(crate) mod threads {
+/// The models have no blocking closures.
+pub(crate) mod blocking_pool {
     use std::borrow::Cow;
+    use std::sync::Arc;
 
-    use crate::engine::core::Core;
+    use crate::engine::core::threads::ThreadOptions;
 
-    pub(crate) struct ThreadOptions;
+    pub(crate) struct BlockingPool;
 
-    pub(crate) struct Threads;
-
-    impl Threads {
-        pub(crate) fn new(_: Cow<'static, str>, _: ThreadOptions) -> Self {
-            Self
+    impl BlockingPool {
+        pub(crate) fn new(_: Cow<'static, str>, _: ThreadOptions) -> Arc<Self> {
+            Arc::new(Self)
         }
 
-        pub(crate) fn alive(&self) -> usize {
-            1
-        }
+        pub(crate) fn close(&self) {}
 
-        pub(crate) fn lost_one(&self) {}
+        pub(crate) fn exempt_this_thread(self: &Arc<Self>) {}
 
-        pub(crate) fn may_exit(&self, core: &Core, out_of_work: bool) -> bool {
-            out_of_work && core.may_exit()
-        }
+        pub(crate) async fn end(self: Arc<Self>) {}
     }
 }

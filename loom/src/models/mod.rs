@@ -1,7 +1,9 @@
 //! The models, and the functions that they share.
 
+mod closing;
 mod completion_queue;
 mod count;
+mod engine_refs;
 mod injector;
 mod state;
 mod store;
@@ -9,14 +11,11 @@ mod waiters;
 mod wake;
 
 use std::future::Future;
-use std::pin::pin;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
 use crate::Error;
@@ -24,13 +23,14 @@ use crate::engine::core::CoreRef;
 use crate::engine::core::context::ThreadContext;
 use crate::engine::core::threads::ThreadOptions;
 use crate::engine::data::limits::Limits;
+use crate::engine::engine_refs::set_counted;
 use crate::engine::life::cell::{self, Setup};
 use crate::engine::life::finish;
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::typed::Typed;
 use crate::engine::worker::run;
-use crate::sync::{Order, set_order};
+use crate::sync::{Gate, Order, begin_execution, block_on, set_order};
 
 /// A claim, run through all interleavings within its bounds.
 #[derive(Clone, Copy)]
@@ -64,11 +64,10 @@ pub(crate) fn run(wanted: &[String]) {
         count::MODELS,
         completion_queue::MODELS,
         store::MODELS,
+        closing::MODELS,
+        engine_refs::MODELS,
     ]
     .concat();
-    if wanted == ["--list"] {
-        return all.iter().for_each(|model| println!("{}", model.name));
-    }
     // The whole name of a model may be the beginning of others.
     let is_one = |name: &str| all.iter().any(|model| model.name == name);
     let is_wanted = |model: &Model| {
@@ -89,8 +88,13 @@ pub(crate) fn run(wanted: &[String]) {
 }
 
 impl Model {
+    fn counts_engine_refs(&self) -> bool {
+        engine_refs::MODELS.iter().any(|model| model.name == self.name)
+    }
+
     fn check(&self, order: Order) -> usize {
         set_order(order);
+        set_counted(self.counts_engine_refs());
         let executions = Arc::new(AtomicUsize::new(0));
         let (count, run) = (executions.clone(), self.run);
         let mut builder = loom::model::Builder::new();
@@ -98,6 +102,7 @@ impl Model {
         builder.max_branches = 20_000;
         builder.check(move || {
             count.fetch_add(1, Ordering::Relaxed);
+            begin_execution();
             fastrand::seed(1);
             run();
         });
@@ -105,9 +110,11 @@ impl Model {
     }
 }
 
+const THREADS: ThreadOptions = ThreadOptions { blocking: 0, stack_size: None };
+
 fn new_core() -> CoreRef {
     let unobserved = Box::new(|error: &Error| panic!("unobserved: {error}"));
-    CoreRef::new("model".into(), None, Limits, unobserved, ThreadOptions)
+    CoreRef::new("model".into(), None, Limits, unobserved, THREADS)
 }
 
 /// Creates a task that is ready, and an interest in it.
@@ -153,50 +160,4 @@ fn cancel() -> Error {
 /// Cancels a task that is queued or has ended.
 fn fail(task: TaskRef<'_>) {
     finish::abort(task, cancel());
-}
-
-/// A gate that lets one thread pass each time it's opened. It is also a waker.
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits until the gate is open, and closes it again.
-    fn pass(&self) {
-        let mut open = self.open.lock().unwrap();
-        while !*open {
-            open = self.changed.wait(open).unwrap();
-        }
-        *open = false;
-    }
-}
-
-impl Wake for Gate {
-    fn wake(self: Arc<Self>) {
-        self.open();
-    }
-}
-
-fn block_on<R>(future: impl Future<Output = R>) -> R {
-    let gate = Gate::new();
-    let waker = Waker::from(gate.clone());
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
-            return result;
-        }
-        gate.pass();
-    }
 }

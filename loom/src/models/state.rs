@@ -5,16 +5,18 @@
 //! memory that is freed twice or not at all, and accesses that could come after. Bounds: two or three threads, one task.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 
 use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
+use crate::engine::core::Core;
 use crate::engine::life::cell::Setup;
 use crate::engine::life::finish;
 use crate::engine::task::state::DETACHED;
 use crate::engine::task::waiters::Resolution;
-use crate::sync::Cell;
+use crate::sync::{Cell, yield_now};
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "state: run or aborted", orders: WEAK, interruptions: None, run: run_or_aborted },
@@ -25,6 +27,7 @@ pub(super) const MODELS: &[Model] = &[
         run: woken_or_aborted,
     },
     Model { name: "state: two entries", orders: WEAK, interruptions: Some(5), run: two_entries },
+    Model { name: "state: raised", orders: WEAK, interruptions: Some(2), run: raised },
     Model {
         name: "state: last interests",
         orders: WEAK,
@@ -125,6 +128,47 @@ fn two_entries() {
     other.join().unwrap();
     work(&core);
     assert_eq!(interest.into_value().unwrap(), 3);
+}
+
+/// A queued task is raised to the priority of the shared queue, so it may have two queue entries, and is woken from outside
+/// the workers after each of its polls.
+fn raised() {
+    let core = new_core();
+    let contents = Contents::new();
+    let waker = Arc::new(Mutex::new(None));
+    let setup = Setup { priority: -1, ..Setup::default() };
+    let (interest, task) = new_task(&core, setup, {
+        let waker = waker.clone();
+        poll_fn(move |cx| {
+            if contents.touch() < 2 {
+                *waker.lock().unwrap() = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+    });
+    core.priority_queue.push(-1, task);
+    let other = interest.clone();
+    let raiser = thread::spawn(move || Core::raise(other.task(), 0));
+    let work_once = || {
+        let mut task = core.priority_queue.pop();
+        if task.is_none() {
+            core.injector.take(1, |injected| task = Some(injected));
+        }
+        task.map(|task| run_task(&core, task))
+    };
+    while interest.try_ref().is_none() {
+        if work_once().is_none() {
+            // The other thread woke it, too, and is about to queue it.
+            yield_now();
+        }
+        let waker = waker.lock().unwrap().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+    raiser.join().unwrap();
+    // What is left is stale.
+    while work_once().is_some() {}
+    assert!(!core.has_queued());
 }
 
 /// Two interests are dropped while the task is run.

@@ -11,9 +11,12 @@ use std::task::{Context, Poll, Waker};
 use loom::sync::Arc;
 use loom::thread;
 
-use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task};
+use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task, work};
+use crate::Error;
 use crate::engine::futures::wait::Waitable;
 use crate::engine::life::cell::Setup;
+use crate::engine::life::{finish, retry};
+use crate::engine::task::state::OBSERVED;
 use crate::engine::task::waiters::{Link, Taken, WaiterKind, Waiters};
 use crate::sync::Cell;
 
@@ -36,6 +39,12 @@ pub(super) const MODELS: &[Model] = &[
         orders: WEAK,
         interruptions: Some(5),
         run: || awaited(true),
+    },
+    Model {
+        name: "waiters: awaited, retried",
+        orders: WEAK,
+        interruptions: Some(2),
+        run: awaited_and_retried,
     },
     Model { name: "waiters: abandoned", orders: WEAK, interruptions: Some(3), run: abandoned },
 ];
@@ -153,6 +162,32 @@ fn awaited(is_cancelled: bool) {
     let value = handle.typed().try_clone().expect("the task has ended");
     assert!(if is_cancelled { value.is_err() } else { value.unwrap() == 7 });
     drop(handle);
+    ender.join().unwrap();
+}
+
+/// A handle is awaited while its task fails, and awaited again with another waker once the task was retried, which may be
+/// before its entry has been notified.
+fn awaited_and_retried() {
+    let core = new_core();
+    let (interest, task) = new_task(&core, Setup::default(), async { 7 });
+    let other = interest.clone();
+    let ender = thread::spawn(move || {
+        let error =
+            Error::panicked("model".into(), Box::new("an error that a retry is possible after"));
+        assert!(finish::abort(other.task(), error));
+        // The handle retries it, or drops it unobserved.
+        other.task().state.set(OBSERVED);
+        drop(other);
+        drop(task);
+    });
+    let mut handle = Waitable::new(interest.clone());
+    let mut poll = || handle.poll_ended(&mut Context::from_waker(Waker::noop())).is_ready();
+    poll();
+    let is_retried = retry::retry(interest.task());
+    poll();
+    work(&core);
+    assert!(!is_retried || poll());
+    drop((handle, interest));
     ender.join().unwrap();
 }
 

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
+use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task};
+use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::life::cell::Setup;
@@ -27,8 +28,11 @@ use crate::engine::worker::WorkerFuture;
 pub(super) const MODELS: &[Model] = &[
     Model { name: "wake: from outside", orders: SEQ_CST, interruptions: Some(5), run: outside },
     Model { name: "wake: by priority", orders: SEQ_CST, interruptions: Some(5), run: by_priority },
-    Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(3), run: local },
-    Model { name: "wake: made ready", orders: WEAK, interruptions: Some(3), run: made_ready },
+    Model { name: "wake: from a worker", orders: WEAK, interruptions: Some(2), run: local },
+    Model { name: "wake: made ready", orders: WEAK, interruptions: Some(2), run: made_ready },
+    Model { name: "wake: published", orders: WEAK, interruptions: Some(2), run: published },
+    Model { name: "wake: stolen", orders: WEAK, interruptions: Some(1), run: stolen },
+    Model { name: "wake: together", orders: SEQ_CST, interruptions: Some(2), run: together },
     Model { name: "wake: finished", orders: WEAK, interruptions: None, run: finished },
     Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(2), run: passed_on },
     Model {
@@ -55,14 +59,21 @@ impl Left {
 
     fn ran(&self) {
         if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
-            context::current_core().expect("a task runs on a worker").begin_close();
+            context::current_core().expect("a task runs on a worker").begin_close(false);
         }
     }
 }
 
 fn worker(core: &CoreRef, own: bool) -> JoinHandle<()> {
+    count_worker(core, own);
     let worker = WorkerFuture::new(core.clone(), own);
     thread::spawn(|| block_on(worker))
+}
+
+/// Counts a worker of the client's own, as `scale` does before it starts the worker's thread.
+fn count_worker(core: &CoreRef, own: bool) {
+    core.threads.wanted.fetch_add(usize::from(own), Ordering::SeqCst);
+    core.threads.alive.fetch_add(usize::from(own), Ordering::SeqCst);
 }
 
 /// Creates a task that runs `code` and counts itself down.
@@ -157,6 +168,95 @@ fn made_ready() {
     drop((first_interest, second_interest, third_interest));
 }
 
+/// A task makes two others ready as if by ending: one that only its worker can reach, and one with a priority, which comes
+/// first and keeps the worker busy until the other one has run.
+fn published() {
+    let core = new_core();
+    let left = Left::new(2);
+    let ran = Gate::new();
+    let (third_interest, third) = task(&core, &left, {
+        let ran = ran.clone();
+        move || ran.pass()
+    });
+    third.priority.store(1, Ordering::Relaxed);
+    let (second_interest, second) = task(&core, &left, move || ran.open());
+    let (first_interest, first) = new_task(&core, Setup::default(), async move {
+        schedule::make_ready(|ready| {
+            ready.push(second);
+            ready.push(third);
+        });
+    });
+    core.injector.push(first);
+    let workers = [worker(&core, true), worker(&core, true)];
+    end(core, workers);
+    drop((first_interest, second_interest, third_interest));
+}
+
+/// A number of threads that wait for each other.
+#[derive(Default)]
+struct Meeting {
+    arrived: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn arrive(&self) {
+        *self.arrived.lock().unwrap() += 1;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, wanted: usize) {
+        let mut arrived = self.arrived.lock().unwrap();
+        while *arrived < wanted {
+            arrived = self.changed.wait(arrived).unwrap();
+        }
+    }
+}
+
+/// Three tasks in the queue of a worker that takes one of them at most, and is busy until the others have begun. They wait
+/// for each other, so if another worker takes both, it must wake a third one.
+fn stolen() {
+    let core = new_core();
+    let left = Left::new(3);
+    let meeting = Arc::new(Meeting::default());
+    let (interests, mut tasks): (Vec<_>, Vec<_>) = (0..3)
+        .map(|_| {
+            let meeting = meeting.clone();
+            task(&core, &left, move || {
+                meeting.arrive();
+                meeting.wait(2);
+            })
+        })
+        .unzip();
+    let local = Local::new();
+    core.add_worker(usize::MAX - 2, true, Default::default(), local.stealers());
+    let workers = [worker(&core, false), worker(&core, false)];
+    ThreadContext::of_worker(&core, &local, 0).enter(|| schedule::schedule_all(&core, &mut tasks));
+    if let Some(task) = local.pop() {
+        meeting.wait(2);
+        run_task(&core, task);
+    }
+    end(core, workers);
+    drop(interests);
+}
+
+/// Two tasks from outside, queued together, the first of which waits for the second. The worker that takes both must wake
+/// another one: it runs outside the client's own threads, so its wake isn't pending, and it doesn't finish it.
+fn together() {
+    let core = new_core();
+    let left = Left::new(2);
+    let ran = Gate::new();
+    let workers = [worker(&core, false), worker(&core, false)];
+    let (first_interest, first) = task(&core, &left, {
+        let ran = ran.clone();
+        move || ran.pass()
+    });
+    let (second_interest, second) = task(&core, &left, move || ran.open());
+    schedule::schedule_all(&core, &mut vec![first, second]);
+    end(core, workers);
+    drop((first_interest, second_interest));
+}
+
 /// A woken worker finishes its wake while another one pushes into its own queue. One of the two wakes a third worker.
 fn finished() {
     let core = new_core();
@@ -218,6 +318,7 @@ fn dropped_worker() {
     let core = new_core();
     let left = Left::new(2);
     let workers = [worker(&core, true)];
+    count_worker(&core, true);
     let dropper = thread::spawn({
         let core = core.clone();
         move || {
