@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use ensue::ErrorKind;
 
+use super::coverage::reached;
 use super::current::Current;
 use super::instrumented::{Args, Code, Failure, Value};
 use super::model::{Id, Outcome, Suspension};
@@ -140,12 +141,7 @@ impl<A: Args> Running<A> {
         Ok(self.end(body.end))
     }
 
-    fn begin(
-        &self,
-        action: &Action,
-        cx: &mut Context<'_>,
-        blocking: bool,
-    ) -> Option<Current> {
+    fn begin(&self, action: &Action, cx: &mut Context<'_>, blocking: bool) -> Option<Current> {
         note(|| format!("    t{}: {action:?}", self.id));
         let id = self.id;
         match action {
@@ -168,6 +164,8 @@ impl<A: Args> Running<A> {
                 match current.poll(id, cx) {
                     Ok(()) => current.finish(),
                     Err(suspension) => {
+                        let name = current.name();
+                        reached(|| format!("forgot {name} in a task"));
                         model(|model| model.forget(id, suspension));
                         with(|state| state.forgotten.push(Box::new(current)));
                     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use ensue::{Client, Sleep};
 
+use super::coverage::reached;
 use super::model::{Id, Suspension};
 use super::ops;
 use super::pending_await::PendingAwait;
 use super::run_state::{Close, expect, model};
-use super::script::Action;
+use super::script::{Action, AwaitKind, Op};
 use super::several::Several;
 use super::stream::Stream;
 
@@ -46,6 +47,10 @@ impl Current {
             }
             Action::Hang => Self::Hang,
             Action::Await(slots, kind) => Self::Wait(PendingAwait::in_task(id, slots, *kind)?),
+            Action::Child(submit) => {
+                ops::run(&Op::Submit((**submit).clone()), true);
+                Self::Wait(PendingAwait::in_task(id, &[submit.into], AwaitKind::Borrow)?)
+            }
             Action::Stream(slot) => Self::Stream(*slot, ops::take_stream(*slot)?),
             Action::Batch(slot) => Self::Batch(*slot, ops::take_stream(*slot)?),
             Action::Close => Self::End(Ending::new(id, Box::pin(Client::current()?.close()), true)),
@@ -98,8 +103,27 @@ impl Current {
                     Err(Suspension::Stream(stream.number))
                 }
             }
-            Self::End(ending) => ending.poll(cx),
+            Self::End(ending) => {
+                let polled = ending.poll(cx);
+                let (name, is_over) = (self.name(), polled.is_ok());
+                reached(|| format!("{name}: {}", if is_over { "ready" } else { "pending" }));
+                polled
+            }
             Self::Several(several) => several.poll(cx),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Yield(_) => "yield",
+            Self::Sleep(..) => "sleep",
+            Self::Hang => "hang",
+            Self::Wait(waiting) => waiting.name(),
+            Self::Stream(..) => "stream",
+            Self::Batch(..) => "batch",
+            Self::End(Ending { closes: true, .. }) => "close",
+            Self::End(_) => "idle",
+            Self::Several(_) => "several",
         }
     }
 

@@ -10,6 +10,7 @@
 mod body;
 mod clients;
 mod clients_record;
+mod coverage;
 mod current;
 mod events;
 mod inputs;
@@ -37,6 +38,8 @@ mod tracked;
 mod value_codec;
 #[cfg(feature = "dask")]
 mod wire;
+
+pub use coverage::{count_coverage, coverage};
 
 use std::panic;
 use std::rc::Rc;

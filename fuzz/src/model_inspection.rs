@@ -79,7 +79,8 @@ impl Model {
                 Phase::Ended(_) | Phase::Waiting => true,
                 Phase::Suspended(suspension) => {
                     let mut parts = suspension.parts().into_iter();
-                    let ends = parts.any(|part| matches!(part, Suspension::Close | Suspension::Idle));
+                    let ends =
+                        parts.any(|part| matches!(part, Suspension::Close | Suspension::Idle));
                     !self.is_runnable(id) && (!ends || self.is_busy())
                 }
                 // Another task holds the limit, or is before it in the queue.

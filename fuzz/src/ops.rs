@@ -2,6 +2,7 @@
 
 use ensue::{Client, ErrorKind, Handle};
 
+use super::coverage::reached;
 use super::events;
 use super::instrumented::Value;
 use super::model::{Model, Outcome};
@@ -102,6 +103,7 @@ pub(crate) fn run(op: &Op, inside: bool) {
         }
         Op::Forget(slot) => {
             if let Some(tracked) = tracked::take(*slot) {
+                reached(|| "forgot a handle".into());
                 with(|state| state.forgotten.push(Box::new(tracked)));
             }
         }
@@ -183,7 +185,12 @@ fn retry_in_hook(tracked: &Tracked) {
     let id = tracked.id;
     let has_dependents =
         |model: &mut Model| model.tasks.iter().any(|task| task.plan.inputs.contains(&id));
-    if model(has_dependents) || !tracked.handle().retry() {
+    if model(has_dependents) {
+        return;
+    }
+    let retried = tracked.handle().retry();
+    reached(|| format!("retry in a hook: {retried}"));
+    if !retried {
         return;
     }
     let right = model(|model| model.retry(id));
@@ -214,11 +221,12 @@ pub(crate) fn refused_result(slot: usize, blocking: bool) {
         let id = tracked.id;
         let ended = model(|model| model.tasks[id].outcome().is_some());
         if blocking && ended {
+            reached(|| "result in blocking work".into());
             check_outcome(id, tracked.handle().result(), 1);
         } else if !blocking {
+            reached(|| format!("result refused, ended: {ended}"));
             let result = tracked.handle().result();
-            let refused =
-                result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Blocking);
+            let refused = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Blocking);
             expect(refused, || format!("`result` of t{id} in a task gave {result:?}"));
         }
     });

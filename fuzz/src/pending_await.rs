@@ -82,6 +82,17 @@ impl PendingAwait {
         (!refused).then_some(waiting)
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        match self.inner {
+            Inner::One(_) => "handle",
+            Inner::Ref(_) => "ref",
+            Inner::Gather(_) => "gather",
+            Inner::Settled(_) => "settled",
+            Inner::Any(_) => "any",
+            Inner::All(_) => "all",
+        }
+    }
+
     pub(crate) fn suspension(&self) -> Suspension {
         let ids = self.ids.clone();
         match self.inner {

@@ -10,8 +10,9 @@ use std::task::{Context, Wake, Waker};
 
 use ensue::{Client, Worker};
 
+use super::coverage::reached;
 use super::events;
-use super::model::{Model, Outcome, Phase};
+use super::model::{Model, Outcome, Phase, Task};
 use super::ops::{self, put_stream, take_stream, with_client};
 use super::pending_await::PendingAwait;
 use super::run_state::{
@@ -159,6 +160,8 @@ impl Program {
                 if !self.awaiters.is_empty() {
                     let at = usize::from(*which) % self.awaiters.len();
                     let forgotten = self.awaiters.remove(at);
+                    let name = forgotten.waiting.name();
+                    reached(|| format!("forgot {name} outside"));
                     with(|state| state.forgotten.push(Box::new(forgotten)));
                 }
             }
@@ -297,6 +300,7 @@ impl Program {
     }
 
     fn tear_down(&mut self, order: u8) {
+        model(|model| model.tasks.iter().for_each(cover_outcome));
         note(|| format!("the end, {order:b}"));
         let passed = model(|model| model.failure.is_none());
         if order & 1 != 0 && passed {
@@ -329,9 +333,8 @@ impl Program {
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.drive();
         // A detached task may hang, or leave handles of other tasks in slots.
-        let empty = with(|state| {
-            state.slots.iter().all(Option::is_none) && state.forgotten.is_empty()
-        });
+        let empty =
+            with(|state| state.slots.iter().all(Option::is_none) && state.forgotten.is_empty());
         let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
             let held = client.tasks_in_memory();
@@ -366,6 +369,17 @@ impl Program {
             check_unobserved(state);
         });
         events::check();
+    }
+}
+
+/// Counts how a task that has forgotten awaits stands when the script is over.
+fn cover_outcome(task: &Task) {
+    if !task.forgotten.is_empty() {
+        reached(|| match task.phase {
+            Phase::Ended(Outcome::Value) => "has forgotten: Value".into(),
+            Phase::Ended(Outcome::Error(kind, _)) => format!("has forgotten: {kind:?}"),
+            _ => "has forgotten: runs".into(),
+        });
     }
 }
 

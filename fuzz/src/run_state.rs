@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use ensue::{Client, ErrorKind, Events};
 
+use super::coverage::reached;
 use super::model::{Id, Model, Outcome, Phase};
 use super::script::{Op, Script};
 use super::stream::Stream;
@@ -199,6 +200,11 @@ pub(crate) fn reentry_point(place: &str) {
     });
     if let Some(op) = op {
         note(|| format!("  {place}: {op:?}"));
+        reached(|| {
+            let name = format!("{op:?}");
+            let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            format!("hook {name}")
+        });
         super::ops::run(&op, Client::current().is_some());
         with(|state| state.reentering = false);
     }

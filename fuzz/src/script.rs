@@ -83,6 +83,8 @@ pub(crate) enum Action {
     Idle,
     /// Awaits several things at once: the parts, each of which is an await.
     Several(How, Vec<Action>),
+    /// Submits a task and awaits it.
+    Child(Box<Submit>),
     /// Polls an await once, and forgets it if it's pending.
     Forget(Box<Action>),
     /// `result`, which a worker refuses.
@@ -266,7 +268,7 @@ impl Body {
                 16 => Action::Batch(stream(u)?),
                 17 => Action::Peek(slots(u)?, await_kind(u, Some(profile))?),
                 18..=22 => Action::several(u, profile)?,
-                23..=24 => Action::Forget(Box::new(Action::forgettable(u)?)),
+                23..=24 => Action::Forget(Box::new(Action::forgettable(u, profile)?)),
                 25 => Action::Result(slot(u)?),
                 26 => Action::Idle,
                 _ => Action::Do(Op::anywhere(u, profile)?),
@@ -291,8 +293,9 @@ impl Action {
     fn several(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         let how = *u.choose(&[How::Join, How::Select, How::Unordered, How::Unordered])?;
         let part = |u: &mut Unstructured<'_>| {
-            Ok(match u.int_in_range(0..=11)? {
+            Ok(match u.int_in_range(0..=15)? {
                 0 => Self::Yield,
+                11..=15 => Self::child(u, profile)?,
                 1 => Self::sleep(u, profile)?,
                 2 => Self::Stream(stream(u)?),
                 3 if u.ratio(1, 4)? => Self::Idle,
@@ -305,9 +308,20 @@ impl Action {
         Ok(Self::Several(how, parts))
     }
 
+    fn child(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let mut submit = Submit::decode(u, profile)?;
+        // Keys make it another task's child, inputs mostly wait for what has failed.
+        submit.key = None;
+        submit.inputs.truncate(1);
+        Ok(Self::Child(Box::new(submit)))
+    }
+
     /// Decodes an await without a timer: a forgotten timer would move the clock unseen.
-    fn forgettable(u: &mut Unstructured<'_>) -> Result<Self> {
-        let one = |u: &mut Unstructured<'_>| Ok(Self::Await(slots(u)?, await_kind(u, None)?));
+    fn forgettable(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let one = |u: &mut Unstructured<'_>| match u.arbitrary()? {
+            true => Self::child(u, profile),
+            false => Ok(Self::Await(slots(u)?, await_kind(u, None)?)),
+        };
         Ok(match u.int_in_range(0..=7)? {
             0 => Self::Stream(stream(u)?),
             1 if u.ratio(1, 2)? => Self::Idle,

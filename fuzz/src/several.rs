@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::future::{join_all, select_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
+use super::coverage::reached;
 use super::current::Current;
 use super::model::{Id, Suspension};
 use super::run_state::{model, note};
@@ -16,6 +17,8 @@ use super::script::{Action, How};
 pub(crate) struct Several {
     all: Pin<Box<dyn Future<Output = ()> + Send>>,
     pending: Pending,
+    how: How,
+    is_over: bool,
 }
 
 /// What each part is suspended at; `None` when it's over.
@@ -32,8 +35,7 @@ struct Part {
 impl Several {
     /// Begins the awaits. Returns `None` if there are none.
     pub(crate) fn new(id: Id, how: How, parts: &[Action]) -> Option<Self> {
-        let parts: Vec<_> =
-            parts.iter().filter_map(|action| Current::begin(id, action)).collect();
+        let parts: Vec<_> = parts.iter().filter_map(|action| Current::begin(id, action)).collect();
         if parts.is_empty() {
             return None;
         }
@@ -59,15 +61,28 @@ impl Several {
                 Box::pin(async move { while all.next().await.is_some() {} })
             }
         };
-        Some(Self { all, pending })
+        Some(Self { all, pending, how, is_over: false })
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Suspension> {
-        if self.all.as_mut().poll(cx).is_ready() {
+        let how = self.how;
+        self.is_over = self.all.as_mut().poll(cx).is_ready();
+        if self.is_over {
+            reached(|| format!("{how:?}: ready"));
             return Ok(());
         }
+        reached(|| format!("{how:?}: pending"));
         let pending = self.pending.lock().unwrap();
         Err(Suspension::Several(pending.iter().flatten().cloned().collect()))
+    }
+}
+
+impl Drop for Several {
+    fn drop(&mut self) {
+        let how = self.how;
+        if !self.is_over {
+            reached(|| format!("{how:?}: dropped"));
+        }
     }
 }
 
@@ -80,6 +95,8 @@ impl Future for Part {
         let polled = current.poll(id, cx);
         note(|| format!("    part {at} of t{id}: {polled:?}"));
         let is_over = polled.is_ok();
+        let name = current.name();
+        reached(|| format!("part {name}: {}", if is_over { "ready" } else { "pending" }));
         self.pending.lock().unwrap()[at] = polled.err();
         if !is_over {
             return Poll::Pending;

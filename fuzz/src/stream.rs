@@ -10,7 +10,9 @@ use futures::Stream as _;
 use super::body::{Infallible, Running};
 use super::instrumented::{Code, Value};
 use super::model::{Id, Model, Outcome, Plan, StreamModel};
-use super::run_state::{MAX_TASKS, check_error, check_outcome, expect, model, panic_point_then, with};
+use super::run_state::{
+    MAX_TASKS, check_error, check_outcome, expect, model, panic_point_then, with,
+};
 use super::script::Mapped;
 use super::tracked::Tracked;
 

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use ensue::{Client, Handle, Ref, Retry, wait_all};
 
+use super::coverage::reached;
 use super::threads_body as body;
-use super::threads_plan::{Ending, Op, Plan, Submit};
+use super::threads_plan::{Ending, Op, Plan, SLOTS, Submit};
 use super::threads_record::{Alive, Id, Shared, Task, Value};
 
 const MAX_TASKS: usize = 40;
+const MAX_RETRIES: usize = 20;
 /// Longer than any run takes on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,8 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
         builder = builder.observe();
     }
     let client = builder.build();
+    reached(|| format!("threads {:?}", plan.ending));
+    reached(|| format!("threads own {} hosted {}", plan.own, plan.hosted));
     let hosts: Vec<_> = (0..plan.hosted)
         .map(|_| {
             let worker = client.worker();
@@ -64,7 +68,8 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
         Ending::Idle => {
             join(users)?;
             // A task that awaits `idle` itself doesn't count.
-            finish("idle", client.idle())?;
+            finish("idle", client.idle())
+                .map_err(|what| format!("{what}: {}", explain(&client, shared)))?;
             for (id, handle) in shared.kept() {
                 let ended = handle.is_finished() || plan.awaits_idle();
                 shared.expect(ended, || format!("t{id} has not ended when idle"));
@@ -97,10 +102,17 @@ fn end(hosts: Vec<thread::JoinHandle<Result<(), String>>>, shared: &Shared) -> R
         host.join().map_err(|_| "a worker has panicked")??;
     }
     // Not waited for by `close`: a task that awaits it itself.
-    finish("the last result", wait_all(shared.kept().into_iter().map(|it| it.1)))?;
+    let start = Instant::now();
+    while shared.kept().iter().any(|it| !it.1.is_finished()) && start.elapsed() < TIME_LIMIT {
+        finish("the last result", wait_all(shared.kept().into_iter().map(|it| it.1)))?;
+    }
     for (id, handle) in shared.kept() {
         let Some(result) = handle.try_get() else { return Err(format!("t{id} never ended")) };
         shared.check(id, result.as_ref());
+        reached(|| match &result {
+            Ok(_) => "threads gave Value".into(),
+            Err(error) => format!("threads gave {:?}", error.kind()),
+        });
         let cancelled = shared.lock().tasks[id].cancelled;
         let right = !cancelled || handle.status() == ensue::Status::Cancelled;
         shared.expect(right, || format!("t{id} was cancelled and gave {result:?}"));
@@ -143,6 +155,12 @@ fn finish<F: Future>(what: &str, future: F) -> Result<(), String> {
 pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
     let current = Client::current();
     let client = outside.or(current.as_ref());
+    reached(|| {
+        let name = format!("{op:?}");
+        let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let place = if outside.is_some() { "outside" } else { "inside" };
+        format!("threads {name} {place}")
+    });
     match op {
         Op::Submit(plan) => client.into_iter().for_each(|client| submit(client, shared, plan)),
         Op::Drop(slot) => shared.put(*slot, None),
@@ -161,8 +179,13 @@ pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
         }
         Op::Retry(slot) => {
             if let Some((id, handle)) = shared.get(*slot) {
-                // Its failed inputs are retried, too.
                 let mut record = shared.lock();
+                record.retries += 1;
+                // Tasks may retry each other endlessly.
+                if record.retries > MAX_RETRIES {
+                    return;
+                }
+                // Its failed inputs are retried, too.
                 (0..=id).for_each(|id| record.tasks[id].most_runs += 3);
                 drop(record);
                 handle.retry();
@@ -174,7 +197,9 @@ pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
                 shared.lock().callbacks += 1;
                 let (op, shared) = (op.clone(), shared.clone());
                 handle.on_done(move |handle| {
-                    shared.expect(handle.is_finished(), || format!("an early callback of t{id}"));
+                    // It may have been retried since it ended.
+                    let right = handle.is_finished() || shared.lock().retries > 0;
+                    shared.expect(right, || format!("an early callback of t{id}"));
                     shared.lock().callbacks -= 1;
                     run_op(&op, &shared, None);
                 });
@@ -194,18 +219,30 @@ pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
         Op::Idle => {
             if let Some(client) = outside {
                 let result = finish("idle", client.idle());
-                shared.expect(result.is_ok(), || "`idle` doesn't come".into());
+                shared.expect(result.is_ok(), || {
+                    format!("`idle` doesn't come: {}", explain(client, shared))
+                });
             }
         }
         Op::Result(slot) => {
-            if let (Some((id, handle)), Some(_)) = (shared.get(*slot), outside) {
+            if let (Some((id, handle)), Some(client)) = (shared.get(*slot), outside) {
                 let result = finish("a result", handle.get_ref());
-                shared.expect(result.is_ok(), || format!("the result of t{id} doesn't come"));
+                shared.expect(result.is_ok(), || {
+                    format!("the result of t{id} doesn't come: {}", explain(client, shared))
+                });
                 let result = handle.try_get();
                 result.iter().for_each(|result| shared.check(id, result.as_ref()));
             }
         }
     }
+}
+
+/// Says why tasks have not ended.
+fn explain(client: &Client, shared: &Shared) -> String {
+    let handles = shared.kept().into_iter().chain((0..SLOTS).filter_map(|slot| shared.get(slot)));
+    let pending = handles.filter(|(_, handle)| !handle.is_finished());
+    let one = |(id, handle)| format!("\nt{id}: {}", client.explain(&handle));
+    pending.map(one).collect::<String>() + &format!("\n{} workers", client.workers())
 }
 
 fn submit(client: &Client, shared: &Shared, plan: &Submit) {

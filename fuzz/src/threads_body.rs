@@ -10,6 +10,7 @@ use ensue::{AsCompleted, Client, ErrorKind, gather, wait_any};
 use futures::future::{join_all, select, select_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
+use super::coverage::reached;
 use super::script::How;
 use super::threads;
 use super::threads_plan::{Action, Body, End, Wait};
@@ -47,10 +48,12 @@ pub(crate) async fn run(alive: Alive, body: usize) -> Result<Value, &'static str
 pub(crate) fn block(alive: Alive, body: usize) -> Result<Value, &'static str> {
     let (id, shared) = (alive.0, alive.1.clone());
     let body = begin(id, &shared, body);
+    let limited = threads::is_limited(id, &shared);
     for action in &body.actions {
         match action {
             Action::Do(op) => threads::run_op(op, &shared, None),
-            Action::Result(slot) => {
+            // One that holds a limit waits for no task, which may wait for the limit.
+            Action::Result(slot) if !limited => {
                 for (other, handle) in shared.older(&[*slot], id) {
                     shared.check(other, handle.result().as_ref());
                 }
@@ -114,13 +117,17 @@ async fn act(id: Id, shared: &Shared, action: &Action, limited: bool) {
             let mut all = combine(*how, parts(id, shared, waits));
             let polled = poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx))).await;
             if polled.is_pending() {
+                reached(|| format!("threads forgot {how:?}"));
                 shared.forget(all);
             }
         }
         // A task that holds a limit waits for no task, which may wait for the limit.
         _ if limited => {}
         Action::Wait(one) => wait(id, shared, one).await,
-        Action::Several(how, waits) => combine(*how, parts(id, shared, waits)).await,
+        Action::Several(how, waits) => {
+            combine(*how, parts(id, shared, waits)).await;
+            reached(|| format!("threads {how:?}: ready"));
+        }
         // Tasks that wait for this one count as running, so it may wait only for some time.
         Action::Idle => {
             if let Some(client) = Client::current() {

@@ -122,7 +122,14 @@ impl Plan {
             threads[at % count].push(Op::decode(u, true, 0)?);
             at += 1;
         }
-        Ok(Self { own: own.max(usize::from(hosted == 0)), hosted, observes, bodies, threads, ending })
+        Ok(Self {
+            own: own.max(usize::from(hosted == 0)),
+            hosted,
+            observes,
+            bodies,
+            threads,
+            ending,
+        })
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Record {
     /// The last client was dropped, or is about to be.
     pub(crate) dropped: bool,
     pub(crate) values: isize,
+    pub(crate) retries: usize,
     /// Callbacks that were added and not called.
     pub(crate) callbacks: isize,
     pub(crate) failure: Option<String>,
