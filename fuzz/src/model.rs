@@ -122,8 +122,6 @@ pub(crate) struct Task {
     pub(crate) exempt: usize,
     /// The parts of its awaits of several things that have resolved.
     pub(crate) parts: usize,
-    /// It waits in the queue of tasks that were submitted from outside to a client without a seed.
-    pub(crate) in_order: bool,
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
     pub(crate) ended_at: u64,
@@ -319,7 +317,6 @@ impl Model {
             forgotten: Vec::new(),
             exempt: 0,
             parts: 0,
-            in_order: false,
             callbacks: 0,
             callbacks_due: 0,
             ended_at: 0,

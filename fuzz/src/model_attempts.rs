@@ -17,7 +17,6 @@ impl Model {
         }
         self.last = None;
         self.check_order(id);
-        self.check_first_of_outside(id);
         let needs = self.tasks[id].plan.limits;
         for (at, need) in needs.into_iter().enumerate() {
             self.used[at] += need;

@@ -65,28 +65,6 @@ impl Model {
         ids
     }
 
-    /// Notes that a new task, if it's ready, starts after those before it: the order of a client without a seed.
-    pub(crate) fn queue_from_outside(&mut self, id: Id) {
-        let task = &mut self.tasks[id];
-        task.in_order = task.phase == Phase::Ready && !task.is_limited();
-    }
-
-    /// Checks that no task of the same priority was submitted from outside before this one, and is ready.
-    pub(crate) fn check_first_of_outside(&mut self, id: Id) {
-        let task = &mut self.tasks[id];
-        if !std::mem::take(&mut task.in_order) || task.ceiling != task.plan.priority {
-            return;
-        }
-        let priority = task.ceiling;
-        let before = self.tasks[..id].iter().position(|other| {
-            let lent = other.ceiling != other.plan.priority;
-            other.in_order && other.phase == Phase::Ready && other.ceiling == priority && !lent
-        });
-        self.expect(before.is_none(), || {
-            format!("t{id} ran before t{before:?} of the same priority")
-        });
-    }
-
     /// Records that a task forgets an await.
     pub(crate) fn forget(&mut self, by: Id, suspension: Suspension) {
         self.tasks[by].forgotten.push(suspension);

@@ -8,7 +8,7 @@ use ensue::{Client, ErrorKind, Handle, Ref, Retry};
 use super::body::{Infallible, Running};
 use super::instrumented::{Args, Code, Value};
 use super::model::{Id, Outcome, Plan};
-use super::run_state::{MAX_TASKS, model, panic_point_then, with};
+use super::run_state::{MAX_TASKS, model, panic_point_then};
 use super::script::{RetryPlan, Submit, Verb, When};
 use super::tracked::{self, Tracked};
 
@@ -115,10 +115,6 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
         return map(client, submit, plan);
     }
     let (id, joined) = model(|model| model.submit(plan.clone()));
-    let outside = Client::current().is_none() && with(|s| s.script.seed.is_none() && !s.reentering);
-    if !joined && outside {
-        model(|model| model.queue_from_outside(id));
-    }
     let code = Code::new((!joined).then_some(id), submit.body);
     // The model now counts them as inputs of the task; a joined task's are dropped with the function.
     let inputs: Vec<_> =
