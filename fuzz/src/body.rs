@@ -4,19 +4,19 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use ensue::{Client, ErrorKind, Sleep};
+use ensue::ErrorKind;
 
+use super::coverage::reached;
+use super::current::Current;
 use super::instrumented::{Args, Code, Failure, Value};
-use super::model::{Id, Outcome, Phase, Suspension};
+use super::model::{Id, Outcome, Suspension};
 use super::ops;
 use super::pending_await::PendingAwait;
 use super::run_state::{
-    Close, PlannedPanic, model, note, panic_point, panics_now, reentry_point_of, with,
+    PlannedPanic, model, note, panic_point, panics_now, reentry_point_of, with,
 };
 use super::script::{Action, End};
-use super::stream::Stream;
 
 pub(crate) struct Running<A> {
     id: Id,
@@ -50,17 +50,6 @@ impl<A: Args> Future for Fallible<A> {
     }
 }
 
-/// The action that a poll has begun and not finished.
-enum Current {
-    Yielded,
-    Sleep(Sleep, u64),
-    Hang,
-    Wait(PendingAwait),
-    Stream(usize, Stream),
-    Batch(usize, Stream),
-    Close(Close),
-}
-
 impl<A: Args> Running<A> {
     pub(crate) fn new(code: Code, args: A) -> Self {
         let id = code.id();
@@ -89,7 +78,7 @@ impl<A: Args> Running<A> {
 
     fn poll(&mut self, cx: &mut Context<'_>, blocking: bool) -> Poll<Result<Value, Failure>> {
         let id = self.id;
-        let before = self.at;
+        let before = self.progress();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if self.begun {
                 note(|| format!("  t{id} is resumed"));
@@ -111,7 +100,8 @@ impl<A: Args> Running<A> {
                 Poll::Ready(value)
             }
             Ok(Err(suspension)) => {
-                model(|model| model.suspend(id, suspension, self.at > before));
+                let progressed = self.progress() > before;
+                model(|model| model.suspend(id, suspension, progressed));
                 Poll::Pending
             }
             Err(payload) => {
@@ -120,6 +110,11 @@ impl<A: Args> Running<A> {
                 resume_unwind(payload)
             }
         }
+    }
+
+    /// Counts the actions that have begun and the parts of actions that have ended.
+    fn progress(&self) -> usize {
+        self.at + model(|model| model.tasks[self.id].parts)
     }
 
     /// Executes actions up to the result or to a suspension.
@@ -133,53 +128,52 @@ impl<A: Args> Running<A> {
         loop {
             if let Some(current) = &mut self.current {
                 current.poll(self.id, cx)?;
-                if let Some(Current::Stream(slot, stream) | Current::Batch(slot, stream)) =
-                    self.current.take()
-                {
-                    ops::put_stream(slot, Some(stream));
-                }
+                self.current.take().into_iter().for_each(Current::finish);
             }
             // After the poll of the action, which synchronizes the model's clock.
             panic_point("poll of a future");
             let Some(action) = body.actions.get(self.at) else { break };
             self.at += 1;
-            if !blocking || matches!(action, Action::Do(_)) {
-                self.current = self.begin(action, cx);
-            }
-            if let Some(Current::Yielded) = self.current {
-                return Err(Suspension::Yielded);
+            if !blocking || matches!(action, Action::Do(_) | Action::Result(_)) {
+                self.current = self.begin(action, cx, blocking);
             }
         }
         Ok(self.end(body.end))
     }
 
-    fn begin(&self, action: &Action, cx: &mut Context<'_>) -> Option<Current> {
+    fn begin(&self, action: &Action, cx: &mut Context<'_>, blocking: bool) -> Option<Current> {
         note(|| format!("    t{}: {action:?}", self.id));
-        Some(match action {
-            Action::Yield => {
-                cx.waker().wake_by_ref();
-                Current::Yielded
-            }
-            Action::Sleep(seconds) => {
-                let until = model(|model| model.now()) + u64::from(*seconds);
-                Current::Sleep(ensue::sleep(Duration::from_secs((*seconds).into())), until)
-            }
-            Action::Hang => Current::Hang,
-            Action::Await(slots, kind) => Current::Wait(PendingAwait::new(slots, *kind)?),
-            Action::Stream(slot) => Current::Stream(*slot, ops::take_stream(*slot)?),
-            Action::Batch(slot) => Current::Batch(*slot, ops::take_stream(*slot)?),
+        let id = self.id;
+        match action {
             Action::Peek(slots, kind) => {
-                let mut waiting = PendingAwait::new(slots, *kind)?;
-                waiting.poll(cx, Some(self.id));
-                waiting.abandon(self.id);
-                return None;
+                let mut waiting = PendingAwait::in_task(id, slots, *kind)?;
+                waiting.poll(cx, Some(id));
+                waiting.abandon(id);
+                None
             }
-            Action::Close => Current::Close(Box::pin(Client::current()?.close())),
             Action::Do(op) => {
                 ops::run(op, true);
-                return None;
+                None
             }
-        })
+            Action::Result(slot) => {
+                ops::refused_result(*slot, blocking);
+                None
+            }
+            Action::Forget(action) => {
+                let mut current = Current::begin(id, action)?;
+                match current.poll(id, cx) {
+                    Ok(()) => current.finish(),
+                    Err(suspension) => {
+                        let name = current.name();
+                        reached(|| format!("forgot {name} in a task"));
+                        model(|model| model.forget(id, suspension));
+                        with(|state| state.forgotten.push(Box::new(current)));
+                    }
+                }
+                None
+            }
+            action => Current::begin(id, action),
+        }
     }
 
     fn end(&self, end: End) -> Result<Value, Failure> {
@@ -195,66 +189,6 @@ impl<A: Args> Running<A> {
             return Ok(Value::new(id));
         }
         if fallible { Err(Failure) } else { resume_unwind(Box::new(PlannedPanic)) }
-    }
-}
-
-impl Current {
-    fn poll(&mut self, id: Id, cx: &mut Context<'_>) -> Result<(), Suspension> {
-        match self {
-            // This is the poll after the wake.
-            Self::Yielded => Ok(()),
-            Self::Hang => Err(Suspension::Hangs),
-            Self::Sleep(sleep, until) => {
-                let is_over = Pin::new(sleep).poll(cx).is_ready();
-                model(|model| {
-                    if is_over {
-                        model.clock_to(*until, id);
-                        return Ok(());
-                    }
-                    let now = model.now();
-                    model.expect(now < *until, || format!("t{id} sleeps until {until} at {now}"));
-                    Err(Suspension::Sleeps(*until))
-                })
-            }
-            Self::Wait(waiting) => {
-                if waiting.poll(cx, Some(id)) {
-                    Ok(())
-                } else {
-                    Err(waiting.suspension())
-                }
-            }
-            Self::Stream(_, stream) => {
-                if stream.poll(cx, true) {
-                    Ok(())
-                } else {
-                    Err(Suspension::Stream(stream.number))
-                }
-            }
-            Self::Batch(_, stream) => {
-                if stream.poll_batch(cx, true) {
-                    Ok(())
-                } else {
-                    Err(Suspension::Stream(stream.number))
-                }
-            }
-            Self::Close(close) => {
-                model(|model| model.close(false, true));
-                if close.as_mut().poll(cx).is_pending() {
-                    return Err(Suspension::Close);
-                }
-                model(|model| {
-                    let busy = (0..model.tasks.len()).find(|other| {
-                        let phase = &model.tasks[*other].phase;
-                        *other != id
-                            && matches!(phase, Phase::Suspended(at) if *at != Suspension::Close)
-                    });
-                    model.expect(busy.is_none(), || {
-                        format!("`close` resolved in t{id} while t{busy:?} was running")
-                    });
-                });
-                Ok(())
-            }
-        }
     }
 }
 

@@ -10,6 +10,8 @@
 mod body;
 mod clients;
 mod clients_record;
+mod coverage;
+mod current;
 mod events;
 mod inputs;
 mod instrumented;
@@ -18,18 +20,26 @@ mod model_attempts;
 mod model_inspection;
 mod model_outcomes;
 mod model_scheduling;
+mod model_several;
 mod ops;
 mod pending_await;
 mod program;
 mod run_state;
 mod script;
+mod several;
 mod stream;
 mod submit;
+mod threads;
+mod threads_body;
+mod threads_plan;
+mod threads_record;
 mod tracked;
 #[cfg(feature = "dask")]
 mod value_codec;
 #[cfg(feature = "dask")]
 mod wire;
+
+pub use coverage::{count_coverage, coverage};
 
 use std::panic;
 use std::rc::Rc;
@@ -57,6 +67,16 @@ pub fn panics(data: &[u8]) {
     run(data, Profile::Panics);
 }
 
+/// Fuzzes tasks that await several things at once, forgotten futures, and calls from hooks.
+pub fn several(data: &[u8]) {
+    run(data, Profile::Several);
+}
+
+/// Fuzzes the same operations on a client without a seed, with one worker.
+pub fn unseeded(data: &[u8]) {
+    run(data, Profile::Unseeded);
+}
+
 /// Fuzzes containers of handles as inputs.
 pub fn inputs(data: &[u8]) {
     print_script_of_panics();
@@ -67,6 +87,11 @@ pub fn inputs(data: &[u8]) {
 pub fn clients(data: &[u8]) {
     print_script_of_panics();
     clients::run(data);
+}
+
+/// Fuzzes clients with several threads.
+pub fn threads(data: &[u8]) {
+    threads::run(data);
 }
 
 /// Fuzzes bytes from a Dask cluster.

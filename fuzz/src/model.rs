@@ -62,6 +62,9 @@ pub(crate) enum Suspension {
     All(Vec<Id>),
     Stream(usize),
     Close,
+    Idle,
+    /// Several awaits at once, of which these are pending.
+    Several(Vec<Suspension>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -115,6 +118,12 @@ pub(crate) struct Task {
     pub(crate) awaited: Vec<Id>,
     /// It was last suspended in a cycle of tasks that wait for each other.
     pub(crate) in_cycle: bool,
+    /// Awaits that it forgot while they were pending.
+    pub(crate) forgotten: Vec<Suspension>,
+    /// The futures of `idle` and `close` that it has begun to await.
+    pub(crate) exempt: usize,
+    /// The parts of its awaits of several things that have resolved.
+    pub(crate) parts: usize,
     pub(crate) callbacks: usize,
     pub(crate) callbacks_due: usize,
     pub(crate) ended_at: u64,
@@ -152,6 +161,8 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     /// Logical time: advances with each operation from outside and each poll of a task.
     pub(crate) instant: u64,
+    /// When the client was last known to be idle.
+    pub(crate) idle_at: u64,
     /// The task suspended most recently, and whether that poll executed an action.
     pub(crate) last: Option<(Id, bool)>,
     pub(crate) capacity: [usize; 2],
@@ -194,6 +205,7 @@ impl Model {
             worker: false,
             now: 0,
             instant: 0,
+            idle_at: 0,
             last: None,
             capacity,
             used: [0, 0],
@@ -305,6 +317,9 @@ impl Model {
             ceiling: plan.priority,
             awaited: Vec::new(),
             in_cycle: false,
+            forgotten: Vec::new(),
+            exempt: 0,
+            parts: 0,
             callbacks: 0,
             callbacks_due: 0,
             ended_at: 0,

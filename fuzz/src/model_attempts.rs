@@ -105,6 +105,11 @@ impl Model {
                 self.abandon(id);
             }
             (Phase::Suspended(_), _) if self.is_closed() && !self.worker => self.refuse(true),
+            // The last worker of a closed client doesn't wait for a task that awaits `idle` or `close`.
+            (Phase::Suspended(_), _) if self.is_closed() && self.tasks[id].exempt > 0 => {
+                self.end(id, Outcome::Error(ErrorKind::Closed, None));
+                self.settle();
+            }
             (Phase::Suspended(_), _) => {
                 let lenient = self.lenient;
                 self.expect(lenient, || format!("t{id} was dropped though it's needed"));

@@ -48,13 +48,27 @@ impl Model {
         self.tasks.iter().any(|task| task.has_failed() && task.ended_at == self.instant)
     }
 
-    /// Whether a task is running or can still run, except for those that await `close`.
+    /// Whether a task is running or can still run, except for those that await `idle` or `close`.
     pub(crate) fn is_busy(&self) -> bool {
-        self.tasks.iter().any(|task| match task.phase {
-            Phase::Ready | Phase::Running | Phase::Delayed(_) | Phase::Deciding(_) => true,
-            Phase::Suspended(ref suspension) => *suspension != Suspension::Close,
+        (0..self.tasks.len()).any(|id| self.is_busy_with(id))
+    }
+
+    pub(crate) fn is_busy_with(&self, id: Id) -> bool {
+        let task = &self.tasks[id];
+        match task.phase {
+            Phase::Ready => true,
+            Phase::Running | Phase::Delayed(_) | Phase::Deciding(_) | Phase::Suspended(_) => {
+                task.exempt == 0
+            }
             _ => false,
-        })
+        }
+    }
+
+    /// Records that the client is idle, if it is.
+    pub(crate) fn note_idle(&mut self) {
+        if !self.is_busy() {
+            self.idle_at = self.instant;
+        }
     }
 
     /// Checks, with nothing ready and no timer left, that each unfinished task has a reason to wait.
@@ -63,8 +77,12 @@ impl Model {
             let task = &self.tasks[id];
             let stuck = match &task.phase {
                 Phase::Ended(_) | Phase::Waiting => true,
-                Phase::Suspended(Suspension::Close) => self.is_busy(),
-                Phase::Suspended(_) => !self.is_runnable(id),
+                Phase::Suspended(suspension) => {
+                    let mut parts = suspension.parts().into_iter();
+                    let ends =
+                        parts.any(|part| matches!(part, Suspension::Close | Suspension::Idle));
+                    !self.is_runnable(id) && (!ends || self.is_busy())
+                }
                 // Another task holds the limit, or is before it in the queue.
                 Phase::Ready | Phase::Delayed(None) => task.is_limited() && self.used != [0, 0],
                 Phase::Delayed(Some(at)) => {

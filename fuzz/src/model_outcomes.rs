@@ -107,6 +107,7 @@ impl Model {
                 changed |= self.settle_one(id, users);
             }
         }
+        self.note_idle();
     }
 
     pub(crate) fn settle_one(&mut self, id: Id, users: usize) -> bool {

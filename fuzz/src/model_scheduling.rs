@@ -101,7 +101,7 @@ impl Model {
     pub(crate) fn lend_all(&mut self) {
         for id in 0..self.tasks.len() {
             let priority = self.tasks[id].ceiling;
-            if let Phase::Suspended(Suspension::Stream(stream)) = self.tasks[id].phase {
+            for stream in self.awaited_streams(id) {
                 let ceiling = &mut self.streams[stream].ceiling;
                 *ceiling = (*ceiling).max(Some(priority));
             }
@@ -123,6 +123,7 @@ impl Model {
         }
         let mut ids = self.waits_for(id);
         ids.extend(&task.awaited);
+        ids.extend(self.awaited_at_once(id));
         match &task.phase {
             Phase::Suspended(Suspension::Any(others, _) | Suspension::All(others)) => {
                 ids.extend(others);
@@ -160,23 +161,31 @@ impl Model {
     /// Whether the task is certainly in a queue. One that needs a limit may wait for the limit instead.
     pub(crate) fn is_runnable(&self, id: Id) -> bool {
         let task = &self.tasks[id];
-        let ended = |id: &Id| self.tasks[*id].outcome().is_some();
         match &task.phase {
             Phase::Ready | Phase::Delayed(None) => !task.is_limited(),
-            Phase::Suspended(suspension) => match suspension {
-                Suspension::Yielded => true,
-                Suspension::One(one) => ended(one),
-                Suspension::Gather(ids) => {
-                    ids.iter().any(|id| self.tasks[*id].has_failed()) || ids.iter().all(ended)
-                }
-                Suspension::Settled(ids) | Suspension::All(ids) => ids.iter().all(ended),
-                Suspension::Any(ids, _) => ids.iter().any(ended),
-                Suspension::Stream(stream) => {
-                    self.streams[*stream].members.iter().any(|(_, at)| at.is_some())
-                }
-                Suspension::Sleeps(_) | Suspension::Hangs | Suspension::Close => false,
-            },
+            Phase::Suspended(suspension) => self.is_woken(suspension),
             _ => false,
+        }
+    }
+
+    /// Whether a task that is suspended so was certainly woken.
+    fn is_woken(&self, suspension: &Suspension) -> bool {
+        let ended = |id: &Id| self.tasks[*id].outcome().is_some();
+        match suspension {
+            Suspension::Yielded => true,
+            Suspension::One(one) => ended(one),
+            Suspension::Gather(ids) => {
+                ids.iter().any(|id| self.tasks[*id].has_failed()) || ids.iter().all(ended)
+            }
+            Suspension::Settled(ids) | Suspension::All(ids) => ids.iter().all(ended),
+            Suspension::Any(ids, _) => ids.iter().any(ended),
+            Suspension::Stream(stream) => {
+                self.streams[*stream].members.iter().any(|(_, at)| at.is_some())
+            }
+            Suspension::Several(parts) => parts.iter().any(|part| self.is_woken(part)),
+            Suspension::Sleeps(_) | Suspension::Hangs | Suspension::Close | Suspension::Idle => {
+                false
+            }
         }
     }
 
@@ -201,12 +210,15 @@ impl Model {
     pub(crate) fn timers(&self) -> Vec<(u64, Id)> {
         let mut timers = Vec::new();
         for (id, task) in self.tasks.iter().enumerate() {
-            match task.phase {
-                Phase::Suspended(Suspension::Sleeps(at) | Suspension::Any(_, Some(at))) => {
-                    timers.push((at, id))
+            match &task.phase {
+                Phase::Suspended(suspension) => {
+                    timers.extend(suspension.parts().into_iter().filter_map(|part| match part {
+                        Suspension::Sleeps(at) | Suspension::Any(_, Some(at)) => Some((*at, id)),
+                        _ => None,
+                    }));
                 }
                 // The delay of a limited task may have passed while it waits for its limit.
-                Phase::Delayed(Some(at)) if !task.is_limited() => timers.push((at, id)),
+                Phase::Delayed(Some(at)) if !task.is_limited() => timers.push((*at, id)),
                 _ => {}
             }
             timers.extend(task.deadline.map(|at| (at, id)));

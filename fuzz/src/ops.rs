@@ -2,6 +2,7 @@
 
 use ensue::{Client, ErrorKind, Handle};
 
+use super::coverage::reached;
 use super::events;
 use super::instrumented::Value;
 use super::model::{Model, Outcome};
@@ -35,6 +36,9 @@ pub(crate) fn run(op: &Op, inside: bool) {
         }),
         Op::Retry(_) if model(|model| model.retries) >= MAX_RETRIES => {}
         Op::Retry(slot) => each(*slot, |tracked| {
+            if with(|state| state.reentering) {
+                return retry_in_hook(tracked);
+            }
             let right = model(|model| model.retry(tracked.id));
             let retried = tracked.handle().retry();
             expect(retried == right, || format!("`retry` of t{} gave {retried}", tracked.id));
@@ -84,6 +88,8 @@ pub(crate) fn run(op: &Op, inside: bool) {
                 });
             }
         }
+        // Without a seed it would start threads.
+        Op::Scale(_) if with(|state| state.script.seed.is_none()) => {}
         Op::Scale(workers) => with_client(inside, |client| {
             let before = client.workers();
             client.scale((*workers).into()).unwrap();
@@ -95,6 +101,19 @@ pub(crate) fn run(op: &Op, inside: bool) {
                 drop(client);
             }
         }
+        Op::Forget(slot) => {
+            if let Some(tracked) = tracked::take(*slot) {
+                reached(|| "forgot a handle".into());
+                with(|state| state.forgotten.push(Box::new(tracked)));
+            }
+        }
+        Op::Look(slot) => each(*slot, look),
+        Op::Find(key) => {
+            with_client(inside, |client| drop(client.get::<Value>(format!("k{key}"))));
+        }
+        Op::Inspect(slot) => each(*slot, |tracked| {
+            with_client(inside, |client| inspect(client, tracked.handle()));
+        }),
         _ => unreachable!("{op:?} is executed by the program"),
     }
 }
@@ -158,6 +177,59 @@ fn peek(tracked: &Tracked) {
     if let Some(result) = result {
         check_outcome(id, result, 0);
     }
+}
+
+/// Retries a task from a hook. *Free*: whether the engine has ended it by now. A task whose dependents the engine may
+/// not have notified of the failure yet isn't retried.
+fn retry_in_hook(tracked: &Tracked) {
+    let id = tracked.id;
+    let has_dependents =
+        |model: &mut Model| model.tasks.iter().any(|task| task.plan.inputs.contains(&id));
+    if model(has_dependents) {
+        return;
+    }
+    let retried = tracked.handle().retry();
+    reached(|| format!("retry in a hook: {retried}"));
+    if !retried {
+        return;
+    }
+    let right = model(|model| model.retry(id));
+    expect(right, || format!("`retry` of t{id} in a hook gave true"));
+}
+
+/// Reads the state of a task, which must be consistent.
+fn look(tracked: &Tracked) {
+    let (id, handle) = (tracked.id, tracked.handle());
+    let (status, finished, error) = (handle.status(), handle.is_finished(), handle.error());
+    if error.is_some() {
+        model(|model| model.tasks[id].observed = true);
+    }
+    let right = finished || error.is_none();
+    expect(right, || format!("t{id} is {status:?}, `is_finished` {finished}, `error` {error:?}"));
+}
+
+fn inspect(client: &Client, handle: &Handle<Value>) {
+    client.observe();
+    let explanation = client.explain(handle).to_string();
+    expect(!explanation.is_empty(), || "an explanation is empty".into());
+    drop((client.stats(), client.graph(), client.timeline(handle)));
+}
+
+/// Calls `result` in a task. In the poll of a task it's refused; blocking work reads a finished result.
+pub(crate) fn refused_result(slot: usize, blocking: bool) {
+    each(slot, |tracked| {
+        let id = tracked.id;
+        let ended = model(|model| model.tasks[id].outcome().is_some());
+        if blocking && ended {
+            reached(|| "result in blocking work".into());
+            check_outcome(id, tracked.handle().result(), 1);
+        } else if !blocking {
+            reached(|| format!("result refused, ended: {ended}"));
+            let result = tracked.handle().result();
+            let refused = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Blocking);
+            expect(refused, || format!("`result` of t{id} in a task gave {result:?}"));
+        }
+    });
 }
 
 /// Looks up a key with the right type and with a wrong one.

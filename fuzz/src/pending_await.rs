@@ -12,7 +12,7 @@ use ensue::{
 
 use super::instrumented::Value;
 use super::model::{Id, Model, Outcome, Suspension};
-use super::run_state::{check_outcome, expect, model};
+use super::run_state::{check_outcome, expect, model, with};
 use super::script::AwaitKind;
 use super::tracked::{self, Tracked};
 
@@ -72,6 +72,25 @@ impl PendingAwait {
         let begun = model(|model| model.instant);
         let held = ids.clone();
         Some(Self { inner, ids, held, until, begun })
+    }
+
+    /// Begins an await in a task, unless it might close a cycle that the script is to avoid.
+    pub(crate) fn in_task(id: Id, slots: &[usize], kind: AwaitKind) -> Option<Self> {
+        let waiting = Self::new(slots, kind)?;
+        let acyclic = with(|state| state.script.acyclic);
+        let refused = acyclic && model(|model| model.may_close_cycle(id, &waiting.ids));
+        (!refused).then_some(waiting)
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.inner {
+            Inner::One(_) => "handle",
+            Inner::Ref(_) => "ref",
+            Inner::Gather(_) => "gather",
+            Inner::Settled(_) => "settled",
+            Inner::Any(_) => "any",
+            Inner::All(_) => "all",
+        }
     }
 
     pub(crate) fn suspension(&self) -> Suspension {
@@ -134,8 +153,10 @@ impl PendingAwait {
         let Poll::Ready(results) = polled else {
             // *Free*: a wake is enough if the task was closed by the worker's exit, or if there is no task: such an await
             // is of no client, so it may give way outside of tasks.
-            let left =
-                inside.is_none() && (self.ids.is_empty() || model(|model| model.is_closed()));
+            // So it may without a seed.
+            let seeded = with(|state| state.script.seed.is_some());
+            let may_give_way = self.ids.is_empty() || !seeded || model(|model| model.is_closed());
+            let left = inside.is_none() && may_give_way;
             let ready = self.is_ready() && !left;
             expect(!ready, || format!("an await of {:?} is pending", self.suspension()));
             return false;

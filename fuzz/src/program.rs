@@ -10,8 +10,9 @@ use std::task::{Context, Wake, Waker};
 
 use ensue::{Client, Worker};
 
+use super::coverage::reached;
 use super::events;
-use super::model::{Model, Outcome, Phase};
+use super::model::{Model, Outcome, Phase, Task};
 use super::ops::{self, put_stream, take_stream, with_client};
 use super::pending_await::PendingAwait;
 use super::run_state::{
@@ -84,8 +85,11 @@ struct Program {
 pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<String>) {
     run_state::enter(RunState::new(script.clone(), trace));
     // An explicit number of workers saves the query for the machine's parallelism, which is slow.
-    let client = Client::builder()
-        .seed(script.seed)
+    let mut builder = Client::builder();
+    if let Some(seed) = script.seed {
+        builder = builder.seed(seed);
+    }
+    let client = builder
         .workers(0)
         .limit("a", script.limits[0])
         .limit("b", script.limits[1])
@@ -119,12 +123,15 @@ pub(crate) fn run(script: &Rc<Script>, trace: bool) -> (Option<String>, Vec<Stri
     // Destructors of tasks may have filled slots again.
     (0..SLOTS).for_each(|slot| tracked::put(slot, None));
     (0..STREAMS).for_each(|at| drop(take_stream(at)));
+    drop_forgotten();
     let state = run_state::leave();
     state.map_or((None, Vec::new()), |mut state| (state.model.failure.take(), state.take_trace()))
 }
 
 impl Program {
     fn run(&mut self, op: &Op) {
+        // *Free*: without a seed these wait until the worker was polled again, and is asleep.
+        let may_wait = with(|state| state.script.seed.is_none());
         model(|model| model.instant += 1);
         match op {
             Op::Step(times) => (0..*times).for_each(|_| self.step()),
@@ -149,15 +156,31 @@ impl Program {
                     drop(self.awaiters.remove(at));
                 }
             }
+            Op::ForgetAwait(which) => {
+                if !self.awaiters.is_empty() {
+                    let at = usize::from(*which) % self.awaiters.len();
+                    let forgotten = self.awaiters.remove(at);
+                    let name = forgotten.waiting.name();
+                    reached(|| format!("forgot {name} outside"));
+                    with(|state| state.forgotten.push(Box::new(forgotten)));
+                }
+            }
             Op::Idle => {
                 let mut idle = None;
                 with_client(false, |client| idle = Some(Box::pin(client.idle())));
                 let Some(mut idle) = idle else { return };
+                let begun = model(|model| model.instant);
                 let polled = idle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 model(|model| {
                     model.refuse_without_worker();
                     let busy = model.is_busy();
-                    model.expect(polled.is_pending() == busy, || {
+                    // It may have been idle for a moment.
+                    let was_idle = model.idle_at >= begun;
+                    let right = match polled.is_pending() {
+                        true => busy || may_wait,
+                        false => !busy || was_idle,
+                    };
+                    model.expect(right, || {
                         format!("`idle` is {polled:?} while `is_busy` is {busy}")
                     });
                 });
@@ -171,7 +194,7 @@ impl Program {
                 model(|model| {
                     model.refuse_without_worker();
                     let busy = model.is_busy();
-                    model.expect(polled.is_pending() == busy, || {
+                    model.expect(polled.is_pending() == busy || may_wait && !busy, || {
                         format!("`close` is {polled:?} while `is_busy` is {busy}")
                     });
                 });
@@ -189,6 +212,8 @@ impl Program {
         model(|model| {
             model.worker = true;
             model.instant += 1;
+            // A task that is about to wait for a limit lends its priority, and may have been dropped before the next poll.
+            model.lend_all();
         });
         note(|| " step".into());
         let before = self.wakes.get();
@@ -277,6 +302,7 @@ impl Program {
     }
 
     fn tear_down(&mut self, order: u8) {
+        model(|model| model.tasks.iter().for_each(cover_outcome));
         note(|| format!("the end, {order:b}"));
         let passed = model(|model| model.failure.is_none());
         if order & 1 != 0 && passed {
@@ -300,13 +326,17 @@ impl Program {
             drop((client, self.worker.take()));
             return;
         }
+        if order & 16 != 0 {
+            drop_forgotten();
+        }
         self.check();
         self.drive();
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
         self.drive();
         // A detached task may hang, or leave handles of other tasks in slots.
-        let empty = with(|state| state.slots.iter().all(Option::is_none));
+        let empty =
+            with(|state| state.slots.iter().all(Option::is_none) && state.forgotten.is_empty());
         let ended = empty && model(|model| model.tasks.iter().all(|task| task.outcome().is_some()));
         with_client(false, |client| {
             let held = client.tasks_in_memory();
@@ -327,6 +357,9 @@ impl Program {
         }
         (0..SLOTS).for_each(|slot| tracked::put(slot, None));
         (0..STREAMS).for_each(|at| drop(take_stream(at)));
+        with(|state| state.reentering = true);
+        drop_forgotten();
+        with(|state| state.reentering = false);
         self.check();
         with(|state| {
             let alive = state.alive.clone();
@@ -338,6 +371,24 @@ impl Program {
             check_unobserved(state);
         });
         events::check();
+    }
+}
+
+/// Counts how a task that has forgotten awaits stands when the script is over.
+fn cover_outcome(task: &Task) {
+    if !task.forgotten.is_empty() {
+        reached(|| match task.phase {
+            Phase::Ended(Outcome::Value) => "has forgotten: Value".into(),
+            Phase::Ended(Outcome::Error(kind, _)) => format!("has forgotten: {kind:?}"),
+            _ => "has forgotten: runs".into(),
+        });
+    }
+}
+
+/// Drops forgotten futures and handles, which may forget others.
+fn drop_forgotten() {
+    while let Some(forgotten) = with(|state| state.forgotten.pop()) {
+        drop(forgotten);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The state is in a thread-local, since instrumented code has no other access to it, and a seeded client has
 //! no threads.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::mem::ManuallyDrop;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 
 use ensue::{Client, ErrorKind, Events};
 
+use super::coverage::reached;
 use super::model::{Id, Model, Outcome, Phase};
 use super::script::{Op, Script};
 use super::stream::Stream;
@@ -30,6 +32,9 @@ pub(crate) struct RunState {
     pub(crate) close: Option<Close>,
     pub(crate) slots: Vec<Option<Tracked>>,
     pub(crate) streams: Vec<Option<Stream>>,
+    /// Forgotten futures and handles. They are moved here, and dropped at the end of the run, when the engine doesn't
+    /// know the difference any more, so that a checker of leaks finds only others.
+    pub(crate) forgotten: Vec<Box<dyn Any>>,
     pub(crate) alive: Vec<Alive>,
     /// Errors reported to `on_unobserved`.
     pub(crate) unobserved: Vec<(ErrorKind, String)>,
@@ -75,6 +80,7 @@ impl RunState {
             close: None,
             slots: Vec::new(),
             streams: Vec::new(),
+            forgotten: Vec::new(),
             alive: Vec::new(),
             unobserved: Vec::new(),
             panic_points: 0,
@@ -194,6 +200,11 @@ pub(crate) fn reentry_point(place: &str) {
     });
     if let Some(op) = op {
         note(|| format!("  {place}: {op:?}"));
+        reached(|| {
+            let name = format!("{op:?}");
+            let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            format!("hook {name}")
+        });
         super::ops::run(&op, Client::current().is_some());
         with(|state| state.reentering = false);
     }

@@ -16,11 +16,23 @@ pub(crate) enum Profile {
     Streams,
     Keys,
     Panics,
+    /// Tasks that await several things at once, and calls from hooks whose results depend on the engine's progress.
+    Several,
+    /// As `Several`, on a client without a seed whose worker the program polls. Nothing takes time.
+    Unseeded,
+}
+
+impl Profile {
+    /// Whether scripts have the operations that came last.
+    fn is_wide(self) -> bool {
+        matches!(self, Self::Several | Self::Unseeded)
+    }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    pub(crate) seed: u64,
+    /// `None`: real time, and one worker.
+    pub(crate) seed: Option<u64>,
     /// The capacity of each limit.
     pub(crate) limits: [usize; 2],
     pub(crate) bodies: Vec<Body>,
@@ -31,6 +43,8 @@ pub(crate) struct Script {
     pub(crate) reentries: Vec<(u16, Op)>,
     /// Whether task events are recorded from the start.
     pub(crate) listens: bool,
+    /// An await of a task that might close a cycle isn't begun.
+    pub(crate) acyclic: bool,
     /// Flags for the order of the drops at the end.
     pub(crate) teardown: u8,
 }
@@ -66,6 +80,26 @@ pub(crate) enum Action {
     Peek(Vec<usize>, AwaitKind),
     Close,
     Do(Op),
+    Idle,
+    /// Awaits several things at once: the parts, each of which is an await.
+    Several(How, Vec<Action>),
+    /// Submits a task and awaits it.
+    Child(Box<Submit>),
+    /// Polls an await once, and forgets it if it's pending.
+    Forget(Box<Action>),
+    /// `result`, which a worker refuses.
+    Result(usize),
+}
+
+/// The combinator of several awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// `join_all`, which polls all of them each time.
+    Join,
+    /// `select_all`, which drops the others when one is ready.
+    Select,
+    /// `FuturesUnordered`, which polls only those that were woken.
+    Unordered,
 }
 
 /// The ways to await one or several handles.
@@ -164,6 +198,14 @@ pub(crate) enum Op {
     Listen,
     Scale(u8),
     DropClient,
+    /// Forgets a handle.
+    Forget(usize),
+    /// Reads the state of a task, where the model can't know it.
+    Look(usize),
+    /// Looks up a key, where the model can't know the result.
+    Find(u8),
+    /// Reads `explain`, `graph`, `stats` and `timeline`.
+    Inspect(usize),
     // The operations below are executed from outside only.
     /// Polls the worker this number of times.
     Step(u8),
@@ -177,6 +219,8 @@ pub(crate) enum Op {
     Await(Vec<usize>, AwaitKind),
     Poll(u8),
     Abandon(u8),
+    /// Forgets a pending await.
+    ForgetAwait(u8),
     Idle,
     Close,
 }
@@ -185,10 +229,11 @@ impl Script {
     pub(crate) fn decode(data: &[u8], profile: Profile) -> Result<Self> {
         let u = &mut Unstructured::new(data);
         let seed = u.arbitrary::<u16>()?.into();
+        let seed = Some(seed).filter(|_| profile != Profile::Unseeded);
         let limits = [u.int_in_range(1..=2)?, u.int_in_range(1..=3)?];
         let teardown = u.arbitrary()?;
         let mut panics = Vec::new();
-        if profile == Profile::Panics {
+        if profile == Profile::Panics || profile == Profile::Several && u.ratio(1, 4)? {
             for _ in 0..u.int_in_range(1..=3)? {
                 panics.push(u.int_in_range(0..=60)?);
             }
@@ -204,7 +249,8 @@ impl Script {
         while !u.is_empty() && ops.len() < OPS {
             ops.push(Op::outside(u, profile)?);
         }
-        Ok(Self { seed, limits, bodies, ops, panics, reentries, listens, teardown })
+        let acyclic = profile.is_wide();
+        Ok(Self { seed, limits, bodies, ops, panics, reentries, listens, acyclic, teardown })
     }
 }
 
@@ -212,15 +258,19 @@ impl Body {
     fn decode(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
         let mut actions = Vec::new();
         for _ in 0..u.int_in_range(0..=5)? {
-            actions.push(match u.int_in_range(0..=17)? {
+            actions.push(match u.int_in_range(0..=if profile.is_wide() { 27 } else { 17 })? {
                 0..=3 => Action::Yield,
-                4..=5 => Action::Sleep(u.int_in_range(0..=4)?),
+                4..=5 => Action::sleep(u, profile)?,
                 6 => Action::Hang,
-                7..=10 => Action::Await(slots(u)?, await_kind(u, true)?),
+                7..=10 => Action::Await(slots(u)?, await_kind(u, Some(profile))?),
                 11 if u.ratio(1, 4)? => Action::Close,
                 11 => Action::Stream(stream(u)?),
                 16 => Action::Batch(stream(u)?),
-                17 => Action::Peek(slots(u)?, await_kind(u, true)?),
+                17 => Action::Peek(slots(u)?, await_kind(u, Some(profile))?),
+                18..=22 => Action::several(u, profile)?,
+                23..=24 => Action::Forget(Box::new(Action::forgettable(u, profile)?)),
+                25 => Action::Result(slot(u)?),
+                26 => Action::Idle,
                 _ => Action::Do(Op::anywhere(u, profile)?),
             });
         }
@@ -231,6 +281,58 @@ impl Body {
             _ => End::ErrorUntil(u.int_in_range(2..=4)?),
         };
         Ok(Self { actions, end })
+    }
+}
+
+impl Action {
+    fn sleep(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let seconds = u.int_in_range(0..=4)?;
+        Ok(if profile == Profile::Unseeded { Self::Yield } else { Self::Sleep(seconds) })
+    }
+
+    fn several(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let how = *u.choose(&[How::Join, How::Select, How::Unordered, How::Unordered])?;
+        let part = |u: &mut Unstructured<'_>| {
+            Ok(match u.int_in_range(0..=15)? {
+                0 => Self::Yield,
+                11..=15 => Self::child(u, profile)?,
+                1 => Self::sleep(u, profile)?,
+                2 => Self::Stream(stream(u)?),
+                3 if u.ratio(1, 4)? => Self::Idle,
+                3 if u.ratio(1, 4)? => Self::Close,
+                3 if u.ratio(1, 4)? => Self::Hang,
+                _ => Self::Await(slots(u)?, await_kind(u, Some(profile))?),
+            })
+        };
+        let parts = (0..u.int_in_range(1..=5)?).map(|_| part(u)).collect::<Result<_>>()?;
+        Ok(Self::Several(how, parts))
+    }
+
+    fn child(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let mut submit = Submit::decode(u, profile)?;
+        // Keys make it another task's child, inputs mostly wait for what has failed.
+        submit.key = None;
+        submit.inputs.truncate(1);
+        Ok(Self::Child(Box::new(submit)))
+    }
+
+    /// Decodes an await without a timer: a forgotten timer would move the clock unseen.
+    fn forgettable(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
+        let one = |u: &mut Unstructured<'_>| match u.arbitrary()? {
+            true => Self::child(u, profile),
+            false => Ok(Self::Await(slots(u)?, await_kind(u, None)?)),
+        };
+        Ok(match u.int_in_range(0..=7)? {
+            0 => Self::Stream(stream(u)?),
+            1 if u.ratio(1, 2)? => Self::Idle,
+            1 if u.ratio(1, 4)? => Self::Close,
+            2..=3 => {
+                let how = *u.choose(&[How::Join, How::Select, How::Unordered])?;
+                let parts = (0..u.int_in_range(1..=3)?).map(|_| one(u)).collect::<Result<_>>()?;
+                Self::Several(how, parts)
+            }
+            _ => one(u)?,
+        })
     }
 }
 
@@ -246,8 +348,9 @@ fn slots(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
     (0..u.int_in_range(0..=3)?).map(|_| slot(u)).collect()
 }
 
-fn await_kind(u: &mut Unstructured<'_>, inside: bool) -> Result<AwaitKind> {
-    Ok(match u.int_in_range(0..=if inside { 9 } else { 8 })? {
+/// Decodes a kind of await, inside tasks if there is a profile.
+fn await_kind(u: &mut Unstructured<'_>, inside: Option<Profile>) -> Result<AwaitKind> {
+    Ok(match u.int_in_range(0..=if inside.is_some() { 9 } else { 8 })? {
         0 | 1 => AwaitKind::Own,
         2 | 3 => AwaitKind::Borrow,
         4 => AwaitKind::Ref,
@@ -255,7 +358,10 @@ fn await_kind(u: &mut Unstructured<'_>, inside: bool) -> Result<AwaitKind> {
         6 => AwaitKind::Settled,
         7 => AwaitKind::Any,
         8 => AwaitKind::All,
-        _ => AwaitKind::AnyFor(u.int_in_range(0..=3)?),
+        _ => match u.int_in_range(0..=3)? {
+            _ if inside == Some(Profile::Unseeded) => AwaitKind::Any,
+            seconds => AwaitKind::AnyFor(seconds),
+        },
     })
 }
 
@@ -272,7 +378,7 @@ impl Submit {
             }),
             _ => None,
         };
-        Ok(Self {
+        let mut submit = Self {
             into: slot(u)?,
             body: bodies,
             verb: *u.choose(&[
@@ -299,14 +405,29 @@ impl Submit {
             } else {
                 [0, 0]
             },
-        })
+        };
+        if profile == Profile::Unseeded {
+            // Without virtual time the model knows neither when a timer fires nor when another thread is done.
+            submit.timeout = None;
+            submit.retry.iter_mut().for_each(|retry| retry.delay = 0);
+            match submit.verb {
+                Verb::Blocking => submit.verb = Verb::Task,
+                Verb::TryBlocking => submit.verb = Verb::Try,
+                _ => {}
+            }
+        }
+        Ok(submit)
     }
 }
 
 impl Op {
     /// Decodes an operation that tasks may execute, too.
     fn anywhere(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
-        let most = if profile == Profile::Streams { 42 } else { 33 };
+        let most = match profile {
+            Profile::Streams => 42,
+            Profile::Several | Profile::Unseeded => 36,
+            _ => 33,
+        };
         Ok(match u.int_in_range(0..=most)? {
             0..=12 => Self::Submit(Submit::decode(u, profile)?),
             13..=14 => Self::Clone(slot(u)?, slot(u)?),
@@ -331,6 +452,8 @@ impl Op {
                 limit: u.int_in_range(0..=3)?,
                 priority: *u.choose(&[0, 0, 1, -1])?,
             }),
+            34 if profile.is_wide() => Self::Forget(slot(u)?),
+            35 if profile.is_wide() => Self::Inspect(slot(u)?),
             _ => Self::StreamAdd(slot(u)?, stream(u)?),
         })
     }
@@ -338,7 +461,7 @@ impl Op {
     /// Decodes an operation that is called from within the engine. Operations whose result depends on the
     /// engine's progress are excluded, since the model can't predict it.
     fn in_reentry(u: &mut Unstructured<'_>, profile: Profile) -> Result<Self> {
-        Ok(match u.int_in_range(0..=15)? {
+        Ok(match u.int_in_range(0..=if profile.is_wide() { 23 } else { 15 })? {
             0..=4 => {
                 let mut submit = Submit::decode(u, profile)?;
                 submit.key = None;
@@ -354,6 +477,11 @@ impl Op {
             13 => Self::OnDone(slot(u)?),
             14 if u.ratio(1, 4)? => Self::DropClient,
             14 => Self::StreamClear(stream(u)?),
+            16..=18 => Self::Retry(slot(u)?),
+            19 => Self::Forget(slot(u)?),
+            20..=21 => Self::Look(slot(u)?),
+            22 => Self::Find(u.int_in_range(0..=2)?),
+            23 => Self::Inspect(slot(u)?),
             _ => Self::StreamDrop(stream(u)?),
         })
     }
@@ -366,8 +494,9 @@ impl Op {
             21 if u.ratio(1, 2)? => Self::DropWorker,
             21 => Self::StreamNext(stream(u)?),
             22..=23 => Self::StreamPoll(stream(u)?),
-            24..=26 => Self::Await(slots(u)?, await_kind(u, false)?),
+            24..=26 => Self::Await(slots(u)?, await_kind(u, None)?),
             27..=28 => Self::Poll(u.arbitrary()?),
+            29 if profile.is_wide() && u.arbitrary()? => Self::ForgetAwait(u.arbitrary()?),
             29 => Self::Abandon(u.arbitrary()?),
             30 => Self::Idle,
             _ if u.ratio(1, 4)? => Self::Close,

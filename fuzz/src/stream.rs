@@ -10,7 +10,9 @@ use futures::Stream as _;
 use super::body::{Infallible, Running};
 use super::instrumented::{Code, Value};
 use super::model::{Id, Model, Outcome, Plan, StreamModel};
-use super::run_state::{MAX_TASKS, check_error, check_outcome, expect, model, panic_point_then};
+use super::run_state::{
+    MAX_TASKS, check_error, check_outcome, expect, model, panic_point_then, with,
+};
 use super::script::Mapped;
 use super::tracked::Tracked;
 
@@ -168,8 +170,9 @@ impl Stream {
     }
 
     fn check_pending(&mut self, inside: bool) {
-        // *Free*: as for other awaits from outside, after the client was closed.
-        if !inside && model(|model| model.is_closed()) {
+        // *Free*: as for other awaits from outside, after the client was closed or without a seed.
+        let seeded = with(|state| state.script.seed.is_some());
+        if !inside && (!seeded || model(|model| model.is_closed())) {
             return;
         }
         let (number, results) = (self.number, matches!(self.inner, Inner::Results(_)));

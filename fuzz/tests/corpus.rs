@@ -64,6 +64,21 @@ fn clients() {
     replay("clients", ensue_fuzz::clients);
 }
 
+#[test]
+fn several() {
+    replay("several", ensue_fuzz::several);
+}
+
+#[test]
+fn unseeded() {
+    replay("unseeded", ensue_fuzz::unseeded);
+}
+
+#[test]
+fn threads() {
+    replay("threads", ensue_fuzz::threads);
+}
+
 #[cfg(feature = "dask")]
 #[test]
 fn wire() {

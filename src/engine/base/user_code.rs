@@ -35,7 +35,13 @@ pub(crate) fn wake(waker: Waker) {
     try_wake(waker);
 }
 
-/// The same; false if that panicked.
+/// Wakes a waker that is the caller's, in a poll that was given it.
+#[cold]
+pub(crate) fn wake_by_ref(waker: &Waker) {
+    run_user_code(|| waker.wake_by_ref());
+}
+
+/// As [`wake`]; false if that panicked.
 pub(crate) fn try_wake(waker: Waker) -> bool {
     let mut has_woken = false;
     run_user_code(|| {

@@ -16,6 +16,7 @@ use std::mem;
 use std::task::Waker;
 
 use crate::engine::base::sync::thread_local;
+use crate::engine::base::user_code::wake_by_ref;
 use crate::engine::core::context;
 
 /// The results of one poll. Large enough that giving way, which takes about as long as ten results, is lost among them;
@@ -38,7 +39,7 @@ pub(crate) fn take_or_give_way(gave_way: &mut bool, waker: &Waker, seeded: bool)
         return true;
     }
     *gave_way = true;
-    waker.wake_by_ref();
+    wake_by_ref(waker);
     false
 }
 

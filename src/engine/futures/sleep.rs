@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::engine::base::user_code::wake_by_ref;
 use crate::engine::core::{CoreRef, budget, context};
 use crate::engine::data::clock::RealTimer;
 
@@ -118,7 +119,7 @@ impl Future for Sleep {
         if context::take_from_budget() || budget::may_exceed(cx.waker(), seeded) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        wake_by_ref(cx.waker());
         Poll::Pending
     }
 }

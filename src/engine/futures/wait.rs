@@ -27,7 +27,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
-use crate::engine::base::user_code::drop_user_value;
+use crate::engine::base::user_code::{drop_user_value, wake_by_ref};
 use crate::engine::core::{Core, budget, context};
 use crate::engine::life::waker;
 use crate::engine::task::header::TaskRef;
@@ -174,7 +174,7 @@ impl<T> Waitable<T> {
         }
         self.abandon();
         self.node.0 = GAVE_WAY;
-        waker.wake_by_ref();
+        wake_by_ref(waker);
         Poll::Pending
     }
 

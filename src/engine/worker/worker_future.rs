@@ -39,7 +39,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::engine::base::sync::{Instant, fence};
-use crate::engine::base::user_code::run_user_code;
+use crate::engine::base::user_code::wake_by_ref;
 use crate::engine::core::activity::Activity;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::{CoreRef, engine_refs};
@@ -303,11 +303,6 @@ impl Drop for Hosted {
     }
 }
 
-#[cold]
-fn yield_to_host(waker: &Waker) {
-    run_user_code(|| waker.wake_by_ref());
-}
-
 impl WorkerFuture {
     /// Polls it for a host outside the client, and notes that it's being polled.
     pub(crate) fn poll_hosted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -344,7 +339,7 @@ impl Future for WorkerFuture {
                         this.wake_for_local();
                     }
                     // The host polls this worker again after other futures.
-                    yield_to_host(cx.waker());
+                    wake_by_ref(cx.waker());
                     return Poll::Pending;
                 }
                 Stop::Exit => return this.exit(),

@@ -1,0 +1,236 @@
+//! The record of the target `threads`: facts that tasks write, and the results that follow from them in any order of
+//! events.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ensue::{Error, ErrorKind, Handle};
+
+use super::threads_plan::{Plan, SLOTS};
+
+pub(crate) type Id = usize;
+
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Inner>);
+
+struct Inner {
+    plan: Arc<Plan>,
+    record: Mutex<Record>,
+    slots: Mutex<Vec<Option<(Id, Handle<Value>)>>>,
+    /// Handles that are kept until the end.
+    kept: Mutex<Vec<(Id, Handle<Value>)>>,
+    /// Forgotten futures, dropped after the client's end.
+    forgotten: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) tasks: Vec<Task>,
+    /// Closing has begun, or is about to.
+    pub(crate) closed: bool,
+    /// The last client was dropped, or is about to be.
+    pub(crate) dropped: bool,
+    pub(crate) values: isize,
+    pub(crate) retries: usize,
+    /// Callbacks that were added and not called.
+    pub(crate) callbacks: isize,
+    pub(crate) failure: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) inputs: Vec<Id>,
+    pub(crate) runs: u32,
+    /// The runs that its retries allow.
+    pub(crate) most_runs: u32,
+    /// It holds a limit while it runs.
+    pub(crate) limited: bool,
+    /// Live functions and futures.
+    pub(crate) alive: isize,
+    /// It's in a poll.
+    pub(crate) polled: bool,
+    pub(crate) has_value: bool,
+    pub(crate) has_failed: bool,
+    pub(crate) has_panicked: bool,
+    /// `cancel` was called, or is about to be.
+    pub(crate) may_be_cancelled: bool,
+    /// `cancel` gave true.
+    pub(crate) cancelled: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+        Self(Arc::new(Inner {
+            plan,
+            record: Mutex::default(),
+            slots: Mutex::new(vec![None; SLOTS]),
+            kept: Mutex::default(),
+            forgotten: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.0.plan.clone()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Record> {
+        lock(&self.0.record)
+    }
+
+    pub(crate) fn expect(&self, right: bool, what: impl FnOnce() -> String) {
+        if !right {
+            self.lock().failure.get_or_insert_with(what);
+        }
+    }
+
+    pub(crate) fn get(&self, slot: usize) -> Option<(Id, Handle<Value>)> {
+        lock(&self.0.slots)[slot].clone()
+    }
+
+    /// Returns copies of the handles in the slots of tasks older than `id`. Tasks await only those, so they're in no
+    /// cycle.
+    pub(crate) fn older(&self, slots: &[usize], id: Id) -> Vec<(Id, Handle<Value>)> {
+        let handles = slots.iter().filter_map(|slot| self.get(*slot));
+        handles.filter(|(other, _)| *other < id).collect()
+    }
+
+    pub(crate) fn put(&self, slot: usize, handle: Option<(Id, Handle<Value>)>) {
+        let before = std::mem::replace(&mut lock(&self.0.slots)[slot], handle);
+        // Without the lock: destructors use the slots.
+        drop(before);
+    }
+
+    pub(crate) fn take(&self, slot: usize) -> Option<(Id, Handle<Value>)> {
+        lock(&self.0.slots)[slot].take()
+    }
+
+    pub(crate) fn keep(&self, id: Id, handle: Handle<Value>) {
+        lock(&self.0.kept).push((id, handle));
+    }
+
+    pub(crate) fn kept(&self) -> Vec<(Id, Handle<Value>)> {
+        lock(&self.0.kept).clone()
+    }
+
+    pub(crate) fn forget(&self, future: impl Any + Send) {
+        lock(&self.0.forgotten).push(Box::new(future));
+    }
+
+    /// Drops all handles and forgotten futures.
+    pub(crate) fn clear(&self) {
+        (0..SLOTS).for_each(|slot| self.put(slot, None));
+        let kept = std::mem::take(&mut *lock(&self.0.kept));
+        drop(kept);
+        let forgotten = std::mem::take(&mut *lock(&self.0.forgotten));
+        drop(forgotten);
+    }
+
+    /// Checks the result of a task that someone holds a handle of.
+    pub(crate) fn check(&self, id: Id, result: Result<&Value, &Error>) {
+        let record = self.lock();
+        let right = match result {
+            Ok(value) => value.of == id && record.tasks[id].has_value,
+            Err(error) => record.allows(id, error),
+        };
+        let task = format!("t{id} gave {result:?}: {:?}", record.tasks[id]);
+        drop(record);
+        self.expect(right, || task);
+    }
+}
+
+impl Record {
+    /// Whether the task may have ended with this error.
+    fn allows(&self, id: Id, error: &Error) -> bool {
+        let all = self.ancestors(id);
+        let by = |right: &dyn Fn(&Task) -> bool| {
+            all.iter().any(|id| {
+                let task = &self.tasks[*id];
+                // The name is known once the submission has returned.
+                (task.name.is_empty() || task.name == **error.origin()) && right(task)
+            })
+        };
+        // A task may be ended in its last poll, whose value isn't used then.
+        let in_poll = match error.kind() {
+            ErrorKind::Cancelled => true,
+            ErrorKind::Closed => self.dropped,
+            _ => false,
+        };
+        (!self.tasks[id].has_value || in_poll)
+            && match error.kind() {
+                ErrorKind::Failed => by(&|task| task.has_failed),
+                ErrorKind::Panicked => by(&|task| task.has_panicked),
+                ErrorKind::Cancelled => by(&|task| task.may_be_cancelled),
+                ErrorKind::Closed => self.closed,
+                _ => false,
+            }
+    }
+
+    fn ancestors(&self, id: Id) -> HashSet<Id> {
+        let (mut all, mut next) = (HashSet::new(), vec![id]);
+        while let Some(id) = next.pop() {
+            if all.insert(id) {
+                next.extend(&self.tasks[id].inputs);
+            }
+        }
+        all
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value of a task.
+pub(crate) struct Value {
+    pub(crate) of: Id,
+    shared: Shared,
+}
+
+impl Value {
+    pub(crate) fn new(of: Id, shared: &Shared) -> Self {
+        shared.lock().values += 1;
+        Self { of, shared: shared.clone() }
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        Self::new(self.of, &self.shared)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.shared.lock().values -= 1;
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the value of t{}", self.of)
+    }
+}
+
+/// A part of a task that is counted while it's alive: a copy of its function, or a future.
+pub(crate) struct Alive(pub(crate) Id, pub(crate) Shared);
+
+impl Alive {
+    pub(crate) fn new(id: Id, shared: &Shared) -> Self {
+        shared.lock().tasks[id].alive += 1;
+        Self(id, shared.clone())
+    }
+}
+
+impl Clone for Alive {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.1.lock().tasks[self.0].alive -= 1;
+    }
+}
