@@ -1,4 +1,4 @@
-//! Long chains and wide graphs, without recursion (promise 9).
+//! Long chains and wide graphs, without recursion (promises 9 and 23).
 //!
 //! The bodies run on threads with the usual stack, which some ten thousand nested calls overflow.
 
@@ -403,6 +403,26 @@ fn a_future_is_freed_when_it_finishes() {
         assert_eq!((function.drops.get(), future.drops.get()), (1, 1));
         assert_eq!(input.drops.get(), input.clones.get() + 2);
         drop((handle, spawned, tried));
+    });
+}
+
+#[test]
+fn a_stall_of_many_awaits_is_explained_at_once() {
+    patiently(|| {
+        let (report, stalls) = std::sync::mpsc::channel();
+        // The receiver is gone when the client ends.
+        let hook = move |stall: &ensue::Stall| drop(report.send(stall.clone()));
+        let client =
+            Client::builder().workers(1).on_stall(Duration::from_millis(100), hook).build();
+        let (first, gate) = gated(&client);
+        let wait = |last: Handle<u64>, _| client.spawn(async move { last.await.unwrap_or(0) });
+        let last = (0..MANY).fold(first.clone(), wait);
+        let is_complete = |stall: &ensue::Stall| stall.left == MANY + 1;
+        let stall = stalls.iter().find(is_complete).unwrap();
+        let keys: Vec<_> = stall.reasons.iter().map(|reason| &reason.key).collect();
+        assert_eq!(keys, [&first.key()]);
+        gate.open();
+        assert_eq!(last.result().unwrap(), 0);
     });
 }
 

@@ -3,7 +3,7 @@
 //! Unlike the search for cycles when a task is suspended, this knows no bound and takes every entry for a wait: also that of
 //! a handle which isn't awaited any more but kept, and the members of streams, of which any may do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::engine::core::Core;
 use crate::engine::graph::inspect;
@@ -15,6 +15,9 @@ pub(crate) struct Waits {
     tasks: Vec<Task>,
     /// By the index of a task, the indices of those that wait for it.
     waiters: Vec<Vec<usize>>,
+    /// The same, of those that it waits for.
+    waited_for: Vec<Vec<usize>>,
+    /// The index of the task at an address.
     places: HashMap<usize, usize>,
 }
 
@@ -32,27 +35,41 @@ impl Waits {
             });
             waiters
         });
-        let waiters = waiters.collect();
-        Self { tasks, waiters, places }
+        let waiters: Vec<Vec<usize>> = waiters.collect();
+        let mut waited_for = vec![Vec::new(); tasks.len()];
+        for (task, waiters) in waiters.iter().enumerate() {
+            for waiter in waiters {
+                // An await of a task may have several entries in its list.
+                if waited_for[*waiter].last() != Some(&task) {
+                    waited_for[*waiter].push(task);
+                }
+            }
+        }
+        Self { tasks, waiters, waited_for, places }
     }
 
     /// Returns the tasks that a task waits for.
     pub(crate) fn waited_for(&self, task: TaskRef<'_>) -> Vec<Task> {
         let Some(place) = self.places.get(&address(task)) else { return Vec::new() };
-        let waits = self.tasks.iter().zip(&self.waiters).filter(|(_, all)| all.contains(place));
-        waits.map(|(task, _)| task.as_ref().to_task()).collect()
+        self.waited_for[*place].iter().map(|at| self.tasks[*at].as_ref().to_task()).collect()
+    }
+
+    /// Whether a task waits for one of these tasks.
+    pub(crate) fn is_waiting(&self, task: TaskRef<'_>) -> bool {
+        self.places.get(&address(task)).is_some_and(|place| !self.waited_for[*place].is_empty())
     }
 
     /// Returns the shortest cycle through a task, each of its tasks waiting for the next, the task itself first; empty if
     /// there is none.
     pub(crate) fn cycle_of(&self, task: TaskRef<'_>) -> Vec<Task> {
         let Some(start) = self.places.get(&address(task)).copied() else { return Vec::new() };
+        let last: HashSet<_> = self.waited_for[start].iter().copied().collect();
         // The task that each was reached from, which it waits for.
         let mut from = HashMap::new();
         let (mut queue, mut at) = (vec![start], 0);
         while let Some(place) = queue.get(at).copied() {
             at += 1;
-            if self.waiters[place].contains(&start) {
+            if last.contains(&place) {
                 let mut cycle = vec![start];
                 let mut place = place;
                 while place != start {

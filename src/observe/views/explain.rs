@@ -1,6 +1,8 @@
 //! Explanations of why a task has not finished, from the live task and the record.
 
+use std::cell::OnceCell;
 use std::fmt;
+use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -47,10 +49,32 @@ pub struct Explanation {
 
 serialize!(Explanation, this: key = this.key, status = this.status, reasons = this.reasons);
 
+/// What the explanations of one moment share. Which tasks wait for which is read from all of a client's tasks, so it's read
+/// once, and only if one of the explanations needs it.
+pub(super) struct Survey<'a> {
+    core: &'a Core,
+    waits: OnceCell<Waits>,
+}
+
+impl<'a> Survey<'a> {
+    pub(super) fn of(core: &'a Core) -> Self {
+        Self { core, waits: OnceCell::new() }
+    }
+
+    pub(super) fn waits(&self) -> &Waits {
+        self.waits.get_or_init(|| Waits::of(self.core))
+    }
+}
+
 impl Explanation {
     pub(crate) fn of(task: TaskRef<'_>) -> Self {
+        Self::among(&Survey::of(task.core()), task)
+    }
+
+    /// The same, as one of several explanations.
+    pub(super) fn among(survey: &Survey<'_>, task: TaskRef<'_>) -> Self {
         let recorder = Recorder::find(task.core());
-        let (status, reasons) = diagnose(recorder.as_deref(), task, true);
+        let (status, reasons) = diagnose(recorder.as_deref(), survey, task, true);
         Self { key: task.key().clone(), status, reasons }
     }
 
@@ -92,8 +116,15 @@ impl fmt::Display for Explanation {
 
 /// Returns a task's status and the reasons for it; with `deep`, also the reasons of the tasks that it waits for. These
 /// are one level deep: a chain of thousands of tasks must not become one text.
-fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Status, Vec<Reason>) {
+fn diagnose(
+    recorder: Option<&Recorder>,
+    survey: &Survey<'_>,
+    task: TaskRef<'_>,
+    deep: bool,
+) -> (Status, Vec<Reason>) {
     let core = task.core();
+    let of_another = Survey::of(core);
+    let survey = if ptr::eq(core, survey.core) { survey } else { &of_another };
     let mut inputs = Vec::new();
     inspect::inputs(task, &mut inputs);
     let status = status(task);
@@ -115,9 +146,9 @@ fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Stat
         Status::Waiting => {
             inputs.retain(|input| !input.waiters.is_closed());
             let waits_for = |(task, status, why)| Reason::WaitsFor { task, status, why };
-            add_tasks(recorder, &inputs, deep, waits_for, &mut reasons);
+            add_tasks(recorder, survey, &inputs, deep, waits_for, &mut reasons);
             if deep {
-                add_cycle(&Waits::of(core), task, &mut reasons);
+                add_cycle(survey.waits(), task, &mut reasons);
             }
         }
         Status::Delayed => reasons.push(delayed(task)),
@@ -134,7 +165,7 @@ fn diagnose(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool) -> (Stat
             } else if state & PAUSED != 0 {
                 limited(task, &mut reasons);
             } else {
-                awaits(recorder, task, deep, &mut reasons);
+                awaits(recorder, survey, task, deep, &mut reasons);
             }
         }
     }
@@ -268,9 +299,14 @@ fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 }
 
 /// Adds the reasons of a suspended task: its blocking work, the tasks that it awaits, or something that is no task.
-fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &mut Vec<Reason>) {
-    let waits = Waits::of(task.core());
-    let awaited = waits.waited_for(task);
+fn awaits(
+    recorder: Option<&Recorder>,
+    survey: &Survey<'_>,
+    task: TaskRef<'_>,
+    deep: bool,
+    reasons: &mut Vec<Reason>,
+) {
+    let awaited = survey.waits().waited_for(task);
     let blocks = |extras: &&Extras| extras.blocked.load(Ordering::Relaxed) > 0;
     if let Some(extras) = task.extras().filter(blocks) {
         reasons.push(match thread_wait::is_waiting(&extras.blocking) {
@@ -281,9 +317,9 @@ fn awaits(recorder: Option<&Recorder>, task: TaskRef<'_>, deep: bool, reasons: &
         reasons.push(Reason::Suspended);
     }
     let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
-    add_tasks(recorder, &awaited, deep, awaits, reasons);
+    add_tasks(recorder, survey, &awaited, deep, awaits, reasons);
     if deep {
-        add_cycle(&waits, task, reasons);
+        add_cycle(survey.waits(), task, reasons);
     }
 }
 
@@ -299,6 +335,7 @@ fn add_cycle(waits: &Waits, task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
 /// Adds a reason for each of the first tasks, and the number of the others.
 fn add_tasks(
     recorder: Option<&Recorder>,
+    survey: &Survey<'_>,
     tasks: &[Task],
     deep: bool,
     reason: impl Fn((Key, Status, Vec<Reason>)) -> Reason,
@@ -306,7 +343,7 @@ fn add_tasks(
 ) {
     for task in tasks.iter().take(SHOWN) {
         let (status, why) = match deep {
-            true => diagnose(recorder, task.as_ref(), false),
+            true => diagnose(recorder, survey, task.as_ref(), false),
             false => (status(task.as_ref()), Vec::new()),
         };
         reasons.push(reason((task.key().clone(), status, why)));

@@ -16,15 +16,16 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::explain::{self, Explanation};
+use super::explain::{self, Explanation, Survey};
 use super::reason::Reason;
 use super::serial::{Seconds, serialize};
 use crate::engine::base::lock::Lock;
 use crate::engine::core::{CoreRef, CurrentPoll};
 use crate::engine::data::clock::alarm;
 use crate::engine::graph::inspect;
-use crate::engine::graph::waits::Waits;
 use crate::engine::life::status::status;
+use crate::engine::task::header::Task;
+use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
 use crate::{Key, Status};
@@ -233,8 +234,9 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
     let polled =
         polled.into_iter().filter_map(|number| Explanation::of_number(core, recorder, number));
     // Cycles first: nothing else ends them.
-    let in_cycles = Waits::of(core).in_cycles(SHOWN);
-    let mut roots: Vec<_> = in_cycles.iter().map(|task| Explanation::of(task.as_ref())).collect();
+    let survey = Survey::of(core);
+    let explain = |task: &Task| Explanation::among(&survey, task.as_ref());
+    let mut roots: Vec<_> = survey.waits().in_cycles(SHOWN).iter().map(explain).collect();
     roots.extend(polled);
     roots.truncate(SHOWN);
     let mut others = Vec::new();
@@ -243,19 +245,18 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
             break;
         }
         let status = status(task.as_ref());
-        if matches!(status, Status::Ready | Status::Running | Status::Delayed) {
-            let explanation = Explanation::of(task.as_ref());
-            let waits = |reason: &Reason| matches!(reason, Reason::Awaits { .. });
-            if explanation.reasons.iter().any(waits) {
-                others.push(explanation);
-            } else if roots.iter().all(|root| root.key != explanation.key) {
-                roots.push(explanation);
-            }
+        if !matches!(status, Status::Ready | Status::Running | Status::Delayed) {
+            continue;
+        }
+        let is_suspended = task.state.load() & (RUNNING | QUEUED | PAUSED) == 0;
+        if is_suspended && survey.waits().is_waiting(task.as_ref()) {
+            others.push(task);
+        } else if roots.iter().all(|root| root.key != *task.key()) {
+            roots.push(explain(&task));
         }
     }
     if roots.is_empty() {
-        others.truncate(SHOWN);
-        return others;
+        return others.iter().take(SHOWN).map(explain).collect();
     }
     roots
 }
