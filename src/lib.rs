@@ -174,13 +174,14 @@ mod handle;
 mod observe;
 mod task;
 
+pub use client::Client;
 pub use client::attempt::{NoRetry, OneAttempt, WithRetry};
 pub use client::blocking::is_cancelled;
 pub use client::builder::Builder;
 pub use client::map_stream::MapStream;
 pub use client::options::{Options, TaskOptions};
 pub use client::portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
-pub use client::{Client, Worker};
+pub use client::workers::Worker;
 pub use engine::futures::sleep::{Sleep, sleep};
 pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
