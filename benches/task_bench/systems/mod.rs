@@ -3,6 +3,7 @@
 mod barriers;
 mod dag;
 mod executors;
+mod native;
 mod ours;
 
 use crate::graph::Graph;
@@ -19,16 +20,21 @@ pub(crate) trait System {
     }
 }
 
-/// A system's name, and how to start it with this many threads.
-pub(crate) type Start = (&'static str, fn(usize) -> Box<dyn System>);
+/// Starts a system with this many threads; `None` if this machine doesn't have it.
+pub(crate) type Start = fn(usize) -> Option<Box<dyn System>>;
 
-pub(crate) const SYSTEMS: [Start; 6] = [
-    ("ensue", |threads| Box::new(ours::Ours::new(threads))),
-    ("tokio and `Shared`", |threads| Box::new(executors::Tokio::new(threads))),
-    ("async-executor and `Shared`", |threads| Box::new(executors::AsyncExecutor::new(threads))),
-    ("dagx", |threads| Box::new(dag::Dagx::new(threads))),
-    ("rayon, a barrier a step", |threads| Box::new(barriers::Rayon::new(threads))),
-    ("chili, a barrier a step", |threads| Box::new(barriers::Chili::new(threads))),
+/// The systems, by name.
+pub(crate) const SYSTEMS: [(&str, Start); 8] = [
+    ("ensue", |threads| Some(Box::new(ours::Ours::new(threads)))),
+    ("tokio and `Shared`", |threads| Some(Box::new(executors::Tokio::new(threads)))),
+    ("async-executor and `Shared`", |threads| {
+        Some(Box::new(executors::AsyncExecutor::new(threads)))
+    }),
+    ("dagx", |threads| Some(Box::new(dag::Dagx::new(threads)))),
+    ("rayon, a barrier a step", |threads| Some(Box::new(barriers::Rayon::new(threads)))),
+    ("chili, a barrier a step", |threads| Some(Box::new(barriers::Chili::new(threads)))),
+    ("OpenMP", |threads| Some(Box::new(native::open_mp(threads)?))),
+    ("oneTBB", |threads| Some(Box::new(native::tbb(threads)?))),
 ];
 
 /// Runs the graphs one task after the other: the right answer.
