@@ -92,7 +92,9 @@
 //!   such a poll: "worker 0 is blocked in a poll of `parent-1` for 3.0s".
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
-//!   timers. [`scale`](Client::scale) changes the number of threads while tasks run.
+//!   timers. [`scale`](Client::scale) changes the number of threads while tasks run. A thread of the client that has nothing
+//!   to do looks for tasks for up to 50 µs before it sleeps, if that has paid lately and no other program wants the core; so
+//!   does one that blocks in [`result`](Handle::result). An idle client uses no processor time.
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,

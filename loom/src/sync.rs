@@ -16,7 +16,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
+pub(crate) use loom::sync::{Condvar, Mutex};
 pub(crate) use loom::thread::yield_now;
+
+/// See the engine's own. A thread that looks yields, so all others would run until they wait or end.
+pub(crate) const ROUNDS: usize = 0;
 
 #[path = "std_like.rs"]
 mod std_like;

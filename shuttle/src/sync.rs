@@ -5,7 +5,6 @@ use std::cell;
 
 pub(crate) use std::cell::{Cell, UnsafeCell};
 
-pub(crate) use shuttle::future::block_on;
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicI64, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
@@ -13,6 +12,9 @@ pub(crate) use shuttle::sync::atomic::{
 };
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use shuttle::thread::yield_now;
+
+/// See the engine's own.
+pub(crate) const ROUNDS: usize = 1;
 
 #[path = "../../loom/src/std_like.rs"]
 mod std_like;

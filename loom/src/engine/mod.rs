@@ -14,10 +14,12 @@ mod standins;
 #[path = "."]
 pub(crate) mod base {
     pub(crate) use crate::engine::lock;
+    pub(crate) use crate::engine::standins::block_on;
     pub(crate) use crate::sync;
 
     real! {
         deferred "../../../src/engine/base/deferred.rs";
+        look "../../../src/engine/base/look.rs";
         prefetch "../../../src/engine/base/prefetch.rs";
         shards "../../../src/engine/base/shards.rs";
         user_code "../../../src/engine/base/user_code.rs";

@@ -1,5 +1,16 @@
 //! Stand-ins for parts of the engine that no protocol depends on.
 
+/// The models' own; the engine's has models to itself.
+pub(crate) mod block_on {
+    use std::future::Future;
+
+    use crate::engine::base::look::Lookers;
+
+    pub(crate) fn block_on_among<F: Future>(_: &Lookers, future: F) -> F::Output {
+        crate::sync::block_on(future)
+    }
+}
+
 pub(crate) mod limits {
     pub(crate) struct Limits;
 }

@@ -1,5 +1,6 @@
 //! The models, and the functions that they share.
 
+mod block_on;
 mod closing;
 mod completion_queue;
 mod count;
@@ -65,6 +66,7 @@ pub(crate) fn run(wanted: &[String]) {
         completion_queue::MODELS,
         store::MODELS,
         closing::MODELS,
+        block_on::MODELS,
         engine_refs::MODELS,
     ]
     .concat();

@@ -15,4 +15,5 @@ pub(crate) use std::thread::{self, yield_now};
 pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;
 
-pub(crate) use futures_lite::future::block_on;
+/// How often a thread that looks for its wake reads the clock at most. The clock ends a look; those of the models stand still.
+pub(crate) const ROUNDS: usize = usize::MAX;

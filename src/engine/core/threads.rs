@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::engine::base::lock::Lock;
+use crate::engine::base::look::Lookers;
 use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{AtomicUsize, Ordering};
 use crate::engine::core::Core;
@@ -36,6 +37,7 @@ pub(crate) struct Threads {
     /// The workers that have not decided to exit. Changed under the lock, except by a thread that unwinds.
     pub(crate) alive: AtomicUsize,
     pub(crate) spawned: Lock<Spawned>,
+    pub(crate) lookers: Arc<Lookers>,
     /// Those for blocking work.
     pub(crate) blocking: Arc<BlockingPool>,
 }
@@ -51,8 +53,9 @@ pub(crate) struct Spawned {
 impl Threads {
     pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Self {
         let (wanted, alive, spawned) = Default::default();
+        let lookers = Arc::new(Lookers::new(0));
         let blocking = BlockingPool::new(name, options);
-        Self { options, wanted, alive, spawned, blocking }
+        Self { options, wanted, alive, spawned, lookers, blocking }
     }
 
     pub(crate) fn alive(&self) -> usize {

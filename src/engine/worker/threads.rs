@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use crate::engine::base::sync::block_on;
+use crate::engine::base::block_on::block_on_among;
 use crate::engine::core::CoreRef;
 use crate::engine::worker::WorkerFuture;
 
@@ -19,14 +19,16 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) -> io::Result<()> {
         return Ok(());
     }
     threads.wanted.store(wanted, Ordering::SeqCst);
+    threads.lookers.set_threads(wanted);
     // Handles of surplus workers that exited since the last call would accumulate.
     spawned.handles.retain(|handle| !handle.is_finished());
     while threads.alive() < wanted {
         let worker = WorkerFuture::new(core.clone(), true);
         let name = format!("{}-{}", core.name, spawned.count);
+        let lookers = threads.lookers.clone();
         // Before the thread starts, because the worker compares this count with the wanted one to decide whether to exit.
         threads.alive.fetch_add(1, Ordering::SeqCst);
-        match threads.options.thread(&name).spawn(move || block_on(worker)) {
+        match threads.options.thread(&name).spawn(move || block_on_among(&lookers, worker)) {
             Ok(handle) => {
                 spawned.handles.push(handle);
                 spawned.count += 1;
@@ -55,6 +57,8 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
+
+    use futures_lite::future::block_on;
 
     use super::*;
     use crate::Client;
