@@ -65,19 +65,20 @@
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
 //!   tasks that it awaits, in any way, and those that hold a limit that it waits for; and to what these wait for. They
 //!   keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
-//! * **Order**: one worker starts tasks of equal priority in the order of their submission, except that the
-//!   dependents that a finished task makes ready start first, which keeps few results alive, and so do started tasks
-//!   that are woken by timers, sockets or other threads. None starves: of 32 tasks that a worker runs, at least one is
-//!   the oldest of those first ones, and one the oldest of the others in its queue; and every 61 tasks it adds up to 64
-//!   from outside the workers to its queue. So with one worker, a task from outside, with `s` others before it there and
-//!   `n` in the worker's queue, is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority.
-//!   Tasks that wait for the same [limit](Options::limit), or for a thread for blocking work, are served by priority too,
-//!   then by depth, the longest path of inputs that leads to a task, up to 15, and then in the order in which they came. So
-//!   a value is used before the next one is made, if the tasks that make values and those that use them share a limit or the
-//!   threads: about twice as many values exist as that lets run. Of 32 that are served, at least one is the oldest. Where
-//!   they don't share one, and the tasks that use values are slower, values accumulate: bound the work in flight, such as by
-//!   [`map_stream`](Client::map_stream).
-//!   [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
+//! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
+//!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
+//!   sockets or other threads. No task starves:
+//!   * Of 32 tasks that a worker runs, at least one is the oldest of those two kinds, and at least one is the oldest of the
+//!     others in its queue. Every 61 tasks, it moves up to 64 tasks from outside the workers to the end of its queue.
+//!   * So with one worker, a task from outside is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority,
+//!     if `s` others from outside are before it and the worker's queue has `n`.
+//!   * Tasks that wait for the same [limit](Options::limit), or for a thread for blocking work, are served by priority, then
+//!     by depth, which is the longest path of inputs that leads to a task, up to 15, and then in the order in which they
+//!     came. Of 32 that are served, at least one is the oldest. So a value is used before the next one is made, if the tasks
+//!     that make values and those that use them share a limit or the threads: about twice as many values exist as that lets
+//!     run. Where they don't share one and the tasks that use values are slower, values accumulate: bound the work in
+//!     flight, for example by [`map_stream`](Client::map_stream).
+//!   * [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the client's
 //!   threads have exited. Dropping the last client drops running tasks at their next await. In both cases no handle
 //!   hangs: the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
