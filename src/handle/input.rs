@@ -67,7 +67,7 @@ pub(crate) trait IntoWait<T> {
 /// The inputs of a task, which become the arguments `A`, a tuple.
 ///
 /// They are a bare [`Input`] for one argument, a tuple of 2 to 12 inputs for several, and `()` for none. The trait is
-/// sealed: it's implemented for these and can't be implemented outside of this crate. A submission with more than 500
+/// sealed: it's implemented for these and can't be implemented outside of this crate. A submission with more than 33
 /// million handles panics.
 #[allow(private_bounds)] // this seals it
 #[diagnostic::on_unimplemented(
