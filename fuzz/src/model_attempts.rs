@@ -50,6 +50,7 @@ impl Model {
         let suspended = matches!(phase, Phase::Suspended(_));
         self.expect(suspended, || format!("t{id} was polled while {phase:?}"));
         self.check_order(id);
+        self.last = None;
         let task = &mut self.tasks[id];
         task.phase = Phase::Running;
         task.awaited.clear();

@@ -63,7 +63,7 @@ impl Submit {
             retry.delay = 0;
         }
         let key = match verb {
-            // Calls are equal if their handles are equal and are passed in the same way.
+            // Calls are equal if their handles are of equal calls or of the same tasks, and are passed in the same way.
             Verb::Pure => {
                 let names = model(|model| {
                     // A task refused for its limits isn't found by its key, but shares its name.
@@ -71,7 +71,11 @@ impl Submit {
                         let refusal = Outcome::Error(ErrorKind::Limit, Some(id));
                         model.tasks[id].outcome() == Some(refusal)
                     };
-                    let name = |id: &Id| (model.names[*id].clone(), refused(*id));
+                    let name = |id: &Id| match &model.names[*id] {
+                        call if call.starts_with("pure-") => (call.clone(), refused(*id)),
+                        // Another task may have its key later.
+                        _ => (format!("t{id}"), false),
+                    };
                     inputs.iter().map(name).collect::<Vec<_>>()
                 });
                 Some(format!("pure {} {} {names:?}", self.pure(), self.by_ref))
