@@ -123,6 +123,8 @@ impl PendingAwait {
 
     fn poll_leniently(&mut self, cx: &mut Context<'_>, inside: Option<Id>) -> bool {
         self.release_failed();
+        // A refused await releases its handles, and so may end a task that waits for this one.
+        let was_ready = self.is_ready();
         // The result is compared with the model after the poll, since tasks may run in the poll.
         let polled = match &mut self.inner {
             Inner::One(handle) => Pin::new(handle).poll(cx).map(|result| vec![result]),
@@ -166,7 +168,7 @@ impl PendingAwait {
         };
         if results.iter().any(is_cycle) {
             let in_cycle = inside.is_some_and(|id| model(|model| model.tasks[id].in_cycle));
-            let right = in_cycle && !self.is_ready();
+            let right = in_cycle && !was_ready;
             expect(right, || {
                 format!("an await of {:?} reports a cycle that doesn't exist", self.suspension())
             });
