@@ -185,8 +185,11 @@ impl PendingAwait {
         model(|model| model.forget_awaits(by, &ids));
     }
 
-    /// Releases all handles of a `gather` of which one has failed, as `gather` does.
+    /// Releases all handles of a `gather` of which one has failed, as `gather` does. Without a seed it may give way first.
     fn release_failed(&mut self) {
+        if with(|state| state.script.seed.is_none()) {
+            return;
+        }
         let failed =
             |id: &Id| model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
         if matches!(self.inner, Inner::Gather(_)) && self.ids.iter().any(failed) {

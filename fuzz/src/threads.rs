@@ -71,7 +71,7 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
             finish("idle", client.idle())
                 .map_err(|what| format!("{what}: {}", explain(&client, shared)))?;
             for (id, handle) in shared.kept() {
-                let ended = handle.is_finished() || plan.awaits_idle();
+                let ended = handle.is_finished() || plan.awaits_idle() || plan.blocks();
                 shared.expect(ended, || format!("t{id} has not ended when idle"));
             }
             shared.lock().closed = true;

@@ -139,6 +139,14 @@ impl Plan {
         let mut actions = self.bodies.iter().flat_map(|body| &body.actions);
         actions.any(|action| matches!(action, Action::Idle | Action::Close))
     }
+
+    /// Whether there is blocking work: that of a cancelled task goes on, and may submit tasks when the client was idle.
+    pub(crate) fn blocks(&self) -> bool {
+        let is_blocking = |op: &Op| matches!(op, Op::Submit(submit) if submit.blocking);
+        let of_task = |action: &Action| matches!(action, Action::Do(op) if is_blocking(op));
+        self.threads.iter().flatten().any(is_blocking)
+            || self.bodies.iter().flat_map(|body| &body.actions).any(of_task)
+    }
 }
 
 impl Body {
