@@ -122,7 +122,10 @@ impl PendingAwait {
     }
 
     fn poll_leniently(&mut self, cx: &mut Context<'_>, inside: Option<Id>) -> bool {
-        self.release_failed();
+        let seeded = with(|state| state.script.seed.is_some());
+        if seeded {
+            self.release_failed();
+        }
         // A refused await releases its handles, and so may end a task that waits for this one.
         let was_ready = self.is_ready();
         // The result is compared with the model after the poll, since tasks may run in the poll.
@@ -150,13 +153,15 @@ impl PendingAwait {
             },
         };
         settle_from_outside(inside);
-        self.release_failed();
+        // Without a seed, a `gather` may give way before it looks at the failure.
+        if seeded || polled.is_ready() {
+            self.release_failed();
+        }
         self.note_awaits(inside);
         let Poll::Ready(results) = polled else {
             // *Free*: a wake is enough if the task was closed by the worker's exit, or if there is no task: such an await
             // is of no client, so it may give way outside of tasks.
             // So it may without a seed.
-            let seeded = with(|state| state.script.seed.is_some());
             let may_give_way = self.ids.is_empty() || !seeded || model(|model| model.is_closed());
             let left = inside.is_none() && may_give_way;
             let ready = self.is_ready() && !left;
@@ -185,11 +190,8 @@ impl PendingAwait {
         model(|model| model.forget_awaits(by, &ids));
     }
 
-    /// Releases all handles of a `gather` of which one has failed, as `gather` does. Without a seed it may give way first.
+    /// Releases all handles of a `gather` of which one has failed, as `gather` does.
     fn release_failed(&mut self) {
-        if with(|state| state.script.seed.is_none()) {
-            return;
-        }
         let failed =
             |id: &Id| model(|model| matches!(model.tasks[*id].outcome(), Some(Outcome::Error(..))));
         if matches!(self.inner, Inner::Gather(_)) && self.ids.iter().any(failed) {
