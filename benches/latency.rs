@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ensue::Client;
+use ensue_benches::threads;
 use futures_lite::future::block_on;
 use tokio::runtime::Runtime;
 
@@ -57,7 +58,7 @@ fn main() {
     println!("| tasks | | median | p99 | p99.9 |\n|---|---|--:|--:|--:|");
     for shape in &SHAPES {
         let client = Client::builder().workers(WORKERS).build();
-        let runtime = runtime();
+        let runtime = threads::tokio(WORKERS);
         let (mut ours, mut tokios) = (Vec::new(), Vec::new());
         run_ours(&client, shape);
         run_tokio(&runtime, shape);
@@ -68,11 +69,6 @@ fn main() {
         print(shape, "ensue", ours);
         print(shape, "tokio", tokios);
     }
-}
-
-fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(WORKERS).build().expect("threads for tokio")
 }
 
 fn run_ours(client: &Client, shape: &Shape) -> Vec<Duration> {

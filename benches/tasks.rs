@@ -1,5 +1,7 @@
 //! The tasks that the benches run, how many of them a program has, and the right answers.
 
+pub mod threads;
+
 /// Returns `x + 1`.
 pub async fn inc(x: u64) -> u64 {
     x + 1

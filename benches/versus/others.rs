@@ -16,11 +16,6 @@ use tokio::task::JoinSet;
 use crate::rows::WORKERS;
 use ensue_benches::{add, inc, leaves, pairs};
 
-pub(crate) fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(WORKERS).build().expect("threads for tokio")
-}
-
 pub(crate) fn tokio_spawn(runtime: &Runtime, n: u64) -> u64 {
     let tasks: Vec<_> = (0..n).map(|i| runtime.spawn(inc(i))).collect();
     block_on(async {
@@ -54,10 +49,6 @@ pub(crate) fn round_trips(runtime: &Runtime, n: u64) -> u64 {
         }
         x
     })
-}
-
-pub(crate) fn rayon() -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().expect("threads for rayon")
 }
 
 /// Its tasks have no results, so they add to a shared sum.

@@ -3,7 +3,7 @@
 //! Tasks await their inputs, which are moved into a single dependent, and `Shared` between several ones.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use async_executor::Executor;
 use futures::FutureExt;
@@ -12,37 +12,7 @@ use futures_lite::StreamExt;
 use futures_lite::future::block_on;
 use moka::future::Cache;
 
-use crate::rows::WORKERS;
 use ensue_benches::{add, double, inc, items, keys, leaves, pairs, quarter, total};
-
-/// An executor and the threads that run it.
-pub(crate) struct Pool {
-    pub(crate) executor: Arc<Executor<'static>>,
-    stop: Option<async_channel::Sender<()>>,
-    threads: Vec<JoinHandle<bool>>,
-}
-
-impl Pool {
-    pub(crate) fn new() -> Self {
-        let executor = Arc::new(Executor::new());
-        let (stop, stopped) = async_channel::bounded::<()>(1);
-        let run = |_| {
-            let (executor, stopped) = (executor.clone(), stopped.clone());
-            thread::spawn(move || block_on(executor.run(stopped.recv())).is_err())
-        };
-        let threads = (0..WORKERS).map(run).collect();
-        Self { executor, stop: Some(stop), threads }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.stop = None;
-        for thread in self.threads.drain(..) {
-            thread.join().expect("a worker doesn't panic");
-        }
-    }
-}
 
 pub(crate) fn independent(executor: &Arc<Executor<'static>>, n: u64) -> u64 {
     block_on(independent_async(executor, n))

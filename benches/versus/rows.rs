@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_executor::Executor;
 use ensue::{Client, Error};
 
-use crate::peers::Pool;
 use crate::{others, ours, peers};
 use ensue_benches::answers;
+use ensue_benches::threads::{self, Pool};
 
 /// Workers of each side.
 pub(crate) const WORKERS: usize = 2;
@@ -59,19 +59,21 @@ pub(crate) fn all() -> Vec<Row> {
             .beside(spawn, executor(peers::four_threads))
             .within(0.5),
         row("round trip", answers::chain, ours::round_trips)
-            .beside("tokio `spawn`", on(others::runtime, others::round_trips))
+            .beside("tokio `spawn`", on(|| threads::tokio(WORKERS), others::round_trips))
             .within(1.0)
             .sizes(&[2_000, 20_000]),
         row("independent", answers::independent, ours::independent)
-            .beside("rayon `spawn`", on(others::rayon, others::rayon_spawn)),
-        row("independent, inside a task", answers::independent, ours::inside)
-            .beside("rayon `spawn` inside the pool", on(others::rayon, others::rayon_spawn_inside)),
+            .beside("rayon `spawn`", on(|| threads::rayon(WORKERS), others::rayon_spawn)),
+        row("independent, inside a task", answers::independent, ours::inside).beside(
+            "rayon `spawn` inside the pool",
+            on(|| threads::rayon(WORKERS), others::rayon_spawn_inside),
+        ),
         row("tree", answers::tree, ours::tree)
-            .beside("rayon `join`", on(others::rayon, others::rayon_join)),
+            .beside("rayon `join`", on(|| threads::rayon(WORKERS), others::rayon_join)),
         row("independent", answers::independent, ours::independent)
-            .beside("tokio `spawn`", on(others::runtime, others::tokio_spawn)),
+            .beside("tokio `spawn`", on(|| threads::tokio(WORKERS), others::tokio_spawn)),
         row("independent", answers::independent, ours::independent)
-            .beside("tokio `JoinSet`", on(others::runtime, others::join_set)),
+            .beside("tokio `JoinSet`", on(|| threads::tokio(WORKERS), others::join_set)),
         row("independent", answers::independent, ours::independent).beside(
             "async-executor `StaticExecutor`",
             on(others::static_executor, others::static_spawn),
@@ -124,7 +126,7 @@ fn with_client(
 }
 
 fn executor(program: fn(&Arc<Executor<'static>>, u64) -> u64) -> Start {
-    on(Pool::new, move |pool: &Pool, n| program(&pool.executor, n))
+    on(|| Pool::new(WORKERS), move |pool: &Pool, n| program(&pool.executor, n))
 }
 
 /// A program on an engine.

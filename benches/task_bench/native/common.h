@@ -87,6 +87,7 @@ static void run_task(struct graph *graph, enum kernel kernel, uint32_t steps, in
     graph->results[step][column] = x;
 }
 
+// The sum of the results of the last rows.
 static uint64_t last_results(const struct graph *graphs, int count) {
     uint64_t sum = 0;
     for (int at = 0; at < count; at++) {
@@ -96,4 +97,20 @@ static uint64_t last_results(const struct graph *graphs, int count) {
             sum += graph->results[graph->steps - 1][column];
     }
     return sum;
+}
+
+typedef void run_graphs(struct graph *graphs, int count, enum kernel kernel, uint32_t steps);
+
+// Reads the graphs, and then runs them for each kernel that it reads, until there's no further one.
+static void serve(run_graphs *run) {
+    int count = read_number();
+    struct graph *graphs = (struct graph *)allocate(count, sizeof(struct graph));
+    for (int at = 0; at < count; at++) read_graph(&graphs[at]);
+    for (;;) {
+        enum kernel kernel = (enum kernel)read_number();
+        uint32_t steps = (uint32_t)read_number();
+        run(graphs, count, kernel, steps);
+        printf("%llu\n", (unsigned long long)last_results(graphs, count));
+        fflush(stdout);
+    }
 }

@@ -30,14 +30,5 @@ static void run(struct graph *graphs, int count, enum kernel kernel, uint32_t st
 
 int main(void) {
     omp_set_num_threads(read_number());
-    int count = read_number();
-    struct graph *graphs = (struct graph *)allocate(count, sizeof(struct graph));
-    for (int at = 0; at < count; at++) read_graph(&graphs[at]);
-    for (;;) {
-        enum kernel kernel = (enum kernel)read_number();
-        uint32_t steps = (uint32_t)read_number();
-        run(graphs, count, kernel, steps);
-        printf("%llu\n", (unsigned long long)last_results(graphs, count));
-        fflush(stdout);
-    }
+    serve(run);
 }

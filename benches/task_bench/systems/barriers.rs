@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 
+use ensue_benches::threads;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::System;
@@ -12,8 +13,7 @@ pub(crate) struct Rayon(rayon::ThreadPool);
 
 impl Rayon {
     pub(crate) fn new(threads: usize) -> Self {
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        Self(builder.build().expect("threads for rayon"))
+        Self(threads::rayon(threads))
     }
 }
 

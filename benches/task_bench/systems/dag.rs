@@ -1,6 +1,7 @@
 //! With dagx, which runs graphs that are complete before they start, of tasks with at most eight inputs.
 
 use dagx::{DagRunner, Task, TaskHandle, task};
+use ensue_benches::threads;
 use futures_lite::future::block_on;
 use tokio::runtime::Runtime;
 
@@ -12,8 +13,7 @@ pub(crate) struct Dagx(Runtime);
 
 impl Dagx {
     pub(crate) fn new(threads: usize) -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        Self(builder.worker_threads(threads).build().expect("threads for tokio"))
+        Self(threads::tokio(threads))
     }
 }
 

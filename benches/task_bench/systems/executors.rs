@@ -1,9 +1,6 @@
 //! With executors: a task awaits the `Shared` tasks that it takes its inputs from.
 
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
-use async_executor::Executor;
+use ensue_benches::threads::{self, Pool};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use futures_lite::future::block_on;
@@ -19,8 +16,7 @@ pub(crate) struct Tokio(Runtime);
 
 impl Tokio {
     pub(crate) fn new(threads: usize) -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        Self(builder.worker_threads(threads).build().expect("threads for tokio"))
+        Self(threads::tokio(threads))
     }
 }
 
@@ -33,37 +29,17 @@ impl System for Tokio {
     }
 }
 
-pub(crate) struct AsyncExecutor {
-    executor: Arc<Executor<'static>>,
-    stop: Option<async_channel::Sender<()>>,
-    threads: Vec<JoinHandle<bool>>,
-}
+pub(crate) struct AsyncExecutor(Pool);
 
 impl AsyncExecutor {
     pub(crate) fn new(threads: usize) -> Self {
-        let executor = Arc::new(Executor::new());
-        let (stop, stopped) = async_channel::bounded::<()>(1);
-        let run = |_| {
-            let (executor, stopped) = (executor.clone(), stopped.clone());
-            thread::spawn(move || block_on(executor.run(stopped.recv())).is_err())
-        };
-        let threads = (0..threads).map(run).collect();
-        Self { executor, stop: Some(stop), threads }
-    }
-}
-
-impl Drop for AsyncExecutor {
-    fn drop(&mut self) {
-        self.stop = None;
-        for thread in self.threads.drain(..) {
-            thread.join().expect("a worker doesn't panic");
-        }
+        Self(Pool::new(threads))
     }
 }
 
 impl System for AsyncExecutor {
     fn run(&mut self, graphs: &[Graph], kernel: Kernel) -> u64 {
-        run(graphs, kernel, |task| self.executor.spawn(task).boxed().shared())
+        run(graphs, kernel, |task| self.0.executor.spawn(task).boxed().shared())
     }
 }
 
