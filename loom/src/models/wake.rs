@@ -148,38 +148,26 @@ fn local() {
 
 /// A task makes two others ready as if by ending. The first one keeps their worker busy until the second one has run.
 fn made_ready() {
-    let core = new_core();
-    let left = Left::new(2);
-    let ran = Gate::new();
-    let (third_interest, third) = task(&core, &left, {
-        let ran = ran.clone();
-        move || ran.open()
-    });
-    let (second_interest, second) = task(&core, &left, move || ran.pass());
-    let (first_interest, first) = new_task(&core, Setup::default(), async move {
-        schedule::make_ready(|ready| {
-            ready.push(second);
-            ready.push(third);
-        });
-    });
-    core.injector.push(first);
-    let workers = [worker(&core, true), worker(&core, true)];
-    end(core, workers);
-    drop((first_interest, second_interest, third_interest));
+    two_made_ready(0, |ran| ran.pass(), |ran| ran.open());
 }
 
 /// A task makes two others ready as if by ending: one that only its worker can reach, and one with a priority, which comes
 /// first and keeps the worker busy until the other one has run.
 fn published() {
+    two_made_ready(1, |ran| ran.open(), |ran| ran.pass());
+}
+
+/// A task makes two others ready that run this code, of which the later one has this priority.
+fn two_made_ready(priority: i32, earlier: fn(&Gate), later: fn(&Gate)) {
     let core = new_core();
     let left = Left::new(2);
     let ran = Gate::new();
     let (third_interest, third) = task(&core, &left, {
         let ran = ran.clone();
-        move || ran.pass()
+        move || later(&ran)
     });
-    third.priority.store(1, Ordering::Relaxed);
-    let (second_interest, second) = task(&core, &left, move || ran.open());
+    third.priority.store(priority, Ordering::Relaxed);
+    let (second_interest, second) = task(&core, &left, move || earlier(&ran));
     let (first_interest, first) = new_task(&core, Setup::default(), async move {
         schedule::make_ready(|ready| {
             ready.push(second);
