@@ -226,12 +226,12 @@ pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
 }
 
 /// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.
-pub(crate) fn note_await(task: TaskRef<'_>, may_wait: impl FnOnce() -> bool) {
+pub(crate) fn note_await(task: TaskRef<'_>) {
     current(|context| {
         // An await of a blocking closure belongs to no poll.
         if context.local.is_some() && context.task.get().is_some() {
             context.begun.borrow_mut().push(task.to_task());
-            if !context.searches.get() && may_wait() {
+            if !context.searches.get() && task.may_wait() {
                 context.searches.set(true);
             }
         }

@@ -130,7 +130,8 @@ impl<T> Waitable<T> {
                 self.abandon();
                 return Poll::Ready(Err(error));
             }
-            Registered::New => self.begin_await(),
+            // After the entry was linked: if the awaited task begins to wait after this, it finds the entry.
+            Registered::New => context::note_await(self.typed.task()),
             Registered::Known => {}
         }
         let task = self.typed.task();
@@ -145,14 +146,6 @@ impl<T> Waitable<T> {
             }
         }
         Poll::Pending
-    }
-
-    /// Records that the current task, if there is one, begins to await this one.
-    fn begin_await(&self) {
-        let task = self.typed.task();
-        // Read after the entry was linked: if the awaited task begins to wait after this, it finds the entry.
-        let may_wait = || task.count.is_waiting() || task.state.has_awaited();
-        context::note_await(task, may_wait);
     }
 
     /// Resolves unless the budget is used up: then it gives way once.

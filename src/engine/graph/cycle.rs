@@ -70,7 +70,7 @@ pub(crate) fn of_blocking(awaited: TaskRef<'_>) -> Option<Error> {
     if awaited.is(task) {
         return Some(cycle_error(task, &[task.to_task()]));
     }
-    if !awaited.count.is_waiting() && !awaited.state.has_awaited() {
+    if !awaited.may_wait() {
         return None;
     }
     let mut path = find(task, |waiter| waiter.is(awaited))?;

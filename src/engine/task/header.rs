@@ -204,6 +204,11 @@ impl Header {
         }
     }
 
+    /// Whether the task may wait for another one: it has unfinished inputs, or has begun to await a task.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.count.is_waiting() || self.state.has_awaited()
+    }
+
     /// The engine of this task. For the engine's own accessor only.
     pub(crate) fn engine(&self) -> NonNull<EngineHead> {
         self.engine
