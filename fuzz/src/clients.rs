@@ -14,8 +14,8 @@ use ensue::{AsCompleted, Client, ErrorKind, Handle, Ref, Worker};
 use futures::Stream as _;
 
 use super::clients_record::{Alive, Shared, Task, Value};
-
-pub(crate) type Id = usize;
+use super::combine::yield_now;
+use super::tally::Id;
 
 const MAX_TASKS: usize = 16;
 /// The steps of each worker after which every task must have ended.
@@ -134,18 +134,6 @@ async fn body(
     }
 }
 
-async fn yield_now() {
-    let mut first = true;
-    poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
-}
-
 async fn await_one(record: &Shared, slots: &Slots, id: Id, other: Id) {
     let Some(mut handle) = slots.get(other) else { return };
     let mut in_cycle = false;
@@ -168,7 +156,7 @@ async fn await_one(record: &Shared, slots: &Slots, id: Id, other: Id) {
     .await;
     record.lock().tasks[id].awaits = None;
     if let Ok(value) = result {
-        assert_eq!(value.0, other);
+        assert_eq!(value.of, other);
     }
 }
 
@@ -316,12 +304,12 @@ impl Run {
         let (slots, steps) = (self.slots.clone(), steps.to_vec());
         let handle = if by_ref {
             let code = move |inputs: Vec<Ref<Value>>| {
-                body(alive, inputs.iter().map(|value| value.0).collect(), slots, steps, end)
+                body(alive, inputs.iter().map(|value| value.of).collect(), slots, steps, end)
             };
             of.try_submit(code, handles)
         } else {
             let code = move |inputs: Vec<Value>| {
-                body(alive, inputs.iter().map(|value| value.0).collect(), slots, steps, end)
+                body(alive, inputs.iter().map(|value| value.of).collect(), slots, steps, end)
             };
             of.try_submit(code, handles)
         };

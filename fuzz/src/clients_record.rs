@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ensue::{Error, ErrorKind, Ref};
 
-use super::clients::{End, Id};
+use super::clients::End;
+use super::tally::{self, Id, Tally};
 
 /// Facts about all tasks, written by the tasks and by the program.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ pub(crate) struct Task {
     pub(crate) inputs: Vec<Id>,
     pub(crate) runs: usize,
     /// The number of its live futures and functions.
-    pub(crate) alive: usize,
+    pub(crate) alive: isize,
     pub(crate) awaits: Option<Id>,
     pub(crate) ended: Option<End>,
     pub(crate) cancelled: bool,
@@ -37,48 +38,18 @@ impl Shared {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Value(pub(crate) Id, Shared);
+impl Tally for Shared {
+    fn add_values(&self, change: isize) {
+        self.lock().values += change;
+    }
 
-impl Value {
-    pub(crate) fn new(id: Id, record: &Shared) -> Self {
-        record.lock().values += 1;
-        Self(id, record.clone())
+    fn add_alive(&self, id: Id, change: isize) {
+        self.lock().tasks[id].alive += change;
     }
 }
 
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.1)
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        self.1.lock().values -= 1;
-    }
-}
-
-pub(crate) struct Alive(pub(crate) Id, pub(crate) Shared);
-
-impl Alive {
-    pub(crate) fn new(id: Id, record: &Shared) -> Self {
-        record.lock().tasks[id].alive += 1;
-        Self(id, record.clone())
-    }
-}
-
-impl Clone for Alive {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.1)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.1.lock().tasks[self.0].alive -= 1;
-    }
-}
+pub(crate) type Value = tally::Value<Shared>;
+pub(crate) type Alive = tally::Alive<Shared>;
 
 impl Record {
     /// Whether a task waits for another one, directly or transitively.
@@ -121,7 +92,7 @@ impl Record {
         let task = &self.tasks[id];
         let error = match result {
             Ok(value) => {
-                assert_eq!((value.0, task.ended), (id, Some(End::Value)), "the value of t{id}");
+                assert_eq!((value.of, task.ended), (id, Some(End::Value)), "the value of t{id}");
                 return;
             }
             Err(error) => error,

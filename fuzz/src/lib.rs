@@ -10,6 +10,7 @@
 mod body;
 mod clients;
 mod clients_record;
+mod combine;
 mod coverage;
 mod current;
 mod events;
@@ -29,6 +30,7 @@ mod script;
 mod several;
 mod stream;
 mod submit;
+mod tally;
 mod threads;
 mod threads_body;
 mod threads_plan;

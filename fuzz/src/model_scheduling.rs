@@ -50,21 +50,7 @@ impl Model {
         if !matches!(self.tasks[id].phase, Phase::Suspended(_)) {
             return false;
         }
-        let mut seen = self.stuck_behind(id);
-        let mut at = 0;
-        while at < seen.len() {
-            let next = seen[at];
-            at += 1;
-            if next == id {
-                return true;
-            }
-            for next in self.stuck_behind(next) {
-                if !seen.contains(&next) {
-                    seen.push(next);
-                }
-            }
-        }
-        false
+        reaches(self.stuck_behind(id), id, |next| self.stuck_behind(next))
     }
 
     /// Returns the tasks that the task waits for and without which nothing can wake it: the timer of its timeout may.
@@ -229,4 +215,22 @@ impl Model {
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
+}
+
+/// Whether a way leads from one of the tasks to `goal`, on which each task is followed by one of `after`.
+pub(crate) fn reaches(from: Vec<Id>, goal: Id, after: impl Fn(Id) -> Vec<Id>) -> bool {
+    let (mut seen, mut at) = (from, 0);
+    while at < seen.len() {
+        let next = seen[at];
+        at += 1;
+        if next == goal {
+            return true;
+        }
+        for next in after(next) {
+            if !seen.contains(&next) {
+                seen.push(next);
+            }
+        }
+    }
+    false
 }

@@ -4,6 +4,7 @@
 //! has such awaits begins no await that might close a cycle, by any reading.
 
 use super::model::{Id, Model, Outcome, Phase, Suspension};
+use super::model_scheduling::reaches;
 
 impl Suspension {
     /// Returns what is awaited at once: itself, or its parts.
@@ -72,28 +73,14 @@ impl Model {
 
     /// Whether a task that awaits `others` may become part of a cycle, also by a retry of tasks that have ended.
     pub(crate) fn may_close_cycle(&self, id: Id, others: &[Id]) -> bool {
-        let mut seen = others.to_vec();
-        let mut at = 0;
-        while at < seen.len() {
-            let next = seen[at];
-            at += 1;
-            if next == id {
-                return true;
-            }
+        reaches(others.to_vec(), id, |next| {
             let task = &self.tasks[next];
             let inputs = match task.phase {
                 Phase::Waiting | Phase::Ended(Outcome::Error(..)) => &task.inputs[..],
                 _ => &[],
             };
             let awaited = self.suspensions(next).flat_map(Suspension::tasks);
-            let all: Vec<_> =
-                awaited.chain(inputs.iter().copied()).chain(task.awaited.clone()).collect();
-            for other in all {
-                if !seen.contains(&other) {
-                    seen.push(other);
-                }
-            }
-        }
-        false
+            awaited.chain(inputs.iter().copied()).chain(task.awaited.clone()).collect()
+        })
     }
 }

@@ -5,9 +5,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use futures::future::{join_all, select_all};
-use futures::stream::{FuturesUnordered, StreamExt as _};
-
 use super::coverage::reached;
 use super::current::Current;
 use super::model::{Id, Suspension};
@@ -47,21 +44,7 @@ impl Several {
             current: Some(current),
             pending: pending.clone(),
         });
-        let all: Pin<Box<dyn Future<Output = ()> + Send>> = match how {
-            How::Join => {
-                let all = join_all(parts);
-                Box::pin(async { drop(all.await) })
-            }
-            How::Select => {
-                let one = select_all(parts);
-                Box::pin(async { drop(one.await) })
-            }
-            How::Unordered => {
-                let mut all: FuturesUnordered<_> = parts.collect();
-                Box::pin(async move { while all.next().await.is_some() {} })
-            }
-        };
-        Some(Self { all, pending, how, is_over: false })
+        Some(Self { all: how.combine(parts), pending, how, is_over: false })
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Suspension> {

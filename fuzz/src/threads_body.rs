@@ -7,11 +7,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ensue::{AsCompleted, Client, ErrorKind, gather, wait_any};
-use futures::future::{join_all, select, select_all};
-use futures::stream::{FuturesUnordered, StreamExt as _};
+use futures::future::select;
+use futures::stream::StreamExt as _;
 
+use super::combine::yield_now;
 use super::coverage::reached;
-use super::script::How;
 use super::threads;
 use super::threads_plan::{Action, Body, End, Wait};
 use super::threads_record::{Alive, Id, Shared, Value};
@@ -114,7 +114,7 @@ async fn act(id: Id, shared: &Shared, action: &Action, limited: bool) {
             }
         }
         Action::Forget(how, waits) => {
-            let mut all = combine(*how, parts(id, shared, waits));
+            let mut all = how.combine(parts(id, shared, waits));
             let polled = poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx))).await;
             if polled.is_pending() {
                 reached(|| format!("threads forgot {how:?}"));
@@ -125,7 +125,7 @@ async fn act(id: Id, shared: &Shared, action: &Action, limited: bool) {
         _ if limited => {}
         Action::Wait(one) => wait(id, shared, one).await,
         Action::Several(how, waits) => {
-            combine(*how, parts(id, shared, waits)).await;
+            how.combine(parts(id, shared, waits)).await;
             reached(|| format!("threads {how:?}: ready"));
         }
         // Tasks that wait for this one count as running, so it may wait only for some time.
@@ -153,23 +153,6 @@ fn parts(id: Id, shared: &Shared, waits: &[Wait]) -> Vec<Part> {
         Box::pin(async move { wait(id, &shared, &one).await })
     };
     waits.iter().map(part).collect()
-}
-
-fn combine(how: How, parts: Vec<Part>) -> Part {
-    match how {
-        How::Join => {
-            let all = join_all(parts);
-            Box::pin(async { drop(all.await) })
-        }
-        How::Select => {
-            let one = select_all(parts);
-            Box::pin(async { drop(one.await) })
-        }
-        How::Unordered => {
-            let mut all: FuturesUnordered<_> = parts.into_iter().collect();
-            Box::pin(async move { while all.next().await.is_some() {} })
-        }
-    }
 }
 
 async fn wait(id: Id, shared: &Shared, one: &Wait) {
@@ -213,16 +196,4 @@ async fn wait(id: Id, shared: &Shared, one: &Wait) {
 
 async fn sleep(milliseconds: u8) {
     ensue::sleep(Duration::from_millis(milliseconds.into())).await;
-}
-
-async fn yield_now() {
-    let mut first = true;
-    poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
 }

@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensue::{Error, ErrorKind, Handle};
 
+pub(crate) use super::tally::Id;
+use super::tally::{self, Tally};
 use super::threads_plan::{Plan, SLOTS};
-
-pub(crate) type Id = usize;
 
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Inner>);
 
+/// The handle of a task.
+type Kept = (Id, Handle<Value>);
+
 struct Inner {
     plan: Arc<Plan>,
     record: Mutex<Record>,
-    slots: Mutex<Vec<Option<(Id, Handle<Value>)>>>,
+    slots: Mutex<Vec<Option<Kept>>>,
     /// Handles that are kept until the end.
-    kept: Mutex<Vec<(Id, Handle<Value>)>>,
+    kept: Mutex<Vec<Kept>>,
     /// Forgotten futures, dropped after the client's end.
     forgotten: Mutex<Vec<Box<dyn Any + Send>>>,
 }
@@ -182,55 +185,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of a task.
-pub(crate) struct Value {
-    pub(crate) of: Id,
-    shared: Shared,
-}
+impl Tally for Shared {
+    fn add_values(&self, change: isize) {
+        self.lock().values += change;
+    }
 
-impl Value {
-    pub(crate) fn new(of: Id, shared: &Shared) -> Self {
-        shared.lock().values += 1;
-        Self { of, shared: shared.clone() }
+    fn add_alive(&self, id: Id, change: isize) {
+        self.lock().tasks[id].alive += change;
     }
 }
 
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        Self::new(self.of, &self.shared)
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        self.shared.lock().values -= 1;
-    }
-}
-
-impl std::fmt::Debug for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the value of t{}", self.of)
-    }
-}
-
-/// A part of a task that is counted while it's alive: a copy of its function, or a future.
-pub(crate) struct Alive(pub(crate) Id, pub(crate) Shared);
-
-impl Alive {
-    pub(crate) fn new(id: Id, shared: &Shared) -> Self {
-        shared.lock().tasks[id].alive += 1;
-        Self(id, shared.clone())
-    }
-}
-
-impl Clone for Alive {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.1)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.1.lock().tasks[self.0].alive -= 1;
-    }
-}
+pub(crate) type Value = tally::Value<Shared>;
+pub(crate) type Alive = tally::Alive<Shared>;

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use ensue_tests_support as support;
 
+type Target = fn(&[u8]);
+
 #[test]
 fn the_corpora_reach_every_situation() {
     ensue_fuzz::count_coverage();
-    let targets: [(&str, fn(&[u8])); 3] = [
+    let targets: [(&str, Target); 3] = [
         ("several", ensue_fuzz::several),
         ("unseeded", ensue_fuzz::unseeded),
         ("threads", ensue_fuzz::threads),
