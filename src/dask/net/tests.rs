@@ -21,10 +21,10 @@ use crate::dask::wire::{call, handshake, unpack};
 const SOON: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs a test, which fails after a minute.
+/// Runs a test, which fails after two minutes.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let late = async {
-        Timer::after(Duration::from_secs(60)).await;
+        Timer::after(Duration::from_secs(120)).await;
         panic!("the test hangs");
     };
     block_on(or(test, late))
@@ -186,22 +186,39 @@ fn a_silent_peer_times_out() {
 
 #[test]
 fn a_slow_peer_does_not_time_out() {
-    // Far more than the time between two bytes, also on a busy machine, and less than all of them take.
+    // Far more than the time between two bytes, and less than all of them take.
     const LIMIT: Duration = Duration::from_secs(1);
-    let address = rogue(|_, mut stream| {
+    let (report, longest_gaps) = mpsc::channel();
+    let address = rogue(move |_, mut stream| {
         greet(&mut stream);
         let message = read_message(&mut stream).unwrap();
         stream.write_all(&(message.len() as u64).to_le_bytes()).unwrap();
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
         for byte in message {
             thread::sleep(Duration::from_millis(40));
-            stream.write_all(&[byte]).unwrap();
+            let written = stream.write_all(&[byte]);
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            if written.is_err() {
+                break;
+            }
         }
+        let _ = report.send(longest);
     });
     run(async {
-        let mut comm = Comm::connect(&address, None, PATIENCE).await.unwrap();
-        let start = Instant::now();
-        comm.call(call::ping(), LIMIT).await.unwrap();
-        assert!(start.elapsed() > LIMIT);
+        for _ in 0..10 {
+            let mut comm = Comm::connect(&address, None, PATIENCE).await.unwrap();
+            let start = Instant::now();
+            let Err(error) = comm.call(call::ping(), LIMIT).await else {
+                assert!(start.elapsed() > LIMIT);
+                return;
+            };
+            drop(comm);
+            // On a machine whose cores are busy, the peer's thread may stop for longer than the limit: once more then.
+            let gap = longest_gaps.recv().unwrap();
+            assert!(gap > LIMIT / 2, "{error}, and no byte came later than {gap:?} after another");
+        }
+        panic!("the peer's thread stops for long, again and again");
     });
 }
 
