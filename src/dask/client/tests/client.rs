@@ -19,7 +19,7 @@ fn a_dropped_client_keeps_no_connection() {
         let fake = Fake::start().await;
         let (client, mut stream) = fake.take_client(Registry::new().add(inc)).await;
         let (done, pending) = (client.submit(inc, 1), client.submit(inc, 2));
-        stream.expect("update-graph").await;
+        stream.hear_keys("update-graph", 2).await;
         stream.in_memory(&done.key()).await;
         soon(crate::wait_all([&done])).await;
         drop(client.clone());

@@ -291,8 +291,19 @@ impl Stream {
         map
     }
 
+    /// Expects these keys, in one message or, if the client's thread was interrupted between them, in several.
     pub(super) async fn expect_keys(&mut self, op: &str, keys: &[&str]) {
-        assert_eq!(self.expect(op).await.get("keys").unwrap().texts(), keys);
+        assert_eq!(self.hear_keys(op, keys.len()).await, keys);
+    }
+
+    /// Expects messages of this kind, until they have named so many keys.
+    pub(super) async fn hear_keys(&mut self, op: &str, count: usize) -> Vec<String> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let message = self.expect(op).await;
+            heard.extend(message.get("keys").unwrap().texts());
+        }
+        heard
     }
 }
 

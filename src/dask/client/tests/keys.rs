@@ -61,10 +61,7 @@ fn stale_messages_about_a_key_are_ignored() {
         let other = submit(&link, "other", &[]);
         let keys = ["done", "erred", "lost", "gone"];
         let former = keys.map(|key| submit(&link, key, &[]));
-        let mut heard = 0;
-        while heard < 5 {
-            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
-        }
+        stream.hear_keys("update-graph", 5).await;
         let (again, taking) = link.in_one_message(|| {
             drop(former);
             (keys.map(|key| submit(&link, key, &[])), submit(&link, "taking", &keys))
@@ -78,10 +75,7 @@ fn stale_messages_about_a_key_are_ignored() {
         };
         say_stale(&mut stream).await;
         stream.expect("client-releases-keys").await;
-        heard = 0;
-        while heard < 5 {
-            heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
-        }
+        stream.hear_keys("update-graph", 5).await;
         // Also after the new tasks were sent, and before the probe is answered.
         say_stale(&mut stream).await;
         stream.in_memory("other").await;
@@ -245,9 +239,8 @@ fn each_of_many_values_is_examined_a_few_times() {
                 }
             };
             let hearing = async {
-                let mut heard = 0;
-                while is_taken && heard < COUNT {
-                    heard += stream.expect("update-graph").await.get("keys").unwrap().texts().len();
+                if is_taken {
+                    stream.hear_keys("update-graph", COUNT).await;
                 }
                 for remote in held.iter().filter(|_| !is_taken) {
                     assert!(matches!(soon(remote.ended()).await, Err(FutureError::Lost(_))));
