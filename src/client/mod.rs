@@ -2,14 +2,15 @@
 
 pub(crate) mod attempt;
 pub(crate) mod blocking;
+mod body;
 pub(crate) mod builder;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;
 pub(crate) mod portable;
 mod pure;
+pub(crate) mod retry_mode;
 pub(crate) mod submit;
-mod task_future;
 pub(crate) mod visit;
 pub(crate) mod workers;
 
@@ -20,9 +21,9 @@ use std::hash::Hash;
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
-use self::attempt::{NoRetry, RetryMode};
 use self::map_stream::MapStream;
 use self::options::Options;
+use self::retry_mode::{NoRetry, RetryMode};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context;
 use crate::engine::life::cell;

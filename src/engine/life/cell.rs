@@ -4,21 +4,24 @@
 //!
 //! | `Stage` | contents | next |
 //! |---|---|---|
-//! | `Waiting` | the function and its inputs | `Running` by the first poll; `Empty` by an abort that can't be retried |
-//! | `Running` | the future, pinned | `Value`, `Again` or `Empty` when the poll ends the task |
+//! | `Waiting` | the function and its inputs | `Running` by the first attempt; `Empty` by an abort that can't be retried |
+//! | `Running` | the future, pinned, and what the next attempt needs | `Value`, `Again` or `Empty` when the attempt ends |
+//! | `Again` | the function and its arguments, after an attempt that can be repeated | `Running` by the next one; `Empty` when they're dropped |
 //! | `Value` | the value | `Empty` when it's moved out, or the last interest is dropped |
-//! | `Again` | the function and its arguments, of a failed task | `Running` by a retry; `Empty` when they're dropped |
 //! | `Empty` | nothing | final |
 //!
 //! While a task waits, any thread with a hold may read its edges. From the claim to the end of the poll the contents
 //! belong to the thread that set `RUNNING`. Once the task has succeeded, every interest may read the value.
+//!
+//! Every call site of a verb compiles the generic code here anew for its own types, so what can be done without the types
+//! is done in functions that have none.
 
+use std::alloc::Layout;
 use std::any::{TypeId, type_name};
 use std::cell::UnsafeCell;
-use std::future::Future;
+use std::future::{Future, Pending};
 use std::marker::PhantomData;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
@@ -29,6 +32,7 @@ use crate::engine::data::cell_pool;
 use crate::engine::life::drop_task;
 use crate::engine::life::finish;
 use crate::engine::life::status::status;
+use crate::engine::task::attempt::{self, Held};
 use crate::engine::task::count::Built;
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{
@@ -41,30 +45,48 @@ use crate::engine::watch::counters::CountedEvent;
 use crate::engine::watch::observer::TaskEvent;
 use crate::{Error, Key, Status};
 
-/// The result of the last attempt of a task.
-pub(crate) type Outcome<T, F, A> = Result<T, AttemptFailure<F, A>>;
+/// What a task does: a function, its inputs, and how they become a value. It's a type without values.
+pub(crate) trait Body: 'static {
+    /// The function as it was submitted; the task is named after its type.
+    type Function: Send + 'static;
+    type Inputs: Waits;
+    type Future: Future + Send + 'static;
+    type Value: Send + 'static;
+    /// What is kept of the function and the arguments while an attempt runs.
+    type Kept: Send + 'static;
 
-pub(crate) struct AttemptFailure<F, A> {
-    pub(crate) error: Error,
-    /// The function and the arguments for a retry, if the task can be retried.
-    pub(crate) again: Option<(F, A)>,
+    /// Whether the task's [`Policy`](attempt::Policy) makes the attempts, if it has one. Else there is one attempt.
+    const HAS_POLICY: bool = false;
+
+    /// Copies what another attempt would need.
+    fn keep(function: &Self::Function, args: &ArgsOf<Self>) -> Self::Kept;
+
+    /// Calls the function. The future may take over what the attempt holds.
+    fn start(function: Self::Function, args: ArgsOf<Self>, held: &mut Option<Held>)
+    -> Self::Future;
+
+    /// Tells what an output of the future means.
+    fn outcome(output: <Self::Future as Future>::Output) -> Result<Self::Value, Error>;
+
+    /// Returns the function and the arguments after an attempt without a value, if another one is possible.
+    fn again(kept: Self::Kept) -> Option<(Self::Function, ArgsOf<Self>)>;
 }
 
-/// `F` is the function as it was submitted, `W` its inputs, and `S` turns both into the future.
+type ArgsOf<B> = <<B as Body>::Inputs as Waits>::Args;
+
 #[repr(C)]
-pub(crate) struct Cell<S, F, W: Waits, Fut, T> {
+pub(crate) struct Cell<B: Body> {
     header: Header,
-    start: S,
-    stage: UnsafeCell<Stage<F, W, Fut, T>>,
+    stage: UnsafeCell<Stage<B>>,
 }
 
-enum Stage<F, W: Waits, Fut, T> {
+enum Stage<B: Body> {
     /// The function was not called yet.
-    Waiting(F, W),
-    /// The function failed and can be called again.
-    Again(F, W::Args),
-    Running(Fut),
-    Value(T),
+    Waiting(B::Function, B::Inputs),
+    /// The function can be called again.
+    Again(B::Function, ArgsOf<B>),
+    Running(B::Future, B::Kept),
+    Value(B::Value),
     Empty,
 }
 
@@ -77,114 +99,128 @@ pub(crate) struct Setup {
     pub(crate) extras: Option<Box<Extras>>,
 }
 
-impl<S, F, W, Fut, T> Cell<S, F, W, Fut, T>
-where
-    S: Fn(F, W::Args) -> Fut,
-    W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>>,
-    T: 'static,
-{
+impl<B: Body> Cell<B> {
     pub(crate) const VTABLE: VTable = VTable {
-        run: Self::run,
+        run: if B::HAS_POLICY { attempt::run } else { Self::poll },
+        poll: Self::poll,
+        begin: if B::HAS_POLICY { Self::begin } else { never_begun },
+        end: Self::end,
         clear: Self::clear,
         keep_for_retry: Self::keep_for_retry,
         edges: Self::edges,
         value: Self::value,
         take: Self::take,
-        dealloc: Self::dealloc,
+        dealloc,
         drop_interest: drop_task::drop_interest,
         last_interest_dropped: drop_task::last_interest_dropped,
-        type_id: TypeId::of::<T>,
-        type_name: type_name::<T>,
-        function: type_name::<F>,
+        type_id: TypeId::of::<B::Value>,
+        type_name: type_name::<B::Value>,
+        function: type_name::<B::Function>,
+        layout: Layout::new::<Self>(),
         is_remote: false,
-        value_needs_drop: mem::needs_drop::<T>(),
+        value_needs_drop: mem::needs_drop::<B::Value>(),
     };
 
     /// # Safety
     ///
     /// As for all functions of the vtable, the header is that of a cell of this type, and the caller owns the contents
     /// for as long as it uses them.
-    unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, W, Fut, T> {
+    unsafe fn stage(header: NonNull<Header>) -> *mut Stage<B> {
         // SAFETY: a cell begins with its header.
         unsafe { header.cast::<Self>().as_ref().stage.get() }
     }
 
-    unsafe fn run(header: NonNull<Header>, cx: &mut Context<'_>) -> PollOutcome {
+    unsafe fn begin(header: NonNull<Header>, held: &mut Option<Held>) -> Result<(), Error> {
         // SAFETY: the caller owns the contents.
-        let (stage, cell) = unsafe { (Self::stage(header), header.cast::<Self>().as_ref()) };
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: the caller owns the contents. A future in `Running` is pinned, and isn't moved below.
-            let stage = unsafe { &mut *stage };
-            if !matches!(stage, Stage::Running(_)) {
-                // Only what the stage contains is moved, not the place of a future that may be far larger. `Empty`
-                // meanwhile: if taking the inputs or the function panics, nothing is dropped twice.
-                let future = match stage {
-                    Stage::Waiting(function, waits) => {
-                        // SAFETY: the stage is overwritten without a drop.
-                        let (function, waits) = unsafe { (ptr::read(function), ptr::read(waits)) };
-                        // SAFETY: as above.
-                        unsafe { ptr::write(stage, Stage::Empty) };
-                        match waits.take() {
-                            Ok(args) => (cell.start)(function, args),
-                            Err(error) => {
-                                return Poll::Ready(Err(AttemptFailure { error, again: None }));
-                            }
-                        }
-                    }
-                    Stage::Again(function, args) => {
-                        // SAFETY: the stage is overwritten without a drop.
-                        let (function, args) = unsafe { (ptr::read(function), ptr::read(args)) };
-                        // SAFETY: as above.
-                        unsafe { ptr::write(stage, Stage::Empty) };
-                        (cell.start)(function, args)
-                    }
-                    _ => unreachable!("a claimed task is in stage Waiting, Again or Running"),
-                };
-                // SAFETY: `Empty` needs no drop.
-                unsafe { ptr::write(stage, Stage::Running(future)) };
-            }
-            match stage {
-                // SAFETY: the future stays in this place until it's dropped in place by `clear`.
-                Stage::Running(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
-                _ => unreachable!("a claimed task is in stage Waiting, Again or Running"),
-            }
-        }));
-        match polled {
-            Ok(Poll::Pending) => PollOutcome::Pending,
-            Ok(Poll::Ready(Ok(value))) => {
-                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
-                unsafe {
-                    Self::clear(header);
-                    stage.write(Stage::Value(value));
+        let stage = unsafe { Self::stage(header) };
+        // SAFETY: as above. Only what the stage contains is moved, not the place of a future that may be far larger.
+        // `Empty` meanwhile, which is written without a drop: if taking the inputs, a clone or the function panics, nothing
+        // is dropped twice.
+        let (function, args) = unsafe {
+            match &*stage {
+                Stage::Waiting(function, inputs) => {
+                    let (function, inputs) = (ptr::read(function), ptr::read(inputs));
+                    ptr::write(stage, Stage::Empty);
+                    (function, inputs.take()?)
                 }
-                PollOutcome::Value
-            }
-            Ok(Poll::Ready(Err(AttemptFailure { error, again }))) => {
-                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
-                unsafe {
-                    Self::clear(header);
-                    if let Some((function, args)) = again {
-                        stage.write(Stage::Again(function, args));
-                    }
+                Stage::Again(function, args) => {
+                    let (function, args) = (ptr::read(function), ptr::read(args));
+                    ptr::write(stage, Stage::Empty);
+                    (function, args)
                 }
-                PollOutcome::Failed(error)
+                _ => unreachable!("an attempt begins in stage Waiting or Again"),
             }
-            Err(payload) => {
-                // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
-                unsafe { Self::clear(header) };
-                PollOutcome::Failed(Error::panicked(cell.header.key().clone(), payload))
+        };
+        let kept = B::keep(&function, &args);
+        let future = B::start(function, args, held);
+        // SAFETY: `Empty` needs no drop.
+        unsafe { ptr::write(stage, Stage::Running(future, kept)) };
+        Ok(())
+    }
+
+    unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> PollOutcome {
+        // SAFETY: the caller owns the contents. A future in `Running` is pinned, and stays in this place until it's dropped
+        // there.
+        unsafe {
+            let stage = Self::stage(header);
+            if !matches!(&*stage, Stage::Running(..)) {
+                if let Err(error) = Self::begin(header, &mut None) {
+                    return PollOutcome::Failed(error);
+                }
+            }
+            let Stage::Running(future, _) = &mut *stage else {
+                unreachable!("an attempt has begun");
+            };
+            let Poll::Ready(output) = Pin::new_unchecked(future).poll(cx) else {
+                return PollOutcome::Pending;
+            };
+            match B::outcome(output) {
+                Ok(value) => {
+                    Self::drop_stage(header);
+                    ptr::write(stage, Stage::Value(value));
+                    PollOutcome::Value
+                }
+                Err(error) => PollOutcome::Failed(error),
             }
         }
     }
 
+    unsafe fn end(header: NonNull<Header>) -> bool {
+        // SAFETY: the caller owns the contents. What is kept is moved out, the pinned future is dropped in place, even if its
+        // destructor panics, and the stage is overwritten without another drop.
+        unsafe {
+            let stage = Self::stage(header);
+            if let Stage::Running(future, kept) = &mut *stage {
+                let kept = ptr::read(kept);
+                if const { mem::needs_drop::<B::Future>() } {
+                    drop_at(header, ptr::from_mut(future).cast(), drop_as::<B::Future>);
+                }
+                ptr::write(stage, Stage::Empty);
+                if let Some((function, args)) = B::again(kept) {
+                    ptr::write(stage, Stage::Again(function, args));
+                }
+            }
+            matches!(*stage, Stage::Again(..))
+        }
+    }
+
     unsafe fn clear(header: NonNull<Header>) {
+        // SAFETY: the caller owns the contents.
+        unsafe { Self::drop_stage(header) };
+        if B::HAS_POLICY {
+            // SAFETY: the policy belongs to the contents. It goes after the future, for which it may hold limits.
+            unsafe { attempt::reset(header) };
+        }
+    }
+
+    /// Drops what the stage contains.
+    unsafe fn drop_stage(header: NonNull<Header>) {
         // SAFETY: the caller owns the contents. They're dropped in place, as a pinned future must be, and overwritten
         // without another drop, even if their destructor panicked.
         unsafe {
             let stage = Self::stage(header);
-            if mem::needs_drop::<Stage<F, W, Fut, T>>() && !matches!(*stage, Stage::Empty) {
-                header.as_ref().core().run_user_code(|| ptr::drop_in_place(stage));
+            if const { mem::needs_drop::<Stage<B>>() } && !matches!(*stage, Stage::Empty) {
+                drop_at(header, stage.cast(), drop_as::<Stage<B>>);
             }
             ptr::write(stage, Stage::Empty);
         }
@@ -196,6 +232,8 @@ where
             let keep = matches!(*Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
             if !keep {
                 Self::clear(header);
+            } else if B::HAS_POLICY {
+                attempt::reset(header);
             }
             keep
         }
@@ -204,8 +242,8 @@ where
     unsafe fn edges(header: NonNull<Header>, visit: VisitEdge<'_>) {
         // SAFETY: the caller has a hold, builds the task, or retries it, so the stage doesn't change. Other threads may
         // read the edges too, so the reference is shared.
-        if let Stage::Waiting(_, waits) = unsafe { &*Self::stage(header) } {
-            waits.each(visit);
+        if let Stage::Waiting(_, inputs) = unsafe { &*Self::stage(header) } {
+            inputs.each(visit);
         }
     }
 
@@ -213,56 +251,76 @@ where
         // SAFETY: the task has succeeded. Other interests may read the value too, so the reference is shared.
         match unsafe { &*Self::stage(header) } {
             Stage::Value(value) => NonNull::from(value).cast(),
-            _ => unreachable!("a task that has succeeded has a value until it's taken"),
+            _ => no_value(),
         }
     }
 
     unsafe fn take(header: NonNull<Header>, place: NonNull<()>) {
-        // SAFETY: the caller owns the contents, and the memory at `place` fits a `T`.
+        // SAFETY: the caller owns the contents, and the memory at `place` fits a value. It's moved, and the stage overwritten
+        // without a drop.
         unsafe {
-            match Self::stage(header).replace(Stage::Empty) {
-                Stage::Value(value) => place.cast().write(value),
-                _ => unreachable!("a task that has succeeded has a value until it's taken"),
-            }
-        }
-    }
-
-    unsafe fn dealloc(header: NonNull<Header>) {
-        let cell = header.cast::<Self>();
-        // SAFETY: `allocate_as` or `create_ended` allocated the cell as this type, and no reference to it is left. The
-        // engine's reference is released last, as the observer is a part of the engine.
-        unsafe {
-            let core = header.as_ref().core().origin();
-            if header.as_ref().state.load() & WATCHED != 0 {
-                if let Some(number) = header.as_ref().number() {
-                    core.as_ref().observer.released(number);
-                }
-            }
-            ptr::drop_in_place(cell.as_ptr());
-            cell_pool::free(cell);
-            engine_refs::release(core);
+            let stage = Self::stage(header);
+            let Stage::Value(value) = &*stage else { no_value() };
+            ptr::copy_nonoverlapping(value, place.cast().as_ptr(), 1);
+            ptr::write(stage, Stage::Empty);
         }
     }
 }
 
+#[cold]
+fn no_value() -> ! {
+    unreachable!("a task that has succeeded has a value until it's taken")
+}
+
+/// In the vtable of a cell whose attempts no policy makes.
+unsafe fn never_begun(_: NonNull<Header>, _: &mut Option<Held>) -> Result<(), Error> {
+    unreachable!("only a policy begins attempts")
+}
+
+/// Drops a `T` in place.
+unsafe fn drop_as<T>(place: *mut ()) {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::drop_in_place(place.cast::<T>()) };
+}
+
+/// Drops a part of the contents in place. Destructors are user code: a panic is reported.
+///
+/// # Safety
+///
+/// The caller owns what is at `place`, of which `drop` is [`drop_as`] for its type, and uses it no more.
+unsafe fn drop_at(header: NonNull<Header>, place: *mut (), drop: unsafe fn(*mut ())) {
+    // SAFETY: the caller's promise.
+    unsafe { header.as_ref().core().run_user_code(|| drop(place)) };
+}
+
+/// Frees a cell, whose contents were dropped or need no dropping.
+unsafe fn dealloc(header: NonNull<Header>) {
+    // SAFETY: `allocate_cell` allocated it with the layout in its vtable, and no reference to it is left. The engine's
+    // reference is released last, as the observer is a part of the engine.
+    unsafe {
+        let core = header.as_ref().core().origin();
+        if header.as_ref().state.load() & WATCHED != 0 {
+            if let Some(number) = header.as_ref().number() {
+                core.as_ref().observer.released(number);
+            }
+        }
+        let layout = header.as_ref().vtable.layout;
+        ptr::drop_in_place(header.as_ptr());
+        cell_pool::free(header.cast(), layout);
+        engine_refs::release(core);
+    }
+}
+
 /// Creates a task, and returns it if it's ready to run, for the caller to queue.
-pub(crate) fn create<S, F, W, Fut, T>(
+pub(crate) fn create<B: Body>(
     core: &Core,
     setup: Setup,
-    start: S,
-    function: F,
-    mut waits: W,
-) -> (Typed<T>, Option<Task>)
-where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
-    F: Send + 'static,
-    W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-    T: Send + 'static,
-{
-    let inputs = inputs(core, &mut waits);
-    let typed = allocate(core, setup, start, function, waits, inputs);
-    let ready = begin(core, typed.task().as_ptr(), inputs);
+    function: B::Function,
+    mut inputs: B::Inputs,
+) -> (Typed<B::Value>, Option<Task>) {
+    let new = prepare(core, &mut inputs);
+    let typed = allocate::<B>(core, setup, function, inputs, new);
+    let ready = begin(core, typed.task().as_ptr(), new);
     (typed, ready)
 }
 
@@ -283,71 +341,75 @@ impl Registration {
 }
 
 /// Prepares the inputs of a new task, and counts those to wait for.
-pub(crate) fn inputs(core: &Core, waits: &mut impl Waits) -> Registration {
+pub(crate) fn prepare(core: &Core, inputs: &mut impl Waits) -> Registration {
     let observed = core.observer.flags();
     // The observer is notified of all inputs of a task that it watches, so finished ones keep their edges.
-    waits.settle(observed & WATCHED == 0);
-    Registration { inputs: waits.count(), observed }
+    inputs.settle(observed & WATCHED == 0);
+    Registration { inputs: inputs.count(), observed }
 }
 
 /// Creates a task that other threads may find before the second step, [`begin`].
-pub(crate) fn allocate<S, F, W, Fut, T>(
+pub(crate) fn allocate<B: Body>(
     core: &Core,
     setup: Setup,
-    start: S,
-    function: F,
-    waits: W,
+    function: B::Function,
+    inputs: B::Inputs,
     new: Registration,
-) -> Typed<T>
-where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
-    F: Send + 'static,
-    W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-    T: Send + 'static,
-{
-    let vtable = &Cell::<S, F, W, Fut, T>::VTABLE;
-    // SAFETY: the vtable is that of a cell whose value is a `T`.
-    unsafe { Typed::new(allocate_as(core, setup, vtable, start, function, waits, new)) }
+) -> Typed<B::Value> {
+    // SAFETY: the vtable is that of a cell with such values.
+    unsafe { Typed::new(allocate_as::<B>(core, setup, &Cell::<B>::VTABLE, function, inputs, new)) }
 }
 
-/// Creates a task whose cell has the given types and this vtable.
+/// Creates a task whose cell has this vtable.
 ///
 /// # Safety
 ///
 /// The vtable is that of the cell, except that it may say that the value has another type if it also says that the
 /// task is remote.
-pub(crate) unsafe fn allocate_as<S, F, W, Fut, T>(
+pub(crate) unsafe fn allocate_as<B: Body>(
     core: &Core,
     setup: Setup,
     vtable: &'static VTable,
-    start: S,
-    function: F,
-    waits: W,
+    function: B::Function,
+    inputs: B::Inputs,
     new: Registration,
-) -> Interest
-where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
-    F: Send + 'static,
-    W: Waits,
-    Fut: Future<Output = Outcome<T, F, W::Args>> + Send + 'static,
-    T: Send + 'static,
-{
+) -> Interest {
     let Setup { priority, flags, extras } = setup;
-    let Registration { inputs, observed } = new;
-    let state = State::new(flags | observed);
-    let engine = Core::head_of(engine_refs::acquire(core));
-    let header = Header::new(state, Waiters::new(), vtable, engine, priority, extras);
-    let stage = UnsafeCell::new(Stage::Waiting(function, waits));
-    if inputs > 0 {
-        header.count.begin(inputs);
-    }
-    let cell: NonNull<Cell<S, F, W, Fut, T>> = cell_pool::allocate();
-    // SAFETY: the memory fits the cell. A cell begins with its header, and its state was created with one interest.
+    let state = State::new(flags | new.observed);
+    let header = allocate_cell(core, state, Waiters::new(), vtable, priority, extras);
+    // SAFETY: the memory fits such a cell, whose stage nothing has written or read yet. Its state was created with one
+    // interest.
     unsafe {
-        cell.write(Cell { header, start, stage });
-        Interest::from_raw(cell.cast())
+        if new.inputs > 0 {
+            header.as_ref().count.begin(new.inputs);
+        }
+        write_stage::<B>(header, Stage::Waiting(function, inputs));
+        Interest::from_raw(header)
     }
+}
+
+/// # Safety
+///
+/// The cell was allocated for such a stage, which was not written yet.
+unsafe fn write_stage<B: Body>(header: NonNull<Header>, stage: Stage<B>) {
+    // SAFETY: the caller's promise. The place is computed without a reference to what isn't there yet.
+    unsafe { (&raw mut (*header.cast::<Cell<B>>().as_ptr()).stage).write(UnsafeCell::new(stage)) };
+}
+
+/// Allocates a cell, and writes its header.
+fn allocate_cell(
+    core: &Core,
+    state: State,
+    waiters: Waiters,
+    vtable: &'static VTable,
+    priority: i32,
+    extras: Option<Box<Extras>>,
+) -> NonNull<Header> {
+    let engine = Core::head_of(engine_refs::acquire(core));
+    let cell = cell_pool::allocate(vtable.layout).cast();
+    // SAFETY: a cell begins with its header.
+    unsafe { cell.write(Header::new(state, waiters, vtable, engine, priority, extras)) };
+    cell
 }
 
 /// Links the task into the lists of its inputs, and returns it if it's ready to run.
@@ -470,22 +532,18 @@ pub(crate) fn create_ended<T: Send + 'static>(
     key: Option<Key>,
     value: Result<T, Error>,
 ) -> Typed<T> {
-    type Ended<T> = Cell<fn(ready<T>, ()) -> Never<T>, ready<T>, (), Never<T>, T>;
     let (waiters, stage, failure) = match value {
         Ok(value) => (Waiters::succeeded(), Stage::Value(value), None),
         Err(error) => (Waiters::failed(), Stage::Empty, Some(error)),
     };
-    let vtable = &Ended::<T>::VTABLE;
     let extras = key.map(|key| Box::new(Extras { key: key.into(), ..Extras::default() }));
-    let engine = Core::head_of(engine_refs::acquire(core));
-    let mut header = Header::new(State::finished(), waiters, vtable, engine, 0, extras);
-    *header.failure.get_mut() = failure;
-    let start: fn(ready<T>, ()) -> Never<T> = |_, ()| Never(PhantomData);
-    let cell: NonNull<Ended<T>> = cell_pool::allocate();
-    // SAFETY: as in `allocate_as`; the value is a `T`.
+    let vtable = &Cell::<Ended<T>>::VTABLE;
+    let header = allocate_cell(core, State::finished(), waiters, vtable, 0, extras);
+    // SAFETY: as in `allocate_as`; the value is a `T`. Nothing else has the task yet.
     let typed = unsafe {
-        cell.write(Cell { header, start, stage: UnsafeCell::new(stage) });
-        Typed::new(Interest::from_raw(cell.cast()))
+        *header.as_ref().failure.get() = failure;
+        write_stage::<Ended<T>>(header, stage);
+        Typed::new(Interest::from_raw(header))
     };
     let observed = core.observer.flags();
     if observed != 0 {
@@ -506,13 +564,27 @@ struct ready<T> {
     value: PhantomData<T>,
 }
 
-/// The future of a task that is never run.
-struct Never<T>(PhantomData<fn() -> T>);
+/// The body of a task that is created with its outcome, and never run.
+struct Ended<T>(PhantomData<T>);
 
-impl<T> Future for Never<T> {
-    type Output = Outcome<T, ready<T>, ()>;
+impl<T: Send + 'static> Body for Ended<T> {
+    type Function = ready<T>;
+    type Inputs = ();
+    type Future = Pending<()>;
+    type Value = T;
+    type Kept = ();
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Pending
+    fn keep(_: &ready<T>, (): &()) {}
+
+    fn start(_: ready<T>, (): (), _: &mut Option<Held>) -> Pending<()> {
+        unreachable!("the task has ended")
+    }
+
+    fn outcome((): ()) -> Result<T, Error> {
+        unreachable!("the task has ended")
+    }
+
+    fn again((): ()) -> Option<(ready<T>, ())> {
+        None
     }
 }
