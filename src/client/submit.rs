@@ -201,7 +201,7 @@ pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
 /// Makes the task, or joins the one that has its key.
 fn make<B: Body>(
     core: &Core,
-    settings: TaskOptions,
+    mut settings: TaskOptions,
     function: B::Function,
     mut inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
@@ -213,7 +213,7 @@ fn make<B: Body>(
         };
         cell::allocate::<B>(core, setup, function, inputs, new).into_interest()
     };
-    match make_or_join(core, settings, &Cell::<B>::VTABLE, new, &mut allocate) {
+    match make_or_join(core, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
         Ok((interest, ready)) => (Handle::new(Typed::known(interest)), ready),
         Err((key, error)) => (failed(core, key, error), None),
     }
@@ -224,12 +224,12 @@ fn make<B: Body>(
 /// It is not generic, so that all call sites share it.
 fn make_or_join(
     core: &Core,
-    mut settings: TaskOptions,
+    settings: &mut TaskOptions,
     vtable: &'static VTable,
     new: Registration,
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Result<(Interest, Option<Task>), (Key, Error)> {
-    let policy = match Attempts::take(core, &mut settings) {
+    let policy = match Attempts::take(core, settings) {
         Ok(policy) => policy,
         Err(text) => {
             let key = settings.any_key(core, (vtable.function)());
@@ -270,12 +270,13 @@ fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
 /// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.
 fn join_or_allocate(
     core: &Core,
-    settings: TaskOptions,
+    settings: &mut TaskOptions,
     policy: Option<Box<dyn Policy>>,
     function: fn() -> &'static str,
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
-    let TaskOptions { key, derived, name, priority, .. } = settings;
+    let (key, name) = (settings.key.take(), settings.name.take());
+    let (derived, priority) = (settings.derived, settings.priority);
     if key.is_none() && derived.is_none() {
         let extras = (name.is_some() || policy.is_some())
             .then(|| Box::new(Extras { name, policy: policy.into(), ..Extras::default() }));

@@ -31,6 +31,7 @@ pub(crate) mod task {
     pub(crate) use crate::engine::standins::surplus;
 
     real! {
+        attempt "../../../src/engine/task/attempt.rs";
         count "../../../src/engine/task/count.rs";
         edges "../../../src/engine/task/edges.rs";
         header "../../../src/engine/task/header.rs";
