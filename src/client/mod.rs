@@ -26,7 +26,7 @@ use self::options::Options;
 use self::retry_mode::{NoRetry, RetryMode};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context;
-use crate::engine::life::cell;
+use crate::engine::life::create;
 use crate::engine::task::typed::Typed;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
@@ -407,7 +407,7 @@ impl Client {
     /// assert_eq!(y.result().unwrap(), 21);
     /// ```
     pub fn ready<T: Send + 'static>(&self, value: T) -> Handle<T> {
-        Handle::new(cell::create_ended(&self.core, None, Ok(value)))
+        Handle::new(create::ended(&self.core, None, Ok(value)))
     }
 
     /// Returns a handle of the task that was submitted with this key, or `None` if no such task exists. A task exists

@@ -10,7 +10,8 @@ use super::options::TaskOptions;
 use super::retry_mode::RetryMode;
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
-use crate::engine::life::cell::{self, Body, Cell, Registration, Setup};
+use crate::engine::life::cell::{Body, Cell};
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::schedule;
 use crate::engine::task::attempt::Policy;
 use crate::engine::task::edges::Waits;
@@ -31,7 +32,7 @@ pub(crate) fn create<B: Body>(
     function: B::Function,
     inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
-    let (typed, ready) = cell::create::<B>(core, Setup::default(), function, inputs);
+    let (typed, ready) = create::task::<B>(core, Setup::default(), function, inputs);
     (Handle::new(typed), ready)
 }
 
@@ -205,13 +206,13 @@ fn make<B: Body>(
     function: B::Function,
     mut inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
-    let new = cell::prepare(core, &mut inputs);
+    let new = create::prepare(core, &mut inputs);
     let mut parts = Some((function, inputs));
     let mut allocate = |setup| {
         let Some((function, inputs)) = parts.take() else {
             unreachable!("a task is allocated once");
         };
-        cell::allocate::<B>(core, setup, function, inputs, new).into_interest()
+        create::allocate::<B>(core, setup, function, inputs, new).into_interest()
     };
     match make_or_join(core, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
         Ok((interest, ready)) => (Handle::new(Typed::known(interest)), ready),
@@ -239,7 +240,7 @@ fn make_or_join(
     let priority = settings.priority;
     match join_or_allocate(core, settings, policy, vtable.function, allocate) {
         Joined::New(interest) => {
-            let ready = cell::begin(core, interest.task().as_ptr(), new);
+            let ready = create::begin(core, interest.task().as_ptr(), new);
             Ok((interest, ready))
         }
         Joined::Existing(interest) if (interest.vtable.type_id)() == (vtable.type_id)() => {
@@ -264,7 +265,7 @@ fn conflict(holder: &Interest, wanted: &'static str) -> (Key, Error) {
 
 /// Returns a handle of a task that has failed without being made.
 fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
-    Handle::new(cell::create_ended(core, Some(key), Err(error)))
+    Handle::new(create::ended(core, Some(key), Err(error)))
 }
 
 /// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.

@@ -17,7 +17,8 @@ use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
-use crate::engine::life::cell::{self, Body, Cell, Registration, Setup};
+use crate::engine::life::cell::{Body, Cell};
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::schedule::schedule_new;
 use crate::engine::task::attempt::Held;
 use crate::engine::task::edges::{Edge, Many, Waits};
@@ -150,7 +151,7 @@ where
 {
     let RemoteName { key, name, is_given } = name;
     let mut inputs = Many::new(inputs.into_iter().map(After::new).collect());
-    let new = cell::prepare(core, &mut inputs);
+    let new = create::prepare(core, &mut inputs);
     let allocate = || {
         let task = send();
         let link = RemoteLink {
@@ -181,7 +182,7 @@ where
     } else {
         allocate()
     };
-    if let Some(task) = cell::begin(core, interest.task().as_ptr(), new) {
+    if let Some(task) = create::begin(core, interest.task().as_ptr(), new) {
         schedule_new(task);
     }
     Ok(Typed::known(interest))
@@ -240,7 +241,9 @@ fn allocate<T: Send + 'static, P: RemoteExecution<T>>(
     let vtable = &RemoteCell::<T, P>::VTABLE;
     // SAFETY: it's the vtable of this very cell but for the type of the value, and code that reads a value by its type
     // checks `is_remote` first.
-    unsafe { Typed::new(cell::allocate_as::<Ending<T, P>>(core, setup, vtable, task, inputs, new)) }
+    unsafe {
+        Typed::new(create::allocate_as::<Ending<T, P>>(core, setup, vtable, task, inputs, new))
+    }
 }
 
 fn make_fetch_task<T: Send + 'static>(of: &Interest) -> (Interest, Option<Task>) {
@@ -250,7 +253,7 @@ fn make_fetch_task<T: Send + 'static>(of: &Interest) -> (Interest, Option<Task>)
     let extras = Extras { name: Some(name), key, ..Extras::default() };
     let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
     let from = After::new(of.clone());
-    let (typed, ready) = cell::create::<Fetch<T>>(of.core(), setup, (), from);
+    let (typed, ready) = create::task::<Fetch<T>>(of.core(), setup, (), from);
     (typed.into_interest(), ready)
 }
 

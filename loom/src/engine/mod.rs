@@ -98,6 +98,7 @@ pub(crate) mod life {
     real! {
         callback "../../../src/engine/life/callback.rs";
         cell "../../../src/engine/life/cell.rs";
+        create "../../../src/engine/life/create.rs";
         drop_task "../../../src/engine/life/drop_task.rs";
         finish "../../../src/engine/life/finish.rs";
         pause "../../../src/engine/life/pause.rs";

@@ -11,7 +11,8 @@ use loom::thread;
 use super::{Model, WEAK, cancel, fail, new_core, new_task, run_task, spawn_task, work};
 use crate::Error;
 use crate::engine::core::CoreRef;
-use crate::engine::life::cell::{self, Body, Registration, Setup};
+use crate::engine::life::cell::Body;
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::finish;
 use crate::engine::task::attempt::Held;
 use crate::engine::task::edges::ByValue;
@@ -73,11 +74,11 @@ impl Body for Add {
 }
 
 fn allocate(core: &CoreRef, inputs: Inputs) -> Typed<usize> {
-    cell::allocate::<Add>(core, Setup::default(), (), inputs, NEW)
+    create::allocate::<Add>(core, Setup::default(), (), inputs, NEW)
 }
 
 fn begin(core: &CoreRef, task: &Typed<usize>) {
-    if let Some(task) = cell::begin(core, task.task().as_ptr(), NEW) {
+    if let Some(task) = create::begin(core, task.task().as_ptr(), NEW) {
         core.injector.push(task);
     }
 }

@@ -26,7 +26,8 @@ use crate::engine::core::context::ThreadContext;
 use crate::engine::core::threads::ThreadOptions;
 use crate::engine::data::limits::Limits;
 use crate::engine::engine_refs::set_counted;
-use crate::engine::life::cell::{self, Body, Setup};
+use crate::engine::life::cell::Body;
+use crate::engine::life::create::{self, Setup};
 use crate::engine::life::finish;
 use crate::engine::queue::local::Local;
 use crate::engine::task::attempt::Held;
@@ -127,7 +128,7 @@ fn new_task<T: Send + 'static>(
     setup: Setup,
     code: impl Future<Output = T> + Send + 'static,
 ) -> (Typed<T>, Task) {
-    let (typed, task) = cell::create::<Run<_>>(core, setup, code, ());
+    let (typed, task) = create::task::<Run<_>>(core, setup, code, ());
     (typed, task.expect("a task without inputs is ready"))
 }
 
