@@ -178,12 +178,12 @@ mod observe;
 mod task;
 
 pub use client::Client;
-pub use client::attempt::{NoRetry, OneAttempt, WithRetry};
 pub use client::blocking::is_cancelled;
 pub use client::builder::Builder;
 pub use client::map_stream::MapStream;
 pub use client::options::{Options, TaskOptions};
 pub use client::portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
+pub use client::retry_mode::{NoRetry, OneAttempt, WithRetry};
 pub use client::workers::Worker;
 pub use engine::futures::sleep::{Sleep, sleep};
 pub use engine::task::typed::Ref;

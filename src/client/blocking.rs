@@ -23,7 +23,7 @@ use crate::engine::base::user_code::wake;
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::data::turns::Place;
-use crate::engine::futures::acquire::Permit;
+use crate::engine::task::attempt::Held;
 use crate::engine::task::header::Task;
 use crate::task::thread_wait;
 
@@ -58,7 +58,7 @@ pub(crate) type Returned<T> = io::Result<T>;
 pub(crate) struct Work<T>(Stage<T>);
 
 enum Stage<T> {
-    New(Code<T>, Option<Permit>),
+    New(Code<T>, Option<Held>),
     Begun(Begun<T>),
     Ended,
 }
@@ -66,9 +66,9 @@ enum Stage<T> {
 type Code<T> = Box<dyn FnOnce() -> T + Send>;
 
 impl<T: Send + 'static> Work<T> {
-    /// `permit` is held until `code` has returned, even if the future is dropped.
-    pub(crate) fn new(permit: Option<Permit>, code: impl FnOnce() -> T + Send + 'static) -> Self {
-        Self(Stage::New(Box::new(code), permit))
+    /// `held` is kept until `code` has returned, even if the future is dropped.
+    pub(crate) fn new(held: Option<Held>, code: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(Stage::New(Box::new(code), held))
     }
 }
 
@@ -77,7 +77,7 @@ impl<T: Send + 'static> Future for Work<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Returned<T>> {
         if matches!(self.0, Stage::New(..)) {
-            let Stage::New(code, permit) = mem::replace(&mut self.0, Stage::Ended) else {
+            let Stage::New(code, held) = mem::replace(&mut self.0, Stage::Ended) else {
                 unreachable!("it was new a moment ago");
             };
             let Some(core) = context::current_core() else {
@@ -85,14 +85,14 @@ impl<T: Send + 'static> Future for Work<T> {
             };
             let task = context::current_task();
             if core.seeded.is_some() {
-                let _permit = permit;
+                let _held = held;
                 let is_abandoned = context::current_abort_probe();
                 return match on_this_thread(&core, task.as_ref(), is_abandoned, code) {
                     Ok(value) => Poll::Ready(Ok(value)),
                     Err(payload) => resume_unwind(payload),
                 };
             }
-            self.0 = Stage::Begun(Begun::new(core, task, permit, code)?);
+            self.0 = Stage::Begun(Begun::new(core, task, held, code)?);
         }
         let Stage::Begun(begun) = &mut self.0 else {
             unreachable!("blocking work is not polled again after its outcome");
@@ -127,7 +127,7 @@ impl<T: Send + 'static> Begun<T> {
     fn new(
         core: CoreRef,
         task: Option<Task>,
-        permit: Option<Permit>,
+        held: Option<Held>,
         code: Code<T>,
     ) -> io::Result<Self> {
         let outcome = Arc::new(Outcome {
@@ -147,7 +147,7 @@ impl<T: Send + 'static> Begun<T> {
                 let probe = outcome.clone();
                 let is_abandoned = move || probe.is_abandoned.load(Ordering::Relaxed);
                 let returned = on_this_thread(&core, task.as_ref(), is_abandoned, code);
-                drop((permit, task));
+                drop((held, task));
                 outcome.set(returned);
                 // With the value, if the work was abandoned: its destructor may panic.
                 core.run_user_code(|| drop(outcome));
@@ -172,7 +172,7 @@ impl<T: Send + 'static> Begun<T> {
 impl<T> Drop for Begun<T> {
     fn drop(&mut self) {
         self.outcome.is_abandoned.store(true, Ordering::Relaxed);
-        // Drops the code and the permit at once if no thread has taken them.
+        // Drops the code and what the attempt holds at once if no thread has taken them.
         drop(self.core.threads.blocking.withdraw(self.place));
         if let Some(task) = &self.task {
             task.make_extras().blocked.fetch_sub(1, Ordering::Relaxed);

@@ -2,14 +2,15 @@
 
 pub(crate) mod attempt;
 pub(crate) mod blocking;
+mod body;
 pub(crate) mod builder;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;
 pub(crate) mod portable;
 mod pure;
+pub(crate) mod retry_mode;
 pub(crate) mod submit;
-mod task_future;
 pub(crate) mod visit;
 pub(crate) mod workers;
 
@@ -20,12 +21,12 @@ use std::hash::Hash;
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
 
-use self::attempt::{NoRetry, RetryMode};
 use self::map_stream::MapStream;
 use self::options::Options;
+use self::retry_mode::{NoRetry, RetryMode};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context;
-use crate::engine::life::cell;
+use crate::engine::life::create;
 use crate::engine::task::typed::Typed;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
@@ -406,7 +407,7 @@ impl Client {
     /// assert_eq!(y.result().unwrap(), 21);
     /// ```
     pub fn ready<T: Send + 'static>(&self, value: T) -> Handle<T> {
-        Handle::new(cell::create_ended(&self.core, None, Ok(value)))
+        Handle::new(create::ended(&self.core, None, Ok(value)))
     }
 
     /// Returns a handle of the task that was submitted with this key, or `None` if no such task exists. A task exists

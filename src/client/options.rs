@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::attempt::{Call, NoRetry, OneAttempt, RetryMode, WithRetry};
-use super::map_stream::MapStream;
-use super::submit::{self, Submission};
-use super::task_future::{
-    Async, Blocking, Large, Spawn, Spawned, TryAsync, TryBlocking, TrySpawn, is_large,
+use super::body::{
+    Async, Blocking, Call, Large, Spawn, Spawned, TryAsync, TryBlocking, TrySpawn, is_large,
 };
+use super::map_stream::MapStream;
+use super::retry_mode::{NoRetry, OneAttempt, RetryMode, WithRetry};
+use super::submit::{self, Submission};
 use super::{Client, pure};
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::Task;
@@ -170,7 +170,7 @@ impl<'c, R> Options<'c, R> {
         M: RetryMode<F, W::Args>,
         C: Call<F, W::Args>,
         F: Send + 'static,
-        W: Waits<Args: Send + 'static>,
+        W: Waits,
     {
         let submission = Submission { core: self.client.core(), settings: self.settings };
         submit::queued(submission.create::<M, C, F, W>(function, waits))
@@ -365,7 +365,7 @@ impl<'c, R> Options<'c, R> {
         F: Clone + Send + 'static,
     {
         let client = self.client.clone();
-        let origin = self.settings.any_key::<F>(client.core());
+        let origin = self.settings.any_key(client.core(), std::any::type_name::<F>());
         let mut numbered = submit::numbered(self.settings);
         let submit =
             move |input| submit(Options::with(&client, numbered()), function.clone(), input);

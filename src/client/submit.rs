@@ -2,17 +2,20 @@
 
 use std::any::type_name;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use super::attempt::{Call, Plan, Planned, RetryMode};
+use super::attempt::Attempts;
+use super::body::{Async, Boxed, Call, Large, Plain, Planned, Spawn, Spawned, is_large};
 use super::options::TaskOptions;
-use super::task_future::{self, Boxed, Large, Spawned, Start, is_large};
+use super::retry_mode::RetryMode;
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
-use crate::engine::life::cell::{self, Setup};
+use crate::engine::life::cell::{Body, Cell};
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::schedule;
+use crate::engine::task::attempt::Policy;
 use crate::engine::task::edges::Waits;
-use crate::engine::task::header::{Extras, Interest, Task};
+use crate::engine::task::header::{Extras, Interest, Task, VTable};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
@@ -23,7 +26,17 @@ use crate::{Error, Handle, Key};
 /// workers begin while other tasks are still being made.
 const AT_ONCE: usize = 64;
 
-/// Makes a task of an async function without any options, which the caller queues if it is ready.
+/// Makes a task without any options, which the caller queues if it is ready.
+pub(crate) fn create<B: Body>(
+    core: &Core,
+    function: B::Function,
+    inputs: B::Inputs,
+) -> (Handle<B::Value>, Option<Task>) {
+    let (typed, ready) = create::task::<B>(core, Setup::default(), function, inputs);
+    (Handle::new(typed), ready)
+}
+
+/// Makes a task of an async function without any options.
 pub(crate) fn create_plain<F, W>(
     core: &Core,
     function: F,
@@ -34,9 +47,9 @@ where
     W: Waits,
 {
     if const { is_large::<F::Future>() } {
-        create(core, task_future::plain_large::<F, W::Args>, function, waits)
+        create::<Plain<Boxed<Async>, F, W>>(core, function, waits)
     } else {
-        create(core, task_future::plain::<F, W::Args>, function, waits)
+        create::<Plain<Async, F, W>>(core, function, waits)
     }
 }
 
@@ -48,21 +61,10 @@ where
 {
     // Before it's passed on: each function that it's passed to may copy it.
     queued(if const { is_large::<Fut>() } {
-        create(core, task_future::spawned, Spawned(Large::new(future)), ())
+        create::<Plain<Spawn, _, ()>>(core, Spawned(Large::new(future)), ())
     } else {
-        create(core, task_future::spawned, Spawned(future), ())
+        create::<Plain<Spawn, _, ()>>(core, Spawned(future), ())
     })
-}
-
-fn create<S, F, W, T>(core: &Core, start: S, function: F, waits: W) -> (Handle<T>, Option<Task>)
-where
-    S: Start<F, W::Args, T>,
-    F: Send + 'static,
-    W: Waits,
-    T: Send + 'static,
-{
-    let (typed, ready) = cell::create(core, Setup::default(), start, function, waits);
-    (Handle::new(typed), ready)
 }
 
 /// Submits a pure call without any options.
@@ -73,9 +75,9 @@ where
 {
     let settings = TaskOptions { derived: Some(digest), ..TaskOptions::default() };
     queued(if const { is_large::<F::Future>() } {
-        make(core, settings, task_future::plain_large::<F, W::Args>, function, waits)
+        make::<Plain<Boxed<Async>, F, W>>(core, settings, function, waits)
     } else {
-        make(core, settings, task_future::plain::<F, W::Args>, function, waits)
+        make::<Plain<Async, F, W>>(core, settings, function, waits)
     })
 }
 
@@ -143,29 +145,13 @@ impl Submission<'_> {
         R: RetryMode<F, W::Args>,
         C: Call<F, W::Args>,
         F: Send + 'static,
-        W: Waits<Args: Send + 'static>,
-    {
-        if const { is_large::<C::Future>() } {
-            self.start(task_future::attempts::<R, Boxed<C>, F, W::Args>, function, waits)
-        } else {
-            self.start(task_future::attempts::<R, C, F, W::Args>, function, waits)
-        }
-    }
-
-    fn start<S, F, W, T>(self, start: S, function: F, waits: W) -> (Handle<T>, Option<Task>)
-    where
-        S: Start<Planned<F>, W::Args, T>,
-        F: Send + 'static,
         W: Waits,
-        T: Send + 'static,
     {
-        let Self { core, mut settings } = self;
-        match Plan::take(core, &mut settings) {
-            Ok(plan) => make(core, settings, start, Planned { function, plan }, waits),
-            Err(text) => {
-                let key = settings.any_key::<F>(core);
-                (failed(core, key.clone(), Error::limit(key, text)), None)
-            }
+        let Self { core, settings } = self;
+        if const { is_large::<C::Future>() } {
+            make::<Planned<R, Boxed<C>, F, W>>(core, settings, function, waits)
+        } else {
+            make::<Planned<R, C, F, W>>(core, settings, function, waits)
         }
     }
 }
@@ -174,11 +160,14 @@ impl TaskOptions {
     /// Returns whether there is no option but a priority.
     #[cfg(feature = "dask")]
     pub(crate) fn is_plain(&self) -> bool {
-        self.key.is_none() && self.derived.is_none() && self.name.is_none() && !self.needs_plan()
+        self.key.is_none()
+            && self.derived.is_none()
+            && self.name.is_none()
+            && !self.needs_attempts()
     }
 
     /// Returns whether an option applies to each attempt.
-    pub(crate) fn needs_plan(&self) -> bool {
+    pub(crate) fn needs_attempts(&self) -> bool {
         self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
     }
 
@@ -186,16 +175,13 @@ impl TaskOptions {
         self.retry.is_some()
     }
 
-    pub(crate) fn name_of<F>(&self) -> Arc<str> {
-        self.name.clone().unwrap_or_else(|| key::short_name(type_name::<F>()).into())
-    }
-
     /// Returns the key, or makes one for the error of a task that is never made.
-    pub(crate) fn any_key<F>(&self, core: &Core) -> Key {
+    pub(crate) fn any_key(&self, core: &Core, function: &str) -> Key {
+        let name = || self.name.clone().unwrap_or_else(|| key::short_name(function).into());
         match (&self.key, self.derived) {
             (Some(key), _) => key.clone(),
-            (None, Some(digest)) => key::derived(&self.name_of::<F>(), digest),
-            (None, None) => format!("{}-{}", self.name_of::<F>(), core.next_number()).into(),
+            (None, Some(digest)) => key::derived(&name(), digest),
+            (None, None) => format!("{}-{}", name(), core.next_number()).into(),
         }
     }
 }
@@ -214,67 +200,87 @@ pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
 }
 
 /// Makes the task, or joins the one that has its key.
-fn make<S, F, W, T>(
+fn make<B: Body>(
     core: &Core,
-    settings: TaskOptions,
-    start: S,
-    function: F,
-    mut waits: W,
-) -> (Handle<T>, Option<Task>)
-where
-    S: Start<F, W::Args, T>,
-    F: Send + 'static,
-    W: Waits,
-    T: Send + 'static,
-{
-    let priority = settings.priority;
-    let new = cell::inputs(core, &mut waits);
-    let mut parts = Some((start, function, waits));
+    mut settings: TaskOptions,
+    function: B::Function,
+    mut inputs: B::Inputs,
+) -> (Handle<B::Value>, Option<Task>) {
+    let new = create::prepare(core, &mut inputs);
+    let mut parts = Some((function, inputs));
     let mut allocate = |setup| {
-        let Some((start, function, waits)) = parts.take() else {
+        let Some((function, inputs)) = parts.take() else {
             unreachable!("a task is allocated once");
         };
-        cell::allocate::<_, _, _, _, T>(core, setup, start, function, waits, new).into_interest()
+        create::allocate::<B>(core, setup, function, inputs, new).into_interest()
     };
-    match join_or_allocate(core, settings, type_name::<F>, &mut allocate) {
-        Joined::New(interest) => {
-            let ready = cell::begin(core, interest.task().as_ptr(), new);
-            (Handle::new(Typed::known(interest)), ready)
+    match make_or_join(core, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
+        Ok((interest, ready)) => (Handle::new(Typed::known(interest)), ready),
+        Err((key, error)) => (failed(core, key, error), None),
+    }
+}
+
+/// Makes a task with these options by `allocate`, or joins the one that has its key. The error is that of the handle.
+///
+/// It is not generic, so that all call sites share it.
+fn make_or_join(
+    core: &Core,
+    settings: &mut TaskOptions,
+    vtable: &'static VTable,
+    new: Registration,
+    allocate: &mut dyn FnMut(Setup) -> Interest,
+) -> Result<(Interest, Option<Task>), (Key, Error)> {
+    let policy = match Attempts::take(core, settings) {
+        Ok(policy) => policy,
+        Err(text) => {
+            let key = settings.any_key(core, (vtable.function)());
+            return Err((key.clone(), Error::limit(key, text)));
         }
-        Joined::Existing(interest) => match Typed::checked(interest) {
-            Ok(typed) => {
-                Core::raise(typed.task(), priority);
-                (Handle::new(typed), None)
-            }
-            Err(interest) => (key_conflict(core, &interest), None),
-        },
+    };
+    let priority = settings.priority;
+    match join_or_allocate(core, settings, policy, vtable.function, allocate) {
+        Joined::New(interest) => {
+            let ready = create::begin(core, interest.task().as_ptr(), new);
+            Ok((interest, ready))
+        }
+        Joined::Existing(interest) if (interest.vtable.type_id)() == (vtable.type_id)() => {
+            Core::raise(interest.task(), priority);
+            Ok((interest, None))
+        }
+        Joined::Existing(interest) => Err(conflict(&interest, (vtable.type_name)())),
     }
 }
 
 /// Returns a handle whose error says that the task of this key has a value of another type than `T`.
 pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &Interest) -> Handle<T> {
+    let (key, error) = conflict(holder, type_name::<T>());
+    failed(core, key, error)
+}
+
+fn conflict(holder: &Interest, wanted: &'static str) -> (Key, Error) {
     let key = holder.key().clone();
     let held = (holder.vtable.type_name)();
-    failed(core, key.clone(), Error::key_conflict(key, held, type_name::<T>()))
+    (key.clone(), Error::key_conflict(key, held, wanted))
 }
 
 /// Returns a handle of a task that has failed without being made.
 fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
-    Handle::new(cell::create_ended(core, Some(key), Err(error)))
+    Handle::new(create::ended(core, Some(key), Err(error)))
 }
 
 /// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.
-///
-/// It is not generic, so that all call sites share it.
 fn join_or_allocate(
     core: &Core,
-    settings: TaskOptions,
+    settings: &mut TaskOptions,
+    policy: Option<Box<dyn Policy>>,
     function: fn() -> &'static str,
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
-    let TaskOptions { key, derived, name, priority, .. } = settings;
+    let (key, name) = (settings.key.take(), settings.name.take());
+    let (derived, priority) = (settings.derived, settings.priority);
     if key.is_none() && derived.is_none() {
-        let extras = name.map(|name| Box::new(Extras { name: Some(name), ..Extras::default() }));
+        let extras = (name.is_some() || policy.is_some())
+            .then(|| Box::new(Extras { name, policy: policy.into(), ..Extras::default() }));
         return Joined::New(allocate(Setup { priority, flags: 0, extras }));
     }
     let wanted = match (&key, derived) {
@@ -283,7 +289,8 @@ fn join_or_allocate(
     };
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
-        let extras = Extras { name: name.clone(), key, derived, ..Extras::default() };
+        let (name, policy) = (name.clone(), policy.into());
+        let extras = Extras { name, key, derived, policy, ..Extras::default() };
         allocate(Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) })
     })
 }

@@ -17,8 +17,10 @@ use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
-use crate::engine::life::cell::{self, AttemptFailure, Cell, Outcome, Registration, Setup};
+use crate::engine::life::cell::{Body, Cell};
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::schedule::schedule_new;
+use crate::engine::task::attempt::Held;
 use crate::engine::task::edges::{Edge, Many, Waits};
 use crate::engine::task::header::{Extras, Interest, Remote, Task, VTable};
 use crate::engine::task::state::KEYED;
@@ -58,6 +60,8 @@ trait Source<T>: Send + Sync {
 pub(crate) type Tag = Weak<dyn Any + Send + Sync>;
 
 type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<T: 'static, P: RemoteExecution<T>> Source<T> for P {
     fn fetch(&self) -> Fetching<'_, T> {
@@ -146,8 +150,8 @@ where
     P: RemoteExecution<T>,
 {
     let RemoteName { key, name, is_given } = name;
-    let mut waits = Many::new(inputs.into_iter().map(After::new).collect());
-    let new = cell::inputs(core, &mut waits);
+    let mut inputs = Many::new(inputs.into_iter().map(After::new).collect());
+    let new = create::prepare(core, &mut inputs);
     let allocate = || {
         let task = send();
         let link = RemoteLink {
@@ -164,7 +168,7 @@ where
         };
         let flags = if is_given { KEYED } else { 0 };
         let setup = Setup { flags, extras: Some(Box::new(extras)), ..Setup::default() };
-        allocate(core, setup, wait::<T, P>, task, waits, new).into_interest()
+        allocate::<T, P>(core, setup, task, inputs, new).into_interest()
     };
     let interest = if is_given {
         match core.store.join_or_insert(Lookup::Key(&key), allocate) {
@@ -178,62 +182,67 @@ where
     } else {
         allocate()
     };
-    if let Some(task) = cell::begin(core, interest.task().as_ptr(), new) {
+    if let Some(task) = create::begin(core, interest.task().as_ptr(), new) {
         schedule_new(task);
     }
     Ok(Typed::known(interest))
 }
 
-/// The vtable of a cell whose value is a [`RemoteValue`] and is said to be a `T`.
-struct RemoteCell<S, F, W, Fut, T>(PhantomData<(S, F, W, Fut, T)>);
+/// The body of a remote task: waits for the end in the other process.
+struct Ending<T, P>(PhantomData<(T, P)>);
 
-impl<S, F, W, Fut, T> RemoteCell<S, F, W, Fut, T>
-where
-    S: Fn(F, W::Args) -> Fut,
-    W: Waits,
-    Fut: Future<Output = Outcome<RemoteValue<T>, F, W::Args>>,
-    T: 'static,
-{
+impl<T: Send + 'static, P: RemoteExecution<T>> Body for Ending<T, P> {
+    type Function = P;
+    type Inputs = Many<After>;
+    type Future = BoxFuture<Result<RemoteValue<T>, Error>>;
+    type Value = RemoteValue<T>;
+    /// The inputs are kept until the end: what is lost meanwhile is made of them again.
+    type Kept = (P, Vec<Interest>);
+
+    fn keep(task: &P, inputs: &Vec<Interest>) -> Self::Kept {
+        (task.clone(), inputs.clone())
+    }
+
+    fn start(task: P, _: Vec<Interest>, _: &mut Option<Held>) -> Self::Future {
+        Box::pin(async move {
+            task.ended().await?;
+            Ok(RemoteValue(Box::new(task) as _))
+        })
+    }
+
+    fn outcome(output: Result<RemoteValue<T>, Error>) -> Result<RemoteValue<T>, Error> {
+        output
+    }
+
+    fn again((task, inputs): Self::Kept) -> Option<(P, Vec<Interest>)> {
+        task.can_run_again().then_some((task, inputs))
+    }
+}
+
+/// The vtable of a cell whose value is a [`RemoteValue`] and is said to be a `T`.
+struct RemoteCell<T, P>(PhantomData<(T, P)>);
+
+impl<T: Send + 'static, P: RemoteExecution<T>> RemoteCell<T, P> {
     const VTABLE: VTable = VTable {
         type_id: TypeId::of::<T>,
         type_name: type_name::<T>,
         is_remote: true,
-        ..Cell::<S, F, W, Fut, RemoteValue<T>>::VTABLE
+        ..Cell::<Ending<T, P>>::VTABLE
     };
 }
 
-fn allocate<S, F, W, Fut, T>(
+fn allocate<T: Send + 'static, P: RemoteExecution<T>>(
     core: &Core,
     setup: Setup,
-    start: S,
-    function: F,
-    waits: W,
+    task: P,
+    inputs: Many<After>,
     new: Registration,
-) -> Typed<T>
-where
-    S: Fn(F, W::Args) -> Fut + Send + 'static,
-    F: Send + 'static,
-    W: Waits,
-    Fut: Future<Output = Outcome<RemoteValue<T>, F, W::Args>> + Send + 'static,
-    T: 'static,
-{
-    let vtable = &RemoteCell::<S, F, W, Fut, T>::VTABLE;
+) -> Typed<T> {
+    let vtable = &RemoteCell::<T, P>::VTABLE;
     // SAFETY: it's the vtable of this very cell but for the type of the value, and code that reads a value by its type
     // checks `is_remote` first.
-    unsafe { Typed::new(cell::allocate_as(core, setup, vtable, start, function, waits, new)) }
-}
-
-/// Waits for the end in the other process. Keeps the inputs until then: what is lost meanwhile is made of them again.
-async fn wait<T: 'static, P: RemoteExecution<T>>(
-    task: P,
-    inputs: Vec<Interest>,
-) -> Outcome<RemoteValue<T>, P, Vec<Interest>> {
-    match task.ended().await {
-        Ok(()) => Ok(RemoteValue(Box::new(task))),
-        Err(error) => {
-            let again = task.can_run_again().then_some((task, inputs));
-            Err(AttemptFailure { error, again })
-        }
+    unsafe {
+        Typed::new(create::allocate_as::<Ending<T, P>>(core, setup, vtable, task, inputs, new))
     }
 }
 
@@ -243,16 +252,41 @@ fn make_fetch_task<T: Send + 'static>(of: &Interest) -> (Interest, Option<Task>)
     let key = OnceLock::from(of.key().clone());
     let extras = Extras { name: Some(name), key, ..Extras::default() };
     let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
-    let (typed, ready) = cell::create(of.core(), setup, fetch::<T>, (), (After::new(of.clone()),));
+    let from = After::new(of.clone());
+    let (typed, ready) = create::task::<Fetch<T>>(of.core(), setup, (), from);
     (typed.into_interest(), ready)
 }
 
-async fn fetch<T: 'static>((): (), (from,): (Interest,)) -> Outcome<T, (), (Interest,)> {
-    // SAFETY: fetch tasks with this function are made by tasks of `submit` for values of this type only.
-    let from = unsafe { Typed::<T>::new(from) };
-    let fetched = remote_value(&from).0.fetch().await;
-    // What depends on the value may be retried, though the remote task has ended and need not run again.
-    fetched.map_err(|error| AttemptFailure { error, again: Some(((), (from.into_interest(),))) })
+/// The body of a fetch task.
+struct Fetch<T>(PhantomData<T>);
+
+impl<T: Send + 'static> Body for Fetch<T> {
+    type Function = ();
+    type Inputs = After;
+    type Future = BoxFuture<Result<T, Error>>;
+    type Value = T;
+    /// What depends on the value may be retried, though the remote task has ended and need not run again.
+    type Kept = Interest;
+
+    fn keep((): &(), from: &Interest) -> Interest {
+        from.clone()
+    }
+
+    fn start((): (), from: Interest, _: &mut Option<Held>) -> Self::Future {
+        Box::pin(async move {
+            // SAFETY: fetch tasks of this type are made by tasks of `submit` for values of this type only.
+            let from = unsafe { Typed::<T>::new(from) };
+            remote_value(&from).0.fetch().await
+        })
+    }
+
+    fn outcome(output: Result<T, Error>) -> Result<T, Error> {
+        output
+    }
+
+    fn again(from: Interest) -> Option<((), Interest)> {
+        Some(((), from))
+    }
 }
 
 /// What a remote task that has succeeded stores in place of its value.

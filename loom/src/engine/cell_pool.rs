@@ -3,18 +3,17 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-pub(crate) fn allocate<T>() -> NonNull<T> {
+pub(crate) fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: a cell contains a header, so its size isn't zero.
-    let memory = unsafe { loom::alloc::alloc(Layout::new::<T>()) };
-    NonNull::new(memory.cast()).expect("out of memory")
+    NonNull::new(unsafe { loom::alloc::alloc(layout) }).expect("out of memory")
 }
 
 /// # Safety
 ///
 /// The memory came from `allocate`, and its contents were dropped or moved out.
-pub(crate) unsafe fn free<T>(memory: NonNull<T>) {
+pub(crate) unsafe fn free(memory: NonNull<u8>, layout: Layout) {
     // SAFETY: the caller's promise.
-    unsafe { loom::alloc::dealloc(memory.as_ptr().cast(), Layout::new::<T>()) };
+    unsafe { loom::alloc::dealloc(memory.as_ptr(), layout) };
 }
 
 pub(crate) fn engine_created() {}

@@ -31,6 +31,7 @@ pub(crate) mod task {
     pub(crate) use crate::engine::standins::surplus;
 
     real! {
+        attempt "../../../src/engine/task/attempt.rs";
         count "../../../src/engine/task/count.rs";
         edges "../../../src/engine/task/edges.rs";
         header "../../../src/engine/task/header.rs";
@@ -97,6 +98,7 @@ pub(crate) mod life {
     real! {
         callback "../../../src/engine/life/callback.rs";
         cell "../../../src/engine/life/cell.rs";
+        create "../../../src/engine/life/create.rs";
         drop_task "../../../src/engine/life/drop_task.rs";
         finish "../../../src/engine/life/finish.rs";
         pause "../../../src/engine/life/pause.rs";

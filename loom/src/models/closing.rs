@@ -14,7 +14,7 @@ use super::{Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task, work};
 use crate::ErrorKind;
 use crate::engine::data::waker_list::WakerList;
 use crate::engine::futures::wait::Waitable;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::life::schedule;
 use crate::engine::task::typed::Typed;
 use crate::engine::worker::threads;

@@ -12,7 +12,7 @@ use loom::thread::JoinHandle;
 use super::{Model, WEAK, block_on, new_core, new_task, spawn_task};
 use crate::engine::core::CoreRef;
 use crate::engine::futures::completion::Completions;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::task::typed::Typed;
 
 pub(super) const MODELS: &[Model] = &[

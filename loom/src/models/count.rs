@@ -4,12 +4,17 @@
 //! The tasks are real: with a count that is brought to zero twice or never, a task would be run or freed twice or never.
 //! Bounds: two inputs, three threads.
 
+use std::future::{Ready, ready};
+
 use loom::thread;
 
 use super::{Model, WEAK, cancel, fail, new_core, new_task, run_task, spawn_task, work};
+use crate::Error;
 use crate::engine::core::CoreRef;
-use crate::engine::life::cell::{self, Registration, Setup};
+use crate::engine::life::cell::Body;
+use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::finish;
+use crate::engine::task::attempt::Held;
 use crate::engine::task::edges::ByValue;
 use crate::engine::task::header::Task;
 use crate::engine::task::typed::Typed;
@@ -43,16 +48,37 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
 /// Two inputs and no observer.
 const NEW: Registration = Registration { inputs: 2, observed: 0 };
 
-async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
-    Ok(one.len() + two.len())
+/// The body of a task that adds the lengths of two texts.
+struct Add;
+
+impl Body for Add {
+    type Function = ();
+    type Inputs = Inputs;
+    type Future = Ready<usize>;
+    type Value = usize;
+    type Kept = ();
+
+    fn keep((): &(), _: &(Text, Text)) {}
+
+    fn start((): (), (one, two): (Text, Text), _: &mut Option<Held>) -> Ready<usize> {
+        ready(one.len() + two.len())
+    }
+
+    fn outcome(sum: usize) -> Result<usize, Error> {
+        Ok(sum)
+    }
+
+    fn again((): ()) -> Option<((), (Text, Text))> {
+        None
+    }
 }
 
 fn allocate(core: &CoreRef, inputs: Inputs) -> Typed<usize> {
-    cell::allocate(core, Setup::default(), add, (), inputs, NEW)
+    create::allocate::<Add>(core, Setup::default(), (), inputs, NEW)
 }
 
 fn begin(core: &CoreRef, task: &Typed<usize>) {
-    if let Some(task) = cell::begin(core, task.task().as_ptr(), NEW) {
+    if let Some(task) = create::begin(core, task.task().as_ptr(), NEW) {
         core.injector.push(task);
     }
 }

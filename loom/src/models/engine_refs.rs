@@ -6,7 +6,7 @@ use loom::thread;
 
 use super::{Model, WEAK, new_core, new_task};
 use crate::engine::core::engine_refs;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 
 pub(super) const MODELS: &[Model] = &[
     Model { name: "engine: last task", orders: WEAK, interruptions: Some(2), run: last_task },

@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::{Model, WEAK, new_core, new_task};
 use crate::engine::core::CoreRef;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::queue::injector::Injector;
 use crate::engine::task::header::Task;
 use crate::engine::task::typed::Typed;

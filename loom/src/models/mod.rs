@@ -12,6 +12,7 @@ mod waiters;
 mod wake;
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +26,11 @@ use crate::engine::core::context::ThreadContext;
 use crate::engine::core::threads::ThreadOptions;
 use crate::engine::data::limits::Limits;
 use crate::engine::engine_refs::set_counted;
-use crate::engine::life::cell::{self, Setup};
+use crate::engine::life::cell::Body;
+use crate::engine::life::create::{self, Setup};
 use crate::engine::life::finish;
 use crate::engine::queue::local::Local;
+use crate::engine::task::attempt::Held;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::typed::Typed;
 use crate::engine::worker::run;
@@ -125,8 +128,36 @@ fn new_task<T: Send + 'static>(
     setup: Setup,
     code: impl Future<Output = T> + Send + 'static,
 ) -> (Typed<T>, Task) {
-    let (typed, task) = cell::create(core, setup, async |code, ()| Ok(code.await), code, ());
+    let (typed, task) = create::task::<Run<_>>(core, setup, code, ());
     (typed, task.expect("a task without inputs is ready"))
+}
+
+/// The body of a task that runs a future.
+struct Run<Fut>(PhantomData<Fut>);
+
+impl<Fut> Body for Run<Fut>
+where
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Function = Fut;
+    type Inputs = ();
+    type Future = Fut;
+    type Value = Fut::Output;
+    type Kept = ();
+
+    fn keep(_: &Fut, (): &()) {}
+
+    fn start(future: Fut, (): (), _: &mut Option<Held>) -> Fut {
+        future
+    }
+
+    fn outcome(output: Fut::Output) -> Result<Fut::Output, Error> {
+        Ok(output)
+    }
+
+    fn again((): ()) -> Option<(Fut, ())> {
+        None
+    }
 }
 
 /// Runs the tasks in the injector, as a worker does.

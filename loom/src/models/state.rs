@@ -12,7 +12,7 @@ use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
 use crate::engine::core::Core;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::life::finish;
 use crate::engine::task::state::DETACHED;
 use crate::engine::task::waiters::Resolution;

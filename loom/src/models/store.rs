@@ -9,7 +9,7 @@ use super::{Model, WEAK, cancel, new_core, new_task, work};
 use crate::Key;
 use crate::engine::core::CoreRef;
 use crate::engine::data::store::{Joined, Lookup};
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::life::finish;
 use crate::engine::task::header::{Extras, Interest, Task};
 use crate::engine::task::state::KEYED;

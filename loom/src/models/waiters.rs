@@ -14,7 +14,7 @@ use loom::thread;
 use super::{Model, WEAK, block_on, fail, new_core, new_task, run_task, spawn_task, work};
 use crate::Error;
 use crate::engine::futures::wait::Waitable;
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::life::{finish, retry};
 use crate::engine::task::state::OBSERVED;
 use crate::engine::task::waiters::{Link, Taken, WaiterKind, Waiters};

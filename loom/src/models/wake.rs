@@ -18,7 +18,7 @@ use loom::thread::{self, JoinHandle};
 use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
-use crate::engine::life::cell::Setup;
+use crate::engine::life::create::Setup;
 use crate::engine::life::schedule;
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::Task;

@@ -289,16 +289,14 @@ impl Drop for Cache {
     }
 }
 
-/// Memory for a `T`, which isn't zero-sized.
-#[inline]
-pub(crate) fn allocate<T>() -> NonNull<T> {
-    let layout = Layout::new::<T>();
+/// Memory of this layout, which isn't of size zero.
+pub(crate) fn allocate(layout: Layout) -> NonNull<u8> {
     if let Some(class) = size_class(layout) {
         if let Ok(Some(place)) = CACHE.try_with(|cache| cache.0[class].allocate(class)) {
-            return place.cast();
+            return place;
         }
     }
-    allocate_new(real(layout)).cast()
+    allocate_new(real(layout))
 }
 
 #[inline(never)]
@@ -309,20 +307,18 @@ fn allocate_new(layout: Layout) -> NonNull<u8> {
 
 /// # Safety
 ///
-/// The caller gives away memory that came from `allocate::<T>`, with nothing left in it.
-#[inline]
-pub(crate) unsafe fn free<T>(place: NonNull<T>) {
-    let layout = Layout::new::<T>();
+/// The caller gives away memory that came from `allocate` with this layout, with nothing left in it.
+pub(crate) unsafe fn free(place: NonNull<u8>, layout: Layout) {
     if let Some(class) = size_class(layout) {
         // SAFETY: memory of this layout is of this class.
-        let free = |cache: &Cache| unsafe { cache.0[class].free(place.cast(), class) };
+        let free = |cache: &Cache| unsafe { cache.0[class].free(place, class) };
         if CACHE.try_with(free).is_ok() {
             return;
         }
         // The thread is exiting.
     }
     // SAFETY: it was allocated with this layout.
-    unsafe { alloc::dealloc(place.as_ptr().cast(), real(layout)) };
+    unsafe { alloc::dealloc(place.as_ptr(), real(layout)) };
 }
 
 pub(crate) fn engine_created() {

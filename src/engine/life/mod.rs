@@ -2,6 +2,7 @@
 
 pub(crate) mod callback;
 pub(crate) mod cell;
+pub(crate) mod create;
 pub(crate) mod drop_task;
 pub(crate) mod finish;
 pub(crate) mod pause;

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::yield_now;
-use crate::engine::life::cell::{self, Registration};
+use crate::engine::life::create::{self, Registration};
 use crate::engine::life::finish::{self, can_be_retried};
 use crate::engine::life::schedule;
 use crate::engine::task::header::{Task, TaskRef};
@@ -45,7 +45,7 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
         if let Some(remote) = task.remote() {
             remote.retried();
         }
-        let ready = cell::begin(task.core(), task.as_ref().as_ptr(), inputs);
+        let ready = create::begin(task.core(), task.as_ref().as_ptr(), inputs);
         ready.into_iter().for_each(schedule::schedule);
     }
     true

@@ -6,7 +6,9 @@
 //! * [`Interest`] is a counted interest in the outcome: handles, `Ref`s and inputs have one each. When the last one is
 //!   dropped, the outcome is freed, or the work aborted.
 
+use std::alloc::Layout;
 use std::any::{Any, TypeId};
+use std::cell;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::Deref;
@@ -16,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
+use crate::engine::task::attempt::{Held, Policy};
 use crate::engine::task::count::Count;
 use crate::engine::task::edges::Edge;
 use crate::engine::task::state::{
@@ -81,8 +84,14 @@ const _: () = assert!(align_of::<Extras>() > NUMBER);
 /// The caller owns the contents, except for `value`, whose caller has an interest in a task that has succeeded, for
 /// `dealloc`, and for the two that drop interests.
 pub(crate) struct VTable {
-    /// Calls the function if it hasn't been called yet, and polls its future once.
+    /// Polls the task once. It may panic; [`end`](Self::end) comes after that, and after an error.
     pub(crate) run: unsafe fn(NonNull<Header>, &mut Context<'_>) -> PollOutcome,
+    /// Calls the function unless an attempt has begun, and polls its future once. It may panic.
+    pub(crate) poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> PollOutcome,
+    /// Begins an attempt: calls the function. The future may take over what the attempt holds. It may panic.
+    pub(crate) begin: unsafe fn(NonNull<Header>, &mut Option<Held>) -> Result<(), Error>,
+    /// Drops the future of an attempt, if there is one. Returns whether another attempt can begin.
+    pub(crate) end: unsafe fn(NonNull<Header>) -> bool,
     /// Drops the contents, whatever they are.
     pub(crate) clear: unsafe fn(NonNull<Header>),
     /// Drops the contents unless they can be run again; says whether they can.
@@ -105,6 +114,8 @@ pub(crate) struct VTable {
     pub(crate) type_name: fn() -> &'static str,
     /// The type of the function.
     pub(crate) function: fn() -> &'static str,
+    /// The size and the alignment of the cell.
+    pub(crate) layout: Layout,
     /// The cell stores a reference to a value in another process. The types are those of that value.
     pub(crate) is_remote: bool,
     /// Whether dropping the value does anything.
@@ -144,6 +155,8 @@ pub(crate) struct Extras {
     pub(crate) blocked: AtomicU32,
     /// Set for a task that another process runs.
     pub(crate) remote: Option<Box<dyn Remote>>,
+    /// Makes the attempts of a task with options. It belongs to the owner of the contents.
+    pub(crate) policy: cell::UnsafeCell<Option<Box<dyn Policy>>>,
 }
 
 /// The reason of a pause.

@@ -1,5 +1,6 @@
 //! A task in memory: its header, its state word, who waits for it and what it waits for. Knows no engine.
 
+pub(crate) mod attempt;
 pub(crate) mod count;
 pub(crate) mod edges;
 pub(crate) mod header;

@@ -8,9 +8,9 @@
 //! | pending, aborted or refused by a shutdown | ended by this worker |
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Context;
 
-use crate::Status;
 use crate::engine::core::Core;
 use crate::engine::core::activity::Activity;
 use crate::engine::core::context::ThreadContext;
@@ -20,6 +20,7 @@ use crate::engine::life::{finish, waker};
 use crate::engine::task::header::{PollOutcome, Task};
 use crate::engine::task::state::{COUNTED, OWNED, PAUSED, SEARCH, STARTED, Suspend, WATCHED};
 use crate::engine::watch::observer::TaskEvent;
+use crate::{Error, Status};
 
 /// Runs a task that came out of a queue, until it ends or is suspended. Returns whether it's suspended and awaits no task:
 /// it may wait for something of its host's.
@@ -61,7 +62,18 @@ fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Tas
         let waker = waker::borrowed(&task);
         let mut cx = Context::from_waker(&waker);
         // SAFETY: this thread has claimed the task, so it owns the contents.
-        context.with_task(&task, || unsafe { (task.vtable.run)(header, &mut cx) })
+        let run = || unsafe { (task.vtable.run)(header, &mut cx) };
+        context.with_task(&task, || {
+            let polled = match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(polled) => polled,
+                Err(payload) => PollOutcome::Failed(Error::panicked(task.key().clone(), payload)),
+            };
+            if let PollOutcome::Failed(_) = polled {
+                // SAFETY: as above. Within the context, as it runs destructors.
+                unsafe { (task.vtable.end)(header) };
+            }
+            polled
+        })
     };
     activity.end_poll();
     // In any case: the context is used for the next task.

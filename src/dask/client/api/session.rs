@@ -23,7 +23,7 @@ use crate::dask::net::Address;
 use crate::dask::registry::Registry;
 use crate::dask::wire::graph::Annotations;
 use crate::dask::wire::value::Map;
-use crate::engine::life::cell;
+use crate::engine::life::create;
 use crate::engine::remote::{self, RemoteName};
 use crate::engine::task::header::Interest;
 use crate::task::key;
@@ -294,13 +294,13 @@ impl Session {
         let key = named.key.clone();
         match remote::submit(core, named, inputs, send) {
             Ok(typed) => Handle::new(typed),
-            Err(error) => Handle::new(cell::create_ended(core, Some(key), Err(error))),
+            Err(error) => Handle::new(create::ended(core, Some(key), Err(error))),
         }
     }
 
     fn refused<T: Portable>(&self, key: Key, text: String) -> Handle<T> {
         let error = Error::far(ErrorKind::Refused, key.clone(), text);
-        Handle::new(cell::create_ended(self.local.core(), Some(key), Err(error)))
+        Handle::new(create::ended(self.local.core(), Some(key), Err(error)))
     }
 
     /// Returns the given key, or one that no other client uses. It begins with the name, since
