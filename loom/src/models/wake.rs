@@ -18,6 +18,7 @@ use loom::thread::{self, JoinHandle};
 use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::core::host_poll::host_poll;
 use crate::engine::data::clock::Clock;
 use crate::engine::life::cell::Setup;
 use crate::engine::life::schedule;
@@ -49,6 +50,7 @@ pub(super) const MODELS: &[Model] = &[
         run: dropped_worker,
     },
     Model { name: "wake: put off", orders: WEAK, interruptions: Some(1), run: put_off },
+    Model { name: "wake: ticks", orders: WEAK, interruptions: None, run: ticks },
     Model { name: "wake: no timer", orders: WEAK, interruptions: Some(2), run: no_timer },
     Model { name: "wake: end of a poll", orders: WEAK, interruptions: None, run: end_of_poll },
 ];
@@ -360,9 +362,30 @@ fn put_off_for(tasks: usize, clock: Option<Arc<Clock>>) {
     drop(interests);
 }
 
-/// The tick for the first task may have passed when the second one is queued, and the other worker sleeps again.
+/// The other worker takes the first of three tasks when it begins, and sleeps when the next two are queued. The tick for the
+/// second may have passed by the third.
 fn put_off() {
-    put_off_for(2, Some(Clock::start()));
+    put_off_for(3, Some(Clock::start()));
+}
+
+/// Two workers, which are gates here, are woken one after the other within a poll of a third one.
+fn ticks() {
+    let core = new_core();
+    let clock = Clock::start();
+    let serves = thread::spawn({
+        let clock = clock.clone();
+        move || clock.serve()
+    });
+    host_poll(&Arc::default(), || {
+        for worker in 1..=2 {
+            let gate = Gate::new();
+            core.idle_workers.enter(worker, false, Waker::from(gate.clone()));
+            core.wake_worker();
+            gate.pass();
+        }
+    });
+    clock.end();
+    serves.join().unwrap();
 }
 
 /// The system refuses the thread of the clock.
