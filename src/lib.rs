@@ -93,9 +93,10 @@
 //!   such a poll: "worker 0 is blocked in a poll of `parent-1` for 3.0s".
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
-//!   timers. [`scale`](Client::scale) changes the number of threads while tasks run. A thread of the client that has nothing
-//!   to do looks for tasks for up to 50 µs before it sleeps, if that has paid lately and no other program wants the core; so
-//!   does one that blocks in [`result`](Handle::result). An idle client uses no processor time.
+//!   timers. While a task computes, others that it has made ready run on other workers. [`scale`](Client::scale) changes the
+//!   number of threads while tasks run. A thread of the client that has nothing to do looks for tasks for up to 50 µs before
+//!   it sleeps, if that has paid lately and no other program wants the core; so does one that blocks in
+//!   [`result`](Handle::result). An idle client uses no processor time.
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,
@@ -115,6 +116,7 @@
 //! | blocking functions, and destructors of what they capture | a thread of the client's outside the workers; of one that has no thread yet, the thread that cancels it |
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
 //! | wakers of [`sleep`] | the timer thread |
+//! | wakers of a [`worker`](Client::worker) | the thread that makes a task ready; within a poll of such a worker, that thread at the end of the poll, or the timer thread |
 //! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
 //! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
 //! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent; the thread that ends the task if the handle is dropped at that moment |
@@ -128,7 +130,7 @@
 //!
 //! If the system refuses a thread: [`try_build`](Builder::try_build) and [`scale`](Client::scale) return its error,
 //! [blocking work](Client::submit_blocking) waits for the threads that exist, and a task that needs the first timer
-//! panics, which is its error.
+//! panics, which is its error. Wakes of [`worker`](Client::worker) futures then aren't put off.
 //!
 //! In the child process of a `fork`, clients of the parent have no threads and must not be used. New clients work, if no
 //! thread was using another client at the time of the fork.

@@ -48,6 +48,7 @@ pub const ALL: &[Scenario] = &[
     ("priorities", priorities),
     ("scale", scale),
     ("hosted", hosted),
+    ("hosted_children", hosted_children),
     ("idle", idle),
     ("idle_while_waiting", idle_while_waiting),
     ("callbacks", callbacks),
@@ -773,6 +774,38 @@ fn hosted() {
     block_on(client.close());
     hosts.into_iter().for_each(|host| host.join().unwrap());
     assert_eq!(client.workers(), 0);
+}
+
+/// A task on a worker that the application polls blocks that worker until each of its children has run, first one and then
+/// two at once: others must be woken for them meanwhile.
+fn hosted_children() {
+    let client = client(0);
+    let hosts: Vec<_> = (0..3)
+        .map(|_| {
+            let worker = client.worker();
+            beside(move || block_on(worker))
+        })
+        .collect();
+    let parent = client.submit(
+        async |()| {
+            let client = Client::current().unwrap();
+            for children in [1, 2] {
+                let all = Arc::new(Barrier::new(children + 1));
+                let handles: Vec<_> = (0..children)
+                    .map(|_| {
+                        let all = all.clone();
+                        client.spawn(async move { drop(all.wait()) })
+                    })
+                    .collect();
+                all.wait();
+                drop(handles);
+            }
+        },
+        (),
+    );
+    block_on(parent).unwrap();
+    block_on(client.close());
+    hosts.into_iter().for_each(|host| host.join().unwrap());
 }
 
 /// Idleness is awaited by two threads while a task submits another one.

@@ -42,9 +42,9 @@ impl Client {
     /// further one after about 100 µs, so that the runtime can run other futures. If others are queued, it also ends
     /// after a task that waits for something other than tasks, since tokio has a budget of operations for each poll.
     ///
-    /// On tokio, spawn at least three workers, or let tasks that submit others and then compute for long do that in
-    /// `tokio::task::block_in_place`: of the workers that a thread wakes, tokio queues the last one where only that thread
-    /// can reach it, so a second and last worker runs only after the task's next await.
+    /// If tasks become ready within a poll, further workers of this kind are woken for them at its end, or after half a
+    /// millisecond by the timer thread if it takes longer: what is woken within a poll, tokio may queue where no other thread
+    /// takes it before the poll ends. So other workers run the children of a task while it computes.
     ///
     /// # Panics
     ///

@@ -17,6 +17,7 @@ mod explain;
 mod fairness;
 mod gather_wait;
 mod graph;
+mod hosted_wakes;
 mod hostile;
 mod hostile_wakers;
 mod idle;

@@ -45,7 +45,7 @@ pub(crate) mod task {
 #[path = "."]
 pub(crate) mod data {
     pub(crate) use crate::engine::cell_pool;
-    pub(crate) use crate::engine::standins::limits;
+    pub(crate) use crate::engine::standins::{clock, limits};
 
     real! {
         completion_queue "../../../src/engine/data/completion_queue.rs";
@@ -88,6 +88,7 @@ pub(crate) mod core {
         budget "../../../src/engine/core/budget.rs";
         context "../../../src/engine/core/context.rs";
         engine "../../../src/engine/core/engine.rs";
+        host_poll "../../../src/engine/core/host_poll.rs";
         shutdown_state "../../../src/engine/core/shutdown_state.rs";
         threads "../../../src/engine/core/threads.rs";
     }

@@ -11,6 +11,68 @@ pub(crate) mod block_on {
     }
 }
 
+/// A clock whose timers are due at any time, or never, or that has no thread: as the model says.
+pub(crate) mod clock {
+    use std::sync::Arc;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use loom::sync::{Condvar, Mutex};
+
+    use crate::engine::lock::Lock;
+
+    /// The clock of this execution, from its start to its end.
+    static CLOCK: Lock<Option<Arc<Clock>>> = Lock::new(None);
+
+    #[derive(Default)]
+    pub(crate) struct Clock {
+        /// The timers, and whether it has ended.
+        state: Mutex<(Vec<Waker>, bool)>,
+        changed: Condvar,
+    }
+
+    impl Clock {
+        pub(crate) fn start() -> Arc<Self> {
+            let clock = Arc::<Self>::default();
+            *CLOCK.lock() = Some(clock.clone());
+            clock
+        }
+
+        /// Serves the timers until the end, as the engine's timer thread.
+        pub(crate) fn serve(&self) {
+            let mut state = self.state.lock().unwrap();
+            while !state.1 {
+                match state.0.pop() {
+                    Some(waker) => {
+                        drop(state);
+                        waker.wake();
+                        state = self.state.lock().unwrap();
+                    }
+                    None => state = self.changed.wait(state).unwrap(),
+                }
+            }
+        }
+
+        /// Drops the timers that are left.
+        pub(crate) fn end(self: Arc<Self>) {
+            drop(CLOCK.lock().take());
+            let mut state = self.state.lock().unwrap();
+            state.1 = true;
+            let left = std::mem::take(&mut state.0);
+            drop(state);
+            self.changed.notify_one();
+            drop(left);
+        }
+    }
+
+    pub(crate) fn tick(_: Duration, waker: Waker) -> bool {
+        let Some(clock) = CLOCK.lock().clone() else { return false };
+        clock.state.lock().unwrap().0.push(waker);
+        clock.changed.notify_one();
+        true
+    }
+}
+
 pub(crate) mod limits {
     pub(crate) struct Limits;
 }

@@ -7,7 +7,7 @@
 //! The total order of `SeqCst` accesses is modelled by fences beside them. Bounds: at most two workers and three tasks;
 //! preemptions as `MODELS` says.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
@@ -18,6 +18,8 @@ use loom::thread::{self, JoinHandle};
 use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::core::host_poll::host_poll;
+use crate::engine::data::clock::Clock;
 use crate::engine::life::create::Setup;
 use crate::engine::life::schedule;
 use crate::engine::queue::local::Local;
@@ -47,6 +49,10 @@ pub(super) const MODELS: &[Model] = &[
         interruptions: Some(2),
         run: dropped_worker,
     },
+    Model { name: "wake: put off", orders: WEAK, interruptions: Some(1), run: put_off },
+    Model { name: "wake: ticks", orders: WEAK, interruptions: None, run: ticks },
+    Model { name: "wake: no timer", orders: WEAK, interruptions: Some(2), run: no_timer },
+    Model { name: "wake: end of a poll", orders: WEAK, interruptions: None, run: end_of_poll },
 ];
 
 /// The number of tasks left to run; the last one closes the engine.
@@ -96,7 +102,7 @@ fn end(core: CoreRef, workers: impl IntoIterator<Item = JoinHandle<()>>) {
     assert_eq!(core.idle_workers.asleep(), 0);
     let gate = Gate::new();
     core.idle_workers.enter(usize::MAX - 1, true, Waker::from(gate.clone()));
-    core.idle_workers.wake_one();
+    core.wake_worker();
     gate.pass();
 }
 
@@ -252,7 +258,7 @@ fn finished() {
     for (worker, gate) in gates.iter().enumerate() {
         core.idle_workers.enter(worker, true, Waker::from(gate.clone()));
     }
-    core.idle_workers.wake_one();
+    core.wake_worker();
     gates[1].pass();
     assert!(core.idle_workers.leave(1));
     let producer = thread::spawn({
@@ -269,7 +275,7 @@ fn finished() {
     // As `WorkerFuture::finish_wake` does.
     core.idle_workers.finish_wake();
     if core.has_queued() {
-        core.idle_workers.wake_one();
+        core.wake_worker();
     }
     producer.join().unwrap();
 }
@@ -320,4 +326,88 @@ fn dropped_worker() {
         interest
     });
     end(core, workers.into_iter().chain([dropper]));
+}
+
+/// A worker that a host polls on a thread of its own.
+fn hosted(core: &CoreRef) -> JoinHandle<()> {
+    let mut worker = WorkerFuture::new(core.clone(), false);
+    thread::spawn(move || block_on(poll_fn(|cx| worker.poll_hosted(cx))))
+}
+
+/// A task that queues others, one after the other, and keeps its worker busy until each has run. The wake of the other
+/// worker is put off until the clock's tick, which comes within that poll.
+fn put_off_for(tasks: usize, clock: Option<Arc<Clock>>) {
+    let core = new_core();
+    let left = Left::new(tasks + 1);
+    let ran = Gate::new();
+    let (mut interests, queued): (Vec<_>, Vec<_>) = (0..tasks)
+        .map(|_| {
+            let ran = ran.clone();
+            task(&core, &left, move || ran.open())
+        })
+        .unzip();
+    let (interest, first) = task(&core, &left, move || {
+        for task in queued {
+            schedule::schedule(task);
+            ran.pass();
+        }
+    });
+    interests.push(interest);
+    core.injector.push(first);
+    let serves = clock.clone().map(|clock| thread::spawn(move || clock.serve()));
+    let workers = [hosted(&core), hosted(&core)];
+    end(core, workers);
+    clock.into_iter().for_each(Clock::end);
+    serves.into_iter().for_each(|serves| serves.join().unwrap());
+    drop(interests);
+}
+
+/// The other worker takes the first of three tasks when it begins, and sleeps when the next two are queued. The tick for the
+/// second may have passed by the third.
+fn put_off() {
+    put_off_for(3, Some(Clock::start()));
+}
+
+/// Two workers, which are gates here, are woken one after the other within a poll of a third one.
+fn ticks() {
+    let core = new_core();
+    let clock = Clock::start();
+    let serves = thread::spawn({
+        let clock = clock.clone();
+        move || clock.serve()
+    });
+    host_poll(&Arc::default(), || {
+        for worker in 1..=2 {
+            let gate = Gate::new();
+            core.idle_workers.enter(worker, false, Waker::from(gate.clone()));
+            core.wake_worker();
+            gate.pass();
+        }
+    });
+    clock.end();
+    serves.join().unwrap();
+}
+
+/// The system refuses the thread of the clock.
+fn no_timer() {
+    put_off_for(1, None);
+}
+
+/// A task queues another one. The clock stands still, so the other worker, which is a gate here, is woken by the end of the poll.
+fn end_of_poll() {
+    let core = new_core();
+    let clock = Clock::start();
+    let gate = Gate::new();
+    core.idle_workers.enter(usize::MAX - 2, false, Waker::from(gate.clone()));
+    let left = Left::new(2);
+    let (second_interest, second) = task(&core, &left, || ());
+    let (first_interest, first) = task(&core, &left, || schedule::schedule(second));
+    core.injector.push(first);
+    let mut worker = WorkerFuture::new(core.clone(), false);
+    assert!(worker.poll_hosted(&mut Context::from_waker(Waker::noop())).is_ready());
+    gate.pass();
+    drop(worker);
+    end(core, []);
+    clock.end();
+    drop((first_interest, second_interest));
 }

@@ -7,6 +7,7 @@ pub(crate) mod budget;
 pub(crate) mod context;
 mod engine;
 pub(crate) mod engine_refs;
+pub(crate) mod host_poll;
 pub(crate) mod shutdown_state;
 pub(crate) mod threads;
 

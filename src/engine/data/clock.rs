@@ -282,6 +282,18 @@ impl Drop for RealTimer {
     }
 }
 
+/// Wakes the waker after `duration`. False if the system refuses the thread: then the waker is dropped.
+#[cfg(not(ensue_shuttle))]
+pub(crate) fn tick(duration: Duration, waker: Waker) -> bool {
+    RealClock::current().insert(Instant::now() + duration, waker).is_ok()
+}
+
+/// The same at any time: this thread is one of the schedule's.
+#[cfg(ensue_shuttle)]
+pub(crate) fn tick(_: Duration, waker: Waker) -> bool {
+    crate::engine::base::sync::thread::Builder::new().spawn(|| wake(waker)).is_ok()
+}
+
 /// Wakes the waker after `duration`, unless the timer is dropped before. `None` if the system refuses the thread.
 pub(crate) fn alarm(duration: Duration, waker: Waker) -> Option<RealTimer> {
     let deadline = Instant::now().checked_add(duration)?;

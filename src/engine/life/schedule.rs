@@ -182,9 +182,9 @@ impl Core {
     pub(crate) fn pushed(&self, any_new: bool) {
         if self.seeded.is_some() {
             // All of them: a waiter outside may no longer poll its future, and would run nothing.
-            self.idle_workers.wake_all();
+            self.wake_all_workers();
         } else {
-            self.idle_workers.wake_one();
+            self.wake_worker();
         }
         // The phase is checked after the push: the sweep of a shutdown may have passed this queue before. While the
         // engine is closing, started tasks stay queued as long as a worker is left to run them.

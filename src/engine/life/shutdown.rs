@@ -42,7 +42,7 @@ impl Core {
         self.abort_started(|task| {
             has_no_workers || task.state.load() & PAUSED != 0 || task.count.is_waiting()
         });
-        self.idle_workers.wake_all();
+        self.wake_all_workers();
         self.shutdown.changed.wake_all();
         self.observer.get().into_iter().for_each(Observer::closed);
     }
@@ -91,7 +91,7 @@ impl Core {
         }
         if !others.is_empty() {
             others.into_iter().for_each(|task| self.enqueue(task, None));
-            self.idle_workers.wake_one();
+            self.wake_worker();
         }
     }
 
@@ -118,7 +118,7 @@ impl Core {
     /// Notifies waiters, and workers that may have to exit, after a started task ended or became exempt.
     pub(crate) fn notify_if_done(&self) {
         if self.is_closed() && self.is_done() {
-            self.idle_workers.wake_all();
+            self.wake_all_workers();
             self.shutdown.changed.wake_all();
         } else {
             self.notify_if_idle();

@@ -9,8 +9,8 @@
 //! | idle | waking | meaning | next |
 //! |---|---|---|---|
 //! | 0 | 0 | every worker runs | [`enter`](IdleWorkers::enter): +1 idle |
-//! | n | 0 | a worker may be woken | [`wake_one`](IdleWorkers::wake_one): -1 idle, +1 waking |
-//! | n | m | a wake is pending: `wake_one` does nothing | [`finish_wake`](IdleWorkers::finish_wake): -1 waking |
+//! | n | 0 | a worker may be woken | [`take_next`](IdleWorkers::take_next): -1 idle, +1 waking |
+//! | n | m | a wake is pending: `take_next` takes none | [`finish_wake`](IdleWorkers::finish_wake): -1 waking |
 //! | any | any | a worker is polled without being woken, or exits | [`leave`](IdleWorkers::leave): -1 idle |
 //!
 //! # No lost wake
@@ -23,13 +23,14 @@
 //! # Hosted workers
 //!
 //! A worker that the caller polls on a thread of its own may be woken and still not be polled for a long time. So a
-//! wake of such a worker isn't counted as pending, and the client's own workers are preferred.
+//! wake of such a worker isn't counted as pending, and the client's own workers are preferred. Within a poll of such a worker,
+//! the wakers of others are called later: see [`core::host_poll`](crate::engine::core::host_poll).
 
 use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicU64, Ordering, fence};
-use crate::engine::base::user_code::{drop_user_value, try_wake, wake};
+use crate::engine::base::user_code::drop_user_value;
 
 /// One pending wake, in the high half of the counts word. The low half counts idle workers.
 const WAKING: u64 = 1 << 32;
@@ -52,47 +53,34 @@ struct List {
     departures: usize,
 }
 
-struct IdleWorker {
+pub(crate) struct IdleWorker {
     worker: usize,
-    waker: Waker,
+    pub(crate) waker: Waker,
     /// Runs on a thread of the client's.
-    own: bool,
+    pub(crate) own: bool,
 }
 
 impl IdleWorkers {
-    /// Wakes an idle worker unless a wake is pending. Called after a task was queued.
-    pub(crate) fn wake_one(&self) {
-        if self.may_wake() {
-            self.wake_next();
-        }
-    }
-
     /// Whether a worker is idle and no wake is pending.
-    fn may_wake(&self) -> bool {
+    pub(crate) fn may_wake(&self) -> bool {
         let counts = self.counts.load(Ordering::SeqCst);
         counts != 0 && counts < WAKING
     }
 
-    #[cold]
-    fn wake_next(&self) {
-        loop {
-            let mut list = self.list.lock();
-            // Another producer may have woken a worker before this one got the lock.
-            if !self.may_wake() {
-                return;
-            }
-            let own = list.workers.iter().rposition(|idle| idle.own);
-            let Some(at) = own.or(list.workers.len().checked_sub(1)) else { return };
-            let idle = list.workers.remove(at);
-            list.departures += 1;
-            self.count_woken(&idle);
-            // A waker is user code and may call back into the engine, so it's called without the lock.
-            drop(list);
-            // The host of a worker whose waker panics may never poll it: the next one is woken instead.
-            if try_wake(idle.waker) {
-                return;
-            }
+    /// Takes out an idle worker, which counts as woken from then on, unless a wake is pending. The caller calls its waker:
+    /// that is user code and may call back into the engine, so it's called without a lock.
+    pub(crate) fn take_next(&self) -> Option<IdleWorker> {
+        let mut list = self.list.lock();
+        // Another producer may have woken a worker before this one got the lock.
+        if !self.may_wake() {
+            return None;
         }
+        let own = list.workers.iter().rposition(|idle| idle.own);
+        let at = own.or(list.workers.len().checked_sub(1))?;
+        let idle = list.workers.remove(at);
+        list.departures += 1;
+        self.count_woken(&idle);
+        Some(idle)
     }
 
     /// Updates the counts for a worker that was removed from the list to be woken.
@@ -102,21 +90,17 @@ impl IdleWorkers {
         self.counts.fetch_add(change, Ordering::SeqCst);
     }
 
-    pub(crate) fn wake_all(&self) {
+    /// Takes out all idle workers, as [`take_next`](Self::take_next) does with one.
+    pub(crate) fn take_all(&self) -> Vec<IdleWorker> {
         // Orders the caller's change (the engine is closed, or there are too many workers) before the list is read,
         // as a worker enters the list and then checks for that change.
         fence(Ordering::SeqCst);
-        let all = {
-            let mut list = self.list.lock();
-            for idle in &list.workers {
-                self.count_woken(idle);
-            }
-            list.departures += list.workers.len();
-            std::mem::take(&mut list.workers)
-        };
-        for idle in all {
-            wake(idle.waker);
+        let mut list = self.list.lock();
+        for idle in &list.workers {
+            self.count_woken(idle);
         }
+        list.departures += list.workers.len();
+        std::mem::take(&mut list.workers)
     }
 
     /// Enters an idle worker. It must check the queues once more after this, before it suspends.
@@ -185,11 +169,7 @@ impl IdleWorkers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::task::Wake;
-
     use super::*;
-    use crate::engine::base::sync::AtomicUsize;
 
     fn waker() -> Waker {
         Waker::noop().clone()
@@ -202,37 +182,14 @@ mod tests {
         idle_workers.enter(1, true, waker());
         idle_workers.enter(2, true, waker());
         assert!(idle_workers.may_wake());
-        idle_workers.wake_one();
+        assert!(idle_workers.take_next().is_some());
         assert!(!idle_workers.may_wake(), "a wake is pending");
         idle_workers.finish_wake();
         assert!(idle_workers.may_wake());
-        idle_workers.wake_one();
+        assert!(idle_workers.take_next().is_some());
         assert_eq!(idle_workers.asleep(), 0);
         assert!(!idle_workers.may_wake(), "the last wake is pending");
         assert!(idle_workers.leave(1) && idle_workers.leave(2));
-    }
-
-    #[test]
-    fn a_worker_is_woken_in_place_of_one_whose_waker_panics() {
-        struct Panics;
-        impl Wake for Panics {
-            fn wake(self: Arc<Self>) {
-                std::panic::resume_unwind(Box::new("the waker's panic"));
-            }
-        }
-        #[derive(Default)]
-        struct Wakes(AtomicUsize);
-        impl Wake for Wakes {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let (idle_workers, wakes) = (IdleWorkers::default(), Arc::new(Wakes::default()));
-        idle_workers.enter(1, false, wakes.clone().into());
-        idle_workers.enter(2, false, wakes.clone().into());
-        idle_workers.enter(3, false, Arc::new(Panics).into());
-        idle_workers.wake_one();
-        assert_eq!((wakes.0.load(Ordering::Relaxed), idle_workers.asleep()), (1, 1));
     }
 
     #[test]

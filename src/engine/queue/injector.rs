@@ -108,7 +108,7 @@ impl Injector {
         // linked to the next one, so the previous tail stays in memory until this thread has linked it.
         unsafe {
             (*newest).next.store(ptr::null_mut(), Ordering::Relaxed);
-            // Sequentially consistent: the caller reads the count of idle workers next (`IdleWorkers::wake_one`). It
+            // Sequentially consistent: the caller reads the count of idle workers next (`Core::wake_worker`). It
             // also acquires the previous tail's node, whose `next` was reset by the producer before.
             let before = self.tail.swap(newest, Ordering::SeqCst);
             // Publishes the tasks' contents to the consumer that follows this link.

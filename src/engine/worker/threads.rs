@@ -47,7 +47,7 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) -> io::Result<()> {
     // Before the wakes: a worker that exits takes this lock.
     drop(spawned);
     if too_many {
-        core.idle_workers.wake_all();
+        core.wake_all_workers();
     }
     Ok(())
 }

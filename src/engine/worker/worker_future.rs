@@ -42,6 +42,7 @@ use crate::engine::base::sync::{Instant, fence};
 use crate::engine::base::user_code::wake_by_ref;
 use crate::engine::core::activity::Activity;
 use crate::engine::core::context::{self, ThreadContext};
+use crate::engine::core::host_poll::{DeferredWakes, host_poll};
 use crate::engine::core::{CoreRef, engine_refs};
 use crate::engine::queue::local::{Local, Stealers};
 use crate::engine::task::header::Task;
@@ -76,6 +77,8 @@ pub(crate) struct WorkerFuture {
     /// Runs on a thread of the client's.
     own: bool,
     activity: Arc<Activity>,
+    /// Those of its polls by a host outside the client.
+    deferred_wakes: Arc<DeferredWakes>,
     mode: Mode,
     /// The number of tasks to take until the shared queues have their turn.
     ticks: Cell<u32>,
@@ -110,6 +113,7 @@ impl WorkerFuture {
             number: 0,
             own,
             activity: Arc::default(),
+            deferred_wakes: Arc::default(),
             mode: Mode::New,
             ticks: Cell::new(SHARED_INTERVAL),
             wake_pending: Cell::new(false),
@@ -139,7 +143,7 @@ impl WorkerFuture {
         if self.wake_pending.take() {
             self.core.idle_workers.finish_wake();
             if self.core.has_queued() {
-                self.core.idle_workers.wake_one();
+                self.core.wake_worker();
             }
         }
     }
@@ -229,7 +233,7 @@ impl WorkerFuture {
     fn wake_for_local(&self) {
         // The pushes were plain stores: they must be visible before idle workers are counted; see `queue::idle`.
         fence(Ordering::SeqCst);
-        self.core.idle_workers.wake_one();
+        self.core.wake_worker();
     }
 
     /// Moves tasks from another worker's queues to this one's, and returns the first of them.
@@ -281,7 +285,7 @@ impl WorkerFuture {
         }
         // The wake may have been for tasks that this worker leaves to others.
         if self.core.has_queued() {
-            self.core.idle_workers.wake_one();
+            self.core.wake_worker();
         }
         Poll::Ready(())
     }
@@ -314,7 +318,8 @@ impl WorkerFuture {
             self.core.name
         );
         let _hosted = Hosted::begin(&self.activity);
-        Pin::new(self).poll(cx)
+        let wakes = self.deferred_wakes.clone();
+        host_poll(&wakes, || Pin::new(self).poll(cx))
     }
 }
 
