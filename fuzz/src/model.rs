@@ -169,6 +169,8 @@ pub(crate) struct Model {
     pub(crate) used: [usize; 2],
     /// An await is being polled, which may drop tasks before it's reported to the model.
     pub(crate) lenient: bool,
+    /// A submission in a hook, of which only the engine knows whether it joins another task.
+    pub(crate) undecided: Option<Id>,
     /// Tasks abandoned meanwhile, to be checked after that poll.
     pub(crate) abandoned_in_await: Vec<Id>,
     pub(crate) retries: usize,
@@ -210,6 +212,7 @@ impl Model {
             capacity,
             used: [0, 0],
             lenient: false,
+            undecided: None,
             abandoned_in_await: Vec::new(),
             retries: 0,
             failure: None,
@@ -290,15 +293,30 @@ impl Model {
     // Submitting and releasing
 
     pub(crate) fn submit(&mut self, plan: Plan) -> (Id, bool) {
-        let unmet = (0..2).any(|at| plan.limits[at] > self.capacity[at]);
-        if let (Some(key), false) = (&plan.key, unmet) {
+        if let (Some(key), false) = (&plan.key, self.is_unmet(&plan)) {
             if let Some(id) = self.joinable(key) {
-                self.tasks[id].handles += 1;
-                self.tasks[id].plan.priority = self.tasks[id].plan.priority.max(plan.priority);
-                self.lend(id, plan.priority);
+                self.join(id, plan.priority);
                 return (id, true);
             }
         }
+        (self.make(plan), false)
+    }
+
+    /// Whether the task asks for more than there is.
+    pub(crate) fn is_unmet(&self, plan: &Plan) -> bool {
+        (0..2).any(|at| plan.limits[at] > self.capacity[at])
+    }
+
+    /// Adds a handle by another submission of the same key.
+    pub(crate) fn join(&mut self, id: Id, priority: i32) {
+        self.tasks[id].handles += 1;
+        self.tasks[id].plan.priority = self.tasks[id].plan.priority.max(priority);
+        self.lend(id, priority);
+    }
+
+    /// Makes a task, whatever other tasks have its key.
+    pub(crate) fn make(&mut self, plan: Plan) -> Id {
+        let unmet = self.is_unmet(&plan);
         let id = self.tasks.len();
         self.tasks.push(Task {
             phase: Phase::Waiting,
@@ -342,7 +360,21 @@ impl Model {
             }
         }
         self.settle();
-        (id, false)
+        id
+    }
+
+    /// Takes back what was made for a submission that joined a task instead. `before` is the task that the key led to.
+    pub(crate) fn unmake(&mut self, id: Id, before: Option<Id>) {
+        let task = &mut self.tasks[id];
+        let key = task.plan.key.take();
+        (task.handles, task.retryable, task.abandoned) = (0, false, true);
+        task.inputs.clear();
+        task.phase = Phase::Ended(Outcome::Error(ErrorKind::Cancelled, None));
+        self.forget_key(id);
+        if let (Some(key), Some(before)) = (key, before) {
+            self.keys.insert(key, before);
+        }
+        self.settle();
     }
 
     /// Returns the task that a submission with this key joins.

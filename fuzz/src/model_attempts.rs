@@ -84,6 +84,8 @@ impl Model {
         let task = &self.tasks[id];
         let (deadline, (last, progress)) = (task.deadline?, self.last?);
         let fits = match task.phase {
+            // The last worker of a closed client doesn't wait for it, so it isn't its timeout.
+            Phase::Suspended(_) if self.is_closed() && task.exempt > 0 && !self.is_busy() => false,
             // That last poll may make progress when its await now fails with a cycle.
             Phase::Suspended(_) => !progress || !self.is_closed() || self.worker,
             Phase::Running => deadline <= self.now,
@@ -139,6 +141,9 @@ impl Model {
 
     /// Handles the drop of the last copy of the function: the task is about to start, or has ended.
     pub(crate) fn drop_function(&mut self, id: Id, clone_panicked: bool) {
+        if self.undecided == Some(id) {
+            return;
+        }
         let phase = self.tasks[id].phase.clone();
         let lost = self.lost_input(id);
         match phase {

@@ -464,7 +464,6 @@ impl Op {
         Ok(match u.int_in_range(0..=if profile.is_wide() { 23 } else { 15 })? {
             0..=4 => {
                 let mut submit = Submit::decode(u, profile)?;
-                submit.key = None;
                 if submit.verb == Verb::Pure {
                     submit.verb = Verb::Submit;
                 }

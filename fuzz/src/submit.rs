@@ -3,12 +3,13 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use ensue::{Client, ErrorKind, Handle, Ref, Retry};
+use ensue::{Client, ErrorKind, Handle, Ref, Retry, Status};
 
 use super::body::{Infallible, Running};
+use super::coverage::reached;
 use super::instrumented::{Args, Code, Value};
-use super::model::{Id, Outcome, Plan};
-use super::run_state::{MAX_TASKS, model, panic_point_then};
+use super::model::{Id, Outcome, Plan, Task};
+use super::run_state::{MAX_TASKS, expect, model, panic_point_then, with};
 use super::script::{RetryPlan, Submit, Verb, When};
 use super::tracked::{self, Tracked};
 
@@ -46,6 +47,12 @@ fn pure<A: Args>(Pure(_, code): Pure, args: A) -> Infallible<A> {
 }
 
 impl Submit {
+    /// Whether it has a key that was chosen, which this submit method supports.
+    fn has_key(&self) -> bool {
+        let keyed = !matches!(self.verb, Verb::Submit | Verb::Map | Verb::Pure | Verb::Spawn);
+        keyed && self.key.is_some()
+    }
+
     /// Returns the number that distinguishes pure calls with equal inputs.
     fn pure(&self) -> u8 {
         self.key.unwrap_or(0)
@@ -80,7 +87,7 @@ impl Submit {
                 });
                 Some(format!("pure {} {} {names:?}", self.pure(), self.by_ref))
             }
-            _ => self.key.filter(|_| options && verb != Verb::Spawn).map(|key| format!("k{key}")),
+            _ => self.key.filter(|_| self.has_key()).map(|key| format!("k{key}")),
         };
         Plan {
             inputs,
@@ -100,10 +107,12 @@ impl Submit {
 /// Submits a task, and puts the handle into its slot.
 pub(crate) fn submit(client: &Client, submit: &Submit) {
     let takes_inputs = !matches!(submit.verb, Verb::Spawn | Verb::Map);
+    // The inputs of one that joins a task are dropped before the model knows that it has joined, so others keep them.
+    let decides = with(|state| state.reentering) && submit.has_key();
+    let moves = submit.moved && !decides;
     let mut inputs = Vec::new();
     if takes_inputs {
-        let take =
-            |slot: &usize| if submit.moved { tracked::take(*slot) } else { tracked::copy(*slot) };
+        let take = |slot: &usize| if moves { tracked::take(*slot) } else { tracked::copy(*slot) };
         inputs = submit.inputs.iter().filter_map(take).collect::<Vec<_>>();
     }
     let count = if submit.verb == Verb::Map { 2 } else { 1 };
@@ -112,13 +121,22 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     }
     let ids: Vec<_> = inputs.iter().map(|input| input.id).collect();
     let plan = submit.plan(ids.clone());
-    if plan.key.as_deref().is_some_and(|key| model(|model| model.is_uncertain(key))) {
+    if !decides && plan.key.as_deref().is_some_and(|key| model(|model| model.is_uncertain(key))) {
         return;
     }
     if submit.verb == Verb::Map {
         return map(client, submit, plan);
     }
-    let (id, joined) = model(|model| model.submit(plan.clone()));
+    let joinable = plan.key.as_deref().and_then(|key| model(|model| model.joinable(key)));
+    let before = plan.key.as_deref().and_then(|key| model(|model| model.get(key)));
+    let (id, joined) = model(|model| {
+        if !decides {
+            return model.submit(plan.clone());
+        }
+        let id = model.make(plan.clone());
+        model.undecided = Some(id);
+        (id, false)
+    });
     let code = Code::new((!joined).then_some(id), submit.body);
     // The model now counts them as inputs of the task; a joined task's are dropped with the function.
     let inputs: Vec<_> =
@@ -129,7 +147,58 @@ pub(crate) fn submit(client: &Client, submit: &Submit) {
     } else {
         with_args::<Vec<Value>>(client, submit, &plan, id, code, inputs)
     };
-    adopt(submit.into, id, handle);
+    if !decides {
+        return adopt(submit.into, id, handle);
+    }
+    model(|model| model.undecided = None);
+    // The function of a joined submission is dropped at once, that of a new task when it's called or fails.
+    let has_joined = with(|state| state.alive(id).functions == 0) && !is_lost(handle.status());
+    if !has_joined {
+        check_new(&plan, joinable);
+        return adopt(submit.into, id, handle);
+    }
+    model(|model| model.unmake(id, before));
+    match joinable.filter(|_| model(|model| !model.is_unmet(&plan))) {
+        Some(joined) => {
+            reached(|| "a submission in a hook joined".into());
+            model(|model| model.join(joined, plan.priority));
+            adopt(submit.into, joined, handle);
+        }
+        None => check_joined(&plan, before),
+    }
+}
+
+fn is_lost(status: Status) -> bool {
+    matches!(status, Status::Failed | Status::Cancelled)
+}
+
+/// Checks a task that was made in a hook although the model would have joined another one.
+fn check_new(plan: &Plan, joinable: Option<Id>) {
+    let Some(other) = joinable.filter(|_| model(|model| !model.is_closed())) else { return };
+    reached(|| "a submission in a hook made a second task".into());
+    // *Free*: whether the engine has ended the other one by now. Without a handle nobody can tell.
+    let status = with(|state| {
+        let mut slots = state.slots.iter().flatten().filter(|tracked| tracked.id == other);
+        Some(slots.next()?.handle().status())
+    });
+    let right = status.is_none_or(is_lost) || model(|model| model.is_unmet(plan));
+    expect(right, || format!("{:?} of t{other}, which is {status:?}, was given away", plan.key));
+}
+
+/// Checks a submission in a hook that joined a task which the model has ended, or knows to be unused. *Free*: whether the
+/// engine has done the same by now.
+fn check_joined(plan: &Plan, before: Option<Id>) {
+    reached(|| "a submission in a hook joined what is about to end".into());
+    let right = model(|model| {
+        let same = |task: &Task| task.plan.key == plan.key;
+        let last = before.or_else(|| model.tasks.iter().rposition(same));
+        let ends = |id: Id| {
+            let task = &model.tasks[id];
+            task.abandoned || task.aborting.is_some() || task.ended_at == model.instant
+        };
+        last.is_some_and(ends) && !model.is_unmet(plan)
+    });
+    expect(right, || format!("the submission of {:?} joined a task that has ended", plan.key));
 }
 
 fn map(client: &Client, submit: &Submit, plan: Plan) {

@@ -43,7 +43,18 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
     if plan.observes {
         builder = builder.observe();
     }
+    if let Some((after, op)) = plan.on_stall.clone() {
+        let shared = shared.clone();
+        builder = builder.on_stall(Duration::from_millis(after.into()), move |stall| {
+            drop(stall.to_string());
+            shared.with_client(|client| {
+                reached(|| "threads called on_stall".into());
+                run_op(&op, &shared, Some(client));
+            });
+        });
+    }
     let client = builder.build();
+    shared.set_client(Some(client.clone()));
     reached(|| format!("threads {:?}", plan.ending));
     reached(|| format!("threads own {} hosted {}", plan.own, plan.hosted));
     let hosts: Vec<_> = (0..plan.hosted)
@@ -68,6 +79,7 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
         Ending::Idle => {
             join(users)?;
             // A task that awaits `idle` itself doesn't count.
+            shared.set_client(None);
             finish("idle", client.idle())
                 .map_err(|what| format!("{what}: {}", explain(&client, shared)))?;
             for (id, handle) in shared.kept() {
@@ -79,6 +91,7 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
         }
         Ending::Close => {
             shared.lock().closed = true;
+            shared.set_client(None);
             finish("close", client.close())?;
             join(users)?;
         }
@@ -86,6 +99,7 @@ fn run_plan(plan: &Plan, shared: &Shared) -> Result<(), String> {
             shared.lock().closed = true;
             let close = client.close();
             shared.lock().dropped = true;
+            shared.set_client(None);
             drop(client);
             join(users)?;
             finish("close", close)?;
@@ -171,8 +185,12 @@ pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
         }
         Op::Cancel(slot) => {
             if let Some((id, handle)) = shared.get(*slot) {
-                shared.lock().tasks[id].may_be_cancelled = true;
-                if handle.cancel() {
+                let mut record = shared.lock();
+                let same = record.same(id);
+                same.iter().for_each(|id| record.tasks[*id].may_be_cancelled = true);
+                drop(record);
+                let is_known = same.len() == 1;
+                if handle.cancel() && is_known {
                     shared.lock().tasks[id].cancelled = true;
                 }
             }
@@ -186,7 +204,8 @@ pub(crate) fn run_op(op: &Op, shared: &Shared, outside: Option<&Client>) {
                     return;
                 }
                 // Its failed inputs are retried, too.
-                (0..=id).for_each(|id| record.tasks[id].most_runs += 3);
+                let last = record.same(id).into_iter().max().unwrap_or(id);
+                (0..=last).for_each(|id| record.tasks[id].most_runs += 3);
                 drop(record);
                 handle.retry();
             }
@@ -254,7 +273,8 @@ fn submit(client: &Client, shared: &Shared, plan: &Submit) {
         return;
     }
     let most_runs = 1 + plan.retries;
-    record.tasks.push(Task { inputs, most_runs, limited: plan.limited, ..Task::default() });
+    let (limited, key) = (plan.limited, plan.key);
+    record.tasks.push(Task { inputs, most_runs, limited, key, ..Task::default() });
     drop(record);
     let alive = Alive::new(id, shared);
     let handle = if plan.by_ref {
@@ -280,6 +300,9 @@ where
     Vec<Handle<Value>>: ensue::Input<A>,
 {
     let mut options = client.task().priority(plan.priority);
+    if let Some(key) = plan.key {
+        options = options.key(format!("k{key}"));
+    }
     if plan.limited {
         options = options.limit("a", 1);
     }

@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) own: usize,
     pub(crate) hosted: usize,
     pub(crate) observes: bool,
+    /// The operation of `on_stall`, and the time after which it's called, in milliseconds.
+    pub(crate) on_stall: Option<(u8, Op)>,
     pub(crate) bodies: Vec<Body>,
     /// The operations of each thread that uses the client.
     pub(crate) threads: Vec<Vec<Op>>,
@@ -104,6 +106,7 @@ pub(crate) struct Submit {
     pub(crate) priority: i32,
     pub(crate) retries: u32,
     pub(crate) limited: bool,
+    pub(crate) key: Option<u8>,
 }
 
 impl Plan {
@@ -113,6 +116,10 @@ impl Plan {
         let hosted = u.int_in_range(0..=2)?;
         let ending = *u.choose(&[Ending::Idle, Ending::Idle, Ending::Close, Ending::Drop])?;
         let observes = u.ratio(1, 4)?;
+        let on_stall = match u.ratio(1, 4)? {
+            true => Some((u.int_in_range(0..=2)?, Op::decode(u, false, 1)?)),
+            false => None,
+        };
         let count = u.int_in_range(1..=4)?;
         let bodies = (0..count).map(|_| Body::decode(u)).collect::<Result<_>>()?;
         let mut threads = vec![Vec::new(); u.int_in_range(1..=2)?];
@@ -126,6 +133,7 @@ impl Plan {
             own: own.max(usize::from(hosted == 0)),
             hosted,
             observes,
+            on_stall,
             bodies,
             threads,
             ending,
@@ -144,7 +152,9 @@ impl Plan {
     pub(crate) fn blocks(&self) -> bool {
         let is_blocking = |op: &Op| matches!(op, Op::Submit(submit) if submit.blocking);
         let of_task = |action: &Action| matches!(action, Action::Do(op) if is_blocking(op));
-        self.threads.iter().flatten().any(is_blocking)
+        let of_stall = self.on_stall.iter().any(|(_, op)| is_blocking(op));
+        of_stall
+            || self.threads.iter().flatten().any(is_blocking)
             || self.bodies.iter().flat_map(|body| &body.actions).any(of_task)
     }
 }
@@ -225,6 +235,7 @@ impl Submit {
             priority: *u.choose(&[0, 0, 0, 1, -1])?,
             retries: *u.choose(&[0, 0, 1, 2])?,
             limited: u.ratio(1, 4)?,
+            key: Some(u.int_in_range(0..=7)?).filter(|key| *key < 2),
         })
     }
 }

@@ -3,9 +3,9 @@
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ensue::{Error, ErrorKind, Handle};
+use ensue::{Client, Error, ErrorKind, Handle};
 
 pub(crate) use super::tally::Id;
 use super::tally::{self, Tally};
@@ -25,6 +25,8 @@ struct Inner {
     kept: Mutex<Vec<Kept>>,
     /// Forgotten futures, dropped after the client's end.
     forgotten: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// The client of `on_stall`, until the end is near.
+    client: RwLock<Option<Client>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ pub(crate) struct Record {
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) name: String,
+    /// Whichever of the submissions of a key came first has made the task that all handles are of.
+    pub(crate) key: Option<u8>,
     pub(crate) inputs: Vec<Id>,
     pub(crate) runs: u32,
     /// The runs that its retries allow.
@@ -71,7 +75,24 @@ impl Shared {
             slots: Mutex::new(vec![None; SLOTS]),
             kept: Mutex::default(),
             forgotten: Mutex::default(),
+            client: RwLock::default(),
         }))
+    }
+
+    /// Runs code in `on_stall`, unless the end is near.
+    pub(crate) fn with_client(&self, code: impl FnOnce(&Client)) {
+        let client = self.0.client.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            code(client);
+        }
+    }
+
+    /// Sets the client, or takes it away when no code uses it.
+    pub(crate) fn set_client(&self, client: Option<Client>) {
+        let mut place = self.0.client.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *place, client);
+        drop(place);
+        drop(before);
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -96,7 +117,11 @@ impl Shared {
     /// cycle.
     pub(crate) fn older(&self, slots: &[usize], id: Id) -> Vec<(Id, Handle<Value>)> {
         let handles = slots.iter().filter_map(|slot| self.get(*slot));
-        handles.filter(|(other, _)| *other < id).collect()
+        let record = self.lock();
+        let mut handles: Vec<_> = handles.collect();
+        handles.retain(|(other, _)| record.same(*other).iter().all(|other| *other < id));
+        drop(record);
+        handles
     }
 
     pub(crate) fn put(&self, slot: usize, handle: Option<(Id, Handle<Value>)>) {
@@ -134,8 +159,8 @@ impl Shared {
     pub(crate) fn check(&self, id: Id, result: Result<&Value, &Error>) {
         let record = self.lock();
         let right = match result {
-            Ok(value) => value.of == id && record.tasks[id].has_value,
-            Err(error) => record.allows(id, error),
+            Ok(value) => record.same(id).contains(&value.of) && record.tasks[value.of].has_value,
+            Err(error) => record.same(id).iter().any(|id| record.allows(*id, error)),
         };
         let task = format!("t{id} gave {result:?}: {:?}", record.tasks[id]);
         drop(record);
@@ -170,11 +195,19 @@ impl Record {
             }
     }
 
+    /// Returns the tasks of which a handle may be that this submission returned: those of the same key.
+    pub(crate) fn same(&self, id: Id) -> Vec<Id> {
+        match self.tasks[id].key {
+            None => vec![id],
+            key => (0..self.tasks.len()).filter(|other| self.tasks[*other].key == key).collect(),
+        }
+    }
+
     fn ancestors(&self, id: Id) -> HashSet<Id> {
         let (mut all, mut next) = (HashSet::new(), vec![id]);
         while let Some(id) = next.pop() {
             if all.insert(id) {
-                next.extend(&self.tasks[id].inputs);
+                next.extend(self.tasks[id].inputs.iter().flat_map(|input| self.same(*input)));
             }
         }
         all

@@ -50,6 +50,8 @@ fn the_corpora_reach_every_situation() {
     of("retry in a hook: ", &["true", "false"]);
     of("hook ", &["Submit", "Cancel", "Retry", "Drop", "DropClient", "Clone", "Detach", "OnDone"]);
     of("hook ", &["Forget", "Look", "Find", "Inspect", "StreamClear", "StreamDrop"]);
+    of("a submission in a hook ", &["joined", "made a second task"]);
+    of("a submission in a hook ", &["joined what is about to end"]);
     of("threads ", &["Idle", "Close", "Drop"]);
     of("threads own ", &["0 hosted 1", "0 hosted 2", "1 hosted 0", "1 hosted 1", "3 hosted 0"]);
     of("threads gave ", &["Value", "Failed", "Panicked", "Cancelled", "Closed"]);

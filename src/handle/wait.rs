@@ -67,7 +67,7 @@ where
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct WaitOutput<T> {
-    /// The handles of tasks that have ended, in any way.
+    /// The handles of tasks that have ended, in any way; a task that was [retried](Handle::retry) since then may run again.
     pub done: Vec<Handle<T>>,
     /// The handles of the other tasks.
     pub pending: Vec<Handle<T>>,
@@ -77,6 +77,8 @@ pub struct WaitOutput<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<T> {
     handles: Vec<Handle<T>>,
+    /// Which of these have been seen to end. They may have been retried since then.
+    ended: Vec<bool>,
     completions: Completions<T>,
     /// The number of tasks that must still end before it resolves.
     missing: usize,
@@ -92,11 +94,12 @@ impl<T: 'static> Wait<T> {
     {
         let handles: Vec<_> = handles.into_iter().map(|handle| handle.into_handle(SEAL)).collect();
         let mut completions = Completions::new();
-        for handle in &handles {
-            completions.add(handle.typed().clone(), 0);
+        for (at, handle) in handles.iter().enumerate() {
+            completions.add(handle.typed().clone(), at);
         }
+        let ended = vec![false; handles.len()];
         let missing = at_least.min(handles.len());
-        Self { handles, completions, missing, timeout: None, done: false }
+        Self { handles, ended, completions, missing, timeout: None, done: false }
     }
 
     /// Resolves after `timeout` at the latest, counted from this call.
@@ -114,8 +117,14 @@ impl<T: 'static> Future for Wait<T> {
         assert_unresolved(this.done);
         loop {
             match this.completions.poll_pop(cx) {
-                Poll::Ready(Some(_)) if this.missing > 1 => this.missing -= 1,
-                Poll::Ready(_) => break,
+                Poll::Ready(Some((_, at))) => {
+                    this.ended[at] = true;
+                    this.missing -= 1;
+                    if this.missing == 0 {
+                        break;
+                    }
+                }
+                Poll::Ready(None) => break,
                 Poll::Pending => {
                     let late = this.timeout.as_mut();
                     if late.is_some_and(|late| Pin::new(late).poll(cx).is_ready()) {
@@ -127,8 +136,11 @@ impl<T: 'static> Future for Wait<T> {
         }
         this.done = true;
         this.completions.clear();
-        let handles = std::mem::take(&mut this.handles);
-        let (done, pending) = handles.into_iter().partition(Handle::is_finished);
+        let (mut done, mut pending) = (Vec::new(), Vec::new());
+        for (handle, ended) in this.handles.drain(..).zip(&this.ended) {
+            let part = if *ended || handle.is_finished() { &mut done } else { &mut pending };
+            part.push(handle);
+        }
         Poll::Ready(WaitOutput { done, pending })
     }
 }

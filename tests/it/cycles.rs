@@ -16,7 +16,7 @@ use futures::task::{Poll, Waker};
 use futures::{FutureExt, StreamExt};
 use smol::future::yield_now;
 use support::hold::{Gate, turns};
-use support::{assert_linear, bounded, client_of, drive, eventually};
+use support::{assert_linear, bounded, client_of, drive, eventually, poll_once};
 
 /// The result of the awaited task as a task of a cycle saw it: a number, or the error.
 type Seen = Result<u64, Error>;
@@ -1071,6 +1071,35 @@ fn only_the_await_that_closes_a_cycle_is_refused() {
             *place.lock().unwrap() = Some(a.clone());
             assert!(a.result().unwrap(), "by gather: {gathers}");
         }
+    });
+}
+
+#[test]
+fn an_await_outside_that_begins_beside_a_refused_one_goes_on() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let (first, to_first) = awaits_later(&client, "first");
+        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
+        let second = client.submit(
+            async move || {
+                let mut own = receiver.await.unwrap();
+                // Nobody in the cycle waits by these, on both sides of the one that closes it.
+                let mut others = [own.clone(), own.clone()];
+                let seen = poll_fn(|cx| {
+                    assert!(poll_once(&mut others[0]).is_pending());
+                    let seen = own.poll_unpin(cx);
+                    assert!(poll_once(&mut others[1]).is_pending());
+                    seen
+                });
+                flat(seen.await)
+            },
+            (),
+        );
+        to_first.send(second.clone()).unwrap();
+        client.submit(async || 1, ()).result().unwrap();
+        sender.send(first.clone()).unwrap();
+        cycle_error(&second);
+        cycle_error(&first);
     });
 }
 

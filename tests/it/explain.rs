@@ -205,6 +205,18 @@ fn a_task_of_a_seeded_client_that_is_not_driven_says_so() {
 }
 
 #[test]
+fn under_a_seed_the_tasks_of_a_higher_priority_are_ahead() {
+    let client = seeded();
+    let of = |priority| client.task().priority(priority).submit(async || 1, ());
+    let tasks = [0, 2, 0, 1].map(of);
+    let ahead = tasks.each_ref().map(|task| match client.explain(task).reasons[..] {
+        [Reason::NotDriven, Reason::Queued { ahead, of: 4 }] => ahead,
+        ref others => panic!("{others:?}"),
+    });
+    assert_eq!(ahead, [2, 0, 2, 1].map(Some));
+}
+
+#[test]
 fn a_task_that_was_woken_is_in_a_queue_again() {
     bounded(|| {
         let client = client_of(0);
@@ -259,6 +271,33 @@ fn a_full_limit_names_its_holders() {
         behind.result().unwrap();
         waits.result().unwrap();
         assert_eq!(client.stats().limits[0].used, 0);
+    });
+}
+
+#[test]
+fn of_several_limits_the_full_ones_are_named_first() {
+    bounded(|| {
+        let client = Client::builder().seed(1).limit("free", 9).limit("full", 1).build();
+        let gate = Gate::new();
+        let take = || {
+            let gate = gate.clone();
+            let options = client.task().limit("free", 1).limit("full", 1);
+            options.spawn(async move { gate.pass().await })
+        };
+        let tasks = [(); 3].map(|()| {
+            let task = take();
+            run_what_is_ready(&client);
+            task
+        });
+        let explanation = client.explain(&tasks[2]);
+        let name = |reason: &Reason| match reason {
+            Reason::LimitFull { name, .. } => name.clone(),
+            other => panic!("{other}"),
+        };
+        let names: Vec<_> = explanation.reasons.iter().map(name).collect();
+        assert_eq!(names, ["full", "free"]);
+        gate.open();
+        tasks.iter().for_each(|task| task.result().unwrap());
     });
 }
 

@@ -11,7 +11,9 @@ use futures::executor::block_on;
 use futures::future::FusedFuture;
 use support::hold::{End, Gate};
 use support::observe::{Count, Counts, Wakes, poll_with};
-use support::{bounded, client_of, drive, eventually, poll_once, run_until_idle};
+use support::{
+    bounded, client_of, drive, eventually, poll_once, run_until_idle, run_what_is_ready,
+};
 
 async fn inc(x: u64) -> u64 {
     x + 1
@@ -397,6 +399,23 @@ fn a_task_gathers_many_children_on_one_worker() {
             gather(client.map(inc, 0..20_000u64)).await.unwrap().len()
         });
         assert_eq!(x.result().unwrap(), 20_000);
+    });
+}
+
+#[test]
+fn what_has_ended_once_is_done_though_it_is_retried_before_the_wait_resolves() {
+    bounded(|| {
+        let client = client_of(0);
+        let gate = Gate::new();
+        let pass = gate.clone();
+        let x = client.try_submit(async || Err::<(), _>("never"), ());
+        let y = client.spawn(async move { pass.pass().await });
+        let mut all = wait_all([&x, &y]);
+        run_what_is_ready(&client);
+        assert!(poll_once(&mut all).is_pending() && x.is_finished());
+        assert!(y.cancel() && x.retry());
+        let waited = block_on(all);
+        assert_eq!((waited.done, waited.pending), (vec![x, y], vec![]));
     });
 }
 
