@@ -8,6 +8,7 @@ mod as_completed;
 mod auto_traits;
 mod blocked_polls;
 mod blocking;
+mod blocking_cycles;
 mod cancel;
 mod cycles;
 mod dashboard;

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | an input | always: it needs all of its inputs |
 //! | an awaiting handle | the task is suspended, and its only waker is the one in this entry |
+//! | [`result`](crate::Handle::result) in blocking work | the task is suspended, and its only waker is that of this work; or the work runs within its poll, on a seeded client |
 //! | a member of a `gather` | the task is suspended, and its only waker is that of the `gather`, which needs all members |
 //! | a member of a stream, a callback | never: other members may do |
 //!
@@ -20,6 +21,7 @@
 //!
 //! * After the poll that began an await, if the awaited task may itself wait for a task (`AWAITS`, or unfinished inputs).
 //!   Of the tasks of a cycle, the one whose await was registered last always finds that of the next one.
+//! * When blocking work has begun to wait in [`result`](crate::Handle::result), for its task.
 //! * After the next poll of a task that an earlier search met when it couldn't tell whether it was stuck (`SEARCH`): it was in
 //!   a poll or a queue, or had several wakers. Dropping a waker of such a task wakes it, too.
 //!
@@ -36,13 +38,15 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use crate::Error;
+use crate::engine::base::user_code::wake;
 use crate::engine::core::context;
 use crate::engine::data::completion_queue;
 use crate::engine::life::waker::{requeue, task_of, wake_task, wakes};
 use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{DONE, QUEUED, RUNNING, SEARCH, Suspend};
-use crate::engine::task::wait_node;
+use crate::engine::task::wait_node::{self, Waiting};
 use crate::engine::task::waiters::WaiterKind;
+use crate::task::thread_wait;
 
 /// The most entries of lists of waiters that a search looks at.
 const BUDGET: usize = 256;
@@ -58,24 +62,25 @@ pub(crate) fn search(task: TaskRef<'_>) {
         }
     }
     task.state.clear(SEARCH);
+    refuse_closing(task);
+}
+
+/// Refuses the await of a task that closes a cycle, if there is one.
+fn refuse_closing(task: TaskRef<'_>) {
     if let Some(path) = find(task, |waiter| waiter.is(task)) {
         refuse(task, path[0].as_ref(), cycle_error(task, &path));
     }
 }
 
-/// Returns the error of blocking work that is about to wait for a task that waits for the work's own one.
-pub(crate) fn of_blocking(awaited: TaskRef<'_>) -> Option<Error> {
-    let task = context::current_task().filter(|_| !context::on_worker())?;
-    let task = task.as_ref();
-    if awaited.is(task) {
-        return Some(cycle_error(task, &[task.to_task()]));
+/// Searches for a cycle that the blocking closure on this thread closes, which has begun to wait for `awaited`.
+pub(crate) fn search_blocked(awaited: TaskRef<'_>) {
+    let Some(task) = context::current_task().filter(|_| awaited.may_wait()) else { return };
+    let mut woken = Vec::new();
+    // One that isn't suspended yet searches when it is.
+    if is_in_poll(task.as_ref()) || is_stuck(task.as_ref(), || true, &mut woken) {
+        refuse_closing(task.as_ref());
     }
-    if !awaited.may_wait() {
-        return None;
-    }
-    let mut path = find(task, |waiter| waiter.is(awaited))?;
-    path.insert(0, awaited.to_task());
-    Some(cycle_error(task, &path))
+    woken.into_iter().for_each(requeue);
 }
 
 /// Builds the error from `path`, which leads from the awaited task to the awaiting one, each waiting for the next.
@@ -135,8 +140,13 @@ fn stuck_with(
                         }
                     }
                     WaiterKind::Wait => {
-                        let waiter = task_of(&wait_node::waiting(link).waker);
-                        let stuck = waiter.filter(|task| is_stuck(*task, || true, &mut woken));
+                        let waiting = &*wait_node::waiting(link);
+                        let stuck = match task_of(&waiting.waker) {
+                            Some(task) => {
+                                Some(task).filter(|_| is_stuck(task, || true, &mut woken))
+                            }
+                            None => blocked_task(waiting, &mut woken),
+                        };
                         found.extend(stuck.map(TaskRef::to_task));
                     }
                     WaiterKind::Member => {
@@ -158,6 +168,25 @@ fn stuck_with(
     woken.into_iter().for_each(requeue);
 }
 
+/// Returns the task that is stuck because its blocking closure waits with this entry.
+fn blocked_task<'a>(waiting: &'a Waiting, woken: &mut Vec<Task>) -> Option<TaskRef<'a>> {
+    let work = waiting.blocking?;
+    let task = waiting.awaiter.as_ref()?.as_ref();
+    // Otherwise the task has given the work up, which goes on: it timed out.
+    let waits = || {
+        task.extras().is_some_and(|extras| {
+            extras.blocked.load(Ordering::Relaxed) > 0
+                && thread_wait::is_latest(&extras.blocking, work)
+        })
+    };
+    (is_in_poll(task) || is_stuck(task, waits, woken)).then_some(task)
+}
+
+/// Whether blocking closures of this task run within its polls: it can't go on before they do.
+fn is_in_poll(task: TaskRef<'_>) -> bool {
+    task.core().seeded.is_some()
+}
+
 /// Whether a task is suspended and has a single waker, which the caller knows to exist if `waits` is true. If not, its next
 /// suspension will search. Adds the task to `woken` if that was woken meanwhile, for the caller to queue.
 fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) -> bool {
@@ -171,6 +200,11 @@ fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) 
             match task.state.suspend(true) {
                 // Another waker than the one that is known may have gone before `SEARCH` was set.
                 Suspend::Suspended if is_stuck || task.wakers.load(Ordering::SeqCst) != 1 => {
+                    // Another search met it meanwhile, and couldn't tell.
+                    if is_stuck && task.state.is_search_due() && task.state.wake() {
+                        // SAFETY: waking a suspended task hands over the engine's reference.
+                        woken.push(unsafe { Task::from_raw(task.as_ptr()) });
+                    }
                     return is_stuck;
                 }
                 Suspend::Suspended if !waits() => return false,
@@ -190,14 +224,19 @@ fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) 
 /// Makes the await of `awaited` in `task` return the error at its next poll, and wakes the task.
 fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
     let mut error = Some(error);
+    let mut thread = None;
     if let Some(locked) = awaited.waiters.lock() {
         // SAFETY: the list is locked, and the kind says which type of waiter a link is the first field of.
         locked.any(|link| unsafe {
             match link.as_ref().kind() {
                 WaiterKind::Wait => {
                     let waiting = wait_node::waiting(link);
-                    if wakes(&waiting.waker, task) && waiting.refused.is_none() {
+                    let blocks = waiting.blocking.is_some()
+                        && waiting.awaiter.as_ref().is_some_and(|it| it.as_ref().is(task));
+                    if (blocks || wakes(&waiting.waker, task)) && waiting.refused.is_none() {
                         waiting.refused = error.take();
+                        // The waker is that of `block_on`: no user code.
+                        thread = blocks.then(|| waiting.waker.clone());
                     }
                 }
                 WaiterKind::Member => {
@@ -212,7 +251,9 @@ fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
             error.is_none()
         });
     }
-    if error.is_none() {
+    if let Some(thread) = thread {
+        wake(thread);
+    } else if error.is_none() {
         // It may wait for others, too.
         task.state.set_search();
         wake_task(task);
