@@ -59,6 +59,11 @@ impl Count {
         self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
+    /// The number of unfinished inputs and of holds; of all inputs while it's being built.
+    pub(crate) fn unfinished(&self) -> usize {
+        (self.0.load(Ordering::Relaxed) & NUMBER) as usize
+    }
+
     /// The number of tasks on the longest path of inputs that leads to the task, as far as [`DEEPEST`]; 0 without inputs.
     pub(crate) fn depth(&self) -> u8 {
         ((self.0.load(Ordering::Relaxed) & DEPTH) / LEVEL) as u8
