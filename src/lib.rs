@@ -62,7 +62,8 @@
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
 //!   returned.
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
-//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
+//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
+//!   which keeps its inputs for that if it never started and they can run again.
 //!   [`timeout`](Options::timeout) bounds each attempt.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the

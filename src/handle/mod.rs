@@ -110,7 +110,13 @@ impl<T> Handle<T> {
     /// A task can run again if it never started because an input failed, or if it was submitted with a fallible
     /// method such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A
     /// cancelled task and a spawned future can't run again. Dependents that have failed stay failed until they are
-    /// retried themselves. A waker of [`events`](crate::Client::events) and a subscriber of `tracing` are called while the
+    /// retried themselves.
+    ///
+    /// A task that can run again keeps what it needs for that until its last handle is dropped. If it never started, those
+    /// are its inputs: their values stay in memory, and those that haven't ended run on. If an input that
+    /// failed by then can't run again, the inputs are released at once.
+    ///
+    /// A waker of [`events`](crate::Client::events) and a subscriber of `tracing` are called while the
     /// task is still ending, so there it returns false.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
