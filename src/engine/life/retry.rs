@@ -121,7 +121,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
 
 /// Turns a failed task into one that is being built. Returns its registration and its former error.
 fn reopen(task: &Task) -> (Registration, Option<Error>) {
-    let mut inputs = 0;
+    let (mut inputs, depth) = (0, task.count.depth());
     // SAFETY: as in `all_to_retry`.
     unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
     if inputs > 0 {
@@ -137,5 +137,5 @@ fn reopen(task: &Task) -> (Registration, Option<Error>) {
         // Not before the word is open: a stale queue entry would claim the task and find it aborting.
         task.state.end_reopening();
     }
-    (Registration::for_retry(task, inputs), error)
+    (Registration::for_retry(task, inputs, depth), error)
 }

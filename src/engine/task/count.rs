@@ -33,6 +33,11 @@ const MOST: u32 = NUMBER / 2;
 /// The greatest depth. Tasks that are deeper have this one.
 const DEEPEST: u8 = (DEPTH / LEVEL) as u8;
 
+/// The depth of a task whose deepest input has this one.
+pub(crate) fn above(depth: u8) -> u8 {
+    (depth + 1).min(DEEPEST)
+}
+
 pub(crate) struct Count(AtomicU32);
 
 #[must_use]
@@ -86,6 +91,11 @@ impl Count {
         self.0.load(Ordering::Acquire) & KEPT != 0
     }
 
+    /// Sets the depth of a task that waits for nothing, before others know it.
+    pub(crate) fn set_depth(&self, depth: u8) {
+        self.0.store(u32::from(depth) * LEVEL, Ordering::Relaxed);
+    }
+
     /// Begins building, before the first of `inputs` inputs is linked.
     pub(crate) fn begin(&self, inputs: usize) {
         let inputs = u32::try_from(inputs).ok().filter(|n| *n <= MOST);
@@ -93,11 +103,10 @@ impl Count {
         self.0.store(BUILDING | inputs, Ordering::Release);
     }
 
-    /// Ends building: all inputs are linked, but for `finished` ones that had ended already. The deepest of them has the
-    /// depth `below`.
-    pub(crate) fn built(&self, finished: usize, below: u8) -> Built {
+    /// Ends building: all inputs are linked, but for `finished` ones that had ended already.
+    pub(crate) fn built(&self, finished: usize, depth: u8) -> Built {
         let finished = finished as u32;
-        let depth = u32::from((below + 1).min(DEEPEST)) * LEVEL;
+        let depth = u32::from(depth) * LEVEL;
         let before = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
