@@ -67,8 +67,8 @@
 //!   [`timeout`](Options::timeout) bounds each attempt.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
-//!   tasks that it awaits, in any way, and those that hold a limit that it waits for; and to what these wait for. They
-//!   keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
+//!   tasks that it awaits, in any way but by [`progress_counts`], which only watches them, and those that hold a limit that
+//!   it waits for; and to what these wait for. They keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
 //!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
 //!   sockets or other threads. No task starves:
