@@ -32,15 +32,18 @@
 //!   awaits doesn't time out on a seeded client, whose clock stands still meanwhile. Futures of other crates may never
 //!   yield.
 //! * **Cycles**: the await that closes a cycle of tasks which wait for each other returns the error
-//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. No correct program gets it: a task counts as waiting only
-//!   while nothing but the awaited task, or the [`gather`] that it awaits, can wake it. A task that also waits for a timer,
-//!   a channel or another task, as in a `select` or a `join`, doesn't count until these are over or dropped, and nor does
-//!   one that gave an await up and kept the handle. So this finds awaits, inputs and `gather`s of the handles; it doesn't find
-//!   cycles through [`as_completed`], [`map_stream`](Client::map_stream), [`wait_any`] and [`wait_all`], through combinators
-//!   with wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or through a task with a
+//!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. No program that would go on by itself gets it, but one does that
+//!   would break the cycle later by cancelling one of its tasks. A task counts as waiting only while nothing but what it waits
+//!   for can wake it: one awaited task, one that its blocking work waits for in [`result`](Handle::result), its inputs, or one
+//!   [`gather`]. Of the inputs, and of the members of a `gather`, one that fails ends the wait, so all that haven't ended must
+//!   wait for tasks of the cycle; those that don't must end first, and then the await gets its error. A task that also waits
+//!   for a timer, a channel or another task, as in a `select` or a `join`, doesn't count until these are over or dropped, and
+//!   nor does one that gave an await up and kept the handle. So this doesn't find cycles through [`as_completed`],
+//!   [`map_stream`](Client::map_stream), [`wait_any`] and [`wait_all`], through a `block_on` in blocking work, combinators with
+//!   wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or a task with a
 //!   [`timeout`](Options::timeout). The search looks at 256 waiters, so it may miss a cycle of more tasks than that, or in
-//!   which a task has more dependents. [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits:
-//!   they name every cycle.
+//!   which a task has more dependents; and one in which several tasks had to see other inputs or members end first.
+//!   [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits: they name every cycle.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
@@ -59,12 +62,13 @@
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
 //!   returned.
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
-//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again.
+//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
+//!   which keeps its inputs for that if it never started and they can run again.
 //!   [`timeout`](Options::timeout) bounds each attempt.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
-//!   tasks that it awaits, in any way, and those that hold a limit that it waits for; and to what these wait for. They
-//!   keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
+//!   tasks that it awaits, in any way but by [`progress_counts`], which only watches them, and those that hold a limit that
+//!   it waits for; and to what these wait for. They keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
 //!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
 //!   sockets or other threads. No task starves:

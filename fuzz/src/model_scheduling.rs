@@ -50,7 +50,24 @@ impl Model {
         if !matches!(self.tasks[id].phase, Phase::Suspended(_)) {
             return false;
         }
-        reaches(self.stuck_behind(id), id, |next| self.stuck_behind(next))
+        // The tasks that wait forever if this one does.
+        let mut stuck = vec![id];
+        loop {
+            let is_next = |other: &Id| !stuck.contains(other) && self.is_stuck(*other, &stuck);
+            let Some(next) = (0..self.tasks.len()).find(is_next) else { break };
+            stuck.push(next);
+        }
+        self.is_stuck(id, &stuck)
+    }
+
+    /// Whether the task waits forever if these do. A failed input, or a failed member of a `gather`, ends the wait.
+    fn is_stuck(&self, id: Id, stuck: &[Id]) -> bool {
+        let waits = self.stuck_behind(id);
+        let mut are_stuck = waits.iter().map(|other| stuck.contains(other));
+        match &self.tasks[id].phase {
+            Phase::Suspended(Suspension::Settled(_)) => are_stuck.any(|is_stuck| is_stuck),
+            _ => !waits.is_empty() && are_stuck.all(|is_stuck| is_stuck),
+        }
     }
 
     /// Returns the tasks that the task waits for and without which nothing can wake it: the timer of its timeout may.

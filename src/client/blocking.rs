@@ -87,7 +87,7 @@ impl<T: Send + 'static> Future for Work<T> {
             if core.seeded.is_some() {
                 let _held = held;
                 let is_abandoned = context::current_abort_probe();
-                return match on_this_thread(&core, task.as_ref(), is_abandoned, code) {
+                return match on_this_thread(&core, task.as_ref(), 0, is_abandoned, code) {
                     Ok(value) => Poll::Ready(Ok(value)),
                     Err(payload) => resume_unwind(payload),
                 };
@@ -146,7 +146,8 @@ impl<T: Send + 'static> Begun<T> {
                 }
                 let probe = outcome.clone();
                 let is_abandoned = move || probe.is_abandoned.load(Ordering::Relaxed);
-                let returned = on_this_thread(&core, task.as_ref(), is_abandoned, code);
+                let returned =
+                    on_this_thread(&core, task.as_ref(), wait.unwrap_or(0), is_abandoned, code);
                 drop((held, task));
                 outcome.set(returned);
                 // With the value, if the work was abandoned: its destructor may panic.
@@ -226,6 +227,7 @@ impl<T> Outcome<T> {
 fn on_this_thread<T>(
     core: &CoreRef,
     task: Option<&Task>,
+    work: u32,
     is_abandoned: impl Fn() -> bool + 'static,
     code: Code<T>,
 ) -> thread::Result<T> {
@@ -234,7 +236,7 @@ fn on_this_thread<T>(
     let set = |probe| IS_ABANDONED.try_with(|current| current.replace(probe)).unwrap_or_default();
     let before = set(Some(Rc::new(is_abandoned)));
     let result =
-        catch_unwind(AssertUnwindSafe(|| ThreadContext::of_blocking(core, task).enter(code)));
+        catch_unwind(AssertUnwindSafe(|| ThreadContext::of_blocking(core, task, work).enter(code)));
     set(before);
     result
 }

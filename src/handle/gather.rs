@@ -34,7 +34,7 @@ where
     I: IntoIterator,
     I::Item: AsHandle,
 {
-    Gather(Settling::new(handles))
+    Gather(Settling::new(handles, true))
 }
 
 /// Waits for all tasks, whatever their outcome, and returns their results in the order of the handles.
@@ -54,7 +54,7 @@ where
     I: IntoIterator,
     I::Item: AsHandle,
 {
-    GatherSettled(Settling::new(handles))
+    GatherSettled(Settling::new(handles, false))
 }
 
 /// The future of [`gather`]. Polling it after it has resolved panics.
@@ -69,6 +69,8 @@ pub struct GatherSettled<T>(Settling<T>);
 struct Settling<T> {
     completions: Completions<T>,
     slots: Vec<Slot<T>>,
+    /// Whether the first failure ends it.
+    fails_fast: bool,
     done: bool,
 }
 
@@ -90,7 +92,7 @@ enum Next {
 }
 
 impl<T: 'static> Settling<T> {
-    fn new<I>(handles: I) -> Self
+    fn new<I>(handles: I, fails_fast: bool) -> Self
     where
         I: IntoIterator,
         I::Item: AsHandle<Value = T>,
@@ -107,7 +109,7 @@ impl<T: 'static> Settling<T> {
                 Slot::Empty
             });
         }
-        Self { completions, slots, done: false }
+        Self { completions, slots, fails_fast, done: false }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -129,7 +131,7 @@ impl<T: 'static> Settling<T> {
                 // It has given way: it doesn't wait.
                 Poll::Pending if self.completions.has_ready() => return Poll::Pending,
                 Poll::Pending => {
-                    let error = self.completions.await_all(cx.waker());
+                    let error = self.completions.await_all(cx.waker(), self.fails_fast);
                     return error.map_or(Poll::Pending, |error| Poll::Ready(Next::Cycle(error)));
                 }
             }

@@ -17,7 +17,6 @@ use crate::engine::base::block_on::block_on;
 use crate::engine::base::deferred;
 use crate::engine::core::context;
 use crate::engine::futures::wait::Waitable;
-use crate::engine::graph::cycle;
 use crate::engine::life::status::status;
 use crate::engine::life::{callback, finish, retry};
 use crate::engine::task::state;
@@ -111,7 +110,13 @@ impl<T> Handle<T> {
     /// A task can run again if it never started because an input failed, or if it was submitted with a fallible
     /// method such as [`try_submit`](crate::Client::try_submit) or with [`retries`](crate::Options::retries). A
     /// cancelled task and a spawned future can't run again. Dependents that have failed stay failed until they are
-    /// retried themselves. A waker of [`events`](crate::Client::events) and a subscriber of `tracing` are called while the
+    /// retried themselves.
+    ///
+    /// A task that can run again keeps what it needs for that until its last handle is dropped. If it never started, those
+    /// are its inputs: their values stay in memory, and those that haven't ended run on. If an input that
+    /// failed by then can't run again, the inputs are released at once.
+    ///
+    /// A waker of [`events`](crate::Client::events) and a subscriber of `tracing` are called while the
     /// task is still ending, so there it returns false.
     pub fn retry(&self) -> bool {
         retry::retry(self.typed().task())
@@ -154,18 +159,15 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     ///
     /// # Errors
     ///
-    /// Returns the task's error. Returns [`Cycle`](crate::ErrorKind::Cycle) at once in blocking work whose own task the awaited
-    /// one waits for. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
+    /// Returns the task's error. Returns [`Cycle`](crate::ErrorKind::Cycle) in blocking work, if this closes a cycle of tasks that
+    /// wait for each other: the work's own task waits for the awaited one then. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
     /// tasks, the destructor of a task's value, or a waker of [`idle`](crate::Client::idle), [`close`](crate::Client::close)
     /// or [`events`](crate::Client::events), because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
         if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.key()));
         }
-        self.try_get().unwrap_or_else(|| match cycle::of_blocking(self.typed().task()) {
-            Some(error) => Err(error),
-            None => block_on(self.clone()),
-        })
+        self.try_get().unwrap_or_else(|| context::while_blocked(|| block_on(self.clone())))
     }
 
     /// Returns the result of the task if it has ended, with its value cloned. Doesn't block. A value on

@@ -27,3 +27,8 @@ pub(crate) fn end(state: &AtomicU32, number: u32) {
 pub(crate) fn is_waiting(state: &AtomicU32) -> bool {
     state.load(Ordering::Relaxed) % 2 == 0
 }
+
+/// Returns whether the work with this number has a thread, and none was submitted after it.
+pub(crate) fn is_latest(state: &AtomicU32, number: u32) -> bool {
+    state.load(Ordering::Relaxed) == number + 1
+}

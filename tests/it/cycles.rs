@@ -151,8 +151,10 @@ fn a_cycle_through_one_of_many_inputs() {
         let other = client.spawn(gate.pass().map(|()| Ok(0)));
         let b = client.submit(async |xs: Vec<Seen>| xs[1].clone(), vec![&other, &a, &other]);
         sender.send(b.clone()).unwrap();
-        cycle_error(&a);
+        // Until then the other input may fail, and end the wait.
+        assert_named(&client, None, &[&a, &b]);
         gate.open();
+        cycle_error(&a);
         assert_eq!(b.result().unwrap().unwrap_err().kind(), ErrorKind::Cycle);
     });
 }

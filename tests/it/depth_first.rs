@@ -257,3 +257,38 @@ fn one_that_waits_for_a_limit_is_not_starved_by_deeper_ones() {
         }
     });
 }
+
+/// The values of inputs that have ended are copied when a task is submitted, if they're small.
+#[test]
+fn the_depth_counts_inputs_that_had_ended_before() {
+    bounded(|| {
+        let client = Client::builder().workers(0).limit("io", 1).build();
+        let limited = || client.task().limit("io", 1);
+        let (gate, log) = (Gate::new(), Log::new());
+        let holds = limited().spawn(gate.pass());
+        run_what_is_ready(&client);
+        let mut all = Vec::new();
+        for depth in [0, 3, 1, 20, 14, 2] {
+            let mut input = None::<Handle<u64>>;
+            for _ in 0..depth {
+                input = Some(match input {
+                    None => client.submit(async || 0, ()),
+                    Some(input) => client.submit(async |x: u64| x, input),
+                });
+                run_what_is_ready(&client);
+            }
+            let entry = log.clone();
+            all.push(match input {
+                None => limited().submit(async move || entry.add(depth), ()),
+                Some(input) => limited().submit(async move |_: u64| entry.add(depth), input),
+            });
+            run_what_is_ready(&client);
+        }
+        gate.open();
+        for task in all {
+            drive(&client, task).unwrap();
+        }
+        drop(holds);
+        assert_eq!(log.all(), [20, 14, 3, 2, 1, 0]);
+    });
+}

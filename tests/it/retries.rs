@@ -1,12 +1,13 @@
 //! Retries, by options and by hand (promise 12).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::{Client, ErrorKind, Handle, Retry, Status, as_completed, gather_settled};
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt};
-use support::hold::{Gate, hold_worker};
+use support::hold::{Gate, hold_worker, turns};
 use support::observe::{Count, Counts, Log, Wakes, poll_with};
 use support::{bounded, client_of, eventually, run_until_idle};
 
@@ -760,5 +761,71 @@ fn a_task_with_a_raised_priority_can_be_retried_while_workers_look_for_work() {
             assert_eq!(client.submit(inc, 1).result().unwrap(), 2);
             block_on(client.close());
         }
+    });
+}
+
+/// What an input returns or holds while it runs: counted, to see whether it's released.
+fn is_released(what: &Arc<()>) -> bool {
+    Arc::strong_count(what) == 1
+}
+
+#[test]
+fn a_task_that_cant_be_retried_releases_its_other_inputs() {
+    for fails_first in [false, true] {
+        bounded(move || {
+            let client = client_of(1);
+            let (value, running) = (Arc::new(()), Arc::new(()));
+            let (gate, held) = (Gate::new(), running.clone());
+            let of = value.clone();
+            let has_ended = client.submit(async move || of, ());
+            let endless = client.spawn(async move { std::future::pending().map(|()| held).await });
+            let passed = gate.pass();
+            let lost = client.spawn(async move {
+                passed.await;
+                panic!("it can't run again")
+            });
+            if fails_first {
+                gate.open();
+                wait_until_failed(&lost);
+            }
+            let middle = client.submit(async |_: Arc<()>, (): ()| (), (has_ended, &lost));
+            let last = client.submit(async |(): (), _: Arc<()>| (), (&middle, endless));
+            drop(lost);
+            gate.open();
+            assert_eq!(last.result().unwrap_err().kind(), ErrorKind::Panicked);
+            eventually("all is released", || is_released(&value) && is_released(&running));
+            assert!(!last.retry() && !middle.retry());
+        });
+    }
+}
+
+fn wait_until_failed<T>(task: &Handle<T>) {
+    eventually("it fails", || task.status() == Status::Failed);
+}
+
+#[test]
+fn a_task_that_can_be_retried_keeps_its_inputs_until_its_handle_is_dropped() {
+    bounded(|| {
+        let client = client_of(1);
+        let (value, running) = (Arc::new(()), Arc::new(()));
+        let (of, held, gate) = (value.clone(), running.clone(), Gate::new());
+        let passed = gate.pass();
+        let has_ended = client.submit(async move || of, ());
+        let runs = client.spawn(async move {
+            passed.await;
+            held
+        });
+        let attempts = Count::new();
+        let fails = client.try_submit(flaky(&attempts, 1), ());
+        let last =
+            client.submit(async |_: Arc<()>, _: Arc<()>, n: usize| n, (has_ended, runs, fails));
+        assert_eq!(last.result().unwrap_err().kind(), ErrorKind::Failed);
+        turns(&client);
+        assert!(!is_released(&value) && !is_released(&running));
+        assert!(last.retry());
+        gate.open();
+        assert_eq!(last.result().unwrap(), 1);
+        drop(last);
+        eventually("all is released", || is_released(&value) && is_released(&running));
     });
 }

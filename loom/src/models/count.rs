@@ -46,7 +46,7 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
 }
 
 /// Two inputs and no observer.
-const NEW: Registration = Registration { inputs: 2, observed: 0 };
+const NEW: Registration = Registration { inputs: 2, observed: 0, depth: 0 };
 
 /// The body of a task that adds the lengths of two texts.
 struct Add;

@@ -20,6 +20,10 @@ pub(crate) struct ThreadContext<'a> {
     worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
+    /// The number of the blocking work, by which its task knows it.
+    work: u32,
+    /// Whether the blocking closure waits for one task and nothing else.
+    blocks: Cell<bool>,
     /// The results that the task may still take in this poll, and 0 between polls; see [`budget`].
     budget: Cell<u32>,
     /// Whether the task found a task, members of a completion queue or its blocking work pending in this poll.
@@ -44,6 +48,8 @@ impl<'a> ThreadContext<'a> {
             local,
             worker,
             task,
+            work: 0,
+            blocks: Cell::new(false),
             budget: Cell::new(0),
             awaits: Cell::new(false),
             searches: Cell::new(false),
@@ -52,12 +58,13 @@ impl<'a> ThreadContext<'a> {
         }
     }
 
-    /// Creates the context of a blocking closure of `task`, which awaits it.
-    pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
+    /// Creates the context of a blocking closure of `task`, which awaits it, by this number if not in its own poll.
+    pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>, work: u32) -> Self {
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        let (budget, awaits, searches, begun) = Default::default();
+        let (blocks, budget, awaits, searches, begun) = Default::default();
         let outer = Cell::new(ptr::null());
-        Self { core, local: None, worker: 0, task, budget, awaits, searches, begun, outer }
+        let (local, worker) = (None, 0);
+        Self { core, local, worker, task, work, blocks, budget, awaits, searches, begun, outer }
     }
 
     /// Runs `code` in this context.
@@ -223,6 +230,24 @@ pub(crate) fn current_waiter(core: &Core) -> Option<(Task, bool)> {
     };
     let in_its_poll = current(in_poll).flatten()?;
     Some((current_task()?, in_its_poll))
+}
+
+/// Runs `code`, in which the blocking closure on this thread, if there is one, waits for one task and nothing else.
+pub(crate) fn while_blocked<R>(code: impl FnOnce() -> R) -> R {
+    struct Unblock;
+    impl Drop for Unblock {
+        fn drop(&mut self) {
+            current(|context| context.blocks.set(false));
+        }
+    }
+    current(|context| context.blocks.set(true));
+    let _unblock = Unblock;
+    code()
+}
+
+/// Returns the number of the blocking work whose closure waits on this thread, for one task and nothing else.
+pub(crate) fn blocked_work() -> Option<u32> {
+    current(|context| context.blocks.get().then_some(context.work)).flatten()
 }
 
 /// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.

@@ -68,6 +68,10 @@ struct Shared {
 /// A task that waits for all members of a queue.
 pub(crate) struct Awaiter {
     pub(crate) task: Task,
+    /// How many of the members that had not come out must not end for the task to wait forever.
+    pub(crate) needs: usize,
+    /// Whether its next poll is to search for a cycle.
+    pub(crate) searches: bool,
     /// That closes a cycle: the result of its next poll.
     pub(crate) refused: Option<Error>,
 }

@@ -184,20 +184,25 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Declares that the current task, if there is one, waits for all members until it's woken. Returns an error if an
-    /// earlier such call closed a cycle.
-    pub(crate) fn await_all(&mut self, waker: &Waker) -> Option<Error> {
+    /// Declares that the current task, if there is one, waits for all members until it's woken, or for the first that fails if
+    /// it `fails_fast`. Returns an error if an earlier such call closed a cycle.
+    pub(crate) fn await_all(&mut self, waker: &Waker, fails_fast: bool) -> Option<Error> {
         // Of a combinator's own waker it's not known whom that wakes.
         let Some(task) = waker::task_of(waker) else {
             let before = self.queue.awaiter().take();
             drop(before);
             return None;
         };
+        let needs = if fails_fast { self.queue.pending() } else { 1 };
         if let Some(known) = self.queue.awaiter().as_mut().filter(|it| it.task.as_ref().is(task)) {
+            known.needs = needs;
+            if mem::take(&mut known.searches) {
+                context::note_search();
+            }
             return known.refused.take();
         }
         task.state.set_awaits();
-        let new = Awaiter { task: task.to_task(), refused: None };
+        let new = Awaiter { task: task.to_task(), needs, searches: false, refused: None };
         // Set before the search for a cycle, so that of two waits that close one together at least one sees the other.
         let before = self.queue.awaiter().replace(new);
         // Outside the lock, as dropping a task may run user code.

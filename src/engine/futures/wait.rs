@@ -29,6 +29,7 @@ use crate::Error;
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
 use crate::engine::base::user_code::{drop_user_value, wake_by_ref};
 use crate::engine::core::{Core, budget, context};
+use crate::engine::graph::cycle;
 use crate::engine::life::waker;
 use crate::engine::task::header::TaskRef;
 use crate::engine::task::state::STARTED;
@@ -131,6 +132,10 @@ impl<T> Waitable<T> {
                 return Poll::Ready(Err(error));
             }
             // After the entry was linked: if the awaited task begins to wait after this, it finds the entry.
+            Registered::New if context::blocked_work().is_some() => {
+                cycle::search_blocked(self.typed.task());
+                return self.poll_ended(cx);
+            }
             Registered::New => context::note_await(self.typed.task()),
             Registered::Known => {}
         }
@@ -201,14 +206,18 @@ impl<T> Waitable<T> {
             Found::Other => {}
         }
         // Cloning and dropping a waker runs user code, so it's done without the lock.
-        let awaiter = match waker::task_of(waker) {
-            Some(task) => {
-                task.state.set_awaits();
-                None
+        let (mut awaiter, mut blocking) = (None, None);
+        match waker::task_of(waker) {
+            Some(task) => task.state.set_awaits(),
+            None => {
+                awaiter = context::current_task();
+                blocking = context::blocked_work();
             }
-            None => context::current_task(),
-        };
-        let mut new = Waiting { waker: waker.clone(), awaiter, refused: None };
+        }
+        if let (Some(task), Some(_)) = (&awaiter, blocking) {
+            task.state.set_awaits();
+        }
+        let mut new = Waiting { waker: waker.clone(), awaiter, blocking, refused: None };
         match self.refresh(&mut new) {
             // `new` is now the former content of the entry.
             Refreshed::Replaced => {

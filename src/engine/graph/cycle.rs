@@ -7,9 +7,11 @@
 //!
 //! | entry in a list of waiters | its task is stuck if the list's task is, and |
 //! |---|---|
-//! | an input | always: it needs all of its inputs |
+//! | an input | all its other unfinished inputs are stuck, too: one that fails would end it |
 //! | an awaiting handle | the task is suspended, and its only waker is the one in this entry |
-//! | a member of a `gather` | the task is suspended, and its only waker is that of the `gather`, which needs all members |
+//! | [`result`](crate::Handle::result) in blocking work | the task is suspended, and its only waker is that of this work; or the work runs within its poll, on a seeded client |
+//! | a member of a `gather_settled` | the task is suspended, and its only waker is that of the members |
+//! | a member of a `gather` | the same, and all its other unfinished members are stuck, too |
 //! | a member of a stream, a callback | never: other members may do |
 //!
 //! A search goes from a suspended task over the tasks that are stuck with it. If it comes back to where it began, all of
@@ -20,6 +22,7 @@
 //!
 //! * After the poll that began an await, if the awaited task may itself wait for a task (`AWAITS`, or unfinished inputs).
 //!   Of the tasks of a cycle, the one whose await was registered last always finds that of the next one.
+//! * When blocking work has begun to wait in [`result`](crate::Handle::result), for its task.
 //! * After the next poll of a task that an earlier search met when it couldn't tell whether it was stuck (`SEARCH`): it was in
 //!   a poll or a queue, or had several wakers. Dropping a waker of such a task wakes it, too.
 //!
@@ -27,22 +30,30 @@
 //! suspended makes a search that finds the others: each earlier one ended at a task that wasn't stuck yet, and left the
 //! bit there.
 //!
+//! If the way back leads over a task with other inputs or members that aren't stuck, it's a cycle only if these end well. The
+//! task that searched does so again when an input has ended, and one that gathers when it was polled for a member.
+//!
 //! # Bound
 //!
 //! A search looks at no more than [`BUDGET`] entries. A longer cycle gets no error; neither does one through tasks that
 //! something else could wake. Both are found by [`waits`](crate::engine::graph::waits) when somebody asks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use crate::Error;
+use crate::engine::base::user_code::wake;
 use crate::engine::core::context;
 use crate::engine::data::completion_queue;
+use crate::engine::life::callback;
+use crate::engine::life::finish;
 use crate::engine::life::waker::{requeue, task_of, wake_task, wakes};
-use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{DONE, QUEUED, RUNNING, SEARCH, Suspend};
 use crate::engine::task::wait_node;
 use crate::engine::task::waiters::WaiterKind;
+use crate::task::thread_wait;
 
 /// The most entries of lists of waiters that a search looks at.
 const BUDGET: usize = 256;
@@ -58,24 +69,92 @@ pub(crate) fn search(task: TaskRef<'_>) {
         }
     }
     task.state.clear(SEARCH);
-    if let Some(path) = find(task, |waiter| waiter.is(task)) {
+    refuse_closing(task);
+}
+
+/// Searches for a cycle that the blocking closure on this thread closes, which has begun to wait for `awaited`.
+pub(crate) fn search_blocked(awaited: TaskRef<'_>) {
+    let Some(task) = context::current_task().filter(|_| awaited.may_wait()) else { return };
+    let mut woken = Vec::new();
+    // One that isn't suspended yet will search.
+    if is_in_poll(task.as_ref()) || is_stuck(task.as_ref(), || true, &mut woken) {
+        refuse_closing(task.as_ref());
+    }
+    woken.into_iter().for_each(requeue);
+}
+
+/// Refuses the await of a task that closes a cycle, if there is one.
+fn refuse_closing(task: TaskRef<'_>) {
+    let mut search = Search::new(task, true);
+    let mut path = search.find();
+    if path.is_none() && search.lacks_waits && search.budget > 0 {
+        // A way back over tasks that may yet be woken by others is a cycle if these end without that.
+        if let Some(possible) = Search::new(task, false).find() {
+            search_later(task, &possible, &search.seen);
+            // One of those may have ended before this thread began to wait for it.
+            path = Search::new(task, true).find();
+        }
+    }
+    if let Some(path) = path {
         refuse(task, path[0].as_ref(), cycle_error(task, &path));
     }
 }
 
-/// Returns the error of blocking work that is about to wait for a task that waits for the work's own one.
-pub(crate) fn of_blocking(awaited: TaskRef<'_>) -> Option<Error> {
-    let task = context::current_task().filter(|_| !context::on_worker())?;
-    let task = task.as_ref();
-    if awaited.is(task) {
-        return Some(cycle_error(task, &[task.to_task()]));
+/// Has a task search again, whose await may close a cycle with `path`, once the first task on it that isn't stuck lacks
+/// fewer waits.
+fn search_later(from: TaskRef<'_>, path: &[Task], stuck: &HashSet<NonNull<Header>>) {
+    let is_stuck = |task: TaskRef<'_>| task.is(from) || stuck.contains(&task.as_ptr());
+    // The path ends with the task itself, for which the one before it waits.
+    let first = path.windows(2).rev().find(|pair| !is_stuck(pair[0].as_ref()));
+    let (waiter, awaited) = match first {
+        Some(pair) => (pair[0].as_ref(), &pair[1]),
+        None => (from, &path[0]),
+    };
+    if !waiter.count.is_waiting() {
+        return search_after_member(waiter, awaited.as_ref());
     }
-    if !awaited.may_wait() {
-        return None;
+    let mut waiter = waiter.to_task();
+    let input = loop {
+        let mut inputs = Vec::new();
+        finish::collect_inputs(waiter.as_ref(), &mut inputs);
+        let is_pending = |task: &Task| !task.waiters.is_closed() && !is_stuck(task.as_ref());
+        match inputs.into_iter().find(is_pending) {
+            // What it waits for ends first.
+            Some(input) if input.count.is_waiting() => waiter = input,
+            input => break input.and_then(|input| input.as_ref().try_to_interest()),
+        }
+    };
+    match input {
+        Some(input) => {
+            let from = from.to_task();
+            callback::add(&input, Box::new(move |_| search_again(from.as_ref())));
+        }
+        // It's just being built or released.
+        None if is_in_poll(from) => {}
+        None => search_again(from),
     }
-    let mut path = find(task, |waiter| waiter.is(awaited))?;
-    path.insert(0, awaited.to_task());
-    Some(cycle_error(task, &path))
+}
+
+/// Has a task that gathers search after it was polled for its next member.
+fn search_after_member(task: TaskRef<'_>, awaited: TaskRef<'_>) {
+    let Some(locked) = awaited.waiters.lock() else { return };
+    // SAFETY: the list is locked, and the kind says which type of waiter a link is the first field of.
+    locked.any(|link| unsafe {
+        if link.as_ref().kind() == WaiterKind::Member {
+            if let Some(awaiter) = &mut *completion_queue::awaiter(link) {
+                awaiter.searches |= awaiter.task.as_ref().is(task);
+            }
+        }
+        false
+    });
+}
+
+fn search_again(task: TaskRef<'_>) {
+    if is_in_poll(task) {
+        return refuse_closing(task);
+    }
+    task.state.set_search();
+    wake_task(task);
 }
 
 /// Builds the error from `path`, which leads from the awaited task to the awaiting one, each waiting for the next.
@@ -85,40 +164,85 @@ fn cycle_error(from: TaskRef<'_>, path: &[Task]) -> Error {
     Error::cycle(from.key().clone(), &keys)
 }
 
-/// Goes from a task over those that are stuck with it. Returns the path back from the one that a goal waits for.
-fn find(from: TaskRef<'_>, is_goal: impl Fn(TaskRef<'_>) -> bool) -> Option<Vec<Task>> {
-    // Each with the index of the task that led to it. The references keep them in memory: another task could otherwise get
-    // the address of one that is freed.
-    let mut reached = vec![(from.to_task(), 0)];
-    let mut seen = HashSet::new();
-    let (mut at, mut budget, mut found) = (0, BUDGET, Vec::new());
-    while at < reached.len() && budget > 0 {
-        stuck_with(reached[at].0.as_ref(), &is_goal, &mut budget, &mut found);
-        if found.iter().any(|waiter| is_goal(waiter.as_ref())) {
-            let mut path = vec![reached[at].0.as_ref().to_task()];
-            while at > 0 {
-                at = reached[at].1;
-                path.push(reached[at].0.as_ref().to_task());
-            }
-            return Some(path);
-        }
-        for waiter in found.drain(..) {
-            if seen.insert(waiter.as_ref().as_ptr()) {
-                reached.push((waiter, at));
-            }
-        }
-        at += 1;
-    }
-    None
+/// A search that goes from a task over those that are stuck with it.
+struct Search {
+    /// Each with the index of the task that led to it. The references keep them in memory: another task could otherwise get
+    /// the address of one that is freed.
+    reached: Vec<(Task, usize)>,
+    seen: HashSet<NonNull<Header>>,
+    /// Tasks that wait for more than was reached, each with the number of its waits that were.
+    partly: HashMap<NonNull<Header>, (Task, usize)>,
+    /// Whether a task counts as stuck only if everything that it waits for is.
+    is_strict: bool,
+    /// Whether there were tasks that wait for more than was reached.
+    lacks_waits: bool,
+    budget: usize,
 }
 
-/// Adds the tasks that are stuck if this one is, without those dependents that are no goal and that nothing waits for.
-fn stuck_with(
-    task: TaskRef<'_>,
-    is_goal: &impl Fn(TaskRef<'_>) -> bool,
-    budget: &mut usize,
-    found: &mut Vec<Task>,
-) {
+/// A task that waits for another one.
+struct Waiting {
+    task: Task,
+    /// The number of its waits that must be known before the task is stuck.
+    of: usize,
+}
+
+impl Search {
+    fn new(from: TaskRef<'_>, is_strict: bool) -> Self {
+        let (seen, partly) = Default::default();
+        let reached = vec![(from.to_task(), 0)];
+        Self { reached, seen, partly, is_strict, lacks_waits: false, budget: BUDGET }
+    }
+
+    /// Returns the path back to the first task, from the one that it waits for.
+    fn find(&mut self) -> Option<Vec<Task>> {
+        let goal = self.reached[0].0.as_ref().as_ptr();
+        let (mut at, mut found) = (0, Vec::new());
+        while at < self.reached.len() && self.budget > 0 {
+            waiting_for(self.reached[at].0.as_ref(), &mut self.budget, &mut found);
+            for waiting in found.drain(..) {
+                let address = waiting.task.as_ref().as_ptr();
+                let Some(waiter) = self.stuck(waiting) else { continue };
+                if self.seen.insert(address) {
+                    self.reached.push((waiter, at));
+                }
+                if address == goal {
+                    return Some(self.path(at));
+                }
+            }
+            at += 1;
+        }
+        self.lacks_waits = !self.partly.is_empty();
+        None
+    }
+
+    /// Counts a wait of a task, and returns the task if it's stuck now.
+    fn stuck(&mut self, waiting: Waiting) -> Option<Task> {
+        let Waiting { task, of } = waiting;
+        if of <= 1 || !self.is_strict {
+            return Some(task);
+        }
+        let address = task.as_ref().as_ptr();
+        let (_, known) = self.partly.entry(address).or_insert_with(|| (task, 0));
+        *known += 1;
+        if *known < of {
+            return None;
+        }
+        self.partly.remove(&address).map(|(task, _)| task)
+    }
+
+    fn path(&self, mut at: usize) -> Vec<Task> {
+        let task = |at: usize| self.reached[at].0.as_ref().to_task();
+        let mut path = vec![task(at)];
+        while at > 0 {
+            at = self.reached[at].1;
+            path.push(task(at));
+        }
+        path
+    }
+}
+
+/// Adds the tasks that only this one and others that they wait for can wake, without those dependents that nothing waits for.
+fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) {
     let mut woken = Vec::new();
     if let Some(locked) = task.waiters.lock() {
         locked.any(|link| {
@@ -129,22 +253,27 @@ fn stuck_with(
                 match link.as_ref().kind() {
                     WaiterKind::Edge(dependent) => {
                         let dependent = TaskRef::new(dependent);
-                        let leads_on = !dependent.waiters.is_empty() || is_goal(dependent);
-                        if leads_on && !dependent.waiters.is_aborting() {
-                            found.push(dependent.to_task());
+                        if !dependent.waiters.is_empty() && !dependent.waiters.is_aborting() {
+                            let of = dependent.count.unfinished();
+                            found.push(Waiting { task: dependent.to_task(), of });
                         }
                     }
                     WaiterKind::Wait => {
-                        let waiter = task_of(&wait_node::waiting(link).waker);
-                        let stuck = waiter.filter(|task| is_stuck(*task, || true, &mut woken));
-                        found.extend(stuck.map(TaskRef::to_task));
+                        let waiting = &*wait_node::waiting(link);
+                        let stuck = match task_of(&waiting.waker) {
+                            Some(task) => {
+                                Some(task).filter(|_| is_stuck(task, || true, &mut woken))
+                            }
+                            None => blocked_task(waiting, &mut woken),
+                        };
+                        found.extend(stuck.map(|task| Waiting { task: task.to_task(), of: 1 }));
                     }
                     WaiterKind::Member => {
                         let has_waker = || completion_queue::has_waker(link);
                         if let Some(awaiter) = &*completion_queue::awaiter(link) {
                             let waiter = awaiter.task.as_ref();
                             if is_stuck(waiter, has_waker, &mut woken) {
-                                found.push(waiter.to_task());
+                                found.push(Waiting { task: waiter.to_task(), of: awaiter.needs });
                             }
                         }
                     }
@@ -158,10 +287,30 @@ fn stuck_with(
     woken.into_iter().for_each(requeue);
 }
 
+/// Returns the task that is stuck because its blocking closure waits with this entry.
+fn blocked_task<'a>(waiting: &'a wait_node::Waiting, woken: &mut Vec<Task>) -> Option<TaskRef<'a>> {
+    let work = waiting.blocking?;
+    let task = waiting.awaiter.as_ref()?.as_ref();
+    // Otherwise the task has given the work up, which goes on: it timed out.
+    let waits = || {
+        task.extras().is_some_and(|extras| {
+            extras.blocked.load(Ordering::Relaxed) > 0
+                && thread_wait::is_latest(&extras.blocking, work)
+        })
+    };
+    (is_in_poll(task) || is_stuck(task, waits, woken)).then_some(task)
+}
+
+/// Whether blocking closures of this task run within its polls: it can't go on before they do.
+fn is_in_poll(task: TaskRef<'_>) -> bool {
+    task.core().seeded.is_some()
+}
+
 /// Whether a task is suspended and has a single waker, which the caller knows to exist if `waits` is true. If not, its next
 /// suspension will search. Adds the task to `woken` if that was woken meanwhile, for the caller to queue.
 fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) -> bool {
     loop {
+        let was_due = task.state.is_search_due();
         if task.state.hold_suspended() {
             // It isn't polled now, so it gets no new waker. One that was used before the count was read has queued it.
             let is_stuck = task.wakers.load(Ordering::SeqCst) == 1 && waits();
@@ -171,6 +320,11 @@ fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) 
             match task.state.suspend(true) {
                 // Another waker than the one that is known may have gone before `SEARCH` was set.
                 Suspend::Suspended if is_stuck || task.wakers.load(Ordering::SeqCst) != 1 => {
+                    // Another search met it meanwhile, and couldn't tell.
+                    if is_stuck && !was_due && task.state.is_search_due() && task.state.wake() {
+                        // SAFETY: waking a suspended task hands over the engine's reference.
+                        woken.push(unsafe { Task::from_raw(task.as_ptr()) });
+                    }
                     return is_stuck;
                 }
                 Suspend::Suspended if !waits() => return false,
@@ -190,14 +344,19 @@ fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) 
 /// Makes the await of `awaited` in `task` return the error at its next poll, and wakes the task.
 fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
     let mut error = Some(error);
+    let mut thread = None;
     if let Some(locked) = awaited.waiters.lock() {
         // SAFETY: the list is locked, and the kind says which type of waiter a link is the first field of.
         locked.any(|link| unsafe {
             match link.as_ref().kind() {
                 WaiterKind::Wait => {
                     let waiting = wait_node::waiting(link);
-                    if wakes(&waiting.waker, task) && waiting.refused.is_none() {
+                    let blocks = waiting.blocking.is_some()
+                        && waiting.awaiter.as_ref().is_some_and(|it| it.as_ref().is(task));
+                    if (blocks || wakes(&waiting.waker, task)) && waiting.refused.is_none() {
                         waiting.refused = error.take();
+                        // The waker is that of `block_on`: no user code.
+                        thread = blocks.then(|| waiting.waker.clone());
                     }
                 }
                 WaiterKind::Member => {
@@ -212,7 +371,9 @@ fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
             error.is_none()
         });
     }
-    if error.is_none() {
+    if let Some(thread) = thread {
+        wake(thread);
+    } else if error.is_none() {
         // It may wait for others, too.
         task.state.set_search();
         wake_task(task);

@@ -15,7 +15,7 @@ pub(crate) struct Callback {
 
 /// Calls `code` once the task has ended: on the thread that ends it, with one interest shared by all callbacks, or at
 /// once if it has ended already.
-fn add(interest: &Interest, code: Box<dyn FnOnce(&mut Interest) + Send>) {
+pub(crate) fn add(interest: &Interest, code: Box<dyn FnOnce(&mut Interest) + Send>) {
     let task: TaskRef<'_> = interest.task();
     if let Some(mut locked) = task.waiters.lock() {
         let callback =

@@ -20,7 +20,7 @@ use crate::engine::life::cell::{Body, Cell, Stage, write_stage};
 use crate::engine::life::finish;
 use crate::engine::life::status::status;
 use crate::engine::task::attempt::Held;
-use crate::engine::task::count::Built;
+use crate::engine::task::count::{self, Built};
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Extras, Header, Interest, Task, TaskRef, VTable};
 use crate::engine::task::state::{COUNTED, State, WATCHED};
@@ -59,12 +59,14 @@ pub(crate) struct Registration {
     pub(crate) inputs: usize,
     /// The flags of the state word that say how it's observed.
     pub(crate) observed: u64,
+    /// The depth that is due to inputs that it doesn't wait for.
+    pub(crate) depth: u8,
 }
 
 impl Registration {
     /// Returns the registration of a task that a retry makes run again.
-    pub(crate) fn for_retry(task: &Task, inputs: usize) -> Self {
-        Self { inputs, observed: task.state.load() & (WATCHED | COUNTED) }
+    pub(crate) fn for_retry(task: &Task, inputs: usize, depth: u8) -> Self {
+        Self { inputs, observed: task.state.load() & (WATCHED | COUNTED), depth }
     }
 }
 
@@ -72,8 +74,8 @@ impl Registration {
 pub(crate) fn prepare(core: &Core, inputs: &mut impl Waits) -> Registration {
     let observed = core.observer.flags();
     // The observer is notified of all inputs of a task that it watches, so finished ones keep their edges.
-    inputs.settle(observed & WATCHED == 0);
-    Registration { inputs: inputs.count(), observed }
+    let depth = inputs.settle(observed & WATCHED == 0);
+    Registration { inputs: inputs.count(), observed, depth }
 }
 
 /// Creates a task that other threads may find before the second step, [`begin`].
@@ -110,6 +112,8 @@ pub(crate) unsafe fn allocate_as<B: Body>(
     unsafe {
         if new.inputs > 0 {
             header.as_ref().count.begin(new.inputs);
+        } else if new.depth > 0 {
+            header.as_ref().count.set_depth(new.depth);
         }
         write_stage::<B>(header, Stage::Waiting(function, inputs));
         Interest::from_raw(header)
@@ -136,7 +140,7 @@ fn allocate_cell(
 ///
 /// The caller has an interest in the task, and calls this once per creation or retry.
 pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> Option<Task> {
-    let Registration { inputs, observed } = new;
+    let Registration { inputs, observed, depth } = new;
     // SAFETY: the caller has an interest. The engine's reference is this thread's until the last input, which may end
     // on another thread, or the caller queues the task.
     let (task, owned) = unsafe { (TaskRef::new(header), Task::from_raw(header)) };
@@ -156,7 +160,7 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
     }
     if inputs > 0 {
         let priority = task.priority();
-        match register(core, task, priority) {
+        match register(core, task, priority, depth) {
             Built::Ready => {
                 task.state.end_reopening();
                 core.observer.notify(task, observed, TaskEvent::Ready);
@@ -203,16 +207,16 @@ fn notify_created(core: &Core, task: TaskRef<'_>, name: u32, new: Registration, 
 const MAX_REPORTED_INPUTS: usize = 10_000;
 
 /// Links the edges of a task that is being built, aborts it if an input has failed, and ends building.
-fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
+fn register(core: &Core, task: TaskRef<'_>, priority: i32, depth: u8) -> Built {
     let header = task.as_ptr();
     let mut finished = 0;
-    let mut deepest = 0;
+    let mut depth = depth;
     let mut crosses_engines = false;
     // SAFETY: the task stays in stage `Waiting`, in its place, while it's being built, and then until all of its edges
     // have been notified or unlinked.
     unsafe {
         (task.vtable.edges)(header, &mut |edge| {
-            deepest = deepest.max(edge.task().count.depth());
+            depth = depth.max(count::above(edge.task().count.depth()));
             while !edge.register(header) {
                 let error = match edge.task().waiters.resolution() {
                     Resolution::Succeeded => None,
@@ -241,7 +245,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32) -> Built {
             finish::abort(task, Error::closed(task.key().clone()));
         }
     }
-    task.count.built(finished, deepest)
+    task.count.built(finished, depth)
 }
 
 /// Creates a task with its outcome.
@@ -271,7 +275,13 @@ pub(crate) fn ended<T: Send + 'static>(
         let status = status(typed.task());
         let name = core.observer.count(typed.task(), CountedEvent::Submitted);
         if observed & WATCHED != 0 {
-            notify_created(core, typed.task(), name, Registration { inputs: 0, observed }, status);
+            notify_created(
+                core,
+                typed.task(),
+                name,
+                Registration { inputs: 0, observed, depth: 0 },
+                status,
+            );
         }
         core.observer.notify_ended(typed.task(), observed, status);
     }

@@ -23,6 +23,7 @@ use crate::engine::core::CoreRef;
 use crate::engine::data::completion_queue;
 use crate::engine::life::callback;
 use crate::engine::life::drop_task::{self, clear_later, end_later};
+use crate::engine::life::retry;
 use crate::engine::life::schedule::{self, MadeReady};
 use crate::engine::task::count::Hold;
 use crate::engine::task::header::{Header, Interest, Task, TaskRef};
@@ -46,7 +47,12 @@ pub(crate) fn complete(task: Task, error: Option<Error>) {
                 close_failed(&task, None)
             }
         },
-        Some(error) => close_failed(&task, Some(error)),
+        Some(error) => {
+            // SAFETY: the caller owns the contents.
+            let keep = || unsafe { (task.vtable.keep_for_retry)(task.as_ref().as_ptr()) };
+            task.count.set_kept(can_be_retried(&error) && keep());
+            close_failed(&task, Some(error))
+        }
     };
     if let Some(error) = &error {
         // Before `finish`: a last interest that is dropped after that reports the error unless it was observed.
@@ -309,9 +315,7 @@ pub(crate) fn end(task: Task) {
     let error = task.failure();
     // SAFETY: the claim made the caller the owner of the contents.
     unsafe {
-        if error.as_ref().is_some_and(can_be_retried) {
-            (task.vtable.keep_for_retry)(header);
-        } else {
+        if !error.as_ref().is_some_and(can_be_retried) || retry::has_lost_input(task.as_ref()) {
             (task.vtable.clear)(header);
         }
     }

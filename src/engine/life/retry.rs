@@ -1,7 +1,8 @@
 //! Retries of failed tasks on request.
 //!
 //! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To
-//! retry a task that never started, its failed inputs must run again too, and theirs in turn.
+//! retry a task that never started, its failed inputs must run again too, and theirs in turn. So it keeps its inputs, and lets
+//! them run, only if those that have failed can.
 
 use std::collections::HashSet;
 
@@ -51,6 +52,32 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
     true
 }
 
+/// Whether an input of a task that ends without having started has failed and can't run again: then neither can the task, and
+/// needs its other inputs no more.
+///
+/// # Safety
+///
+/// The caller owns the contents of the task.
+pub(crate) unsafe fn has_lost_input(task: TaskRef<'_>) -> bool {
+    let has_lost = || {
+        let mut lost = false;
+        // SAFETY: the caller owns the contents.
+        unsafe {
+            (task.vtable.edges)(task.as_ptr(), &mut |edge| {
+                let from = edge.task();
+                let has_failed = from.waiters.resolution() == Resolution::Failed;
+                lost |= has_failed && !from.count.is_kept();
+            });
+        }
+        lost
+    };
+    // A retry that was just reopening the input would look the same.
+    has_lost() && {
+        let _alone = RETRYING.lock();
+        has_lost()
+    }
+}
+
 /// The reason why tasks can't be retried.
 enum Refused {
     /// One of them hasn't failed, or can't run again.
@@ -94,7 +121,7 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
 
 /// Turns a failed task into one that is being built. Returns its registration and its former error.
 fn reopen(task: &Task) -> (Registration, Option<Error>) {
-    let mut inputs = 0;
+    let (mut inputs, depth) = (0, task.count.depth());
     // SAFETY: as in `all_to_retry`.
     unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
     if inputs > 0 {
@@ -110,5 +137,5 @@ fn reopen(task: &Task) -> (Registration, Option<Error>) {
         // Not before the word is open: a stale queue entry would claim the task and find it aborting.
         task.state.end_reopening();
     }
-    (Registration::for_retry(task, inputs), error)
+    (Registration::for_retry(task, inputs, depth), error)
 }

@@ -9,6 +9,7 @@
 //! | `BUILDING`, `ABORTING`, n | aborted meanwhile | `built`: the submitter gets a hold and unlinks the inputs |
 //! | n > 0 | waits for n inputs and holds | `release`: each input that ends, each hold |
 //! | 0 | waits for nothing | stays, unless a retry begins again |
+//! | `KEPT`, 0 | has failed, and can run again | as before |
 //!
 //! `built` and the functions that take holds are sequentially consistent: a thread that raises the priority of a task and
 //! then sees it being built leaves the rest to the submitter, which reads the priority after `built`.
@@ -19,6 +20,8 @@ use crate::engine::base::sync::{AtomicU32, Ordering};
 const BUILDING: u32 = 1 << 31;
 /// The task was aborted meanwhile: the submitter finishes that.
 const ABORTING: u32 = 1 << 30;
+/// The same bit of a task that isn't being built: it has failed, and kept its function, and the inputs or arguments.
+const KEPT: u32 = ABORTING;
 /// One level of depth. Set by the submitter; it has no part in the counting.
 const LEVEL: u32 = 1 << 26;
 const DEPTH: u32 = ABORTING - LEVEL;
@@ -29,6 +32,11 @@ const MOST: u32 = NUMBER / 2;
 
 /// The greatest depth. Tasks that are deeper have this one.
 const DEEPEST: u8 = (DEPTH / LEVEL) as u8;
+
+/// The depth of a task whose deepest input has this one.
+pub(crate) fn above(depth: u8) -> u8 {
+    (depth + 1).min(DEEPEST)
+}
 
 pub(crate) struct Count(AtomicU32);
 
@@ -59,9 +67,33 @@ impl Count {
         self.0.load(Ordering::SeqCst) & (NUMBER | BUILDING) != 0
     }
 
+    /// The number of unfinished inputs and of holds; of all inputs while it's being built.
+    pub(crate) fn unfinished(&self) -> usize {
+        (self.0.load(Ordering::Relaxed) & NUMBER) as usize
+    }
+
     /// The number of tasks on the longest path of inputs that leads to the task, as far as [`DEEPEST`]; 0 without inputs.
     pub(crate) fn depth(&self) -> u8 {
         ((self.0.load(Ordering::Relaxed) & DEPTH) / LEVEL) as u8
+    }
+
+    /// Records whether a task that fails can run again. Before its waiters word says that it has failed.
+    pub(crate) fn set_kept(&self, kept: bool) {
+        if kept {
+            self.0.fetch_or(KEPT, Ordering::AcqRel);
+        } else if self.is_kept() {
+            self.0.fetch_and(!KEPT, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether a task that has failed can run again.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.0.load(Ordering::Acquire) & KEPT != 0
+    }
+
+    /// Sets the depth of a task that waits for nothing, before others know it.
+    pub(crate) fn set_depth(&self, depth: u8) {
+        self.0.store(u32::from(depth) * LEVEL, Ordering::Relaxed);
     }
 
     /// Begins building, before the first of `inputs` inputs is linked.
@@ -71,11 +103,10 @@ impl Count {
         self.0.store(BUILDING | inputs, Ordering::Release);
     }
 
-    /// Ends building: all inputs are linked, but for `finished` ones that had ended already. The deepest of them has the
-    /// depth `below`.
-    pub(crate) fn built(&self, finished: usize, below: u8) -> Built {
+    /// Ends building: all inputs are linked, but for `finished` ones that had ended already.
+    pub(crate) fn built(&self, finished: usize, depth: u8) -> Built {
         let finished = finished as u32;
-        let depth = u32::from((below + 1).min(DEEPEST)) * LEVEL;
+        let depth = u32::from(depth) * LEVEL;
         let before = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {

@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 
 use crate::Error;
 use crate::engine::base::prefetch::prefetch;
+use crate::engine::task::count;
 use crate::engine::task::header::{Header, Interest, TaskRef};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::{Ref, Typed};
@@ -110,8 +111,11 @@ pub(crate) unsafe trait Waits: 'static {
     /// Turns the inputs into arguments, once all tasks they come from have finished.
     fn take(self) -> Result<Self::Args, Error>;
     /// Prepares the inputs before anything else is done; the edges that are left must be waited for. Replaces remote
-    /// tasks by the tasks that fetch their values and, if `copy` is set, copies small values that exist already.
-    fn settle(&mut self, _copy: bool) {}
+    /// tasks by the tasks that fetch their values and, if `copy` is set, copies small values that exist already. Returns the
+    /// depth that is due to those; 0 without any.
+    fn settle(&mut self, _copy: bool) -> u8 {
+        0
+    }
     /// Prefetches the headers of the tasks they come from.
     fn announce(&self) {}
 }
@@ -169,22 +173,27 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
             Self::Value(value) => Ok(value),
         }
     }
-    fn settle(&mut self, copy: bool) {
-        let Self::Awaited(edge) = self else { return };
+    fn settle(&mut self, copy: bool) -> u8 {
+        let Self::Awaited(edge) = self else { return 0 };
         edge.edge.settle();
         if !copy || !Self::SMALL {
-            return;
+            return 0;
         }
         let from = edge.from();
         // A task with a key must be found while a dependent needs its value, so this one keeps its interest.
         if from.has_succeeded() && from.task().state.load() & KEYED == 0 {
             // A clone that panics does so again where the task runs, and is that task's error.
             match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
-                Ok(Some(Ok(value))) => *self = Self::Value(value),
+                Ok(Some(Ok(value))) => {
+                    let depth = count::above(from.task().count.depth());
+                    *self = Self::Value(value);
+                    return depth;
+                }
                 Ok(_) => {}
                 Err(payload) => forget_if_it_panics(payload),
             }
         }
+        0
     }
     fn announce(&self) {
         if let Self::Awaited(from) = self {
@@ -215,8 +224,9 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
     fn take(self) -> Result<Ref<T>, Error> {
         self.0.into_from().into_ref()
     }
-    fn settle(&mut self, _copy: bool) {
+    fn settle(&mut self, _copy: bool) -> u8 {
         self.0.edge.settle();
+        0
     }
     fn announce(&self) {
         self.0.edge.announce();
@@ -258,11 +268,13 @@ unsafe impl<W: Waits> Waits for Many<W> {
         }
         Ok(args)
     }
-    fn settle(&mut self, copy: bool) {
+    fn settle(&mut self, copy: bool) -> u8 {
+        let mut depth = 0;
         for at in 0..self.0.len() {
             self.0.get(at + AHEAD).into_iter().for_each(W::announce);
-            self.0[at].settle(copy);
+            depth = depth.max(self.0[at].settle(copy));
         }
+        depth
     }
 }
 
@@ -292,8 +304,8 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
             Err(_) => unreachable!("an array has as many elements as it has"),
         }
     }
-    fn settle(&mut self, copy: bool) {
-        self.0.iter_mut().for_each(|waits| waits.settle(copy));
+    fn settle(&mut self, copy: bool) -> u8 {
+        self.0.iter_mut().fold(0, |depth, waits| depth.max(waits.settle(copy)))
     }
 }
 
@@ -321,8 +333,8 @@ unsafe impl<W: Waits> Waits for Maybe<W> {
     fn take(self) -> Result<Self::Args, Error> {
         self.0.map(W::take).transpose()
     }
-    fn settle(&mut self, copy: bool) {
-        self.0.iter_mut().for_each(|waits| waits.settle(copy));
+    fn settle(&mut self, copy: bool) -> u8 {
+        self.0.iter_mut().fold(0, |depth, waits| depth.max(waits.settle(copy)))
     }
 }
 
@@ -353,8 +365,8 @@ where
     fn take(self) -> Result<C, Error> {
         self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
     }
-    fn settle(&mut self, copy: bool) {
-        self.0.iter_mut().for_each(|(_, waits)| waits.settle(copy));
+    fn settle(&mut self, copy: bool) -> u8 {
+        self.0.iter_mut().fold(0, |depth, (_, waits)| depth.max(waits.settle(copy)))
     }
 }
 
@@ -374,8 +386,8 @@ macro_rules! tuple {
             fn take(self) -> Result<Self::Args, Error> {
                 Ok(($(self.$at.take()?,)*))
             }
-            fn settle(&mut self, _copy: bool) {
-                $(self.$at.settle(_copy);)*
+            fn settle(&mut self, _copy: bool) -> u8 {
+                0u8 $(.max(self.$at.settle(_copy)))*
             }
         }
     };

@@ -36,6 +36,8 @@ pub(crate) struct Waiting {
     pub(crate) waker: Waker,
     /// The task that awaits, if the waker isn't that task's own.
     pub(crate) awaiter: Option<Task>,
+    /// The number of the awaiter's blocking work, if the closure of that waits for this and nothing else.
+    pub(crate) blocking: Option<u32>,
     /// The await closes a cycle: the result of its next poll.
     pub(crate) refused: Option<Error>,
 }

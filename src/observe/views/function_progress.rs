@@ -48,7 +48,8 @@ serialize!(FunctionProgress, this:
 /// after the item in which all tasks are done.
 ///
 /// The stream doesn't keep the tasks alive: one whose last handle is dropped is cancelled, and counts as failed.
-/// Dropping the stream leaves the tasks alone. Handles of another type are added with [`and`](ProgressCounts::and). The
+/// Dropping the stream leaves the tasks alone, and awaiting it doesn't lend them the priority of the awaiting task: to watch
+/// tasks doesn't change how they run. Handles of another type are added with [`and`](ProgressCounts::and). The
 /// client needn't [observe](crate::Client::observe).
 ///
 /// ```
