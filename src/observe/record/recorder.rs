@@ -37,10 +37,11 @@ use crate::engine::core::Core;
 use crate::engine::data::clock::{RealTimer, alarm};
 use crate::engine::data::waker_list::WakerList;
 use crate::engine::graph::inspect;
+use crate::engine::graph::waits::Waits;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
 use crate::engine::task::header::{Task, TaskRef};
-use crate::engine::task::state::KEYED;
+use crate::engine::task::state::{DONE, KEYED, RUNNING, STARTED};
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::engine::watch::observer::{self, Demand, Observer};
 
@@ -105,16 +106,20 @@ impl Recorder {
         for task in &tasks {
             core.observer.adopt(task.as_ref(), || status(task.as_ref()));
         }
-        tasks.iter().for_each(|task| recorder.write_edges(task.as_ref()));
+        let waits = Waits::of(core);
+        tasks.iter().for_each(|task| recorder.write_edges(task.as_ref(), &waits));
         recorder
     }
 
     /// Writes the edges of a task that is older than the recorder.
-    fn write_edges(&self, task: TaskRef<'_>) {
+    fn write_edges(&self, task: TaskRef<'_>, waits: &Waits) {
         let Some(number) = task.number() else { return };
-        let (mut inputs, mut awaited) = (Vec::new(), Vec::new());
+        let mut inputs = Vec::new();
         inspect::inputs(task, &mut inputs);
-        inspect::awaited(task, &mut awaited);
+        let state = task.state.load();
+        // The end of a poll writes what the task awaits then.
+        let is_suspended = state & STARTED != 0 && state & (DONE | RUNNING) == 0;
+        let awaited = if is_suspended { waits.waited_for(task) } else { Vec::new() };
         let input = |task: &Task| Some(Change::Input(task.number()?));
         let awaits = |task: &Task| Some(Change::Awaits(task.number()?));
         let edges = inputs.iter().filter_map(input).chain(awaited.iter().filter_map(awaits));
