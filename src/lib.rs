@@ -100,7 +100,8 @@
 //!   timers. While a task computes, others that it has made ready run on other workers. [`scale`](Client::scale) changes the
 //!   number of threads while tasks run. A thread of the client that has nothing to do looks for tasks for up to 50 µs before
 //!   it sleeps, if that has paid lately and no other program wants the core; so does one that blocks in
-//!   [`result`](Handle::result). An idle client uses no processor time.
+//!   [`result`](Handle::result). An idle client uses no processor time, with tasks that wait or without any; one with
+//!   [`on_stall`](Builder::on_stall) does as long as it has unfinished tasks, and for a second after that.
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,

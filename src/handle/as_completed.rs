@@ -51,7 +51,8 @@ where
 /// A stream of handles in the order in which their tasks end; made by [`as_completed`].
 ///
 /// Handles whose tasks had ended when they were added are yielded first. A handle is yielded once for each time it
-/// was added, whatever the outcome of its task. The stream ends when it is empty, and continues after another
+/// was added, whatever the outcome of its task. A task that was [retried](Handle::retry) after it had ended, and before its
+/// handle was yielded, is waited for again, and its handle comes when it has ended anew. The stream ends when it is empty, and continues after another
 /// [`add`](AsCompleted::add). Dropping it drops its handles: a task without other handles and dependents is
 /// abandoned.
 #[must_use = "streams do nothing unless polled"]
@@ -80,7 +81,8 @@ impl<T: 'static> AsCompleted<T> {
         self.len() == 0
     }
 
-    /// Returns whether the next handle can be yielded without waiting.
+    /// Returns whether a task has ended whose handle has not been yielded: the next one can then be yielded without waiting,
+    /// unless that task was [retried](Handle::retry) since.
     pub fn has_ready(&self) -> bool {
         self.completions.has_ready()
     }

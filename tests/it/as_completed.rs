@@ -657,3 +657,42 @@ fn adding_while_many_are_pending_is_cheap_even_if_the_client_is_observed() {
         });
     });
 }
+
+#[test]
+fn a_task_that_is_retried_before_it_came_out_comes_out_when_it_has_ended_again() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let gate = Gate::new();
+        let pass = gate.clone();
+        let mut calls = 0;
+        let flaky = client.try_submit(
+            move || {
+                calls += 1;
+                let (fails, pass) = (calls == 1, pass.clone());
+                async move {
+                    if !fails {
+                        pass.pass().await;
+                    }
+                    if fails { Err("the first call fails") } else { Ok(1) }
+                }
+            },
+            (),
+        );
+        flaky.result().unwrap_err();
+        let (mut stream, mut results) =
+            (as_completed([&flaky]), as_completed([&flaky]).with_results());
+        let (mut batches, mut any) = (as_completed([&flaky]), ensue::wait_any([&flaky]));
+        assert!(flaky.retry());
+        assert!(poll_once(&mut stream.next()).is_pending());
+        assert!(poll_once(&mut results.next()).is_pending());
+        assert!(batches.ready_batch().is_empty());
+        assert!(poll_once(&mut any).is_pending());
+        assert_eq!((stream.len(), batches.len(), results.len()), (1, 1, 1));
+        gate.open();
+        assert!(next(&mut stream).unwrap().is_finished());
+        assert_eq!(next(&mut results).unwrap().1.unwrap(), 1);
+        assert_eq!(block_on(batches.next_batch()).len(), 1);
+        assert_eq!(block_on(any).done.len(), 1);
+        assert!(next(&mut stream).is_none());
+    });
+}

@@ -125,6 +125,34 @@ fn awaits_inside_tasks_are_edges_too() {
 }
 
 #[test]
+fn blocking_work_that_waits_for_a_task_has_an_edge() {
+    for observed in [false, true] {
+        bounded(move || {
+            let client = Client::builder().workers(1).build();
+            if observed {
+                client.observe();
+            }
+            let never = client.spawn(pending::<u64>());
+            let (awaited, other) = (never.clone(), never.clone());
+            let waits = client.submit_blocking(move || awaited.result().is_ok(), ());
+            // The `block_on` of another crate is an await, too.
+            let blocks = client.submit_blocking(move || block_on(other).is_ok(), ());
+            let is_known = |waits: &Handle<bool>| {
+                let reasons = client.explain(waits).reasons;
+                reasons.iter().any(|reason| matches!(reason, Reason::Awaits { .. }))
+            };
+            eventually("both wait", || is_known(&waits) && is_known(&blocks));
+            let edges = edges(&client.graph());
+            for to in [&waits, &blocks] {
+                let wanted = edge(&never, to, EdgeKind::Awaited);
+                assert_eq!(edges.iter().filter(|edge| **edge == wanted).count(), 1, "{edges:?}");
+            }
+            never.cancel();
+        });
+    }
+}
+
+#[test]
 fn the_first_graph_has_the_tasks_from_before() {
     bounded(|| {
         let client = Client::builder().workers(1).build();

@@ -39,6 +39,7 @@ pub(crate) mod task {
         typed "../../../src/engine/task/typed.rs";
         wait_node "../../../src/engine/task/wait_node.rs";
         waiters "../../../src/engine/task/waiters.rs";
+        walk "../../../src/engine/task/walk.rs";
     }
 }
 

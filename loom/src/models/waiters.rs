@@ -18,6 +18,7 @@ use crate::engine::life::create::Setup;
 use crate::engine::life::{finish, retry};
 use crate::engine::task::state::OBSERVED;
 use crate::engine::task::waiters::{Link, Taken, WaiterKind, Waiters};
+use crate::engine::task::walk;
 use crate::sync::Cell;
 
 pub(super) const MODELS: &[Model] = &[
@@ -47,6 +48,13 @@ pub(super) const MODELS: &[Model] = &[
         run: awaited_and_retried,
     },
     Model { name: "waiters: abandoned", orders: WEAK, interruptions: Some(3), run: abandoned },
+    Model { name: "waiters: walked", orders: WEAK, interruptions: Some(4), run: || walked(false) },
+    Model {
+        name: "waiters: walked, cancelled",
+        orders: WEAK,
+        interruptions: Some(3),
+        run: || walked(true),
+    },
 ];
 
 struct List {
@@ -206,4 +214,24 @@ fn abandoned() {
     }
     drop(handle);
     ender.join().unwrap();
+}
+
+/// The entries of two handles are walked over in more than one step, while one handle is dropped and the task ends.
+fn walked(is_cancelled: bool) {
+    let core = new_core();
+    let (interest, task) = new_task(&core, Setup::default(), async { 7 });
+    let mut handles = [0, 1].map(|_| Waitable::new(interest.clone()));
+    for handle in &mut handles {
+        assert!(handle.poll_ended(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let walker = thread::spawn(move || walk::collect(&interest.task().waiters, 1, Some).len());
+    let [first, second] = handles;
+    drop(first);
+    if is_cancelled {
+        fail(second.typed().task());
+    }
+    run_task(&core, task);
+    let seen = walker.join().unwrap();
+    assert!(seen <= 2);
+    drop(second);
 }

@@ -10,6 +10,7 @@ use crate::engine::base::user_code::log_panic;
 use crate::engine::core::{Core, CoreRef, budget};
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::{Header, Task, TaskRef};
+use crate::engine::watch::observer::TaskEvent;
 
 /// The context of a worker that is being polled, or of a blocking closure. Contexts nest.
 pub(crate) struct ThreadContext<'a> {
@@ -253,14 +254,25 @@ pub(crate) fn blocked_work() -> Option<u32> {
 /// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.
 pub(crate) fn note_await(task: TaskRef<'_>) {
     current(|context| {
-        // An await of a blocking closure belongs to no poll.
-        if context.local.is_some() && context.task.get().is_some() {
-            context.begun.borrow_mut().push(task.to_task());
-            if !context.searches.get() && task.may_wait() {
-                context.searches.set(true);
-            }
+        let Some(awaiter) = context.task.get() else { return };
+        if context.local.is_none() {
+            // SAFETY: as in `current_task`.
+            return note_await_of_blocking(unsafe { TaskRef::new(awaiter) }, task);
+        }
+        context.begun.borrow_mut().push(task.to_task());
+        if !context.searches.get() && task.may_wait() {
+            context.searches.set(true);
         }
     });
+}
+
+/// Notifies the observer that the blocking closure of `awaiter` awaits `task`. That belongs to no poll.
+#[cold]
+fn note_await_of_blocking(awaiter: TaskRef<'_>, task: TaskRef<'_>) {
+    if let Some(number) = task.number() {
+        let state = awaiter.state.load();
+        awaiter.core().observer.notify(awaiter, state, TaskEvent::Awaits(&[number]));
+    }
 }
 
 /// Records that a search for cycles is due after this poll of the current task.

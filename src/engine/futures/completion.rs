@@ -92,23 +92,38 @@ impl<T> Completions<T> {
         }
     }
 
-    /// Takes the next task that has ended.
+    /// Takes the next task that has ended. One that was retried since then is waited for again.
     pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
-        self.queue.pop()
+        loop {
+            let (typed, tag) = self.queue.pop()?;
+            if typed.task().waiters.is_closed() {
+                return Some((typed, tag));
+            }
+            self.queue.add(typed, tag);
+        }
     }
 
-    /// Takes the next task that has ended, or registers the waker for it; `None` if the queue is empty. Pending, too, if the
-    /// budget is used up.
+    /// Takes the next task that has ended, as `pop` does, or registers the waker for it; `None` if the queue is empty. Pending,
+    /// too, if the budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
-        let popped = self.poll_member(cx);
-        self.has_ended = matches!(popped, Poll::Ready(None));
-        popped
+        loop {
+            match self.poll_member(cx) {
+                Poll::Ready(Some((typed, tag))) if !typed.task().waiters.is_closed() => {
+                    self.queue.add(typed, tag);
+                }
+                popped => {
+                    self.has_ended = matches!(popped, Poll::Ready(None));
+                    return popped;
+                }
+            }
+        }
     }
 
+    /// As `poll_pop`, but the task may have been retried since it ended.
     #[inline]
     fn poll_member(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
         if context::take_from_budget() {
-            if let Some(popped) = self.pop() {
+            if let Some(popped) = self.queue.pop() {
                 return Poll::Ready(Some(popped));
             }
             if self.queue.pending() == 0 {
@@ -117,13 +132,13 @@ impl<T> Completions<T> {
         } else if self.has_ready() || self.queue.pending() == 0 {
             let seeded = self.is_seeded();
             return match budget::take_or_give_way(&mut self.gave_way, cx.waker(), seeded) {
-                true => Poll::Ready(self.pop()),
+                true => Poll::Ready(self.queue.pop()),
                 false => Poll::Pending,
             };
         }
         if let Some(core) = &self.seeded {
             if worker::drive_seeded(core, cx.waker(), || self.queue.has_ready()) {
-                return Poll::Ready(self.pop());
+                return Poll::Ready(self.queue.pop());
             }
         }
         if self.queue.set_waker(cx.waker().clone()) {
@@ -131,7 +146,7 @@ impl<T> Completions<T> {
             return Poll::Pending;
         }
         // A member was pushed between the first check and `set_waker`.
-        Poll::Ready(self.pop())
+        Poll::Ready(self.queue.pop())
     }
 
     /// Records a member that the observer doesn't know to be awaited yet.

@@ -10,7 +10,6 @@ use crate::engine::core::Core;
 use crate::engine::life::finish;
 use crate::engine::life::waiting::{self, Waiter};
 use crate::engine::task::header::{Task, TaskRef};
-use crate::engine::task::state::{DONE, RUNNING, STARTED};
 
 /// Returns the tasks of the engine that can be reached: suspended ones, those in the shared queues, those with keys, those
 /// that are watched, and all that these wait for or that wait for them. If nothing is recorded, a task that is connected to
@@ -50,27 +49,20 @@ pub(crate) fn reachable(core: &Core, from: Option<TaskRef<'_>>) -> Vec<Task> {
 
 fn neighbours(task: TaskRef<'_>, found: &mut Vec<Task>) {
     inputs(task, found);
-    awaited(task, found);
-    waiting::any_waiter(task, |waiter| {
-        if let Waiter::Task(waiter) = waiter {
-            found.push(waiter.to_task());
-        }
-        false
-    });
+    // Whether it still awaits those that it has begun to isn't asked: that would need a walk over all of their waiters.
+    let mut begun = Vec::new();
+    task.core().owned_tasks.begun(task, &mut begun);
+    found.extend(begun.into_iter().filter(|task| !task.waiters.is_closed()));
+    found.extend(waiting::waiters(task).into_iter().filter_map(|waiter| match waiter {
+        Waiter::Task(waiter) => Some(waiter),
+        Waiter::At(_) => None,
+    }));
 }
 
 /// Adds the inputs of a waiting task to `found`.
 pub(crate) fn inputs(task: TaskRef<'_>, found: &mut Vec<Task>) {
     if !task.waiters.is_closed() {
         finish::collect_inputs(task, found);
-    }
-}
-
-/// Adds the tasks that a suspended task awaits to `found`, except the members of its streams and `gather`s.
-pub(crate) fn awaited(task: TaskRef<'_>, found: &mut Vec<Task>) {
-    let state = task.state.load();
-    if state & (DONE | RUNNING) == 0 && state & STARTED != 0 {
-        waiting::awaited(task, found, |_| true);
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::engine::core::Core;
 use crate::engine::graph::inspect;
-use crate::engine::life::waiting::{address, any_waiter};
+use crate::engine::life::waiting::{address, waiters};
 use crate::engine::task::header::{Task, TaskRef};
 
 /// The unfinished tasks that can be reached from a client, and which of them wait for which.
@@ -28,12 +28,8 @@ impl Waits {
         let places: HashMap<_, _> =
             tasks.iter().enumerate().map(|(at, task)| (address(task.as_ref()), at)).collect();
         let waiters = tasks.iter().map(|task| {
-            let mut waiters = Vec::new();
-            any_waiter(task.as_ref(), |waiter| {
-                waiters.extend(places.get(&waiter.address()));
-                false
-            });
-            waiters
+            let waiters = waiters(task.as_ref());
+            waiters.iter().filter_map(|it| places.get(&it.address()).copied()).collect()
         });
         let waiters: Vec<Vec<usize>> = waiters.collect();
         let mut waited_for = vec![Vec::new(); tasks.len()];
@@ -132,4 +128,76 @@ enum Visit {
     New,
     OnPath,
     Left,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::engine::task::waiters::STEPS;
+    use crate::engine::task::walk::STRIDE;
+    use crate::{Client, Handle, as_completed, gather};
+
+    /// Tasks that wait for one in the ways that exist, `n` in each.
+    fn star(n: usize) -> (Client, Handle<u64>, Vec<Handle<u64>>) {
+        let client = Client::builder().seed(1).build();
+        let hub = client.spawn(pending::<u64>());
+        let mut all = Vec::new();
+        for _ in 0..n {
+            let (a, b, c, d) = (hub.clone(), hub.clone(), hub.clone(), hub.clone());
+            all.push(client.submit(async |x: u64| x, &hub));
+            all.push(client.spawn(async move { a.await.unwrap() }));
+            all.push(client.spawn(async move { *b.get_ref().await.unwrap() }));
+            all.push(client.spawn(async move { gather([c]).await.unwrap()[0] }));
+            all.push(
+                client.spawn(async move { as_completed([d]).next_batch().await.len() as u64 }),
+            );
+        }
+        // After all others.
+        client.task().priority(-1).submit(async || (), ()).result().unwrap();
+        (client, hub, all)
+    }
+
+    /// The number of entries that `look` visits, if it never visits many under one lock.
+    fn steps(look: impl FnOnce()) -> usize {
+        STEPS.set([0; 3]);
+        look();
+        let [all, _, most] = STEPS.get();
+        assert!(most <= STRIDE + 1, "{most} entries under one lock");
+        all
+    }
+
+    #[test]
+    fn each_waiter_of_a_task_is_visited_some_times_only() {
+        for n in [10, 300] {
+            let (client, hub, all) = star(n);
+            let looks: [(_, Box<dyn FnOnce()>); 3] = [
+                ("explain", Box::new(|| drop(client.explain(&all[1])))),
+                ("explain the hub", Box::new(|| drop(client.explain(&hub)))),
+                ("graph", Box::new(|| assert_eq!(client.graph().edges.len(), all.len()))),
+            ];
+            for (name, look) in looks {
+                let steps = steps(look);
+                assert!(steps <= 12 * all.len(), "{name}: {steps} steps for {}", all.len());
+            }
+        }
+    }
+
+    #[test]
+    fn all_waiters_of_a_task_are_found_in_order() {
+        for n in [STRIDE / 5, STRIDE / 5 + 1, 5 * STRIDE] {
+            let (_client, hub, all) = star(n);
+            let addresses = || -> Vec<_> {
+                waiters(hub.typed().task()).iter().map(|it| it.address()).collect()
+            };
+            let before = addresses();
+            let tasks: HashSet<_> = all.iter().map(|it| address(it.typed().task())).collect();
+            assert_eq!((before.len(), before.iter().copied().collect()), (all.len(), tasks));
+            // The entries of the walk are gone, and nothing else has moved.
+            assert_eq!(addresses(), before);
+            drop(all);
+            assert!(hub.typed().task().waiters.is_empty());
+        }
+    }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Registration {
 impl Registration {
     /// Returns the registration of a task that a retry makes run again.
     pub(crate) fn for_retry(task: &Task, inputs: usize, depth: u8) -> Self {
+        // How it's observed stays as it is, but the observer may want to know of any task.
+        task.core().observer.flags();
         Self { inputs, observed: task.state.load() & (WATCHED | COUNTED), depth }
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::base::shards::{SHARDS, Shards};
 use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::OWNED;
+use crate::engine::task::walk::STRIDE;
 
 #[derive(Default)]
 pub(crate) struct OwnedTasks {
@@ -142,13 +143,22 @@ impl OwnedTasks {
         }
     }
 
-    /// Returns all tasks in the table.
+    /// Returns all tasks in the table. A few under each lock, so that none is delayed.
     pub(crate) fn list(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         for shard in self.shards.iter() {
-            // SAFETY: a task is removed, under this lock, before the engine drops its reference.
-            let task = |entry: &OwnedTask| unsafe { TaskRef::new(entry.task) }.to_task();
-            tasks.extend(shard.lock().iter().map(|(_, entry)| task(entry)));
+            let mut at = 0;
+            loop {
+                tasks.reserve(STRIDE);
+                let shard = shard.lock();
+                if at >= shard.capacity() {
+                    break;
+                }
+                let entries = (at..at + STRIDE).filter_map(|slot| shard.get(slot));
+                // SAFETY: a task is removed, under this lock, before the engine drops its reference.
+                tasks.extend(entries.map(|entry| unsafe { TaskRef::new(entry.task) }.to_task()));
+                at += STRIDE;
+            }
         }
         tasks
     }

@@ -9,3 +9,4 @@ pub(crate) mod surplus;
 pub(crate) mod typed;
 pub(crate) mod wait_node;
 pub(crate) mod waiters;
+pub(crate) mod walk;

@@ -9,8 +9,9 @@
 //! | 1 | 0 | succeeded | taken by the thread that closed it |
 //! | 1 | 1 | failed | taken; a retry opens the word again |
 //!
-//! `LOCK` guards the list, and the failure slot of a failed task, for a few instructions at a time and never around user
-//! code.
+//! `LOCK` guards the list, and the failure slot of a failed task, for a few instructions or a bounded number of entries at a
+//! time, and never around user code. Only a failure that closes the list goes through all of it, once; diagnostics
+//! [walk](crate::engine::task::walk) over it in steps.
 //!
 //! Entries are linked through a [`Link`], which is the first field of every kind of waiter and stays in place until it
 //! has been unlinked or taken. The list is in order of arrival; the `prev` of the first entry is the last one. An entry
@@ -153,6 +154,8 @@ impl Waiters {
     /// Locks the list; `None` if the task has its outcome.
     pub(crate) fn lock(&self) -> Option<Locked<'_>> {
         let word = self.lock_where(|word| word & CLOSED == 0)?;
+        #[cfg(test)]
+        STEPS.set([STEPS.get()[0], 0, STEPS.get()[2]]);
         Some(Locked { waiters: self, word })
     }
 
@@ -262,6 +265,58 @@ impl Locked<'_> {
         }
     }
 
+    /// Makes a link the first entry of a list that has one.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    pub(crate) unsafe fn push_first(&mut self, link: *const Link) {
+        // SAFETY: as in `push`.
+        unsafe {
+            debug_assert!(!(*link).is_linked());
+            let head = self.head();
+            (*link).next.set(head);
+            (*link).prev.set((*head).prev.get());
+            (*head).prev.set(link);
+        }
+        self.set_head(link);
+    }
+
+    /// Moves an entry over up to `most` of those behind it, which are visited, and not over `end`. False once it has reached
+    /// that, which it does in the end.
+    ///
+    /// # Safety
+    ///
+    /// Both are in this list, `end` behind `place`.
+    pub(crate) unsafe fn advance(
+        &mut self,
+        place: *const Link,
+        end: *const Link,
+        most: usize,
+        mut visit: impl FnMut(NonNull<Link>),
+    ) -> bool {
+        let mut last = place;
+        // SAFETY: as in `push`. No link up to `end` is the last one.
+        unsafe {
+            for _ in 0..most {
+                let next = (*last).next.get();
+                if next == end {
+                    return false;
+                }
+                count_step();
+                visit(NonNull::new_unchecked(next.cast_mut()));
+                last = next;
+            }
+            self.unlink(place);
+            let next = (*last).next.get();
+            (*place).next.set(next);
+            (*place).prev.set(last);
+            (*next).prev.set(place);
+            (*last).next.set(place);
+        }
+        true
+    }
+
     /// Unlinks an entry; false if it isn't in the list any more.
     ///
     /// # Safety
@@ -302,6 +357,7 @@ impl Locked<'_> {
     pub(crate) fn any(&self, mut wanted: impl FnMut(NonNull<Link>) -> bool) -> bool {
         let mut next = NonNull::new(self.head().cast_mut());
         while let Some(link) = next {
+            count_step();
             if wanted(link) {
                 return true;
             }
@@ -320,6 +376,21 @@ impl Locked<'_> {
         self.word = FAILED;
         Taken { next: head }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The entries that this thread has visited, in all and under its present lock, and the most under one.
+    pub(crate) static STEPS: Cell<[usize; 3]> = const { Cell::new([0; 3]) };
+}
+
+/// Counts a visited entry, in the crate's own tests.
+fn count_step() {
+    #[cfg(test)]
+    STEPS.set({
+        let [all, now, most] = STEPS.get();
+        [all + 1, now + 1, most.max(now + 1)]
+    });
 }
 
 impl Drop for Locked<'_> {

@@ -69,7 +69,7 @@ pub(crate) enum TaskEvent<'a> {
     Polled { worker: usize },
     /// A poll ended without an outcome. `awaits` has the numbers of the watched tasks that it awaits.
     Suspended { awaits: &'a [u64] },
-    /// It awaits these tasks together, by a completion queue.
+    /// It awaits these tasks: together, by a completion queue, or one from blocking work.
     Awaits(&'a [u64]),
     /// It is paused: it waits for a limit, or for the delay before the attempt with this number.
     Paused { why: PausedFor, attempt: u32 },
@@ -83,7 +83,9 @@ pub(crate) enum TaskEvent<'a> {
 pub(crate) struct Demand(AtomicU64);
 
 /// One subscriber that wants all tasks: the bits from this one on are a count.
-const ALL: u64 = 2;
+const ALL: u64 = 4;
+/// The observer wants to know when there is a task again: [`Observer::wants`] is asked once.
+const ANY: u64 = 2;
 /// The observer decides about each task by [`Observer::wants`].
 const SOME: u64 = 1;
 
@@ -108,6 +110,17 @@ impl Demand {
 
     pub(crate) fn remove_all(&self) {
         self.0.fetch_sub(ALL, Ordering::SeqCst);
+    }
+
+    /// Has the next new task ask, if it didn't already: false if it did. A thread that makes one just now may not ask.
+    pub(crate) fn want_any(&self) -> bool {
+        self.0.fetch_or(ANY, Ordering::SeqCst) & ANY == 0
+    }
+
+    /// Whether a new task was to ask, which is none from now on.
+    pub(crate) fn take_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & ANY != 0
+            && self.0.fetch_and(!ANY, Ordering::SeqCst) & ANY != 0
     }
 
     pub(crate) fn all(&self) -> bool {

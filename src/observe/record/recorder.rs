@@ -37,10 +37,11 @@ use crate::engine::core::Core;
 use crate::engine::data::clock::{RealTimer, alarm};
 use crate::engine::data::waker_list::WakerList;
 use crate::engine::graph::inspect;
+use crate::engine::graph::waits::Waits;
 use crate::engine::life::status::status;
 use crate::engine::task::header::PausedFor;
 use crate::engine::task::header::{Task, TaskRef};
-use crate::engine::task::state::KEYED;
+use crate::engine::task::state::{DONE, KEYED, RUNNING, STARTED};
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::engine::watch::observer::{self, Demand, Observer};
 
@@ -71,8 +72,8 @@ pub(crate) struct Recorder {
     granted_at: AtomicU64,
     /// The timer of the next grant.
     grant_timer: Lock<Option<RealTimer>>,
-    /// The timer of the stall check. It keeps the engine in memory, so it's dropped when the engine is closed.
-    stall_timer: Lock<Option<RealTimer>>,
+    /// What makes the next stall check. It keeps the engine in memory, so it's dropped when the engine is closed.
+    next_stall_check: Lock<Option<NextCheck>>,
     /// For the waker of `grant_timer`.
     this: Weak<Self>,
     #[cfg(feature = "tracing")]
@@ -105,16 +106,20 @@ impl Recorder {
         for task in &tasks {
             core.observer.adopt(task.as_ref(), || status(task.as_ref()));
         }
-        tasks.iter().for_each(|task| recorder.write_edges(task.as_ref()));
+        let waits = Waits::of(core);
+        tasks.iter().for_each(|task| recorder.write_edges(task.as_ref(), &waits));
         recorder
     }
 
     /// Writes the edges of a task that is older than the recorder.
-    fn write_edges(&self, task: TaskRef<'_>) {
+    fn write_edges(&self, task: TaskRef<'_>, waits: &Waits) {
         let Some(number) = task.number() else { return };
-        let (mut inputs, mut awaited) = (Vec::new(), Vec::new());
+        let mut inputs = Vec::new();
         inspect::inputs(task, &mut inputs);
-        inspect::awaited(task, &mut awaited);
+        let state = task.state.load();
+        // The end of a poll writes what the task awaits then.
+        let is_suspended = state & STARTED != 0 && state & (DONE | RUNNING) == 0;
+        let awaited = if is_suspended { waits.waited_for(task) } else { Vec::new() };
         let input = |task: &Task| Some(Change::Input(task.number()?));
         let awaits = |task: &Task| Some(Change::Awaits(task.number()?));
         let edges = inputs.iter().filter_map(input).chain(awaited.iter().filter_map(awaits));
@@ -150,7 +155,7 @@ impl Recorder {
             granted: AtomicI64::new(MAX_TOKENS),
             granted_at: AtomicU64::new(nanos(core.now())),
             grant_timer: Lock::default(),
-            stall_timer: Lock::default(),
+            next_stall_check: Lock::default(),
             this: this.clone(),
             buffers: Buffers::new(seeded),
             functions: Functions::default(),
@@ -199,11 +204,45 @@ impl Recorder {
         record.pending = events;
     }
 
-    /// Sets the timer of the stall check, and drops the one before.
-    pub(crate) fn set_stall_timer(&self, timer: Option<RealTimer>) {
-        let before = std::mem::replace(&mut *self.stall_timer.lock(), timer);
-        // Not under the lock: the timer's waker has a reference to the engine, which may be the last.
+    /// Sets what makes the next stall check, and drops what was to make it before.
+    pub(crate) fn set_next_stall_check(&self, next: Option<NextCheck>) {
+        let before = std::mem::replace(&mut *self.next_stall_check.lock(), next);
+        // Not under the lock: it has a reference to the engine, which may be the last.
         drop(before);
+    }
+
+    /// Has the next new task continue the stall checks if they have ended by then: false if it's to do so already.
+    pub(crate) fn want_any(&self) -> bool {
+        self.wanted.want_any()
+    }
+
+    /// Lets the next new task make the next stall check, by `resume`.
+    pub(crate) fn pause_stall_checks(&self, resume: Box<dyn FnOnce() + Send>) {
+        self.set_next_stall_check(Some(NextCheck::ByTask(resume)));
+        // A task that asked before that found nothing to continue.
+        if self.want_any() {
+            self.resume_stall_checks();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn are_stall_checks_paused(&self) -> bool {
+        matches!(*self.next_stall_check.lock(), Some(NextCheck::ByTask(_)))
+    }
+
+    #[cold]
+    fn resume_stall_checks(&self) {
+        let resume = {
+            let mut next = self.next_stall_check.lock();
+            match next.take() {
+                Some(NextCheck::ByTask(resume)) => Some(resume),
+                other => {
+                    *next = other;
+                    None
+                }
+            }
+        };
+        resume.into_iter().for_each(|resume| resume());
     }
 
     /// Returns whether the engine was closed.
@@ -319,6 +358,15 @@ impl Recorder {
     }
 }
 
+/// What makes the next stall check.
+pub(crate) enum NextCheck {
+    ByTimer {
+        _timer: Option<RealTimer>,
+    },
+    /// No task is left: the next one calls this.
+    ByTask(Box<dyn FnOnce() + Send>),
+}
+
 /// The waker of the timer of the next grant.
 struct Grant {
     recorder: Weak<Recorder>,
@@ -351,6 +399,9 @@ impl Observer for EngineObserver {
 
     fn wants(&self) -> bool {
         let recorder = &*self.0;
+        if recorder.wanted.take_any() {
+            recorder.resume_stall_checks();
+        }
         if recorder.wanted.all() {
             return true;
         }
@@ -436,7 +487,7 @@ impl Observer for EngineObserver {
     }
 
     fn closed(&self) {
-        self.0.set_stall_timer(None);
+        self.0.set_next_stall_check(None);
         self.0.closed.store(true, Ordering::SeqCst);
         self.0.readers.wake_all();
     }

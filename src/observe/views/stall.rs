@@ -10,6 +10,11 @@
 //! | unchanged | none | any | begins a new interval: an idle client doesn't stall |
 //! | unchanged | some | no | does nothing |
 //! | unchanged | some | yes | calls the hook, once in this interval |
+//!
+//! If no task is left for [`LINGER`], the timer isn't set again: the next new task sets it. Whether one is to do so is in the
+//! word that every new task of an observed client reads first, so that costs the others nothing. A thread may read that word
+//! just before it says so, and count its task after the last check has read the counts. But it would have to do nothing in
+//! between for all of `LINGER`, while the thread of the timers runs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,11 +32,17 @@ use crate::engine::life::status::status;
 use crate::engine::task::header::Task;
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::functions::Counts;
-use crate::observe::record::recorder::Recorder;
+use crate::observe::record::recorder::{NextCheck, Recorder};
 use crate::{Key, Status};
 
 /// The maximum number of tasks in a report.
 const SHOWN: usize = 8;
+
+/// The shortest time between two checks.
+const SHORTEST: Duration = Duration::from_millis(5);
+
+/// How long checks are made after the last task has ended.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A report that a client's tasks make no progress, or that a worker is blocked; passed to the hook of
 /// [`Builder::on_stall`](crate::Builder::on_stall).
@@ -115,12 +126,25 @@ struct LastCheck {
     reported: bool,
     /// The polls that the hook was called for and that went on at the last check.
     blocked: Vec<PollId>,
+    /// Since when no task has been left, nor made, and a new one is to continue the checks.
+    idle_since: Option<Instant>,
 }
 
 impl LastCheck {
     fn new() -> Self {
         let since = Instant::now();
-        Self { activity: (0, 0), since, reported: false, blocked: Vec::new() }
+        Self { activity: (0, 0), since, reported: false, blocked: Vec::new(), idle_since: None }
+    }
+
+    /// Whether no task has been left for [`LINGER`]. `is_new` has the next new task continue the checks, and says whether
+    /// there was one since the last call.
+    fn is_idle(&mut self, activity: (u64, u64), left: u64, is_new: impl FnOnce() -> bool) -> bool {
+        if left > 0 || self.activity != activity {
+            self.idle_since = None;
+        } else if is_new() || self.idle_since.is_none() {
+            self.idle_since = Some(Instant::now());
+        }
+        self.idle_since.is_some_and(|since| since.elapsed() >= LINGER)
     }
 
     /// Whether there has been no progress for `after`, and that wasn't reported. `left` is the number of tasks that have not
@@ -163,33 +187,38 @@ pub(crate) fn watch(core: &CoreRef, after: Duration, hook: Hook) {
 impl StallWatch {
     /// Sets the timer of the next check.
     fn schedule(self: Arc<Self>) {
-        let recorder = self.recorder.clone();
-        let core = self.core.clone();
-        // A stall is reported late by at most a quarter of `after`.
-        let sleep = alarm((self.after / 4).max(Duration::from_millis(1)), Waker::from(self));
-        recorder.set_stall_timer(sleep);
-        if core.is_closed() {
-            // Closing drops the timer, but may have done so before this one was set.
-            recorder.set_stall_timer(None);
-        }
+        let (recorder, core) = (self.recorder.clone(), self.core.clone());
+        // A stall is reported late by at most that.
+        let timer = alarm((self.after / 4).max(SHORTEST), Waker::from(self));
+        recorder.set_next_stall_check(Some(NextCheck::ByTimer { _timer: timer }));
+        drop_if_closed(&core, &recorder);
     }
 
-    fn check(&self) {
+    /// Makes no further check until there is a task again.
+    fn pause(self: Arc<Self>) {
+        let (recorder, core) = (self.recorder.clone(), self.core.clone());
+        recorder.pause_stall_checks(Box::new(move || self.schedule()));
+        drop_if_closed(&core, &recorder);
+    }
+
+    /// Returns whether no task has been left for a while.
+    fn check(&self) -> bool {
         let counts = self.recorder.functions.counts();
         let ended = |count: &Counts| count.submitted - count.left();
         let changes = counts.iter().map(|count| count.submitted + ended(count)).sum();
         let left = counts.iter().map(|count| count.left()).sum();
         let activity = (self.recorder.record().revision, changes);
         let polls = self.core.current_polls();
-        let (is_stall, idle_for, blocked) = {
+        let (is_idle, is_stall, idle_for, blocked) = {
             let last = &mut *self.last.lock();
+            let is_idle = last.is_idle(activity, left, || self.recorder.want_any());
             let is_stall = last.is_new_stall(activity, left, self.after);
             // A stall is reported with all polls that were seen before: what they do may be the cause.
             let after = if is_stall { Duration::ZERO } else { self.after };
-            (is_stall, last.since.elapsed(), last.new_blocked(&polls, after))
+            (is_idle, is_stall, last.since.elapsed(), last.new_blocked(&polls, after))
         };
         if !is_stall && blocked.is_empty() {
-            return;
+            return is_idle;
         }
         // The hook is user code and may block, so it must not run on the thread that serves all timers.
         let (core, recorder) = (self.core.clone(), self.recorder.clone());
@@ -213,13 +242,20 @@ impl StallWatch {
         if let Err(error) = thread.spawn(report) {
             log::error!("ensue: the system refused the thread that reports a stall: {error}");
         }
+        false
+    }
+}
+
+/// Closing drops the next check, but may have done so before this one was set.
+fn drop_if_closed(core: &CoreRef, recorder: &Recorder) {
+    if core.is_closed() {
+        recorder.set_next_stall_check(None);
     }
 }
 
 impl Wake for StallWatch {
     fn wake(self: Arc<Self>) {
-        self.check();
-        self.schedule();
+        if self.check() { self.pause() } else { self.schedule() }
     }
 }
 
@@ -259,4 +295,80 @@ fn roots(core: &CoreRef, recorder: &Recorder) -> Vec<Explanation> {
         return others.iter().take(SHOWN).map(explain).collect();
     }
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::{self, Receiver};
+    use std::thread;
+
+    use super::*;
+    use crate::Client;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn client() -> (Client, Receiver<u64>) {
+        let (send, stalls) = mpsc::channel();
+        let hook = move |stall: &Stall| send.send(stall.left).unwrap_or_default();
+        (Client::builder().workers(1).on_stall(Duration::ZERO, hook).build(), stalls)
+    }
+
+    /// Waits until no check will be made without a further task.
+    fn until_paused(client: &Client, stalls: &Receiver<u64>) {
+        let begin = Instant::now();
+        while !Recorder::find(client.core()).unwrap().are_stall_checks_paused() {
+            assert!(begin.elapsed() < LIMIT, "checks are made for a minute");
+            thread::sleep(Duration::from_millis(1));
+        }
+        while stalls.try_recv().is_ok() {}
+    }
+
+    #[test]
+    fn a_new_task_continues_the_checks_which_end_if_none_is_left() {
+        let (client, stalls) = client();
+        for _ in 0..2 {
+            until_paused(&client, &stalls);
+            client.submit(async || (), ()).result().unwrap();
+            until_paused(&client, &stalls);
+            let stuck = client.spawn(pending::<()>());
+            assert_eq!(stalls.recv_timeout(LIMIT), Ok(1));
+            drop(stuck);
+        }
+    }
+
+    #[test]
+    fn a_retry_and_a_wait_for_another_client_continue_the_checks() {
+        let (client, stalls) = client();
+        let is_fine = Arc::new(AtomicBool::new(false));
+        let probe = is_fine.clone();
+        let failed = client.try_submit(
+            move || {
+                let is_fine = probe.load(Ordering::SeqCst);
+                async move { if is_fine { Ok(pending::<u64>().await) } else { Err("not yet") } }
+            },
+            (),
+        );
+        failed.result().unwrap_err();
+        until_paused(&client, &stalls);
+        is_fine.store(true, Ordering::SeqCst);
+        assert!(failed.retry());
+        assert_eq!(stalls.recv_timeout(LIMIT), Ok(1));
+        drop(failed);
+        until_paused(&client, &stalls);
+        let other = Client::builder().workers(1).build();
+        let never = other.spawn(pending::<u64>());
+        let _waits = client.submit(async |x: u64| x, &never);
+        assert_eq!(stalls.recv_timeout(LIMIT), Ok(1));
+    }
+
+    #[test]
+    fn a_client_whose_checks_are_paused_is_freed() {
+        let (client, stalls) = client();
+        until_paused(&client, &stalls);
+        drop(client);
+        // The hook is dropped with the client, and with it the sender.
+        assert_eq!(stalls.recv_timeout(LIMIT), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
 }
