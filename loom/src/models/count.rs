@@ -41,7 +41,7 @@ fn inputs(one: &Typed<Text>, two: &Typed<Text>) -> Inputs {
 }
 
 /// Two inputs and no observer.
-const NEW: Registration = Registration { inputs: 2, observed: 0 };
+const NEW: Registration = Registration { inputs: 2, observed: 0, depth: 0 };
 
 async fn add(_: (), (one, two): (Text, Text)) -> cell::Outcome<usize, (), (Text, Text)> {
     Ok(one.len() + two.len())
