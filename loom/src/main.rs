@@ -16,6 +16,7 @@ mod task {
     pub(crate) mod key;
     pub(crate) mod seal;
     pub(crate) mod status;
+    pub(crate) mod thread_wait;
 }
 
 pub use deque::{Steal, Stealer, Worker};
