@@ -78,7 +78,8 @@ struct Mark<'a> {
 
 impl<'a> Mark<'a> {
     fn new(waiters: &'a Waiters) -> Self {
-        let waiting = Waiting { waker: Waker::noop().clone(), awaiter: None, refused: None };
+        let waiting =
+            Waiting { waker: Waker::noop().clone(), awaiter: None, blocking: None, refused: None };
         let node = Box::new(WaitNode {
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
