@@ -11,7 +11,8 @@
 //! The future of the attempt stands in the task's cell, which is all that depends on the function. See
 //! [`task::attempt`](crate::engine::task::attempt).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -70,7 +71,7 @@ impl Attempts {
                 None
             }
             Ok(Err(error)) => Some(error),
-            Err(payload) => Some(Error::panicked(context::current_key(), payload)),
+            Err(payload) => Some(panicked(payload)),
         }
     }
 
@@ -148,6 +149,15 @@ impl Policy for Attempts {
     }
 }
 
+/// The error of an attempt that panicked. The payload of a join that was cancelled is passed on instead: there is no other
+/// attempt, and the task ends as it does at an await.
+fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    if context::is_unwinding(&*payload) {
+        resume_unwind(payload);
+    }
+    Error::panicked(context::current_key(), payload)
+}
+
 fn poll_under_timeout(
     attempt: &mut Attempt<'_>,
     late: Option<(&mut Sleep, Duration)>,
@@ -157,7 +167,7 @@ fn poll_under_timeout(
         Ok(PollOutcome::Pending) => {}
         Ok(ended) => return ended,
         Err(payload) => {
-            return PollOutcome::Failed(Error::panicked(context::current_key(), payload));
+            return PollOutcome::Failed(panicked(payload));
         }
     }
     match late {

@@ -13,7 +13,7 @@ use std::task::Context;
 
 use crate::engine::core::Core;
 use crate::engine::core::activity::Activity;
-use crate::engine::core::context::ThreadContext;
+use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::graph::cycle;
 use crate::engine::life::drop_task::end_later;
 use crate::engine::life::{finish, waker};
@@ -57,7 +57,7 @@ pub(crate) fn run(
 
 fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Task) -> bool {
     let header = task.as_ref().as_ptr();
-    activity.begin_poll(&task);
+    activity.begin_poll(task.as_ref());
     let ran = {
         let waker = waker::borrowed(&task);
         let mut cx = Context::from_waker(&waker);
@@ -66,6 +66,8 @@ fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Tas
         context.with_task(&task, || {
             let polled = match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(polled) => polled,
+                // As at an await: whoever polls a cancelled task drops its future.
+                Err(payload) if context::is_unwinding(&*payload) => PollOutcome::Pending,
                 Err(payload) => PollOutcome::Failed(Error::panicked(task.key().clone(), payload)),
             };
             if let PollOutcome::Failed(_) = polled {
