@@ -91,6 +91,12 @@
 //!   the waiting in blocking work; the same goes for long computations, which keep their worker from all other tasks.
 //!   [`explain`](Client::explain) of a task that waits for a worker, and the hook [`on_stall`](Builder::on_stall), name
 //!   such a poll: "worker 0 is blocked in a poll of `parent-1` for 3.0s".
+//! * **Fork and join**: [`join`] and [`map_reduce`] spread a computation of a task, or of blocking work, over the workers of
+//!   the client. It may borrow from the stack. A worker takes a part of it, which is one call of a function that was given,
+//!   when it has no task to run, and once in 61 tasks in any case. So a task waits for at most one such part a worker for
+//!   each 61 tasks before it, besides those that run when it becomes ready. A join waits for no free worker: its own thread
+//!   runs what none has taken. If the task is cancelled, its joins unwind it. Whatever happens, a join ends only when nothing
+//!   uses what it borrows.
 //! * **Workers** are futures. A client has threads that poll them, and [`worker`](Client::worker) returns further
 //!   ones to spawn on tokio, smol or another runtime. Tasks that run on those can use that runtime's sockets and
 //!   timers. [`scale`](Client::scale) changes the number of threads while tasks run. A thread of the client that has nothing
@@ -103,7 +109,7 @@
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
 //!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
-//!   same schedule each time. It is meant for tests.
+//!   same schedule each time. It is meant for tests. Its joins run on one thread, in order.
 //!
 //! # Threads
 //!
@@ -111,6 +117,8 @@
 //! |---|---|
 //! | iterators of inputs, `Hash` of inputs | the submitting thread |
 //! | task functions and their futures, `Clone` for retries, retry predicates | a worker |
+//! | the first function of a [`join`] | the calling thread |
+//! | the second one | the same, or a worker of the client, or a thread that waits in another join of the task |
 //! | `Clone` of an input's value | the dependent's worker, or the submitting thread if the value is small and ready |
 //! | blocking functions, and destructors of what they capture | a thread of the client's outside the workers; of one that has no thread yet, the thread that cancels it |
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
@@ -158,8 +166,8 @@
 //! # When to use something else
 //!
 //! * A fixed set of tokio tasks, awaited once: `tokio::task::JoinSet`.
-//! * Computing over slices and ranges: `rayon`. It borrows from the stack and splits work for you, while this
-//!   crate runs the tasks that it is given and requires them to be `'static`.
+//! * Parallel iterators with all of their adaptors: `rayon`. This crate has [`join`], and [`map_reduce`] over ranges and
+//!   slices, which run in tasks and are cancelled with them.
 //! * Results that outlive their last user, bounded by size or age: a cache such as `moka`. A key of this crate exists
 //!   only while a handle or a dependent needs its task.
 //! * Steps that survive the process: a workflow engine or a job queue. This crate writes nothing to disk.
@@ -186,6 +194,8 @@ pub use client::options::{Options, TaskOptions};
 pub use client::portable::{Engine, Portable, PortableFn, PortableInput, PortableInputs};
 pub use client::workers::Worker;
 pub use engine::futures::sleep::{Sleep, sleep};
+pub use engine::parallel::join::join;
+pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};

@@ -15,6 +15,10 @@ macro_rules! std_like {
             pub(crate) fn elapsed(self) -> std::time::Duration {
                 std::time::Duration::ZERO
             }
+
+            pub(crate) fn duration_since(self, _: Self) -> std::time::Duration {
+                std::time::Duration::ZERO
+            }
         }
 
         /// Threads, with the methods of the standard library's that the library's lack.

@@ -58,6 +58,8 @@ pub const ALL: &[Scenario] = &[
     ("blocking_cancelled", blocking_cancelled),
     ("blocking_close", blocking_close),
     ("ready_loop", ready_loop),
+    ("join", join),
+    ("join_cancelled", join_cancelled),
 ];
 
 /// Blocks on a future, or on a reference to a handle.
@@ -965,4 +967,57 @@ fn ready_loop() {
     let cancelled = busy.cancel();
     assert_eq!(is(&block_on(busy), ErrorKind::Cancelled), cancelled);
     end(&client);
+}
+
+/// Sums a tree with a join at each node. The numbers at the nodes are changed in place, and set back.
+fn tree(numbers: &mut [u64]) -> u64 {
+    let [number, rest @ ..] = numbers else { return 0 };
+    *number += 100;
+    let (low, high) = rest.split_at_mut(rest.len() / 2);
+    let (a, b) = ensue::join(|| tree(low), || tree(high));
+    *number -= 100;
+    *number + a + b
+}
+
+/// Tasks and blocking work with joins, whose branches run anywhere, beside others.
+fn join() {
+    let client = client(3);
+    let sum = |n: u64| (0..n).sum::<u64>();
+    let compute = |n: u64| tree(&mut (0..n).collect::<Vec<_>>());
+    let one = client.submit(async move |n| compute(n), 7);
+    let other = client.submit(async |x: u64| x + 1, 1);
+    let two = client.submit(async move |n| compute(n), &other);
+    let blocking = client.submit_blocking(compute, 5);
+    assert_eq!(block_on(one).unwrap(), sum(7));
+    assert_eq!(block_on(two).unwrap(), sum(2));
+    assert_eq!(block_on(blocking).unwrap(), sum(5));
+    end(&client);
+}
+
+/// A task is cancelled while it joins: it ends by its value or as cancelled, after all that borrows from it.
+fn join_cancelled() {
+    let client = client(2);
+    let live = Arc::new(AtomicUsize::new(0));
+    let count = live.clone();
+    let task = client.submit(
+        async move || {
+            let _live = Value(count.clone());
+            let mut numbers = [1, 2, 3, 4];
+            let sum = tree(&mut numbers);
+            ensue::join(|| assert_eq!(numbers, [1, 2, 3, 4]), || assert_eq!(sum, 10));
+            sum
+        },
+        (),
+    );
+    let canceller = beside({
+        let task = task.clone();
+        move || task.cancel()
+    });
+    let cancelled = canceller.join().unwrap();
+    match block_on(task) {
+        Ok(sum) => assert!(!cancelled && sum == 10),
+        Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
+    }
+    end(&client);
+    assert!(live.load(Ordering::SeqCst) <= 1);
 }

@@ -14,7 +14,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -290,7 +290,7 @@ fn poll_only<T>(attempt: &mut dyn Attempt<T>, cx: &mut Context<'_>) -> Poll<Resu
     }));
     let result = match polled {
         Ok(polled) => ready!(polled),
-        Err(payload) => Err(Problem::Panicked(payload)),
+        Err(payload) => Err(Problem::panicked(payload)),
     };
     attempt.end();
     Poll::Ready(result.map_err(|problem| problem.into_error(context::current_key())))
@@ -386,7 +386,7 @@ fn begin<T>(
 ) -> Option<Result<T, Problem>> {
     let begun = catch_unwind(AssertUnwindSafe(|| attempt.begin(&mut permit)));
     if let Err(payload) = begun {
-        return Some(Err(Problem::Panicked(payload)));
+        return Some(Err(Problem::panicked(payload)));
     }
     // The timeout counts from before the first poll.
     *step = Step::Attempting { _permit: permit, late: plan.timeout.map(sleep) };
@@ -452,7 +452,7 @@ fn poll_under_timeout<T>(
     match catch_unwind(AssertUnwindSafe(|| attempt.poll(cx))) {
         Ok(Poll::Ready(result)) => return Poll::Ready(result),
         Ok(Poll::Pending) => {}
-        Err(payload) => return Poll::Ready(Err(Problem::Panicked(payload))),
+        Err(payload) => return Poll::Ready(Err(Problem::panicked(payload))),
     }
     match late {
         Some((late, timeout)) => Pin::new(late).poll(cx).map(|()| Err(Problem::TimedOut(timeout))),
@@ -469,6 +469,15 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// Of a payload that was caught. If it's that of a join which was cancelled, it's passed on instead: there is no other
+    /// attempt, and the task ends as it does at an await.
+    fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        if context::is_unwinding(&*payload) {
+            resume_unwind(payload);
+        }
+        Self::Panicked(payload)
+    }
+
     fn into_error(self, key: Key) -> Error {
         match self {
             Self::Failed(error) => {

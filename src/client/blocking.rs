@@ -6,13 +6,11 @@
 //! | `Begun` | queued in the client's pool, or on one of its threads | `Ended` by its outcome; dropping the future withdraws it from the queue, or tells it that it's abandoned |
 //! | `Ended` | the outcome was returned | final |
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -27,15 +25,10 @@ use crate::engine::futures::acquire::Permit;
 use crate::engine::task::header::Task;
 use crate::task::thread_wait;
 
-thread_local! {
-    /// Returns whether the blocking work on this thread was cancelled or abandoned.
-    static IS_ABANDONED: RefCell<Option<Rc<dyn Fn() -> bool>>> = const { RefCell::new(None) };
-}
-
 /// Returns whether the task that calls this was cancelled, has timed out, or is no longer needed.
 ///
 /// Blocking work can't be stopped from outside. If it runs for long it should check this periodically and return
-/// early; its value is dropped. In async code, true means that the task will be dropped at its next await. Outside a
+/// early; its value is dropped. A [`join`](crate::join) does so by itself. In async code, true means that the task will be dropped at its next await. Outside a
 /// task it returns false, also in destructors of thread locals.
 ///
 /// ```
@@ -44,9 +37,7 @@ thread_local! {
 /// assert!(endless.cancel());
 /// ```
 pub fn is_cancelled() -> bool {
-    // Destructors of other thread locals may call this after it's gone.
-    let blocking = IS_ABANDONED.try_with(|probe| probe.borrow().clone()).unwrap_or_default();
-    blocking.map_or_else(context::current_is_aborting, |is_abandoned| is_abandoned())
+    context::current_is_cancelled()
 }
 
 /// What blocking work returns. The error is that of a system that refused a thread.
@@ -86,8 +77,7 @@ impl<T: Send + 'static> Future for Work<T> {
             let task = context::current_task();
             if core.seeded.is_some() {
                 let _permit = permit;
-                let is_abandoned = context::current_abort_probe();
-                return match on_this_thread(&core, task.as_ref(), is_abandoned, code) {
+                return match on_this_thread(&core, task.as_ref(), None, code) {
                     Ok(value) => Poll::Ready(Ok(value)),
                     Err(payload) => resume_unwind(payload),
                 };
@@ -144,8 +134,7 @@ impl<T: Send + 'static> Begun<T> {
                 if let (Some(task), Some(number)) = (&task, wait) {
                     thread_wait::end(&task.make_extras().blocking, number);
                 }
-                let probe = outcome.clone();
-                let is_abandoned = move || probe.is_abandoned.load(Ordering::Relaxed);
+                let is_abandoned = Some(&outcome.is_abandoned);
                 let returned = on_this_thread(&core, task.as_ref(), is_abandoned, code);
                 drop((permit, task));
                 outcome.set(returned);
@@ -226,15 +215,9 @@ impl<T> Outcome<T> {
 fn on_this_thread<T>(
     core: &CoreRef,
     task: Option<&Task>,
-    is_abandoned: impl Fn() -> bool + 'static,
+    is_abandoned: Option<&AtomicBool>,
     code: Code<T>,
 ) -> thread::Result<T> {
-    // Without the thread local, on a thread that is exiting, only a seeded client runs blocking work, and
-    // `is_cancelled` then asks about the task itself.
-    let set = |probe| IS_ABANDONED.try_with(|current| current.replace(probe)).unwrap_or_default();
-    let before = set(Some(Rc::new(is_abandoned)));
-    let result =
-        catch_unwind(AssertUnwindSafe(|| ThreadContext::of_blocking(core, task).enter(code)));
-    set(before);
-    result
+    let context = ThreadContext::of_blocking(core, task, is_abandoned);
+    catch_unwind(AssertUnwindSafe(|| context.enter(code)))
 }

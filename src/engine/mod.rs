@@ -13,7 +13,9 @@
 //! | [`data`] | tables that many tasks share: keys, limits, clocks, completion queues, recycled memory |
 //! | [`queue`] | the queues of ready tasks, the table of started tasks, the list of idle workers |
 //! | [`watch`] | the interface to the observer, and the counts and tables behind it |
+//! | [`fork`] | branches of joins, the forks of a thread, and its heartbeats; knows no engine |
 //! | [`core`] | the engine of one client, the references to it, and the context of each thread that works for it |
+//! | [`parallel`] | joins, and loops made of them |
 //! | [`life`] | creation, scheduling, pauses, end, retries and destruction of a task |
 //! | [`graph`] | traversals of tasks that wait for each other: cycles, diagnostics |
 //! | [`worker`] | workers: futures that take tasks from the queues and run them |
@@ -31,9 +33,11 @@
 pub(crate) mod base;
 pub(crate) mod core;
 pub(crate) mod data;
+pub(crate) mod fork;
 pub(crate) mod futures;
 pub(crate) mod graph;
 pub(crate) mod life;
+pub(crate) mod parallel;
 pub(crate) mod queue;
 // Only the client of a cluster makes remote tasks.
 #[cfg_attr(not(feature = "dask"), allow(dead_code))]

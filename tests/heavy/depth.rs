@@ -1,4 +1,4 @@
-//! Long chains and wide graphs, without recursion (promises 9 and 23).
+//! Long chains and wide graphs, without recursion, and large trees of joins (promises 9, 23 and 24).
 //!
 //! The bodies run on threads with the usual stack, which some ten thousand nested calls overflow.
 
@@ -450,5 +450,26 @@ fn a_future_is_freed_though_its_waker_is_kept() {
         waker.wake_by_ref();
         drop(client);
         waker.wake();
+    });
+}
+
+#[test]
+fn a_tree_of_sixteen_million_joins_is_summed() {
+    patiently(|| {
+        fn nodes(levels: u32) -> u64 {
+            if levels == 0 {
+                return 0;
+            }
+            let (left, right) = ensue::join(|| nodes(levels - 1), || nodes(levels - 1));
+            1 + left + right
+        }
+        let levels = if cfg!(debug_assertions) { 18 } else { 24 };
+        for workers in [1, 2, 7] {
+            let client = Client::builder().workers(workers).build();
+            let others = client.map(inc, 0..MANY);
+            let sum = client.submit(async move |levels| nodes(levels), levels);
+            assert_eq!(block_on(sum).unwrap(), (1 << levels) - 1);
+            assert_eq!(block_on(gather(others)).unwrap().len() as u64, MANY);
+        }
     });
 }

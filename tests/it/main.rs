@@ -21,6 +21,7 @@ mod hostile;
 mod hostile_wakers;
 mod idle;
 mod inputs;
+mod join;
 mod keys;
 mod limits;
 mod map_stream;

@@ -77,6 +77,15 @@ pub(crate) mod watch {
 }
 
 #[path = "."]
+pub(crate) mod fork {
+    real! {
+        heartbeat "../../../src/engine/fork/heartbeat.rs";
+        job "../../../src/engine/fork/job.rs";
+        scope "../../../src/engine/fork/scope.rs";
+    }
+}
+
+#[path = "."]
 pub(crate) mod core {
     pub(crate) use crate::engine::engine_refs;
     pub(crate) use crate::engine::standins::blocking_pool;
@@ -89,6 +98,13 @@ pub(crate) mod core {
         engine "../../../src/engine/core/engine.rs";
         shutdown_state "../../../src/engine/core/shutdown_state.rs";
         threads "../../../src/engine/core/threads.rs";
+    }
+}
+
+#[path = "."]
+pub(crate) mod parallel {
+    real! {
+        join "../../../src/engine/parallel/join.rs";
     }
 }
 

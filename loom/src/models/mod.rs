@@ -6,6 +6,7 @@ mod completion_queue;
 mod count;
 mod engine_refs;
 mod injector;
+mod join;
 mod state;
 mod store;
 mod waiters;
@@ -67,6 +68,7 @@ pub(crate) fn run(wanted: &[String]) {
         store::MODELS,
         closing::MODELS,
         block_on::MODELS,
+        join::MODELS,
         engine_refs::MODELS,
     ]
     .concat();

@@ -7,7 +7,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use crate::engine::task::header::{Header, Task, TaskRef, VTable};
+use crate::engine::task::header::{Header, TaskRef, VTable};
 
 /// Written by the worker alone.
 #[derive(Default)]
@@ -32,11 +32,11 @@ pub(crate) struct SeenPoll {
 
 impl Activity {
     #[inline]
-    pub(crate) fn begin_poll(&self, task: &Task) {
+    pub(crate) fn begin_poll(&self, task: TaskRef<'_>) {
         // In this order, each released: who reads a task has the number of its poll, or a later one, and its vtable.
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         self.vtable.store(ptr::from_ref(task.vtable).cast_mut(), Ordering::Release);
-        self.task.store(task.as_ref().as_ptr().as_ptr(), Ordering::Release);
+        self.task.store(task.as_ptr().as_ptr(), Ordering::Release);
     }
 
     #[inline]

@@ -2,16 +2,21 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::panic::resume_unwind;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Key;
 use crate::engine::base::sync::thread_local;
 use crate::engine::base::user_code::log_panic;
 use crate::engine::core::{Core, CoreRef, budget};
+use crate::engine::fork::job::Origin;
+use crate::engine::fork::scope;
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::{Header, Task, TaskRef};
 
-/// The context of a worker that is being polled, or of a blocking closure. Contexts nest.
+/// The context of a worker that is being polled, of a blocking closure, or of a branch of a join that another thread has
+/// forked. Contexts nest.
 pub(crate) struct ThreadContext<'a> {
     core: &'a Core,
     /// The queues of the worker; `None` for a blocking closure.
@@ -20,6 +25,8 @@ pub(crate) struct ThreadContext<'a> {
     worker: usize,
     /// The task whose code is running.
     task: Cell<Option<NonNull<Header>>>,
+    /// The origin of the branch that is running. Its task isn't `task`, whose poll, with its awaits, is on another thread.
+    origin: Origin,
     /// The results that the task may still take in this poll, and 0 between polls; see [`budget`].
     budget: Cell<u32>,
     /// Whether the task found a task, members of a completion queue or its blocking work pending in this poll.
@@ -38,12 +45,16 @@ thread_local! {
 
 impl<'a> ThreadContext<'a> {
     pub(crate) fn of_worker(core: &'a Core, local: &'a Local, worker: usize) -> Self {
-        let (local, task) = (Some(local), Cell::new(None));
+        Self::new(core, Some(local), worker)
+    }
+
+    fn new(core: &'a Core, local: Option<&'a Local>, worker: usize) -> Self {
         Self {
             core,
             local,
             worker,
-            task,
+            task: Cell::new(None),
+            origin: Origin::default(),
             budget: Cell::new(0),
             awaits: Cell::new(false),
             searches: Cell::new(false),
@@ -52,12 +63,25 @@ impl<'a> ThreadContext<'a> {
         }
     }
 
-    /// Creates the context of a blocking closure of `task`, which awaits it.
-    pub(crate) fn of_blocking(core: &'a Core, task: Option<&'a Task>) -> Self {
+    /// Creates the context of a blocking closure of `task`, which awaits it. `is_abandoned` tells when it no longer does; it's
+    /// `None` on a seeded client, whose tasks call their closures in a poll.
+    pub(crate) fn of_blocking(
+        core: &'a Core,
+        task: Option<&'a Task>,
+        is_abandoned: Option<&'a AtomicBool>,
+    ) -> Self {
+        let origin = Origin { task: None, is_abandoned: is_abandoned.map(NonNull::from) };
         let task = Cell::new(task.map(|task| task.as_ref().as_ptr()));
-        let (budget, awaits, searches, begun) = Default::default();
-        let outer = Cell::new(ptr::null());
-        Self { core, local: None, worker: 0, task, budget, awaits, searches, begun, outer }
+        Self { task, origin, ..Self::new(core, None, 0) }
+    }
+
+    /// Creates the context of a branch that another thread has forked, on the thread of `outer`.
+    ///
+    /// # Safety
+    ///
+    /// The origin is that of a branch which isn't done before the context is dropped.
+    pub(crate) unsafe fn of_branch(outer: &Self, origin: Origin) -> Self {
+        Self { origin, ..Self::new(outer.core, outer.local, outer.worker) }
     }
 
     /// Runs `code` in this context.
@@ -70,6 +94,7 @@ impl<'a> ThreadContext<'a> {
         }
         self.outer.set(CURRENT.replace(ptr::from_ref(self).cast()));
         let _leave = Leave(self.outer.get());
+        let _restore = scope::leave();
         code()
     }
 
@@ -96,6 +121,27 @@ impl<'a> ThreadContext<'a> {
 
     pub(crate) fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// The origin of the code that is running, for a branch that it shares; `None` if it's not that of a task.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let origin = Origin { task: self.task.get().or(self.origin.task), ..self.origin };
+        (origin.task.is_some() || origin.is_abandoned.is_some()).then_some(origin)
+    }
+
+    /// Whether the code that is running was cancelled or is no longer needed.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let Some(origin) = self.origin() else { return false };
+        match (origin.is_abandoned, origin.task) {
+            // SAFETY: borrowed by a blocking closure's context for its whole life, and the closure's joins end before it.
+            (Some(is_abandoned), _) => unsafe { is_abandoned.as_ref() }.load(Ordering::Relaxed),
+            (None, Some(task)) => {
+                // SAFETY: as in `current_task`; the task of a branch stays in its poll until the branch is done.
+                let task = unsafe { TaskRef::new(task) };
+                task.waiters.is_aborting() || task.core().is_aborted()
+            }
+            (None, None) => false,
+        }
     }
 
     /// Whether the task found a task, members of a completion queue or its blocking work pending in the poll that just ended.
@@ -147,12 +193,12 @@ pub(crate) fn with_current_task<R>(use_it: impl FnOnce(TaskRef<'_>) -> R) -> Opt
         .flatten()
 }
 
-/// Returns the number of the current task, if it is one of this engine and is watched.
+/// Returns the number of the task for which code is running on this thread, if it is one of this engine and is watched.
 pub(crate) fn current_number(core: &Core) -> Option<u64> {
     current(|context| {
-        let task = context.task.get().filter(|_| ptr::eq(context.core, core))?;
-        // SAFETY: as in `current_task`.
-        unsafe { TaskRef::new(task) }.number()
+        let origin = context.origin().filter(|_| ptr::eq(context.core, core))?;
+        // SAFETY: as in `ThreadContext::is_cancelled`.
+        unsafe { TaskRef::new(origin.task?) }.number()
     })
     .flatten()
 }
@@ -167,15 +213,26 @@ pub(crate) fn current_priority() -> i32 {
     current_task().map_or(0, |task| task.priority())
 }
 
-/// Whether the current task will be dropped at its next await.
-pub(crate) fn current_is_aborting() -> bool {
-    current_abort_probe()()
+/// Whether the code that is running on this thread was cancelled or is no longer needed.
+pub(crate) fn current_is_cancelled() -> bool {
+    current(ThreadContext::is_cancelled).unwrap_or(false)
 }
 
-/// Returns a function that checks later whether the task that is current now will be dropped at its next await.
-pub(crate) fn current_abort_probe() -> impl Fn() -> bool {
-    let task = current_task();
-    move || task.as_ref().is_some_and(|task| task.waiters.is_aborting() || task.core().is_aborted())
+/// The payload with which a join of a cancelled task unwinds.
+struct Unwinding;
+
+/// Ends the code that is running on this thread, up to its poll, if it was cancelled or is no longer needed.
+pub(crate) fn unwind_if_cancelled() {
+    if current_is_cancelled() {
+        // Without the panic hook: nothing has gone wrong.
+        resume_unwind(Box::new(Unwinding));
+    }
+}
+
+/// Whether this is the payload of a join that unwinds because the task whose code it caught was cancelled. One of another
+/// task is a panic as any other.
+pub(crate) fn is_unwinding(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Unwinding>() && current_is_cancelled()
 }
 
 /// Takes a result from the budget of the poll that is under way on this thread; false if there is none left, or no poll.

@@ -21,6 +21,7 @@ use crate::engine::core::threads::{ThreadOptions, Threads};
 use crate::engine::data::cell_pool;
 use crate::engine::data::limits::Limits;
 use crate::engine::data::store::Store;
+use crate::engine::fork::job::Jobs;
 use crate::engine::queue::idle::IdleWorkers;
 use crate::engine::queue::local::Stealers;
 use crate::engine::queue::owned_tasks::OwnedTasks;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) injector: Shared,
     pub(crate) priority_queue: PriorityQueue,
     pub(crate) seeded: Option<Seeded>,
+    /// The branches of joins that a worker may take.
+    pub(crate) jobs: Jobs,
     pub(crate) workers: Lock<Vec<Worker>>,
     /// Increases with each change of `workers`, so that workers can cache the list.
     workers_version: AtomicUsize,
@@ -169,6 +172,7 @@ impl CoreRef {
             injector: Shared::new(),
             priority_queue: PriorityQueue::new(),
             seeded: seed.map(Seeded::new),
+            jobs: Jobs::default(),
             workers: Lock::default(),
             workers_version: AtomicUsize::new(0),
             idle_workers: IdleWorkers::default(),
@@ -295,9 +299,10 @@ impl Core {
         }
     }
 
-    /// Whether a task is in a queue that any worker can take it from.
+    /// Whether a task, or a branch of one, is in a queue that any worker can take it from.
     pub(crate) fn has_queued(&self) -> bool {
         !self.injector.is_empty()
+            || self.jobs.len() > 0
             || !self.priority_queue.is_empty()
             || self.seeded.as_ref().is_some_and(|seeded| !seeded.is_empty())
             || self.workers.lock().iter().any(|worker| !worker.queues.is_empty())

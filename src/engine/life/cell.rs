@@ -152,6 +152,8 @@ where
         }));
         match polled {
             Ok(Poll::Pending) => PollOutcome::Pending,
+            // As at an await: whoever polls a cancelled task drops its future.
+            Err(payload) if context::is_unwinding(&*payload) => PollOutcome::Pending,
             Ok(Poll::Ready(Ok(value))) => {
                 // SAFETY: the caller owns the contents. `clear` left `Empty`, which needs no drop.
                 unsafe {

@@ -56,7 +56,7 @@ pub(crate) fn run(
 
 fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Task) -> bool {
     let header = task.as_ref().as_ptr();
-    activity.begin_poll(&task);
+    activity.begin_poll(task.as_ref());
     let ran = {
         let waker = waker::borrowed(&task);
         let mut cx = Context::from_waker(&waker);

@@ -13,9 +13,12 @@
 //! 2. the worker's own queues: mostly tasks that finished ones made ready, with turns for the others
 //! 3. tasks from the shared queues
 //! 4. the queues of other workers, by stealing
-//! 5. the rest of the priority queue
+//! 5. branches of [joins](crate::engine::parallel::join) that other threads have shared
+//! 6. the rest of the priority queue
 //!
-//! Every [`SHARED_INTERVAL`] tasks, a batch of each shared queue is moved to the end of the worker's own, in any case.
+//! Every [`SHARED_INTERVAL`] tasks, a batch of each shared queue is moved to the end of the worker's own, and a branch is run,
+//! in any case. So a task never waits for more than one branch a worker for each [`SHARED_INTERVAL`] tasks before it; a join
+//! waits for no worker, since its own thread runs what none has taken.
 //!
 //! No task of priority 0 starves: with one worker, those that run before one that is ready are bounded. A batch of 64 is
 //! moved every 61 tasks, and of 32 tasks at least one is the oldest of each of the own queues, so a task that has `s` others
@@ -43,8 +46,9 @@ use crate::engine::base::user_code::wake_by_ref;
 use crate::engine::core::activity::Activity;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::{CoreRef, engine_refs};
+use crate::engine::parallel::join;
 use crate::engine::queue::local::{Local, Stealers};
-use crate::engine::task::header::Task;
+use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::worker::run::run;
 
 /// The most tasks in one poll of a worker, after which the worker's host may run something else. At some tens of
@@ -79,6 +83,8 @@ pub(crate) struct WorkerFuture {
     mode: Mode,
     /// The number of tasks to take until the shared queues have their turn.
     ticks: Cell<u32>,
+    /// It's the turn of a job, though there may be tasks.
+    is_for_job: Cell<bool>,
     /// The worker was woken, and hasn't called `IdleWorkers::finish_wake` since.
     wake_pending: Cell<bool>,
 }
@@ -112,6 +118,7 @@ impl WorkerFuture {
             activity: Arc::default(),
             mode: Mode::New,
             ticks: Cell::new(SHARED_INTERVAL),
+            is_for_job: Cell::new(false),
             wake_pending: Cell::new(false),
         }
     }
@@ -165,7 +172,13 @@ impl WorkerFuture {
             return Some(task);
         }
         match self.ticks.get() {
-            1 => self.refill(),
+            1 => {
+                self.refill();
+                if core.jobs.len() > 0 {
+                    self.is_for_job.set(true);
+                    return None;
+                }
+            }
             ticks => self.ticks.set(ticks - 1),
         }
         let own = self.local.pop_fresh().or_else(|| self.local.pop());
@@ -178,7 +191,10 @@ impl WorkerFuture {
         self.refill();
         // In another cycle: `queue` was empty.
         let own = self.local.pop_fresh().or_else(|| self.local.pop());
-        own.or_else(|| self.steal()).or_else(|| self.core.priority_queue.pop())
+        own.or_else(|| self.steal()).or_else(|| {
+            let core = &*self.core;
+            if core.jobs.len() == 0 { core.priority_queue.pop() } else { None }
+        })
     }
 
     /// Runs tasks until the budget is used up, or the time slice that began at `since`.
@@ -192,7 +208,18 @@ impl WorkerFuture {
                 if *budget == 0 {
                     return Stop::OutOfBudget;
                 }
-                let Some(task) = self.next() else { return Stop::OutOfWork };
+                let Some(task) = self.next() else {
+                    let is_turn = self.is_for_job.take();
+                    if self.run_job(&context) {
+                        *budget -= 1;
+                        if since.is_some_and(|since| since.elapsed() >= TIME_SLICE) {
+                            *budget = 0;
+                        }
+                    } else if !is_turn {
+                        return Stop::OutOfWork;
+                    }
+                    continue;
+                };
                 // Before the task runs: it may take long, and others may be queued.
                 self.finish_wake();
                 let awaits_others = run(&self.core, &context, &self.activity, task);
@@ -210,6 +237,24 @@ impl WorkerFuture {
                 }
             }
         })
+    }
+
+    /// Runs the branch of a join that has been waiting longest for a worker. False if there is none.
+    #[cold]
+    fn run_job(&self, context: &ThreadContext<'_>) -> bool {
+        let Some(job) = self.core.jobs.take() else { return false };
+        // As before a task runs.
+        if self.local.publish_next() {
+            self.wake_for_local();
+        }
+        self.finish_wake();
+        if let Some(task) = job.group.origin.task {
+            // SAFETY: the task stays in its poll until the job is done.
+            self.activity.begin_poll(unsafe { TaskRef::new(task) });
+        }
+        join::run_job(context, 0, job);
+        self.activity.end_poll();
+        true
     }
 
     /// Moves a batch of each shared queue to the end of this worker's own.
