@@ -43,7 +43,13 @@
 //!   wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or a task with a
 //!   [`timeout`](Options::timeout). The search looks at 256 waiters, so it may miss a cycle of more tasks than that, or in
 //!   which a task has more dependents; and one in which several tasks had to see other inputs or members end first.
-//!   [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits: they name every cycle.
+//!   [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits: they name every
+//!   [cycle](Reason::Cycle) of awaits and inputs, also those through a [limit](Builder::limit) or the last
+//!   [thread for blocking work](Builder::blocking_threads) that a task of the cycle keeps from another one, and through
+//!   [`idle`](Client::idle) and [`close`](Client::close) of the tasks' own client. They can't know what a task awaits that is
+//!   not a task: neither [`events`](Client::events), [`progress_counts`] and the `idle` or `close` of another client, nor the
+//!   channels, locks and timers of other crates. Such a task is said to await something that is not a task, and a stream of
+//!   events that a task awaits may count as progress.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)
 //!   derives the key from the call, so equal calls run once. A key whose task has a value of another type gives a
@@ -111,7 +117,9 @@
 //! * **Observation**: [`explain`](Client::explain) reports why a task has not finished. After
 //!   [`observe`](Client::observe) a client records [`stats`](Client::stats), the [`graph`](Client::graph) of its
 //!   tasks and the [`timeline`](Client::timeline) of each. [`events`](Client::events) streams the state changes of tasks,
-//!   and [`progress_counts`] the progress of a set of tasks. None of these ever delays a task.
+//!   and [`progress_counts`] the progress of a set of tasks. None of these waits for a task or has one wait for more than a
+//!   walk over a table: an explanation goes through all unfinished tasks, at about a microsecond each, and locks a queue, a
+//!   limit or a sixteenth of the keys while it goes through that, but of a task's waiters only some at a time.
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
 //!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the

@@ -1,5 +1,6 @@
 //! Cycles of tasks that wait for each other (promise 4).
 
+use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -430,6 +431,87 @@ fn a_cycle_through_an_await_beside_idle_or_close_is_named() {
             a.cancel();
         });
     }
+}
+
+#[test]
+fn cycles_through_idle_limits_and_threads_are_named() {
+    for way in ["idle", "close", "limit", "thread"] {
+        for reports in [false, true] {
+            bounded(move || {
+                let builder = Client::builder().workers(2).limit("one", 1).blocking_threads(1);
+                let (send, stalls) = mpsc::channel();
+                let hook = move |stall: &Stall| drop(send.send(stall.clone()));
+                let client = match reports {
+                    true => builder.on_stall(Duration::from_millis(50), hook).build(),
+                    false => builder.build(),
+                };
+                let stalls = reports.then_some(&stalls);
+                // `a` waits for what `b` keeps from it, and `b` for `a`.
+                let (a, b) = match way {
+                    "idle" | "close" => {
+                        let inner = client.clone();
+                        let a = client.spawn(async move {
+                            if way == "idle" {
+                                inner.idle().await
+                            } else {
+                                inner.close().await
+                            }
+                            Ok(0)
+                        });
+                        let (b, sender) = awaits_later(&client, "b");
+                        sender.send(a.clone()).unwrap();
+                        (a, b)
+                    }
+                    "limit" => {
+                        let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
+                        let b = client
+                            .task()
+                            .limit("one", 1)
+                            .spawn(async move { flat(receiver.await.unwrap().await) });
+                        eventually("it has the limit", || client.stats().limits[0].used == 1);
+                        let a = client.task().limit("one", 1).submit(async || Ok(0), ());
+                        sender.send(a.clone()).unwrap();
+                        (a, b)
+                    }
+                    _ => {
+                        let (sender, receiver) = mpsc::channel::<Handle<Seen>>();
+                        let b = client
+                            .submit_blocking(move || flat(receiver.recv().unwrap().result()), ());
+                        eventually("it has the thread", || {
+                            client.explain(&b).reasons.contains(&Reason::Blocking)
+                        });
+                        let a = client.submit_blocking(|| Ok(0), ());
+                        sender.send(a.clone()).unwrap();
+                        (a, b)
+                    }
+                };
+                assert_named(&client, stalls, &[&a, &b]);
+                a.cancel();
+                b.cancel();
+            });
+        }
+    }
+}
+
+#[test]
+fn tasks_that_wait_for_idleness_or_a_limit_without_a_cycle_are_in_none() {
+    bounded(|| {
+        let client = Client::builder().workers(2).limit("one", 1).build();
+        let inner = client.clone();
+        let idle = client.spawn(async move { inner.idle().await });
+        let after = client.submit(async |()| (), &idle);
+        let holder = client.task().limit("one", 1).spawn(pending::<()>());
+        eventually("it has the limit", || client.stats().limits[0].used == 1);
+        let wants = client.task().limit("one", 1).submit(async || (), ());
+        eventually("it waits for the limit", || client.stats().limits[0].waiting == 1);
+        for handle in [&idle, &after, &holder, &wants] {
+            let explanation = client.explain(handle);
+            assert!(!names_cycle(&explanation.reasons, &[]), "{explanation}");
+        }
+        holder.cancel();
+        after.result().unwrap();
+        wants.result().unwrap();
+    });
 }
 
 #[test]

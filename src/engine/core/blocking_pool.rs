@@ -140,6 +140,13 @@ impl BlockingPool {
         self.changed.notify_all();
     }
 
+    /// Whether every thread runs a closure, and no other one can be started.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        let most = self.options.blocking + state.exempt.len();
+        state.idle == 0 && (state.threads.len() >= most || state.is_refused)
+    }
+
     /// Starts threads for the queued closures that no idle thread will take.
     fn grow(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
         let most = self.options.blocking + state.exempt.len();

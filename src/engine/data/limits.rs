@@ -153,6 +153,30 @@ impl Limits {
         lacking
     }
 
+    /// For each limit that tasks wait for: these tasks, and those that hold it.
+    pub(crate) fn waits(&self) -> Vec<(Vec<Task>, Vec<Task>)> {
+        let mut waits: Vec<_> = self.names.iter().map(|_| (Vec::new(), Vec::new())).collect();
+        let book = &*self.state.lock();
+        let to_task = |holder: &Holder| holder.task.as_ref().map(|task| task.as_ref().to_task());
+        for waiting in book.lines.iter().flat_map(|line| line.waiting.values()) {
+            let needs = &waiting.holder.needs;
+            let is_lacking = |(at, n): &&(usize, usize)| book.free[*at] < *n;
+            // With enough of all, it waits for a request that is served first.
+            let any = !needs.iter().any(|need| is_lacking(&need));
+            for (at, _) in needs.iter().filter(|need| any || is_lacking(need)) {
+                waits[*at].0.extend(to_task(&waiting.holder));
+            }
+        }
+        for holder in book.holders.values() {
+            for (at, _) in &*holder.needs {
+                if !waits[*at].0.is_empty() {
+                    waits[*at].1.extend(to_task(holder));
+                }
+            }
+        }
+        waits
+    }
+
     /// Takes what a new request needs, if it's free and no task waits for anything. Else the request is returned.
     pub(crate) fn take(
         &self,

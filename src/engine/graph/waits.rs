@@ -2,21 +2,33 @@
 //!
 //! Unlike the search for cycles when a task is suspended, this knows no bound and takes every entry for a wait: also that of
 //! a handle which isn't awaited any more but kept, and the members of streams, of which any may do.
+//!
+//! A task may also wait for what other tasks have. For the search for cycles, each of these is a node of its own, a *hub*
+//! between those that wait for it and those that have it. So there are as many links as tasks, however many wait for however
+//! many:
+//!
+//! | hub | waits for it | has it |
+//! |---|---|---|
+//! | a limit | a task that lacks it | a task that holds some of it |
+//! | the threads for blocking work, if there are no more | a task whose blocking work has no thread | a task whose blocking work has one |
+//! | idleness, or the end, of a client | a task of the client that waits for that | any other that is queued or has started |
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use crate::engine::core::Core;
 use crate::engine::graph::inspect;
 use crate::engine::life::waiting::{address, waiters};
 use crate::engine::task::header::{Task, TaskRef};
+use crate::task::thread_wait;
 
 /// The unfinished tasks that can be reached from a client, and which of them wait for which.
 pub(crate) struct Waits {
     tasks: Vec<Task>,
-    /// By the index of a task, the indices of those that wait for it.
-    waiters: Vec<Vec<usize>>,
-    /// The same, of those that it waits for.
+    /// By the index of a task, the indices of those that it waits for.
     waited_for: Vec<Vec<usize>>,
+    /// By the index of a task or hub, the indices of those that wait for it. Hubs have the indices after those of tasks.
+    links: Vec<Vec<usize>>,
     /// The index of the task at an address.
     places: HashMap<usize, usize>,
 }
@@ -41,7 +53,8 @@ impl Waits {
                 }
             }
         }
-        Self { tasks, waiters, waited_for, places }
+        let links = with_hubs(&tasks, waiters, &places);
+        Self { tasks, waited_for, links, places }
     }
 
     /// Returns the tasks that a task waits for.
@@ -59,23 +72,23 @@ impl Waits {
     /// there is none.
     pub(crate) fn cycle_of(&self, task: TaskRef<'_>) -> Vec<Task> {
         let Some(start) = self.places.get(&address(task)).copied() else { return Vec::new() };
-        let last: HashSet<_> = self.waited_for[start].iter().copied().collect();
-        // The task that each was reached from, which it waits for.
+        // The task or hub that each was reached from, which it waits for.
         let mut from = HashMap::new();
         let (mut queue, mut at) = (vec![start], 0);
         while let Some(place) = queue.get(at).copied() {
             at += 1;
-            if last.contains(&place) {
-                let mut cycle = vec![start];
-                let mut place = place;
-                while place != start {
-                    cycle.push(place);
-                    place = from[&place];
+            for waiter in &self.links[place] {
+                if *waiter == start {
+                    let mut cycle = vec![start];
+                    let mut place = place;
+                    while place != start {
+                        cycle.push(place);
+                        place = from[&place];
+                    }
+                    let tasks = cycle.into_iter().filter_map(|at| self.tasks.get(at));
+                    return tasks.map(|task| task.as_ref().to_task()).collect();
                 }
-                return cycle.into_iter().map(|at| self.tasks[at].as_ref().to_task()).collect();
-            }
-            for waiter in &self.waiters[place] {
-                if *waiter != start && !from.contains_key(waiter) {
+                if !from.contains_key(waiter) {
                     from.insert(*waiter, place);
                     queue.push(*waiter);
                 }
@@ -88,7 +101,7 @@ impl Waits {
     pub(crate) fn in_cycles(&self, most: usize) -> Vec<Task> {
         let mut found = Vec::new();
         // Depth-first; a task that is met again while it's on the path is in a cycle.
-        let mut state = vec![Visit::New; self.tasks.len()];
+        let mut state = vec![Visit::New; self.links.len()];
         for start in 0..self.tasks.len() {
             let mut path = Vec::new();
             if state[start] == Visit::New {
@@ -96,7 +109,7 @@ impl Waits {
                 path.push((start, 0));
             }
             while let Some((place, next)) = path.last_mut() {
-                let Some(waiter) = self.waiters[*place].get(*next).copied() else {
+                let Some(waiter) = self.links[*place].get(*next).copied() else {
                     state[*place] = Visit::Left;
                     path.pop();
                     continue;
@@ -111,7 +124,10 @@ impl Waits {
                         if found.len() == most {
                             return found;
                         }
-                        found.push(self.tasks[waiter].as_ref().to_task());
+                        // No hub is linked to a hub.
+                        let mut cycle = path.iter().skip_while(|(place, _)| *place != waiter);
+                        let task = cycle.find_map(|(place, _)| self.tasks.get(*place));
+                        found.extend(task.map(|task| task.as_ref().to_task()));
                         // The rest of the path is in this cycle or waits for it.
                         path.drain(..).for_each(|(place, _)| state[place] = Visit::Left);
                     }
@@ -120,6 +136,64 @@ impl Waits {
             }
         }
         found
+    }
+}
+
+/// Adds the hubs to the links between tasks.
+fn with_hubs(
+    tasks: &[Task],
+    mut links: Vec<Vec<usize>>,
+    places: &HashMap<usize, usize>,
+) -> Vec<Vec<usize>> {
+    let mut engines = HashSet::new();
+    for task in tasks {
+        if !engines.insert(task.core().id) {
+            continue;
+        }
+        let place = |task: &Task| places.get(&address(task.as_ref())).copied();
+        for (waiting, holders) in task.core().limits.waits() {
+            let (waiting, holders) = (waiting.iter(), holders.iter());
+            add_hub(&mut links, waiting.filter_map(place), holders.filter_map(place));
+        }
+        let of_engine = || {
+            let all = tasks.iter().enumerate();
+            all.filter(|(_, other)| other.core().id == task.core().id)
+        };
+        let blocking = |is_waiting: bool| {
+            let extras = |(at, task): (usize, &'_ Task)| {
+                let extras = task.extras()?;
+                let blocks = extras.blocked.load(Ordering::Relaxed) > 0;
+                (blocks && thread_wait::is_waiting(&extras.blocking) == is_waiting).then_some(at)
+            };
+            of_engine().filter_map(extras).collect::<Vec<_>>()
+        };
+        if task.core().threads.blocking.is_full() {
+            add_hub(&mut links, blocking(true).into_iter(), blocking(false).into_iter());
+        }
+        let is_exempt = |task: &Task| {
+            task.extras().is_some_and(|extras| extras.exempt.load(Ordering::Relaxed) > 0)
+        };
+        let of_idle = |exempt: bool| {
+            let wanted = move |(_, task): &(usize, &Task)| {
+                is_exempt(task) == exempt && !task.count.is_waiting()
+            };
+            of_engine().filter(wanted).map(|(at, _)| at)
+        };
+        add_hub(&mut links, of_idle(true), of_idle(false));
+    }
+    links
+}
+
+/// Adds what `waiting` wait for and `have` have, if any wait.
+fn add_hub(
+    links: &mut Vec<Vec<usize>>,
+    waiting: impl Iterator<Item = usize>,
+    have: impl Iterator<Item = usize>,
+) {
+    let (hub, waiting) = (links.len(), waiting.collect::<Vec<_>>());
+    if !waiting.is_empty() {
+        links.push(waiting);
+        have.for_each(|place| links[place].push(hub));
     }
 }
 

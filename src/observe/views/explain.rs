@@ -164,6 +164,9 @@ fn diagnose(
                 queued(recorder, task, &mut reasons);
             } else if state & PAUSED != 0 {
                 limited(task, &mut reasons);
+                if deep {
+                    add_cycle(survey.waits(), task, &mut reasons);
+                }
             } else {
                 awaits(recorder, survey, task, deep, &mut reasons);
             }

@@ -102,9 +102,14 @@ pub enum Reason {
         /// The time until it starts.
         left: Duration,
     },
-    /// It waits for itself, over these tasks: each waits for the next one, and the last one for the first. It ends only if
-    /// something else ends one of these waits: all awaits of handles count, also those that lost a `select` and were
-    /// kept, and the members of [`as_completed`](crate::as_completed), of which another may do.
+    /// It waits for itself, over these tasks: each waits for the next one, and the last one for the first. A task waits for
+    /// its inputs and for what it awaits; for those that hold a limit which it lacks; if its blocking work has no thread and no
+    /// further one can be started, for those whose blocking work has one; and if it awaits [`idle`](crate::Client::idle) or
+    /// [`close`](crate::Client::close) of its client, for those of the client's tasks that are queued or have started.
+    ///
+    /// It ends only if something else ends one of these waits: all awaits of handles count, also those that lost a `select` and
+    /// were kept, the members of [`as_completed`](crate::as_completed), of which another may do, and each holder of a limit and
+    /// each thread, though another one may be given back.
     Cycle {
         /// The tasks, this one first.
         tasks: Vec<Key>,
