@@ -288,7 +288,7 @@ fn dropping_or_cancelling_releases_the_remote_task() {
     let (one, first) = remote_task(&client, &[]);
     let (two, second) = remote_task(&client, &[&first]);
     drop(first);
-    assert_eq!(Arc::strong_count(&one), 2, "the second task has it as an input");
+    assert!(Arc::strong_count(&one) > 1, "the second task has it as an input");
     drop(second);
     until(|| Arc::strong_count(&one) + Arc::strong_count(&two) == 2);
 
