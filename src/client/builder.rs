@@ -218,7 +218,7 @@ impl Builder {
     /// most a quarter of `after`, or by 5 ms if that is longer. That is how often the client is checked, at some 40 µs of
     /// processor time each, as long as it has unfinished tasks, and for a second after that. A task that computes for long blocks its worker, too, and one that waits for its next
     /// attempt may be all that is left; the [`Stall`] reports the cause, first of all the cycles that
-    /// [`explain`](Client::explain) would name. Choose `after` longer than what any poll should
+    /// [`explain`](Client::explain) would name. It isn't called once the client is closed. Choose `after` longer than what any poll should
     /// take: what computes or blocks for long belongs into [blocking work](Client::submit_blocking), which is no poll.
     ///
     /// The hook runs on a thread outside the workers. A panic of the hook is passed to

@@ -1,6 +1,7 @@
 //! Handles in order of completion (promise 19).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -664,11 +665,12 @@ fn a_task_that_is_retried_before_it_came_out_comes_out_when_it_has_ended_again()
         let client = Client::builder().workers(1).build();
         let gate = Gate::new();
         let pass = gate.clone();
-        let mut calls = 0;
+        // Each attempt gets the function as it was submitted.
+        let is_fine = Arc::new(AtomicBool::new(false));
+        let probe = is_fine.clone();
         let flaky = client.try_submit(
             move || {
-                calls += 1;
-                let (fails, pass) = (calls == 1, pass.clone());
+                let (fails, pass) = (!probe.load(SeqCst), pass.clone());
                 async move {
                     if !fails {
                         pass.pass().await;
@@ -682,6 +684,7 @@ fn a_task_that_is_retried_before_it_came_out_comes_out_when_it_has_ended_again()
         let (mut stream, mut results) =
             (as_completed([&flaky]), as_completed([&flaky]).with_results());
         let (mut batches, mut any) = (as_completed([&flaky]), ensue::wait_any([&flaky]));
+        is_fine.store(true, SeqCst);
         assert!(flaky.retry());
         assert!(poll_once(&mut stream.next()).is_pending());
         assert!(poll_once(&mut results.next()).is_pending());
