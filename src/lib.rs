@@ -42,7 +42,7 @@
 //!   [`map_stream`](Client::map_stream), [`wait_any`] and [`wait_all`], through a `block_on` in blocking work, combinators with
 //!   wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or a task with a
 //!   [`timeout`](Options::timeout). The search looks at 256 waiters, so it may miss a cycle of more tasks than that, or in
-//!   which a task has more dependents; and one in which several tasks had to see other inputs or members end first.
+//!   which a task has more dependents.
 //!   [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits: they name every cycle.
 //! * **Keys**: every task has a unique key unless you set one. [`key`](Options::key) joins the task that has this key
 //!   while it waits, runs or has finished, and replaces a task that failed. [`submit_pure`](Client::submit_pure)

@@ -250,17 +250,20 @@ pub(crate) fn blocked_work() -> Option<u32> {
     current(|context| context.blocks.get().then_some(context.work)).flatten()
 }
 
-/// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.
-pub(crate) fn note_await(task: TaskRef<'_>) {
+/// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not. Returns
+/// true in a blocking closure that waits for nothing else: its wait belongs to no poll.
+pub(crate) fn note_await(task: TaskRef<'_>) -> bool {
     current(|context| {
-        // An await of a blocking closure belongs to no poll.
-        if context.local.is_some() && context.task.get().is_some() {
-            context.begun.borrow_mut().push(task.to_task());
-            if !context.searches.get() && task.may_wait() {
-                context.searches.set(true);
-            }
+        if context.local.is_none() || context.task.get().is_none() {
+            return context.blocks.get();
         }
-    });
+        context.begun.borrow_mut().push(task.to_task());
+        if !context.searches.get() && task.may_wait() {
+            context.searches.set(true);
+        }
+        false
+    })
+    .unwrap_or(false)
 }
 
 /// Records that a search for cycles is due after this poll of the current task.
