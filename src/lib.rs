@@ -42,9 +42,8 @@
 //!   [`map_stream`](Client::map_stream), [`wait_any`] and [`wait_all`], through a `block_on` in blocking work, combinators with
 //!   wakers of their own, such as `FuturesUnordered` and `join_all` of more than 30 futures, or a task with a
 //!   [`timeout`](Options::timeout). The search looks at 256 waiters, so it may miss a cycle of more tasks than that, or in
-//!   which a task has more dependents; and one in which several tasks had to see other inputs or members end first.
-//!   [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits: they name every
-//!   [cycle](Reason::Cycle) of awaits and inputs, also those through a [limit](Builder::limit) or the last
+//!   which a task has more dependents. [`explain`](Client::explain) and [`on_stall`](Builder::on_stall) have no such limits:
+//!   they name every [cycle](Reason::Cycle) of awaits and inputs, also those through a [limit](Builder::limit) or the last
 //!   [thread for blocking work](Builder::blocking_threads) that a task of the cycle keeps from another one, and through
 //!   [`idle`](Client::idle) and [`close`](Client::close) of the tasks' own client. They can't know what a task awaits that is
 //!   not a task: neither [`events`](Client::events), [`progress_counts`] and the `idle` or `close` of another client, nor the

@@ -55,7 +55,14 @@ impl Model {
         // A cancelled or closed task can't be retried.
         let lost = matches!(kind, None | Some(ErrorKind::Cancelled | ErrorKind::Closed));
         let again = task.plan.rerunnable || !task.started;
-        task.retryable &= !lost && again;
+        // One that never started needs its failed inputs to run again, too.
+        let has_lost_input = !self.tasks[id].started
+            && self.tasks[id]
+                .inputs
+                .iter()
+                .any(|input| self.tasks[*input].has_failed() && !self.tasks[*input].retryable);
+        let task = &mut self.tasks[id];
+        task.retryable &= !lost && again && !has_lost_input;
         if !task.retryable {
             task.inputs.clear();
             task.args.clear();

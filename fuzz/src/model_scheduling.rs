@@ -50,14 +50,17 @@ impl Model {
         if !matches!(self.tasks[id].phase, Phase::Suspended(_)) {
             return false;
         }
-        // The tasks that wait forever if this one does.
-        let mut stuck = vec![id];
-        loop {
-            let is_next = |other: &Id| !stuck.contains(other) && self.is_stuck(*other, &stuck);
-            let Some(next) = (0..self.tasks.len()).find(is_next) else { break };
-            stuck.push(next);
+        // The tasks that wait for each other only, or for tasks that do.
+        let mut stuck: Vec<_> = (0..self.tasks.len()).collect();
+        while let Some(at) = stuck.iter().position(|other| !self.is_stuck(*other, &stuck)) {
+            stuck.remove(at);
         }
-        self.is_stuck(id, &stuck)
+        let behind = |id: Id| {
+            let mut ids = self.stuck_behind(id);
+            ids.retain(|id| stuck.contains(id));
+            ids
+        };
+        stuck.contains(&id) && reaches(behind(id), id, behind)
     }
 
     /// Whether the task waits forever if these do. A failed input, or a failed member of a `gather`, ends the wait.

@@ -53,6 +53,9 @@ pub const ALL: &[Scenario] = &[
     ("idle_while_waiting", idle_while_waiting),
     ("callbacks", callbacks),
     ("cycles", cycles),
+    ("cycles_late", cycles_late),
+    ("cycles_blocking", || cycles_blocking(2)),
+    ("cycles_blocking_await", || cycles_blocking(1)),
     ("panics", panics),
     ("map_stream", map_stream),
     ("blocking", blocking),
@@ -894,6 +897,61 @@ fn cycles() {
                 gate.pass().await;
                 let other = slot.lock().unwrap().take().unwrap();
                 is(&other.await, ErrorKind::Cycle)
+            })
+        })
+        .collect();
+    for (slot, task) in slots.iter().zip(&tasks) {
+        *slot.lock().unwrap() = Some(task.clone());
+    }
+    gate.open();
+    let results = block_on(gather(tasks)).unwrap();
+    assert!(results.contains(&true), "{results:?}");
+    end(&client);
+}
+
+/// A task awaits a dependent of itself and of another, which ends: then that's a cycle.
+fn cycles_late() {
+    let client = client(2);
+    let slot: Arc<Mutex<Option<Handle<i32>>>> = Arc::default();
+    let (begins, ends) = (Gate::default(), Gate::default());
+    let (of, gate) = (slot.clone(), begins.clone());
+    let task = client.spawn(async move {
+        gate.pass().await;
+        let both = of.lock().unwrap().take().unwrap();
+        is(&both.await, ErrorKind::Cycle)
+    });
+    let gate = ends.clone();
+    let other = client.spawn(async move { gate.pass().await });
+    let both = client.submit(async |_: bool, (): ()| 1, (&task, other));
+    *slot.lock().unwrap() = Some(both.clone());
+    let opener = beside(move || ends.open());
+    begins.open();
+    assert!(block_on(&task).unwrap());
+    assert_eq!(block_on(both).unwrap(), 1);
+    opener.join().unwrap();
+    end(&client);
+}
+
+/// Two tasks wait for each other, and some of them block a thread for that: one gets an error, and neither hangs.
+fn cycles_blocking(blocking: usize) {
+    type Slot = Arc<Mutex<Option<Handle<bool>>>>;
+    let client = Client::builder().workers(1).blocking_threads(2).build();
+    let slots: [Slot; 2] = Default::default();
+    let gate = Gate::default();
+    let tasks: Vec<_> = (0..2)
+        .map(|i| {
+            let (slot, gate) = (slots[1 - i].clone(), gate.clone());
+            let take = move || slot.lock().unwrap().take().unwrap();
+            if i < blocking {
+                let work = move || {
+                    block_on(gate.pass());
+                    is(&take().result(), ErrorKind::Cycle)
+                };
+                return client.submit_blocking(work, ());
+            }
+            client.spawn(async move {
+                gate.pass().await;
+                is(&take().await, ErrorKind::Cycle)
             })
         })
         .collect();

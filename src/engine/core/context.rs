@@ -308,19 +308,23 @@ pub(crate) fn blocked_work() -> Option<u32> {
     current(|context| context.blocks.get().then_some(context.work)).flatten()
 }
 
-/// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not.
-pub(crate) fn note_await(task: TaskRef<'_>) {
+/// Records that the current task, if there is one, begins to await `task`, which may itself wait for a task or not. Returns
+/// true in a blocking closure that waits for nothing else: its wait belongs to no poll.
+pub(crate) fn note_await(task: TaskRef<'_>) -> bool {
     current(|context| {
-        let Some(awaiter) = context.task.get() else { return };
+        let Some(awaiter) = context.task.get() else { return context.blocks.get() };
         if context.local.is_none() {
             // SAFETY: as in `current_task`.
-            return note_await_of_blocking(unsafe { TaskRef::new(awaiter) }, task);
+            note_await_of_blocking(unsafe { TaskRef::new(awaiter) }, task);
+            return context.blocks.get();
         }
         context.begun.borrow_mut().push(task.to_task());
         if !context.searches.get() && task.may_wait() {
             context.searches.set(true);
         }
-    });
+        false
+    })
+    .unwrap_or(false)
 }
 
 /// Notifies the observer that the blocking closure of `awaiter` awaits `task`. That belongs to no poll.

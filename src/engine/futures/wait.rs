@@ -34,7 +34,9 @@ use crate::engine::life::waker;
 use crate::engine::task::header::TaskRef;
 use crate::engine::task::state::STARTED;
 use crate::engine::task::typed::Typed;
-use crate::engine::task::wait_node::{ABANDONED, NOTIFIED, WAITING, WaitNode, Waiting};
+use crate::engine::task::wait_node::{
+    ABANDONED, NOT_BLOCKING, NOTIFIED, WAITING, WaitNode, Waiting,
+};
 use crate::engine::task::waiters::{Link, Resolution, WaiterKind};
 use crate::engine::worker;
 
@@ -132,11 +134,12 @@ impl<T> Waitable<T> {
                 return Poll::Ready(Err(error));
             }
             // After the entry was linked: if the awaited task begins to wait after this, it finds the entry.
-            Registered::New if context::blocked_work().is_some() => {
-                cycle::search_blocked(self.typed.task());
-                return self.poll_ended(cx);
+            Registered::New => {
+                if context::note_await(self.typed.task()) {
+                    cycle::search_blocked(self.typed.task());
+                    return self.poll_ended(cx);
+                }
             }
-            Registered::New => context::note_await(self.typed.task()),
             Registered::Known => {}
         }
         let task = self.typed.task();
@@ -212,12 +215,12 @@ impl<T> Waitable<T> {
             None => {
                 awaiter = context::current_task();
                 blocking = context::blocked_work();
+                if let (Some(task), Some(_)) = (&awaiter, blocking) {
+                    task.state.set_awaits();
+                }
             }
         }
-        if let (Some(task), Some(_)) = (&awaiter, blocking) {
-            task.state.set_awaits();
-        }
-        let mut new = Waiting { waker: waker.clone(), awaiter, blocking, refused: None };
+        let mut new = Waiting { waker: waker.clone(), awaiter, refused: None };
         match self.refresh(&mut new) {
             // `new` is now the former content of the entry.
             Refreshed::Replaced => {
@@ -234,6 +237,7 @@ impl<T> Waitable<T> {
         let node = Box::into_raw(Box::new(WaitNode {
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
+            blocking: blocking.unwrap_or(NOT_BLOCKING),
             waiting: UnsafeCell::new(new),
         }));
         match self.typed.task().waiters.lock() {

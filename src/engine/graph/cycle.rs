@@ -14,9 +14,10 @@
 //! | a member of a `gather` | the same, and all its other unfinished members are stuck, too |
 //! | a member of a stream, a callback | never: other members may do |
 //!
-//! A search goes from a suspended task over the tasks that are stuck with it. If it comes back to where it began, all of
-//! these wait for each other, and the await that it came back by is refused: the task is woken, and the next poll of that
-//! await returns the error.
+//! A search goes from a suspended task over the tasks that wait for it, however far. If it comes back to where it began, it
+//! leaves out those that wait for others, too, and those that wait for what was left out. If the first task stays, all of the
+//! rest wait for each other, and the await that it came back by is refused: the task is woken, and the next poll of that await
+//! returns the error.
 //!
 //! # When a search is made
 //!
@@ -30,15 +31,15 @@
 //! suspended makes a search that finds the others: each earlier one ended at a task that wasn't stuck yet, and left the
 //! bit there.
 //!
-//! If the way back leads over a task with other inputs or members that aren't stuck, it's a cycle only if these end well. The
-//! task that searched does so again when an input has ended, and one that gathers when it was polled for a member.
+//! If the first task doesn't stay, it's a cycle only if the other inputs and members end well. The task that searched does so
+//! again when such an input has ended, and one that gathers when it was polled for its next member.
 //!
 //! # Bound
 //!
 //! A search looks at no more than [`BUDGET`] entries. A longer cycle gets no error; neither does one through tasks that
 //! something else could wake. Both are found by [`waits`](crate::engine::graph::waits) when somebody asks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
@@ -85,53 +86,18 @@ pub(crate) fn search_blocked(awaited: TaskRef<'_>) {
 
 /// Refuses the await of a task that closes a cycle, if there is one.
 fn refuse_closing(task: TaskRef<'_>) {
-    let mut search = Search::new(task, true);
-    let mut path = search.find();
-    if path.is_none() && search.lacks_waits && search.budget > 0 {
+    let mut search = Search::from(task);
+    if !search.leads_back() {
+        return;
+    }
+    if !search.is_cycle() && search.budget > 0 {
         // A way back over tasks that may yet be woken by others is a cycle if these end without that.
-        if let Some(possible) = Search::new(task, false).find() {
-            search_later(task, &possible, &search.seen);
-            // One of those may have ended before this thread began to wait for it.
-            path = Search::new(task, true).find();
-        }
+        search.again_later(task);
+        // One of those may have ended before this thread began to wait for it.
+        search = Search::from(task);
     }
-    if let Some(path) = path {
+    if let Some(path) = search.is_cycle().then(|| search.path()).flatten() {
         refuse(task, path[0].as_ref(), cycle_error(task, &path));
-    }
-}
-
-/// Has a task search again, whose await may close a cycle with `path`, once the first task on it that isn't stuck lacks
-/// fewer waits.
-fn search_later(from: TaskRef<'_>, path: &[Task], stuck: &HashSet<NonNull<Header>>) {
-    let is_stuck = |task: TaskRef<'_>| task.is(from) || stuck.contains(&task.as_ptr());
-    // The path ends with the task itself, for which the one before it waits.
-    let first = path.windows(2).rev().find(|pair| !is_stuck(pair[0].as_ref()));
-    let (waiter, awaited) = match first {
-        Some(pair) => (pair[0].as_ref(), &pair[1]),
-        None => (from, &path[0]),
-    };
-    if !waiter.count.is_waiting() {
-        return search_after_member(waiter, awaited.as_ref());
-    }
-    let mut waiter = waiter.to_task();
-    let input = loop {
-        let mut inputs = Vec::new();
-        finish::collect_inputs(waiter.as_ref(), &mut inputs);
-        let is_pending = |task: &Task| !task.waiters.is_closed() && !is_stuck(task.as_ref());
-        match inputs.into_iter().find(is_pending) {
-            // What it waits for ends first.
-            Some(input) if input.count.is_waiting() => waiter = input,
-            input => break input.and_then(|input| input.as_ref().try_to_interest()),
-        }
-    };
-    match input {
-        Some(input) => {
-            let from = from.to_task();
-            callback::add(&input, Box::new(move |_| search_again(from.as_ref())));
-        }
-        // It's just being built or released.
-        None if is_in_poll(from) => {}
-        None => search_again(from),
     }
 }
 
@@ -164,80 +130,135 @@ fn cycle_error(from: TaskRef<'_>, path: &[Task]) -> Error {
     Error::cycle(from.key().clone(), &keys)
 }
 
-/// A search that goes from a task over those that are stuck with it.
+/// A search that goes from a task over those that wait for it, however far.
 struct Search {
-    /// Each with the index of the task that led to it. The references keep them in memory: another task could otherwise get
-    /// the address of one that is freed.
-    reached: Vec<(Task, usize)>,
-    seen: HashSet<NonNull<Header>>,
-    /// Tasks that wait for more than was reached, each with the number of its waits that were.
-    partly: HashMap<NonNull<Header>, (Task, usize)>,
-    /// Whether a task counts as stuck only if everything that it waits for is.
-    is_strict: bool,
-    /// Whether there were tasks that wait for more than was reached.
-    lacks_waits: bool,
+    /// The references keep them in memory: another task could otherwise get the address of one that is freed.
+    reached: Vec<Reached>,
+    places: HashMap<NonNull<Header>, usize>,
+    /// The places of a task that waits and of the one that it waits for.
+    waits: Vec<(usize, usize)>,
     budget: usize,
+}
+
+struct Reached {
+    task: Task,
+    /// The number of its waits that must be stuck for it to be.
+    of: usize,
+    is_stuck: bool,
 }
 
 /// A task that waits for another one.
 struct Waiting {
     task: Task,
-    /// The number of its waits that must be known before the task is stuck.
     of: usize,
 }
 
 impl Search {
-    fn new(from: TaskRef<'_>, is_strict: bool) -> Self {
-        let (seen, partly) = Default::default();
-        let reached = vec![(from.to_task(), 0)];
-        Self { reached, seen, partly, is_strict, lacks_waits: false, budget: BUDGET }
-    }
-
-    /// Returns the path back to the first task, from the one that it waits for.
-    fn find(&mut self) -> Option<Vec<Task>> {
-        let goal = self.reached[0].0.as_ref().as_ptr();
+    fn from(task: TaskRef<'_>) -> Self {
+        let first = Reached { task: task.to_task(), of: 1, is_stuck: true };
+        let places = HashMap::from([(task.as_ptr(), 0)]);
+        let mut this = Self { reached: vec![first], places, waits: Vec::new(), budget: BUDGET };
         let (mut at, mut found) = (0, Vec::new());
-        while at < self.reached.len() && self.budget > 0 {
-            waiting_for(self.reached[at].0.as_ref(), &mut self.budget, &mut found);
-            for waiting in found.drain(..) {
-                let address = waiting.task.as_ref().as_ptr();
-                let Some(waiter) = self.stuck(waiting) else { continue };
-                if self.seen.insert(address) {
-                    self.reached.push((waiter, at));
+        while at < this.reached.len() && this.budget > 0 {
+            waiting_for(this.reached[at].task.as_ref(), &mut this.budget, &mut found);
+            for Waiting { task, of } in found.drain(..) {
+                let next = this.reached.len();
+                let place = *this.places.entry(task.as_ref().as_ptr()).or_insert(next);
+                match this.reached.get_mut(place) {
+                    Some(known) => known.of = of,
+                    None => this.reached.push(Reached { task, of, is_stuck: true }),
                 }
-                if address == goal {
-                    return Some(self.path(at));
-                }
+                this.waits.push((place, at));
             }
             at += 1;
         }
-        self.lacks_waits = !self.partly.is_empty();
+        this
+    }
+
+    fn leads_back(&self) -> bool {
+        self.waits.iter().any(|(waiter, _)| *waiter == 0)
+    }
+
+    /// Whether the first task is one of a set of tasks each of which waits only for others of the set.
+    fn is_cycle(&mut self) -> bool {
+        loop {
+            let lacking = (0..self.reached.len())
+                .find(|at| self.reached[*at].is_stuck && self.lacks(*at, |it| it.is_stuck));
+            match lacking {
+                Some(at) => self.reached[at].is_stuck = false,
+                None => return self.reached[0].is_stuck,
+            }
+        }
+    }
+
+    /// Whether a task waits for others than those that count.
+    fn lacks(&self, place: usize, counts: impl Fn(&Reached) -> bool) -> bool {
+        let known = self.waits.iter().filter(|it| it.0 == place && counts(&self.reached[it.1]));
+        known.count() < self.reached[place].of.max(1)
+    }
+
+    /// Returns the way back to the first task, from the one that it waits for: over tasks that are stuck, if it's stuck.
+    fn path(&self) -> Option<Vec<Task>> {
+        let is_strict = self.reached[0].is_stuck;
+        // By the place of each task that was met, that of the one it waits for.
+        let mut before = HashMap::new();
+        let (mut queue, mut at) = (vec![0], 0);
+        while let Some(place) = queue.get(at).copied() {
+            at += 1;
+            for (waiter, _) in self.waits.iter().filter(|it| it.1 == place) {
+                if *waiter == 0 {
+                    let mut path = vec![self.reached[place].task.as_ref().to_task()];
+                    let mut place = place;
+                    while place != 0 {
+                        place = before[&place];
+                        path.push(self.reached[place].task.as_ref().to_task());
+                    }
+                    return Some(path);
+                }
+                let counts = !is_strict || self.reached[*waiter].is_stuck;
+                if counts && !before.contains_key(waiter) {
+                    before.insert(*waiter, place);
+                    queue.push(*waiter);
+                }
+            }
+        }
         None
     }
 
-    /// Counts a wait of a task, and returns the task if it's stuck now.
-    fn stuck(&mut self, waiting: Waiting) -> Option<Task> {
-        let Waiting { task, of } = waiting;
-        if of <= 1 || !self.is_strict {
-            return Some(task);
+    /// Has the first task search again, once one of those that wait for others, too, waits for fewer of them.
+    fn again_later(&self, from: TaskRef<'_>) {
+        let Some(place) = (0..self.reached.len()).find(|at| self.lacks(*at, |_| true)) else {
+            return;
+        };
+        let mut waiter = self.reached[place].task.as_ref().to_task();
+        if !waiter.count.is_waiting() {
+            let awaited = self.waits.iter().find(|it| it.0 == place).map(|it| it.1);
+            let awaited = awaited.map(|at| self.reached[at].task.as_ref());
+            return awaited
+                .into_iter()
+                .for_each(|awaited| search_after_member(waiter.as_ref(), awaited));
         }
-        let address = task.as_ref().as_ptr();
-        let (_, known) = self.partly.entry(address).or_insert_with(|| (task, 0));
-        *known += 1;
-        if *known < of {
-            return None;
+        let input = loop {
+            let mut inputs = Vec::new();
+            finish::collect_inputs(waiter.as_ref(), &mut inputs);
+            let is_other = |task: &Task| {
+                !task.waiters.is_closed() && !self.places.contains_key(&task.as_ref().as_ptr())
+            };
+            match inputs.into_iter().find(is_other) {
+                // What it waits for ends first.
+                Some(input) if input.count.is_waiting() => waiter = input,
+                input => break input.and_then(|input| input.as_ref().try_to_interest()),
+            }
+        };
+        match input {
+            Some(input) => {
+                let from = from.to_task();
+                callback::add(&input, Box::new(move |_| search_again(from.as_ref())));
+            }
+            // It's just being built or released.
+            None if is_in_poll(from) => {}
+            None => search_again(from),
         }
-        self.partly.remove(&address).map(|(task, _)| task)
-    }
-
-    fn path(&self, mut at: usize) -> Vec<Task> {
-        let task = |at: usize| self.reached[at].0.as_ref().to_task();
-        let mut path = vec![task(at)];
-        while at > 0 {
-            at = self.reached[at].1;
-            path.push(task(at));
-        }
-        path
     }
 }
 
@@ -264,7 +285,8 @@ fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) 
                             Some(task) => {
                                 Some(task).filter(|_| is_stuck(task, || true, &mut woken))
                             }
-                            None => blocked_task(waiting, &mut woken),
+                            None => wait_node::blocking(link)
+                                .and_then(|work| blocked_task(waiting, work, &mut woken)),
                         };
                         found.extend(stuck.map(|task| Waiting { task: task.to_task(), of: 1 }));
                     }
@@ -287,9 +309,12 @@ fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) 
     woken.into_iter().for_each(requeue);
 }
 
-/// Returns the task that is stuck because its blocking closure waits with this entry.
-fn blocked_task<'a>(waiting: &'a wait_node::Waiting, woken: &mut Vec<Task>) -> Option<TaskRef<'a>> {
-    let work = waiting.blocking?;
+/// Returns the task that is stuck because its blocking closure, of the work with this number, waits with this entry.
+fn blocked_task<'a>(
+    waiting: &'a wait_node::Waiting,
+    work: u32,
+    woken: &mut Vec<Task>,
+) -> Option<TaskRef<'a>> {
     let task = waiting.awaiter.as_ref()?.as_ref();
     // Otherwise the task has given the work up, which goes on: it timed out.
     let waits = || {
@@ -351,7 +376,7 @@ fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
             match link.as_ref().kind() {
                 WaiterKind::Wait => {
                     let waiting = wait_node::waiting(link);
-                    let blocks = waiting.blocking.is_some()
+                    let blocks = wait_node::blocking(link).is_some()
                         && waiting.awaiter.as_ref().is_some_and(|it| it.as_ref().is(task));
                     if (blocks || wakes(&waiting.waker, task)) && waiting.refused.is_none() {
                         waiting.refused = error.take();

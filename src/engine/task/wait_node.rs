@@ -24,10 +24,16 @@ pub(crate) const NOTIFIED: u8 = 1;
 /// Abandoned by its handle.
 pub(crate) const ABANDONED: u8 = 2;
 
+/// No blocking work has this number.
+pub(crate) const NOT_BLOCKING: u32 = 1;
+
 #[repr(C)]
 pub(crate) struct WaitNode {
     pub(crate) link: Link,
     pub(crate) state: AtomicU8,
+    /// The number of the awaiter's blocking work, if the closure of that waits for this and nothing else, or
+    /// [`NOT_BLOCKING`].
+    pub(crate) blocking: u32,
     /// Guarded by the lock of the list, then by having taken the list.
     pub(crate) waiting: UnsafeCell<Waiting>,
 }
@@ -36,8 +42,6 @@ pub(crate) struct Waiting {
     pub(crate) waker: Waker,
     /// The task that awaits, if the waker isn't that task's own.
     pub(crate) awaiter: Option<Task>,
-    /// The number of the awaiter's blocking work, if the closure of that waits for this and nothing else.
-    pub(crate) blocking: Option<u32>,
     /// The await closes a cycle: the result of its next poll.
     pub(crate) refused: Option<Error>,
 }
@@ -50,6 +54,17 @@ pub(crate) struct Waiting {
 pub(crate) unsafe fn waiting<'a>(link: NonNull<Link>) -> &'a mut Waiting {
     // SAFETY: a link is the first field of its node, and the lock of the list guards the rest.
     unsafe { &mut *link.cast::<WaitNode>().as_ref().waiting.get() }
+}
+
+/// Returns the number of the blocking work whose closure waits with this entry and nothing else.
+///
+/// # Safety
+///
+/// The link is that of a `WaitNode` in a list that is locked.
+pub(crate) unsafe fn blocking(link: NonNull<Link>) -> Option<u32> {
+    // SAFETY: a link is the first field of its node, and the number never changes.
+    let number = unsafe { link.cast::<WaitNode>().as_ref().blocking };
+    (number != NOT_BLOCKING).then_some(number)
 }
 
 /// Takes the waker out of an entry, for the caller to wake.

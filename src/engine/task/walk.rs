@@ -11,7 +11,9 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use crate::engine::base::sync::{AtomicU8, Ordering, UnsafeCell};
-use crate::engine::task::wait_node::{ABANDONED, NOTIFIED, WAITING, WaitNode, Waiting};
+use crate::engine::task::wait_node::{
+    ABANDONED, NOT_BLOCKING, NOTIFIED, WAITING, WaitNode, Waiting,
+};
 use crate::engine::task::waiters::{Link, WaiterKind, Waiters};
 
 /// The most entries to visit while the list is locked.
@@ -78,9 +80,9 @@ struct Mark<'a> {
 
 impl<'a> Mark<'a> {
     fn new(waiters: &'a Waiters) -> Self {
-        let waiting =
-            Waiting { waker: Waker::noop().clone(), awaiter: None, blocking: None, refused: None };
+        let waiting = Waiting { waker: Waker::noop().clone(), awaiter: None, refused: None };
         let node = Box::new(WaitNode {
+            blocking: NOT_BLOCKING,
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
             waiting: UnsafeCell::new(waiting),
