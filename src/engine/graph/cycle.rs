@@ -116,7 +116,8 @@ fn search_after_member(task: TaskRef<'_>, awaited: TaskRef<'_>) {
 }
 
 fn search_again(task: TaskRef<'_>) {
-    if is_in_poll(task) {
+    if is_in_poll(task) && task.state.load() & RUNNING != 0 {
+        // Its blocking closure may wait.
         return refuse_closing(task);
     }
     task.state.set_search();
