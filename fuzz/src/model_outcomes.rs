@@ -89,6 +89,12 @@ impl Model {
         }
     }
 
+    /// Whether the stream has a member that has ended, and wasn't retried since.
+    pub(crate) fn has_ended_member(&self, stream: usize) -> bool {
+        let mut members = self.streams[stream].members.iter();
+        members.any(|(id, at)| at.is_some() && self.tasks[*id].outcome().is_some())
+    }
+
     /// Makes the stream wait again for members that were retried after they had ended.
     pub(crate) fn put_back(&mut self, stream: usize) {
         for (id, at) in &mut self.streams[stream].members {

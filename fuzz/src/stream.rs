@@ -89,8 +89,11 @@ impl Stream {
         let number = self.number;
         model(|model| {
             let members = model.streams[number].members.clone();
-            let any_ready = members.iter().any(|(_, at)| at.is_some());
-            let right = members.len() == len && ready.is_none_or(|ready| ready == any_ready);
+            // *Free*: a member that was retried after it had ended counts as ready until the stream comes to it.
+            let may_be_ready = members.iter().any(|(_, at)| at.is_some());
+            let is_ready = model.has_ended_member(number);
+            let fits = |ready: bool| if ready { may_be_ready } else { !is_ready };
+            let right = members.len() == len && ready.is_none_or(fits);
             model.expect(right, || {
                 format!("a stream of {members:?} has length {len} and `has_ready` {ready:?}")
             });
@@ -155,7 +158,7 @@ impl Stream {
         let _popped: Vec<_> = batch.into_iter().map(|handle| self.popped(handle, None)).collect();
         self.check();
         let number = self.number;
-        let left = model(|model| model.streams[number].members.iter().any(|(_, at)| at.is_some()));
+        let left = model(|model| model.has_ended_member(number));
         expect(!left, || "a batch left ready members".into());
     }
 
@@ -175,12 +178,10 @@ impl Stream {
         if !inside && (!seeded || model(|model| model.is_closed())) {
             return;
         }
-        let (number, results) = (self.number, matches!(self.inner, Inner::Results(_)));
+        let number = self.number;
         model(|model| {
-            if results {
-                // Such a stream waits again for members that were retried after they had ended.
-                model.put_back(number);
-            }
+            // It waits again for members that were retried after they had ended.
+            model.put_back(number);
             let members = model.streams[number].members.clone();
             // *Free*: an empty stream is of no client, so it may give way outside of tasks.
             let may_be_empty = !inside || !members.is_empty();
@@ -189,8 +190,8 @@ impl Stream {
         });
     }
 
-    /// Checks a member taken from the stream. *Free*: the order of members that ended at the same instant,
-    /// and with results the order of retried ones.
+    /// Checks a member taken from the stream. *Free*: the order of members that ended at the same instant, and of
+    /// retried ones.
     fn popped(
         &mut self,
         handle: Handle<Value>,
@@ -198,15 +199,14 @@ impl Stream {
     ) -> Option<Tracked> {
         let (key, status) = (handle.key(), handle.status());
         let number = self.number;
-        let any_order = result.is_some();
         let id = model(|model| {
             let members = model.streams[number].members.clone();
             let first = members.iter().filter_map(|(_, at)| *at).min();
             // Successive tasks with the same key are distinguished by their status.
             let fits = |(id, at): &(Id, Option<u64>)| {
                 let task = &model.tasks[*id];
-                let in_order = *at == first
-                    || any_order && members.iter().any(|(id, _)| model.tasks[*id].retried > 0);
+                let in_order =
+                    *at == first || members.iter().any(|(id, _)| model.tasks[*id].retried > 0);
                 at.is_some()
                     && in_order
                     && model.names[*id] == *key
