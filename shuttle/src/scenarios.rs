@@ -799,7 +799,9 @@ fn hosted_children() {
                 let handles: Vec<_> = (0..children)
                     .map(|_| {
                         let all = all.clone();
-                        client.spawn(async move { drop(all.wait()) })
+                        client.spawn(async move {
+                            all.wait();
+                        })
                     })
                     .collect();
                 all.wait();

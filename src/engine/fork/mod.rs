@@ -2,7 +2,7 @@
 //!
 //! A join *forks* its second function: it puts it into a list of its thread, and runs the first one. At the end of that it
 //! takes the second one out again and runs it. That is all, nearly always: a few plain stores. At a
-//! [heartbeat](heartbeat), the thread *shares* its oldest fork: it makes a [job](job) of it, which a worker that has nothing
+//! [heartbeat], the thread *shares* its oldest fork: it makes a [job] of it, which a worker that has nothing
 //! else to do may take. The oldest fork is the one nearest to the root of a recursion, so it's likely to be the largest.
 //!
 //! Whatever a program does, it shares at most one branch in [`BEAT`](heartbeat::BEAT) for each thread, and some more after a

@@ -16,7 +16,7 @@
 //!
 //! 1. `AWAITS` is set in the awaiting task, and the entry is linked.
 //! 2. The awaiting task lends its priority to the awaited one.
-//! 3. If the awaited task may itself wait for a task, a search for cycles is due: see [`cycle`](crate::engine::graph::cycle).
+//! 3. If the awaited task may itself wait for a task, a search for cycles is due: see [`cycle`].
 //!    The entry is linked before that, so that of two awaits that close a cycle together at least one sees the other.
 //!
 //! Only the first poll does 1 and 3. A later one that finds the entry linked, with the same waker, leaves it as it is.

@@ -44,6 +44,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use crate::Error;
+use crate::engine::base::sync::yield_now;
 use crate::engine::base::user_code::wake;
 use crate::engine::core::context;
 use crate::engine::data::completion_queue;
@@ -258,7 +259,11 @@ impl Search {
             }
             // It's just being built or released.
             None if is_in_poll(from) => {}
-            None => search_again(from),
+            None => {
+                // It lasts some instructions of another thread.
+                yield_now();
+                search_again(from);
+            }
         }
     }
 }
