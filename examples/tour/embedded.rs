@@ -18,7 +18,7 @@ pub(crate) async fn tour(with_dashboard: bool, hold: Duration) -> Result<(), Err
     let graph = steps::submit_many(&client);
     watch(&client, &graph).await?;
     let sums = steps::sum_as_a_tree(&client, &graph.zs).await?;
-    let zs = drop_old_handles(&client, graph, sums);
+    let zs = drop_old_handles(&client, graph, sums).await;
     steps::sum_as_they_arrive(&client, zs).await?;
     steps::fail(&client).await;
     steps::cancel(&client).await;
@@ -74,8 +74,14 @@ async fn watch(client: &Client, graph: &Graph) -> Result<(), Error> {
 }
 
 /// Drops the handles that the next step doesn't need, and returns the others.
-fn drop_old_handles(client: &Client, graph: Graph, sums: Vec<Handle<u64>>) -> Vec<Handle<u64>> {
+async fn drop_old_handles(
+    client: &Client,
+    graph: Graph,
+    sums: Vec<Handle<u64>>,
+) -> Vec<Handle<u64>> {
     step("Drop the handles that are no longer needed, which frees their results");
+    // A worker may still be busy with the end of the last task.
+    client.idle().await;
     println!("before: the store holds {} results", client.tasks_in_memory());
     let Graph { xs, ys, zs, total } = graph;
     drop((xs, ys, total, sums));
