@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::blocking;
-use super::retry_mode::RetryMode;
+use super::retry_mode::{NoRetry, RetryMode};
 use crate::Error;
 use crate::engine::core::context;
 use crate::engine::life::cell::Body;
@@ -18,39 +18,15 @@ use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
 use crate::task::seal::SEAL;
 
 /// The body of a task without options: there is one attempt, in which `C` calls the function `F`.
-pub(crate) struct Plain<C, F, W>(PhantomData<(C, F, W)>);
-
-impl<C, F, W> Body for Plain<C, F, W>
-where
-    C: Call<F, W::Args>,
-    F: Send + 'static,
-    W: Waits,
-{
-    type Function = F;
-    type Inputs = W;
-    type Future = C::Future;
-    type Value = C::Value;
-    type Kept = ();
-
-    fn keep(_: &F, _: &W::Args) {}
-
-    fn start(function: F, args: W::Args, held: &mut Option<Held>) -> C::Future {
-        C::call(function, args, held)
-    }
-
-    fn outcome(output: <C::Future as Future>::Output) -> Result<C::Value, Error> {
-        C::outcome(output)
-    }
-
-    fn again((): ()) -> Option<(F, W::Args)> {
-        None
-    }
-}
+pub(crate) type Plain<C, F, W> = Called<NoRetry, C, F, W, false>;
 
 /// The body of a task with options. `R` tells whether there may be several attempts.
-pub(crate) struct Planned<R, C, F, W>(PhantomData<(R, C, F, W)>);
+pub(crate) type Planned<R, C, F, W> = Called<R, C, F, W, true>;
 
-impl<R, C, F, W> Body for Planned<R, C, F, W>
+/// The body of a task of which `C` calls the function `F` in each attempt.
+pub(crate) struct Called<R, C, F, W, const HAS_POLICY: bool>(PhantomData<(R, C, F, W)>);
+
+impl<R, C, F, W, const HAS_POLICY: bool> Body for Called<R, C, F, W, HAS_POLICY>
 where
     R: RetryMode<F, W::Args>,
     C: Call<F, W::Args>,
@@ -63,7 +39,7 @@ where
     type Value = C::Value;
     type Kept = R::Kept;
 
-    const HAS_POLICY: bool = true;
+    const HAS_POLICY: bool = HAS_POLICY;
 
     fn keep(function: &F, args: &W::Args) -> R::Kept {
         R::keep(function, args, SEAL)
