@@ -141,9 +141,7 @@ impl Limits {
                 of: *of,
                 used: of - book.free[*limit],
                 needed: *needed,
-                holders: holders
-                    .filter_map(|holder| Some(holder.task.as_ref()?.as_ref().to_task()))
-                    .collect(),
+                holders: holders.filter_map(Holder::to_task).collect(),
                 ahead: lines.map(|line| line.waiting.range(..*place).count()).sum(),
             }
         });
@@ -157,20 +155,19 @@ impl Limits {
     pub(crate) fn waits(&self) -> Vec<(Vec<Task>, Vec<Task>)> {
         let mut waits: Vec<_> = self.names.iter().map(|_| (Vec::new(), Vec::new())).collect();
         let book = &*self.state.lock();
-        let to_task = |holder: &Holder| holder.task.as_ref().map(|task| task.as_ref().to_task());
         for waiting in book.lines.iter().flat_map(|line| line.waiting.values()) {
             let needs = &waiting.holder.needs;
             let is_lacking = |(at, n): &&(usize, usize)| book.free[*at] < *n;
             // With enough of all, it waits for a request that is served first.
             let any = !needs.iter().any(|need| is_lacking(&need));
             for (at, _) in needs.iter().filter(|need| any || is_lacking(need)) {
-                waits[*at].0.extend(to_task(&waiting.holder));
+                waits[*at].0.extend(waiting.holder.to_task());
             }
         }
         for holder in book.holders.values() {
             for (at, _) in &*holder.needs {
                 if !waits[*at].0.is_empty() {
-                    waits[*at].1.extend(to_task(holder));
+                    waits[*at].1.extend(holder.to_task());
                 }
             }
         }
@@ -274,6 +271,10 @@ impl Limits {
 }
 
 impl Holder {
+    fn to_task(&self) -> Option<Task> {
+        self.task.as_ref().map(|task| task.as_ref().to_task())
+    }
+
     /// The amount of a limit that it takes.
     fn amount(&self, limit: usize) -> usize {
         self.needs.iter().find(|(at, _)| *at == limit).map_or(0, |(_, n)| *n)
@@ -300,8 +301,7 @@ impl Book {
             if self.free[*at] < *n && self.lent[*at] < priority {
                 self.lent[*at] = priority;
                 let of_limit = self.holders.values().filter(|holder| holder.amount(*at) > 0);
-                let tasks = of_limit.filter_map(|holder| holder.task.as_ref());
-                holders.extend(tasks.map(|task| task.as_ref().to_task()));
+                holders.extend(of_limit.filter_map(Holder::to_task));
             }
         }
     }
