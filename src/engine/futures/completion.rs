@@ -95,11 +95,10 @@ impl<T> Completions<T> {
     /// Takes the next task that has ended. One that was retried since then is waited for again.
     pub(crate) fn pop(&mut self) -> Option<(Typed<T>, usize)> {
         loop {
-            let (typed, tag) = self.queue.pop()?;
-            if typed.task().waiters.is_closed() {
-                return Some((typed, tag));
+            let member = self.queue.pop()?;
+            if let Some(ended) = self.ended(member) {
+                return Some(ended);
             }
-            self.queue.add(typed, tag);
         }
     }
 
@@ -107,16 +106,25 @@ impl<T> Completions<T> {
     /// too, if the budget is used up.
     pub(crate) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Typed<T>, usize)>> {
         loop {
-            match self.poll_member(cx) {
-                Poll::Ready(Some((typed, tag))) if !typed.task().waiters.is_closed() => {
-                    self.queue.add(typed, tag);
-                }
-                popped => {
-                    self.has_ended = matches!(popped, Poll::Ready(None));
-                    return popped;
-                }
-            }
+            let polled = match self.poll_member(cx) {
+                Poll::Ready(Some(member)) => match self.ended(member) {
+                    None => continue,
+                    ended => Poll::Ready(ended),
+                },
+                other => other,
+            };
+            self.has_ended = matches!(polled, Poll::Ready(None));
+            return polled;
         }
+    }
+
+    /// Returns a member that came out of the queue. One that was retried since it ended goes back instead.
+    fn ended(&mut self, (typed, tag): (Typed<T>, usize)) -> Option<(Typed<T>, usize)> {
+        if typed.task().waiters.is_closed() {
+            return Some((typed, tag));
+        }
+        self.queue.add(typed, tag);
+        None
     }
 
     /// As `poll_pop`, but the task may have been retried since it ended.
