@@ -134,6 +134,7 @@ pub(crate) mod life {
 pub(crate) mod graph {
     real! {
         cycle "../../../src/engine/graph/cycle.rs";
+        way_back "../../../src/engine/graph/way_back.rs";
     }
 }
 

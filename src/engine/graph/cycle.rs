@@ -48,6 +48,7 @@ use crate::engine::base::sync::yield_now;
 use crate::engine::base::user_code::wake;
 use crate::engine::core::context;
 use crate::engine::data::completion_queue;
+use crate::engine::graph::way_back::way_back;
 use crate::engine::life::callback;
 use crate::engine::life::finish;
 use crate::engine::life::waker::{requeue, task_of, wake_task, wakes};
@@ -91,13 +92,15 @@ fn refuse_closing(task: TaskRef<'_>) {
     if !search.leads_back() {
         return;
     }
-    if !search.is_cycle() && search.budget > 0 {
+    let mut is_cycle = search.is_cycle();
+    if !is_cycle && search.budget > 0 {
         // A way back over tasks that may yet be woken by others is a cycle if these end without that.
         search.again_later(task);
         // One of those may have ended before this thread began to wait for it.
         search = Search::from(task);
+        is_cycle = search.is_cycle();
     }
-    if let Some(path) = search.is_cycle().then(|| search.path()).flatten() {
+    if let Some(path) = is_cycle.then(|| search.path()).flatten() {
         refuse(task, path[0].as_ref(), cycle_error(task, &path));
     }
 }
@@ -199,32 +202,14 @@ impl Search {
         known.count() < self.reached[place].of.max(1)
     }
 
-    /// Returns the way back to the first task, from the one that it waits for: over tasks that are stuck, if it's stuck.
+    /// Returns the way back to the first task, from the one that it waits for, over tasks that are stuck.
     fn path(&self) -> Option<Vec<Task>> {
-        let is_strict = self.reached[0].is_stuck;
-        // By the place of each task that was met, that of the one it waits for.
-        let mut before = HashMap::new();
-        let (mut queue, mut at) = (vec![0], 0);
-        while let Some(place) = queue.get(at).copied() {
-            at += 1;
-            for (waiter, _) in self.waits.iter().filter(|it| it.1 == place) {
-                if *waiter == 0 {
-                    let mut path = vec![self.reached[place].task.as_ref().to_task()];
-                    let mut place = place;
-                    while place != 0 {
-                        place = before[&place];
-                        path.push(self.reached[place].task.as_ref().to_task());
-                    }
-                    return Some(path);
-                }
-                let counts = !is_strict || self.reached[*waiter].is_stuck;
-                if counts && !before.contains_key(waiter) {
-                    before.insert(*waiter, place);
-                    queue.push(*waiter);
-                }
-            }
-        }
-        None
+        let waiters = |place: usize| {
+            let waits = self.waits.iter().filter(move |(_, awaited)| *awaited == place);
+            waits.map(|(waiter, _)| *waiter).filter(|waiter| self.reached[*waiter].is_stuck)
+        };
+        let way = way_back(0, waiters)?;
+        Some(way.into_iter().map(|place| self.reached[place].task.as_ref().to_task()).collect())
     }
 
     /// Has the first task search again, once one of those that wait for others, too, waits for fewer of them.

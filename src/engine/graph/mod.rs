@@ -3,3 +3,4 @@
 pub(crate) mod cycle;
 pub(crate) mod inspect;
 pub(crate) mod waits;
+mod way_back;

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::core::Core;
 use crate::engine::graph::inspect;
+use crate::engine::graph::way_back::way_back;
 use crate::engine::life::waiting::{address, waiters};
 use crate::engine::task::header::{Task, TaskRef};
 use crate::task::thread_wait;
@@ -72,29 +73,13 @@ impl Waits {
     /// there is none.
     pub(crate) fn cycle_of(&self, task: TaskRef<'_>) -> Vec<Task> {
         let Some(start) = self.places.get(&address(task)).copied() else { return Vec::new() };
-        // The task or hub that each was reached from, which it waits for.
-        let mut from = HashMap::new();
-        let (mut queue, mut at) = (vec![start], 0);
-        while let Some(place) = queue.get(at).copied() {
-            at += 1;
-            for waiter in &self.links[place] {
-                if *waiter == start {
-                    let mut cycle = vec![start];
-                    let mut place = place;
-                    while place != start {
-                        cycle.push(place);
-                        place = from[&place];
-                    }
-                    let tasks = cycle.into_iter().filter_map(|at| self.tasks.get(at));
-                    return tasks.map(|task| task.as_ref().to_task()).collect();
-                }
-                if !from.contains_key(waiter) {
-                    from.insert(*waiter, place);
-                    queue.push(*waiter);
-                }
-            }
-        }
-        Vec::new()
+        let Some(way) = way_back(start, |place| self.links[place].iter().copied()) else {
+            return Vec::new();
+        };
+        // Its end is the start. Hubs are left out.
+        let cycle = [start].into_iter().chain(way.into_iter().filter(|place| *place != start));
+        let tasks = cycle.filter_map(|at| self.tasks.get(at));
+        tasks.map(|task| task.as_ref().to_task()).collect()
     }
 
     /// Returns a task of each cycle, of no more than `most` cycles that have no task in common.
