@@ -3,16 +3,11 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ensue::{Client, Error, ErrorKind, Handle};
+use ensue::{Client, ErrorKind, Handle};
 use futures::channel::oneshot;
 use support::{bounded, eventually};
 
-/// The result of the awaited task as a task of a cycle saw it: a number, or the error.
-type Seen = Result<u64, Error>;
-
-fn flat(awaited: Result<Seen, Error>) -> Seen {
-    awaited.and_then(|seen| seen).map(|x| x + 1)
-}
+use crate::cycles::{Seen, flat};
 
 /// A task that gets the handle that it waits for later.
 struct Later {

@@ -20,14 +20,26 @@ use support::hold::{Gate, turns};
 use support::{assert_linear, bounded, client_of, drive, eventually, poll_once};
 
 /// The result of the awaited task as a task of a cycle saw it: a number, or the error.
-type Seen = Result<u64, Error>;
+pub(crate) type Seen = Result<u64, Error>;
 
-fn flat(awaited: Result<Seen, Error>) -> Seen {
+/// A client of one worker, which is seeded or has a thread.
+pub(crate) fn one_worker(seed: Option<u64>) -> Client {
+    let builder = Client::builder().workers(1);
+    match seed {
+        Some(seed) => builder.seed(seed).build(),
+        None => builder.build(),
+    }
+}
+
+pub(crate) fn flat(awaited: Result<Seen, Error>) -> Seen {
     awaited.and_then(|seen| seen).map(|x| x + 1)
 }
 
 /// A task that gets the handle it awaits later, through a channel.
-fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
+pub(crate) fn awaits_later(
+    client: &Client,
+    name: &str,
+) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
     let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
     let task = async move || flat(receiver.await.unwrap().await);
     (client.task().name(name).submit(task, ()), sender)
@@ -1066,11 +1078,7 @@ fn an_input_edge_and_an_await_that_meet_are_always_seen() {
 fn blocking_work_that_waits_for_its_own_task_is_a_cycle() {
     for seed in [None, Some(1)] {
         bounded(move || {
-            let builder = Client::builder().workers(1);
-            let client = match seed {
-                Some(seed) => builder.seed(seed).build(),
-                None => builder.build(),
-            };
+            let client = one_worker(seed);
             let me = client.task().key("me").submit_blocking(
                 || {
                     let client = Client::current().expect("blocking work has a client");

@@ -1,23 +1,10 @@
 //! Waits that a failure may end: they close a cycle once it can't (promise 4).
 
-use ensue::{Client, Error, ErrorKind, Handle, gather};
-use futures::channel::oneshot;
+use ensue::{Client, ErrorKind, Handle, gather};
 use support::hold::Gate;
 use support::{bounded, eventually};
 
-/// The result of the awaited task as a task of a cycle saw it: a number, or the error.
-type Seen = Result<u64, Error>;
-
-fn flat(awaited: Result<Seen, Error>) -> Seen {
-    awaited.and_then(|seen| seen).map(|x| x + 1)
-}
-
-/// A task that gets the handle it awaits later, through a channel.
-fn awaits_later(client: &Client, name: &str) -> (Handle<Seen>, oneshot::Sender<Handle<Seen>>) {
-    let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
-    let task = async move || flat(receiver.await.unwrap().await);
-    (client.task().name(name).submit(task, ()), sender)
-}
+use crate::cycles::{Seen, awaits_later, flat, one_worker};
 
 /// A task that ends when the gate opens.
 fn gated(client: &Client, gate: &Gate, fails: bool) -> Handle<Seen> {
@@ -84,11 +71,7 @@ fn an_input_that_may_fail_keeps_its_dependent_from_being_in_a_cycle() {
         for dependent in dependents {
             for seed in [None, Some(1)] {
                 bounded(move || {
-                    let builder = Client::builder().workers(1);
-                    let client = match seed {
-                        None => builder.build(),
-                        Some(seed) => builder.seed(seed).build(),
-                    };
+                    let client = one_worker(seed);
                     let gate = Gate::new();
                     let c = gated(&client, &gate, fails);
                     let (b, sender) = awaits_later(&client, "b");
@@ -143,11 +126,7 @@ fn inputs_and_members_that_all_wait_for_the_task_are_in_a_cycle() {
 fn blocking_work_is_refused_once_the_other_input_has_ended() {
     for seed in [None, Some(1)] {
         bounded(move || {
-            let builder = Client::builder().workers(1);
-            let client = match seed {
-                None => builder.build(),
-                Some(seed) => builder.seed(seed).build(),
-            };
+            let client = one_worker(seed);
             let (sender, receiver) = std::sync::mpsc::channel::<Handle<Seen>>();
             let work = move || flat(receiver.recv().unwrap().result());
             let a = client.task().name("a").submit_blocking(work, ());
