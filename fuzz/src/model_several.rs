@@ -66,6 +66,17 @@ impl Model {
         ids
     }
 
+    /// Lends the task's priority to what a part of its await waits for, also if the await ends in this poll.
+    pub(crate) fn lend_by_part(&mut self, id: Id, part: &Suspension) {
+        let priority = self.tasks[id].ceiling;
+        self.lend_to(id, &part.tasks());
+        for stream in part.streams() {
+            let ceiling = &mut self.streams[stream].ceiling;
+            *ceiling = (*ceiling).max(Some(priority));
+        }
+        self.lend_all();
+    }
+
     /// Records that a task forgets an await.
     pub(crate) fn forget(&mut self, by: Id, suspension: Suspension) {
         self.tasks[by].forgotten.push(suspension);

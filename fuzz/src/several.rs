@@ -80,6 +80,9 @@ impl Future for Part {
         let is_over = polled.is_ok();
         let name = current.name();
         reached(|| format!("part {name}: {}", if is_over { "ready" } else { "pending" }));
+        if let Err(suspension) = &polled {
+            model(|model| model.lend_by_part(id, suspension));
+        }
         self.pending.lock().unwrap()[at] = polled.err();
         if !is_over {
             return Poll::Pending;
