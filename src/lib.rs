@@ -69,7 +69,8 @@
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
 //!   which keeps its inputs for that if it never started and they can run again.
-//!   [`timeout`](Options::timeout) bounds each attempt.
+//!   [`timeout`](Options::timeout) bounds each attempt, and [`deadline`](Options::deadline) the whole task from its
+//!   submission on.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
 //!   tasks that it awaits, in any way but by [`progress_counts`], which only watches them, and those that hold a limit that
@@ -137,8 +138,8 @@
 //! | callbacks of [`on_done`](Handle::on_done), wakers of awaited handles | the thread that ends the task |
 //! | wakers of [`sleep`] | the timer thread |
 //! | wakers of a [`worker`](Client::worker) | the thread that makes a task ready; within a poll of such a worker, that thread at the end of the poll, or the timer thread |
-//! | destructors of a task that is cancelled or abandoned while a worker polls it | that worker, after the poll |
-//! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle |
+//! | destructors of a task that is cancelled or abandoned, or past its deadline, while a worker polls it | that worker, after the poll |
+//! | the same while it waits, is queued or awaits | the thread that cancels it or drops its last handle; at its deadline, the timer thread |
 //! | destructor of a result | the thread that drops its last handle, or the worker of its last dependent; the thread that ends the task if the handle is dropped at that moment |
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |

@@ -48,7 +48,7 @@ pub struct Options<'c, R = NoRetry> {
     again: PhantomData<fn() -> R>,
 }
 
-/// The options of a task without a client: key, name, priority, retries, timeout and limits, for
+/// The options of a task without a client: key, name, priority, retries, timeout, deadline and limits, for
 /// [`Engine::submit_with`](crate::Engine::submit_with).
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -60,6 +60,7 @@ pub struct TaskOptions {
     pub(crate) priority: i32,
     pub(crate) retry: Option<Retry>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
     pub(crate) limits: Vec<(String, usize)>,
 }
 
@@ -118,6 +119,22 @@ macro_rules! setters {
         pub fn timeout(mut self, timeout: Duration) -> Self {
             let $settings = &mut self;
             $($path)+.timeout = Some(timeout);
+            self
+        }
+
+        /// Ends the task with the error [`TimedOut`](crate::ErrorKind::TimedOut) unless it has ended `after` this time,
+        /// counted from its submission: waiting for inputs, for a worker and for limits counts, and so do all attempts and
+        /// the delays between them. Its dependents fail, as after any error, and no attempt follows.
+        ///
+        /// Async work is dropped, on the timer thread: a destructor that blocks there delays other timers. If the
+        /// task is in a poll, its worker drops it after that. Blocking work keeps its thread until it returns; see
+        /// [`is_cancelled`](crate::is_cancelled). A [`retry`](crate::Handle::retry) by hand begins the time anew.
+        ///
+        /// A submission that joins another task by its key changes nothing about that task's deadline. A duration too long to be
+        /// added to the present never elapses. If the system refuses the timer thread, the task fails.
+        pub fn deadline(mut self, after: Duration) -> Self {
+            let $settings = &mut self;
+            $($path)+.deadline = Some(after);
             self
         }
 

@@ -12,7 +12,7 @@ use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::life::cell::{Body, Cell};
 use crate::engine::life::create::{self, Registration, Setup};
-use crate::engine::life::schedule;
+use crate::engine::life::{deadline, schedule};
 use crate::engine::task::attempt::Policy;
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Extras, Interest, Task, VTable};
@@ -168,7 +168,10 @@ impl TaskOptions {
 
     /// Returns whether an option applies to each attempt.
     pub(crate) fn needs_attempts(&self) -> bool {
-        self.retry.is_some() || self.timeout.is_some() || !self.limits.is_empty()
+        self.retry.is_some()
+            || self.timeout.is_some()
+            || self.deadline.is_some()
+            || !self.limits.is_empty()
     }
 
     pub(crate) fn has_retries(&self) -> bool {
@@ -241,6 +244,7 @@ fn make_or_join(
     match join_or_allocate(core, settings, policy, vtable.function, allocate) {
         Joined::New(interest) => {
             let ready = create::begin(core, interest.task().as_ptr(), new);
+            deadline::check(interest.task());
             Ok((interest, ready))
         }
         Joined::Existing(interest) if (interest.vtable.type_id)() == (vtable.type_id)() => {
@@ -277,10 +281,11 @@ fn join_or_allocate(
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
     let (key, name) = (settings.key.take(), settings.name.take());
-    let (derived, priority) = (settings.derived, settings.priority);
+    let TaskOptions { derived, priority, deadline, .. } = *settings;
     if key.is_none() && derived.is_none() {
-        let extras = (name.is_some() || policy.is_some())
-            .then(|| Box::new(Extras { name, policy: policy.into(), ..Extras::default() }));
+        let extras = (name.is_some() || policy.is_some()).then(|| {
+            Box::new(Extras { name, policy: policy.into(), deadline, ..Extras::default() })
+        });
         return Joined::New(allocate(Setup { priority, flags: 0, extras }));
     }
     let wanted = match (&key, derived) {
@@ -290,7 +295,7 @@ fn join_or_allocate(
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let (name, policy) = (name.clone(), policy.into());
-        let extras = Extras { name, key, derived, policy, ..Extras::default() };
+        let extras = Extras { name, key, derived, policy, deadline, ..Extras::default() };
         allocate(Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) })
     })
 }

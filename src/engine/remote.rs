@@ -12,6 +12,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
@@ -19,6 +20,7 @@ use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::life::cell::{Body, Cell};
 use crate::engine::life::create::{self, Registration, Setup};
+use crate::engine::life::deadline;
 use crate::engine::life::schedule::schedule_new;
 use crate::engine::task::attempt::Held;
 use crate::engine::task::edges::{Edge, Many, Waits};
@@ -125,12 +127,13 @@ pub(crate) fn tag(interest: &Interest) -> Option<Arc<dyn Any + Send + Sync>> {
     link.tag.as_ref()?.upgrade()
 }
 
-/// The key and the name of a remote task.
+/// The key, the name and the deadline of a remote task.
 pub(crate) struct RemoteName {
     pub(crate) key: Key,
     pub(crate) name: Arc<str>,
     /// The submitter chose the key, so that other submissions of it join this task.
     pub(crate) is_given: bool,
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// Makes a task that ends when what `send` returns has ended, or joins the one of the same key. If one of the inputs
@@ -149,7 +152,7 @@ where
     T: Send + 'static,
     P: RemoteExecution<T>,
 {
-    let RemoteName { key, name, is_given } = name;
+    let RemoteName { key, name, is_given, deadline } = name;
     let mut inputs = Many::new(inputs.into_iter().map(After::new).collect());
     let new = create::prepare(core, &mut inputs);
     let allocate = || {
@@ -164,6 +167,7 @@ where
             name: Some(name),
             key: OnceLock::from(key.clone()),
             remote: Some(Box::new(link)),
+            deadline,
             ..Extras::default()
         };
         let flags = if is_given { KEYED } else { 0 };
@@ -185,6 +189,7 @@ where
     if let Some(task) = create::begin(core, interest.task().as_ptr(), new) {
         schedule_new(task);
     }
+    deadline::check(interest.task());
     Ok(Typed::known(interest))
 }
 
@@ -192,6 +197,9 @@ where
 struct Ending<T, P>(PhantomData<(T, P)>);
 
 impl<T: Send + 'static, P: RemoteExecution<T>> Body for Ending<T, P> {
+    /// It may have a deadline.
+    const HAS_POLICY: bool = true;
+
     type Function = P;
     type Inputs = Many<After>;
     type Future = BoxFuture<Result<RemoteValue<T>, Error>>;

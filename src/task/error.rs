@@ -65,7 +65,8 @@ pub enum ErrorKind {
     Panicked,
     /// The task or one of its inputs was cancelled, or its last handle was dropped.
     Cancelled,
-    /// An attempt took longer than its [`timeout`](crate::Options::timeout).
+    /// An attempt took longer than its [`timeout`](crate::Options::timeout), or the task longer than its
+    /// [`deadline`](crate::Options::deadline).
     TimedOut,
     /// The key belongs to a task whose value has another type.
     KeyConflict,
@@ -133,7 +134,7 @@ impl Error {
         self.kind() == ErrorKind::Panicked
     }
 
-    /// Returns whether the last attempt of the task took longer than its timeout.
+    /// Returns whether the last attempt of the task took longer than its timeout, or the task longer than its deadline.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::TimedOut
     }
@@ -185,7 +186,12 @@ impl Error {
     }
 
     pub(crate) fn timed_out(origin: Key, after: std::time::Duration) -> Self {
-        Self::new(ErrorKind::TimedOut, origin, format!("{after:?}"))
+        Self::new(ErrorKind::TimedOut, origin, format!("took longer than its timeout of {after:?}"))
+    }
+
+    pub(crate) fn past_deadline(origin: Key, after: std::time::Duration) -> Self {
+        let text = format!("did not end within {after:?}, which was its deadline");
+        Self::new(ErrorKind::TimedOut, origin, text)
     }
 
     pub(crate) fn key_conflict(origin: Key, held: &str, asked: &str) -> Self {
@@ -240,9 +246,7 @@ impl fmt::Display for Error {
                 f.write_str("the task was abandoned: its last handle was dropped")
             }
             ErrorKind::Cancelled => write!(f, "task `{origin}` was cancelled"),
-            ErrorKind::TimedOut => {
-                write!(f, "task `{origin}` took longer than its timeout of {text}")
-            }
+            ErrorKind::TimedOut => write!(f, "task `{origin}` {text}"),
             ErrorKind::KeyConflict => write!(f, "the key `{origin}` is in use: {text}"),
             ErrorKind::Limit => write!(f, "task `{origin}` can never run: {text}"),
             ErrorKind::Cycle => write!(f, "tasks wait for each other in a cycle: {text}"),

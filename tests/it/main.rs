@@ -12,6 +12,7 @@ mod blocking_cycles;
 mod cancel;
 mod cycles;
 mod dashboard;
+mod deadlines;
 mod depth_first;
 mod ends_of_cycles;
 mod errors;

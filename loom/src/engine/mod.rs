@@ -90,7 +90,7 @@ pub(crate) mod fork {
 #[path = "."]
 pub(crate) mod core {
     pub(crate) use crate::engine::engine_refs;
-    pub(crate) use crate::engine::standins::blocking_pool;
+    pub(crate) use crate::engine::standins::{blocking_pool, virtual_timer};
     pub(crate) use engine::{Core, CoreRef};
 
     real! {
@@ -117,6 +117,7 @@ pub(crate) mod life {
         callback "../../../src/engine/life/callback.rs";
         cell "../../../src/engine/life/cell.rs";
         create "../../../src/engine/life/create.rs";
+        deadline "../../../src/engine/life/deadline.rs";
         drop_task "../../../src/engine/life/drop_task.rs";
         finish "../../../src/engine/life/finish.rs";
         pause "../../../src/engine/life/pause.rs";

@@ -71,6 +71,33 @@ pub(crate) mod clock {
         clock.changed.notify_one();
         true
     }
+
+    /// A timer that isn't removed: it may go off after it was dropped, as the engine's may when that is about to.
+    pub(crate) struct Alarm;
+
+    pub(crate) fn alarm(duration: Duration, waker: Waker) -> Option<Alarm> {
+        tick(duration, waker).then_some(Alarm)
+    }
+}
+
+/// The models have no seeded engine.
+pub(crate) mod virtual_timer {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use crate::engine::core::CoreRef;
+
+    pub(crate) struct VirtualTimer;
+
+    impl VirtualTimer {
+        pub(crate) fn new(_: CoreRef, _: Duration) -> Self {
+            unreachable!("the models have no seeded engine");
+        }
+
+        pub(crate) fn register(&mut self, _: &Waker) -> bool {
+            unreachable!("the models have no seeded engine");
+        }
+    }
 }
 
 pub(crate) mod limits {

@@ -7,13 +7,17 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
-use crate::engine::core::Core;
+use crate::Error;
+use crate::engine::core::{Core, CoreRef};
+use crate::engine::data::clock::Clock;
 use crate::engine::life::create::Setup;
-use crate::engine::life::finish;
+use crate::engine::life::{deadline, finish, retry, schedule};
+use crate::engine::task::header::Extras;
 use crate::engine::task::state::DETACHED;
 use crate::engine::task::waiters::Resolution;
 use crate::sync::{Cell, yield_now};
@@ -26,6 +30,13 @@ pub(super) const MODELS: &[Model] = &[
         interruptions: Some(4),
         run: woken_or_aborted,
     },
+    Model {
+        name: "state: aborted and retried",
+        orders: WEAK,
+        interruptions: Some(4),
+        run: aborted_and_retried,
+    },
+    Model { name: "state: deadline", orders: WEAK, interruptions: Some(2), run: deadline },
     Model { name: "state: two entries", orders: WEAK, interruptions: Some(5), run: two_entries },
     Model { name: "state: raised", orders: WEAK, interruptions: Some(2), run: raised },
     Model {
@@ -71,6 +82,64 @@ fn run_or_aborted() {
         Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
     }
     work(&core);
+}
+
+/// A task that may be queued fails and is retried, so that it may have two entries: the injector must not get both.
+fn aborted_and_retried() {
+    let core = new_core();
+    let contents = Contents::new();
+    let (interest, task) = new_task(&core, Setup::default(), async move { contents.touch() });
+    schedule::schedule_new(task);
+    let other = interest.clone();
+    let retrier = thread::spawn(move || {
+        finish::abort(other.task(), past_deadline()) && retry::retry(other.task())
+    });
+    work(&core);
+    let is_retried = retrier.join().unwrap();
+    work_on_all(&core);
+    match interest.into_value() {
+        Ok(runs) => assert_eq!(runs, 0),
+        // It was in a poll, or had ended it.
+        Err(error) => assert!(!is_retried && error.is_timeout(), "{error}"),
+    }
+}
+
+/// A task's deadline passes while it's built, run and retried. It ends in time or with the error.
+fn deadline() {
+    let core = new_core();
+    let clock = Clock::start();
+    let timers = thread::spawn({
+        let clock = clock.clone();
+        move || clock.serve()
+    });
+    let contents = Contents::new();
+    let extras = Extras { deadline: Some(Duration::ZERO), ..Extras::default() };
+    let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
+    let (interest, task) = new_task(&core, setup, async move { contents.touch() });
+    deadline::check(interest.task());
+    schedule::schedule_new(task);
+    work_on_all(&core);
+    if retry::retry(interest.task()) {
+        work_on_all(&core);
+    }
+    clock.end();
+    timers.join().unwrap();
+    match interest.into_value() {
+        Ok(runs) => assert_eq!(runs, 0),
+        Err(error) => assert!(error.is_timeout(), "{error}"),
+    }
+}
+
+fn past_deadline() -> Error {
+    Error::past_deadline("model".into(), Duration::ZERO)
+}
+
+/// Runs all queued tasks, in whichever queue they are.
+fn work_on_all(core: &CoreRef) {
+    work(core);
+    while let Some(task) = core.priority_queue.pop() {
+        run_task(core, task);
+    }
 }
 
 /// A suspended task is woken and run by one thread and cancelled by another, while a worker looks for tasks.

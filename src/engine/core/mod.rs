@@ -10,5 +10,6 @@ pub(crate) mod engine_refs;
 pub(crate) mod host_poll;
 pub(crate) mod shutdown_state;
 pub(crate) mod threads;
+pub(crate) mod virtual_timer;
 
 pub(crate) use engine::{Core, CoreRef, CurrentPoll};

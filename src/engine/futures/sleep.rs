@@ -10,11 +10,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::engine::base::user_code::wake_by_ref;
-use crate::engine::core::{CoreRef, budget, context};
+use crate::engine::core::virtual_timer::VirtualTimer;
+use crate::engine::core::{budget, context};
 use crate::engine::data::clock::RealTimer;
 
 /// A future that resolves after some time; created by [`sleep`].
@@ -31,41 +32,6 @@ enum SleepState {
     Virtual(VirtualTimer),
     Real(RealTimer),
     Elapsed,
-}
-
-/// A timer of a seeded client's clock, which is removed on drop.
-struct VirtualTimer {
-    core: CoreRef,
-    deadline: Option<Duration>,
-    number: Option<u64>,
-}
-
-impl VirtualTimer {
-    fn new(core: CoreRef, duration: Duration) -> Self {
-        let deadline =
-            core.seeded.as_ref().and_then(|seeded| seeded.clock.deadline_after(duration));
-        Self { core, deadline, number: None }
-    }
-
-    /// Registers the waker, or replaces the former one. True if the time is over.
-    fn register(&mut self, waker: &Waker) -> bool {
-        match (self.deadline, &self.core.seeded) {
-            (Some(deadline), Some(seeded)) => {
-                seeded.clock.register(deadline, &mut self.number, waker)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Drop for VirtualTimer {
-    fn drop(&mut self) {
-        if let (Some(deadline), Some(number), Some(seeded)) =
-            (self.deadline, self.number, &self.core.seeded)
-        {
-            seeded.clock.remove(deadline, number);
-        }
-    }
 }
 
 /// Returns a future that resolves after `duration`, on any runtime.

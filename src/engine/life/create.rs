@@ -17,6 +17,7 @@ use crate::engine::core::context;
 use crate::engine::core::{Core, engine_refs};
 use crate::engine::data::cell_pool;
 use crate::engine::life::cell::{Body, Cell, Stage, write_stage};
+use crate::engine::life::deadline;
 use crate::engine::life::finish;
 use crate::engine::life::status::status;
 use crate::engine::task::attempt::Held;
@@ -118,6 +119,10 @@ pub(crate) unsafe fn allocate_as<B: Body>(
             header.as_ref().count.set_depth(new.depth);
         }
         write_stage::<B>(header, Stage::Waiting(function, inputs));
+        if B::HAS_POLICY {
+            // No other thread has found the task yet, so its contents are this one's.
+            deadline::arm(header);
+        }
         Interest::from_raw(header)
     }
 }

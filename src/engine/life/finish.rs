@@ -315,7 +315,13 @@ pub(crate) fn end(task: Task) {
     let error = task.failure();
     // SAFETY: the claim made the caller the owner of the contents.
     unsafe {
-        if !error.as_ref().is_some_and(can_be_retried) || retry::has_lost_input(task.as_ref()) {
+        if error.as_ref().is_some_and(can_be_retried) {
+            // At its deadline; else it hasn't started, as a dependent of a task that failed.
+            (task.vtable.end)(header);
+            if retry::has_lost_input(task.as_ref()) {
+                (task.vtable.clear)(header);
+            }
+        } else {
             (task.vtable.clear)(header);
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod callback;
 pub(crate) mod cell;
 pub(crate) mod create;
+pub(crate) mod deadline;
 pub(crate) mod drop_task;
 pub(crate) mod finish;
 pub(crate) mod pause;

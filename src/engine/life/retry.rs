@@ -11,6 +11,7 @@ use crate::engine::base::deferred;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::yield_now;
 use crate::engine::life::create::{self, Registration};
+use crate::engine::life::deadline;
 use crate::engine::life::finish::{self, can_be_retried};
 use crate::engine::life::schedule;
 use crate::engine::task::header::{Task, TaskRef};
@@ -48,6 +49,7 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
         }
         let ready = create::begin(task.core(), task.as_ref().as_ptr(), inputs);
         ready.into_iter().for_each(schedule::schedule);
+        deadline::check(task.as_ref());
     }
     true
 }
@@ -123,7 +125,10 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
 fn reopen(task: &Task) -> (Registration, Option<Error>) {
     let (mut inputs, depth) = (0, task.count.depth());
     // SAFETY: as in `all_to_retry`.
-    unsafe { (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1) };
+    unsafe {
+        (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1);
+        deadline::arm(task.as_ref().as_ptr());
+    }
     if inputs > 0 {
         task.count.begin(inputs);
     }

@@ -99,7 +99,7 @@ impl RemoteExecution<String> for Arc<FakeRemote> {
 fn remote_task(client: &Client, inputs: &[&Handle<String>]) -> (Arc<FakeRemote>, Handle<String>) {
     let remote = Arc::new(FakeRemote::default());
     let key = format!("remote-{}", client.core().next_number()).into();
-    let named = RemoteName { key, name: "remote".into(), is_given: false };
+    let named = RemoteName { key, name: "remote".into(), is_given: false, deadline: None };
     let inputs = inputs.iter().map(|handle| handle.typed().interest().clone()).collect();
     let sent = remote.clone();
     (remote, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))

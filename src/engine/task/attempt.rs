@@ -57,22 +57,46 @@ impl Attempt<'_> {
 pub(crate) unsafe fn run(header: NonNull<Header>, cx: &mut Context<'_>) -> PollOutcome {
     let mut attempt = Attempt { header, owned: PhantomData };
     // SAFETY: the policy belongs to the contents. What it calls uses the function, the future and the value only.
-    match unsafe { policy(header) } {
+    let polled = match unsafe { policy(header) } {
         Some(policy) => policy.poll(&mut attempt, cx),
         None => attempt.poll(cx),
+    };
+    if !matches!(polled, PollOutcome::Pending) {
+        // SAFETY: the caller owns the contents.
+        unsafe { set_alarm(header, None) };
     }
+    polled
 }
 
-/// Drops what the policy holds.
+/// Drops what the policy holds, and the alarm.
 ///
 /// # Safety
 ///
 /// The caller owns the contents.
 pub(crate) unsafe fn reset(header: NonNull<Header>) {
     // SAFETY: the caller's promise.
-    if let Some(policy) = unsafe { policy(header) } {
-        policy.reset();
+    unsafe {
+        if let Some(policy) = policy(header) {
+            policy.reset();
+        }
+        set_alarm(header, None);
     }
+}
+
+/// Keeps the alarm of a deadline until the task ends.
+///
+/// # Safety
+///
+/// The caller owns the contents.
+pub(crate) unsafe fn set_alarm(header: NonNull<Header>, alarm: Option<Held>) {
+    // SAFETY: the header stays while its contents are owned; the alarm belongs to them. The former one is dropped when no
+    // reference to its place is left.
+    let _former = unsafe {
+        header
+            .as_ref()
+            .extras()
+            .and_then(|extras| std::mem::replace(&mut *extras.alarm.get(), alarm))
+    };
 }
 
 /// # Safety

@@ -16,6 +16,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
+use std::time::Duration;
 
 use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
 use crate::engine::task::attempt::{Held, Policy};
@@ -146,6 +147,12 @@ pub(crate) struct Extras {
     pub(crate) attempt: AtomicU32,
     /// When that attempt is due, in nanoseconds of the engine's clock.
     pub(crate) due: AtomicU64,
+    /// The time within which it has to end, from its submission or its last retry.
+    pub(crate) deadline: Option<Duration>,
+    /// When that is over, in nanoseconds of the engine's clock.
+    pub(crate) deadline_due: AtomicU64,
+    /// The timer that ends it then. It belongs to the owner of the contents.
+    pub(crate) alarm: cell::UnsafeCell<Option<Held>>,
     /// The number of waits for its client to be idle or closed that it has begun.
     pub(crate) exempt: AtomicU32,
     /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next

@@ -191,8 +191,8 @@ impl State {
             } else if state & RUNNING != 0 {
                 Some(state | QUEUED)
             } else if state & QUEUED != 0 {
-                // The entry in the queue keeps its reference and goes stale.
-                Some((state & !QUEUED | RUNNING) + REF)
+                // The entry in the queue keeps its reference and goes stale. After a retry there may be two.
+                Some((state & !QUEUED | RUNNING | REQUEUED) + REF)
             } else {
                 Some(state | RUNNING)
             }

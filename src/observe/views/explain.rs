@@ -11,6 +11,7 @@ use super::serial::serialize;
 use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::graph::inspect;
 use crate::engine::graph::waits::Waits;
+use crate::engine::life::deadline;
 use crate::engine::life::status::status;
 use crate::engine::task::header::{Extras, PausedFor, Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
@@ -171,6 +172,9 @@ fn diagnose(
                 awaits(recorder, survey, task, deep, &mut reasons);
             }
         }
+    }
+    if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
+        reasons.extend(deadline::left(task).map(|left| Reason::Deadline { left }));
     }
     (status, reasons)
 }

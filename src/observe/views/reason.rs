@@ -102,6 +102,11 @@ pub enum Reason {
         /// The time until it starts.
         left: Duration,
     },
+    /// It has a [deadline](crate::Options::deadline).
+    Deadline {
+        /// The time until it's ended by that.
+        left: Duration,
+    },
     /// It waits for itself, over these tasks: each waits for the next one, and the last one for the first. A task waits for
     /// its inputs and for what it awaits; for those that hold a limit which it lacks; if its blocking work has no thread and no
     /// further one can be started, for those whose blocking work has one; and if it awaits [`idle`](crate::Client::idle) or
@@ -218,6 +223,7 @@ impl fmt::Display for Reason {
                 Ok(())
             }
             Self::RetryIn { attempt, left } => write!(f, "attempt {attempt} starts in {left:.1?}"),
+            Self::Deadline { left } => write!(f, "its deadline is in {left:.1?}"),
             Self::Running { worker, lasted } => {
                 match worker {
                     Some(worker) => write!(f, "it runs on worker {worker}")?,
@@ -323,6 +329,7 @@ impl Serialize for Reason {
                 map.serialize_entry("attempt", attempt)?;
                 map.serialize_entry("left", &Seconds(*left))?;
             }
+            Self::Deadline { left } => map.serialize_entry("left", &Seconds(*left))?,
             Self::Running { worker, lasted } => {
                 map.serialize_entry("worker", worker)?;
                 map.serialize_entry("lasted", &lasted.map(Seconds))?;
@@ -366,6 +373,7 @@ impl Reason {
             Self::WorkersBusy { .. } => "workers_busy",
             Self::LimitFull { .. } => "limit_full",
             Self::RetryIn { .. } => "retry_in",
+            Self::Deadline { .. } => "deadline",
             Self::Running { .. } => "running",
             Self::Blocked { .. } => "blocked",
             Self::WaitsForThread => "waits_for_thread",

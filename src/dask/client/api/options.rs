@@ -69,6 +69,13 @@ impl<'c> Options<'c> {
         self
     }
 
+    /// Ends the task with [`TimedOut`](crate::ErrorKind::TimedOut) unless its value exists on the cluster after this time,
+    /// counted from its submission by this process. The cluster goes on with it until its last handle here is dropped.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.settings = self.settings.deadline(after);
+        self
+    }
+
     /// Runs the task only where a worker has this amount of the resource left; see
     /// [`Worker::resources`](crate::dask::Worker::resources). While no worker has the resource, the task waits.
     ///

@@ -307,12 +307,13 @@ impl Session {
     /// Dask groups tasks by the words that their keys begin with.
     fn named(&self, settings: &TaskOptions, name: impl FnOnce() -> Arc<str>) -> RemoteName {
         let name = settings.name.clone().unwrap_or_else(name);
+        let deadline = settings.deadline;
         match &settings.key {
-            Some(key) => RemoteName { key: key.clone(), name, is_given: true },
+            Some(key) => RemoteName { key: key.clone(), name, is_given: true, deadline },
             None => {
                 let number = self.local.core().next_number();
                 let key = format!("{name}-{:08x}-{number}", self.id).into();
-                RemoteName { key, name, is_given: false }
+                RemoteName { key, name, is_given: false, deadline }
             }
         }
     }
