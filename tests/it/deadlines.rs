@@ -69,7 +69,7 @@ fn an_input_that_only_a_late_task_needs_is_abandoned() {
         let client = client_of(1);
         let counts = Counts::new();
         let slow = client.spawn(counts.future(pending::<u64>()));
-        let x = client.task().deadline(SOON).spawn(async move { slow.await });
+        let x = client.task().deadline(SOON).spawn(slow);
         assert!(x.result().unwrap_err().is_timeout());
         eventually("the input is dropped", || counts.drops.get() == 1);
         let counts = Counts::new();
