@@ -70,11 +70,11 @@
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
 //!   which keeps its inputs for that if it never started and they can run again.
 //!   [`timeout`](Options::timeout) bounds each attempt, and [`deadline`](Options::deadline) the whole task from its
-//!   submission on.
+//!   submission on. A [`Hedge`] runs code a second time if the first run takes unusually long.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
 //!   tasks that it awaits, in any way but by [`progress_counts`], which only watches them, and those that hold a limit that
-//!   it waits for; and to what these wait for. They keep it. Declared [limits](Builder::limit) bound how many tasks run at once.
+//!   it waits for; and to what these wait for. They keep it, until [`set_priority`](Handle::set_priority) changes it. Declared [limits](Builder::limit) bound how many tasks run at once.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
 //!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
 //!   sockets or other threads. No task starves:
@@ -214,6 +214,7 @@ pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::hedge::{Hedge, HedgeStats};
 pub use handle::input::{Input, Inputs};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
 pub use handle::{AsHandle, GetRef, Handle};

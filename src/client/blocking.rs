@@ -150,10 +150,10 @@ impl<T: Send + 'static> Begun<T> {
         Ok(Self { core, task, place, outcome })
     }
 
-    /// Moves it in the queue if its task's priority was raised: that wakes the task.
+    /// Moves it in the queue if its task's priority has changed: that wakes the task.
     fn update_priority(&mut self) {
         let priority = context::current_priority();
-        if priority > self.place.priority() {
+        if priority != self.place.priority() {
             self.place = self.core.threads.blocking.set_priority(self.place, priority);
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod as_completed;
 pub(crate) mod gather;
+pub(crate) mod hedge;
 pub(crate) mod input;
 pub(crate) mod wait;
 
@@ -15,7 +16,7 @@ use futures_core::FusedFuture;
 
 use crate::engine::base::block_on::block_on;
 use crate::engine::base::deferred;
-use crate::engine::core::context;
+use crate::engine::core::{Core, context};
 use crate::engine::futures::wait::Waitable;
 use crate::engine::life::status::status;
 use crate::engine::life::{callback, finish, retry};
@@ -102,6 +103,25 @@ impl<T> Handle<T> {
     /// The key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
         finish::cancel(self.typed().task())
+    }
+
+    /// Sets the task's [priority](crate::Options::priority), also while it waits, is queued or runs. Returns false if it has
+    /// ended.
+    ///
+    /// It gets no lower than the tasks that await it or have it as an input. What a stream, a `gather` or a task that
+    /// waits for its limit has lent it is taken back if that was more. What it has itself lent stays. A task of a cluster keeps the
+    /// priority that it was submitted with there.
+    ///
+    /// ```
+    /// use ensue::Client;
+    ///
+    /// let client = Client::builder().workers(1).build();
+    /// let trials = client.map(async |n: u32| n, 0..100);
+    /// trials[7].set_priority(1);
+    /// assert_eq!(trials[7].result().unwrap(), 7);
+    /// ```
+    pub fn set_priority(&self, priority: i32) -> bool {
+        Core::set_priority(self.typed().task(), priority)
     }
 
     /// Runs a failed task again, and the failed inputs that it depends on. Returns false if the task has not failed

@@ -1,4 +1,7 @@
 //! Priority inheritance: a task lends its priority to the tasks that it waits for.
+//!
+//! An entry of a queue doesn't move when its task's priority is lowered: whoever takes it from a level that is higher now puts it
+//! into the one that is right.
 
 use std::sync::atomic::Ordering;
 
@@ -24,6 +27,27 @@ impl Core {
                 Self::apply_raise(task, &mut tasks);
             }
         }
+    }
+
+    /// Sets the priority of a task, but no lower than that of those that await it or have it as an input. False if it has
+    /// ended.
+    pub(crate) fn set_priority(task: TaskRef<'_>, priority: i32) -> bool {
+        if task.waiters.is_closed() {
+            return false;
+        }
+        let wanted = priority.max(waiting::highest_of_waiters(task));
+        let lower = |before| (wanted < before).then_some(wanted);
+        if task.priority.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lower).is_err() {
+            Self::raise(task, wanted);
+            return true;
+        }
+        // One that was entered meanwhile may have found the former priority to be high enough.
+        Self::raise(task, waiting::highest_of_waiters(task));
+        if task.state.load() & (QUEUED | RUNNING) == 0 && task.extras().is_some() {
+            // It may wait for a limit or a thread, where only its own future can move it.
+            waker::wake_task(task);
+        }
+        true
     }
 
     /// Requeues a task whose priority was raised, or adds the tasks that it waits for to `tasks`.

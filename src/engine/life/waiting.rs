@@ -47,6 +47,18 @@ pub(crate) fn waiters(task: TaskRef<'_>) -> Vec<Waiter> {
     })
 }
 
+/// Returns the highest priority of those that await a task or have it as an input; [`i32::MIN`] if there are none.
+pub(crate) fn highest_of_waiters(task: TaskRef<'_>) -> i32 {
+    let priorities = walk::collect(&task.waiters, STRIDE, |link| {
+        // SAFETY: this is called under the lock of the list.
+        match unsafe { waiter(link) } {
+            Entry::Task(task) => Some(task.priority()),
+            Entry::At(_) | Entry::Nobody => None,
+        }
+    });
+    priorities.into_iter().max().unwrap_or(i32::MIN)
+}
+
 enum Entry<'a> {
     Task(TaskRef<'a>),
     At(usize),

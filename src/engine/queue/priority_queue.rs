@@ -53,11 +53,23 @@ impl PriorityQueue {
 
     fn pop_where(&self, wanted: impl Fn(i32) -> bool) -> Option<Task> {
         let mut levels = self.levels.lock();
-        let mut level = levels.last_entry().filter(|level| wanted(*level.key()))?;
-        let task = level.get_mut().pop_front();
-        if level.get().is_empty() {
-            level.remove();
-        }
+        let task = loop {
+            let level = levels.last_entry().filter(|level| wanted(*level.key()));
+            let Some(mut level) = level else { break None };
+            let priority = *level.key();
+            let task = level.get_mut().pop_front();
+            if level.get().is_empty() {
+                level.remove();
+            }
+            // Its priority may have been lowered since it was queued.
+            match task {
+                Some(task) if task.priority() < priority => {
+                    levels.entry(task.priority()).or_default().push_back(task);
+                }
+                Some(task) => break Some(task),
+                None => {}
+            }
+        };
         self.update_top(&levels);
         task
     }

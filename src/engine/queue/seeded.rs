@@ -29,13 +29,20 @@ impl Seeded {
 
     pub(crate) fn pop(&self) -> Option<Task> {
         let ready = &mut *self.ready.lock();
-        let mut level = ready.levels.last_entry()?;
-        let at = ready.random.usize(..level.get().len());
-        let task = level.get_mut().swap_remove(at);
-        if level.get().is_empty() {
-            level.remove();
+        loop {
+            let mut level = ready.levels.last_entry()?;
+            let priority = *level.key();
+            let at = ready.random.usize(..level.get().len());
+            let task = level.get_mut().swap_remove(at);
+            if level.get().is_empty() {
+                level.remove();
+            }
+            if task.priority() >= priority {
+                return Some(task);
+            }
+            // It was lowered since it was queued.
+            ready.levels.entry(task.priority()).or_default().push(task);
         }
-        Some(task)
     }
 
     /// Drops tasks, those of the highest priority first, up to the first wanted one.

@@ -185,8 +185,26 @@ impl WorkerFuture {
             }
             ticks => self.ticks.set(ticks - 1),
         }
-        let own = self.local.pop_fresh().or_else(|| self.local.pop());
-        own.or_else(|| self.pick_elsewhere())
+        self.pick_own().or_else(|| self.pick_elsewhere())
+    }
+
+    /// Takes a task from this worker's own queues.
+    #[inline(always)]
+    fn pick_own(&self) -> Option<Task> {
+        let task = self.local.pop_fresh().or_else(|| self.local.pop())?;
+        if task.priority() < 0 { self.put_off(task) } else { Some(task) }
+    }
+
+    /// Queues a task whose priority was lowered below zero by that priority, and takes another one from the own queues.
+    #[cold]
+    fn put_off(&self, mut task: Task) -> Option<Task> {
+        while task.priority() < 0 {
+            self.core.priority_queue.push(task.priority(), task);
+            // Another worker may have nothing else to do.
+            self.core.pushed(false);
+            task = self.local.pop_fresh().or_else(|| self.local.pop())?;
+        }
+        Some(task)
     }
 
     /// Takes a task from the queues, after none was found in this worker's own.
@@ -194,8 +212,7 @@ impl WorkerFuture {
     fn pick_elsewhere(&self) -> Option<Task> {
         self.refill();
         // In another cycle: `queue` was empty.
-        let own = self.local.pop_fresh().or_else(|| self.local.pop());
-        own.or_else(|| self.steal()).or_else(|| {
+        self.pick_own().or_else(|| self.steal()).or_else(|| {
             let core = &*self.core;
             if core.jobs.len() == 0 { core.priority_queue.pop() } else { None }
         })
@@ -301,7 +318,7 @@ impl WorkerFuture {
             // A worker that goes idle may have checked this queue before the move and the victim's after it.
             self.wake_for_local();
         }
-        Some(task)
+        if task.priority() < 0 { self.put_off(task) } else { Some(task) }
     }
 
     /// Moves the tasks in this worker's own queues to the shared ones.
