@@ -101,7 +101,27 @@ impl<T> Handle<T> {
     /// running until it checks [`is_cancelled`](crate::is_cancelled).
     /// The key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
-        finish::cancel(self.typed().task())
+        finish::cancel(self.typed().task(), String::new())
+    }
+
+    /// Cancels the task as [`cancel`](Handle::cancel) does, and says why. The errors of the task and of its dependents
+    /// return this as their [`reason`](Error::reason) and contain it in their text. An empty reason is none.
+    ///
+    /// If the task has ended or is ending already, its error stays as it is, and this returns false. On a Dask cluster, only
+    /// this process knows the reason.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let page = client.task().key("page").spawn(std::future::pending::<String>());
+    /// let words = client.submit(async |page: String| page.split(' ').count(), &page);
+    /// assert!(page.cancel_with("the user has closed it"));
+    ///
+    /// let error = words.result().unwrap_err();
+    /// assert_eq!(error.reason(), Some("the user has closed it"));
+    /// assert_eq!(error.to_string(), "task `page` was cancelled: the user has closed it");
+    /// ```
+    pub fn cancel_with(&self, reason: impl Into<String>) -> bool {
+        finish::cancel(self.typed().task(), reason.into())
     }
 
     /// Runs a failed task again, and the failed inputs that it depends on. Returns false if the task has not failed

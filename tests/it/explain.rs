@@ -58,9 +58,9 @@ fn an_ended_task_says_how_it_ended() {
         after.result().unwrap_err();
         let explanation = client.explain(&never);
         assert_eq!(explanation.status, Status::Cancelled);
-        assert_eq!(only(&explanation), &Reason::Cancelled { origin: None });
+        assert_eq!(only(&explanation), &Reason::Cancelled { origin: None, reason: None });
         let origin = Some(never.key());
-        assert_eq!(only(&client.explain(&after)), &Reason::Cancelled { origin });
+        assert_eq!(only(&client.explain(&after)), &Reason::Cancelled { origin, reason: None });
     });
 }
 

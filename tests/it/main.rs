@@ -10,6 +10,7 @@ mod blocked_polls;
 mod blocking;
 mod blocking_cycles;
 mod cancel;
+mod composed_errors;
 mod cycles;
 mod dashboard;
 mod depth_first;

@@ -280,7 +280,7 @@ impl Core {
     pub(crate) fn unobserved(&self, error: &Error) {
         let Some(hook) = &self.unobserved else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
-            log_error(format_args!("the hook for unobserved errors panicked on: {error}"));
+            log_error(format_args!("the hook for unobserved errors panicked on: {error:#}"));
             forget_if_it_panics(payload);
         }
     }

@@ -17,7 +17,7 @@ use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
 use crate::task::{key, thread_wait};
-use crate::{Key, Status};
+use crate::{Error, Key, Status};
 
 /// The maximum number of tasks that are listed of those which a task waits for, or which hold a limit or the workers.
 const SHOWN: usize = 8;
@@ -96,7 +96,10 @@ impl Explanation {
                 error: known.error.as_deref().unwrap_or_default().to_owned(),
                 origin: None,
             },
-            Status::Cancelled => Reason::Cancelled { origin: None },
+            Status::Cancelled => Reason::Cancelled {
+                origin: None,
+                reason: known.error.as_deref().map(str::to_owned),
+            },
             // It was freed, but the event of its end isn't in the record yet.
             _ => Reason::Finished { ran: None },
         };
@@ -132,7 +135,7 @@ fn diagnose(
     if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
         if task.waiters.is_aborting() {
             let error = task.failure();
-            reasons.extend(error.map(|error| Reason::Ending { error: error.to_string() }));
+            reasons.extend(error.map(|error| Reason::Ending { error: format!("{error:#}") }));
         } else if core.is_closed() {
             reasons.push(Reason::Closed);
         }
@@ -182,9 +185,12 @@ fn failed(task: TaskRef<'_>, status: Status) -> Reason {
     let origin = origin.map(|error| error.origin().clone());
     let origin = origin.filter(|origin| origin != task.key());
     match status {
-        Status::Cancelled => Reason::Cancelled { origin },
+        Status::Cancelled => {
+            let reason = error.as_ref().and_then(Error::reason).map(str::to_owned);
+            Reason::Cancelled { origin, reason }
+        }
         _ => {
-            let error = error.map_or_else(String::new, |error| error.to_string());
+            let error = error.map_or_else(String::new, |error| format!("{error:#}"));
             Reason::Failed { error, origin }
         }
     }

@@ -58,7 +58,7 @@ pub struct GraphTask {
     pub worker: Option<usize>,
     /// Whether its value is in memory.
     pub held: bool,
-    /// The text of its error, if it has failed.
+    /// The text of its error, with the causes, if it has failed; the reason, if it was cancelled with one.
     pub error: Option<Arc<str>>,
 }
 

@@ -35,7 +35,7 @@ pub struct Timeline {
     pub left_out: u32,
     /// The total time that workers have polled it.
     pub ran: Duration,
-    /// The text of its error, if it has failed.
+    /// The text of its error, with the causes, if it has failed; the reason, if it was cancelled with one.
     pub error: Option<String>,
 }
 

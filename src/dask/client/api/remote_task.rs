@@ -156,7 +156,7 @@ impl<T> RemoteTask<T> {
                     None => Error::failed(origin, failed),
                 }
             }
-            FutureError::Cancelled(_) => Error::cancelled(origin),
+            FutureError::Cancelled(why) => Error::cancelled(origin, why.as_ref()),
             FutureError::Lost(why) => Error::far(ErrorKind::Lost, origin, why.as_ref().to_owned()),
             FutureError::Closed => Error::closed(origin),
         }
