@@ -220,6 +220,7 @@ fn row(number: u64, entry: &TaskRecord, name: &str) -> Value {
         "id": number,
         "key": &*entry.key(name, number),
         "name": name,
+        "submitted_at": entry.submitted_at.map(|at| format!("{}:{}", at.file(), at.line())),
         "status": entry.status,
         "depth": entry.depth,
         "attempt": entry.attempt,

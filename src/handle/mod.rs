@@ -185,7 +185,7 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// or [`events`](crate::Client::events), because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
         if context::on_worker() || deferred::is_active() {
-            return Err(Error::blocking(self.key()));
+            return Err(Error::blocking(self.typed().interest().subject()));
         }
         self.try_get().unwrap_or_else(|| context::while_blocked(|| block_on(self.clone())))
     }

@@ -4,14 +4,17 @@ mod chain;
 mod text;
 
 use std::any::Any;
+use std::backtrace::Backtrace;
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use crate::Key;
+use crate::task::panic_place::{self, PanicPlace};
 use crate::task::seal::{SEAL, Seal};
+use crate::task::subject::Subject;
 
 /// The error of a task that has no value. It is cheap to clone: all handles and dependents of a failed task share it.
 ///
@@ -35,7 +38,8 @@ use crate::task::seal::{SEAL, Seal};
 /// # Printing
 ///
 /// * `{}` writes what happened to which task, with the message of the error that its function returned.
-/// * `{:#}` also writes the messages of the errors that caused that one, in one line: use it in logs.
+/// * `{:#}` also writes the messages of the errors that caused that one, and the lines that submitted the tasks, in one line:
+///   use it in logs.
 /// * `{:?}`, which `unwrap` uses, writes the same and the kind; `{:#?}` writes the parts as a structure.
 ///
 /// As the message of the returned error is a part of the first line,
@@ -79,13 +83,15 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     /// The task that this happened to.
-    task: Key,
+    task: Subject,
     /// What there is to say besides the kind: the message of a returned error, or the reason of a cancellation, for example.
     text: String,
     /// What the task's function returned.
     returned: Option<Returned>,
     /// The error of a cancelled task, or of one of a closed client, that the function of another task returned.
     is_passed_on: bool,
+    /// Where the task panicked, if that's known.
+    panic_place: Option<Box<PanicPlace>>,
 }
 
 /// The error that a task's function returned.
@@ -100,6 +106,10 @@ struct Returned {
 }
 
 impl Inner {
+    fn new(kind: ErrorKind, task: Subject, text: String) -> Self {
+        Self { kind, task, text, returned: None, is_passed_on: false, panic_place: None }
+    }
+
     /// Drops the error that the task returned. Its destructor is user code and may panic.
     fn drop_returned(&mut self) -> Result<(), Box<dyn Any + Send>> {
         let returned = self.returned.take();
@@ -156,7 +166,7 @@ impl Error {
     /// Text in parentheses is not a key: `(dropped)` stands for an abandoned task, whose error only its callbacks can
     /// see, and `(callback or destructor)` for a panic in a callback or a destructor.
     pub fn origin(&self) -> &Key {
-        &self.first().task
+        &self.first().task.key
     }
 
     /// Returns the error that the task's function returned, if its type is `E`.
@@ -209,6 +219,44 @@ impl Error {
         (first.kind == ErrorKind::Cancelled && !first.text.is_empty()).then_some(&*first.text)
     }
 
+    /// Returns the line of the call that submitted the task that failed first, such as [`submit`](crate::Client::submit) or
+    /// [`map`](crate::Client::map). `None` if no call did, as for a panic of a callback.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || -> u8 { panic!("no disk") }, ());
+    /// let error = x.result().unwrap_err();
+    /// assert_eq!(error.submitted_at().unwrap().line(), line!() - 2);
+    /// ```
+    pub fn submitted_at(&self) -> Option<&'static Location<'static>> {
+        self.first().task.submitted_at
+    }
+
+    /// Returns the place of the panic, as `src/main.rs:12:5`, if the task that failed first panicked.
+    ///
+    /// Only the [panic hook](std::panic::set_hook) is told the place. So the first client of a process puts a hook before
+    /// the one that is set then. It remembers the places of panics on threads that work for a client, and calls
+    /// the other hook in any case. An application that sets a hook of its own later, without calling the one before,
+    /// loses the places, but nothing else: this returns `None` then. It also does if a payload was resumed that
+    /// was caught on another thread outside of a [`join`](crate::join).
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || -> u8 { panic!("no disk") }, ());
+    /// let error = x.result().unwrap_err();
+    /// assert!(error.panicked_at().unwrap().starts_with(file!()));
+    /// ```
+    pub fn panicked_at(&self) -> Option<&str> {
+        self.first().panic_place.as_ref().map(|place| &*place.at)
+    }
+
+    /// Returns the backtrace of the panic, if the task that failed first panicked, its [place](Self::panicked_at) is known, and
+    /// the environment variables `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` ask for backtraces; see
+    /// [`Backtrace::capture`]. `{:?}` of the error prints it.
+    pub fn backtrace(&self) -> Option<&Backtrace> {
+        self.first().panic_place.as_ref()?.backtrace.as_ref()
+    }
+
     /// Returns whether the task was cancelled or abandoned.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
@@ -240,9 +288,8 @@ impl Error {
         &first.unwrap_or(self).0
     }
 
-    fn new(kind: ErrorKind, task: Key, text: impl Into<String>) -> Self {
-        let (returned, is_passed_on) = (None, false);
-        Self(Arc::new(Inner { kind, task, text: text.into(), returned, is_passed_on }))
+    fn new(kind: ErrorKind, task: impl Into<Subject>, text: impl Into<String>) -> Self {
+        Self(Arc::new(Inner::new(kind, task.into(), text.into())))
     }
 
     /// Makes the error of a task whose function returned this one, of another task.
@@ -251,12 +298,13 @@ impl Error {
             return self.clone();
         }
         let Inner { kind, task, text, .. } = &*self.0;
-        let (task, text) = (task.clone(), text.clone());
-        Self(Arc::new(Inner { kind: *kind, task, text, returned: None, is_passed_on: true }))
+        let mut inner = Inner::new(*kind, task.clone(), text.clone());
+        inner.is_passed_on = true;
+        Self(Arc::new(inner))
     }
 
     /// Makes the error of a task whose function returned `error`. That error's methods are user code.
-    pub(crate) fn failed<M, E: IntoFailure<M>>(task: Key, error: E) -> Self {
+    pub(crate) fn failed<M, E: IntoFailure<M>>(task: impl Into<Subject>, error: E) -> Self {
         let cause = error.into_cause(SEAL);
         if let Some(of_another) = cause.as_error().downcast_ref::<Self>() {
             return of_another.pass_on();
@@ -264,25 +312,22 @@ impl Error {
         let read = chain::read(cause.as_error());
         let returned =
             Returned { cause, causes: read.causes, inner: read.inner, first: read.first };
-        let (kind, is_passed_on) = (ErrorKind::Failed, false);
-        Self(Arc::new(Inner {
-            kind,
-            task,
-            text: read.text,
-            returned: Some(returned),
-            is_passed_on,
-        }))
+        let mut inner = Inner::new(ErrorKind::Failed, task.into(), read.text);
+        inner.returned = Some(returned);
+        Self(Arc::new(inner))
     }
 
-    pub(crate) fn panicked(origin: Key, payload: Box<dyn Any + Send>) -> Self {
-        let text = panic_text(&*payload);
+    /// Makes the error of a panic that this thread has caught.
+    pub(crate) fn panicked(task: impl Into<Subject>, payload: Box<dyn Any + Send>) -> Self {
+        let mut inner = Inner::new(ErrorKind::Panicked, task.into(), panic_text(&*payload));
+        inner.panic_place = panic_place::take(&*payload);
         forget_if_it_panics(payload);
-        Self::new(ErrorKind::Panicked, origin, text)
+        Self(Arc::new(inner))
     }
 
     /// The reason may be empty.
-    pub(crate) fn cancelled(origin: Key, reason: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Cancelled, origin, reason)
+    pub(crate) fn cancelled(task: Subject, reason: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Cancelled, task, reason)
     }
 
     /// Returns the error of a task whose last handle was dropped. Only the task's callbacks can read it.
@@ -293,53 +338,62 @@ impl Error {
     /// Returns whether this is the error of an abandoned task.
     pub(crate) fn is_abandoned(&self) -> bool {
         // One that was passed on shares the key.
-        std::ptr::eq(self.0.task.as_str(), ABANDONED.0.task.as_str())
+        std::ptr::eq(self.0.task.key.as_str(), ABANDONED.0.task.key.as_str())
     }
 
     /// Makes an error of a panic that happened outside of all task functions.
-    pub(crate) fn stray(text: &str) -> Self {
-        Self::new(ErrorKind::Panicked, "(callback or destructor)".into(), text)
+    pub(crate) fn stray(payload: Box<dyn Any + Send>) -> Self {
+        Self::panicked("(callback or destructor)", payload)
     }
 
-    pub(crate) fn timed_out(origin: Key, after: std::time::Duration) -> Self {
-        Self::new(ErrorKind::TimedOut, origin, format!("{after:?}"))
+    pub(crate) fn timed_out(task: Subject, after: std::time::Duration) -> Self {
+        Self::new(ErrorKind::TimedOut, task, format!("{after:?}"))
     }
 
-    pub(crate) fn key_conflict(origin: Key, held: &str, asked: &str) -> Self {
+    pub(crate) fn key_conflict(task: Subject, held: &str, asked: &str) -> Self {
         let text = format!("its value is a `{held}`, not a `{asked}`: use another key");
-        Self::new(ErrorKind::KeyConflict, origin, text)
+        Self::new(ErrorKind::KeyConflict, task, text)
     }
 
-    pub(crate) fn limit(origin: Key, text: String) -> Self {
-        Self::new(ErrorKind::Limit, origin, text)
+    pub(crate) fn limit(task: Subject, text: String) -> Self {
+        Self::new(ErrorKind::Limit, task, text)
     }
 
-    pub(crate) fn cycle(origin: Key, cycle: &[Key]) -> Self {
+    pub(crate) fn cycle(task: Subject, cycle: &[Key]) -> Self {
         let mut text = String::new();
         for key in cycle {
             text.push_str(key);
             text.push_str(" awaits ");
         }
-        text.push_str(cycle.first().unwrap_or(&origin));
-        Self::new(ErrorKind::Cycle, origin, text)
+        text.push_str(cycle.first().unwrap_or(&task.key));
+        Self::new(ErrorKind::Cycle, task, text)
     }
 
-    pub(crate) fn blocking(origin: Key) -> Self {
-        Self::new(ErrorKind::Blocking, origin, "")
+    pub(crate) fn blocking(task: Subject) -> Self {
+        Self::new(ErrorKind::Blocking, task, "")
     }
 
-    pub(crate) fn closed(origin: Key) -> Self {
-        Self::new(ErrorKind::Closed, origin, "")
+    pub(crate) fn closed(task: Subject) -> Self {
+        Self::new(ErrorKind::Closed, task, "")
     }
 
-    pub(crate) fn lost(origin: Key) -> Self {
-        Self::new(ErrorKind::Lost, origin, "")
+    pub(crate) fn lost(task: Subject) -> Self {
+        Self::new(ErrorKind::Lost, task, "")
     }
 
     /// Makes the error of a remote task, with the text that its scheduler sent.
     #[cfg(feature = "dask")]
-    pub(crate) fn far(kind: ErrorKind, origin: Key, text: String) -> Self {
-        Self::new(kind, origin, text)
+    pub(crate) fn far(kind: ErrorKind, task: Subject, text: &str) -> Self {
+        Self::new(kind, task, text)
+    }
+
+    /// Makes the error of a remote task that panicked at this place.
+    #[cfg(feature = "dask")]
+    pub(crate) fn far_panic(task: Subject, place: &str, text: &str) -> Self {
+        let mut inner = Inner::new(ErrorKind::Panicked, task, text.to_owned());
+        let place = PanicPlace { at: place.to_owned(), backtrace: None };
+        inner.panic_place = Some(Box::new(place));
+        Self(Arc::new(inner))
     }
 }
 
@@ -348,17 +402,11 @@ const MOST_CAUSES: usize = 100;
 
 /// One error for all abandoned tasks: millions of tasks may be abandoned, and each would allocate otherwise.
 static ABANDONED: LazyLock<Error> =
-    LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)".into(), ""));
+    LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)", ""));
 
 /// Returns the message of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    }
+    panic_place::text_of(payload).unwrap_or("a panic without a message").to_owned()
 }
 
 /// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is

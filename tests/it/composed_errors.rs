@@ -1,15 +1,19 @@
-//! Errors that tasks pass on, errors that print each message once, and cancellations with a reason (promise 11).
+//! Errors that tasks pass on, errors that print each message once, the places of panics, and cancellations with a reason
+//! (promises 10, 11 and 14).
 
+use std::backtrace::BacktraceStatus;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::num::ParseIntError;
+use std::panic::{catch_unwind, panic_any, resume_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ensue::{Client, Error, ErrorKind, Handle, Reason, Retry, Status};
 use futures::executor::block_on;
+use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::Count;
 use support::{bounded, eventually, run_until_idle, run_what_is_ready};
@@ -51,6 +55,16 @@ impl From<Error> for Shop {
     fn from(error: Error) -> Self {
         Self::NoPrice(error)
     }
+}
+
+/// A text without the lines that submitted tasks.
+fn without_lines(text: &str) -> String {
+    let mut parts = text.split(concat!(" (", file!(), ":"));
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').expect("the end of a line's number").1);
+    }
+    text
 }
 
 fn parse_fails(client: &Client) -> Handle<u8> {
@@ -125,7 +139,8 @@ fn an_error_that_another_tasks_error_has_caused_keeps_kind_and_origin() {
             assert_eq!((error.kind(), error.origin().as_str()), (ErrorKind::Failed, "parse"));
             assert!(error.find_cause::<ParseIntError>().is_some(), "{error:#}");
             let more = if is_followed { format!(": {first}") } else { String::new() };
-            assert_eq!(format!("{error:#}"), format!("task `outer` failed: {own}{more}"));
+            let all = without_lines(&format!("{error:#}"));
+            assert_eq!(all, format!("task `outer` failed: {own}{more}"));
         }
         // What keeps only the text of another task's error is the first error.
         let error = outer(&client, &inner, |error| Shop::Said(error.to_string()));
@@ -302,8 +317,8 @@ fn each_message_is_printed_once() {
         let error = page.result().unwrap_err();
         let all = "task `page` failed: page 3: invalid digit found in string";
         assert_eq!(error.to_string(), "task `page` failed: page 3");
-        assert_eq!(format!("{error:#}"), all);
-        assert_eq!(format!("{error:?}"), format!("{all} [Failed]"));
+        assert_eq!(without_lines(&format!("{error:#}")), all);
+        assert_eq!(without_lines(&format!("{error:?}")), format!("{all} [Failed]"));
         assert!(format!("{error:#?}").contains("origin: \"page\""), "{error:#?}");
         let chained = anyhow::Error::from(error).context("no answer");
         assert_eq!(format!("{chained:#}"), format!("no answer: {all}"));
@@ -314,14 +329,15 @@ fn each_message_is_printed_once() {
         let error = outer.result().unwrap_err();
         let all = format!("task `outer` failed: no price: {all}");
         assert_eq!(error.to_string(), "task `outer` failed: no price");
-        assert_eq!(format!("{error:#}"), all);
-        assert_eq!(format!("{error:?}"), format!("{all} [Failed of `page`]"));
+        assert_eq!(without_lines(&format!("{error:#}")), all);
+        assert_eq!(without_lines(&format!("{error:?}")), format!("{all} [Failed of `page`]"));
         assert_eq!(format!("{:#}", anyhow::Error::from(error)), all);
 
         // Text has no cause, and a panic says everything itself.
         let text = client.task().key("text").try_submit(async || Err::<u8, _>("no"), ());
         let error = text.result().unwrap_err();
-        assert_eq!(format!("{error} {error:#}"), "task `text` failed: no task `text` failed: no");
+        let texts = [format!("{error}"), without_lines(&format!("{error:#}"))];
+        assert_eq!(texts, ["task `text` failed: no", "task `text` failed: no"]);
         assert!(error.source().is_none());
     });
 }
@@ -363,6 +379,71 @@ fn a_chain_that_is_endless_or_panics_does_no_harm() {
             assert_eq!(error.find_cause::<Endless>().map(|it| it.0), Some(panics));
         }
         assert_eq!(client.workers(), 1);
+    });
+}
+
+// The places of panics.
+
+#[test]
+fn a_panic_keeps_its_place() {
+    bounded(|| {
+        let reported: Arc<Mutex<Vec<Error>>> = Arc::default();
+        let hook = reported.clone();
+        let hook = move |error: &Error| hook.lock().unwrap().push(error.clone());
+        let client = Client::builder().workers(1).limit("db", 1).on_unobserved(hook).build();
+        let function = async || -> u8 { panic!("bad") };
+        let plain = client.submit(function, ());
+        let later = client.spawn(async {
+            yield_now().await;
+            Vec::<u8>::new()[3]
+        });
+        let blocking = client.submit_blocking(|| -> u8 { panic!("bad") }, ());
+        let limited = client.task().limit("db", 1).retries(1).submit(function, ());
+        let eager = client.submit(|| -> std::future::Ready<u8> { panic!("bad") }, ());
+        let retry = Retry::new(1).when(|_| panic!("bad"));
+        let predicate = client.task().retries(retry).try_submit(async || Err::<u8, _>("no"), ());
+        let dependent = client.submit(async |x: u8| x, &plain);
+        for handle in [&plain, &later, &blocking, &limited, &eager, &predicate, &dependent] {
+            let error = handle.result().unwrap_err();
+            let place = error.panicked_at().unwrap();
+            assert!(place.starts_with(concat!(file!(), ":")), "{place}");
+            assert!(error.to_string().contains(&format!("panicked at {place}: ")), "{error}");
+        }
+        client.ready(1).on_done(|_| panic!("a callback's"));
+        client.submit(async || 1u8, ()).on_done(|_| panic!("a callback's"));
+        let seeded = Client::builder().seed(1).build();
+        let blocking = seeded.submit_blocking(|| -> u8 { panic!("bad") }, ());
+        assert!(blocking.result().unwrap_err().panicked_at().is_some());
+        assert!(plain.error().unwrap().backtrace().is_none() || env_asks_for_backtraces());
+    });
+}
+
+fn env_asks_for_backtraces() -> bool {
+    std::backtrace::Backtrace::capture().status() == BacktraceStatus::Captured
+}
+
+#[test]
+fn a_panic_that_a_task_has_caught_isnt_the_place_of_another_one() {
+    bounded(|| {
+        let client = Client::builder().workers(1).build();
+        let catches = |text: &'static str| {
+            let caught = catch_unwind(|| panic!("first")).unwrap_err();
+            if text.is_empty() { resume_unwind(caught) } else { resume_unwind(Box::new(text)) }
+        };
+        let again = client.submit(async move || -> u8 { catches("") }, ());
+        assert!(again.result().unwrap_err().panicked_at().is_some());
+        let other = client.submit(async move || -> u8 { catches("second") }, ());
+        let error = other.result().unwrap_err();
+        assert_eq!(error.to_string(), format!("task `{}` panicked: second", other.key()));
+        // Nor if it's one of another type.
+        let other = client.submit(
+            async || -> u8 {
+                let _ = catch_unwind(|| panic_any(1u8));
+                resume_unwind(Box::new(1u16))
+            },
+            (),
+        );
+        assert!(other.result().unwrap_err().panicked_at().is_none());
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Tests that need a process of their own are other programs: `lifecycle` (the global logger), `tracing` (callsites that
 //! another thread may register first), `memory` and `recording` (a counting allocator), `blocking_pool` (a limit of
-//! memory), and `fork`. Tests that take seconds are in `heavy`.
+//! memory), `fork`, and `panic_hook`. Tests that take seconds are in `heavy`.
 
 mod as_completed;
 mod auto_traits;
@@ -44,6 +44,7 @@ mod spawn;
 mod stats;
 mod statuses;
 mod submit;
+mod submitted_at;
 mod timeline;
 mod timeouts;
 mod worker_futures;

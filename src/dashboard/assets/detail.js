@@ -165,6 +165,7 @@ class Detail {
     } else {
       facts.push(["Record", "the task has left the record"]);
     }
+    if (this.details?.submitted_at) facts.push(["Submitted at", this.details.submitted_at]);
     if (this.details?.error) {
       facts.push([this.details.status === "cancelled" ? "Reason" : "Error", this.details.error]);
     }

@@ -265,7 +265,7 @@ pub(crate) fn abort(task: TaskRef<'_>, error: Error) -> bool {
 
 /// Cancels a task for a caller, whose reason may be empty. False if it has its outcome or is aborting already.
 pub(crate) fn cancel(task: TaskRef<'_>, reason: String) -> bool {
-    let cancelled = abort(task, Error::cancelled(task.key().clone(), reason));
+    let cancelled = abort(task, Error::cancelled(task.subject(), reason));
     if cancelled && task.state.load() & KEYED != 0 {
         task.core().store.forget(task);
     }

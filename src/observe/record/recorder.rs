@@ -444,7 +444,8 @@ impl Observer for EngineObserver {
             observer::TaskEvent::Created { name, status, is_old, by, inputs } => {
                 let (by, priority) = (by.unwrap_or_default(), task.priority());
                 let at = if is_old { nanos(recorder.since) } else { at };
-                let created = Change::Created { name, priority, status, by, is_old };
+                let submitted_at = task.submitted_at;
+                let created = Change::Created { name, priority, status, by, is_old, submitted_at };
                 recorder.created(task, number, at, created, inputs);
             }
             observer::TaskEvent::Ready => one(Change::Ready),

@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::reason::{BLOCKED, Reason};
-use super::serial::serialize;
+use super::serial::{FileLine, serialize};
 use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::graph::inspect;
 use crate::engine::graph::waits::Waits;
@@ -25,7 +26,7 @@ const SHOWN: usize = 8;
 /// The reasons why a task has not finished, or how it has ended; made by [`Client::explain`](crate::Client::explain).
 ///
 /// It describes the time of the call; tasks go on meanwhile, so parts may differ by a moment. `Display` writes one line
-/// with the key, the status and the reasons; it also implements `serde::Serialize`.
+/// with the key, the line that submitted it, the status and the reasons; it also implements `serde::Serialize`.
 ///
 /// ```
 /// use ensue::{Client, Reason, Status};
@@ -41,13 +42,20 @@ const SHOWN: usize = 8;
 pub struct Explanation {
     /// The task.
     pub key: Key,
+    /// The line of the call that submitted it.
+    pub submitted_at: Option<&'static Location<'static>>,
     /// Its status.
     pub status: Status,
     /// The reasons; the most important first.
     pub reasons: Vec<Reason>,
 }
 
-serialize!(Explanation, this: key = this.key, status = this.status, reasons = this.reasons);
+serialize!(Explanation, this:
+    key = this.key,
+    submitted_at = this.submitted_at.map(FileLine),
+    status = this.status,
+    reasons = this.reasons,
+);
 
 /// What the explanations of one moment share. Which tasks wait for which is read from all of a client's tasks, so it's read
 /// once, and only if one of the explanations needs it.
@@ -75,7 +83,8 @@ impl Explanation {
     pub(super) fn among(survey: &Survey<'_>, task: TaskRef<'_>) -> Self {
         let recorder = Recorder::find(task.core());
         let (status, reasons) = diagnose(recorder.as_deref(), survey, task, true);
-        Self { key: task.key().clone(), status, reasons }
+        let (key, submitted_at) = (task.key().clone(), task.submitted_at);
+        Self { key, submitted_at, status, reasons }
     }
 
     /// Explains the task with this number: from the task while that is in memory, and from the record after that. Returns
@@ -103,13 +112,18 @@ impl Explanation {
             // It was freed, but the event of its end isn't in the record yet.
             _ => Reason::Finished { ran: None },
         };
-        Some(Self { key, status, reasons: vec![reason] })
+        let submitted_at = known.submitted_at;
+        Some(Self { key, submitted_at, status, reasons: vec![reason] })
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is {}: ", self.key, self.status)?;
+        write!(f, "`{}`", self.key)?;
+        if let Some(at) = self.submitted_at.map(FileLine) {
+            write!(f, " ({at})")?;
+        }
+        write!(f, " is {}: ", self.status)?;
         for (at, reason) in self.reasons.iter().enumerate() {
             write!(f, "{}{reason}", if at > 0 { "; " } else { "" })?;
         }
