@@ -75,6 +75,6 @@ fn main() -> Result<(), Error> {
     let inside = client.submit(async |slow: Handle<()>| slow.result(), slow.clone());
     let error = inside.result()?.expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::Blocking);
-    println!("{error}");
+    println!("{error:#}");
     slow.result()
 }

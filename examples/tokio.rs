@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(results[0].as_ref().is_ok_and(|&length| length == 3));
     let error = results[1].as_ref().expect_err("the port is closed");
     assert!(error.downcast_ref::<io::Error>().is_some());
-    println!("{error}");
+    println!("{error:#}");
 
     client.close().await;
     for worker in workers {

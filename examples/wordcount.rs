@@ -64,7 +64,7 @@ async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     let (mut parts, mut one) = (as_completed(parts), None);
     while let Some(part) = parts.next().await {
         if let Some(error) = part.error() {
-            bars.suspend(|| eprintln!("skipped: {error}"));
+            bars.suspend(|| eprintln!("skipped: {error:#}"));
         } else if let Some(other) = one.take() {
             let both = client.submit(merge, (other, part));
             bars.add([&both]);
@@ -113,7 +113,7 @@ async fn main() -> ExitCode {
     client.close().await;
     match ended {
         Some(Ok(())) => return ExitCode::SUCCESS,
-        Some(Err(error)) => eprintln!("wordcount: {error}"),
+        Some(Err(error)) => eprintln!("wordcount: {error:#}"),
         None => eprintln!("wordcount: interrupted"),
     }
     ExitCode::FAILURE

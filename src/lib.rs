@@ -58,14 +58,19 @@
 //!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the
 //!   losing await abandons the task: await `&handle` to keep it.
 //! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
-//!   Its inputs are not affected. Blocking work can poll [`is_cancelled`].
-//! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue. A panic of a waker,
+//!   Its inputs are not affected. [`cancel_with`](Handle::cancel_with) gives them a reason. Blocking work can poll
+//!   [`is_cancelled`].
+//! * **Panics**: a panic of a task is its error, with the message and the [place](Error::panicked_at), which a panic hook
+//!   before the process's own takes note of. Workers and client continue. A panic of a waker,
 //!   a callback, a destructor or a hook affects nothing else, and is passed to the
 //!   [hook](Builder::on_unobserved) or to the log. Such code may call the client, and may poll or drop what it belongs
 //!   to. Only a waker that panics when it's cloned makes the poll panic that was given it.
 //! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
-//!   returned.
+//!   returned. A task that returns the error of another one, as such or as what caused its own, keeps the
+//!   [kind](Error::kind) and the origin. `{:#}` prints an [error](Error#printing) with all that caused it.
+//!   Errors, `explain` and the other views name the [line](Error::submitted_at) that submitted a task. A function that
+//!   submits for its caller passes that one's line on if it is `#[track_caller]`.
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
 //!   which keeps its inputs for that if it never started and they can run again.

@@ -98,7 +98,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("tour: {error}");
+            eprintln!("tour: {error:#}");
             ExitCode::FAILURE
         }
     }

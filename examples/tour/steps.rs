@@ -156,7 +156,7 @@ pub(crate) fn step(title: &str) {
 fn outcome<T: Debug>(result: Result<T, Error>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
-        Err(error) => format!("{:?}: {error}", error.kind()),
+        Err(error) => format!("{:?}: {error:#}", error.kind()),
     }
 }
 

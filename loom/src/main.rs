@@ -14,8 +14,10 @@ mod sync;
 mod task {
     pub(crate) mod error;
     pub(crate) mod key;
+    pub(crate) mod panic_place;
     pub(crate) mod seal;
     pub(crate) mod status;
+    pub(crate) mod subject;
     pub(crate) mod thread_wait;
 }
 

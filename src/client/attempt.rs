@@ -90,7 +90,7 @@ impl Attempts {
                 None => Some(error),
             },
             Ok(false) => Some(error),
-            Err(payload) => Some(Error::panicked(context::current_key(), payload)),
+            Err(payload) => Some(Error::panicked(context::current_subject(), payload)),
         }
     }
 }
@@ -155,7 +155,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> Error {
     if context::is_unwinding(&*payload) {
         resume_unwind(payload);
     }
-    Error::panicked(context::current_key(), payload)
+    Error::panicked(context::current_subject(), payload)
 }
 
 fn poll_under_timeout(
@@ -172,9 +172,10 @@ fn poll_under_timeout(
     }
     match late {
         Some((late, timeout)) => match Pin::new(late).poll(cx) {
-            Poll::Ready(()) => {
-                PollOutcome::Failed(Error::timed_out(context::current_key(), timeout))
-            }
+            Poll::Ready(()) => PollOutcome::Failed(Error::timed_out(
+                context::current_subject(),
+                format_args!("{timeout:?}"),
+            )),
             Poll::Pending => PollOutcome::Pending,
         },
         None => PollOutcome::Pending,

@@ -9,12 +9,11 @@
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::wake;
@@ -23,6 +22,7 @@ use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::data::turns::Place;
 use crate::engine::task::attempt::Held;
 use crate::engine::task::header::Task;
+use crate::task::panic_place::Caught;
 use crate::task::thread_wait;
 
 /// Returns whether the task that calls this was cancelled, has timed out, or is no longer needed.
@@ -79,7 +79,7 @@ impl<T: Send + 'static> Future for Work<T> {
                 let _held = held;
                 return match on_this_thread(&core, task.as_ref(), 0, None, code) {
                     Ok(value) => Poll::Ready(Ok(value)),
-                    Err(payload) => resume_unwind(payload),
+                    Err(panic) => panic.resume(),
                 };
             }
             self.0 = Stage::Begun(Begun::new(core, task, held, code)?);
@@ -92,7 +92,7 @@ impl<T: Send + 'static> Future for Work<T> {
                 self.0 = Stage::Ended;
                 match outcome {
                     Ok(value) => Poll::Ready(Ok(value)),
-                    Err(payload) => resume_unwind(payload),
+                    Err(panic) => panic.resume(),
                 }
             }
             Poll::Pending => {
@@ -178,19 +178,19 @@ struct Outcome<T> {
 
 enum OutcomeState<T> {
     Awaited(Option<Waker>),
-    Returned(thread::Result<T>),
+    Returned(Result<T, Caught>),
     Taken,
 }
 
 impl<T> Outcome<T> {
-    fn set(&self, returned: thread::Result<T>) {
+    fn set(&self, returned: Result<T, Caught>) {
         let before = mem::replace(&mut *self.state.lock(), OutcomeState::Returned(returned));
         if let OutcomeState::Awaited(Some(waker)) = before {
             wake(waker);
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<thread::Result<T>> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Caught>> {
         // Cloning and dropping a waker may be user code: it's done without the lock.
         let waker = cx.waker().clone();
         let mut state = self.state.lock();
@@ -219,7 +219,8 @@ fn on_this_thread<T>(
     work: u32,
     is_abandoned: Option<&AtomicBool>,
     code: Code<T>,
-) -> thread::Result<T> {
+) -> Result<T, Caught> {
     let context = ThreadContext::of_blocking(core, task, work, is_abandoned);
-    catch_unwind(AssertUnwindSafe(|| context.enter(code)))
+    // In the context, outside of which no note is taken of a panic.
+    catch_unwind(AssertUnwindSafe(|| context.enter(code))).map_err(Caught::new)
 }

@@ -230,7 +230,7 @@ impl<F, A, C: Call<F, A>> Call<F, A> for Boxed<C> {
 
 /// The error of the task that is running. The error's own methods are user code, and may panic.
 fn failed<M, E: IntoFailure<M>>(error: E) -> Error {
-    Error::failed(context::current_key(), error)
+    Error::failed(context::current_subject(), error)
 }
 
 /// The error of a system that refused a thread.

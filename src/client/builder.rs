@@ -40,7 +40,7 @@ const MIN_STACK: usize = 256 << 10;
 
 impl Default for Builder {
     fn default() -> Self {
-        let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
+        let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error:#}"));
         Self {
             workers: None,
             threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None },

@@ -11,7 +11,8 @@ use futures_core::{FusedStream, Stream};
 use crate::engine::core::budget;
 use crate::engine::futures::completion::Completions;
 use crate::task::error::forget_if_it_panics;
-use crate::{Error, Handle, Key};
+use crate::task::subject::Subject;
+use crate::{Error, Handle};
 
 /// The results of tasks made from a stream of inputs, in the order in which the tasks end; made by
 /// [`Client::map_stream`](crate::Client::map_stream).
@@ -29,7 +30,7 @@ pub struct MapStream<S: Stream, T> {
     /// Has given way between two inputs; see [`budget`].
     gave_way: bool,
     /// The origin of an error of the stream itself.
-    origin: Key,
+    origin: Subject,
     /// It has returned `None`.
     ended: bool,
     /// That error, until it is yielded.
@@ -42,7 +43,7 @@ impl<S: Stream, T> MapStream<S, T> {
     pub(crate) fn new(
         inputs: S,
         limit: usize,
-        origin: Key,
+        origin: Subject,
         seeded: bool,
         submit: Submit<S, T>,
     ) -> Self {

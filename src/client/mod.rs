@@ -17,6 +17,7 @@ pub(crate) mod workers;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::panic::Location;
 
 use futures_core::Stream;
 use futures_task::{FutureObj, Spawn, SpawnError};
@@ -96,13 +97,19 @@ impl Client {
     /// let sum = client.submit(async |x: u64, y: u64| x + y, (&x, 40));
     /// assert_eq!(sum.result().unwrap(), 42);
     /// ```
+    #[track_caller]
     pub fn submit<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
         I: Inputs<A>,
         A: Send + 'static,
     {
-        submit::queued(submit::create_plain(&self.core, function, inputs.into_waits()))
+        submit::queued(submit::create_plain(
+            &self.core,
+            Some(Location::caller()),
+            function,
+            inputs.into_waits(),
+        ))
     }
 
     /// Submits an async function that returns a `Result`. An `Err` becomes the task's error, of kind
@@ -117,6 +124,7 @@ impl Client {
     /// let error = n.result().unwrap_err();
     /// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
     /// ```
+    #[track_caller]
     pub fn try_submit<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryTaskFn<A, M>,
@@ -165,6 +173,7 @@ impl Client {
     /// let waits = |x: &&Handle<_>| client.explain(x).reasons.contains(&Reason::WaitsForThread);
     /// println!("{} have no thread yet", all.iter().filter(waits).count());
     /// ```
+    #[track_caller]
     pub fn submit_blocking<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: BlockingFn<A>,
@@ -183,6 +192,7 @@ impl Client {
     /// let text = client.try_submit_blocking(|| std::fs::read_to_string("no such file"), ());
     /// assert!(text.result().unwrap_err().downcast_ref::<std::io::Error>().is_some());
     /// ```
+    #[track_caller]
     pub fn try_submit_blocking<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryBlockingFn<A, M>,
@@ -209,6 +219,7 @@ impl Client {
     /// assert_eq!(a.key(), b.key());
     /// assert_eq!(b.result().unwrap(), 144);
     /// ```
+    #[track_caller]
     pub fn submit_pure<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -223,7 +234,7 @@ impl Client {
             );
         }
         let digest = pure::digest::<F, I, A>(None, &inputs);
-        submit::pure(&self.core, digest, function, inputs.into_waits())
+        submit::pure(&self.core, Some(Location::caller()), digest, function, inputs.into_waits())
     }
 
     /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less
@@ -240,6 +251,7 @@ impl Client {
     /// assert_eq!(ensue::gather(squares).await?, [0, 1, 4, 9]);
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
+    #[track_caller]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -250,8 +262,9 @@ impl Client {
         I: Inputs<A>,
         A: Send + 'static,
     {
+        let submitted_at = Some(Location::caller());
         submit::many(&self.core, inputs, |input| {
-            submit::create_plain(&self.core, function.clone(), input.into_waits())
+            submit::create_plain(&self.core, submitted_at, function.clone(), input.into_waits())
         })
     }
 
@@ -265,6 +278,7 @@ impl Client {
     /// assert_eq!(ensue::gather(numbers).await?, [1, 2]);
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
+    #[track_caller]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,
@@ -300,6 +314,7 @@ impl Client {
     /// assert_eq!(sum, 333_833_500);
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
+    #[track_caller]
     pub fn map_stream<S, F, A>(
         &self,
         inputs: S,
@@ -331,6 +346,7 @@ impl Client {
     /// assert_eq!(numbers.iter().filter(|number| number.is_err()).count(), 1);
     /// # });
     /// ```
+    #[track_caller]
     pub fn try_map_stream<S, F, A, M>(
         &self,
         inputs: S,
@@ -355,12 +371,13 @@ impl Client {
     /// let x = client.spawn(async move { captured.len() });
     /// assert_eq!(x.result().unwrap(), 5);
     /// ```
+    #[track_caller]
     pub fn spawn<Fut>(&self, future: Fut) -> Handle<Fut::Output>
     where
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        submit::spawn(&self.core, future)
+        submit::spawn(&self.core, Some(Location::caller()), future)
     }
 
     /// Runs a future that returns a `Result` as a task. An `Err` becomes the task's error, as in
@@ -387,6 +404,7 @@ impl Client {
     /// assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::ConnectionReset);
     /// assert!(!answer.retry());
     /// ```
+    #[track_caller]
     pub fn try_spawn<Fut, T, E, M>(&self, future: Fut) -> Handle<T>
     where
         Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -405,8 +423,9 @@ impl Client {
     /// let y = client.submit(async |x: u64| x + 1, &x);
     /// assert_eq!(y.result().unwrap(), 21);
     /// ```
+    #[track_caller]
     pub fn ready<T: Send + 'static>(&self, value: T) -> Handle<T> {
-        Handle::new(create::ended(&self.core, None, Ok(value)))
+        Handle::new(create::ended(&self.core, None, Some(Location::caller()), Ok(value)))
     }
 
     /// Returns a handle of the task that was submitted with this key, or `None` if no such task exists. A task exists
@@ -420,11 +439,12 @@ impl Client {
     /// assert_eq!(client.get::<u64>("answer"), Some(x));
     /// assert_eq!(client.get::<u64>("question"), None);
     /// ```
+    #[track_caller]
     pub fn get<T: Send + 'static>(&self, key: impl AsRef<str>) -> Option<Handle<T>> {
         let interest = self.core.store.get(key.as_ref())?;
         Some(match Typed::checked(interest) {
             Ok(typed) => Handle::new(typed),
-            Err(interest) => submit::key_conflict(&self.core, &interest),
+            Err(interest) => submit::key_conflict(&self.core, Some(Location::caller()), &interest),
         })
     }
 
@@ -488,6 +508,7 @@ impl fmt::Debug for Client {
 
 /// Spawned futures run detached. A panic of one is passed to [`Builder::on_unobserved`].
 impl Spawn for Client {
+    #[track_caller]
     fn spawn_obj(&self, future: FutureObj<'static, ()>) -> Result<(), SpawnError> {
         self.status()?;
         self.task().name("spawned").spawn(future).detach();

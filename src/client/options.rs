@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -20,6 +21,7 @@ use crate::engine::task::header::Task;
 use crate::handle::input::Inputs;
 use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
+use crate::task::subject::{Subject, SubmittedAt};
 use crate::{Handle, Key, Retry};
 
 /// The options of a task, with the submit methods of [`Client`]; made by [`Client::task`].
@@ -62,6 +64,7 @@ pub struct TaskOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) limits: Vec<(String, usize)>,
+    pub(crate) submitted_at: SubmittedAt,
 }
 
 impl TaskOptions {
@@ -78,6 +81,15 @@ impl TaskOptions {
 }
 
 /// The setters of both types of options.
+impl TaskOptions {
+    /// Notes the line that submits with these options, unless an outer call has noted its own.
+    #[track_caller]
+    pub(crate) fn here(mut self) -> Self {
+        self.submitted_at.get_or_insert(Location::caller());
+        self
+    }
+}
+
 macro_rules! setters {
     ($settings:ident: $($path:tt)+) => {
         /// Sets the key of the task, or joins the task that has this key already.
@@ -182,6 +194,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a function that `C` calls.
+    #[track_caller]
     fn one<M, C, F, W>(self, function: F, waits: W) -> Handle<C::Value>
     where
         M: RetryMode<F, W::Args>,
@@ -189,11 +202,12 @@ impl<'c, R> Options<'c, R> {
         F: Send + 'static,
         W: Waits,
     {
-        let submission = Submission { core: self.client.core(), settings: self.settings };
+        let submission = Submission { core: self.client.core(), settings: self.settings.here() };
         submit::queued(submission.create::<M, C, F, W>(function, waits))
     }
 
     /// Submits an async function; see [`Client::submit`].
+    #[track_caller]
     pub fn submit<F, I, A>(self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -205,6 +219,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits an async function that returns a `Result`; see [`Client::try_submit`].
+    #[track_caller]
     pub fn try_submit<F, I, A, M>(self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryTaskFn<A, M>,
@@ -216,6 +231,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a plain function that may block; see [`Client::submit_blocking`].
+    #[track_caller]
     pub fn submit_blocking<F, I, A>(self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: BlockingFn<A>,
@@ -227,6 +243,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a plain function that may block and returns a `Result`; see [`Client::try_submit_blocking`].
+    #[track_caller]
     pub fn try_submit_blocking<F, I, A, M>(self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryBlockingFn<A, M>,
@@ -239,6 +256,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Submits a call with a derived key; see [`Client::submit_pure`]. A key that was set with [`key`](Options::key)
     /// is used instead of the derived one.
+    #[track_caller]
     pub fn submit_pure<F, I, A>(mut self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: TaskFn<A>,
@@ -262,6 +280,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Runs a future; see [`Client::spawn`]. A future can't run again, so this doesn't compile after
     /// [`retries`](Options::retries).
+    #[track_caller]
     pub fn spawn<Fut>(self, future: Fut) -> Handle<Fut::Output>
     where
         Fut: Future + Send + 'static,
@@ -278,6 +297,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Runs a future that returns a `Result`; see [`Client::try_spawn`]. A future can't run again, so this doesn't
     /// compile after [`retries`](Options::retries).
+    #[track_caller]
     pub fn try_spawn<Fut, T, E, M>(self, future: Fut) -> Handle<T>
     where
         Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -294,6 +314,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a function once for each input; see [`Client::map`].
+    #[track_caller]
     pub fn map<F, I, A>(
         self,
         function: F,
@@ -311,6 +332,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    #[track_caller]
     pub fn try_map<F, I, A, M>(
         self,
         function: F,
@@ -331,6 +353,7 @@ impl<'c, R> Options<'c, R> {
     ///
     /// With a key, the keys of the tasks are that key and a number. A result can't be moved out of a task that
     /// another handle of its key needs, and is replaced by the error [`Lost`](crate::ErrorKind::Lost).
+    #[track_caller]
     pub fn map_stream<S, F, A>(
         self,
         inputs: S,
@@ -351,6 +374,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Runs a function that returns a `Result` for each input of a stream; see [`Client::try_map_stream`]. For keys,
     /// see [`map_stream`](Self::map_stream).
+    #[track_caller]
     pub fn try_map_stream<S, F, A, M>(
         self,
         inputs: S,
@@ -370,6 +394,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Returns a stream that submits a task for each input when there is room for it.
+    #[track_caller]
     fn stream<S, F, T>(
         self,
         inputs: S,
@@ -381,22 +406,24 @@ impl<'c, R> Options<'c, R> {
         S: Stream,
         F: Clone + Send + 'static,
     {
-        let client = self.client.clone();
-        let origin = self.settings.any_key(client.core(), std::any::type_name::<F>());
-        let mut numbered = submit::numbered(self.settings);
+        let (client, settings) = (self.client.clone(), self.settings.here());
+        let key = settings.any_key(client.core(), std::any::type_name::<F>());
+        let origin = Subject { key, submitted_at: settings.submitted_at };
+        let mut numbered = submit::numbered(settings);
         let submit =
             move |input| submit(Options::with(&client, numbered()), function.clone(), input);
         let seeded = self.client.core().seeded.is_some();
         MapStream::new(inputs, limit, origin, seeded, Box::new(submit))
     }
 
+    #[track_caller]
     fn many<I, T>(
         self,
         inputs: impl IntoIterator<Item = I>,
         mut create: impl FnMut(Submission<'_>, I) -> (Handle<T>, Option<Task>),
     ) -> Vec<Handle<T>> {
         let core = self.client.core();
-        let mut numbered = submit::numbered(self.settings);
+        let mut numbered = submit::numbered(self.settings.here());
         submit::many(core, inputs, |input| create(Submission { core, settings: numbered() }, input))
     }
 }

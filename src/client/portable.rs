@@ -64,6 +64,7 @@ pub trait PortableInputs<A>: Inputs<A> {
 /// ```
 pub trait Engine {
     /// Submits a function with options; see [`Client::submit`].
+    #[track_caller]
     fn submit_with<F, I, A>(
         &self,
         options: TaskOptions,
@@ -76,6 +77,7 @@ pub trait Engine {
         A: Clone + Send + 'static;
 
     /// Submits a function that returns a `Result` with options; see [`Client::try_submit`].
+    #[track_caller]
     fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
@@ -89,9 +91,11 @@ pub trait Engine {
         M: 'static;
 
     /// Returns a handle of a finished task with the given value; see [`Client::ready`].
+    #[track_caller]
     fn ready<T: Portable>(&self, value: T) -> Handle<T>;
 
     /// Submits a function; see [`Client::submit`].
+    #[track_caller]
     fn submit<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: PortableFn<A>,
@@ -102,6 +106,7 @@ pub trait Engine {
     }
 
     /// Submits a function that returns a `Result`; see [`Client::try_submit`].
+    #[track_caller]
     fn try_submit<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryTaskFn<A, M, Value: Portable> + Copy,
@@ -113,6 +118,7 @@ pub trait Engine {
     }
 
     /// Submits a function once for each input; see [`Client::map`].
+    #[track_caller]
     fn map<F, I, A>(
         &self,
         function: F,
@@ -123,10 +129,16 @@ pub trait Engine {
         I: PortableInputs<A>,
         A: Clone + Send + 'static,
     {
-        inputs.into_iter().map(|input| self.submit(function, input)).collect()
+        let mut handles = Vec::new();
+        // Not in a closure, which would submit from a line of its own.
+        for input in inputs {
+            handles.push(self.submit(function, input));
+        }
+        handles
     }
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    #[track_caller]
     fn try_map<F, I, A, M>(
         &self,
         function: F,
@@ -138,11 +150,17 @@ pub trait Engine {
         A: Clone + Send + 'static,
         M: 'static,
     {
-        inputs.into_iter().map(|input| self.try_submit(function, input)).collect()
+        let mut handles = Vec::new();
+        // As above.
+        for input in inputs {
+            handles.push(self.try_submit(function, input));
+        }
+        handles
     }
 }
 
 impl Engine for Client {
+    #[track_caller]
     fn submit_with<F, I, A>(
         &self,
         options: TaskOptions,
@@ -161,6 +179,7 @@ impl Engine for Client {
         }
     }
 
+    #[track_caller]
     fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
@@ -176,10 +195,12 @@ impl Engine for Client {
         Options::<crate::WithRetry>::with(self, options).try_submit(function, inputs)
     }
 
+    #[track_caller]
     fn ready<T: Portable>(&self, value: T) -> Handle<T> {
         Client::ready(self, value)
     }
 
+    #[track_caller]
     fn map<F, I, A>(
         &self,
         function: F,

@@ -20,6 +20,7 @@ use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
 use crate::task::key;
+use crate::task::subject::{Subject, SubmittedAt};
 use crate::{Error, Handle, Key};
 
 /// The largest number of new tasks of a `map` that are queued at a time. It is enough to share the cost, and lets
@@ -29,16 +30,19 @@ const AT_ONCE: usize = 64;
 /// Makes a task without any options, which the caller queues if it is ready.
 pub(crate) fn create<B: Body>(
     core: &Core,
+    submitted_at: SubmittedAt,
     function: B::Function,
     inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
-    let (typed, ready) = create::task::<B>(core, Setup::default(), function, inputs);
+    let setup = Setup { submitted_at, ..Setup::default() };
+    let (typed, ready) = create::task::<B>(core, setup, function, inputs);
     (Handle::new(typed), ready)
 }
 
 /// Makes a task of an async function without any options.
 pub(crate) fn create_plain<F, W>(
     core: &Core,
+    submitted_at: SubmittedAt,
     function: F,
     waits: W,
 ) -> (Handle<F::Output>, Option<Task>)
@@ -47,33 +51,40 @@ where
     W: Waits,
 {
     if const { is_large::<F::Future>() } {
-        create::<Plain<Boxed<Async>, F, W>>(core, function, waits)
+        create::<Plain<Boxed<Async>, F, W>>(core, submitted_at, function, waits)
     } else {
-        create::<Plain<Async, F, W>>(core, function, waits)
+        create::<Plain<Async, F, W>>(core, submitted_at, function, waits)
     }
 }
 
 /// Submits a future without any options.
-pub(crate) fn spawn<Fut>(core: &Core, future: Fut) -> Handle<Fut::Output>
+pub(crate) fn spawn<Fut>(core: &Core, submitted_at: SubmittedAt, future: Fut) -> Handle<Fut::Output>
 where
     Fut: Future + Send + 'static,
     Fut::Output: Send + 'static,
 {
     // Before it's passed on: each function that it's passed to may copy it.
     queued(if const { is_large::<Fut>() } {
-        create::<Plain<Spawn, _, ()>>(core, Spawned(Large::new(future)), ())
+        create::<Plain<Spawn, _, ()>>(core, submitted_at, Spawned(Large::new(future)), ())
     } else {
-        create::<Plain<Spawn, _, ()>>(core, Spawned(future), ())
+        create::<Plain<Spawn, _, ()>>(core, submitted_at, Spawned(future), ())
     })
 }
 
 /// Submits a pure call without any options.
-pub(crate) fn pure<F, W>(core: &Core, digest: u128, function: F, waits: W) -> Handle<F::Output>
+pub(crate) fn pure<F, W>(
+    core: &Core,
+    submitted_at: SubmittedAt,
+    digest: u128,
+    function: F,
+    waits: W,
+) -> Handle<F::Output>
 where
     F: TaskFn<W::Args>,
     W: Waits,
 {
-    let settings = TaskOptions { derived: Some(digest), ..TaskOptions::default() };
+    let derived = Some(digest);
+    let settings = TaskOptions { derived, submitted_at, ..TaskOptions::default() };
     queued(if const { is_large::<F::Future>() } {
         make::<Plain<Boxed<Async>, F, W>>(core, settings, function, waits)
     } else {
@@ -209,6 +220,7 @@ fn make<B: Body>(
     function: B::Function,
     mut inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
+    let submitted_at = settings.submitted_at;
     let new = create::prepare(core, &mut inputs);
     let mut parts = Some((function, inputs));
     let mut allocate = |setup| {
@@ -219,7 +231,7 @@ fn make<B: Body>(
     };
     match make_or_join(core, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
         Ok((interest, ready)) => (Handle::new(Typed::known(interest)), ready),
-        Err((key, error)) => (failed(core, key, error), None),
+        Err((key, error)) => (failed(core, key, submitted_at, error), None),
     }
 }
 
@@ -237,10 +249,11 @@ fn make_or_join(
         Ok(policy) => policy,
         Err(text) => {
             let key = settings.any_key(core, (vtable.function)());
-            return Err((key.clone(), Error::limit(key, text)));
+            let origin = Subject { key: key.clone(), submitted_at: settings.submitted_at };
+            return Err((key, Error::limit(origin, text)));
         }
     };
-    let priority = settings.priority;
+    let (priority, submitted_at) = (settings.priority, settings.submitted_at);
     match join_or_allocate(core, settings, policy, vtable.function, allocate) {
         Joined::New(interest) => {
             let ready = create::begin(core, interest.task().as_ptr(), new);
@@ -251,25 +264,34 @@ fn make_or_join(
             Core::raise(interest.task(), priority);
             Ok((interest, None))
         }
-        Joined::Existing(interest) => Err(conflict(&interest, (vtable.type_name)())),
+        Joined::Existing(interest) => Err(conflict(&interest, submitted_at, (vtable.type_name)())),
     }
 }
 
 /// Returns a handle whose error says that the task of this key has a value of another type than `T`.
-pub(crate) fn key_conflict<T: Send + 'static>(core: &Core, holder: &Interest) -> Handle<T> {
-    let (key, error) = conflict(holder, type_name::<T>());
-    failed(core, key, error)
+pub(crate) fn key_conflict<T: Send + 'static>(
+    core: &Core,
+    submitted_at: SubmittedAt,
+    holder: &Interest,
+) -> Handle<T> {
+    let (key, error) = conflict(holder, submitted_at, type_name::<T>());
+    failed(core, key, submitted_at, error)
 }
 
-fn conflict(holder: &Interest, wanted: &'static str) -> (Key, Error) {
+fn conflict(holder: &Interest, submitted_at: SubmittedAt, wanted: &'static str) -> (Key, Error) {
     let key = holder.key().clone();
     let held = (holder.vtable.type_name)();
-    (key.clone(), Error::key_conflict(key, held, wanted))
+    (key.clone(), Error::key_conflict(Subject { key, submitted_at }, held, wanted))
 }
 
 /// Returns a handle of a task that has failed without being made.
-fn failed<T: Send + 'static>(core: &Core, key: Key, error: Error) -> Handle<T> {
-    Handle::new(create::ended(core, Some(key), Err(error)))
+fn failed<T: Send + 'static>(
+    core: &Core,
+    key: Key,
+    submitted_at: SubmittedAt,
+    error: Error,
+) -> Handle<T> {
+    Handle::new(create::ended(core, Some(key), submitted_at, Err(error)))
 }
 
 /// Joins the task that has the key, if there is one in `settings`, or has a new task allocated.
@@ -281,12 +303,12 @@ fn join_or_allocate(
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
     let (key, name) = (settings.key.take(), settings.name.take());
-    let TaskOptions { derived, priority, deadline, .. } = *settings;
+    let TaskOptions { derived, priority, deadline, submitted_at, .. } = *settings;
     if key.is_none() && derived.is_none() {
         let extras = (name.is_some() || policy.is_some()).then(|| {
             Box::new(Extras { name, policy: policy.into(), deadline, ..Extras::default() })
         });
-        return Joined::New(allocate(Setup { priority, flags: 0, extras }));
+        return Joined::New(allocate(Setup { priority, flags: 0, extras, submitted_at }));
     }
     let wanted = match (&key, derived) {
         (None, Some(digest)) => Lookup::Derived { digest, name: name.as_deref(), function },
@@ -296,6 +318,7 @@ fn join_or_allocate(
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let (name, policy) = (name.clone(), policy.into());
         let extras = Extras { name, key, derived, policy, deadline, ..Extras::default() };
-        allocate(Setup { priority, flags: KEYED, extras: Some(Box::new(extras)) })
+        let extras = Some(Box::new(extras));
+        allocate(Setup { priority, flags: KEYED, extras, submitted_at })
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::Status;
 use crate::engine::core::{Core, CoreRef};
 use crate::observe::act;
 use crate::observe::explain::Explanation;
@@ -187,7 +188,7 @@ impl Source {
         let mut found: Vec<_> = record
             .tasks
             .iter()
-            .map(|(number, entry)| (entry.error.is_none(), entry.has_ended(), *number))
+            .map(|(number, entry)| (entry.status != Status::Failed, entry.has_ended(), *number))
             .collect();
         found
             .sort_unstable_by_key(|(is_fine, ended, number)| (*is_fine, *ended, u64::MAX - number));
@@ -219,6 +220,7 @@ fn row(number: u64, entry: &TaskRecord, name: &str) -> Value {
         "id": number,
         "key": &*entry.key(name, number),
         "name": name,
+        "submitted_at": entry.submitted_at.map(|at| format!("{}:{}", at.file(), at.line())),
         "status": entry.status,
         "depth": entry.depth,
         "attempt": entry.attempt,

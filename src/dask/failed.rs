@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::{error, fmt};
 
 use super::wire::pickle::Exception;
-use crate::ErrorKind;
+use crate::task::subject::Subject;
+use crate::{Error, ErrorKind};
 
 /// The beginnings of the texts in which a Rust worker reports a panic and a timeout. The client recognizes them.
 pub(crate) const PANICKED: &str = "panicked: ";
+/// The place and the message follow, with [`PANICKED`]'s colon between them.
+pub(crate) const PANICKED_AT: &str = "panicked at ";
 pub(crate) const TIMED_OUT: &str = "it took longer than its timeout of ";
 
 /// The exception of a task that failed on a cluster: the [source](std::error::Error::source) of an
@@ -39,15 +42,25 @@ impl Failed {
         &self.0.text
     }
 
-    /// Returns the kind and text of a failure that isn't an error returned by the function. Rust workers report
+    /// Returns the error of this task whose failure isn't an error returned by the function. Rust workers report
     /// these by classes that a Rust function itself never raises.
-    pub(crate) fn other(&self) -> Option<(ErrorKind, &str)> {
+    pub(crate) fn other(&self, task: &Subject) -> Option<Error> {
         let text = self.message();
         let after = |begin| text.strip_prefix(begin).unwrap_or(text);
+        let far = |kind, text: &str| Some(Error::far(kind, task.clone(), text));
         match (self.0.module.as_str(), self.0.class.as_str()) {
-            ("builtins", "SystemError") => Some((ErrorKind::Panicked, after(PANICKED))),
-            ("builtins", "TimeoutError") => Some((ErrorKind::TimedOut, after(TIMED_OUT))),
-            ("builtins", "LookupError") => Some((ErrorKind::Refused, text)),
+            ("builtins", "SystemError") => {
+                let placed = text.strip_prefix(PANICKED_AT).and_then(|it| it.split_once(": "));
+                match placed {
+                    Some((place, text)) => Some(Error::far_panic(task.clone(), place, text)),
+                    None => far(ErrorKind::Panicked, after(PANICKED)),
+                }
+            }
+            ("builtins", "TimeoutError") => match text.strip_prefix(TIMED_OUT) {
+                Some(limit) => Some(Error::timed_out(task.clone(), limit)),
+                None => far(ErrorKind::TimedOut, &format!("ran into a timeout: {text}")),
+            },
+            ("builtins", "LookupError") => far(ErrorKind::Refused, text),
             _ => None,
         }
     }

@@ -28,6 +28,7 @@ use crate::engine::task::header::{Extras, Interest, Remote, Task, VTable};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::engine::task::waiters::Resolution;
+use crate::task::subject::{Subject, SubmittedAt};
 use crate::{Error, Key};
 
 /// The other end of a remote task.
@@ -134,6 +135,14 @@ pub(crate) struct RemoteName {
     /// The submitter chose the key, so that other submissions of it join this task.
     pub(crate) is_given: bool,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) submitted_at: SubmittedAt,
+}
+
+impl RemoteName {
+    /// What errors say of the task.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject { key: self.key.clone(), submitted_at: self.submitted_at }
+    }
 }
 
 /// Makes a task that ends when what `send` returns has ended, or joins the one of the same key. If one of the inputs
@@ -152,7 +161,7 @@ where
     T: Send + 'static,
     P: RemoteExecution<T>,
 {
-    let RemoteName { key, name, is_given, deadline } = name;
+    let RemoteName { key, name, is_given, deadline, submitted_at } = name;
     let mut inputs = Many::new(inputs.into_iter().map(After::new).collect());
     let new = create::prepare(core, &mut inputs);
     let allocate = || {
@@ -171,7 +180,8 @@ where
             ..Extras::default()
         };
         let flags = if is_given { KEYED } else { 0 };
-        let setup = Setup { flags, extras: Some(Box::new(extras)), ..Setup::default() };
+        let extras = Some(Box::new(extras));
+        let setup = Setup { flags, extras, submitted_at, ..Setup::default() };
         allocate::<T, P>(core, setup, task, inputs, new).into_interest()
     };
     let interest = if is_given {
@@ -179,7 +189,8 @@ where
             Joined::New(interest) => interest,
             Joined::Existing(interest) => {
                 let held = (interest.vtable.type_name)();
-                let conflict = |_| Error::key_conflict(key.clone(), held, type_name::<T>());
+                let origin = Subject { key, submitted_at };
+                let conflict = |_| Error::key_conflict(origin, held, type_name::<T>());
                 return Typed::checked(interest).map_err(conflict);
             }
         }
@@ -259,7 +270,8 @@ fn make_fetch_task<T: Send + 'static>(of: &Interest) -> (Interest, Option<Task>)
     // With the key of the remote task: errors name that one.
     let key = OnceLock::from(of.key().clone());
     let extras = Extras { name: Some(name), key, ..Extras::default() };
-    let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
+    let (extras, submitted_at) = (Some(Box::new(extras)), of.submitted_at);
+    let setup = Setup { extras, submitted_at, ..Setup::default() };
     let from = After::new(of.clone());
     let (typed, ready) = create::task::<Fetch<T>>(of.core(), setup, (), from);
     (typed.into_interest(), ready)

@@ -102,7 +102,27 @@ impl<T> Handle<T> {
     /// running until it checks [`is_cancelled`](crate::is_cancelled).
     /// The key can be used again at once. If no worker polls the task, its destructors run on the calling thread.
     pub fn cancel(&self) -> bool {
-        finish::cancel(self.typed().task())
+        finish::cancel(self.typed().task(), String::new())
+    }
+
+    /// Cancels the task as [`cancel`](Handle::cancel) does, and says why. The errors of the task and of its dependents
+    /// return this as their [`reason`](Error::reason) and contain it in their text. An empty reason is none.
+    ///
+    /// If the task has ended or is ending already, its error stays as it is, and this returns false. On a Dask cluster, only
+    /// this process knows the reason.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let page = client.task().key("page").spawn(std::future::pending::<String>());
+    /// let words = client.submit(async |page: String| page.split(' ').count(), &page);
+    /// assert!(page.cancel_with("the user has closed it"));
+    ///
+    /// let error = words.result().unwrap_err();
+    /// assert_eq!(error.reason(), Some("the user has closed it"));
+    /// assert_eq!(error.to_string(), "task `page` was cancelled: the user has closed it");
+    /// ```
+    pub fn cancel_with(&self, reason: impl Into<String>) -> bool {
+        finish::cancel(self.typed().task(), reason.into())
     }
 
     /// Sets the task's [priority](crate::Options::priority), also while it waits, is queued or runs. Returns false if it has
@@ -185,7 +205,7 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// or [`events`](crate::Client::events), because it could wait for itself: await the handle there.
     pub fn result(&self) -> Result<T, Error> {
         if context::on_worker() || deferred::is_active() {
-            return Err(Error::blocking(self.key()));
+            return Err(Error::blocking(self.typed().interest().subject()));
         }
         self.try_get().unwrap_or_else(|| context::while_blocked(|| block_on(self.clone())))
     }

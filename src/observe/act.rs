@@ -5,7 +5,10 @@ use crate::engine::life::{finish, retry};
 
 /// Cancels a task like [`Handle::cancel`](crate::Handle::cancel). Returns false if it has ended or isn't in memory.
 pub(crate) fn cancel(core: &Core, number: u64) -> bool {
-    core.observer.watched.get(number).is_some_and(|task| finish::cancel(task.as_ref()))
+    core.observer
+        .watched
+        .get(number)
+        .is_some_and(|task| finish::cancel(task.as_ref(), String::new()))
 }
 
 /// Runs a failed task again like [`Handle::retry`](crate::Handle::retry). Returns false if it can't be retried, or has no

@@ -1,14 +1,20 @@
 //! The errors of tasks.
 
+mod chain;
+mod text;
+
 use std::any::Any;
+use std::backtrace::Backtrace;
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use crate::Key;
+use crate::task::panic_place::{self, PanicPlace};
 use crate::task::seal::{SEAL, Seal};
+use crate::task::subject::Subject;
 
 /// The error of a task that has no value. It is cheap to clone: all handles and dependents of a failed task share it.
 ///
@@ -28,28 +34,93 @@ use crate::task::seal::{SEAL, Seal};
 /// assert_eq!(error.origin(), age.key());
 /// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
 /// ```
+///
+/// # Printing
+///
+/// * `{}` writes what happened to which task, with the message of the error that its function returned.
+/// * `{:#}` also writes the messages of the errors that caused that one, and the lines that submitted the tasks, in one line:
+///   use it in logs.
+/// * `{:?}`, which `unwrap` uses, writes the same and the kind; `{:#?}` writes the parts as a structure.
+///
+/// As the message of the returned error is a part of the first line,
+/// [`source`](std::error::Error::source) returns what caused that error, as `std::io::Error` does. So `anyhow` and
+/// `eyre` write each message once. [`find_cause`](Error::find_cause) finds the returned error, too.
+///
+/// # The error of another task
+///
+/// A fallible task may return the error of another one, for example by `handle.await?`. Then it fails as a dependent
+/// does: with the same error, so all methods tell of the task that failed first. This holds for an `Error` that is returned as such, in a `Box<dyn Error + Send + Sync>` or in an `anyhow::Error`.
+///
+/// If the function returns an error of its own, which the other task's error has caused, the message and
+/// `downcast_ref` tell of that, and the other methods of the task that failed first. It's a cause if it's in the chain of
+/// `source`s, as with `#[from]` and `#[source]` of `thiserror` and `context` of `anyhow`, or if an error of the chain returns its
+/// `source` as its own, as `#[error(transparent)]` and `std::io::Error::other` do. An error that keeps only the text of another
+/// one is the first error.
+///
+/// ```
+/// use std::time::Duration;
+/// use ensue::{Client, Error, Retry};
+///
+/// # let client = Client::builder().seed(1).build();
+/// # let page = async || std::future::pending::<u64>().await;
+/// let client = &client;
+/// let shop = client.task().retries(Retry::new(2).when(Error::is_timeout));
+/// # let client = client.clone();
+/// let shop = shop.try_submit(
+///     async move || client.task().timeout(Duration::from_secs(5)).submit(page, ()).await,
+///     (),
+/// );
+/// let error = shop.result().unwrap_err(); // after three attempts
+/// assert!(error.is_timeout());
+/// assert_ne!(error.origin(), shop.key());
+/// ```
+///
+/// A task whose function returned such an error has failed, and can be [retried](crate::Handle::retry), also if the other
+/// task was cancelled.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    origin: Key,
+    /// The task that this happened to.
+    task: Subject,
+    /// What there is to say besides the kind: the message of a returned error, or the reason of a cancellation, for example.
     text: String,
-    cause: Option<Box<dyn Cause>>,
+    /// What the task's function returned.
+    returned: Option<Returned>,
+    /// The error of a cancelled task, or of one of a closed client, that the function of another task returned.
+    is_passed_on: bool,
+    /// Where the task panicked, if that's known.
+    panic_place: Option<Box<PanicPlace>>,
+}
+
+/// The error that a task's function returned.
+struct Returned {
+    cause: Box<dyn Cause>,
+    /// The messages of the errors that caused it, up to `inner`.
+    causes: String,
+    /// The first error of a task among these errors.
+    inner: Option<Error>,
+    /// The error of the task that failed first, if `cause` tells of another task.
+    first: Option<Error>,
 }
 
 impl Inner {
+    fn new(kind: ErrorKind, task: Subject, text: String) -> Self {
+        Self { kind, task, text, returned: None, is_passed_on: false, panic_place: None }
+    }
+
     /// Drops the error that the task returned. Its destructor is user code and may panic.
-    fn drop_cause(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        let cause = self.cause.take();
-        catch_unwind(AssertUnwindSafe(|| drop(cause)))
+    fn drop_returned(&mut self) -> Result<(), Box<dyn Any + Send>> {
+        let returned = self.returned.take();
+        catch_unwind(AssertUnwindSafe(|| drop(returned)))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // The last clone may be dropped by a worker, which must survive a panic of this destructor.
-        if let Err(payload) = self.drop_cause() {
+        if let Err(payload) = self.drop_returned() {
             forget_if_it_panics(payload);
         }
     }
@@ -87,7 +158,7 @@ pub enum ErrorKind {
 impl Error {
     /// Returns what happened.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.first().kind
     }
 
     /// Returns the key of the task that failed first. For a dependent that was not run because of this error, that is
@@ -96,16 +167,21 @@ impl Error {
     /// Text in parentheses is not a key: `(dropped)` stands for an abandoned task, whose error only its callbacks can
     /// see, and `(callback or destructor)` for a panic in a callback or a destructor.
     pub fn origin(&self) -> &Key {
-        &self.0.origin
+        &self.first().task.key
     }
 
     /// Returns the error that the task's function returned, if its type is `E`.
     ///
-    /// `E` is the exact error type of the function. If that is a box or `anyhow::Error`, reach the error inside of it
-    /// by [`source`](std::error::Error::source):
+    /// `E` is the exact error type of the function. [`find_cause`](Error::find_cause) also finds the error in a box or in
+    /// an `anyhow::Error`, and what caused it.
+    pub fn downcast_ref<E: 'static>(&self) -> Option<&E> {
+        self.0.returned.as_ref()?.cause.as_any().downcast_ref()
+    }
+
+    /// Returns the first error of type `E` among the error that the task's function returned and those that caused it. If
+    /// one of these is the error of another task, the search goes on with what the function of that task returned.
     ///
     /// ```
-    /// use std::error::Error as _;
     /// use std::num::ParseIntError;
     ///
     /// type Boxed = Box<dyn std::error::Error + Send + Sync>;
@@ -118,10 +194,68 @@ impl Error {
     /// let error = client.try_submit(parse, "old").result().unwrap_err();
     /// assert!(error.downcast_ref::<Boxed>().is_some());
     /// assert!(error.downcast_ref::<ParseIntError>().is_none());
-    /// assert!(error.source().unwrap().downcast_ref::<ParseIntError>().is_some());
+    /// assert!(error.find_cause::<ParseIntError>().is_some());
     /// ```
-    pub fn downcast_ref<E: 'static>(&self) -> Option<&E> {
-        self.0.cause.as_deref()?.as_any().downcast_ref()
+    pub fn find_cause<E: StdError + 'static>(&self) -> Option<&E> {
+        let returned = self.0.returned.as_ref()?;
+        let mut next = Some(returned.cause.as_error());
+        for _ in 0..MOST_CAUSES {
+            let Some(error) = next else { break };
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = match error.downcast_ref::<Self>() {
+                Some(of_task) => of_task.0.returned.as_ref().map(|it| it.cause.as_error()),
+                None => error.source(),
+            };
+        }
+        // An error that only forwards the source of this one leaves it out.
+        returned.first.as_ref()?.find_cause()
+    }
+
+    /// Returns the reason that was given to [`cancel_with`](crate::Handle::cancel_with), if the task that failed first was
+    /// cancelled with one.
+    pub fn reason(&self) -> Option<&str> {
+        let first = self.first();
+        (first.kind == ErrorKind::Cancelled && !first.text.is_empty()).then_some(&*first.text)
+    }
+
+    /// Returns the line of the call that submitted the task that failed first, such as [`submit`](crate::Client::submit) or
+    /// [`map`](crate::Client::map). `None` if no call did, as for a panic of a callback.
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || -> u8 { panic!("no disk") }, ());
+    /// let error = x.result().unwrap_err();
+    /// assert_eq!(error.submitted_at().unwrap().line(), line!() - 2);
+    /// ```
+    pub fn submitted_at(&self) -> Option<&'static Location<'static>> {
+        self.first().task.submitted_at
+    }
+
+    /// Returns the place of the panic, as `src/main.rs:12:5`, if the task that failed first panicked.
+    ///
+    /// Only the [panic hook](std::panic::set_hook) is told the place. So the first client of a process puts a hook before
+    /// the one that is set then. It remembers the places of panics on threads that work for a client, and calls
+    /// the other hook in any case. An application that sets a hook of its own later, without calling the one before,
+    /// loses the places, but nothing else: this returns `None` then. It also does if a payload was resumed that
+    /// was caught on another thread outside of a [`join`](crate::join).
+    ///
+    /// ```
+    /// let client = ensue::Client::new();
+    /// let x = client.submit(async || -> u8 { panic!("no disk") }, ());
+    /// let error = x.result().unwrap_err();
+    /// assert!(error.panicked_at().unwrap().starts_with(file!()));
+    /// ```
+    pub fn panicked_at(&self) -> Option<&str> {
+        self.first().panic_place.as_ref().map(|place| &*place.at)
+    }
+
+    /// Returns the backtrace of the panic, if the task that failed first panicked, its [place](Self::panicked_at) is known, and
+    /// the environment variables `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` ask for backtraces; see
+    /// [`Backtrace::capture`]. `{:?}` of the error prints it.
+    pub fn backtrace(&self) -> Option<&Backtrace> {
+        self.first().panic_place.as_ref()?.backtrace.as_ref()
     }
 
     /// Returns whether the task was cancelled or abandoned.
@@ -141,33 +275,60 @@ impl Error {
 
     /// Drops the error. Returns the panic payload if this was the last clone and its destructor panicked.
     pub(crate) fn discard(self) -> Result<(), Box<dyn Any + Send>> {
-        Arc::into_inner(self.0).map_or(Ok(()), |mut inner| inner.drop_cause())
+        Arc::into_inner(self.0).map_or(Ok(()), |mut inner| inner.drop_returned())
     }
 
-    fn new(kind: ErrorKind, origin: Key, text: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, origin, text: text.into(), cause: None }))
+    /// Returns whether a task with this error can't run again: it was cancelled or abandoned, or its client was closed.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Cancelled | ErrorKind::Closed) && !self.0.is_passed_on
     }
 
-    pub(crate) fn failed<M, E: IntoFailure<M>>(origin: Key, error: E) -> Self {
+    /// What happened to the task that failed first.
+    fn first(&self) -> &Inner {
+        let first = self.0.returned.as_ref().and_then(|returned| returned.first.as_ref());
+        &first.unwrap_or(self).0
+    }
+
+    fn new(kind: ErrorKind, task: impl Into<Subject>, text: impl Into<String>) -> Self {
+        Self(Arc::new(Inner::new(kind, task.into(), text.into())))
+    }
+
+    /// Makes the error of a task whose function returned this one, of another task.
+    fn pass_on(&self) -> Self {
+        if !self.is_final() {
+            return self.clone();
+        }
+        let Inner { kind, task, text, .. } = &*self.0;
+        let mut inner = Inner::new(*kind, task.clone(), text.clone());
+        inner.is_passed_on = true;
+        Self(Arc::new(inner))
+    }
+
+    /// Makes the error of a task whose function returned `error`. That error's methods are user code.
+    pub(crate) fn failed<M, E: IntoFailure<M>>(task: impl Into<Subject>, error: E) -> Self {
         let cause = error.into_cause(SEAL);
-        // `Display` is user code. The error itself is worth more than its text, and is retried as any other.
-        let text = catch_unwind(AssertUnwindSafe(|| cause.as_error().to_string()));
-        let text = text.unwrap_or_else(|payload| {
-            let text = format!("an error whose `Display` panicked: {}", panic_text(&*payload));
-            forget_if_it_panics(payload);
-            text
-        });
-        Self(Arc::new(Inner { kind: ErrorKind::Failed, origin, text, cause: Some(cause) }))
+        if let Some(of_another) = cause.as_error().downcast_ref::<Self>() {
+            return of_another.pass_on();
+        }
+        let read = chain::read(cause.as_error());
+        let returned =
+            Returned { cause, causes: read.causes, inner: read.inner, first: read.first };
+        let mut inner = Inner::new(ErrorKind::Failed, task.into(), read.text);
+        inner.returned = Some(returned);
+        Self(Arc::new(inner))
     }
 
-    pub(crate) fn panicked(origin: Key, payload: Box<dyn Any + Send>) -> Self {
-        let text = panic_text(&*payload);
+    /// Makes the error of a panic that this thread has caught.
+    pub(crate) fn panicked(task: impl Into<Subject>, payload: Box<dyn Any + Send>) -> Self {
+        let mut inner = Inner::new(ErrorKind::Panicked, task.into(), panic_text(&*payload));
+        inner.panic_place = panic_place::take(&*payload);
         forget_if_it_panics(payload);
-        Self::new(ErrorKind::Panicked, origin, text)
+        Self(Arc::new(inner))
     }
 
-    pub(crate) fn cancelled(origin: Key) -> Self {
-        Self::new(ErrorKind::Cancelled, origin, "")
+    /// The reason may be empty.
+    pub(crate) fn cancelled(task: Subject, reason: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Cancelled, task, reason)
     }
 
     /// Returns the error of a task whose last handle was dropped. Only the task's callbacks can read it.
@@ -177,122 +338,81 @@ impl Error {
 
     /// Returns whether this is the error of an abandoned task.
     pub(crate) fn is_abandoned(&self) -> bool {
-        Arc::ptr_eq(&self.0, &ABANDONED.0)
+        // One that was passed on shares the key.
+        std::ptr::eq(self.0.task.key.as_str(), ABANDONED.0.task.key.as_str())
     }
 
     /// Makes an error of a panic that happened outside of all task functions.
-    pub(crate) fn stray(text: &str) -> Self {
-        Self::new(ErrorKind::Panicked, "(callback or destructor)".into(), text)
+    pub(crate) fn stray(payload: Box<dyn Any + Send>) -> Self {
+        Self::panicked("(callback or destructor)", payload)
     }
 
-    pub(crate) fn timed_out(origin: Key, after: std::time::Duration) -> Self {
-        Self::new(ErrorKind::TimedOut, origin, format!("took longer than its timeout of {after:?}"))
+    pub(crate) fn timed_out(task: Subject, limit: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::TimedOut, task, format!("took longer than its timeout of {limit}"))
     }
 
-    pub(crate) fn past_deadline(origin: Key, after: std::time::Duration) -> Self {
+    pub(crate) fn past_deadline(task: Subject, after: std::time::Duration) -> Self {
         let text = format!("did not end within {after:?}, which was its deadline");
-        Self::new(ErrorKind::TimedOut, origin, text)
+        Self::new(ErrorKind::TimedOut, task, text)
     }
 
-    pub(crate) fn key_conflict(origin: Key, held: &str, asked: &str) -> Self {
+    pub(crate) fn key_conflict(task: Subject, held: &str, asked: &str) -> Self {
         let text = format!("its value is a `{held}`, not a `{asked}`: use another key");
-        Self::new(ErrorKind::KeyConflict, origin, text)
+        Self::new(ErrorKind::KeyConflict, task, text)
     }
 
-    pub(crate) fn limit(origin: Key, text: String) -> Self {
-        Self::new(ErrorKind::Limit, origin, text)
+    pub(crate) fn limit(task: Subject, text: String) -> Self {
+        Self::new(ErrorKind::Limit, task, text)
     }
 
-    pub(crate) fn cycle(origin: Key, cycle: &[Key]) -> Self {
+    pub(crate) fn cycle(task: Subject, cycle: &[Key]) -> Self {
         let mut text = String::new();
         for key in cycle {
             text.push_str(key);
             text.push_str(" awaits ");
         }
-        text.push_str(cycle.first().unwrap_or(&origin));
-        Self::new(ErrorKind::Cycle, origin, text)
+        text.push_str(cycle.first().unwrap_or(&task.key));
+        Self::new(ErrorKind::Cycle, task, text)
     }
 
-    pub(crate) fn blocking(origin: Key) -> Self {
-        Self::new(ErrorKind::Blocking, origin, "")
+    pub(crate) fn blocking(task: Subject) -> Self {
+        Self::new(ErrorKind::Blocking, task, "")
     }
 
-    pub(crate) fn closed(origin: Key) -> Self {
-        Self::new(ErrorKind::Closed, origin, "")
+    pub(crate) fn closed(task: Subject) -> Self {
+        Self::new(ErrorKind::Closed, task, "")
     }
 
-    pub(crate) fn lost(origin: Key) -> Self {
-        Self::new(ErrorKind::Lost, origin, "")
+    pub(crate) fn lost(task: Subject) -> Self {
+        Self::new(ErrorKind::Lost, task, "")
     }
 
     /// Makes the error of a remote task, with the text that its scheduler sent.
     #[cfg(feature = "dask")]
-    pub(crate) fn far(kind: ErrorKind, origin: Key, text: String) -> Self {
-        Self::new(kind, origin, text)
+    pub(crate) fn far(kind: ErrorKind, task: Subject, text: &str) -> Self {
+        Self::new(kind, task, text)
+    }
+
+    /// Makes the error of a remote task that panicked at this place.
+    #[cfg(feature = "dask")]
+    pub(crate) fn far_panic(task: Subject, place: &str, text: &str) -> Self {
+        let mut inner = Inner::new(ErrorKind::Panicked, task, text.to_owned());
+        let place = PanicPlace { at: place.to_owned(), backtrace: None };
+        inner.panic_place = Some(Box::new(place));
+        Self(Arc::new(inner))
     }
 }
+
+/// The most errors of a chain that are looked at. A chain can be endless, since each of its links is made by user code.
+const MOST_CAUSES: usize = 100;
 
 /// One error for all abandoned tasks: millions of tasks may be abandoned, and each would allocate otherwise.
 static ABANDONED: LazyLock<Error> =
-    LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)".into(), ""));
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, origin, text, .. } = &*self.0;
-        match kind {
-            ErrorKind::Failed => write!(f, "task `{origin}` failed: {text}"),
-            ErrorKind::Panicked => write!(f, "task `{origin}` panicked: {text}"),
-            ErrorKind::Cancelled if self.is_abandoned() => {
-                f.write_str("the task was abandoned: its last handle was dropped")
-            }
-            ErrorKind::Cancelled => write!(f, "task `{origin}` was cancelled"),
-            ErrorKind::TimedOut => write!(f, "task `{origin}` {text}"),
-            ErrorKind::KeyConflict => write!(f, "the key `{origin}` is in use: {text}"),
-            ErrorKind::Limit => write!(f, "task `{origin}` can never run: {text}"),
-            ErrorKind::Cycle => write!(f, "tasks wait for each other in a cycle: {text}"),
-            ErrorKind::Blocking => write!(
-                f,
-                "blocking on `{origin}` from a thread that runs tasks could hang: await it instead"
-            ),
-            ErrorKind::Closed => {
-                write!(f, "task `{origin}` did not finish: the client is closed")
-            }
-            ErrorKind::Lost if !text.is_empty() => write!(f, "task `{origin}` is lost: {text}"),
-            ErrorKind::Refused => write!(f, "task `{origin}` can't be submitted: {text}"),
-            ErrorKind::Lost => write!(
-                f,
-                "the value of `{origin}` was moved out by an earlier await: await `&handle` to keep it"
-            ),
-        }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, origin, text, .. } = &*self.0;
-        f.debug_struct("Error")
-            .field("kind", kind)
-            .field("origin", origin)
-            .field("text", text)
-            .finish()
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.cause.as_deref().map(Cause::as_error)
-    }
-}
+    LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)", ""));
 
 /// Returns the message of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    }
+    panic_place::text_of(payload).unwrap_or("a panic without a message").to_owned()
 }
 
 /// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is

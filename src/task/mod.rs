@@ -3,7 +3,9 @@
 pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod key;
+pub(crate) mod panic_place;
 pub(crate) mod retry;
 pub(crate) mod seal;
 pub(crate) mod status;
+pub(crate) mod subject;
 pub(crate) mod thread_wait;

@@ -328,9 +328,10 @@ fn blocking_work_says_whether_it_has_a_thread() {
         assert_eq!(why(&first), [Reason::Blocking]);
 
         let texts = [&first, &second].map(|task| client.explain(task).to_string());
-        let [one, two] = [&first, &second].map(|task| format!("`{}` is running: ", task.key()));
-        assert_eq!(texts[0], one + "its blocking work runs on a thread");
-        assert_eq!(texts[1], two + "its blocking work waits for a thread of the pool");
+        assert!(texts[0].ends_with(" is running: its blocking work runs on a thread"));
+        assert!(
+            texts[1].ends_with(" is running: its blocking work waits for a thread of the pool")
+        );
         let data = serde_json::to_value(client.explain(&second)).unwrap();
         assert_eq!(data["reasons"][0]["kind"], "waits_for_thread");
         gate.open();

@@ -42,12 +42,12 @@ fn an_ended_task_says_how_it_ended() {
         assert_eq!(explanation.status, Status::Finished);
         assert_eq!(only(&explanation), &Reason::Finished { ran: None });
 
-        let bad = client.try_submit(async || Err::<u64, _>("no luck"), ());
+        let (bad, line) = (client.try_submit(async || Err::<u64, _>("no luck"), ()), line!());
         let next = client.submit(async |x: u64| x, &bad);
         next.result().unwrap_err();
         let explanation = client.explain(&bad);
         assert_eq!(explanation.status, Status::Failed);
-        let error = format!("task `{}` failed: no luck", bad.key());
+        let error = format!("task `{}` (tests/it/explain.rs:{line}) failed: no luck", bad.key());
         assert_eq!(only(&explanation), &Reason::Failed { error: error.clone(), origin: None });
         let origin = Some(bad.key());
         assert_eq!(only(&client.explain(&next)), &Reason::Failed { error, origin });
@@ -58,9 +58,9 @@ fn an_ended_task_says_how_it_ended() {
         after.result().unwrap_err();
         let explanation = client.explain(&never);
         assert_eq!(explanation.status, Status::Cancelled);
-        assert_eq!(only(&explanation), &Reason::Cancelled { origin: None });
+        assert_eq!(only(&explanation), &Reason::Cancelled { origin: None, reason: None });
         let origin = Some(never.key());
-        assert_eq!(only(&client.explain(&after)), &Reason::Cancelled { origin });
+        assert_eq!(only(&client.explain(&after)), &Reason::Cancelled { origin, reason: None });
     });
 }
 
@@ -479,9 +479,11 @@ fn a_cancelled_task_in_a_poll_says_that_it_ends() {
             pending::<()>().await;
         });
         is_busy.recv().unwrap();
-        assert!(task.cancel());
+        assert!(task.cancel_with("enough"));
         let explanation = client.explain(&task);
-        let error = format!("task `{}` was cancelled", task.key());
+        let at = explanation.submitted_at.unwrap();
+        let error =
+            format!("task `{}` ({}:{}) was cancelled: enough", task.key(), at.file(), at.line());
         assert_eq!(explanation.reasons[0], Reason::Ending { error });
         drop(go);
         assert!(task.result().unwrap_err().is_cancelled());
@@ -512,14 +514,14 @@ fn it_reads_well_and_is_written_as_data() {
         let client = Client::builder().seed(1).build();
         let gate = Gate::new();
         let x = gated(&client, "load", &gate);
-        let y = client.task().name("sum").submit(async |x: u64| x, &x);
+        let (y, line) = (client.task().name("sum").submit(async |x: u64| x, &x), line!());
         run_what_is_ready(&client);
         let explanation = client.explain(&y);
         let (load, sum) = (x.key(), y.key());
         assert_eq!(
             explanation.to_string(),
             format!(
-                "`{sum}` is waiting: it waits for `{load}`, which is running \
+                "`{sum}` (tests/it/explain.rs:{line}) is waiting: it waits for `{load}`, which is running \
                  (it awaits something that is not a task)"
             )
         );

@@ -460,6 +460,8 @@ fn a_panic_is_the_error_of_the_task() {
         );
         let error = task.result().unwrap_err();
         assert!(error.is_panic() && error.to_string().contains("the branch's panic"), "{error}");
+        // Known to the thread that ran the branch.
+        assert!(error.panicked_at().unwrap().starts_with(file!()), "{error}");
     });
 }
 

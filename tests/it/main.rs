@@ -2,7 +2,7 @@
 //!
 //! Tests that need a process of their own are other programs: `lifecycle` (the global logger), `tracing` (callsites that
 //! another thread may register first), `memory` and `recording` (a counting allocator), `blocking_pool` (a limit of
-//! memory), and `fork`. Tests that take seconds are in `heavy`.
+//! memory), `fork`, and `panic_hook`. Tests that take seconds are in `heavy`.
 
 mod as_completed;
 mod auto_traits;
@@ -10,6 +10,7 @@ mod blocked_polls;
 mod blocking;
 mod blocking_cycles;
 mod cancel;
+mod composed_errors;
 mod cycles;
 mod dashboard;
 mod deadlines;
@@ -46,6 +47,7 @@ mod spawn;
 mod stats;
 mod statuses;
 mod submit;
+mod submitted_at;
 mod timeline;
 mod timeouts;
 mod worker_futures;

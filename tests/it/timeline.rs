@@ -70,7 +70,7 @@ fn a_task_that_waits_for_a_limit_is_ready_and_an_error_is_in_the_timeline() {
         assert_eq!(waited.phases[2].lasted, Some(Duration::from_secs(10)));
         let timeline = client.timeline(&bad);
         assert_eq!(statuses(&timeline), [Ready, Running, Failed]);
-        assert_eq!(timeline.error, Some(format!("task `{}` failed: bad", bad.key())));
+        assert_eq!(timeline.error, Some(format!("{:#}", bad.error().unwrap())));
     });
 }
 

@@ -6,7 +6,7 @@ const TOKEN_KEY = "ensue-token";
 /**
  * @typedef {{ status: string, at: number, lasted: number | null, worker?: number | null }} Phase
  * @typedef {{
- *   key: string, status: string, error: string | null,
+ *   key: string, submitted_at: string | null, status: string, error: string | null,
  *   explain?: { text: string }, timeline?: { phases: Phase[] },
  * }} TaskDetails
  * @typedef {"cancel" | "retry"} TaskAction

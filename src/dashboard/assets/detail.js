@@ -165,7 +165,10 @@ class Detail {
     } else {
       facts.push(["Record", "the task has left the record"]);
     }
-    if (this.details?.error) facts.push(["Error", this.details.error]);
+    if (this.details?.submitted_at) facts.push(["Submitted at", this.details.submitted_at]);
+    if (this.details?.error) {
+      facts.push([this.details.status === "cancelled" ? "Reason" : "Error", this.details.error]);
+    }
     this.facts.replaceChildren(...facts.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]));
   }
 

@@ -6,7 +6,6 @@ use std::panic::resume_unwind;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Key;
 use crate::engine::base::sync::thread_local;
 use crate::engine::base::user_code::log_panic;
 use crate::engine::core::{Core, CoreRef, budget};
@@ -15,6 +14,7 @@ use crate::engine::fork::scope;
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::watch::observer::TaskEvent;
+use crate::task::subject::Subject;
 
 /// The context of a worker that is being polled, of a blocking closure, or of a branch of a join that another thread has
 /// forked. Contexts nest.
@@ -211,9 +211,9 @@ pub(crate) fn current_number(core: &Core) -> Option<u64> {
     .flatten()
 }
 
-/// Returns the key of the current task.
-pub(crate) fn current_key() -> Key {
-    current_task().map_or_else(|| "(no task)".into(), |task| task.key().clone())
+/// Returns what errors say of the current task.
+pub(crate) fn current_subject() -> Subject {
+    current_task().map_or_else(|| "(no task)".into(), |task| task.subject())
 }
 
 /// Returns the priority of the current task; 0 without one.
@@ -254,6 +254,11 @@ pub(crate) fn take_from_budget() -> bool {
         }
         left > 0
     })
+}
+
+/// Whether this thread runs code of a task, or anything else for an engine. Asked in the panic hook.
+pub(crate) fn is_at_work() -> bool {
+    !CURRENT.get().is_null()
 }
 
 /// Whether a poll of a task is under way on this thread.

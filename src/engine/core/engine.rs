@@ -30,7 +30,8 @@ use crate::engine::queue::seeded::Seeded;
 use crate::engine::queue::shared::Shared;
 use crate::engine::task::header::{EngineHead, Header};
 use crate::engine::watch::observer::ObserverSlot;
-use crate::task::error::{forget_if_it_panics, panic_text};
+use crate::task::error::forget_if_it_panics;
+use crate::task::panic_place;
 
 /// The hook for errors that no caller observed.
 pub(crate) type Unobserved = Box<dyn Fn(&Error) + Send + Sync>;
@@ -156,6 +157,10 @@ impl CoreRef {
     ) -> Self {
         cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
+        // The thread locals of a simulated thread don't exist in the hook.
+        if cfg!(not(ensue_shuttle)) {
+            panic_place::watch(context::is_at_work);
+        }
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
         let threads = Threads::new(name.clone(), threads);
         let origin = NonNull::from(Box::leak(Box::<Core>::new_uninit())).cast::<Core>();
@@ -280,16 +285,14 @@ impl Core {
     pub(crate) fn unobserved(&self, error: &Error) {
         let Some(hook) = &self.unobserved else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
-            log_error(format_args!("the hook for unobserved errors panicked on: {error}"));
+            log_error(format_args!("the hook for unobserved errors panicked on: {error:#}"));
             forget_if_it_panics(payload);
         }
     }
 
     /// Reports a panic of user code that belongs to no task as an unobserved error.
     pub(crate) fn report_panic(&self, payload: Box<dyn Any + Send>) {
-        let text = panic_text(&*payload);
-        forget_if_it_panics(payload);
-        self.unobserved(&Error::stray(&text));
+        self.unobserved(&Error::stray(payload));
     }
 
     /// Runs user code, and reports a panic to this engine.

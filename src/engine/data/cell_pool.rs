@@ -28,8 +28,8 @@ use crate::engine::data::clock::{self, RealTimer};
 /// Sizes are multiples of this.
 const STEP: usize = 32;
 /// A header and the smallest contents.
-const SMALLEST: usize = 96;
-const LARGEST: usize = 256;
+const SMALLEST: usize = 104;
+const LARGEST: usize = 264;
 const SIZES: usize = (LARGEST - SMALLEST) / STEP + 1;
 /// The alignment that every allocator gives; cells that need more aren't kept.
 const ALIGN: usize = 2 * size_of::<usize>();
@@ -348,9 +348,9 @@ mod tests {
     #[test]
     fn cells_of_about_a_size_share_a_list() {
         let class = |size, align| size_class(Layout::from_size_align(size, align).unwrap());
-        assert_eq!([8, 96, 97, 128, 129].map(|size| class(size, 8)), [0, 0, 1, 1, 2].map(Some));
+        assert_eq!([8, 104, 105, 136, 137].map(|size| class(size, 8)), [0, 0, 1, 1, 2].map(Some));
         assert_eq!(class(LARGEST, ALIGN), Some(SIZES - 1));
-        assert_eq!([class(LARGEST + 1, 8), class(96, 2 * ALIGN)], [None, None]);
+        assert_eq!([class(LARGEST + 1, 8), class(104, 2 * ALIGN)], [None, None]);
     }
 
     #[test]

@@ -17,7 +17,6 @@
 //!
 //! A join doesn't end, by a return or by a panic, while its branch is shared or taken.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -30,6 +29,7 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 use crate::engine::data::waker_list::WakerList;
 use crate::engine::task::header::Header;
+use crate::task::panic_place::Caught;
 
 /// Runs the function of the branch that a fork is the first field of, after `before`, which may unwind in its place.
 type Run = unsafe fn(fork: NonNull<Fork>, before: fn());
@@ -89,8 +89,8 @@ pub(crate) struct Branch<F, R> {
     result: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
-/// What a function returned, or the payload of its panic.
-pub(crate) type Outcome<R> = Result<R, Box<dyn Any + Send>>;
+/// What a function returned, or its panic.
+pub(crate) type Outcome<R> = Result<R, Caught>;
 
 impl<F: FnOnce() -> R + Send, R: Send> Branch<F, R> {
     #[inline]
@@ -121,7 +121,7 @@ impl<F: FnOnce() -> R + Send, R: Send> Branch<F, R> {
                 before();
                 function()
             }));
-            (*(*branch).result.get()).write(outcome);
+            (*(*branch).result.get()).write(outcome.map_err(Caught::new));
         }
     }
 

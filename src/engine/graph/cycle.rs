@@ -132,7 +132,7 @@ fn search_again(task: TaskRef<'_>) {
 fn cycle_error(from: TaskRef<'_>, path: &[Task]) -> Error {
     let between = path.iter().filter(|task| !task.as_ref().is(from)).map(|task| task.key().clone());
     let keys: Vec<_> = [from.key().clone()].into_iter().chain(between).collect();
-    Error::cycle(from.key().clone(), &keys)
+    Error::cycle(from.subject(), &keys)
 }
 
 /// A search that goes from a task over those that wait for it, however far.

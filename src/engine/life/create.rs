@@ -29,6 +29,7 @@ use crate::engine::task::typed::Typed;
 use crate::engine::task::waiters::{Resolution, Waiters};
 use crate::engine::watch::counters::CountedEvent;
 use crate::engine::watch::observer::TaskEvent;
+use crate::task::subject::SubmittedAt;
 use crate::{Error, Key, Status};
 
 /// The properties of a new task besides its function and inputs.
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     /// Flags of the state word.
     pub(crate) flags: u64,
     pub(crate) extras: Option<Box<Extras>>,
+    pub(crate) submitted_at: SubmittedAt,
 }
 
 /// Creates a task, and returns it if it's ready to run, for the caller to queue.
@@ -107,9 +109,8 @@ pub(crate) unsafe fn allocate_as<B: Body>(
     inputs: B::Inputs,
     new: Registration,
 ) -> Interest {
-    let Setup { priority, flags, extras } = setup;
-    let state = State::new(flags | new.observed);
-    let header = allocate_cell(core, state, Waiters::new(), vtable, priority, extras);
+    let state = State::new(setup.flags | new.observed);
+    let header = allocate_cell(core, state, Waiters::new(), vtable, setup);
     // SAFETY: the memory fits such a cell, whose stage nothing has written or read yet. Its state was created with one
     // interest.
     unsafe {
@@ -133,13 +134,16 @@ fn allocate_cell(
     state: State,
     waiters: Waiters,
     vtable: &'static VTable,
-    priority: i32,
-    extras: Option<Box<Extras>>,
+    setup: Setup,
 ) -> NonNull<Header> {
+    let Setup { priority, extras, submitted_at, .. } = setup;
     let engine = Core::head_of(engine_refs::acquire(core));
     let cell = cell_pool::allocate(vtable.layout).cast();
     // SAFETY: a cell begins with its header.
-    unsafe { cell.write(Header::new(state, waiters, vtable, engine, priority, extras)) };
+    unsafe {
+        let header = Header::new(state, waiters, vtable, engine, priority, extras, submitted_at);
+        cell.write(header);
+    }
     cell
 }
 
@@ -249,7 +253,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32, depth: u8) -> Built {
         core.owned_tasks.insert(task, Vec::new());
         // Checked after the insertion: a shutdown may have read the table before.
         if core.is_closed() {
-            finish::abort(task, Error::closed(task.key().clone()));
+            finish::abort(task, Error::closed(task.subject()));
         }
     }
     task.count.built(finished, depth)
@@ -261,6 +265,7 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32, depth: u8) -> Built {
 pub(crate) fn ended<T: Send + 'static>(
     core: &Core,
     key: Option<Key>,
+    submitted_at: SubmittedAt,
     value: Result<T, Error>,
 ) -> Typed<T> {
     let (waiters, stage, failure) = match value {
@@ -269,7 +274,8 @@ pub(crate) fn ended<T: Send + 'static>(
     };
     let extras = key.map(|key| Box::new(Extras { key: key.into(), ..Extras::default() }));
     let vtable = &Cell::<Ended<T>>::VTABLE;
-    let header = allocate_cell(core, State::finished(), waiters, vtable, 0, extras);
+    let setup = Setup { extras, submitted_at, ..Setup::default() };
+    let header = allocate_cell(core, State::finished(), waiters, vtable, setup);
     // SAFETY: as in `allocate_as`; the value is a `T`. Nothing else has the task yet.
     let typed = unsafe {
         *header.as_ref().failure.get() = failure;

@@ -80,13 +80,13 @@ fn of(task: TaskRef<'_>) -> Option<(&Extras, Duration)> {
 
 fn abort(task: TaskRef<'_>) {
     let Some((extras, after)) = of(task) else { return };
-    let key = task.key().clone();
+    let subject = task.subject();
     let error = match extras.deadline_due.load(Ordering::Relaxed) {
         REFUSED => {
             let text = "the system refused the timer thread, which its deadline needs";
-            Error::failed(key, io::Error::other(text))
+            Error::failed(subject, io::Error::other(text))
         }
-        _ => Error::past_deadline(key, after),
+        _ => Error::past_deadline(subject, after),
     };
     finish::abort(task, error);
 }

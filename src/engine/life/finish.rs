@@ -33,7 +33,7 @@ use crate::engine::task::state::{
 use crate::engine::task::wait_node;
 use crate::engine::task::waiters::{Taken, WaiterKind};
 use crate::engine::watch::observer::TaskEvent;
-use crate::{Error, ErrorKind, Status};
+use crate::{Error, Status};
 
 /// Ends a task whose contents the caller owns: with the value that is in place, or with an error.
 pub(crate) fn complete(task: Task, error: Option<Error>) {
@@ -263,9 +263,9 @@ pub(crate) fn abort(task: TaskRef<'_>, error: Error) -> bool {
     true
 }
 
-/// Cancels a task for a caller. False if it has its outcome or is aborting already.
-pub(crate) fn cancel(task: TaskRef<'_>) -> bool {
-    let cancelled = abort(task, Error::cancelled(task.key().clone()));
+/// Cancels a task for a caller, whose reason may be empty. False if it has its outcome or is aborting already.
+pub(crate) fn cancel(task: TaskRef<'_>, reason: String) -> bool {
+    let cancelled = abort(task, Error::cancelled(task.subject(), reason));
     if cancelled && task.state.load() & KEYED != 0 {
         task.core().store.forget(task);
     }
@@ -340,5 +340,5 @@ pub(crate) fn end(task: Task) {
 
 /// Whether a task with this error may be retried: it failed, and was neither cancelled nor ended by a shutdown.
 pub(crate) fn can_be_retried(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed)
+    !error.is_final()
 }

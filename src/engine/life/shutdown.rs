@@ -62,7 +62,7 @@ impl Core {
     /// Aborts a task because the client is closed, unless it has its outcome.
     pub(crate) fn abort_closed(&self, task: &Task) {
         if !task.waiters.is_closed() {
-            finish::abort(task.as_ref(), Error::closed(task.key().clone()));
+            finish::abort(task.as_ref(), Error::closed(task.subject()));
         }
     }
 

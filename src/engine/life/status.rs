@@ -1,20 +1,17 @@
 //! The public status of a task, computed from its words.
 
+use crate::Status;
 use crate::engine::task::header::{PausedFor, TaskRef};
 use crate::engine::task::state::{PAUSED, RUNNING, STARTED};
 use crate::engine::task::waiters::Resolution;
-use crate::{ErrorKind, Status};
 
 /// Returns the status of the task at some moment during the call.
 pub(crate) fn status(task: TaskRef<'_>) -> Status {
     match task.waiters.resolution() {
         Resolution::Succeeded => return Status::Finished,
         Resolution::Failed => {
-            let kind = task.failure().map(|error| error.kind());
-            if matches!(kind, Some(ErrorKind::Cancelled | ErrorKind::Closed)) {
-                return Status::Cancelled;
-            }
-            return Status::Failed;
+            let is_final = task.failure().is_some_and(|error| error.is_final());
+            return if is_final { Status::Cancelled } else { Status::Failed };
         }
         Resolution::Pending | Resolution::Aborting => {}
     }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::panic::resume_unwind;
 use std::process;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -137,7 +136,7 @@ where
         // SAFETY: it's done, and this returns.
         return match unsafe { branch.take_result() } {
             Ok(rb) => (ra, rb),
-            Err(payload) => resume_unwind(payload),
+            Err(panic) => panic.resume(),
         };
     }
     scope.pop(older);
@@ -175,7 +174,7 @@ where
         // SAFETY: it's done, and this is called once, in place of the rest of the join.
         match unsafe { branch.take_result() } {
             Ok(rb) => drop_user_value(rb),
-            Err(payload) => forget_if_it_panics(payload),
+            Err(panic) => forget_if_it_panics(panic.into_payload()),
         }
         return;
     }

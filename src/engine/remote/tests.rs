@@ -90,7 +90,7 @@ impl RemoteExecution<String> for Arc<FakeRemote> {
         let broken = self.broken.load(Ordering::SeqCst);
         if broken > 0 {
             self.broken.store(broken - 1, Ordering::SeqCst);
-            return Err(Error::failed("remote".into(), "the line is cut"));
+            return Err(Error::failed("remote", "the line is cut"));
         }
         Ok("value".to_owned())
     }
@@ -99,7 +99,8 @@ impl RemoteExecution<String> for Arc<FakeRemote> {
 fn remote_task(client: &Client, inputs: &[&Handle<String>]) -> (Arc<FakeRemote>, Handle<String>) {
     let remote = Arc::new(FakeRemote::default());
     let key = format!("remote-{}", client.core().next_number()).into();
-    let named = RemoteName { key, name: "remote".into(), is_given: false, deadline: None };
+    let name = "remote".into();
+    let named = RemoteName { key, name, is_given: false, deadline: None, submitted_at: None };
     let inputs = inputs.iter().map(|handle| handle.typed().interest().clone()).collect();
     let sent = remote.clone();
     (remote, Handle::new(submit(client.core(), named, inputs, || sent).unwrap()))

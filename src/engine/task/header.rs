@@ -27,6 +27,7 @@ use crate::engine::task::state::{
 };
 use crate::engine::task::waiters::{Resolution, Waiters};
 use crate::task::key;
+use crate::task::subject::{Subject, SubmittedAt};
 use crate::{Error, Key};
 
 /// The part of a cell that doesn't depend on types.
@@ -49,6 +50,7 @@ pub(crate) struct Header {
     pub(crate) slot: AtomicU32,
     /// The number of its wakers. A suspended task with a single one is woken by nothing else.
     pub(crate) wakers: AtomicU32,
+    pub(crate) submitted_at: SubmittedAt,
 }
 
 /// The part of an engine that its tasks know: an engine has one as a field.
@@ -208,6 +210,7 @@ impl Header {
         engine: NonNull<EngineHead>,
         priority: i32,
         extras: Option<Box<Extras>>,
+        submitted_at: SubmittedAt,
     ) -> Self {
         Self {
             state,
@@ -221,6 +224,7 @@ impl Header {
             failure: UnsafeCell::new(None),
             slot: AtomicU32::new(0),
             wakers: AtomicU32::new(0),
+            submitted_at,
         }
     }
 
@@ -351,6 +355,11 @@ impl Header {
             Some(digest) => key::derived(&self.name(), digest),
             None => format!("{}-{}", self.name(), self.make_number()).into(),
         })
+    }
+
+    /// What its errors say of it.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject { key: self.key().clone(), submitted_at: self.submitted_at }
     }
 
     /// The error of a task that has failed or is aborting.

@@ -130,7 +130,7 @@ impl<T> Typed<T> {
     }
 
     fn lost(&self) -> Error {
-        Error::lost(self.0.key().clone())
+        Error::lost(self.0.subject())
     }
 
     /// The outcome of an ended task, with its value cloned.

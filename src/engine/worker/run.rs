@@ -68,7 +68,7 @@ fn poll(core: &Core, context: &ThreadContext<'_>, activity: &Activity, task: Tas
                 Ok(polled) => polled,
                 // As at an await: whoever polls a cancelled task drops its future.
                 Err(payload) if context::is_unwinding(&*payload) => PollOutcome::Pending,
-                Err(payload) => PollOutcome::Failed(Error::panicked(task.key().clone(), payload)),
+                Err(payload) => PollOutcome::Failed(Error::panicked(task.subject(), payload)),
             };
             if let PollOutcome::Failed(_) = polled {
                 // SAFETY: as above. Within the context, as it runs destructors.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::svg;
 use crate::observe::views::graph::{EdgeKind, Graph, GraphEdge};
+use crate::observe::views::serial::FileLine;
 
 impl Graph {
     /// Returns the graph in Graphviz's DOT language, coloured by status; `dot -Tsvg` draws it.
@@ -15,11 +16,13 @@ impl Graph {
         );
         for task in &self.tasks {
             let (key, colour) = (quoted(&task.key), svg::colour(task.status));
-            let status = task.status;
+            let (status, at) = (task.status, task.submitted_at.map(FileLine));
+            let tooltip =
+                quoted(&at.map_or_else(|| format!("{status}"), |at| format!("{status}, {at}")));
             // Writing to a string doesn't fail.
             let _ = writeln!(
                 dot,
-                "  t{} [label={key}, tooltip=\"{status}\", fillcolor=\"{colour}\"];",
+                "  t{} [label={key}, tooltip={tooltip}, fillcolor=\"{colour}\"];",
                 task.id
             );
         }

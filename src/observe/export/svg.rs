@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::Status;
 use crate::observe::views::graph::{EdgeKind, Graph, GraphTask};
+use crate::observe::views::serial::FileLine;
 
 /// The maximum number of tasks with a box each. Browsers become slow beyond that, and readers even more so.
 const TASKS: usize = 2_000;
@@ -107,7 +108,10 @@ fn by_task(graph: &Graph) -> (Vec<NodeBox>, Vec<Arrow>) {
         graph.tasks.iter().enumerate().map(|(at, task)| (task.id, at)).collect();
     let node = |task: &GraphTask| NodeBox {
         label: task.key.to_string(),
-        title: format!("{}: {}", task.key, task.status),
+        title: match task.submitted_at.map(FileLine) {
+            Some(at) => format!("{}: {}, {at}", task.key, task.status),
+            None => format!("{}: {}", task.key, task.status),
+        },
         depth: task.depth as usize,
         colour: colour(task.status),
     };

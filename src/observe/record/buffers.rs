@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::engine::base::shards::Shards;
+use crate::task::subject::SubmittedAt;
 use crate::{Key, Status};
 
 /// From this length of its buffer on, a writer tries to update the record itself.
@@ -38,6 +39,7 @@ pub(crate) enum Change {
         by: u64,
         /// It was created before recording began.
         is_old: bool,
+        submitted_at: SubmittedAt,
     },
     /// It has this key, and not one made of its name and number.
     Keyed(Key),

@@ -29,7 +29,6 @@ use super::functions::Functions;
 #[cfg(feature = "tracing")]
 use super::spans::Spans;
 use super::tables::Record;
-use crate::Status;
 use crate::engine::base::lock::Lock;
 #[cfg(feature = "tracing")]
 use crate::engine::base::user_code::run_user_code;
@@ -44,6 +43,7 @@ use crate::engine::task::header::{Task, TaskRef};
 use crate::engine::task::state::{DONE, KEYED, RUNNING, STARTED};
 use crate::engine::watch::counters::{CountedEvent, CounterTable};
 use crate::engine::watch::observer::{self, Demand, Observer};
+use crate::{Error, Status};
 
 /// How many new tasks are watched in each [`TICK`].
 const TOKENS: i64 = 2_000;
@@ -444,7 +444,8 @@ impl Observer for EngineObserver {
             observer::TaskEvent::Created { name, status, is_old, by, inputs } => {
                 let (by, priority) = (by.unwrap_or_default(), task.priority());
                 let at = if is_old { nanos(recorder.since) } else { at };
-                let created = Change::Created { name, priority, status, by, is_old };
+                let submitted_at = task.submitted_at;
+                let created = Change::Created { name, priority, status, by, is_old, submitted_at };
                 recorder.created(task, number, at, created, inputs);
             }
             observer::TaskEvent::Ready => one(Change::Ready),
@@ -462,11 +463,14 @@ impl Observer for EngineObserver {
                 one(Change::Delayed(attempt))
             }
             observer::TaskEvent::Resumed => one(Change::Unparked),
-            observer::TaskEvent::Ended(Status::Failed) => {
-                let error = task.failure().map(|error| error.to_string().into());
+            observer::TaskEvent::Ended(status @ (Status::Failed | Status::Cancelled)) => {
+                let text = |error: Error| match status {
+                    Status::Failed => Some(format!("{error:#}").into()),
+                    _ => error.reason().map(Arc::from),
+                };
+                let error = task.failure().and_then(text);
                 let error = error.map(|text| event(Change::Error(text)));
-                let ended = [event(Change::Ended(Status::Failed))];
-                recorder.write(ended.into_iter().chain(error));
+                recorder.write([event(Change::Ended(status))].into_iter().chain(error));
             }
             observer::TaskEvent::Ended(status) => one(Change::Ended(status)),
         }

@@ -36,6 +36,7 @@ use foldhash::fast::RandomState;
 use super::buffers::{Change, TaskEvent};
 use super::task_record::{Edge, EdgeKind, KeySource, TaskRecord, Transition, is_end};
 use super::task_table::TaskTable;
+use crate::task::subject::SubmittedAt;
 use crate::{Key, Status};
 
 /// The maximum number of tasks. The first to be forgotten are those that were freed first, then those that ended
@@ -183,8 +184,8 @@ impl Record {
     /// Applies an event. Those of one task have to come in order.
     pub(crate) fn apply(&mut self, event: TaskEvent) {
         let TaskEvent { at, task: id, change } = event;
-        if let Change::Created { name, priority, status, by, is_old } = change {
-            self.created(id, at, name, priority, status, by, is_old);
+        if let Change::Created { name, priority, status, by, is_old, submitted_at } = change {
+            self.created(id, at, name, priority, status, by, is_old, submitted_at);
             return;
         }
         // Looked up first: the task itself is borrowed below. An edge from an unknown task is left out.
@@ -221,6 +222,7 @@ impl Record {
         status: Status,
         by: u64,
         is_old: bool,
+        submitted_at: SubmittedAt,
     ) {
         let Self { tasks, tables } = self;
         if let Some(task) = tasks.get_mut(&id) {
@@ -241,6 +243,7 @@ impl Record {
         tables.recorded += 1;
         let task = tasks.insert(id, name, priority, status);
         task.depth = depth;
+        task.submitted_at = submitted_at;
         if let Some(count) = tables.activity(name).count_mut(status) {
             *count += 1;
         }

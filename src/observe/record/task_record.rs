@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::task::key;
+use crate::task::subject::SubmittedAt;
 use crate::{Key, Status};
 
 /// The capacity that the lists of a forgotten task keep for the next one.
@@ -16,6 +17,7 @@ pub(crate) struct TaskRecord {
     /// The index of its function's name.
     pub(crate) name: u32,
     pub(crate) key_source: KeySource,
+    pub(crate) submitted_at: SubmittedAt,
     pub(crate) status: Status,
     /// It waits for a limit or its next attempt. Its future may be polled meanwhile, which must not show as running.
     pub(crate) parked: bool,
@@ -90,6 +92,7 @@ impl TaskRecord {
         Self {
             name,
             key_source: KeySource::Number,
+            submitted_at: None,
             status,
             parked: false,
             held: false,

@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::panic::Location;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::reason::{BLOCKED, Reason};
-use super::serial::serialize;
+use super::serial::{FileLine, serialize};
 use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::graph::inspect;
 use crate::engine::graph::waits::Waits;
@@ -18,7 +19,7 @@ use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
 use crate::task::{key, thread_wait};
-use crate::{Key, Status};
+use crate::{Error, Key, Status};
 
 /// The maximum number of tasks that are listed of those which a task waits for, or which hold a limit or the workers.
 const SHOWN: usize = 8;
@@ -26,7 +27,7 @@ const SHOWN: usize = 8;
 /// The reasons why a task has not finished, or how it has ended; made by [`Client::explain`](crate::Client::explain).
 ///
 /// It describes the time of the call; tasks go on meanwhile, so parts may differ by a moment. `Display` writes one line
-/// with the key, the status and the reasons; it also implements `serde::Serialize`.
+/// with the key, the line that submitted it, the status and the reasons; it also implements `serde::Serialize`.
 ///
 /// ```
 /// use ensue::{Client, Reason, Status};
@@ -42,13 +43,20 @@ const SHOWN: usize = 8;
 pub struct Explanation {
     /// The task.
     pub key: Key,
+    /// The line of the call that submitted it.
+    pub submitted_at: Option<&'static Location<'static>>,
     /// Its status.
     pub status: Status,
     /// The reasons; the most important first.
     pub reasons: Vec<Reason>,
 }
 
-serialize!(Explanation, this: key = this.key, status = this.status, reasons = this.reasons);
+serialize!(Explanation, this:
+    key = this.key,
+    submitted_at = this.submitted_at.map(FileLine),
+    status = this.status,
+    reasons = this.reasons,
+);
 
 /// What the explanations of one moment share. Which tasks wait for which is read from all of a client's tasks, so it's read
 /// once, and only if one of the explanations needs it.
@@ -76,7 +84,8 @@ impl Explanation {
     pub(super) fn among(survey: &Survey<'_>, task: TaskRef<'_>) -> Self {
         let recorder = Recorder::find(task.core());
         let (status, reasons) = diagnose(recorder.as_deref(), survey, task, true);
-        Self { key: task.key().clone(), status, reasons }
+        let (key, submitted_at) = (task.key().clone(), task.submitted_at);
+        Self { key, submitted_at, status, reasons }
     }
 
     /// Explains the task with this number: from the task while that is in memory, and from the record after that. Returns
@@ -97,17 +106,25 @@ impl Explanation {
                 error: known.error.as_deref().unwrap_or_default().to_owned(),
                 origin: None,
             },
-            Status::Cancelled => Reason::Cancelled { origin: None },
+            Status::Cancelled => Reason::Cancelled {
+                origin: None,
+                reason: known.error.as_deref().map(str::to_owned),
+            },
             // It was freed, but the event of its end isn't in the record yet.
             _ => Reason::Finished { ran: None },
         };
-        Some(Self { key, status, reasons: vec![reason] })
+        let submitted_at = known.submitted_at;
+        Some(Self { key, submitted_at, status, reasons: vec![reason] })
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is {}: ", self.key, self.status)?;
+        write!(f, "`{}`", self.key)?;
+        if let Some(at) = self.submitted_at.map(FileLine) {
+            write!(f, " ({at})")?;
+        }
+        write!(f, " is {}: ", self.status)?;
         for (at, reason) in self.reasons.iter().enumerate() {
             write!(f, "{}{reason}", if at > 0 { "; " } else { "" })?;
         }
@@ -133,7 +150,7 @@ fn diagnose(
     if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
         if task.waiters.is_aborting() {
             let error = task.failure();
-            reasons.extend(error.map(|error| Reason::Ending { error: error.to_string() }));
+            reasons.extend(error.map(|error| Reason::Ending { error: format!("{error:#}") }));
         } else if core.is_closed() {
             reasons.push(Reason::Closed);
         }
@@ -186,9 +203,12 @@ fn failed(task: TaskRef<'_>, status: Status) -> Reason {
     let origin = origin.map(|error| error.origin().clone());
     let origin = origin.filter(|origin| origin != task.key());
     match status {
-        Status::Cancelled => Reason::Cancelled { origin },
+        Status::Cancelled => {
+            let reason = error.as_ref().and_then(Error::reason).map(str::to_owned);
+            Reason::Cancelled { origin, reason }
+        }
         _ => {
-            let error = error.map_or_else(String::new, |error| error.to_string());
+            let error = error.map_or_else(String::new, |error| format!("{error:#}"));
             Reason::Failed { error, origin }
         }
     }

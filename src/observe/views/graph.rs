@@ -1,10 +1,11 @@
 //! A snapshot of the graph of tasks.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::serial::serialize;
+use super::serial::{FileLine, serialize};
 use crate::observe::record::recorder::Recorder;
 pub use crate::observe::record::task_record::EdgeKind;
 use crate::observe::record::task_record::TaskRecord;
@@ -46,6 +47,8 @@ pub struct GraphTask {
     pub key: Key,
     /// The name of its function, or that given with [`name`](crate::Options::name).
     pub name: Arc<str>,
+    /// The line of the call that submitted it.
+    pub submitted_at: Option<&'static Location<'static>>,
     /// Its status at the time of the snapshot.
     pub status: Status,
     /// Its priority when it was submitted.
@@ -58,7 +61,7 @@ pub struct GraphTask {
     pub worker: Option<usize>,
     /// Whether its value is in memory.
     pub held: bool,
-    /// The text of its error, if it has failed.
+    /// The text of its error, with the causes, if it has failed; the reason, if it was cancelled with one.
     pub error: Option<Arc<str>>,
 }
 
@@ -80,6 +83,7 @@ serialize!(GraphTask, this:
     id = this.id,
     key = this.key,
     name = *this.name,
+    submitted_at = this.submitted_at.map(FileLine),
     status = this.status,
     priority = this.priority,
     attempt = this.attempt,
@@ -121,6 +125,7 @@ impl Graph {
                 id: *id,
                 key: task.key(&name, *id),
                 name,
+                submitted_at: task.submitted_at,
                 status: task.status,
                 priority: task.priority,
                 attempt: task.attempt,

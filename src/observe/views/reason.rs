@@ -175,6 +175,8 @@ pub enum Reason {
     Cancelled {
         /// The task that was cancelled first, if that is another one.
         origin: Option<Key>,
+        /// The reason that was given to [`cancel_with`](crate::Handle::cancel_with).
+        reason: Option<String>,
     },
 }
 
@@ -253,8 +255,16 @@ impl fmt::Display for Reason {
             Self::Finished { ran: Some(ran) } => write!(f, "it ran for {ran:.1?}"),
             Self::Finished { ran: None } => f.write_str("it has a value"),
             Self::Failed { error, .. } => f.write_str(error),
-            Self::Cancelled { origin: Some(origin) } => write!(f, "because of `{origin}`"),
-            Self::Cancelled { origin: None } => {
+            Self::Cancelled { origin: Some(origin), reason: None } => {
+                write!(f, "because of `{origin}`")
+            }
+            Self::Cancelled { origin: Some(origin), reason: Some(reason) } => {
+                write!(f, "because of `{origin}`: {reason}")
+            }
+            Self::Cancelled { origin: None, reason: Some(reason) } => {
+                write!(f, "by its handle: {reason}")
+            }
+            Self::Cancelled { origin: None, reason: None } => {
                 f.write_str("by its handle, by dropping its last handle, or by closing the client")
             }
         }
@@ -346,7 +356,10 @@ impl Serialize for Reason {
                 map.serialize_entry("error", error)?;
                 map.serialize_entry("origin", origin)?;
             }
-            Self::Cancelled { origin } => map.serialize_entry("origin", origin)?,
+            Self::Cancelled { origin, reason } => {
+                map.serialize_entry("origin", origin)?;
+                map.serialize_entry("reason", reason)?;
+            }
             Self::NoWorker
             | Self::NotDriven
             | Self::WaitsForThread

@@ -1,5 +1,7 @@
 //! Serde output of the views: structs field by field, times in seconds.
 
+use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -36,6 +38,21 @@ impl Serialize for Seconds {
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self)
+    }
+}
+
+/// The line that submitted a task, as `file:line`.
+pub(crate) struct FileLine(pub(crate) &'static Location<'static>);
+
+impl fmt::Display for FileLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.file(), self.0.line())
+    }
+}
+
+impl Serialize for FileLine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

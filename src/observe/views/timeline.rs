@@ -1,9 +1,10 @@
 //! The timeline of one task.
 
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
-use super::serial::{Seconds, serialize};
+use super::serial::{FileLine, Seconds, serialize};
 use crate::engine::task::header::TaskRef;
 use crate::observe::record::recorder::{Recorder, nanos};
 use crate::observe::record::tables::Record;
@@ -29,13 +30,15 @@ use crate::{Key, Status};
 pub struct Timeline {
     /// The task.
     pub key: Key,
+    /// The line of the call that submitted it.
+    pub submitted_at: Option<&'static Location<'static>>,
     /// The intervals in which it had one status each, in order.
     pub phases: Vec<Phase>,
     /// The number of phases that are left out of the middle, since at most a hundred are kept.
     pub left_out: u32,
     /// The total time that workers have polled it.
     pub ran: Duration,
-    /// The text of its error, if it has failed.
+    /// The text of its error, with the causes, if it has failed; the reason, if it was cancelled with one.
     pub error: Option<String>,
 }
 
@@ -57,6 +60,7 @@ pub struct Phase {
 
 serialize!(Timeline, this:
     key = this.key,
+    submitted_at = this.submitted_at.map(FileLine),
     phases = this.phases,
     left_out = this.left_out,
     ran = Seconds(this.ran),
@@ -79,6 +83,7 @@ impl Timeline {
             .and_then(|number| Self::of_number(recorder, &recorder.record(), number, now));
         known.unwrap_or_else(|| Self {
             key: task.key().clone(),
+            submitted_at: task.submitted_at,
             phases: Vec::new(),
             left_out: 0,
             ran: Duration::ZERO,
@@ -97,6 +102,7 @@ impl Timeline {
         let task = record.tasks.get(&number)?;
         Some(Self {
             key: task.key(record.name(task.name), number),
+            submitted_at: task.submitted_at,
             phases: phases(task, nanos(recorder.since), nanos(now)),
             left_out: task.transitions_dropped,
             ran: Duration::from_nanos(task.run_time),
@@ -123,7 +129,10 @@ fn phases(task: &TaskRecord, began: u64, now: u64) -> Vec<Phase> {
 
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.key)?;
+        match self.submitted_at.map(FileLine) {
+            Some(at) => writeln!(f, "{} ({at})", self.key)?,
+            None => writeln!(f, "{}", self.key)?,
+        }
         if self.phases.is_empty() {
             writeln!(f, "  no events were recorded")?;
         }

@@ -81,6 +81,7 @@ impl Client {
     ///
     /// Works as [`ensue::Client::submit`](crate::Client::submit), with a function that this client and the workers have
     /// registered with [`Registry::add`]. The function runs on a thread of a worker.
+    #[track_caller]
     pub fn submit<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: PortableFn<A>,
@@ -91,6 +92,7 @@ impl Client {
 
     /// Submits an async function that returns a `Result`, registered with [`Registry::try_add`]. An `Err` arrives as a
     /// [`Failed`](crate::dask::Failed) with its text.
+    #[track_caller]
     pub fn try_submit<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryTaskFn<A, M, Value: Portable> + Copy,
@@ -100,6 +102,7 @@ impl Client {
     }
 
     /// Submits a blocking function, registered with [`Registry::add_blocking`].
+    #[track_caller]
     pub fn submit_blocking<F, I, A>(&self, function: F, inputs: I) -> Handle<F::Output>
     where
         F: BlockingFn<A, Output: Portable> + Copy,
@@ -109,6 +112,7 @@ impl Client {
     }
 
     /// Submits a blocking function that returns a `Result`, registered with [`Registry::try_add_blocking`].
+    #[track_caller]
     pub fn try_submit_blocking<F, I, A, M>(&self, function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryBlockingFn<A, M, Value: Portable> + Copy,
@@ -132,6 +136,7 @@ impl Client {
     /// assert_eq!(sum.await?, 7);
     /// # Ok(()) }
     /// ```
+    #[track_caller]
     pub fn submit_python<T: Portable>(
         &self,
         function: &str,
@@ -146,6 +151,7 @@ impl Client {
     /// whose worker runs them one after the other for 10 ms. The calls that are left then, or after a call that failed,
     /// are sent again. So a call that never returns keeps the calls behind it in its batch from starting; use `submit`
     /// for such calls.
+    #[track_caller]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -159,6 +165,7 @@ impl Client {
     }
 
     /// Submits a function that returns a `Result` once for each of the inputs, as [`map`](Client::map) does.
+    #[track_caller]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,
@@ -172,6 +179,7 @@ impl Client {
     }
 
     /// Gives a value to a worker, and returns its handle: for an input of many tasks, which is sent only once.
+    #[track_caller]
     pub fn ready<T: Portable>(&self, value: T) -> Handle<T> {
         self.task().ready(value)
     }
@@ -224,6 +232,7 @@ impl Client {
 }
 
 impl Engine for Client {
+    #[track_caller]
     fn submit_with<F, I, A>(
         &self,
         options: TaskOptions,
@@ -238,6 +247,7 @@ impl Engine for Client {
         Options::new(&self.0, options).submit(function, inputs)
     }
 
+    #[track_caller]
     fn try_submit_with<F, I, A, M>(
         &self,
         options: TaskOptions,
@@ -253,10 +263,12 @@ impl Engine for Client {
         Options::new(&self.0, options).try_submit(function, inputs)
     }
 
+    #[track_caller]
     fn ready<T: Portable>(&self, value: T) -> Handle<T> {
         Client::ready(self, value)
     }
 
+    #[track_caller]
     fn map<F, I, A>(
         &self,
         function: F,

@@ -101,42 +101,47 @@ impl<'c> Options<'c> {
     }
 
     /// Submits as [`Client::submit`](super::client::Client::submit) does, with these options.
+    #[track_caller]
     pub fn submit<F, I, A>(self, _function: F, inputs: I) -> Handle<F::Output>
     where
         F: PortableFn<A>,
         I: PortableInputs<A>,
     {
-        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 
     /// Submits as [`Client::try_submit`](super::client::Client::try_submit) does, with these options.
+    #[track_caller]
     pub fn try_submit<F, I, A, M>(self, _function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
     {
-        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 
     /// Submits as [`Client::submit_blocking`](super::client::Client::submit_blocking) does, with these options.
+    #[track_caller]
     pub fn submit_blocking<F, I, A>(self, _function: F, inputs: I) -> Handle<F::Output>
     where
         F: BlockingFn<A, Output: Portable> + Copy,
         I: PortableInputs<A>,
     {
-        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 
     /// Submits as [`Client::try_submit_blocking`](super::client::Client::try_submit_blocking) does, with these options.
+    #[track_caller]
     pub fn try_submit_blocking<F, I, A, M>(self, _function: F, inputs: I) -> Handle<F::Value>
     where
         F: TryBlockingFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
     {
-        self.session.call::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 
     /// Submits as [`Client::submit_python`](super::client::Client::submit_python) does, with these options.
+    #[track_caller]
     pub fn submit_python<T: Portable>(
         self,
         function: &str,
@@ -144,7 +149,7 @@ impl<'c> Options<'c> {
     ) -> Handle<T> {
         let mut encoder = Encoder::new();
         inputs.visit_all(&mut encoder, SEAL);
-        self.session.call_python(self.settings, self.placement, function, encoder)
+        self.session.call_python(self.settings.here(), self.placement, function, encoder)
     }
 
     /// Gives a value to a worker as [`Client::ready`](super::client::Client::ready) does. Of these options, the key and
@@ -153,11 +158,13 @@ impl<'c> Options<'c> {
     /// A key that is given should not have been used shortly before. Dask sends values to workers on another connection
     /// than the orders to free results, so a worker may free the new value in place of the old result of that key; a
     /// task that takes it then waits for ever.
+    #[track_caller]
     pub fn ready<T: Portable>(self, value: T) -> Handle<T> {
-        self.session.scatter(&self.settings, value)
+        self.session.scatter(&self.settings.here(), value)
     }
 
     /// Submits as [`Client::map`](super::client::Client::map) does, with these options.
+    #[track_caller]
     pub fn map<F, I, A>(
         self,
         _function: F,
@@ -167,10 +174,11 @@ impl<'c> Options<'c> {
         F: PortableFn<A>,
         I: PortableInputs<A>,
     {
-        self.session.call_many::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call_many::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 
     /// Submits as [`Client::try_map`](super::client::Client::try_map) does, with these options.
+    #[track_caller]
     pub fn try_map<F, I, A, M>(
         self,
         _function: F,
@@ -180,7 +188,7 @@ impl<'c> Options<'c> {
         F: TryTaskFn<A, M, Value: Portable> + Copy,
         I: PortableInputs<A>,
     {
-        self.session.call_many::<F, I, A, _>(self.settings, self.placement, inputs)
+        self.session.call_many::<F, I, A, _>(self.settings.here(), self.placement, inputs)
     }
 }
 

@@ -11,8 +11,10 @@ use crate::dask::codec;
 use crate::dask::failed::Failed;
 use crate::dask::wire::rust::DecodeError;
 use crate::engine::base::lock::Lock;
+use crate::engine::core::context;
 use crate::engine::remote::{RemoteExecution, Tag};
-use crate::{Error, ErrorKind, Key, Portable, Retry};
+use crate::task::subject::Subject;
+use crate::{Error, ErrorKind, Portable, Retry};
 
 /// A task on the cluster whose value has type `T`.
 pub(super) struct RemoteTask<T> {
@@ -145,19 +147,23 @@ impl<T> RemoteTask<T> {
         Self { producer, work, retry, values: PhantomData }
     }
 
+    /// What errors say of it. Asked by the local task that stands for this one, or that fetches its value.
+    fn subject(&self) -> Subject {
+        let submitted_at = context::current_subject().submitted_at;
+        Subject { key: self.producer.key().into(), submitted_at }
+    }
+
     fn error(&self, error: FutureError) -> Error {
-        let origin = Key::from(self.producer.key());
+        let origin = self.subject();
         match error {
             FutureError::Erred(exception) => {
                 let failed = Failed::new(exception);
                 // Only a Rust worker's exceptions have texts that stand for other kinds of errors.
-                match failed.other().filter(|_| self.work == Work::RustCall) {
-                    Some((kind, text)) => Error::far(kind, origin, text.to_owned()),
-                    None => Error::failed(origin, failed),
-                }
+                let other = (self.work == Work::RustCall).then(|| failed.other(&origin)).flatten();
+                other.unwrap_or_else(|| Error::failed(origin, failed))
             }
-            FutureError::Cancelled(_) => Error::cancelled(origin),
-            FutureError::Lost(why) => Error::far(ErrorKind::Lost, origin, why.as_ref().to_owned()),
+            FutureError::Cancelled(why) => Error::cancelled(origin, why.as_ref()),
+            FutureError::Lost(why) => Error::far(ErrorKind::Lost, origin, why.as_ref()),
             FutureError::Closed => Error::closed(origin),
         }
     }
@@ -215,7 +221,7 @@ impl<T: Portable> RemoteExecution<T> for RemoteTask<T> {
         let fetched = self.producer.fetch::<T>().await.map_err(|error| self.error(error))?;
         fetched.map_err(|misfit| {
             let text = format!("it holds {misfit}");
-            Error::far(ErrorKind::Failed, self.producer.key().into(), text)
+            Error::far(ErrorKind::Failed, self.subject(), &text)
         })
     }
 }

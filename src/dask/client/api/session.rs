@@ -28,7 +28,8 @@ use crate::engine::remote::{self, RemoteName};
 use crate::engine::task::header::Interest;
 use crate::task::key;
 use crate::task::seal::SEAL;
-use crate::{Error, ErrorKind, Handle, Key, Retry};
+use crate::task::subject::Subject;
+use crate::{Error, ErrorKind, Handle, Retry};
 
 /// The assumed number of threads of a cluster that had no workers when the client asked.
 const UNKNOWN_THREADS: usize = 16;
@@ -128,7 +129,7 @@ impl Session {
         match self.registry.name_of::<F>() {
             Ok(name) => self.submit(named, settings, placement, Function::Rust(name), encoder),
             // As a handle's error, so that a dependent of it fails, too.
-            Err(problem) => self.refused(named.key, problem.text),
+            Err(problem) => self.refused(named.subject(), problem.text),
         }
     }
 
@@ -145,27 +146,27 @@ impl Session {
         if settings.timeout.is_some() {
             let text =
                 format!("the Python function `{path}` can't have a timeout: remove that option");
-            return self.refused(named.key, text);
+            return self.refused(named.subject(), text);
         }
         match python_name(path) {
             Ok((module, name)) => {
                 let function = Function::Python(module.into(), name.into());
                 self.submit(named, settings, placement, function, encoder)
             }
-            Err(text) => self.refused(named.key, text),
+            Err(text) => self.refused(named.subject(), text),
         }
     }
 
     /// Gives a value to the cluster.
     pub(super) fn scatter<T: Portable>(&self, settings: &TaskOptions, value: T) -> Handle<T> {
         let named = self.named(settings, || "ready".into());
-        let key = named.key.clone();
+        let (key, origin) = (named.key.clone(), named.subject());
         match codec::write(value) {
             Ok(written) => self.adopt(named, Vec::new(), || {
                 let future = self.link.scatter(&key, written);
                 RemoteTask::new(Producer::Single(future), Work::Scattered, None)
             }),
-            Err(problem) => self.refused(key, problem.text),
+            Err(problem) => self.refused(origin, problem.text),
         }
     }
 
@@ -223,7 +224,7 @@ impl Session {
                     let function = Function::Rust(function.clone());
                     Some(self.submit_encoded(named, function, encoded, annotations.clone(), None))
                 }
-                Err(text) => Some(self.refused(named.key, text)),
+                Err(text) => Some(self.refused(named.subject(), text)),
             };
             handles.push(handle);
         }
@@ -251,7 +252,7 @@ impl Session {
                 let retry = settings.retry.filter(|retry| retry.plain().is_none()).map(Arc::new);
                 self.submit_encoded(named, function, encoded, annotations, retry)
             }
-            Err(text) => self.refused(named.key, text),
+            Err(text) => self.refused(named.subject(), text),
         }
     }
 
@@ -267,7 +268,7 @@ impl Session {
         let prepared = Prepared::new(&named.key, function, encoded, annotations, self.local.core());
         let (prepared, users) = match prepared {
             Ok(prepared) => prepared,
-            Err(text) => return self.refused(named.key, text),
+            Err(text) => return self.refused(named.subject(), text),
         };
         let link = &self.link;
         self.adopt(named, users, || {
@@ -291,31 +292,32 @@ impl Session {
         send: impl FnOnce() -> RemoteTask<T>,
     ) -> Handle<T> {
         let core = self.local.core();
-        let key = named.key.clone();
+        let (key, submitted_at) = (named.key.clone(), named.submitted_at);
         match remote::submit(core, named, inputs, send) {
             Ok(typed) => Handle::new(typed),
-            Err(error) => Handle::new(create::ended(core, Some(key), Err(error))),
+            Err(error) => Handle::new(create::ended(core, Some(key), submitted_at, Err(error))),
         }
     }
 
-    fn refused<T: Portable>(&self, key: Key, text: String) -> Handle<T> {
-        let error = Error::far(ErrorKind::Refused, key.clone(), text);
-        Handle::new(create::ended(self.local.core(), Some(key), Err(error)))
+    fn refused<T: Portable>(&self, origin: Subject, text: String) -> Handle<T> {
+        let Subject { key, submitted_at } = origin.clone();
+        let error = Error::far(ErrorKind::Refused, origin, &text);
+        Handle::new(create::ended(self.local.core(), Some(key), submitted_at, Err(error)))
     }
 
     /// Returns the given key, or one that no other client uses. It begins with the name, since
     /// Dask groups tasks by the words that their keys begin with.
     fn named(&self, settings: &TaskOptions, name: impl FnOnce() -> Arc<str>) -> RemoteName {
         let name = settings.name.clone().unwrap_or_else(name);
-        let deadline = settings.deadline;
-        match &settings.key {
-            Some(key) => RemoteName { key: key.clone(), name, is_given: true, deadline },
+        let &TaskOptions { deadline, submitted_at, .. } = settings;
+        let (key, is_given) = match &settings.key {
+            Some(key) => (key.clone(), true),
             None => {
                 let number = self.local.core().next_number();
-                let key = format!("{name}-{:08x}-{number}", self.id).into();
-                RemoteName { key, name, is_given: false, deadline }
+                (format!("{name}-{:08x}-{number}", self.id).into(), false)
             }
-        }
+        };
+        RemoteName { key, name, is_given, deadline, submitted_at }
     }
 }
 

@@ -12,7 +12,7 @@ use futures_lite::FutureExt;
 use super::core::{WorkerCore, now, span};
 use crate::client::blocking;
 use crate::dask::codec::{Problem, ProblemKind};
-use crate::dask::failed::{PANICKED, TIMED_OUT};
+use crate::dask::failed::{PANICKED, PANICKED_AT, TIMED_OUT};
 use crate::dask::registry::Work;
 use crate::dask::wire::WireKey;
 use crate::dask::wire::rust::{MissingItem, fill_missing, missing_items};
@@ -21,6 +21,7 @@ use crate::dask::wire::worker::order::Rust;
 use crate::dask::worker::memory::StoredValue;
 use crate::dask::worker::state::{Execute, ResultMeta, TaskFailure};
 use crate::task::error::{forget_if_it_panics, panic_text};
+use crate::task::panic_place;
 
 /// An attempt and the thread that it occupies. Dropping this frees the thread.
 struct Slot {
@@ -203,7 +204,11 @@ fn flatten(
     match outcome {
         Ok(outcome) => outcome.map_err(task_failure),
         Err(payload) => {
-            let text = format!("{PANICKED}{}", panic_text(&*payload));
+            let text = panic_text(&*payload);
+            let text = match panic_place::take(&*payload) {
+                Some(place) => format!("{PANICKED_AT}{}: {text}", place.at),
+                None => format!("{PANICKED}{text}"),
+            };
             forget_if_it_panics(payload);
             Err(TaskFailure { class: "SystemError", text })
         }

@@ -256,7 +256,7 @@ fn awaits_failures_retries_and_drops_from_several_threads() {
                         let _ = result.map_err(is_known);
                     }
                 });
-                remote.end(Err(Error::failed("remote".into(), "broken")));
+                remote.end(Err(Error::failed("remote", "broken")));
                 // A retry clears the outcome, so it's set again until a success remains.
                 while handle.status() != Status::Finished {
                     handle.retry();
