@@ -143,6 +143,7 @@
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |
 //! | the [`on_stall`](Builder::on_stall) hook | a thread of its own |
+//! | the [`around_threads`](Builder::around_threads) hooks | each thread for tasks or blocking work |
 //!
 //! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
 //! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
@@ -164,6 +165,8 @@
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
+//! * `tokio`: [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio), with which tasks on
+//!   the client's own threads use the tokio runtime that the client was built in.
 //! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
 //!   built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
 //!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`,

@@ -43,7 +43,7 @@ impl Default for Builder {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error}"));
         Self {
             workers: None,
-            threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None },
+            threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None, around: None },
             name: "ensue".into(),
             limits: Vec::new(),
             seed: None,
@@ -103,6 +103,87 @@ impl Builder {
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.threads.stack_size = Some(bytes.max(MIN_STACK));
         self
+    }
+
+    /// Wraps what each thread of the client does: those of its workers, and those for blocking work. The hook is called on
+    /// each new thread, prepares it, and calls `run`, which returns when the thread is about to end.
+    ///
+    /// This is how tasks get what belongs to a thread: a runtime that is entered, a processor that the thread is bound to, a
+    /// thread local. A thread knows its [name](Builder::name). If this is called several times, the later hooks wrap the
+    /// earlier ones. A hook that panics, or returns without having called `run`, leaves its thread as it is, which then runs
+    /// tasks nevertheless; its panic is logged. [`close`](Client::close) waits for what a hook does after `run`.
+    ///
+    /// The hook isn't called where the application's own threads run tasks: in [`worker`](Client::worker) futures, and on a
+    /// [seeded](Builder::seed) client.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// thread_local!(static CONNECTIONS: Cell<usize> = const { Cell::new(0) });
+    ///
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .around_threads(|run| {
+    ///         if std::thread::current().name().is_some_and(|name| name.starts_with("ensue-blocking")) {
+    ///             CONNECTIONS.set(4);
+    ///         }
+    ///         run();
+    ///         println!("{} connections are closed", CONNECTIONS.get());
+    ///     })
+    ///     .build();
+    /// assert_eq!(client.submit(async || CONNECTIONS.get(), ()).result().unwrap(), 0);
+    /// assert_eq!(client.submit_blocking(|| CONNECTIONS.get(), ()).result().unwrap(), 4);
+    /// ```
+    pub fn around_threads(
+        mut self,
+        hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        self.threads.around = Some(match self.threads.around {
+            None => Arc::new(hook),
+            Some(inner) => Arc::new(move |run| hook(&mut || inner(run))),
+        });
+        self
+    }
+
+    /// Lets the tasks use the tokio runtime that this is called in: its timers, sockets and `tokio::spawn`. Needs the feature
+    /// `tokio`.
+    ///
+    /// Tasks run on the client's own threads, each of which [enters](tokio::runtime::Handle::enter) the runtime. The threads
+    /// for blocking work do so, too. The runtime must go on running: a current-thread runtime serves timers and sockets only
+    /// while it blocks on a future. Without this, such a task panics, and the error says what to do. To have tokio's threads
+    /// run the tasks instead, spawn [`worker`](Client::worker) futures on it. For another runtime than the current one, use
+    /// [`around_threads`](Builder::around_threads).
+    ///
+    /// A [seeded](Builder::seed) client has no threads: its tasks run within the runtime that polls their handles, and tokio's
+    /// timers are not on its virtual clock.
+    ///
+    /// # Panics
+    ///
+    /// If it's called outside of a tokio runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<(), ensue::Error> {
+    ///     let client = ensue::Client::builder().workers(2).tokio().build();
+    ///     let nap = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+    ///     client.submit(nap, 5).await
+    /// }
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn tokio(self) -> Self {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            panic!(
+                "`Builder::tokio` was called outside of a tokio runtime: call it in an async function that tokio runs, or \
+                 after `Handle::enter`"
+            );
+        };
+        self.around_threads(move |run| {
+            let _entered = runtime.enter();
+            run();
+        })
     }
 
     /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is

@@ -45,6 +45,11 @@ pub struct Client {
 impl Client {
     /// Makes a client with one worker thread per core.
     ///
+    /// These threads belong to no other runtime, so a task that uses tokio's timers, sockets or `tokio::spawn` panics. Within
+    /// a tokio application, build the client with
+    /// [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio) (feature `tokio`), or spawn
+    /// its [workers](Client::worker) on the runtime. [`sleep`](crate::sleep) needs no runtime.
+    ///
     /// # Panics
     ///
     /// If the system refuses a thread; see [`Builder::try_build`].

@@ -160,8 +160,11 @@ impl Error {
     }
 
     pub(crate) fn panicked(origin: Key, payload: Box<dyn Any + Send>) -> Self {
-        let text = panic_text(&*payload);
+        let mut text = panic_text(&*payload);
         forget_if_it_panics(payload);
+        if text.starts_with(NO_RUNTIME) {
+            text.push_str(USE_RUNTIME);
+        }
         Self::new(ErrorKind::Panicked, origin, text)
     }
 
@@ -279,6 +282,14 @@ impl StdError for Error {
         self.0.cause.as_deref().map(Cause::as_error)
     }
 }
+
+/// What tokio's panics begin with on a thread that hasn't entered a runtime.
+const NO_RUNTIME: &str = "there is no reactor running";
+
+/// The advice for such a panic, which says nothing of this crate's threads.
+const USE_RUNTIME: &str = "; tasks run on the client's own threads, which are not tokio's: build the client with \
+     `Client::builder().tokio()` (feature `tokio` of ensue) inside the runtime, or with `workers(0)`, and spawn \
+     `client.worker()` on the runtime";
 
 /// Returns the message of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {

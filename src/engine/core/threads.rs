@@ -1,22 +1,32 @@
 //! The client's own worker threads: their number and their handles; and the settings of all its threads.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::look::Lookers;
 use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{AtomicUsize, Ordering};
+use crate::engine::base::user_code::log_error;
 use crate::engine::core::Core;
 use crate::engine::core::blocking_pool::BlockingPool;
+use crate::task::error::{forget_if_it_panics, panic_text};
+
+/// A hook that runs the code of a thread, which it's given; see [`Builder::around_threads`](crate::Builder::around_threads).
+pub(crate) type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 /// The settings of the threads of a client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct ThreadOptions {
     /// The most threads for blocking work.
     pub(crate) blocking: usize,
     /// The size of the stack of each thread; `None` for the standard library's.
     pub(crate) stack_size: Option<usize>,
+    /// Wraps the threads that run tasks or blocking work.
+    pub(crate) around: Option<Around>,
 }
 
 impl ThreadOptions {
@@ -28,6 +38,43 @@ impl ThreadOptions {
             Some(bytes) => builder.stack_size(bytes),
             None => builder,
         }
+    }
+
+    /// Starts a thread that runs tasks or blocking work, within the hook.
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let thread = self.thread(name);
+        match self.around.clone() {
+            None => thread.spawn(run),
+            Some(around) => thread.spawn(move || run_within(&around, run)),
+        }
+    }
+}
+
+/// Has the hook run the code of a thread. The code runs in any case: tasks wait for the thread, which was counted already.
+fn run_within(around: &Around, run: impl FnOnce()) {
+    let mut run = Some(run);
+    let mut run_once = || {
+        if let Some(run) = run.take() {
+            run();
+        }
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| around(&mut run_once))) {
+        log_error(format_args!("the hook around a thread panicked: {}", panic_text(&*payload)));
+        forget_if_it_panics(payload);
+    }
+    run_once();
+}
+
+impl fmt::Debug for ThreadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadOptions")
+            .field("blocking", &self.blocking)
+            .field("stack_size", &self.stack_size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,7 +101,7 @@ impl Threads {
     pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Self {
         let (wanted, alive, spawned) = Default::default();
         let lookers = Arc::new(Lookers::new(0));
-        let blocking = BlockingPool::new(name, options);
+        let blocking = BlockingPool::new(name, options.clone());
         Self { options, wanted, alive, spawned, lookers, blocking }
     }
 
