@@ -3,6 +3,7 @@
 pub(crate) mod as_completed;
 pub(crate) mod gather;
 pub(crate) mod input;
+pub(crate) mod tags;
 pub(crate) mod wait;
 
 use std::fmt;

@@ -84,6 +84,10 @@ fn handles_and_what_is_made_of_them() {
     unpin::<Handle<PhantomPinned>>();
     unpin::<Ref<PhantomPinned>>();
     unpin::<AsCompleted<PhantomPinned>>();
+    send::<AsCompleted<u64, Tagged<Cell<u64>>>>();
+    unpin::<AsCompleted<u64, Tagged<PhantomPinned>>>();
+    unpin::<WithResults<u64, Tagged<PhantomPinned>>>();
+    assert!(!is!(AsCompleted<u64, Tagged<Rc<u64>>>: Send));
     unpin::<Gather<PhantomPinned>>();
 }
 
