@@ -87,7 +87,8 @@
 //!     that make values and those that use them share a limit or the threads: about twice as many values exist as that lets
 //!     run. Where they don't share one and the tasks that use values are slower, values accumulate: bound the work in
 //!     flight, for example by [`map_stream`](Client::map_stream).
-//!   * [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
+//!   * [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion, and a `map_stream`
+//!     [in order](MapStream::in_order) in that of its inputs.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the client's
 //!   threads have exited. Dropping the last client drops running tasks at their next await. In both cases no handle
 //!   hangs: the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).

@@ -352,6 +352,46 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
+    /// Runs a plain function that may block for each input of a stream; see [`Client::map_stream_blocking`]. For keys, see
+    /// [`map_stream`](Self::map_stream).
+    pub fn map_stream_blocking<S, F, A>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Output>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: BlockingFn<A> + Clone,
+        A: Send + 'static,
+        R: RetryMode<F, A>,
+    {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.submit_blocking(function, input)
+        })
+    }
+
+    /// Runs a plain function that may block and returns a `Result` for each input of a stream; see
+    /// [`Client::try_map_stream_blocking`]. For keys, see [`map_stream`](Self::map_stream).
+    pub fn try_map_stream_blocking<S, F, A, M>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Value>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: TryBlockingFn<A, M>,
+        A: Clone + Send + 'static,
+        M: 'static,
+    {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.try_submit_blocking(function, input)
+        })
+    }
+
     /// Returns a stream that submits a task for each input when there is room for it.
     fn stream<S, F, T>(
         self,

@@ -87,6 +87,8 @@ fn handles_and_what_is_made_of_them() {
     send::<AsCompleted<u64, Tagged<Cell<u64>>>>();
     unpin::<AsCompleted<u64, Tagged<PhantomPinned>>>();
     unpin::<WithResults<u64, Tagged<PhantomPinned>>>();
+    send::<MapStream<futures::stream::Empty<u64>, u64, Tagged<Cell<u64>>>>();
+    unpin::<MapStream<futures::stream::Empty<u64>, PhantomPinned, Tagged<PhantomPinned>>>();
     assert!(!is!(AsCompleted<u64, Tagged<Rc<u64>>>: Send));
     unpin::<Gather<PhantomPinned>>();
 }
