@@ -123,7 +123,8 @@
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
 //!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
-//!   same schedule each time. It is meant for tests. Its joins run on one thread, in order.
+//!   same schedule each time. It is meant for tests. Its joins run on one thread, in order. An await outside of its tasks runs
+//!   them one at a time, and gives way to the other futures of its thread after each.
 //!
 //! # Threads
 //!

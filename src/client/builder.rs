@@ -222,12 +222,56 @@ impl Builder {
     /// time. Blocking work runs in the poll of its task. Handles in a `HashMap` are visited in its order, which
     /// differs from run to run: use a `BTreeMap` if the schedule must be repeatable.
     ///
+    /// An await outside of the tasks runs one task at a time. It gives way after each, and once more before the clock jumps, if
+    /// other futures of its thread have run tasks meanwhile. So what is joined with it can act in between: a controller that hears
+    /// from tasks over a channel may cancel others before they go on. Only an await of a handle, of a stream or combinator of handles,
+    /// of [`idle`](Client::idle) or [`close`](Client::close), or of a `worker`, runs tasks. One of a channel alone waits forever: join
+    /// it with one of these. An await that is polled once, without a waker, as `now_or_never` does, runs all that can run.
+    ///
+    /// Only this crate's timers are on the clock. While a task waits for something else, such as a timer or a socket of tokio, it
+    /// can't run, so the clock jumps past it to the next timer of this crate: with a [timeout](crate::Options::timeout) of ten
+    /// seconds, a task that awaits 50 ms of tokio's time is late at once. Use [`sleep`](crate::sleep) in what is tested so, and
+    /// stand-ins for sockets. A `sleep` outside of the tasks takes real time.
+    ///
     /// ```
     /// use std::time::Duration;
     ///
     /// let client = ensue::Client::builder().seed(7).build();
     /// let day = client.submit(async || ensue::sleep(Duration::from_secs(86_400)).await, ());
     /// day.result().unwrap(); // at once
+    /// ```
+    ///
+    /// A controller outside stops the trials that it doesn't need:
+    ///
+    /// ```
+    /// use ensue::{Client, as_completed};
+    /// use futures_lite::StreamExt;
+    ///
+    /// let client = Client::builder().seed(7).build();
+    /// let (send, losses) = async_channel::unbounded();
+    /// let trial = move |n: usize| {
+    ///     let send = send.clone();
+    ///     async move {
+    ///         for step in 0..10 {
+    ///             send.send((n, step)).await.unwrap();
+    ///             ensue::sleep(std::time::Duration::from_secs(60)).await;
+    ///         }
+    ///     }
+    /// };
+    /// let trials = client.map(trial, 0..20);
+    /// let control = async {
+    ///     // Only the first goes on after its third step.
+    ///     while let Ok((n, step)) = losses.recv().await {
+    ///         if n > 0 && step == 2 {
+    ///             trials[n].cancel();
+    ///         }
+    ///     }
+    /// };
+    /// let ended = futures_lite::future::block_on(futures_lite::future::or(
+    ///     async { as_completed(&trials).filter(|x| x.error().is_none()).count().await },
+    ///     async { control.await; unreachable!("the trials can still send") },
+    /// ));
+    /// assert_eq!(ended, 1);
     /// ```
     ///
     /// A test can search many schedules for a race in your code, and then repeat the schedule that shows it, in a
