@@ -245,6 +245,7 @@ impl Client {
     /// assert_eq!(ensue::gather(squares).await?, [0, 1, 4, 9]);
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -270,6 +271,7 @@ impl Client {
     /// assert_eq!(ensue::gather(numbers).await?, [1, 2]);
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,

@@ -277,6 +277,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a function once for each input; see [`Client::map`].
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         self,
         function: F,
@@ -294,6 +295,7 @@ impl<'c, R> Options<'c, R> {
     }
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         self,
         function: F,

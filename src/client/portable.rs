@@ -115,6 +115,7 @@ pub trait Engine {
     }
 
     /// Submits a function once for each input; see [`Client::map`].
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     fn map<F, I, A>(
         &self,
         function: F,
@@ -129,6 +130,7 @@ pub trait Engine {
     }
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     fn try_map<F, I, A, M>(
         &self,
         function: F,

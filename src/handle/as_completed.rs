@@ -146,7 +146,8 @@ impl<T: 'static, G: Tags> AsCompleted<T, G> {
         batch
     }
 
-    /// Returns the handles of all tasks that have ended, possibly none. Doesn't wait.
+    /// Returns the handles of all tasks that have ended, possibly none, which the stream then has no more. Doesn't wait.
+    #[must_use = "the stream has these handles no more"]
     pub fn ready_batch(&mut self) -> Vec<G::Entry<T>> {
         let Self { completions, tags } = self;
         let parts = |(typed, at)| (Handle::new(typed), tags.remove(at, SEAL));

@@ -55,7 +55,7 @@ use crate::{Error, Key, Ref, Status};
 /// assert_eq!(z.await?, 42);
 /// # Ok::<_, ensue::Error>(()) }).unwrap();
 /// ```
-#[must_use = "dropping the only handle of a task abandons the task; call `detach` to let it run"]
+#[must_use = "dropping the only handle of a task abandons the task: keep it, or `detach` it; `let _ =` drops it, too"]
 pub struct Handle<T>(Waitable<T>);
 
 impl<T> Handle<T> {

@@ -146,6 +146,7 @@ impl Client {
     /// whose worker runs them one after the other for 10 ms. The calls that are left then, or after a call that failed,
     /// are sent again. So a call that never returns keeps the calls behind it in its batch from starting; use `submit`
     /// for such calls.
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -159,6 +160,7 @@ impl Client {
     }
 
     /// Submits a function that returns a `Result` once for each of the inputs, as [`map`](Client::map) does.
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,
