@@ -488,7 +488,8 @@ pub(crate) fn drive_seeded(
             *seen = worker.seen_steps;
             if !polls_once && !done() {
                 wake_by_ref(waker);
-                return Drive::GaveWay;
+                // The waker may have ended what is awaited.
+                return if done() { Drive::Done } else { Drive::GaveWay };
             }
         }
         if done() {
