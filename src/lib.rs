@@ -171,7 +171,7 @@
 //!   the client's own threads use the tokio runtime that the client was built in.
 //! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
 //!   built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
-//!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`,
+//!   follows from its inputs, and it is entered while the task is polled. `worker` is recorded when it changes. The spans of the target `tokio::task`,
 //!   which tokio-console displays, exist too; it shows polls, but no wakes. All tasks of such a client are observed
 //!   in detail.
 //! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) publishes a
