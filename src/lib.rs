@@ -221,7 +221,7 @@ pub use handle::gather::{Gather, GatherSettled, Gatherable, Gathered, gather, ga
 pub use handle::input::{Input, Inputs};
 pub use handle::tags::{AsEntry, Tagged, Tags, Untagged};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
-pub use handle::{AsHandle, GetRef, Handle};
+pub use handle::{AsHandle, Awaitable, GetRef, Handle};
 #[cfg(feature = "progress")]
 pub use observe::bars::{Progress, progress};
 pub use observe::events::{Event, Events};

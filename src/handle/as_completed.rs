@@ -13,7 +13,7 @@ use slab::Slab;
 use super::tags::{AsEntry, Tags, Untagged};
 use crate::engine::futures::completion::Completions;
 use crate::task::seal::SEAL;
-use crate::{Error, Handle};
+use crate::{Awaitable, Error, Handle};
 
 /// Returns a stream of the given handles in the order in which their tasks end. More handles can be added while it
 /// runs.
@@ -289,7 +289,7 @@ impl<T: 'static, G: Tags> WithResults<T, G> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static, G: Tags> Stream for WithResults<T, G> {
+impl<T: Awaitable, G: Tags> Stream for WithResults<T, G> {
     type Item = (G::Entry<T>, Result<T, Error>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -338,7 +338,7 @@ impl<T: Clone + Send + Sync + 'static, G: Tags> Stream for WithResults<T, G> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static, G: Tags> FusedStream for WithResults<T, G> {
+impl<T: Awaitable, G: Tags> FusedStream for WithResults<T, G> {
     /// Returns whether the stream has returned `None`. It continues after another [`add`](WithResults::add).
     fn is_terminated(&self) -> bool {
         self.is_empty() && self.completed.is_terminated()

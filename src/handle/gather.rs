@@ -10,7 +10,7 @@ use std::vec;
 
 use futures_core::FusedFuture;
 
-use super::{AsHandle, assert_unresolved};
+use super::{AsHandle, Awaitable, assert_unresolved};
 use crate::Error;
 use crate::engine::futures::completion::Completions;
 use crate::engine::task::typed::{Erased, Typed};
@@ -117,7 +117,7 @@ pub trait Gathered: Sized {
     fn settled(slots: Slots, _: Seal) -> Self::Settled;
 }
 
-impl<T: Clone + Send + Sync + 'static> Gathered for Vec<T> {
+impl<T: Awaitable> Gathered for Vec<T> {
     type Settled = Vec<Result<T, Error>>;
 
     fn values(slots: Slots, _: Seal) -> Result<Self, Error> {
@@ -141,7 +141,7 @@ macro_rules! tuples {
             }
         }
 
-        impl<$($T: Clone + Send + Sync + 'static),*> Gathered for ($($T,)*) {
+        impl<$($T: Awaitable),*> Gathered for ($($T,)*) {
             type Settled = ($(Result<$T, Error>,)*);
 
             fn values(mut slots: Slots, _: Seal) -> Result<Self, Error> {
@@ -301,13 +301,13 @@ impl Slot {
     }
 
     /// Returns the result of the task.
-    fn outcome<T: Clone + Send + Sync + 'static>(self) -> Result<T, Error> {
+    fn outcome<T: Awaitable>(self) -> Result<T, Error> {
         Typed::known(self.ended()?.into_interest()).take_or_clone()
     }
 }
 
 impl Slots {
-    fn next<T: Clone + Send + Sync + 'static>(&mut self) -> Result<T, Error> {
+    fn next<T: Awaitable>(&mut self) -> Result<T, Error> {
         match self.0.next() {
             Some(slot) => slot.outcome(),
             None => unreachable!("a tuple has as many slots as handles"),
