@@ -217,7 +217,10 @@ pub use engine::parallel::join::join;
 pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
-pub use handle::gather::{Gather, GatherSettled, Gatherable, Gathered, gather, gather_settled};
+pub use handle::gather::{
+    Gather, GatherSettled, GatherTuple, GatherTupleSettled, Gatherable, HandleTuple, gather,
+    gather_settled,
+};
 pub use handle::input::{Input, Inputs};
 pub use handle::tags::{AsEntry, Tagged, Tags, Untagged};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};

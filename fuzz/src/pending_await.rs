@@ -28,8 +28,8 @@ pub(crate) struct PendingAwait {
 enum Inner {
     One(Handle<Value>),
     Ref(GetRef<Value>),
-    Gather(Gather<Vec<Value>>),
-    Settled(GatherSettled<Vec<Value>>),
+    Gather(Gather<Value>),
+    Settled(GatherSettled<Value>),
     Any(Wait<Value>),
     All(Wait<Value>),
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,10 +10,10 @@ use std::vec;
 use futures_core::FusedFuture;
 
 use super::{AsHandle, Awaitable, assert_unresolved};
-use crate::Error;
 use crate::engine::futures::completion::Completions;
 use crate::engine::task::typed::{Erased, Typed};
 use crate::task::seal::{SEAL, Seal};
+use crate::{Error, Handle};
 
 /// Waits for all tasks, and returns their values in the order of the handles, or the first error that occurs.
 ///
@@ -38,8 +37,8 @@ use crate::task::seal::{SEAL, Seal};
 /// assert_eq!(gather((name, &age)).await?, ("Ada".to_owned(), 36));
 /// # Ok::<_, ensue::Error>(()) }).unwrap();
 /// ```
-pub fn gather<H: Gatherable<M>, M>(handles: H) -> Gather<H::Values> {
-    Gather(handles.into_settling(true, SEAL), PhantomData)
+pub fn gather<H: Gatherable<M>, M>(handles: H) -> H::Gather {
+    handles.into_gather(SEAL)
 }
 
 /// Waits for all tasks, whatever their outcome, and returns their results in the order of the handles.
@@ -60,8 +59,8 @@ pub fn gather<H: Gatherable<M>, M>(handles: H) -> Gather<H::Values> {
 /// assert!(number.is_err() && text.is_ok());
 /// # });
 /// ```
-pub fn gather_settled<H: Gatherable<M>, M>(handles: H) -> GatherSettled<H::Values> {
-    GatherSettled(handles.into_settling(false, SEAL), PhantomData)
+pub fn gather_settled<H: Gatherable<M>, M>(handles: H) -> H::GatherSettled {
+    handles.into_gather_settled(SEAL)
 }
 
 /// What [`gather`] and [`gather_settled`] wait for: an iterator over handles or references to them, or a tuple of 1 to 12 of them.
@@ -74,11 +73,17 @@ pub fn gather_settled<H: Gatherable<M>, M>(handles: H) -> GatherSettled<H::Value
     note = "pass a vector or another iterator over `Handle`s or `&Handle`s, or a tuple of up to 12 of them"
 )]
 pub trait Gatherable<M> {
-    /// A vector or a tuple of the tasks' values.
-    type Values;
+    /// The future of [`gather`]: a [`Gather`] or a [`GatherTuple`].
+    type Gather;
+
+    /// The future of [`gather_settled`]: a [`GatherSettled`] or a [`GatherTupleSettled`].
+    type GatherSettled;
 
     #[doc(hidden)]
-    fn into_settling(self, fails_fast: bool, _: Seal) -> Settling;
+    fn into_gather(self, _: Seal) -> Self::Gather;
+
+    #[doc(hidden)]
+    fn into_gather_settled(self, _: Seal) -> Self::GatherSettled;
 }
 
 #[doc(hidden)]
@@ -94,112 +99,44 @@ where
     I: IntoIterator,
     I::Item: AsHandle,
 {
-    type Values = Vec<<I::Item as AsHandle>::Value>;
+    type Gather = Gather<<I::Item as AsHandle>::Value>;
+    type GatherSettled = GatherSettled<<I::Item as AsHandle>::Value>;
 
-    fn into_settling(self, fails_fast: bool, _: Seal) -> Settling {
-        let mut new = Settling::new(fails_fast);
-        self.into_iter().for_each(|handle| new.add(handle.into_handle(SEAL).into_typed()));
-        new
+    fn into_gather(self, _: Seal) -> Self::Gather {
+        Gather(Settling::new(self, true))
+    }
+
+    fn into_gather_settled(self, _: Seal) -> Self::GatherSettled {
+        GatherSettled(Settling::new(self, false))
     }
 }
 
-/// The values of several tasks: a `Vec<T>`, or a tuple.
-///
-/// It's sealed: implemented for these, if all values can be awaited, and not to be implemented outside of this crate.
-pub trait Gathered: Sized {
-    /// The results of the tasks, in a container of the same kind.
-    type Settled;
-
-    #[doc(hidden)]
-    fn values(slots: Slots, _: Seal) -> Result<Self, Error>;
-
-    #[doc(hidden)]
-    fn settled(slots: Slots, _: Seal) -> Self::Settled;
-}
-
-impl<T: Awaitable> Gathered for Vec<T> {
-    type Settled = Vec<Result<T, Error>>;
-
-    fn values(slots: Slots, _: Seal) -> Result<Self, Error> {
-        slots.0.map(Slot::outcome).collect()
-    }
-
-    fn settled(slots: Slots, _: Seal) -> Self::Settled {
-        slots.0.map(Slot::outcome).collect()
-    }
-}
-
-macro_rules! tuples {
-    ($($H:ident $T:ident $at:tt),*) => {
-        impl<$($H: AsHandle),*> Gatherable<ByTuple> for ($($H,)*) {
-            type Values = ($($H::Value,)*);
-
-            fn into_settling(self, fails_fast: bool, _: Seal) -> Settling {
-                let mut new = Settling::new(fails_fast);
-                $(new.add(self.$at.into_handle(SEAL).into_typed());)*
-                new
-            }
-        }
-
-        impl<$($T: Awaitable),*> Gathered for ($($T,)*) {
-            type Settled = ($(Result<$T, Error>,)*);
-
-            fn values(mut slots: Slots, _: Seal) -> Result<Self, Error> {
-                Ok(($(slots.next::<$T>()?,)*))
-            }
-
-            fn settled(mut slots: Slots, _: Seal) -> Self::Settled {
-                ($(slots.next::<$T>(),)*)
-            }
-        }
-    };
-}
-
-tuples!(H0 T0 0);
-tuples!(H0 T0 0, H1 T1 1);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9, H10 T10 10);
-tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9, H10 T10 10, H11 T11 11);
-
-/// The future of [`gather`], whose values are a `V`. Polling it after it has resolved panics.
+/// The future of [`gather`] for an iterator. Polling it after it has resolved panics.
 #[must_use = "futures do nothing unless awaited"]
-pub struct Gather<V>(Settling, PhantomData<fn() -> V>);
+pub struct Gather<T>(Settling<T>);
 
-/// The future of [`gather_settled`], whose values are a `V`. Polling it after it has resolved panics.
+/// The future of [`gather_settled`] for an iterator. Polling it after it has resolved panics.
 #[must_use = "futures do nothing unless awaited"]
-pub struct GatherSettled<V>(Settling, PhantomData<fn() -> V>);
+pub struct GatherSettled<T>(Settling<T>);
 
-/// Tasks that are being waited for, with the outcomes of those that have ended. The types of the values are known to the futures
-/// above, and don't matter here.
-#[doc(hidden)]
-pub struct Settling {
-    completions: Completions<Erased>,
-    slots: Vec<Slot>,
+/// Tasks that are being waited for, with the outcomes of those that have ended.
+struct Settling<T> {
+    completions: Completions<T>,
+    slots: Vec<Slot<T>>,
     /// Whether the first failure ends it.
     fails_fast: bool,
     done: bool,
 }
 
-enum Slot {
+enum Slot<T> {
     /// The task has not ended.
     Empty,
-    Ended(Typed<Erased>),
+    Ended(Typed<T>),
     /// The error has not been returned, so it doesn't count as observed yet.
-    Failed(Typed<Erased>, Error),
+    Failed(Typed<T>, Error),
     /// Waiting has closed a cycle.
     Refused(Error),
 }
-
-/// The outcomes of tasks that have all ended, in order.
-#[doc(hidden)]
-pub struct Slots(vec::IntoIter<Slot>);
 
 enum Next {
     /// The task of this slot has failed.
@@ -210,16 +147,24 @@ enum Next {
     Cycle(Error),
 }
 
-impl Settling {
-    fn new(fails_fast: bool) -> Self {
+impl<T: 'static> Settling<T> {
+    fn new<I>(handles: I, fails_fast: bool) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsHandle<Value = T>,
+    {
+        let mut new = Self::empty(fails_fast);
+        for handle in handles {
+            new.add(handle.into_handle(SEAL).into_typed().value_task());
+        }
+        new
+    }
+
+    fn empty(fails_fast: bool) -> Self {
         Self { completions: Completions::new(), slots: Vec::new(), fails_fast, done: false }
     }
 
-    fn add<T>(&mut self, typed: Typed<T>) {
-        self.add_erased(typed.value_task().erased());
-    }
-
-    fn add_erased(&mut self, typed: Typed<Erased>) {
+    fn add(&mut self, typed: Typed<T>) {
         self.slots.push(if typed.has_succeeded() {
             self.completions.note_engine(typed.task());
             Slot::Ended(typed)
@@ -255,8 +200,8 @@ impl Settling {
         }
     }
 
-    /// Resolves when all tasks have ended, or for one that fails if it fails fast: to the error that it resolves with then.
-    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slots, Error>> {
+    /// Resolves to the outcomes of all tasks, or, if it fails fast, to the first error.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Slot<T>>, Error>> {
         loop {
             let next = std::task::ready!(self.poll_next(cx));
             if matches!(next, Next::Failed(_)) && !self.fails_fast {
@@ -268,27 +213,26 @@ impl Settling {
                     Ok(_) => unreachable!("the task of this slot has failed"),
                     Err(error) => Err(error),
                 },
-                Next::All => Ok(Slots(slots.into_iter())),
+                Next::All => Ok(slots),
                 Next::Cycle(error) if self.fails_fast => Err(error),
                 Next::Cycle(error) => {
-                    let refused = vec![error; slots.len()].into_iter().map(Slot::Refused);
-                    Ok(Slots(refused.collect::<Vec<_>>().into_iter()))
+                    Ok(slots.iter().map(|_| Slot::Refused(error.clone())).collect())
                 }
             });
         }
     }
 
     /// Stops waiting, and returns the slots.
-    fn finish(&mut self) -> Vec<Slot> {
+    fn finish(&mut self) -> Vec<Slot<T>> {
         self.done = true;
         self.completions.clear();
         mem::take(&mut self.slots)
     }
 }
 
-impl Slot {
+impl<T> Slot<T> {
     /// Returns the task that has succeeded, or the error, which counts as observed.
-    fn ended(self) -> Result<Typed<Erased>, Error> {
+    fn ended(self) -> Result<Typed<T>, Error> {
         match self {
             Self::Empty => unreachable!("all tasks have ended"),
             Self::Ended(typed) => Ok(typed),
@@ -299,74 +243,224 @@ impl Slot {
             Self::Refused(error) => Err(error),
         }
     }
+}
 
+impl<T: Awaitable> Slot<T> {
     /// Returns the result of the task.
-    fn outcome<T: Awaitable>(self) -> Result<T, Error> {
-        Typed::known(self.ended()?.into_interest()).take_or_clone()
+    fn outcome(self) -> Result<T, Error> {
+        self.ended()?.take_or_clone()
     }
 }
 
-impl Slots {
-    fn next<T: Awaitable>(&mut self) -> Result<T, Error> {
-        match self.0.next() {
-            Some(slot) => slot.outcome(),
-            None => unreachable!("a tuple has as many slots as handles"),
-        }
-    }
-}
-
-impl<V: Gathered> Future for Gather<V> {
-    type Output = Result<V, Error>;
+impl<T: Awaitable> Future for Gather<T> {
+    type Output = Result<Vec<T>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let slots = std::task::ready!(self.0.poll_all(cx));
-        Poll::Ready(slots.and_then(|slots| V::values(slots, SEAL)))
+        Poll::Ready(slots.and_then(|slots| slots.into_iter().map(Slot::outcome).collect()))
     }
 }
 
-impl<V: Gathered> Future for GatherSettled<V> {
-    type Output = V::Settled;
+impl<T: Awaitable> Future for GatherSettled<T> {
+    type Output = Vec<Result<T, Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::task::ready!(self.0.poll_all(cx)) {
-            Ok(slots) => Poll::Ready(V::settled(slots, SEAL)),
+            Ok(slots) => Poll::Ready(slots.into_iter().map(Slot::outcome).collect()),
             Err(_) => unreachable!("it doesn't fail fast"),
         }
     }
 }
 
-impl<V: Gathered> FusedFuture for Gather<V> {
+impl<T: Awaitable> FusedFuture for Gather<T> {
     fn is_terminated(&self) -> bool {
         self.0.done
     }
 }
 
-impl<V: Gathered> FusedFuture for GatherSettled<V> {
+impl<T: Awaitable> FusedFuture for GatherSettled<T> {
     fn is_terminated(&self) -> bool {
         self.0.done
     }
 }
 
-impl fmt::Debug for Settling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settling").field("pending", &self.completions.len()).finish()
+/// The future of [`gather`] for a tuple of handles `H`. Polling it after it has resolved panics.
+#[must_use = "futures do nothing unless awaited"]
+pub struct GatherTuple<H>(TupleSettling<H>);
+
+/// The future of [`gather_settled`] for a tuple of handles `H`. Polling it after it has resolved panics.
+#[must_use = "futures do nothing unless awaited"]
+pub struct GatherTupleSettled<H>(TupleSettling<H>);
+
+/// Tasks of several types that are being waited for. The types of their values don't matter until all have ended.
+struct TupleSettling<H> {
+    settling: Settling<Erased>,
+    /// Those of the tasks that have the values in this process, until it has resolved.
+    handles: Option<H>,
+}
+
+/// A tuple of handles of tasks whose values can be [awaited](Awaitable).
+///
+/// It's sealed: implemented for tuples of 1 to 12 handles, and not to be implemented outside of this crate.
+pub trait HandleTuple {
+    /// The tuple of the values.
+    type Values;
+
+    /// The tuple of the results.
+    type Results;
+
+    #[doc(hidden)]
+    fn values(self, _: Seal) -> Result<Self::Values, Error>;
+
+    #[doc(hidden)]
+    fn results(self, ended: Ended, _: Seal) -> Self::Results;
+}
+
+/// Whether each of the tasks has succeeded.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Ended(vec::IntoIter<Result<(), Error>>);
+
+impl Ended {
+    fn next(&mut self) -> Result<(), Error> {
+        match self.0.next() {
+            Some(ended) => ended,
+            None => unreachable!("there is one for each handle"),
+        }
     }
 }
 
-impl fmt::Debug for Slots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("len", &self.0.len()).finish()
+impl<H> TupleSettling<H> {
+    /// Resolves to the handles, and whether their tasks have succeeded.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(H, Ended), Error>> {
+        let slots = std::task::ready!(self.settling.poll_all(cx));
+        let Some(handles) = self.handles.take() else {
+            unreachable!("it hasn't resolved before");
+        };
+        // The interests are dropped here, so that the handles may be the last ones.
+        let ended = |slot: Slot<Erased>| slot.ended().map(drop);
+        Poll::Ready(slots.map(|slots| {
+            let ended: Vec<_> = slots.into_iter().map(ended).collect();
+            (handles, Ended(ended.into_iter()))
+        }))
     }
 }
 
-impl<V> fmt::Debug for Gather<V> {
+// A handle is never pinned.
+impl<H> Unpin for GatherTuple<H> {}
+impl<H> Unpin for GatherTupleSettled<H> {}
+
+impl<H: HandleTuple> Future for GatherTuple<H> {
+    type Output = Result<H::Values, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let all = std::task::ready!(self.0.poll_all(cx));
+        // It fails fast, so all have succeeded here.
+        Poll::Ready(all.and_then(|(handles, _)| handles.values(SEAL)))
+    }
+}
+
+impl<H: HandleTuple> Future for GatherTupleSettled<H> {
+    type Output = H::Results;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::task::ready!(self.0.poll_all(cx)) {
+            Ok((handles, ended)) => Poll::Ready(handles.results(ended, SEAL)),
+            Err(_) => unreachable!("it doesn't fail fast"),
+        }
+    }
+}
+
+impl<H: HandleTuple> FusedFuture for GatherTuple<H> {
+    fn is_terminated(&self) -> bool {
+        self.0.settling.done
+    }
+}
+
+impl<H: HandleTuple> FusedFuture for GatherTupleSettled<H> {
+    fn is_terminated(&self) -> bool {
+        self.0.settling.done
+    }
+}
+
+macro_rules! tuples {
+    ($($H:ident $T:ident $at:tt),*) => {
+        impl<$($H: AsHandle),*> Gatherable<ByTuple> for ($($H,)*) {
+            type Gather = GatherTuple<($(Handle<$H::Value>,)*)>;
+            type GatherSettled = GatherTupleSettled<($(Handle<$H::Value>,)*)>;
+
+            fn into_gather(self, _: Seal) -> Self::Gather {
+                let mut settling = Settling::empty(true);
+                let handles = Some(($(settling.add_erased(self.$at),)*));
+                GatherTuple(TupleSettling { settling, handles })
+            }
+
+            fn into_gather_settled(self, _: Seal) -> Self::GatherSettled {
+                let mut settling = Settling::empty(false);
+                let handles = Some(($(settling.add_erased(self.$at),)*));
+                GatherTupleSettled(TupleSettling { settling, handles })
+            }
+        }
+
+        impl<$($T: Awaitable),*> HandleTuple for ($(Handle<$T>,)*) {
+            type Values = ($($T,)*);
+            type Results = ($(Result<$T, Error>,)*);
+
+            fn values(self, _: Seal) -> Result<Self::Values, Error> {
+                Ok(($(self.$at.into_typed().take_or_clone()?,)*))
+            }
+
+            fn results(self, mut ended: Ended, _: Seal) -> Self::Results {
+                ($(ended.next().and_then(|()| self.$at.into_typed().take_or_clone()),)*)
+            }
+        }
+    };
+}
+
+impl Settling<Erased> {
+    /// Adds a task of any type. Returns a handle of the one that has the value in this process.
+    fn add_erased<H: AsHandle>(&mut self, handle: H) -> Handle<H::Value> {
+        let typed = handle.into_handle(SEAL).into_typed().value_task();
+        self.add(typed.clone().erased());
+        Handle::new(typed)
+    }
+}
+
+tuples!(H0 T0 0);
+tuples!(H0 T0 0, H1 T1 1);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9, H10 T10 10);
+tuples!(H0 T0 0, H1 T1 1, H2 T2 2, H3 T3 3, H4 T4 4, H5 T5 5, H6 T6 6, H7 T7 7, H8 T8 8, H9 T9 9, H10 T10 10, H11 T11 11);
+
+impl<T> fmt::Debug for Gather<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather").field("pending", &self.0.completions.len()).finish()
     }
 }
 
-impl<V> fmt::Debug for GatherSettled<V> {
+impl<T> fmt::Debug for GatherSettled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GatherSettled").field("pending", &self.0.completions.len()).finish()
+    }
+}
+
+impl<H> fmt::Debug for GatherTuple<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pending = self.0.settling.completions.len();
+        f.debug_struct("GatherTuple").field("pending", &pending).finish()
+    }
+}
+
+impl<H> fmt::Debug for GatherTupleSettled<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pending = self.0.settling.completions.len();
+        f.debug_struct("GatherTupleSettled").field("pending", &pending).finish()
     }
 }

@@ -72,10 +72,13 @@ fn handles_and_what_is_made_of_them() {
     unpin::<AsCompleted<u64>>();
     send::<WithResults<u64>>();
     unpin::<WithResults<u64>>();
-    send::<Gather<Vec<u64>>>();
-    unpin::<Gather<(u64, Rc<u64>)>>();
-    send::<GatherSettled<(u64, Cell<u64>)>>();
-    unpin::<GatherSettled<Vec<u64>>>();
+    send::<Gather<u64>>();
+    unpin::<Gather<u64>>();
+    send::<GatherSettled<u64>>();
+    unpin::<GatherSettled<u64>>();
+    send::<GatherTuple<(Handle<u64>, Handle<Cell<u64>>)>>();
+    unpin::<GatherTuple<(Handle<u64>, Handle<PhantomPinned>)>>();
+    send::<GatherTupleSettled<(Handle<u64>,)>>();
     send::<Wait<u64>>();
     unpin::<Wait<u64>>();
     send::<MapStream<futures::stream::Empty<u64>, u64>>();
@@ -90,7 +93,7 @@ fn handles_and_what_is_made_of_them() {
     send::<MapStream<futures::stream::Empty<u64>, u64, Tagged<Cell<u64>>>>();
     unpin::<MapStream<futures::stream::Empty<u64>, PhantomPinned, Tagged<PhantomPinned>>>();
     assert!(!is!(AsCompleted<u64, Tagged<Rc<u64>>>: Send));
-    unpin::<Gather<Vec<PhantomPinned>>>();
+    unpin::<Gather<PhantomPinned>>();
 }
 
 #[test]
@@ -99,9 +102,10 @@ fn futures_and_streams() {
     fn fused<T: FusedFuture>() {}
     fn stream<T: Stream + FusedStream>() {}
     fused::<Handle<u64>>();
-    fused::<Gather<Vec<u64>>>();
-    fused::<Gather<(u64, u8)>>();
-    fused::<GatherSettled<Vec<u64>>>();
+    fused::<Gather<u64>>();
+    fused::<GatherSettled<u64>>();
+    fused::<GatherTuple<(Handle<u64>, Handle<u8>)>>();
+    fused::<GatherTupleSettled<(Handle<u64>,)>>();
     future::<GetRef<Box<dyn Send + Sync>>>();
     future::<Wait<u64>>();
     future::<Worker>();

@@ -64,7 +64,7 @@ impl<T> Typed<T> {
         }
     }
 
-    /// Forgets the type of the value; [`known`](Self::known) brings it back.
+    /// Forgets the type of the value.
     pub(crate) fn erased(self) -> Typed<Erased> {
         Typed(self.0, PhantomData)
     }
