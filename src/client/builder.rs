@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::core::CoreRef;
-use crate::engine::core::threads::ThreadOptions;
+use crate::engine::core::threads::{Around, ThreadOptions};
 use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
 use crate::{Client, Error};
@@ -138,10 +138,14 @@ impl Builder {
         mut self,
         hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
     ) -> Self {
-        self.threads.around = Some(match self.threads.around {
-            None => Arc::new(hook),
-            Some(inner) => Arc::new(move |run| hook(&mut || inner(run))),
-        });
+        self.threads.around = Some(Around::new(self.threads.around.take(), hook));
+        self
+    }
+
+    /// Wraps the threads in a hook that a worker of a cluster was given.
+    #[cfg(feature = "dask")]
+    pub(crate) fn around(mut self, hook: Option<Around>) -> Self {
+        self.threads.around = hook;
         self
     }
 
@@ -174,16 +178,7 @@ impl Builder {
     #[cfg(feature = "tokio")]
     #[track_caller]
     pub fn tokio(self) -> Self {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            panic!(
-                "`Builder::tokio` was called outside of a tokio runtime: call it in an async function that tokio runs, or \
-                 after `Handle::enter`"
-            );
-        };
-        self.around_threads(move |run| {
-            let _entered = runtime.enter();
-            run();
-        })
+        self.around_threads(in_tokio("Builder::tokio"))
     }
 
     /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is
@@ -428,6 +423,22 @@ impl Builder {
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         client.scale(workers)?;
         Ok(client)
+    }
+}
+
+/// Returns a hook that enters the current runtime. `caller` is the name of the public method.
+#[cfg(feature = "tokio")]
+#[track_caller]
+pub(crate) fn in_tokio(caller: &str) -> impl Fn(&mut dyn FnMut()) + Send + Sync + 'static + use<> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        panic!(
+            "`{caller}` was called outside of a tokio runtime: call it in an async function that tokio runs, or after \
+             `Handle::enter`"
+        );
+    };
+    move |run| {
+        let _entered = runtime.enter();
+        run();
     }
 }
 

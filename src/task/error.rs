@@ -160,11 +160,8 @@ impl Error {
     }
 
     pub(crate) fn panicked(origin: Key, payload: Box<dyn Any + Send>) -> Self {
-        let mut text = panic_text(&*payload);
+        let text = panic_text(&*payload);
         forget_if_it_panics(payload);
-        if text.starts_with(NO_RUNTIME) {
-            text.push_str(USE_RUNTIME);
-        }
         Self::new(ErrorKind::Panicked, origin, text)
     }
 
@@ -287,19 +284,20 @@ impl StdError for Error {
 const NO_RUNTIME: &str = "there is no reactor running";
 
 /// The advice for such a panic, which says nothing of this crate's threads.
-const USE_RUNTIME: &str = "; tasks run on the client's own threads, which are not tokio's: build the client with \
-     `Client::builder().tokio()` (feature `tokio` of ensue) inside the runtime, or with `workers(0)`, and spawn \
-     `client.worker()` on the runtime";
+const USE_RUNTIME: &str = "; tasks run on the client's own threads, which are not tokio's: inside the runtime, build the client \
+     with `Client::builder().tokio()` (feature `tokio` of ensue), or with `workers(0)`, and spawn `client.worker()` on the \
+     runtime; a worker of a Dask cluster has a method `tokio()`, too";
 
-/// Returns the message of a panic.
+/// Returns the message of a panic, with advice where it needs some.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
+    let text = if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else {
         "a panic without a message".to_owned()
-    }
+    };
+    if text.starts_with(NO_RUNTIME) { text + USE_RUNTIME } else { text }
 }
 
 /// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is

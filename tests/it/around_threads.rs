@@ -109,6 +109,32 @@ fn a_hook_that_fails_costs_no_thread() {
 }
 
 #[test]
+fn a_hook_may_panic_when_it_is_dropped() {
+    struct Panics(Count);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            self.0.add();
+            resume_unwind(Box::new("the hook's destructor"));
+        }
+    }
+    bounded(|| {
+        let drops = Count::new();
+        let panics = Panics(drops.clone());
+        let client = Client::builder()
+            .workers(2)
+            .around_threads(move |run| {
+                let _ = &panics;
+                run();
+            })
+            .build();
+        assert_eq!(client.submit_blocking(|| 1, ()).result().unwrap(), 1);
+        block_on(client.close());
+        drop(client);
+        eventually("the hook is dropped", || drops.get() == 1);
+    });
+}
+
+#[test]
 fn threads_of_the_application_are_not_wrapped() {
     bounded(|| {
         let calls = Count::new();

@@ -10,16 +10,68 @@ use crate::engine::base::lock::Lock;
 use crate::engine::base::look::Lookers;
 use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{AtomicUsize, Ordering};
-use crate::engine::base::user_code::log_error;
+use crate::engine::base::user_code::{drop_user_value, log_error};
 use crate::engine::core::Core;
 use crate::engine::core::blocking_pool::BlockingPool;
 use crate::task::error::{forget_if_it_panics, panic_text};
 
 /// A hook that runs the code of a thread, which it's given; see [`Builder::around_threads`](crate::Builder::around_threads).
-pub(crate) type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+#[derive(Clone)]
+pub(crate) struct Around {
+    /// Taken when it's dropped.
+    hook: Option<Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>>,
+}
+
+impl Around {
+    /// Makes a hook, within which another one runs, if there is one.
+    pub(crate) fn new(
+        inner: Option<Self>,
+        hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        let hook: Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync> = match inner {
+            None => Arc::new(hook),
+            Some(inner) => Arc::new(move |run| hook(&mut || inner.call(run))),
+        };
+        Self { hook: Some(hook) }
+    }
+
+    fn call(&self, run: &mut dyn FnMut()) {
+        if let Some(hook) = &self.hook {
+            hook(run);
+        }
+    }
+
+    /// Has the hook run the code of a thread. The code runs in any case: tasks wait for the thread, which was counted already.
+    fn run(&self, code: impl FnOnce()) {
+        let mut code = Some(code);
+        let mut run_once = || {
+            if let Some(code) = code.take() {
+                code();
+            }
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.call(&mut run_once))) {
+            log_error(format_args!("the hook around a thread panicked: {}", panic_text(&*payload)));
+            forget_if_it_panics(payload);
+        }
+        run_once();
+    }
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        // Its destructor is user code, and the last clone may be dropped by a worker or with the engine.
+        drop_user_value(self.hook.take());
+    }
+}
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
+}
 
 /// The settings of the threads of a client.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ThreadOptions {
     /// The most threads for blocking work.
     pub(crate) blocking: usize,
@@ -49,32 +101,8 @@ impl ThreadOptions {
         let thread = self.thread(name);
         match self.around.clone() {
             None => thread.spawn(run),
-            Some(around) => thread.spawn(move || run_within(&around, run)),
+            Some(around) => thread.spawn(move || around.run(run)),
         }
-    }
-}
-
-/// Has the hook run the code of a thread. The code runs in any case: tasks wait for the thread, which was counted already.
-fn run_within(around: &Around, run: impl FnOnce()) {
-    let mut run = Some(run);
-    let mut run_once = || {
-        if let Some(run) = run.take() {
-            run();
-        }
-    };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| around(&mut run_once))) {
-        log_error(format_args!("the hook around a thread panicked: {}", panic_text(&*payload)));
-        forget_if_it_panics(payload);
-    }
-    run_once();
-}
-
-impl fmt::Debug for ThreadOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadOptions")
-            .field("blocking", &self.blocking)
-            .field("stack_size", &self.stack_size)
-            .finish_non_exhaustive()
     }
 }
 
