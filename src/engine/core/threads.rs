@@ -19,8 +19,10 @@ use crate::task::error::{forget_if_it_panics, panic_text};
 #[derive(Clone)]
 pub(crate) struct Around {
     /// Taken when it's dropped.
-    hook: Option<Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>>,
+    hook: Option<Arc<Hook>>,
 }
+
+type Hook = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
 impl Around {
     /// Makes a hook, within which another one runs, if there is one.
@@ -28,7 +30,7 @@ impl Around {
         inner: Option<Self>,
         hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
     ) -> Self {
-        let hook: Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync> = match inner {
+        let hook: Arc<Hook> = match inner {
             None => Arc::new(hook),
             Some(inner) => Arc::new(move |run| hook(&mut || inner.call(run))),
         };
