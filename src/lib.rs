@@ -93,7 +93,8 @@
 //!     that make values and those that use them share a limit or the threads: about twice as many values exist as that lets
 //!     run. Where they don't share one and the tasks that use values are slower, values accumulate: bound the work in
 //!     flight, for example by [`map_stream`](Client::map_stream).
-//!   * [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion.
+//!   * [`as_completed`] and [`map_stream`](Client::map_stream) yield in the order of completion, and a `map_stream`
+//!     [in order](MapStream::in_order) in that of its inputs.
 //! * **Closing**: [`close`](Client::close) lets running tasks finish, cancels the rest, and resolves when the client's
 //!   threads have exited. Dropping the last client drops running tasks at their next await. In both cases no handle
 //!   hangs: the handles of unfinished tasks resolve to the error [`Closed`](ErrorKind::Closed).
@@ -128,7 +129,8 @@
 //!   [`on_stall`](Builder::on_stall) calls a hook when no task has made progress for a given time, or a worker has been in
 //!   one poll for as long.
 //! * **Determinism**: a client with a [`seed`](Builder::seed) has no threads and a virtual clock, and repeats the
-//!   same schedule each time. It is meant for tests. Its joins run on one thread, in order.
+//!   same schedule each time. It is meant for tests. Its joins run on one thread, in order. An await outside of its tasks runs
+//!   them one at a time, and gives way to the other futures of its thread after each.
 //!
 //! # Threads
 //!
@@ -149,6 +151,7 @@
 //! | the [`on_unobserved`](Builder::on_unobserved) hook | the thread that drops the error |
 //! | wakers of [`idle`](Client::idle), [`close`](Client::close) and streams | the thread that makes the awaited change |
 //! | the [`on_stall`](Builder::on_stall) hook | a thread of its own |
+//! | the [`around_threads`](Builder::around_threads) hooks | each thread for tasks or blocking work |
 //!
 //! Task code of a [seeded](Builder::seed) client runs on the thread that blocks on one of its handles or polls its
 //! worker. One thread serves the timers of the whole process and returns unused memory to the system. It starts on
@@ -170,9 +173,11 @@
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
+//! * `tokio`: [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio), with which tasks on
+//!   the client's own threads use the tokio runtime that the client was built in.
 //! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
 //!   built. Its fields are `name`, `key`, `attempt`, `worker` and `status`. Its parent is the submitter's span, it
-//!   follows from its inputs, and it is entered while the task is polled. The spans of the target `tokio::task`,
+//!   follows from its inputs, and it is entered while the task is polled. `worker` is recorded when it changes. The spans of the target `tokio::task`,
 //!   which tokio-console displays, exist too; it shows polls, but no wakes. All tasks of such a client are observed
 //!   in detail.
 //! * `metrics`: [`Client::metrics`](https://docs.rs/ensue/latest/ensue/struct.Client.html#method.metrics) publishes a
@@ -218,11 +223,15 @@ pub use engine::parallel::join::join;
 pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
-pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
+pub use handle::gather::{
+    Gather, GatherSettled, GatherTuple, GatherTupleSettled, Gatherable, HandleTuple, gather,
+    gather_settled,
+};
 pub use handle::hedge::{Hedge, HedgeStats};
 pub use handle::input::{Input, Inputs};
+pub use handle::tags::{AsEntry, Tagged, Tags, Untagged};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
-pub use handle::{AsHandle, GetRef, Handle};
+pub use handle::{AsHandle, Awaitable, GetRef, Handle};
 #[cfg(feature = "progress")]
 pub use observe::bars::{Progress, progress};
 pub use observe::events::{Event, Events};

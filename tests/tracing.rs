@@ -18,6 +18,8 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 struct Span {
     target: String,
     fields: HashMap<String, String>,
+    /// How often `worker` was recorded.
+    workers: usize,
     parent: Option<u64>,
     follows: Vec<u64>,
     entered: usize,
@@ -66,7 +68,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recording {
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        self.change(id, |span| values.record(&mut Fields(&mut span.fields)));
+        self.change(id, |span| {
+            let before = span.fields.remove("worker");
+            values.record(&mut Fields(&mut span.fields));
+            match span.fields.contains_key("worker") {
+                true => span.workers += 1,
+                false => span.fields.extend(before.map(|worker| ("worker".to_owned(), worker))),
+            }
+        });
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, _: Context<'_, S>) {
@@ -119,6 +128,7 @@ fn a_span_has_the_data_of_its_task() {
         assert_eq!(span.parent, outside.id().map(|id| id.into_u64()));
         assert_eq!((span.entered, span.exited, span.closed), (2, 2, true));
         assert_eq!((&*span.fields["worker"], &*span.fields["status"]), ("0", "finished"));
+        assert_eq!(span.workers, 1, "both polls were on one worker");
         let (_, span) = recording.of("ensue::task", &y.key());
         assert_eq!(span.follows, [x_id]);
         let (parent_id, _) = recording.of("ensue::task", &parent.key());

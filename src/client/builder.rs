@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::core::CoreRef;
-use crate::engine::core::threads::ThreadOptions;
+use crate::engine::core::threads::{Around, ThreadOptions};
 use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
 use crate::{Client, Error};
@@ -43,7 +43,7 @@ impl Default for Builder {
         let unobserved = Box::new(|error: &Error| log::error!("unobserved: {error:#}"));
         Self {
             workers: None,
-            threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None },
+            threads: ThreadOptions { blocking: BLOCKING_THREADS, stack_size: None, around: None },
             name: "ensue".into(),
             limits: Vec::new(),
             seed: None,
@@ -105,6 +105,82 @@ impl Builder {
         self
     }
 
+    /// Wraps what each thread of the client does: those of its workers, and those for blocking work. The hook is called on
+    /// each new thread, prepares it, and calls `run`, which returns when the thread is about to end.
+    ///
+    /// This is how tasks get what belongs to a thread: a runtime that is entered, a processor that the thread is bound to, a
+    /// thread local. A thread knows its [name](Builder::name). If this is called several times, the later hooks wrap the
+    /// earlier ones. A hook that panics, or returns without having called `run`, leaves its thread as it is, which then runs
+    /// tasks nevertheless; its panic is logged. [`close`](Client::close) waits for what a hook does after `run`.
+    ///
+    /// The hook isn't called where the application's own threads run tasks: in [`worker`](Client::worker) futures, and on a
+    /// [seeded](Builder::seed) client.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// thread_local!(static CONNECTIONS: Cell<usize> = const { Cell::new(0) });
+    ///
+    /// let client = ensue::Client::builder()
+    ///     .workers(1)
+    ///     .around_threads(|run| {
+    ///         if std::thread::current().name().is_some_and(|name| name.starts_with("ensue-blocking")) {
+    ///             CONNECTIONS.set(4);
+    ///         }
+    ///         run();
+    ///         println!("{} connections are closed", CONNECTIONS.get());
+    ///     })
+    ///     .build();
+    /// assert_eq!(client.submit(async || CONNECTIONS.get(), ()).result().unwrap(), 0);
+    /// assert_eq!(client.submit_blocking(|| CONNECTIONS.get(), ()).result().unwrap(), 4);
+    /// ```
+    pub fn around_threads(
+        mut self,
+        hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        self.threads.around = Some(Around::new(self.threads.around.take(), hook));
+        self
+    }
+
+    /// Wraps the threads in a hook that a worker of a cluster was given.
+    #[cfg(feature = "dask")]
+    pub(crate) fn around(mut self, hook: Option<Around>) -> Self {
+        self.threads.around = hook;
+        self
+    }
+
+    /// Lets the tasks use the tokio runtime that this is called in: its timers, sockets and `tokio::spawn`. Needs the feature
+    /// `tokio`.
+    ///
+    /// Tasks run on the client's own threads, each of which [enters](tokio::runtime::Handle::enter) the runtime. The threads
+    /// for blocking work do so, too. The runtime must go on running: a current-thread runtime serves timers and sockets only
+    /// while it blocks on a future. Without this, such a task panics, and the error says what to do. To have tokio's threads
+    /// run the tasks instead, spawn [`worker`](Client::worker) futures on it. For another runtime than the current one, use
+    /// [`around_threads`](Builder::around_threads).
+    ///
+    /// A [seeded](Builder::seed) client has no threads: its tasks run within the runtime that polls their handles, and tokio's
+    /// timers are not on its virtual clock.
+    ///
+    /// # Panics
+    ///
+    /// If it's called outside of a tokio runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<(), ensue::Error> {
+    ///     let client = ensue::Client::builder().workers(2).tokio().build();
+    ///     let nap = async |ms| tokio::time::sleep(Duration::from_millis(ms)).await;
+    ///     client.submit(nap, 5).await
+    /// }
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn tokio(self) -> Self {
+        self.around_threads(in_tokio("Builder::tokio"))
+    }
+
     /// Sets the name of the client, which its threads, its `Display` output and the dashboard use. The default is
     /// `ensue`. NUL characters are left out of the names of threads.
     ///
@@ -141,12 +217,56 @@ impl Builder {
     /// time. Blocking work runs in the poll of its task. Handles in a `HashMap` are visited in its order, which
     /// differs from run to run: use a `BTreeMap` if the schedule must be repeatable.
     ///
+    /// An await outside of the tasks runs one task at a time. It gives way after each, and once more before the clock jumps, if
+    /// other futures of its thread have run tasks meanwhile. So what is joined with it can act in between: a controller that hears
+    /// from tasks over a channel may cancel others before they go on. Only an await of a handle, of a stream or combinator of handles,
+    /// of [`idle`](Client::idle) or [`close`](Client::close), or of a `worker`, runs tasks. One of a channel alone waits forever: join
+    /// it with one of these. An await that is polled once, without a waker, as `now_or_never` does, runs all that can run.
+    ///
+    /// Only this crate's timers are on the clock. While a task waits for something else, such as a timer or a socket of tokio, it
+    /// can't run, so the clock jumps past it to the next timer of this crate: with a [timeout](crate::Options::timeout) of ten
+    /// seconds, a task that awaits 50 ms of tokio's time is late at once. Use [`sleep`](crate::sleep) in what is tested so, and
+    /// stand-ins for sockets. A `sleep` outside of the tasks takes real time.
+    ///
     /// ```
     /// use std::time::Duration;
     ///
     /// let client = ensue::Client::builder().seed(7).build();
     /// let day = client.submit(async || ensue::sleep(Duration::from_secs(86_400)).await, ());
     /// day.result().unwrap(); // at once
+    /// ```
+    ///
+    /// A controller outside stops the trials that it doesn't need:
+    ///
+    /// ```
+    /// use ensue::{Client, as_completed};
+    /// use futures_lite::StreamExt;
+    ///
+    /// let client = Client::builder().seed(7).build();
+    /// let (send, losses) = async_channel::unbounded();
+    /// let trial = move |n: usize| {
+    ///     let send = send.clone();
+    ///     async move {
+    ///         for step in 0..10 {
+    ///             send.send((n, step)).await.unwrap();
+    ///             ensue::sleep(std::time::Duration::from_secs(60)).await;
+    ///         }
+    ///     }
+    /// };
+    /// let trials = client.map(trial, 0..20);
+    /// let control = async {
+    ///     // Only the first goes on after its third step.
+    ///     while let Ok((n, step)) = losses.recv().await {
+    ///         if n > 0 && step == 2 {
+    ///             trials[n].cancel();
+    ///         }
+    ///     }
+    /// };
+    /// let ended = futures_lite::future::block_on(futures_lite::future::or(
+    ///     async { as_completed(&trials).filter(|x| x.error().is_none()).count().await },
+    ///     async { control.await; unreachable!("the trials can still send") },
+    /// ));
+    /// assert_eq!(ended, 1);
     /// ```
     ///
     /// A test can search many schedules for a race in your code, and then repeat the schedule that shows it, in a
@@ -303,6 +423,22 @@ impl Builder {
             workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         client.scale(workers)?;
         Ok(client)
+    }
+}
+
+/// Returns a hook that enters the current runtime. `caller` is the name of the public method.
+#[cfg(feature = "tokio")]
+#[track_caller]
+pub(crate) fn in_tokio(caller: &str) -> impl Fn(&mut dyn FnMut()) + Send + Sync + 'static + use<> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        panic!(
+            "`{caller}` was called outside of a tokio runtime: call it in an async function that tokio runs, or after \
+             `Handle::enter`"
+        );
+    };
+    move |run| {
+        let _entered = runtime.enter();
+        run();
     }
 }
 

@@ -46,6 +46,11 @@ pub struct Client {
 impl Client {
     /// Makes a client with one worker thread per core.
     ///
+    /// These threads belong to no other runtime, so a task that uses tokio's timers, sockets or `tokio::spawn` panics. Within
+    /// a tokio application, build the client with
+    /// [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio) (feature `tokio`), or spawn
+    /// its [workers](Client::worker) on the runtime. [`sleep`](crate::sleep) needs no runtime.
+    ///
     /// # Panics
     ///
     /// If the system refuses a thread; see [`Builder::try_build`].
@@ -252,6 +257,7 @@ impl Client {
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -279,6 +285,7 @@ impl Client {
     /// # Ok::<_, ensue::Error>(()) }).unwrap();
     /// ```
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,
@@ -293,7 +300,9 @@ impl Client {
         self.task().try_map(function, inputs)
     }
 
-    /// Runs the function for each input of a stream, and yields the results in the order in which the tasks end.
+    /// Runs the function for each input of a stream, and yields the results in the order in which the tasks end. They come in the
+    /// order of the inputs after [`in_order`](MapStream::in_order), and with a tag of their input after
+    /// [`tagged`](MapStream::tagged).
     ///
     /// At most `limit` tasks are in flight, including those that have ended and whose results have not been yielded.
     /// This is the backpressure: millions of inputs pass in constant memory. `inputs` is polled only by polling the
@@ -361,6 +370,81 @@ impl Client {
         M: 'static,
     {
         self.task().try_map_stream(inputs, limit, function)
+    }
+
+    /// Runs a plain function that may block for each input of a stream, as [`map_stream`](Client::map_stream) does; see
+    /// [`submit_blocking`](Client::submit_blocking) for its threads.
+    ///
+    /// The `limit` bounds the functions that run at once and the results that wait to be taken. So a pipeline of such streams,
+    /// each of which is the input of the next one, has bounded memory, whatever its slowest part is:
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use ensue::Client;
+    /// use futures_lite::{StreamExt, stream};
+    ///
+    /// fn read(n: u64) -> Vec<u64> {
+    ///     vec![n; 1000] // stands for a large file
+    /// }
+    ///
+    /// let client = Client::new();
+    /// let files = client.map_stream_blocking(stream::iter(0..20), 4, read);
+    /// let files = files.filter_map(Result::ok);
+    /// let mut sums = client.map_stream_blocking(files, 4, |file: Vec<u64>| file.iter().sum::<u64>());
+    /// let mut total = 0;
+    /// while let Some(sum) = sums.next().await {
+    ///     total += sum?;
+    /// }
+    /// assert_eq!(total, 190_000);
+    /// # Ok::<_, ensue::Error>(()) }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn map_stream_blocking<S, F, A>(
+        &self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Output>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: BlockingFn<A> + Clone,
+        A: Send + 'static,
+        NoRetry: RetryMode<F, A>,
+    {
+        self.task().map_stream_blocking(inputs, limit, function)
+    }
+
+    /// Runs a plain function that may block and returns a `Result` for each input of a stream, as
+    /// [`map_stream_blocking`](Client::map_stream_blocking) does. An `Err` becomes the task's error, and can be
+    /// [retried](crate::Options::retries).
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use futures_lite::{StreamExt, stream};
+    ///
+    /// let client = ensue::Client::new();
+    /// let names = stream::iter(["Cargo.toml", "no such file"]);
+    /// let texts = client.try_map_stream_blocking(names, 2, std::fs::read_to_string).in_order();
+    /// let texts: Vec<_> = texts.collect().await;
+    /// assert!(texts[0].is_ok() && texts[1].is_err());
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn try_map_stream_blocking<S, F, A, M>(
+        &self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Value>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: TryBlockingFn<A, M>,
+        A: Clone + Send + 'static,
+        M: 'static,
+    {
+        self.task().try_map_stream_blocking(inputs, limit, function)
     }
 
     /// Runs a future as a task. For a future that returns a `Result`, use [`try_spawn`](Client::try_spawn).

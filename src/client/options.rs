@@ -315,6 +315,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Submits a function once for each input; see [`Client::map`].
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         self,
         function: F,
@@ -333,6 +334,7 @@ impl<'c, R> Options<'c, R> {
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         self,
         function: F,
@@ -390,6 +392,48 @@ impl<'c, R> Options<'c, R> {
     {
         self.stream(inputs, limit, function, |options, function, input| {
             options.try_submit(function, input)
+        })
+    }
+
+    /// Runs a plain function that may block for each input of a stream; see [`Client::map_stream_blocking`]. For keys, see
+    /// [`map_stream`](Self::map_stream).
+    #[track_caller]
+    pub fn map_stream_blocking<S, F, A>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Output>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: BlockingFn<A> + Clone,
+        A: Send + 'static,
+        R: RetryMode<F, A>,
+    {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.submit_blocking(function, input)
+        })
+    }
+
+    /// Runs a plain function that may block and returns a `Result` for each input of a stream; see
+    /// [`Client::try_map_stream_blocking`]. For keys, see [`map_stream`](Self::map_stream).
+    #[track_caller]
+    pub fn try_map_stream_blocking<S, F, A, M>(
+        self,
+        inputs: S,
+        limit: usize,
+        function: F,
+    ) -> MapStream<S, F::Value>
+    where
+        S: Stream,
+        S::Item: Inputs<A>,
+        F: TryBlockingFn<A, M>,
+        A: Clone + Send + 'static,
+        M: 'static,
+    {
+        self.stream(inputs, limit, function, |options, function, input| {
+            options.try_submit_blocking(function, input)
         })
     }
 

@@ -44,7 +44,9 @@ pub trait PortableInputs<A>: Inputs<A> {
 /// The submit methods that all engines have, so that a program written for `&impl Engine` runs on any of them.
 ///
 /// Their bounds are those of an engine that works across machines: named functions and serde values. A program that
-/// needs no cluster can use the methods of [`Client`], which have fewer bounds.
+/// needs no cluster can use the methods of [`Client`], which have fewer bounds. [`as_completed`](crate::as_completed),
+/// [`gather`](crate::gather) and the like take the handles of any engine. Streams of inputs, as in
+/// [`map_stream`](Client::map_stream), and blocking functions are for a `Client` only.
 ///
 /// ```
 /// use ensue::{Client, Engine, Error};
@@ -119,6 +121,7 @@ pub trait Engine {
 
     /// Submits a function once for each input; see [`Client::map`].
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     fn map<F, I, A>(
         &self,
         function: F,
@@ -139,6 +142,7 @@ pub trait Engine {
 
     /// Submits a function that returns a `Result` once for each input; see [`Client::try_map`].
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     fn try_map<F, I, A, M>(
         &self,
         function: F,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 
 use crate::engine::task::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
-use crate::{Handle, Ref};
+use crate::{Awaitable, Handle, Ref};
 
 /// A value or handle that becomes an argument of type `T`.
 ///
@@ -95,7 +95,7 @@ impl<T: Send + 'static> IntoWait<T> for T {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Input<T> for Handle<T> {}
+impl<T: Awaitable> Input<T> for Handle<T> {}
 
 impl<T: Clone + Send + Sync + 'static> IntoWait<T> for Handle<T> {
     type Wait = ByValue<T>;
@@ -105,7 +105,7 @@ impl<T: Clone + Send + Sync + 'static> IntoWait<T> for Handle<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Input<T> for &Handle<T> {}
+impl<T: Awaitable> Input<T> for &Handle<T> {}
 
 impl<T: Clone + Send + Sync + 'static> IntoWait<T> for &Handle<T> {
     type Wait = ByValue<T>;
@@ -220,7 +220,7 @@ fn pairs<K, X: IntoWait<T>, T, C>(
 }
 
 containers! {
-    T, ByValue<T>, [Clone + Send + Sync + 'static];
+    T, ByValue<T>, [Awaitable];
     Ref<T>, ByRef<T>, [Send + Sync + 'static];
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod as_completed;
 pub(crate) mod gather;
 pub(crate) mod hedge;
 pub(crate) mod input;
+pub(crate) mod tags;
 pub(crate) mod wait;
 
 use std::fmt;
@@ -31,7 +32,7 @@ use crate::{Error, Key, Ref, Status};
 ///   value out if no other handle or task needs it. If the await itself is dropped, for example because it lost a
 ///   `select!` or timed out, the handle is dropped with it. Await `&handle` or `&mut handle` to keep it; `&handle`
 ///   clones the value. The waker is called on the thread that ends the task.
-/// * **Values** must be `Clone + Send + Sync` to be awaited, because another handle may need them too. For other
+/// * **Values** must be `Clone + Send + Sync` to be [awaited](Awaitable), because another handle may need them too. For other
 ///   values, get a [`Ref`] with [`get_ref`](Handle::get_ref), and [move the value out](Ref::try_into_inner) of the
 ///   last one. For a `Result` whose error is not `Clone`, such as that of `std::io`, use
 ///   [`try_submit`](crate::Client::try_submit).
@@ -55,7 +56,7 @@ use crate::{Error, Key, Ref, Status};
 /// assert_eq!(z.await?, 42);
 /// # Ok::<_, ensue::Error>(()) }).unwrap();
 /// ```
-#[must_use = "dropping the only handle of a task abandons the task; call `detach` to let it run"]
+#[must_use = "dropping the only handle of a task abandons the task: keep it, or `detach` it; `let _ =` drops it, too"]
 pub struct Handle<T>(Waitable<T>);
 
 impl<T> Handle<T> {
@@ -190,7 +191,7 @@ impl<T> Handle<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Handle<T> {
+impl<T> Handle<T> {
     /// Blocks until the task has ended, and returns a clone of its value. It can be called again.
     ///
     /// On a handle of a [seeded](crate::Builder::seed) client this thread runs the client's tasks meanwhile. If all
@@ -203,7 +204,10 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
     /// wait for each other: the work's own task waits for the awaited one then. Returns [`Blocking`](crate::ErrorKind::Blocking) at once on a thread that is running
     /// tasks, the destructor of a task's value, or a waker of [`idle`](crate::Client::idle), [`close`](crate::Client::close)
     /// or [`events`](crate::Client::events), because it could wait for itself: await the handle there.
-    pub fn result(&self) -> Result<T, Error> {
+    pub fn result(&self) -> Result<T, Error>
+    where
+        T: Awaitable,
+    {
         if context::on_worker() || deferred::is_active() {
             return Err(Error::blocking(self.typed().interest().subject()));
         }
@@ -212,7 +216,10 @@ impl<T: Clone + Send + Sync + 'static> Handle<T> {
 
     /// Returns the result of the task if it has ended, with its value cloned. Doesn't block. A value on
     /// a cluster is returned only when it has been fetched.
-    pub fn try_get(&self) -> Option<Result<T, Error>> {
+    pub fn try_get(&self) -> Option<Result<T, Error>>
+    where
+        T: Awaitable,
+    {
         self.typed().try_clone()
     }
 }
@@ -244,7 +251,7 @@ impl<T> Clone for Handle<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Future for Handle<T> {
+impl<T: Awaitable> Future for Handle<T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -263,14 +270,14 @@ impl<T: Clone + Send + Sync + 'static> Future for Handle<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> FusedFuture for Handle<T> {
+impl<T: Awaitable> FusedFuture for Handle<T> {
     fn is_terminated(&self) -> bool {
         self.0.is_delivered()
     }
 }
 
 /// Awaiting `&handle` keeps the handle and clones the value.
-impl<T: Clone + Send + Sync + 'static> IntoFuture for &Handle<T> {
+impl<T: Awaitable> IntoFuture for &Handle<T> {
     type Output = Result<T, Error>;
     type IntoFuture = Handle<T>;
 
@@ -332,6 +339,25 @@ impl<T> fmt::Debug for GetRef<T> {
         f.debug_tuple("GetRef").field(&self.0).finish()
     }
 }
+
+/// A value that can be taken from a handle: one that is `Clone + Send + Sync`, because another handle may need it, too.
+///
+/// There is nothing to implement.
+#[diagnostic::on_unimplemented(
+    // Of some calls, the compiler shows nothing but this line.
+    message = "`{Self}` can't be taken from its handle, since it's not `Clone`, `Send` and `Sync`: use `try_submit` for a \
+               function that returns a `Result`, `submit` for an async function, and `get_ref` for any other value",
+    label = "another handle may need this value, too",
+    note = "a function that returns a `Result`, such as `std::io::Result`, is submitted with `try_submit` or another `try_` verb, \
+            whose value is that of the `Ok`, and whose error need not be `Clone`",
+    note = "any other value is shared: by `handle.get_ref().await`, or as an argument of type `ensue::Ref<T>`",
+    note = "if the value is a future, then an async function was given to a verb for blocking work, where nothing runs it"
+)]
+pub trait Awaitable: Clone + Send + Sync + 'static {}
+
+// Without this the compiler reports the part of the value that is not `Clone`, and hides the notes above.
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync + 'static> Awaitable for T {}
 
 /// Panics if a future that has handed its output over is polled again, as an `async` block does.
 #[track_caller]

@@ -43,6 +43,10 @@ where
 ///
 /// Accepts every iterator over handles or references to them. Without handles it resolves at once.
 ///
+/// Each call looks at all handles. To take the results of many tasks one by one, don't call it in a loop with those that are
+/// left, which takes time in proportion to the square of their number: [`as_completed`](crate::as_completed) yields each handle
+/// as its task ends, and takes further ones.
+///
 /// ```
 /// # futures_lite::future::block_on(async {
 /// use std::time::Duration;

@@ -410,9 +410,19 @@ const MOST_CAUSES: usize = 100;
 static ABANDONED: LazyLock<Error> =
     LazyLock::new(|| Error::new(ErrorKind::Cancelled, "(dropped)", ""));
 
-/// Returns the message of a panic.
+/// What tokio's panics begin with on a thread that hasn't entered a runtime.
+const NO_RUNTIME: &str = "there is no reactor running";
+
+/// The advice for such a panic, which says nothing of this crate's threads.
+const USE_RUNTIME: &str = "; tasks run on the client's own threads, which are not tokio's: inside the runtime, build the client \
+     with `Client::builder().tokio()` (feature `tokio` of ensue), or with `workers(0)`, and spawn `client.worker()` on the \
+     runtime; a worker of a Dask cluster has a method `tokio()`, too";
+
+/// Returns the message of a panic, with advice where it needs some.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    panic_place::text_of(payload).unwrap_or("a panic without a message").to_owned()
+    let text = panic_place::text_of(payload).unwrap_or("a panic without a message");
+    let advice = if text.starts_with(NO_RUNTIME) { USE_RUNTIME } else { "" };
+    format!("{text}{advice}")
 }
 
 /// Drops a panic's payload. The destructor of a payload may panic with another such payload; the second one is

@@ -13,7 +13,10 @@ use super::seal::Seal;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted with these inputs",
     label = "not an async function of the arguments `{A}` whose future and value are `Send`",
-    note = "write `async fn f(x: u64) -> u64` or `async |x: u64| x + 1`; arguments that come from handles need their types written",
+    note = "write `async fn f(x: u64) -> u64` or `async |x: u64| x + 1`, of up to 12 arguments; those that come from handles need \
+            their types written, and a tuple is one argument",
+    note = "a future, such as an `async` block or what a call returns, is given to `spawn`; where it must be `Send` and is not, \
+            `spawn(f(x))` says which of its values is the cause",
     note = "errors of any type are returned as `Box<dyn Error + Send + Sync>`, which is `Send` where `Box<dyn Error>` is not",
     note = "inputs are given bare where there is one, as a tuple `(&x, 7)` where there are several, and as `()` where there is none",
     note = "for a plain function that blocks, use `submit_blocking`"
@@ -34,7 +37,8 @@ pub trait TaskFn<A>: Send + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be submitted as blocking work with these inputs",
     label = "not a `Send` function of the arguments `{A}` whose value is `Send`",
-    note = "write `fn f(x: u64) -> u64` or `|x: u64| x + 1`; arguments that come from handles need their types written",
+    note = "write `fn f(x: u64) -> u64` or `|x: u64| x + 1`, of up to 12 arguments; those that come from handles need their types \
+            written, and a tuple is one argument",
     note = "errors of any type are returned as `Box<dyn Error + Send + Sync>`, which is `Send` where `Box<dyn Error>` is not",
     note = "for an async function, use `submit`"
 )]

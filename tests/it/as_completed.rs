@@ -699,3 +699,118 @@ fn a_task_that_is_retried_before_it_came_out_comes_out_when_it_has_ended_again()
         assert!(next(&mut stream).is_none());
     });
 }
+
+#[test]
+fn tags_come_out_with_their_handles() {
+    bounded(|| {
+        let client = Client::builder().seed(4).build();
+        let hours = async |h: u64| {
+            ensue::sleep(Duration::from_secs(h * 3600)).await;
+            h
+        };
+        let names = ["three", "one", "five"];
+        let handles = client.map(hours, [3, 1, 5]);
+        let mut stream = as_completed(names.into_iter().zip(&handles));
+        let (tag, handle) = next(&mut stream).unwrap();
+        assert_eq!((tag, handle), ("one", handles[1].clone()));
+        // Added while it runs, and twice.
+        let late = client.submit(hours, 3);
+        stream.add(("four", &late));
+        stream.extend([("again", late)]);
+        assert_eq!(stream.len(), 4);
+        let tags: Vec<_> = block_on(stream.by_ref().map(|(tag, _)| tag).collect());
+        assert_eq!((tags[0], tags[3]), ("three", "five"));
+        assert_eq!(
+            {
+                let mut two = tags[1..3].to_vec();
+                two.sort_unstable();
+                two
+            },
+            ["again", "four"]
+        );
+        assert!(stream.is_terminated());
+        stream.add(("six", client.submit(hours, 0)));
+        let (tag, _) = block_on(stream.next_batch()).pop().unwrap();
+        assert_eq!(tag, "six");
+        assert!(stream.ready_batch().is_empty());
+    });
+}
+
+#[test]
+fn a_tag_comes_with_the_result() {
+    bounded(|| {
+        let client = client_of(2);
+        let by_name: std::collections::BTreeMap<String, Handle<u64>> =
+            (0..50).map(|n| (n.to_string(), client.submit(inc, n))).collect();
+        // By reference, as one iterates over a map.
+        let mut results = as_completed(&by_name).with_results();
+        let last = "last".to_owned();
+        results.add((&last, client.submit(inc, 99)));
+        let mut seen = 0;
+        while let Some(((name, handle), result)) = next(&mut results) {
+            seen += 1;
+            let value = result.unwrap();
+            assert_eq!(handle.result().unwrap(), value);
+            let n = name.parse().unwrap_or(99);
+            assert_eq!(value, n + 1);
+        }
+        assert_eq!(seen, 51);
+        assert!(results.is_terminated());
+    });
+}
+
+#[test]
+fn tags_are_dropped_with_what_they_belong_to() {
+    bounded(|| {
+        let client = client_of(1);
+        let drops = Count::new();
+        let (gate, slow) = gated(&client);
+        let mut stream = as_completed([(drops.on_drop(), &slow), (drops.on_drop(), &slow)]);
+        stream.add((drops.on_drop(), client.submit(inc, 1)));
+        let (tag, _) = next(&mut stream).unwrap();
+        assert_eq!(drops.get(), 0);
+        drop(tag);
+        assert_eq!(drops.get(), 1);
+        stream.clear();
+        assert_eq!((drops.get(), stream.len()), (3, 0));
+        assert!(next(&mut stream).is_none());
+        stream.add((drops.on_drop(), slow));
+        drop(stream);
+        assert_eq!(drops.get(), 4);
+        gate.open();
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
+    });
+}
+
+#[test]
+fn a_tag_stays_with_a_task_that_is_retried_fails_or_is_cancelled() {
+    bounded(|| {
+        let client = client_of(1);
+        let again = Count::new();
+        let count = again.clone();
+        let flaky = client.try_submit(
+            async move || {
+                count.add();
+                if count.get() == 1 { Err("the first call fails") } else { Ok(1u64) }
+            },
+            (),
+        );
+        flaky.result().unwrap_err();
+        let bad = client.submit(async || -> u64 { panic!("it's bad") }, ());
+        let (_gate, cancelled) = gated(&client);
+        cancelled.cancel();
+        let all = [('f', &flaky), ('b', &bad), ('c', &cancelled)];
+        let mut results = as_completed(all).with_results();
+        assert!(flaky.retry());
+        let mut seen = Vec::new();
+        while let Some(((tag, _), result)) = next(&mut results) {
+            seen.push((tag, result.is_ok()));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [('b', false), ('c', false), ('f', true)]);
+        block_on(client.close());
+        let mut closed = as_completed([(5, client.submit(inc, 1))]).with_results();
+        let ((tag, _), result) = next(&mut closed).unwrap();
+        assert_eq!((tag, result.unwrap_err().kind()), (5, ensue::ErrorKind::Closed));
+    });
+}

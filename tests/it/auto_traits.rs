@@ -76,6 +76,9 @@ fn handles_and_what_is_made_of_them() {
     unpin::<Gather<u64>>();
     send::<GatherSettled<u64>>();
     unpin::<GatherSettled<u64>>();
+    send::<GatherTuple<(Handle<u64>, Handle<Cell<u64>>)>>();
+    unpin::<GatherTuple<(Handle<u64>, Handle<PhantomPinned>)>>();
+    send::<GatherTupleSettled<(Handle<u64>,)>>();
     send::<Wait<u64>>();
     unpin::<Wait<u64>>();
     send::<MapStream<futures::stream::Empty<u64>, u64>>();
@@ -84,6 +87,12 @@ fn handles_and_what_is_made_of_them() {
     unpin::<Handle<PhantomPinned>>();
     unpin::<Ref<PhantomPinned>>();
     unpin::<AsCompleted<PhantomPinned>>();
+    send::<AsCompleted<u64, Tagged<Cell<u64>>>>();
+    unpin::<AsCompleted<u64, Tagged<PhantomPinned>>>();
+    unpin::<WithResults<u64, Tagged<PhantomPinned>>>();
+    send::<MapStream<futures::stream::Empty<u64>, u64, Tagged<Cell<u64>>>>();
+    unpin::<MapStream<futures::stream::Empty<u64>, PhantomPinned, Tagged<PhantomPinned>>>();
+    assert!(!is!(AsCompleted<u64, Tagged<Rc<u64>>>: Send));
     unpin::<Gather<PhantomPinned>>();
 }
 
@@ -95,6 +104,8 @@ fn futures_and_streams() {
     fused::<Handle<u64>>();
     fused::<Gather<u64>>();
     fused::<GatherSettled<u64>>();
+    fused::<GatherTuple<(Handle<u64>, Handle<u8>)>>();
+    fused::<GatherTupleSettled<(Handle<u64>,)>>();
     future::<GetRef<Box<dyn Send + Sync>>>();
     future::<Wait<u64>>();
     future::<Worker>();

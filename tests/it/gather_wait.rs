@@ -442,3 +442,116 @@ fn a_task_that_is_retried_before_the_next_poll_is_waited_for_again() {
         assert_eq!(attempts.get(), 2);
     });
 }
+
+#[test]
+fn a_tuple_gathers_values_of_different_types() {
+    bounded(|| {
+        for client in [client_of(2), Client::builder().seed(5).build()] {
+            let text = client.submit(async || "text".to_owned(), ());
+            let number = client.submit(inc, 1);
+            let unit = client.submit_blocking(|| (), ());
+            let gathered = block_on(gather((&text, number, &unit, &text))).unwrap();
+            assert_eq!(gathered, ("text".to_owned(), 2, (), "text".to_owned()));
+            assert_eq!(block_on(gather((text,))).unwrap(), ("text".to_owned(),));
+            let n = |n: u8| client.ready(n);
+            let twelve = gather((
+                n(0),
+                n(1),
+                n(2),
+                n(3),
+                n(4),
+                n(5),
+                n(6),
+                n(7),
+                n(8),
+                n(9),
+                n(10),
+                client.ready('x'),
+            ));
+            assert_eq!(block_on(twelve).unwrap().11, 'x');
+            // Within a task, of a vector and a tuple.
+            let both = client.spawn(async move {
+                let client = Client::current().unwrap();
+                let (a, b) = (client.submit(inc, 1), client.submit(async || 'b', ()));
+                (gather((&a, b)).await, gather([&a]).await)
+            });
+            let (tuple, vector) = both.result().unwrap();
+            assert_eq!((tuple.unwrap(), vector.unwrap()), ((2, 'b'), vec![2]));
+            eventually("nothing is left but the handle of the unit", || {
+                run_what_is_ready(&client);
+                client.tasks_in_memory() <= 2
+            });
+        }
+    });
+}
+
+#[test]
+fn a_tuple_moves_values_fails_fast_and_drops_its_handles() {
+    bounded(|| {
+        let client = client_of(2);
+        let counts = Counts::new();
+        let make = || {
+            let counts = counts.clone();
+            client.submit(async move || counts.value(1), ())
+        };
+        let (a, b) = block_on(gather((make(), make()))).unwrap();
+        assert_eq!((counts.clones.get(), counts.alive.get()), (0, 2));
+        drop((a, b));
+        let slow = client.spawn(counts.future(std::future::pending::<u64>()));
+        eventually("it runs", || counts.polls.get() == 1);
+        let drops = counts.drops.get();
+        let bad = client.try_submit(async || Err::<String, _>("bad"), ());
+        let error = block_on(gather((slow, &bad, make()))).unwrap_err();
+        assert_eq!(error.origin(), &bad.key());
+        eventually("the others are dropped", || counts.drops.get() == drops + 2);
+        assert_eq!(counts.alive.get(), 0);
+        let mut done = gather((client.submit(inc, 1), client.ready('x')));
+        assert!(!done.is_terminated());
+        block_on(&mut done).unwrap();
+        assert!(done.is_terminated());
+    });
+}
+
+#[test]
+fn a_tuple_settles_whatever_the_outcomes() {
+    bounded(|| {
+        let client = client_of(2);
+        let number = client.submit(inc, 1);
+        let panics = client.submit(async || -> String { panic!("no text") }, ());
+        let cancelled = never(&client);
+        cancelled.cancel();
+        let (a, b, c) = block_on(gather_settled((number, &panics, &cancelled)));
+        assert_eq!(a.unwrap(), 2);
+        assert!(b.unwrap_err().is_panic() && c.unwrap_err().is_cancelled());
+        let open = never(&client);
+        let settled = gather_settled((&open, client.ready(1u8)));
+        block_on(client.close());
+        let (open, ready) = block_on(settled);
+        assert_eq!((open.unwrap_err().kind(), ready.unwrap()), (ErrorKind::Closed, 1));
+    });
+}
+
+#[test]
+fn a_tuple_that_closes_a_cycle_is_refused() {
+    bounded(|| {
+        let client = client_of(1);
+        for settles in [false, true] {
+            let (sender, receiver) = futures::channel::oneshot::channel::<Handle<u64>>();
+            let a = client.task().name("a").spawn(async move {
+                let both = (receiver.await.unwrap(), Client::current().unwrap().ready("text"));
+                if settles {
+                    let (number, text) = gather_settled(both).await;
+                    assert_eq!(text.unwrap_err().kind(), ErrorKind::Cycle);
+                    number
+                } else {
+                    gather(both).await.map(|(number, _)| number)
+                }
+            });
+            let b = client.submit(async |_: Result<u64, ensue::Error>| 1u64, &a);
+            sender.send(b.clone()).unwrap();
+            let error = a.result().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Cycle);
+            assert!(error.to_string().contains(&*b.key()), "{error}");
+        }
+    });
+}

@@ -240,6 +240,7 @@ fn a_handle_of_a_function_pointer_is_one_of_a_narrower_type_too() {
         static SEVEN: u8 = 7;
         assert_eq!((one.result().unwrap())(&SEVEN), 7);
         assert_eq!((block_on(gather([&one, &one])).unwrap()[1])(&SEVEN), 7);
+        assert_eq!((block_on(gather((&one, &any))).unwrap().0)(&SEVEN), 7);
         let called = client.submit(async |call: One| call(&SEVEN), &one);
         assert_eq!(called.result().unwrap(), 7);
         assert_eq!((block_on(one.get_ref()).unwrap())(&SEVEN), 7);

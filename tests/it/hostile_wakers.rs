@@ -18,7 +18,7 @@ use futures::executor::block_on;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use support::hold::Gate;
 use support::observe::Count;
-use support::{eventually, poll_once, within};
+use support::{eventually, poll_once, run_what_is_ready, within};
 
 /// What the waker does, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,8 +144,11 @@ impl World {
             };
             client.task().limit("one", 1).try_submit(fails, ())
         };
-        // One task later, the worker has suspended it.
-        client.submit(async || (), ()).result().unwrap();
+        match runs {
+            // One task later, the worker has suspended it.
+            Runs::OneThread => client.submit(async || (), ()).result().unwrap(),
+            Runs::Seeded => run_what_is_ready(&client),
+        }
         let (future, acted) = (Mutex::new(None), Count::new());
         Arc::new(Self { client, gate, task: Mutex::new(Some(task)), failed, future, acted })
     }
@@ -261,6 +264,12 @@ fn case(runs: Runs, waking: Waking, make: fn(&World) -> Awaited, trigger: fn(&Wo
     let waits = poll(&first).is_some_and(|polled| polled.is_pending());
     // Replaces the waker.
     poll(&second);
+    if runs == Runs::Seeded {
+        // A poll makes one step, and these are more than there are to make until it waits.
+        for _ in 0..5 {
+            poll(&second);
+        }
+    }
     trigger(&world);
     if waits || waking == Waking::PanicsInClone {
         eventually("the waker acts", || world.acted.get() > 0);

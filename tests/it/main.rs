@@ -4,6 +4,7 @@
 //! another thread may register first), `memory` and `recording` (a counting allocator), `blocking_pool` (a limit of
 //! memory), `fork`, and `panic_hook`. Tests that take seconds are in `heavy`.
 
+mod around_threads;
 mod as_completed;
 mod auto_traits;
 mod blocked_polls;

@@ -442,3 +442,233 @@ fn failed_calls_are_retried_and_the_last_error_is_the_result() {
         eventually("nothing is left", || client.tasks_in_memory() == 0);
     });
 }
+
+#[test]
+fn in_order_they_come_in_the_order_of_the_inputs() {
+    bounded(|| {
+        let client = Client::builder().seed(1).build();
+        let hours = async |h: u64| {
+            ensue::sleep(Duration::from_secs(h * 3600)).await;
+            h
+        };
+        for limit in [1, 2, 3, 100] {
+            let inputs = [5, 1, 4, 2, 3, 9, 1, 1, 1];
+            let results = client.map_stream(stream::iter(inputs), limit, hours).in_order();
+            let results: Vec<_> = block_on(results.map(Result::unwrap).collect());
+            assert_eq!(results, inputs);
+        }
+        let client = client_of(2);
+        let results = client.map_stream(stream::iter(0..5000u64), 50, inc).in_order();
+        let results: Vec<_> = block_on(results.map(Result::unwrap).collect());
+        assert_eq!(results, (1..=5000).collect::<Vec<_>>());
+        let within = client.clone();
+        let in_a_task = client.spawn(async move {
+            let results = within.map_stream(stream::iter(0..1000u64), 400, inc).in_order();
+            results.map(Result::unwrap).collect::<Vec<_>>().await
+        });
+        assert_eq!(in_a_task.result().unwrap(), (1..=1000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn in_order_a_slow_one_bounds_how_far_it_looks_ahead() {
+    bounded(|| {
+        let client = client_of(1);
+        let (gate, taken) = (Gate::new(), Count::new());
+        let pass = gate.clone();
+        let f = async move |x: u64| {
+            if x == 3 {
+                pass.pass().await;
+            }
+            x
+        };
+        let mut results = client.map_stream(counted(&taken, 100), 8, f).in_order();
+        for x in 0..3 {
+            assert_eq!(next(&mut results).unwrap().unwrap(), x);
+        }
+        let wakes = Wakes::new();
+        let mut fourth = Box::pin(results.next());
+        assert!(poll_with(&mut fourth, &wakes).is_pending());
+        block_on(client.submit(inc, 1)).unwrap();
+        // The seven after the slow one have ended or are about to, and no further one begins.
+        eventually("it has looked at the others", || {
+            poll_with(&mut fourth, &wakes).is_pending() && client.tasks_in_memory() == 1
+        });
+        assert_eq!(taken.get(), 3 + 8);
+        gate.open();
+        assert_eq!(block_on(fourth).unwrap().unwrap(), 3);
+        let rest: Vec<_> = block_on(results.map(Result::unwrap).collect());
+        assert_eq!(rest, (4..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn in_order_an_error_has_its_place() {
+    bounded(|| {
+        let client = client_of(2);
+        let f = async |x: u64| if x % 3 == 1 { Err("by three") } else { Ok(x) };
+        let inputs = stream::iter(0..30).inspect(|x| assert!(*x < 20, "no more than twenty"));
+        let results: Vec<_> = block_on(client.try_map_stream(inputs, 4, f).in_order().collect());
+        assert_eq!(results.len(), 21);
+        for (n, result) in results[..20].iter().enumerate() {
+            assert_eq!(result.is_err(), n % 3 == 1);
+        }
+        // The one of the inputs comes after all results.
+        assert!(results[20].as_ref().unwrap_err().is_panic());
+    });
+}
+
+#[test]
+fn in_order_dropping_the_stream_drops_what_was_held_back() {
+    bounded(|| {
+        let client = client_of(1);
+        let drops = Count::new();
+        let dropped = drops.clone();
+        let f = async move |x: u64| {
+            if x == 0 {
+                std::future::pending::<()>().await;
+            }
+            dropped.on_drop()
+        };
+        let mut results = client.map_stream(stream::iter(0..100), 5, f).in_order();
+        let wakes = Wakes::new();
+        eventually("four are held back", || {
+            assert!(poll_with(&mut results.next(), &wakes).is_pending());
+            client.tasks_in_memory() == 1
+        });
+        assert_eq!(
+            format!("{results:?}"),
+            "MapStream { limit: 5, in_flight: 5, ended: false, .. }"
+        );
+        assert_eq!(drops.get(), 0);
+        drop(results);
+        assert_eq!(drops.get(), 4);
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
+    });
+}
+
+#[test]
+fn a_tag_tells_which_input_it_was() {
+    bounded(|| {
+        let client = client_of(2);
+        let f = async |x: u64| if x % 5 == 0 { Err("by five") } else { Ok(x * x) };
+        let mut results = client.try_map_stream(stream::iter(0..100), 8, f).tagged(|x| *x);
+        let mut seen = Vec::new();
+        while let Some((x, result)) = next(&mut results) {
+            assert_eq!(result.ok(), (x % 5 != 0).then_some(x * x));
+            seen.push(x);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+        assert!(results.is_terminated());
+        // The place of an input, in order, of inputs that can't be cloned.
+        struct Input(u64);
+        let places = Count::new();
+        let inputs = stream::iter((0..50).map(Input));
+        let results = client.map_stream(inputs, 4, async |x: Input| x.0).in_order();
+        let results = results.tagged(move |_| places.add());
+        let results: Vec<_> = block_on(results.map(|(n, x)| (n, x.unwrap())).collect());
+        assert_eq!(results, (0..50).map(|n| (n as usize, n)).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn with_tags_an_error_of_no_input_is_a_panic_after_all_results() {
+    bounded(|| {
+        let client = client_of(1);
+        let inputs = stream::iter(0..5u64).inspect(|x| assert!(*x < 3, "no more than three"));
+        let drops = Count::new();
+        let tags = drops.clone();
+        let mut results = client.map_stream(inputs, 2, inc).tagged(move |_| tags.on_drop());
+        for _ in 0..3 {
+            assert!(next(&mut results).unwrap().1.is_ok());
+        }
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut results)));
+        let text = *panicked.err().unwrap().downcast::<String>().unwrap();
+        assert!(text.contains("no more than three"), "{text}");
+        assert!(next(&mut results).is_none());
+        assert_eq!(drops.get(), 3);
+        let none = client.map_stream(stream::iter(0..5), 0, inc).tagged(|x| *x);
+        let task = client.spawn(async move { none.count().await });
+        let error = task.result().unwrap_err();
+        assert!(error.is_panic() && error.to_string().contains("use at least 1"), "{error}");
+        // A tag that panics is a panic of the inputs.
+        let results = client.map_stream(stream::iter(0..5u64), 2, inc);
+        let mut results = results.tagged(|x| assert!(*x < 1, "no tag"));
+        assert!(next(&mut results).unwrap().1.is_ok());
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut results)));
+        assert!(panicked.err().unwrap().downcast::<String>().unwrap().contains("no tag"));
+    });
+}
+
+#[test]
+fn tags_and_order_are_set_before_the_first_poll() {
+    bounded(|| {
+        let client = client_of(1);
+        let mut results = client.map_stream(stream::iter(0..5u64), 2, inc);
+        next(&mut results).unwrap().unwrap();
+        let late = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| results.in_order()));
+        assert!(late.is_err());
+    });
+}
+
+#[test]
+fn a_pipeline_of_blocking_functions_keeps_few_values() {
+    bounded(|| {
+        let client = client_of(2);
+        let counts = Counts::new();
+        let (make, most) = (counts.clone(), Log::new());
+        let see = most.clone();
+        let read = client.map_stream_blocking(stream::iter(0..200u64), 3, move |n| make.value(n));
+        let used = client.map_stream_blocking(
+            read.map(Result::unwrap),
+            2,
+            move |value: support::observe::Counted| {
+                see.add(value.counts.alive.get());
+                value.value
+            },
+        );
+        let sum: u64 = block_on(used.map(Result::unwrap).fold(0, async |a, b| a + b));
+        assert_eq!(sum, (0..200).sum::<u64>());
+        assert!(most.all().into_iter().max().unwrap() <= 5, "three are made, two are used");
+        eventually("nothing is left", || client.tasks_in_memory() == 0);
+    });
+}
+
+#[test]
+fn blocking_functions_fail_are_retried_and_come_in_order() {
+    bounded(|| {
+        for client in [client_of(1), Client::builder().seed(3).build()] {
+            let first: Arc<[Count; 20]> = Arc::default();
+            let counts = first.clone();
+            let f = move |x: usize| match counts[x].add() {
+                0 if x % 2 == 0 => Err(format!("{x} is not ready")),
+                _ if x == 7 => panic!("seven"),
+                _ => Ok(x),
+            };
+            let results =
+                client.task().retries(1).try_map_stream_blocking(stream::iter(0..20), 4, f);
+            let results: Vec<_> = block_on(results.in_order().tagged(|x| *x).collect());
+            for (n, (tag, result)) in results.into_iter().enumerate() {
+                assert_eq!((n, result.is_err()), (tag, n == 7));
+            }
+            assert_eq!(first[0].get(), 2);
+            // Dropping the stream cancels a function that asks.
+            let begun = Count::new();
+            let begin = begun.clone();
+            if !format!("{client}").contains("seeded") {
+                let endless = move |_: u8| {
+                    begin.add();
+                    while !ensue::is_cancelled() {}
+                };
+                let mut results = client.map_stream_blocking(stream::iter(0..9), 2, endless);
+                assert!(poll_once(&mut results.next()).is_pending());
+                eventually("both run", || begun.get() == 2);
+                drop(results);
+            }
+            block_on(client.close());
+        }
+    });
+}

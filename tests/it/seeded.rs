@@ -427,3 +427,108 @@ fn awaiting_idle_runs_tasks_that_are_woken_from_outside() {
         thread.join().unwrap();
     });
 }
+
+/// A trial that reports each of its steps, and sleeps between them. What it reports is how many it has made.
+async fn trial(n: u64, steps: u64, reports: futures::channel::mpsc::UnboundedSender<(u64, u64)>) {
+    for step in 1..=steps {
+        reports.unbounded_send((n, step)).unwrap();
+        ensue::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// A controller outside of the tasks cancels all trials but one once each has made three steps. Returns how many steps all
+/// have made, and how many trials have ended by themselves.
+fn controlled(seed: u64, drive: impl AsyncFnOnce(&Client, &[ensue::Handle<()>])) -> (u64, usize) {
+    let client = seeded(seed);
+    let (send, mut reports) = futures::channel::mpsc::unbounded();
+    let trials = client.map(trial, (0..200).map(|n| (n, 10, send.clone())));
+    drop(send);
+    let made = std::cell::Cell::new(0);
+    let control = async {
+        while let Some((n, step)) = reports.next().await {
+            made.set(made.get() + 1);
+            if n > 0 && step == 3 {
+                assert!(trials[n as usize].cancel());
+            }
+        }
+    };
+    block_on(async { futures::join!(control, drive(&client, &trials)) });
+    (made.get(), trials.iter().filter(|trial| trial.error().is_none()).count())
+}
+
+#[test]
+fn a_controller_outside_acts_between_the_steps_of_tasks() {
+    bounded(|| {
+        // 199 trials of three steps, and one of ten.
+        let expected = (199 * 3 + 10, 1);
+        let by_gather = async |_: &Client, trials: &[ensue::Handle<()>]| {
+            ensue::gather_settled(trials).await;
+        };
+        assert_eq!(controlled(1, by_gather), expected);
+        let by_stream = async |_: &Client, trials: &[ensue::Handle<()>]| {
+            assert_eq!(as_completed(trials).count().await, 200);
+        };
+        assert_eq!(controlled(2, by_stream), expected);
+        let by_handles = async |_: &Client, trials: &[ensue::Handle<()>]| {
+            futures::future::join_all(trials.iter().cloned()).await;
+        };
+        assert_eq!(controlled(3, by_handles), expected);
+        let by_idle = async |client: &Client, _: &[ensue::Handle<()>]| client.idle().await;
+        assert_eq!(controlled(4, by_idle), expected);
+        let by_wait = async |_: &Client, trials: &[ensue::Handle<()>]| {
+            ensue::wait_all(trials).await;
+        };
+        assert_eq!(controlled(5, by_wait), expected);
+        let by_worker = async |client: &Client, _: &[ensue::Handle<()>]| {
+            futures::future::select(client.worker(), Box::pin(client.idle())).await;
+        };
+        assert_eq!(controlled(6, by_worker), expected);
+    });
+}
+
+#[test]
+fn the_clock_waits_for_code_outside_though_several_futures_drive_it() {
+    bounded(|| {
+        let client = seeded(1);
+        let (send, mut asked) = futures::channel::mpsc::unbounded();
+        let question = async move || {
+            let (answer, answered) = futures::channel::oneshot::channel();
+            send.unbounded_send(answer).unwrap();
+            answered.await.unwrap()
+        };
+        // The answer comes from outside. If time passed before that, the task would be late.
+        let timed = client.task().timeout(Duration::from_secs(1));
+        let first = timed.submit(question, ());
+        let others: Vec<_> =
+            (2..9).map(|n| client.submit(async move || ensue::sleep(n * DAY).await, ())).collect();
+        let answer = async {
+            let answer = asked.next().await.unwrap();
+            answer.send(7).unwrap();
+        };
+        let all = futures::future::join_all(others);
+        let (first, _, ()) = block_on(async { futures::join!(first, all, answer) });
+        assert_eq!(first.unwrap(), 7);
+    });
+}
+
+#[test]
+fn an_await_that_is_polled_once_runs_all_that_can_run() {
+    bounded(|| {
+        let client = seeded(1);
+        let days = client.submit(async || ensue::sleep(3 * DAY).await, ());
+        let (mut all, mut idle) = (gather([&days]), Box::pin(client.idle()));
+        assert!(poll_once(&mut all).is_ready());
+        assert!(poll_once(&mut idle).is_ready());
+    });
+}
+
+#[test]
+fn what_waits_for_a_foreign_timer_is_late_on_a_virtual_clock() {
+    bounded(|| {
+        let client = seeded(1);
+        let foreign = client.task().timeout(Duration::from_secs(10)).spawn(async {
+            smol::Timer::after(Duration::from_millis(50)).await;
+        });
+        assert_eq!(foreign.result().unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}

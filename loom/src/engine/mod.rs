@@ -141,7 +141,7 @@ pub(crate) mod graph {
 
 #[path = "."]
 pub(crate) mod worker {
-    pub(crate) use worker_future::{WorkerFuture, drive_seeded};
+    pub(crate) use worker_future::{Drive, WorkerFuture, drive_seeded};
 
     real! {
         run "../../../src/engine/worker/run.rs";

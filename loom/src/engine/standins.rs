@@ -136,7 +136,7 @@ pub(crate) mod seeded {
     pub(crate) struct Clock;
 
     impl Clock {
-        pub(crate) fn advance(&self) -> bool {
+        pub(crate) fn has_timer(&self) -> bool {
             false
         }
 
@@ -156,6 +156,18 @@ pub(crate) mod seeded {
 
         pub(crate) fn pop(&self) -> Option<Task> {
             None
+        }
+
+        pub(crate) fn steps(&self) -> u16 {
+            0
+        }
+
+        pub(crate) fn may_advance(&self, _: &mut u16) -> bool {
+            true
+        }
+
+        pub(crate) fn advance(&self) -> bool {
+            false
         }
 
         pub(crate) fn random(&self) -> f64 {

@@ -117,7 +117,7 @@ impl Model {
     }
 }
 
-const THREADS: ThreadOptions = ThreadOptions { blocking: 0, stack_size: None };
+const THREADS: ThreadOptions = ThreadOptions { blocking: 0, stack_size: None, around: None };
 
 fn new_core() -> CoreRef {
     let unobserved = Box::new(|error: &Error| panic!("unobserved: {error}"));

@@ -14,8 +14,11 @@ use super::error::{WorkerError, WorkerErrorKind};
 use super::io::join::{self, Settings};
 use super::io::metrics;
 use super::running::Running;
+#[cfg(feature = "tokio")]
+use crate::client::builder::in_tokio;
 use crate::dask::net::Tls;
 use crate::dask::registry::{RUST, Registry};
+use crate::engine::core::threads::Around;
 
 /// The part of the machine's memory that all threads together may use by default.
 const MEMORY_FRACTION: f64 = 0.8;
@@ -52,6 +55,7 @@ pub struct Worker {
     directory: Option<PathBuf>,
     handles_signals: bool,
     timeout: Duration,
+    around: Option<Around>,
 }
 
 impl Worker {
@@ -69,6 +73,7 @@ impl Worker {
             directory: None,
             handles_signals: true,
             timeout: join::TIMEOUT,
+            around: None,
         }
     }
 
@@ -76,6 +81,28 @@ impl Worker {
     pub fn threads(mut self, n: usize) -> Self {
         self.threads = Some(n.max(1));
         self
+    }
+
+    /// Wraps what each thread does that runs functions; see
+    /// [`Builder::around_threads`](crate::Builder::around_threads).
+    pub fn around_threads(
+        mut self,
+        hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        self.around = Some(Around::new(self.around.take(), hook));
+        self
+    }
+
+    /// Lets the functions use the tokio runtime that this is called in; see
+    /// [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio). Needs the feature `tokio`.
+    ///
+    /// # Panics
+    ///
+    /// If it's called outside of a tokio runtime.
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn tokio(self) -> Self {
+        self.around_threads(in_tokio("Worker::tokio"))
     }
 
     /// Sets the memory limit in bytes. The default is 80 % of the memory of the machine or of the process's control
@@ -211,6 +238,7 @@ impl Worker {
         let settings = Settings {
             registry: self.registry,
             threads,
+            around: self.around,
             memory_limit,
             resources,
             name: self.name,

@@ -154,7 +154,7 @@ impl BlockingPool {
             let number = state.started;
             let name = format!("{}-blocking-{number}", self.name);
             let pool = self.clone();
-            match self.options.thread(&name).spawn(move || pool.serve(number)) {
+            match self.options.spawn(&name, move || pool.serve(number)) {
                 Ok(thread) => {
                     state.threads.insert(number, thread);
                     state.started += 1;

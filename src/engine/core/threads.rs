@@ -1,22 +1,86 @@
 //! The client's own worker threads: their number and their handles; and the settings of all its threads.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::look::Lookers;
 use crate::engine::base::sync::thread::{self, JoinHandle};
 use crate::engine::base::sync::{AtomicUsize, Ordering};
+use crate::engine::base::user_code::{drop_user_value, log_error};
 use crate::engine::core::Core;
 use crate::engine::core::blocking_pool::BlockingPool;
+use crate::task::error::{forget_if_it_panics, panic_text};
+
+/// A hook that runs the code of a thread, which it's given; see [`Builder::around_threads`](crate::Builder::around_threads).
+#[derive(Clone)]
+pub(crate) struct Around {
+    /// Taken when it's dropped.
+    hook: Option<Arc<Hook>>,
+}
+
+type Hook = dyn Fn(&mut dyn FnMut()) + Send + Sync;
+
+impl Around {
+    /// Makes a hook, within which another one runs, if there is one.
+    pub(crate) fn new(
+        inner: Option<Self>,
+        hook: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        let hook: Arc<Hook> = match inner {
+            None => Arc::new(hook),
+            Some(inner) => Arc::new(move |run| hook(&mut || inner.call(run))),
+        };
+        Self { hook: Some(hook) }
+    }
+
+    fn call(&self, run: &mut dyn FnMut()) {
+        if let Some(hook) = &self.hook {
+            hook(run);
+        }
+    }
+
+    /// Has the hook run the code of a thread. The code runs in any case: tasks wait for the thread, which was counted already.
+    fn run(&self, code: impl FnOnce()) {
+        let mut code = Some(code);
+        let mut run_once = || {
+            if let Some(code) = code.take() {
+                code();
+            }
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.call(&mut run_once))) {
+            log_error(format_args!("the hook around a thread panicked: {}", panic_text(&*payload)));
+            forget_if_it_panics(payload);
+        }
+        run_once();
+    }
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        // Its destructor is user code, and the last clone may be dropped by a worker or with the engine.
+        drop_user_value(self.hook.take());
+    }
+}
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
+}
 
 /// The settings of the threads of a client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ThreadOptions {
     /// The most threads for blocking work.
     pub(crate) blocking: usize,
     /// The size of the stack of each thread; `None` for the standard library's.
     pub(crate) stack_size: Option<usize>,
+    /// Wraps the threads that run tasks or blocking work.
+    pub(crate) around: Option<Around>,
 }
 
 impl ThreadOptions {
@@ -27,6 +91,19 @@ impl ThreadOptions {
         match self.stack_size {
             Some(bytes) => builder.stack_size(bytes),
             None => builder,
+        }
+    }
+
+    /// Starts a thread that runs tasks or blocking work, within the hook.
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let thread = self.thread(name);
+        match self.around.clone() {
+            None => thread.spawn(run),
+            Some(around) => thread.spawn(move || around.run(run)),
         }
     }
 }
@@ -54,7 +131,7 @@ impl Threads {
     pub(crate) fn new(name: Cow<'static, str>, options: ThreadOptions) -> Self {
         let (wanted, alive, spawned) = Default::default();
         let lookers = Arc::new(Lookers::new(0));
-        let blocking = BlockingPool::new(name, options);
+        let blocking = BlockingPool::new(name, options.clone());
         Self { options, wanted, alive, spawned, lookers, blocking }
     }
 

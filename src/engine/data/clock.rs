@@ -211,6 +211,11 @@ impl VirtualClock {
         drop_user_value(waker);
     }
 
+    /// Whether there is a timer.
+    pub(crate) fn has_timer(&self) -> bool {
+        self.0.lock().1.first().is_some()
+    }
+
     /// Advances to the next deadline and fires its timer; false if there is none.
     pub(crate) fn advance(&self) -> bool {
         let waker = {

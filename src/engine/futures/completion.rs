@@ -15,7 +15,7 @@ use crate::engine::task::header::{Interest, TaskRef};
 use crate::engine::task::state::WATCHED;
 use crate::engine::task::typed::Typed;
 use crate::engine::watch::observer::TaskEvent;
-use crate::engine::worker;
+use crate::engine::worker::{self, Drive};
 
 /// The slack in the number of members to report later: beyond twice the queue's length and this, all of them are
 /// discarded and the next report is a full one, since most of them have left the queue by then.
@@ -30,6 +30,8 @@ pub(crate) struct Completions<T> {
     lowest: i32,
     /// The seeded engine of the tasks, which runs them only while a caller waits.
     seeded: Option<CoreRef>,
+    /// The number of steps of that engine that it has seen.
+    seen_steps: u16,
     /// It has given way, and has its result the next time; see [`budget`].
     gave_way: bool,
     /// The last poll found it empty, and nothing was added since.
@@ -47,6 +49,7 @@ impl<T> Completions<T> {
             lent: i32::MIN,
             lowest: i32::MAX,
             seeded: None,
+            seen_steps: 0,
             gave_way: false,
             has_ended: false,
             reported_to: 0,
@@ -145,8 +148,11 @@ impl<T> Completions<T> {
             };
         }
         if let Some(core) = &self.seeded {
-            if worker::drive_seeded(core, cx.waker(), || self.queue.has_ready()) {
-                return Poll::Ready(self.queue.pop());
+            let done = || self.queue.has_ready();
+            match worker::drive_seeded(core, cx.waker(), &mut self.seen_steps, done) {
+                Drive::Done => return Poll::Ready(self.queue.pop()),
+                Drive::GaveWay => return Poll::Pending,
+                Drive::Idle => {}
             }
         }
         if self.queue.set_waker(cx.waker().clone()) {

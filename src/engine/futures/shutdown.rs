@@ -12,7 +12,7 @@ use crate::engine::core::{Core, CoreRef, budget, context, engine_refs};
 use crate::engine::data::waker_list::Waiter;
 use crate::engine::task::header::Task;
 use crate::engine::task::state::{DONE, OWNED};
-use crate::engine::worker;
+use crate::engine::worker::{self, Drive};
 
 /// The exemption of the current task while it waits, which ends on drop; `None` outside a task of the engine.
 struct Exempt(Option<Task>);
@@ -94,7 +94,7 @@ impl CoreRef {
         outcome: impl Fn() -> Option<R>,
         is_driven: impl Fn() -> bool,
     ) -> R {
-        let mut gave_way = false;
+        let (mut gave_way, mut seen_steps) = (false, 0);
         poll_fn(|cx| {
             let mut is_driving = self.seeded.is_some();
             loop {
@@ -111,7 +111,11 @@ impl CoreRef {
                     return Poll::Pending;
                 }
                 // Checked again after the last of the tasks that can run.
-                is_driving = worker::drive_seeded(self, cx.waker(), &is_driven);
+                let drive = worker::drive_seeded(self, cx.waker(), &mut seen_steps, &is_driven);
+                if drive == Drive::GaveWay {
+                    return Poll::Pending;
+                }
+                is_driving = drive == Drive::Done;
             }
         })
         .await

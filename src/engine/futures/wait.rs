@@ -38,7 +38,7 @@ use crate::engine::task::wait_node::{
     ABANDONED, NOT_BLOCKING, NOTIFIED, WAITING, WaitNode, Waiting,
 };
 use crate::engine::task::waiters::{Link, Resolution, WaiterKind};
-use crate::engine::worker;
+use crate::engine::worker::{self, Drive};
 
 /// An interest in a task that can be awaited: the inside of a handle.
 pub(crate) struct Waitable<T> {
@@ -149,7 +149,9 @@ impl<T> Waitable<T> {
         // A seeded engine has no threads, so the waiting thread runs the tasks.
         if task.core().seeded.is_some() {
             let done = || task.waiters.is_closed();
-            if worker::drive_seeded(&task.core().to_ref(), cx.waker(), done) {
+            // SAFETY: the entry is in memory until this handle abandons it, and no other code uses this field.
+            let seen = unsafe { &mut *(*self.node.0).seen_steps.get() };
+            if worker::drive_seeded(&task.core().to_ref(), cx.waker(), seen, done) == Drive::Done {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -237,6 +239,7 @@ impl<T> Waitable<T> {
         let node = Box::into_raw(Box::new(WaitNode {
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),
+            seen_steps: UnsafeCell::new(0),
             blocking: blocking.unwrap_or(NOT_BLOCKING),
             waiting: UnsafeCell::new(new),
         }));

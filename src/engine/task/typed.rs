@@ -16,6 +16,10 @@ use crate::engine::task::waiters::Resolution;
 #[repr(transparent)]
 pub(crate) struct Typed<T>(Interest, PhantomData<fn() -> T>);
 
+/// Stands for the type of a value that isn't known, where tasks with values of several types are waited for together. It's
+/// neither `Send` nor `Sync`, so nothing here gives a value of this type.
+pub(crate) struct Erased(PhantomData<*const ()>);
+
 impl<T> Clone for Typed<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone(), PhantomData)
@@ -60,8 +64,16 @@ impl<T> Typed<T> {
         }
     }
 
+    /// Forgets the type of the value.
+    pub(crate) fn erased(self) -> Typed<Erased> {
+        Typed(self.0, PhantomData)
+    }
+
     /// The value of an ended task in which this is the only interest.
-    pub(crate) fn into_value(self) -> Result<T, Error> {
+    pub(crate) fn into_value(self) -> Result<T, Error>
+    where
+        T: Send,
+    {
         match self.available() {
             Some(Ok(())) => self.take().ok_or_else(|| self.lost()),
             Some(Err(error)) => Err(error),

@@ -31,6 +31,8 @@ pub(crate) const NOT_BLOCKING: u32 = 1;
 pub(crate) struct WaitNode {
     pub(crate) link: Link,
     pub(crate) state: AtomicU8,
+    /// For the handle only: the number of steps of a seeded client that it has seen.
+    pub(crate) seen_steps: UnsafeCell<u16>,
     /// The number of the awaiter's blocking work, if the closure of that waits for this and nothing else, or
     /// [`NOT_BLOCKING`].
     pub(crate) blocking: u32,

@@ -82,6 +82,7 @@ impl<'a> Mark<'a> {
     fn new(waiters: &'a Waiters) -> Self {
         let waiting = Waiting { waker: Waker::noop().clone(), awaiter: None, refused: None };
         let node = Box::new(WaitNode {
+            seen_steps: UnsafeCell::new(0),
             blocking: NOT_BLOCKING,
             link: Link::new(WaiterKind::Wait),
             state: AtomicU8::new(WAITING),

@@ -4,4 +4,4 @@ mod run;
 pub(crate) mod threads;
 mod worker_future;
 
-pub(crate) use worker_future::{WorkerFuture, drive_seeded};
+pub(crate) use worker_future::{Drive, WorkerFuture, drive_seeded};

@@ -28,7 +28,7 @@ pub(crate) fn scale(core: &CoreRef, wanted: usize) -> io::Result<()> {
         let lookers = threads.lookers.clone();
         // Before the thread starts, because the worker compares this count with the wanted one to decide whether to exit.
         threads.alive.fetch_add(1, Ordering::SeqCst);
-        match threads.options.thread(&name).spawn(move || block_on_among(&lookers, worker)) {
+        match threads.options.spawn(&name, move || block_on_among(&lookers, worker)) {
             Ok(handle) => {
                 spawned.handles.push(handle);
                 spawned.count += 1;

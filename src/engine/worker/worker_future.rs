@@ -90,6 +90,8 @@ pub(crate) struct WorkerFuture {
     is_for_job: Cell<bool>,
     /// The worker was woken, and hasn't called `IdleWorkers::finish_wake` since.
     wake_pending: Cell<bool>,
+    /// The number of steps of a seeded client that it has seen.
+    seen_steps: u16,
 }
 
 /// The reason why a worker stops running tasks for now.
@@ -124,6 +126,7 @@ impl WorkerFuture {
             ticks: Cell::new(SHARED_INTERVAL),
             is_for_job: Cell::new(false),
             wake_pending: Cell::new(false),
+            seen_steps: 0,
         }
     }
 
@@ -405,6 +408,9 @@ impl Future for WorkerFuture {
                     if this.local.publish_next() {
                         this.wake_for_local();
                     }
+                    if let Some(seeded) = &this.core.seeded {
+                        this.seen_steps = seeded.steps();
+                    }
                     // The host polls this worker again after other futures.
                     wake_by_ref(cx.waker());
                     return Poll::Pending;
@@ -414,9 +420,17 @@ impl Future for WorkerFuture {
             if this.must_exit(true) {
                 return this.exit();
             }
-            // Virtual time passes only when no task can run.
-            if this.core.seeded.as_ref().is_some_and(|seeded| seeded.clock.advance()) {
-                continue;
+            // Virtual time passes only when no task can run, and code outside of them had its turn.
+            if let Some(seeded) =
+                this.core.seeded.as_ref().filter(|seeded| seeded.clock.has_timer())
+            {
+                if !seeded.may_advance(&mut this.seen_steps) {
+                    wake_by_ref(cx.waker());
+                    return Poll::Pending;
+                }
+                if seeded.advance() {
+                    continue;
+                }
             }
             if this.wake_pending.take() {
                 this.core.idle_workers.finish_wake();
@@ -456,28 +470,52 @@ impl Drop for WorkerFuture {
     }
 }
 
-/// Runs tasks of a seeded client for a thread outside its workers that awaits one of them, until `done` returns true or
-/// no task can run. Returns whether it's done; if not, the waker is woken when a task can run.
-pub(crate) fn drive_seeded(core: &CoreRef, waker: &Waker, done: impl Fn() -> bool) -> bool {
+/// What came of [`drive_seeded`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drive {
+    Done,
+    /// It has made a step, and has woken the waker for the next one.
+    GaveWay,
+    /// No task can run. The waker is woken when one can.
+    Idle,
+}
+
+/// Makes a step of a seeded client for a thread outside its workers that awaits one of its tasks, unless `done` returns true.
+/// `seen` is kept for the future that awaits; see [`queue::seeded`](crate::engine::queue::seeded).
+pub(crate) fn drive_seeded(
+    core: &CoreRef,
+    waker: &Waker,
+    seen: &mut u16,
+    done: impl Fn() -> bool,
+) -> Drive {
     // The worker on this thread runs the tasks once the current one is suspended.
     if context::on_worker() {
-        return false;
+        return Drive::Idle;
     }
+    // A waker without data wakes nothing: its owner polls once, to see whether there is a result. It gets what can be had.
+    let polls_once = waker.data().is_null();
     loop {
         let mut worker = pin!(WorkerFuture::new(core.clone(), false));
+        worker.seen_steps = *seen;
         let mut cx = Context::from_waker(Waker::noop());
         while !done() {
             if worker.as_mut().poll(&mut cx).is_ready() || worker.mode == Mode::Idle {
                 break;
             }
+            *seen = worker.seen_steps;
+            if !polls_once && !done() {
+                wake_by_ref(waker);
+                // The waker may have ended what is awaited.
+                return if done() { Drive::Done } else { Drive::GaveWay };
+            }
         }
         if done() {
-            return true;
+            return Drive::Done;
         }
         // As in `WorkerFuture::poll`: enter, then check the queues again.
         core.idle_workers.enter_outside(waker.clone());
         if !core.has_queued() {
-            return false;
+            return Drive::Idle;
         }
     }
 }

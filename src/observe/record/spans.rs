@@ -20,6 +20,8 @@ struct TaskSpans {
     /// Kept until the task is freed: a dependent that is submitted later follows from it.
     id: Option<Id>,
     entered: bool,
+    /// The worker of the last poll. Subscribers append each record of a field to the line of a span.
+    worker: Option<usize>,
 }
 
 /// This crate's span of a task, and the one that tokio-console looks for.
@@ -84,22 +86,25 @@ impl Spans {
             own.follows_from(id);
         }
         let id = own.id();
-        let new = TaskSpans { spans: Some(SpanPair { own, console }), id, entered: false };
+        let new =
+            TaskSpans { spans: Some(SpanPair { own, console }), id, entered: false, worker: None };
         let before = self.0.lock().insert(number, new);
         drop(before);
     }
 
     /// Enters the spans of a task that a worker begins to poll.
     pub(crate) fn entered(&self, number: u64, worker: usize) {
-        if let Some(spans) = self.set_entered(number, true) {
-            spans.own.record("worker", worker);
+        if let Some((spans, is_other)) = self.set_entered(number, Some(worker)) {
+            if is_other {
+                spans.own.record("worker", worker);
+            }
             spans.enter();
         }
     }
 
     /// Exits the spans of a task whose poll has returned.
     pub(crate) fn exited(&self, number: u64) {
-        if let Some(spans) = self.set_entered(number, false) {
+        if let Some((spans, _)) = self.set_entered(number, None) {
             spans.exit();
         }
     }
@@ -127,11 +132,14 @@ impl Spans {
         drop(spans);
     }
 
-    /// Marks the task as entered or not. Returns its spans if that has changed anything.
-    fn set_entered(&self, number: u64, entered: bool) -> Option<SpanPair> {
+    /// Marks the task as entered on a worker, or as not entered. Returns its spans if that has changed anything, and whether it's
+    /// another worker than before.
+    fn set_entered(&self, number: u64, on: Option<usize>) -> Option<(SpanPair, bool)> {
         let mut spans = self.0.lock();
-        let task = spans.get_mut(&number).filter(|task| task.entered != entered)?;
-        task.entered = entered;
-        task.spans.clone()
+        let task = spans.get_mut(&number).filter(|task| task.entered != on.is_some())?;
+        task.entered = on.is_some();
+        let is_other = on.is_some() && task.worker != on;
+        task.worker = on.or(task.worker);
+        Some((task.spans.clone()?, is_other))
     }
 }

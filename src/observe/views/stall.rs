@@ -237,7 +237,7 @@ impl StallWatch {
             }
         };
         // Nor on one for blocking work: those may be what the tasks wait for.
-        let options = self.core.threads.options;
+        let options = &self.core.threads.options;
         let thread = options.thread(&format!("{}-stall", self.core.name));
         if let Err(error) = thread.spawn(report) {
             log::error!("ensue: the system refused the thread that reports a stall: {error}");

@@ -152,6 +152,7 @@ impl Client {
     /// are sent again. So a call that never returns keeps the calls behind it in its batch from starting; use `submit`
     /// for such calls.
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         &self,
         function: F,
@@ -166,6 +167,7 @@ impl Client {
 
     /// Submits a function that returns a `Result` once for each of the inputs, as [`map`](Client::map) does.
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         &self,
         function: F,

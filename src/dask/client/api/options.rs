@@ -165,6 +165,7 @@ impl<'c> Options<'c> {
 
     /// Submits as [`Client::map`](super::client::Client::map) does, with these options.
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn map<F, I, A>(
         self,
         _function: F,
@@ -179,6 +180,7 @@ impl<'c> Options<'c> {
 
     /// Submits as [`Client::try_map`](super::client::Client::try_map) does, with these options.
     #[track_caller]
+    #[must_use = "dropping the handles abandons their tasks: keep them, or `detach` each; `let _ =` drops them, too"]
     pub fn try_map<F, I, A, M>(
         self,
         _function: F,

@@ -26,6 +26,7 @@ use crate::dask::worker::memory::{
 };
 use crate::dask::worker::state::{GatherDep, WorkerState};
 use crate::engine::base::lock::Lock;
+use crate::engine::core::threads::Around;
 use crate::{Client, Handle};
 
 /// The part of the memory limit that may be in flight from other workers, and its minimum in bytes.
@@ -97,6 +98,8 @@ pub(super) struct CoreSettings {
     pub(super) spill_directory: SpillDirectory,
     pub(super) memory_limit: u64,
     pub(super) threads: usize,
+    /// Wraps these threads.
+    pub(super) around: Option<Around>,
     pub(super) resources: Vec<(String, f64)>,
 }
 
@@ -116,13 +119,15 @@ impl WorkerCore {
             spill_directory,
             memory_limit,
             threads,
+            around,
             resources,
         } = settings;
         let (gather_commands, gather_receiver) = async_channel::unbounded();
         let (disposal, dropped) = Disposal::new();
         // One place: the first reason to end is the one that is reported.
         let (end, end_receiver) = async_channel::bounded(1);
-        let engine = Client::builder().name("ensue-worker").workers(threads).build();
+        let builder = Client::builder().name("ensue-worker").workers(threads);
+        let engine = builder.around(around).build();
         let max_incoming_bytes = (memory_limit / INCOMING_FRACTION).max(MIN_INCOMING_BYTES);
         let inner = Lock::new(Inner {
             state: WorkerState::new(&identity.address, threads, resources, max_incoming_bytes),

@@ -13,6 +13,7 @@ use crate::dask::wire::worker::register::{Registered, Registration};
 use crate::dask::wire::{call, capabilities, unpack};
 use crate::dask::worker::error::{WorkerError, WorkerErrorKind};
 use crate::dask::worker::memory::SpillDirectory;
+use crate::engine::core::threads::Around;
 
 /// The time in which a connection must be made, and the scheduler must answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,6 +23,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Settings {
     pub(crate) registry: Registry,
     pub(crate) threads: usize,
+    pub(crate) around: Option<Around>,
     pub(crate) memory_limit: u64,
     pub(crate) resources: Vec<(String, f64)>,
     pub(crate) name: Option<String>,
@@ -74,6 +76,7 @@ pub(crate) async fn join(settings: Settings, scheduler: &str) -> Result<Joined, 
         spill_directory,
         memory_limit: settings.memory_limit,
         threads: settings.threads,
+        around: settings.around.clone(),
         resources: settings.resources.clone(),
     });
     let interval = register(&core, &settings, &mut stream).await?;

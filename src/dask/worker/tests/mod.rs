@@ -4,6 +4,7 @@ mod leaving;
 mod memory;
 mod scheduler;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -246,6 +247,34 @@ fn failures_have_a_class_and_a_text() {
     // The worker is still usable.
     stream.compute(&TaskOrder::new("g", INC).args([1]));
     stream.finished("g");
+}
+
+/// What the hook of a worker has set on this thread.
+fn prepared() -> u64 {
+    PREPARED.get()
+}
+
+async fn prepared_async() -> u64 {
+    PREPARED.get()
+}
+
+thread_local!(static PREPARED: Cell<u64> = const { Cell::new(0) });
+
+#[test]
+fn its_threads_run_within_the_hook() {
+    let scheduler = FakeScheduler::start(Behaviour::Normal);
+    let registry = Registry::new().add(prepared_async).add_blocking(prepared);
+    let worker = Worker::new(registry).threads(1).memory_limit(1 << 30).around_threads(|run| {
+        PREPARED.set(7);
+        run();
+    });
+    let (running, mut stream) = join(&scheduler, worker);
+    for function in ["prepared", "prepared_async"] {
+        let name = format!("ensue::dask::worker::tests::{function}");
+        stream.compute(&TaskOrder::new(function, &name));
+        stream.finished(function);
+        assert_eq!(number(&fetch(running.address(), function).unwrap()), Some(7));
+    }
 }
 
 /// As after a list was lost with its worker, and computed again only in part.
