@@ -22,6 +22,9 @@ pub(crate) use loom::thread::yield_now;
 /// See the engine's own. A thread that looks yields, so all others would run until they wait or end.
 pub(crate) const ROUNDS: usize = 0;
 
+/// See the engine's own.
+pub(crate) const HOOKS_HAVE_LOCALS: bool = false;
+
 #[path = "std_like.rs"]
 mod std_like;
 std_like::std_like!(loom);

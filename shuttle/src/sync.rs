@@ -15,6 +15,7 @@ pub(crate) use shuttle::thread::yield_now;
 
 /// See the engine's own.
 pub(crate) const ROUNDS: usize = 1;
+pub(crate) const HOOKS_HAVE_LOCALS: bool = false;
 
 #[path = "../../loom/src/std_like.rs"]
 mod std_like;

@@ -96,7 +96,7 @@ impl<T> Handle<T> {
     }
 
     /// Cancels the task for all of its handles, and all of its dependents. Its inputs are not affected. Returns false
-    /// if the task has ended or is ending already.
+    /// if the task has ended or is ending already. [`cancel_with`](Handle::cancel_with) says why.
     ///
     /// A task that has not started never does. A running task is dropped at its next await that yields the worker, and
     /// releases its limits then. An await of a ready result yields it, too, after 128 of them in a row. Blocking work keeps

@@ -76,7 +76,7 @@ use crate::task::subject::Subject;
 /// ```
 ///
 /// A task whose function returned such an error has failed, and can be [retried](crate::Handle::retry), also if the other
-/// task was cancelled.
+/// task was cancelled. On a Dask cluster, workers send the texts of errors only, so there it's an error as any other.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -156,7 +156,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// Returns what happened.
+    /// Returns what happened to the task that failed first.
     pub fn kind(&self) -> ErrorKind {
         self.first().kind
     }
@@ -258,17 +258,18 @@ impl Error {
         self.first().panic_place.as_ref()?.backtrace.as_ref()
     }
 
-    /// Returns whether the task was cancelled or abandoned.
+    /// Returns whether the task that failed first was cancelled or abandoned.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Returns whether the task panicked.
+    /// Returns whether the task that failed first panicked.
     pub fn is_panic(&self) -> bool {
         self.kind() == ErrorKind::Panicked
     }
 
-    /// Returns whether the last attempt of the task took longer than its timeout, or the task longer than its deadline.
+    /// Returns whether the last attempt of the task that failed first took longer than its timeout, or that task longer than its
+    /// deadline.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::TimedOut
     }

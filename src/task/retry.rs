@@ -55,7 +55,8 @@ impl Retry {
         self
     }
 
-    /// Retries an error only if `predicate` returns true for it. It runs on the worker that made the attempt. If it
+    /// Retries an error only if `predicate` returns true for it, for example `when(Error::is_timeout)`, which is also true of
+    /// the [error of another task](Error#the-error-of-another-task) that the function returned. It runs on the worker that made the attempt. If it
     /// panics, that panic becomes the task's error.
     pub fn when(mut self, predicate: impl Fn(&Error) -> bool + Send + Sync + 'static) -> Self {
         self.when = Some(Arc::new(predicate));

@@ -192,7 +192,7 @@ fn spawn_task(core: &CoreRef, task: Task) -> JoinHandle<()> {
 }
 
 fn cancel() -> Error {
-    Error::cancelled("model".into())
+    Error::cancelled("model".into(), "")
 }
 
 /// Cancels a task that is queued or has ended.

@@ -180,8 +180,7 @@ fn awaited_and_retried() {
     let (interest, task) = new_task(&core, Setup::default(), async { 7 });
     let other = interest.clone();
     let ender = thread::spawn(move || {
-        let error =
-            Error::panicked("model".into(), Box::new("an error that a retry is possible after"));
+        let error = Error::panicked("model", Box::new("an error that a retry is possible after"));
         assert!(finish::abort(other.task(), error));
         // The handle retries it, or drops it unobserved.
         other.task().state.set(OBSERVED);

@@ -17,3 +17,6 @@ pub(crate) use std::time::Instant;
 
 /// How often a thread that looks for its wake reads the clock at most. The clock ends a look; those of the models stand still.
 pub(crate) const ROUNDS: usize = usize::MAX;
+
+/// Whether a panic hook may read thread locals. Those of simulated threads may not exist there.
+pub(crate) const HOOKS_HAVE_LOCALS: bool = true;

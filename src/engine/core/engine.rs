@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::engine::base::sync::{AtomicU64, AtomicUsize, HOOKS_HAVE_LOCALS, Ordering};
 use crate::engine::base::user_code::{self, log_error};
 use crate::engine::core::activity::{Activity, SeenPoll};
 use crate::engine::core::context;
@@ -157,8 +157,7 @@ impl CoreRef {
     ) -> Self {
         cell_pool::engine_created();
         user_code::report_panics_to(context::report_panic);
-        // The thread locals of a simulated thread don't exist in the hook.
-        if cfg!(not(ensue_shuttle)) {
+        if HOOKS_HAVE_LOCALS {
             panic_place::watch(context::is_at_work);
         }
         let id = ENGINES.fetch_add(1, Ordering::Relaxed);
