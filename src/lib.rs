@@ -81,7 +81,7 @@
 //!     others in its queue. Every 61 tasks, it moves up to 64 tasks from outside the workers to the end of its queue.
 //!   * So with one worker, a task from outside is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority,
 //!     if `s` others from outside are before it and the worker's queue has `n`.
-//!   * Tasks that wait for the same [limit](Options::limit), or for a thread for blocking work, are served by priority, then
+//!   * Tasks that wait for the same [limit](Options::acquire), or for a thread for blocking work, are served by priority, then
 //!     by depth, which is the longest path of inputs that leads to a task, up to 15, and then in the order in which they
 //!     came. Of 32 that are served, at least one is the oldest. So a value is used before the next one is made, if the tasks
 //!     that make values and those that use them share a limit or the threads: about twice as many values exist as that lets

@@ -119,11 +119,11 @@ impl Builder {
     }
 
     /// Declares a limit: running tasks never hold more than `n` of it together. A task requests a part of it with
-    /// [`Options::limit`](crate::Options::limit). A second declaration of the same name replaces the first.
+    /// [`Options::acquire`](crate::Options::acquire). A second declaration of the same name replaces the first.
     ///
     /// ```
     /// let client = ensue::Client::builder().limit("db", 2).build();
-    /// let row = client.task().limit("db", 1).submit(async || 1u64, ());
+    /// let row = client.task().acquire("db").submit(async || 1u64, ());
     /// assert_eq!(row.result().unwrap(), 1);
     /// ```
     pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {

@@ -138,7 +138,7 @@ impl Client {
     /// for them. A function that waits for a thread counts as running; [`explain`](Client::explain) distinguishes the two.
     /// Those that wait get threads by priority, of equal priority the [deepest](crate#contract) first, and then in order.
     /// While there are enough threads for all, as many functions run at once as are ready: if each makes a large value, bound
-    /// them with `blocking_threads` or with a [limit](crate::Options::limit) that those that use the values share.
+    /// them with `blocking_threads` or with a [limit](crate::Options::acquire) that those that use the values share.
     /// If it is cancelled, it is dropped at once and releases its limits. If all threads are occupied by functions that
     /// block on the [results](crate::Handle::result) of further blocking functions, none of them ever returns: wait in
     /// async tasks instead, or bound these functions with a [limit](crate::Builder::limit).

@@ -35,7 +35,7 @@ use crate::{Handle, Key, Retry};
 ///     .task()
 ///     .key("rows")
 ///     .priority(5)
-///     .limit("db", 1)
+///     .acquire("db")
 ///     .timeout(Duration::from_secs(10))
 ///     .retries(3)
 ///     .try_submit(async || Ok::<_, std::io::Error>(vec![1, 2, 3]), ());
@@ -121,14 +121,23 @@ macro_rules! setters {
             self
         }
 
-        /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
+        /// Acquires one unit of a limit that [`Builder::limit`](crate::Builder::limit) has declared, for as long as an
+        /// attempt runs; see [`acquire_many`](Self::acquire_many).
+        pub fn acquire(self, name: impl Into<String>) -> Self {
+            self.acquire_many(name, 1)
+        }
+
+        /// Acquires `n` units of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
         /// runs. Several limits are acquired together. Tasks that wait for a limit get it by priority, of equal priority the
         /// [deepest](crate#contract) first, and then in order; of 32, at least one is the oldest.
         ///
         /// If the limit is not declared or is less than `n`, the task fails at once with the error
         /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit
         /// may wait forever.
-        pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
+        ///
+        /// On a Dask cluster, it acquires `n` of the [resource](https://distributed.dask.org/en/stable/resources.html) of this
+        /// name of its worker, and waits while no worker has it.
+        pub fn acquire_many(mut self, name: impl Into<String>, n: usize) -> Self {
             let $settings = &mut self;
             $($path)+.limits.push((name.into(), n));
             self
