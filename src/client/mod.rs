@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod blocking;
 mod body;
 pub(crate) mod builder;
+mod limits;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;
@@ -455,7 +456,7 @@ impl Drop for Client {
     }
 }
 
-/// Writes one line: the name, the number of workers, and the limits.
+/// Writes one line: the name, the number of workers, the limits and the rates.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workers = self.workers();
@@ -464,11 +465,12 @@ impl fmt::Display for Client {
         if self.core.seeded.is_some() {
             f.write_str(", seeded")?;
         }
-        match self.core.limits.names() {
+        let declared = self.core.limits.declarations();
+        match &declared[..] {
             [] => f.write_str(", no limits"),
-            limits => {
-                let limits: Vec<_> = limits.iter().map(|(name, n)| format!("{name} {n}")).collect();
-                write!(f, ", limits: {}", limits.join(", "))
+            _ => {
+                let declared: Vec<_> = declared.iter().map(ToString::to_string).collect();
+                write!(f, ", limits: {}", declared.join(", "))
             }
         }
     }
@@ -479,7 +481,7 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("name", &self.core.name)
             .field("workers", &self.workers())
-            .field("limits", &self.core.limits.names())
+            .field("limits", &self.core.limits.declarations())
             .field("tasks_in_memory", &self.tasks_in_memory())
             .field("closed", &self.core.is_closed())
             .finish()

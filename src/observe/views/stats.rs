@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::serial::{Seconds, serialize};
+use crate::Rate;
 use crate::engine::core::Core;
+use crate::engine::data::limits::UsageWhat;
 use crate::observe::record::functions::Counts;
 use crate::observe::record::recorder::Recorder;
 use crate::observe::record::tables::{FunctionActivity, Record};
@@ -13,7 +15,7 @@ use crate::observe::record::tables::{FunctionActivity, Record};
 ///
 /// | fields | counted |
 /// |---|---|
-/// | `workers`, `busy`, `tasks_in_memory`, `limits` | always |
+/// | `workers`, `busy`, `tasks_in_memory`, `limits`, `rates` | always |
 /// | `submitted`, `finished`, `failed`, `cancelled`, `left` | all tasks, from when the client began to [observe](crate::Client::observe) |
 /// | `waiting`, `ready`, `running`, `delayed` | tasks that are watched in detail, from then on |
 ///
@@ -48,32 +50,73 @@ pub struct Stats {
     pub left: u64,
     /// Watched tasks that wait for inputs.
     pub waiting: u64,
-    /// Watched tasks that wait for a worker or a limit.
+    /// Watched tasks that wait for a worker, a limit or a rate.
     pub ready: u64,
     /// Watched tasks that have started, suspended ones included.
     pub running: u64,
     /// Watched tasks that wait for their next attempt.
     pub delayed: u64,
-    /// The declared [limits](crate::Builder::limit), in the order of their declaration.
+    /// The [limits](crate::Builder::limit), as [`Client::limits`](crate::Client::limits) returns them.
     pub limits: Vec<LimitStats>,
+    /// The [rates](crate::Builder::rate), as [`Client::rates`](crate::Client::rates) returns them.
+    pub rates: Vec<RateStats>,
     /// The same counters for each function, in the order in which the functions were first submitted.
     pub functions: Vec<FunctionStats>,
     /// The time since the client began to observe; `None` if it doesn't.
     pub recording_for: Option<Duration>,
 }
 
-/// A declared limit; see [`Stats::limits`].
-#[derive(Clone, Debug)]
+/// A limit; see [`Client::limits`](crate::Client::limits).
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitStats {
     /// The name of the limit.
     pub name: String,
+    /// The [pattern](crate::Builder::limit_each) that it was made by.
+    pub pattern: Option<String>,
     /// The declared amount.
     pub of: usize,
-    /// The amount that is in use.
+    /// The amount that is in use; more than there is if the limit was lowered.
     pub used: usize,
     /// The number of tasks that wait for it.
     pub waiting: usize,
+}
+
+/// A rate; see [`Client::rates`](crate::Client::rates).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateStats {
+    /// The name of the rate.
+    pub name: String,
+    /// The [pattern](crate::Builder::rate_each) that it was made by.
+    pub pattern: Option<String>,
+    /// The declared rate.
+    pub rate: Rate,
+    /// The number of starts that it allows at once now.
+    pub available: usize,
+    /// The time until it allows the next start; `None` if it allows none.
+    pub next: Option<Duration>,
+    /// The number of tasks that wait for it.
+    pub waiting: usize,
+}
+
+impl LimitStats {
+    /// Returns the limits and the rates of a client.
+    pub(crate) fn of(core: &Core) -> (Vec<LimitStats>, Vec<RateStats>) {
+        let (mut limits, mut rates) = (Vec::new(), Vec::new());
+        for usage in core.limits.usage(&core.clock()) {
+            let (name, pattern, waiting) = (usage.name, usage.pattern, usage.waiting);
+            match usage.what {
+                UsageWhat::Limit { of, used } => {
+                    limits.push(LimitStats { name, pattern, of, used, waiting });
+                }
+                UsageWhat::Rate { rate, available, next } => {
+                    rates.push(RateStats { name, pattern, rate, available, next, waiting });
+                }
+            }
+        }
+        (limits, rates)
+    }
 }
 
 /// The counters of one function; see [`Stats::functions`].
@@ -117,8 +160,7 @@ impl Stats {
     /// Returns the fields that need no recording.
     fn live(core: &Core) -> Self {
         let workers = core.hosted_workers() + core.threads.alive();
-        let limits = core.limits.usage().into_iter();
-        let limit = |(name, of, used, waiting)| LimitStats { name, of, used, waiting };
+        let (limits, rates) = LimitStats::of(core);
         Self {
             workers,
             busy: core.workers().saturating_sub(core.idle_workers.asleep()),
@@ -132,7 +174,8 @@ impl Stats {
             ready: 0,
             running: 0,
             delayed: 0,
-            limits: limits.map(limit).collect(),
+            limits,
+            rates,
             functions: Vec::new(),
             recording_for: None,
         }
@@ -201,14 +244,27 @@ serialize!(Stats, this:
     running = this.running,
     delayed = this.delayed,
     limits = this.limits,
+    rates = this.rates,
     functions = this.functions,
     recording_for = this.recording_for.map(Seconds),
 );
 
 serialize!(LimitStats, this:
     name = this.name,
+    pattern = this.pattern,
     of = this.of,
     used = this.used,
+    waiting = this.waiting,
+);
+
+serialize!(RateStats, this:
+    name = this.name,
+    pattern = this.pattern,
+    n = this.rate.n(),
+    per = Seconds(this.rate.per()),
+    burst = this.rate.most_at_once(),
+    available = this.available,
+    next = this.next.map(Seconds),
     waiting = this.waiting,
 );
 
