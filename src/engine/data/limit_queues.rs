@@ -24,7 +24,7 @@ use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::data::clock::Clock;
-use crate::engine::data::limit_table::{Kind, LineId, Rank, Slot, SlotId, Table};
+use crate::engine::data::limit_table::{Kind, LineId, Need, Rank, Slot, SlotId, Table};
 use crate::engine::data::turns::{Age, Place, Turns};
 use crate::engine::task::header::Task;
 
@@ -44,7 +44,7 @@ pub(crate) struct Book {
     /// The tasks that hold something, by the number of their request.
     pub(crate) holders: BTreeMap<u64, Holder>,
     /// The line that things are kept for, and these.
-    kept: Option<(LineId, Vec<(SlotId, usize)>)>,
+    kept: Option<(LineId, Vec<Need>)>,
     count: u64,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Holder {
 /// What is needed: slots, and the amount of each. Shared by the attempts of a task.
 #[derive(Clone)]
 pub(crate) struct Needs {
-    pub(crate) amounts: Arc<[(SlotId, usize)]>,
+    pub(crate) amounts: Arc<[Need]>,
     /// Keeps slots that a pattern has made.
     pub(crate) _lease: Option<Arc<Lease>>,
 }
@@ -397,7 +397,7 @@ impl Book {
         &mut self,
         id: LineId,
         place: Place,
-        kept: &[(SlotId, usize)],
+        kept: &[Need],
         pass: &mut Pass<'_>,
     ) -> Option<SlotId> {
         let line = self.lines[id].as_ref()?;
@@ -503,7 +503,7 @@ impl Book {
     }
 
     /// Keeps nothing any more for a line. Returns what was kept.
-    fn stop_keeping(&mut self, id: LineId) -> Vec<(SlotId, usize)> {
+    fn stop_keeping(&mut self, id: LineId) -> Vec<Need> {
         let Some((_, kept)) = self.kept.take_if(|(line, _)| *line == id) else { return Vec::new() };
         for (slot, _) in &kept {
             self.table.slot_mut(*slot).kept = 0;

@@ -46,6 +46,9 @@ impl fmt::Display for Declaration {
 /// The index of a slot.
 pub(crate) type SlotId = usize;
 
+/// A slot, and the amount that's needed of it.
+pub(crate) type Need = (SlotId, usize);
+
 /// The index of a line of waiting requests.
 pub(crate) type LineId = usize;
 
@@ -255,7 +258,7 @@ impl Table {
         &mut self,
         wanted: &[(String, usize)],
         now: impl Fn() -> u64,
-    ) -> Result<(Vec<(SlotId, usize)>, Vec<SlotId>), String> {
+    ) -> Result<(Vec<Need>, Vec<SlotId>), String> {
         if !self.unused.is_empty() {
             self.free_unused(now());
         }

@@ -315,7 +315,7 @@ impl Limits {
             result
         };
         let Pass { served, unused, refused, .. } = pass;
-        unused.into_iter().for_each(|waker| drop_user_value(waker));
+        unused.into_iter().for_each(drop_user_value);
         served.into_iter().for_each(wake);
         // These ask for the timer themselves, and fail if the system refuses it again.
         refused.into_iter().for_each(|(_, waker)| wake(waker));

@@ -1,5 +1,6 @@
 //! Statistics of a client.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,6 +199,32 @@ impl Stats {
         stats
     }
 
+    /// Of the limits and rates that patterns have made, keeps those that most tasks wait for: for pages, which can't show one
+    /// for each of many thousands of names.
+    pub(crate) fn keep_busiest(&mut self, most: usize) {
+        fn keep<T>(all: &mut Vec<T>, most: usize, of: impl Fn(&T) -> (bool, usize)) {
+            // The declared ones are first.
+            let declared = all.iter().take_while(|each| !of(each).0).count();
+            all[declared..].sort_by_key(|each| Reverse(of(each).1));
+            all.truncate(declared + most);
+        }
+        keep(&mut self.limits, most, |limit| (limit.pattern.is_some(), limit.waiting));
+        keep(&mut self.rates, most, |rate| (rate.pattern.is_some(), rate.waiting));
+    }
+
+    /// The name, the total, what is used, and the number of tasks that wait, of each limit. Those that a pattern has made
+    /// count together under its text, so that metrics have no label for each of its names.
+    pub(crate) fn limits_for_metrics(&self) -> Vec<(&str, [usize; 3])> {
+        let limits = self.limits.iter();
+        sums(limits.map(|it| (&it.name, &it.pattern, [it.of, it.used, it.waiting])))
+    }
+
+    /// The same of the rates: the number of starts that each allows now, and of tasks that wait.
+    pub(crate) fn rates_for_metrics(&self) -> Vec<(&str, [usize; 2])> {
+        let rates = self.rates.iter();
+        sums(rates.map(|it| (&it.name, &it.pattern, [it.available, it.waiting])))
+    }
+
     /// Adds a function, and its counts to the sums.
     fn add(&mut self, name: &Arc<str>, counts: Counts, activity: FunctionActivity) {
         let Counts { submitted, finished, failed, cancelled } = counts;
@@ -228,6 +255,24 @@ impl Stats {
             polls,
         });
     }
+}
+
+/// Adds up the numbers of those that one pattern has made.
+fn sums<'a, const N: usize>(
+    all: impl Iterator<Item = (&'a String, &'a Option<String>, [usize; N])>,
+) -> Vec<(&'a str, [usize; N])> {
+    let mut sums = Vec::<(&str, [usize; N])>::new();
+    for (name, pattern, numbers) in all {
+        let label = pattern.as_ref().unwrap_or(name);
+        let before = sums.iter_mut().find(|(other, _)| pattern.is_some() && other == label);
+        match before {
+            Some((_, sums)) => {
+                sums.iter_mut().zip(numbers).for_each(|(a, b)| *a = a.saturating_add(b))
+            }
+            None => sums.push((label, numbers)),
+        }
+    }
+    sums
 }
 
 serialize!(Stats, this:
@@ -282,3 +327,28 @@ serialize!(FunctionStats, this:
     run_time = Seconds(this.run_time),
     polls = this.polls,
 );
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use crate::Client;
+
+    #[test]
+    fn the_many_names_of_a_pattern_are_few_in_metrics_and_on_pages() {
+        let builder = Client::builder().seed(1).limit("db", 9).limit_each("host:*", 2);
+        let client = builder.limit_each("other:*", 1).build();
+        let names = (0..100).map(|n| format!("host:{}", n % 10)).chain(["other:a".into()]);
+        let submit = |name| client.task().acquire(name).spawn(pending::<()>());
+        let tasks: Vec<_> = names.map(submit).collect();
+        client.task().priority(-1).submit(async || (), ()).result().unwrap();
+        let mut stats = client.stats();
+        assert_eq!(stats.limits.len(), 12);
+        let wanted = [("db", [9, 0, 0]), ("host:*", [20, 20, 80]), ("other:*", [1, 1, 0])];
+        assert_eq!(stats.limits_for_metrics(), wanted);
+        stats.keep_busiest(3);
+        let names: Vec<_> = stats.limits.iter().map(|limit| &*limit.name).collect();
+        assert_eq!(names, ["db", "host:0", "host:1", "host:2"]);
+        drop(tasks);
+    }
+}
