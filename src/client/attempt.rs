@@ -1,9 +1,9 @@
-//! The attempts of a task that has options for them: limits, a timeout, retries.
+//! The attempts of a task that has options for them: limits and rates, a timeout, retries.
 //!
 //! | `Step` | from here to | when |
 //! |---|---|---|
 //! | `New` | `Acquiring` or `Attempting` | at once |
-//! | `Acquiring` | `Attempting` | all limits are acquired |
+//! | `Acquiring` | `Attempting` | all limits and rates are acquired |
 //! | `Attempting` | `New`, and the task ends | the function returns a value, or no further attempt is allowed |
 //! | `Attempting` | `Waiting` | it fails, panics or times out, and another attempt is allowed |
 //! | `Waiting` | `New` | the delay is over |

@@ -110,3 +110,48 @@ impl Client {
         LimitStats::of(self.core()).1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Client, Handle, Rate, Retry, sleep};
+
+    /// Submits a task with each option that keeps what it has acquired in a place of its own.
+    fn submit(client: &Client, n: usize, name: &str) -> Handle<usize> {
+        let options = client.task().acquire(format!("{name}:{n}")).key(n.to_string());
+        match n % 6 {
+            0 => options.submit(async || 1, ()),
+            1 => options.submit_blocking(|| 1, ()),
+            2 => options.try_submit(async || Err::<usize, _>("no"), ()),
+            3 => {
+                let retry = Retry::new(2).backoff(Duration::from_nanos(1), Duration::from_nanos(1));
+                options.retries(retry).try_submit(async || Err::<usize, _>("no"), ())
+            }
+            4 => options
+                .timeout(Duration::from_nanos(1))
+                .submit(async || std::future::pending().await, ()),
+            _ => options.submit(async || panic!("oh"), ()),
+        }
+    }
+
+    #[test]
+    fn what_patterns_have_made_goes_with_the_tasks_that_need_it() {
+        let rate = Rate::new(1, Duration::from_secs(1)).burst(3);
+        let client =
+            Client::builder().seed(1).limit_each("limit:*", 1).rate_each("rate:*", rate).build();
+        for name in ["limit", "rate"] {
+            let tasks: Vec<_> = (0..60).map(|n| submit(&client, n, name)).collect();
+            assert_eq!(client.core().limits.len(), 60);
+            // Joins the task of the key, and fails, and is dropped while it waits.
+            drop(submit(&client, 0, name));
+            drop(client.task().acquire_many(format!("{name}:too many"), 9).submit(async || (), ()));
+            drop(client.task().acquire(format!("{name}:dropped")).submit(async || (), ()));
+            tasks.iter().for_each(|task| drop(task.result()));
+            drop(tasks);
+            client.submit(async || sleep(Duration::from_secs(60)).await, ()).result().unwrap();
+            client.limits();
+            assert_eq!(client.core().limits.len(), 0, "{name}");
+        }
+    }
+}

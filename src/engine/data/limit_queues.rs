@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::engine::base::lock::Lock;
-use crate::engine::data::clock::Clock;
-use crate::engine::data::limit_table::{Kind, LineId, Need, Rank, Slot, SlotId, Table};
+use crate::engine::data::limit_pass::Pass;
+use crate::engine::data::limit_table::{Kind, LineId, Need, Rank, SlotId, Table};
 use crate::engine::data::turns::{Age, Place, Turns};
 use crate::engine::task::header::Task;
 
@@ -100,40 +100,6 @@ impl Holder {
     /// The amount of a slot that it takes.
     pub(crate) fn amount(&self, slot: SlotId) -> usize {
         self.needs.amounts.iter().find(|(id, _)| *id == slot).map_or(0, |(_, n)| *n)
-    }
-}
-
-/// A change of the book: what it leads to, within and outside of its lock.
-pub(crate) struct Pass<'c> {
-    clock: &'c Clock<'c>,
-    now: Option<u64>,
-    /// Slots whose first line may no longer have to wait.
-    changed: BTreeSet<SlotId>,
-    /// Rates for which other requests wait than before.
-    rates: BTreeSet<SlotId>,
-    /// The wakers of those that were served.
-    pub(crate) served: Vec<Waker>,
-    pub(crate) unused: Vec<Waker>,
-    /// The requests for which the system has refused the thread of the timers.
-    pub(crate) refused: Vec<(u64, Waker)>,
-}
-
-impl<'c> Pass<'c> {
-    pub(crate) fn new(clock: &'c Clock<'c>) -> Self {
-        Self {
-            clock,
-            now: None,
-            changed: BTreeSet::new(),
-            rates: BTreeSet::new(),
-            served: Vec::new(),
-            unused: Vec::new(),
-            refused: Vec::new(),
-        }
-    }
-
-    /// The time, read once, for what concerns this slot: limits need none.
-    fn now(&mut self, slot: &Slot) -> u64 {
-        if slot.is_rate() { *self.now.get_or_insert_with(|| self.clock.now()) } else { 0 }
     }
 }
 
@@ -273,32 +239,33 @@ impl Book {
     ) -> Option<Holder> {
         let holder = self.holders.remove(&number)?;
         for (id, n) in &*holder.needs.amounts {
-            match &mut self.table.slot_mut(*id).kind {
+            let slot = self.table.slot_mut(*id);
+            match &mut slot.kind {
                 Kind::Limit { used, .. } => *used -= n,
                 Kind::Rate(_) if started => continue,
                 Kind::Rate(bucket) => bucket.give_back(*n),
             }
-            pass.changed.insert(*id);
+            if !slot.by_rank.is_empty() {
+                pass.changed.insert(*id);
+            }
         }
         Some(holder)
     }
 
-    /// Notes that a slot was changed by its declaration.
-    pub(crate) fn declared(&mut self, slot: SlotId, pass: &mut Pass<'_>) {
-        pass.changed.insert(slot);
+    /// Notes that slots were changed by a declaration.
+    pub(crate) fn declared(&mut self, slots: BTreeSet<SlotId>, pass: &mut Pass<'_>) {
         for id in 0..self.lines.len() {
-            let Some(line) = self.lines[id].as_mut().filter(|line| line.slots.contains(&slot))
-            else {
+            let Some(line) = self.lines[id].as_mut().filter(|line| !line.aside.is_empty()) else {
                 continue;
             };
-            if line.aside.is_empty() {
-                continue;
+            if line.slots.iter().any(|slot| slots.contains(slot)) {
+                let aside = std::mem::take(&mut line.aside);
+                line.by_age.extend(aside.keys().map(|place| (place.age(), *place)));
+                line.waiting.extend(aside);
+                self.settle(id, pass);
             }
-            let aside = std::mem::take(&mut line.aside);
-            line.by_age.extend(aside.keys().map(|place| (place.age(), *place)));
-            line.waiting.extend(aside);
-            self.settle(id, pass);
         }
+        pass.changed.extend(slots);
     }
 
     /// Notes that the time for a request may have come.

@@ -195,38 +195,38 @@ impl Table {
         }
     }
 
-    /// Declares a name or a pattern, or changes it. Adds the slots that have changed to `changed`.
-    pub(crate) fn declare(&mut self, new: Declaration, now: u64, changed: &mut Vec<SlotId>) {
+    /// Declares a name or a pattern, or changes it. Returns the slots that have changed.
+    pub(crate) fn declare(&mut self, new: Declaration, now: u64) -> BTreeSet<SlotId> {
         let Declaration { name, is_pattern, amount } = new;
         if is_pattern {
-            let is_same =
-                |known: &Pattern| known.text == name && known.amount.kind() == amount.kind();
-            let Some(at) = self.patterns.iter().position(is_same) else {
-                self.patterns.push(Pattern { text: name, amount, most: amount.size() });
-                return;
-            };
-            let pattern = &mut self.patterns[at];
-            pattern.amount = amount;
-            pattern.most = pattern.most.max(amount.size());
-            for (id, slot) in self.slots.iter_mut().enumerate() {
-                if let Some(slot) = slot.as_mut().filter(|slot| slot.pattern == Some(at)) {
-                    slot.set(amount, now);
-                    changed.push(id);
-                }
-            }
-            return;
+            return self.declare_pattern(name, amount, now);
         }
-        let id = match self.names[amount.kind()].get(&name) {
-            Some(id) => *id,
-            None => self.insert(Slot::new(name, amount, 0, None), amount.kind()),
-        };
+        let known = self.names[amount.kind()].get(&name).copied();
+        let id =
+            known.unwrap_or_else(|| self.insert(Slot::new(name, amount, 0, None), amount.kind()));
         let slot = self.slot_mut(id);
-        slot.pattern = None;
         slot.set(amount, now);
-        if !self.declared.contains(&id) {
+        let is_new = slot.pattern.take().is_some() || known.is_none();
+        if is_new {
             self.declared.push(id);
         }
-        changed.push(id);
+        BTreeSet::from([id])
+    }
+
+    fn declare_pattern(&mut self, text: String, amount: Amount, now: u64) -> BTreeSet<SlotId> {
+        let is_same = |it: &Pattern| it.text == text && it.amount.kind() == amount.kind();
+        let Some(at) = self.patterns.iter().position(is_same) else {
+            self.patterns.push(Pattern { text, amount, most: amount.size() });
+            return BTreeSet::new();
+        };
+        let pattern = &mut self.patterns[at];
+        pattern.amount = amount;
+        pattern.most = pattern.most.max(amount.size());
+        let set = |(id, slot): (SlotId, &mut Option<Slot>)| {
+            slot.as_mut().filter(|slot| slot.pattern == Some(at))?.set(amount, now);
+            Some(id)
+        };
+        self.slots.iter_mut().enumerate().filter_map(set).collect()
     }
 
     fn insert(&mut self, slot: Slot, kind: usize) -> SlotId {
@@ -455,7 +455,7 @@ mod tests {
         let rate = Amount::Rate(Rate::new(1, std::time::Duration::from_nanos(10)));
         for (name, amount) in [("limit:*", Amount::Limit(2)), ("rate:*", rate)] {
             let new = Declaration { name: name.into(), is_pattern: true, amount };
-            table.declare(new, 0, &mut Vec::new());
+            table.declare(new, 0);
         }
         let mut now = 0;
         for n in 0..1000 {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::{drop_user_value, wake};
 use crate::engine::data::clock::Clock;
-use crate::engine::data::limit_queues::{Book, Holder, Lease, Needs, Pass, Waiting};
+use crate::engine::data::limit_pass::Pass;
+use crate::engine::data::limit_queues::{Book, Holder, Lease, Needs, Waiting};
 use crate::engine::data::limit_table::{Declaration, Kind, LineId};
 use crate::engine::data::turns::Place;
 use crate::engine::task::header::{Task, TaskRef};
@@ -80,7 +81,7 @@ pub(crate) enum UsageWhat {
 impl Limits {
     pub(crate) fn new(declared: Vec<Declaration>) -> Self {
         let mut book = Book::default();
-        declared.into_iter().for_each(|new| book.table.declare(new, 0, &mut Vec::new()));
+        declared.into_iter().for_each(|new| drop(book.table.declare(new, 0)));
         Self(Arc::new(Lock::new(book)))
     }
 
@@ -88,9 +89,8 @@ impl Limits {
     pub(crate) fn declare(&self, new: Declaration, clock: &Clock<'_>) {
         let now = clock.now();
         self.change(clock, |book, pass| {
-            let mut changed = Vec::new();
-            book.table.declare(new, now, &mut changed);
-            changed.into_iter().for_each(|slot| book.declared(slot, pass));
+            let changed = book.table.declare(new, now);
+            book.declared(changed, pass);
         });
     }
 
@@ -320,6 +320,14 @@ impl Limits {
         // These ask for the timer themselves, and fail if the system refuses it again.
         refused.into_iter().for_each(|(_, waker)| wake(waker));
         result
+    }
+}
+
+#[cfg(test)]
+impl Limits {
+    /// The number of limits and rates in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().table.len()
     }
 }
 
