@@ -56,8 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lengths: Vec<_> = words
         .iter()
         .map(|word| {
-            let task =
-                client.task().limit("sockets", 1).timeout(Duration::from_secs(10)).retries(2);
+            let task = client.task().acquire("sockets").timeout(Duration::from_secs(10)).retries(2);
             task.try_submit(ask, (server, word.to_string()))
         })
         .collect();

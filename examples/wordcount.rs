@@ -58,7 +58,7 @@ async fn merge(mut a: Counts, b: Counts) -> Counts {
 async fn run(client: &Client, folder: PathBuf) -> Result<(), Error> {
     let paths = client.try_submit_blocking(walk, folder).await?;
     println!("{} files", paths.len());
-    let part = |path| client.task().limit("files", 8).try_submit_blocking(count, path);
+    let part = |path| client.task().acquire("files").try_submit_blocking(count, path);
     let parts: Vec<_> = paths.into_iter().map(part).collect();
     let bars = progress(&parts);
     let (mut parts, mut one) = (as_completed(parts), None);

@@ -72,14 +72,18 @@
 //!   Errors, `explain` and the other views name the [line](Error::submitted_at) that submitted a task. A function that
 //!   submits for its caller passes that one's line on if it is `#[track_caller]`.
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
-//!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
+//!   A task that waits for its next attempt holds no worker and no limit, and acquires its limits and rates anew. [`Handle::retry`] runs a failed task again,
 //!   which keeps its inputs for that if it never started and they can run again.
 //!   [`timeout`](Options::timeout) bounds each attempt, and [`deadline`](Options::deadline) the whole task from its
 //!   submission on. A [`Hedge`] runs code a second time if the first run takes unusually long.
 //! * **Priorities**: a ready task of higher [`priority`](Options::priority) starts before those of lower priority,
 //!   which wait as long as there are any. A task lends its priority to all that it waits for: its unfinished inputs, the
 //!   tasks that it awaits, in any way but by [`progress_counts`], which only watches them, and those that hold a limit that
-//!   it waits for; and to what these wait for. They keep it, until [`set_priority`](Handle::set_priority) changes it. Declared [limits](Builder::limit) bound how many tasks run at once.
+//!   it waits for; and to what these wait for. They keep it, until [`set_priority`](Handle::set_priority) changes it.
+//! * **Limits and rates**: [limits](Builder::limit) bound how many tasks run at once, and [rates](Builder::rate) how often
+//!   tasks start, by the client's clock. A task [acquires](Options::acquire) all that it needs before each attempt, or waits
+//!   and holds nothing. They can be [changed](Client::set_limit) while tasks run, and declared for all names of a
+//!   [pattern](Builder::limit_each).
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
 //!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
 //!   sockets or other threads. No task starves:
@@ -87,7 +91,7 @@
 //!     others in its queue. Every 61 tasks, it moves up to 64 tasks from outside the workers to the end of its queue.
 //!   * So with one worker, a task from outside is run after at most 61 (`s` / 64 + 1) + 32 (`n` + 1) others of its priority,
 //!     if `s` others from outside are before it and the worker's queue has `n`.
-//!   * Tasks that wait for the same [limit](Options::limit), or for a thread for blocking work, are served by priority, then
+//!   * Tasks that wait for the same [limit or rate](Options::acquire), or for a thread for blocking work, are served by priority, then
 //!     by depth, which is the longest path of inputs that leads to a task, up to 15, and then in the order in which they
 //!     came. Of 32 that are served, at least one is the oldest. So a value is used before the next one is made, if the tasks
 //!     that make values and those that use them share a limit or the threads: about twice as many values exist as that lets
@@ -242,11 +246,12 @@ pub use observe::graph::{EdgeKind, Graph, GraphEdge, GraphTask};
 pub use observe::metrics::Metrics;
 pub use observe::reason::Reason;
 pub use observe::stall::Stall;
-pub use observe::stats::{FunctionStats, LimitStats, Stats};
+pub use observe::stats::{FunctionStats, LimitStats, RateStats, Stats};
 pub use observe::timeline::{Phase, Timeline};
 pub use task::error::{Error, ErrorKind, IntoFailure};
 pub use task::function::{BlockingFn, Repeatable, TaskFn, TryBlockingFn, TryTaskFn};
 pub use task::key::Key;
+pub use task::rate::Rate;
 pub use task::retry::Retry;
 pub use task::status::Status;
 

@@ -71,7 +71,7 @@ struct States {
 fn in_all_states(client: &Client) -> States {
     let (gate, futures) = (Gate::new(), Counts::new());
     let pass = gate.clone();
-    let running = client.task().limit("one", 1).spawn(futures.future(async move {
+    let running = client.task().acquire("one").spawn(futures.future(async move {
         pass.pass().await;
         yield_now().await;
         1
@@ -81,7 +81,7 @@ fn in_all_states(client: &Client) -> States {
     let hour = Duration::from_secs(3600);
     let options = client.task().retries(Retry::new(1).backoff(hour, hour));
     let delayed = options.try_submit(async || Err::<u64, _>("no"), ());
-    let wants_limit = client.task().limit("one", 1).submit(inc, 1);
+    let wants_limit = client.task().acquire("one").submit(inc, 1);
     let finished = client.submit(inc, 1);
     finished.result().unwrap();
     let failed = client.try_submit(async || Err::<u64, _>("no"), ());
@@ -880,7 +880,7 @@ fn a_name_with_a_nul_is_fine() {
         assert_eq!(client.to_string(), "client `a\0b\0`: 2 workers, limits: c\0d 1");
         let thread = client.submit(async || thread::current().name().map(str::to_owned), ());
         assert!(thread.result().unwrap().unwrap().starts_with("ab-"));
-        let x = client.task().name("e\0f").key("g\0h").limit("c\0d", 1).submit(inc, 1);
+        let x = client.task().name("e\0f").key("g\0h").acquire("c\0d").submit(inc, 1);
         assert_eq!(x.result().unwrap(), 2);
         client.scale(3).unwrap();
         assert_eq!(client.workers(), 3);

@@ -153,17 +153,17 @@ fn a_task_is_about_as_large_as_its_future<const N: usize>() {
     check("try_submit", &|client, begun| client.try_submit(try_large::<N>, begun));
     check("name", &|client, begun| client.task().name("x").spawn(large::<N>(begun)));
     check("priority", &|client, begun| client.task().priority(1).submit(large::<N>, begun));
-    check("a limit", &|client, begun| client.task().limit("many", 1).spawn(large::<N>(begun)));
-    check("a limit", &|client, begun| client.task().limit("many", 1).submit(large::<N>, begun));
+    check("a limit", &|client, begun| client.task().acquire("many").spawn(large::<N>(begun)));
+    check("a limit", &|client, begun| client.task().acquire("many").submit(large::<N>, begun));
     check("a timeout", &|client, begun| client.task().timeout(LATE).spawn(large::<N>(begun)));
     check("a timeout", &|client, begun| client.task().timeout(LATE).submit(large::<N>, begun));
     check("retries", &|client, begun| client.task().retries(1).submit(large::<N>, begun));
     check("all", &|client, begun| {
-        let options = client.task().limit("many", 1).timeout(LATE).retries(1);
+        let options = client.task().acquire("many").timeout(LATE).retries(1);
         options.try_submit(try_large::<N>, begun)
     });
     check("all of a future", &|client, begun| {
-        client.task().limit("many", 1).timeout(LATE).try_spawn(try_large::<N>(begun))
+        client.task().acquire("many").timeout(LATE).try_spawn(try_large::<N>(begun))
     });
 }
 
@@ -248,7 +248,7 @@ fn tasks_leave_nothing() {
     });
     leaves_nothing("tasks with all options, of all endings", &client, |client| {
         for n in 0..2000u64 {
-            let options = client.task().key(format!("key-{n}")).limit("one", 1).retries(1);
+            let options = client.task().key(format!("key-{n}")).acquire("one").retries(1);
             let x = options.timeout(Duration::from_secs(60)).try_submit(
                 async |n: u64| {
                     yield_now().await;
@@ -290,7 +290,7 @@ fn clients_leave_nothing() {
         let client = Client::builder().workers(2).limit("one", 1).name("memory").build();
         let xs = client.map(inc, 0..100u64);
         let never = client.spawn(std::future::pending::<u64>());
-        let waiting = client.task().limit("one", 1).priority(1).submit(inc, &never);
+        let waiting = client.task().acquire("one").priority(1).submit(inc, &never);
         client.task().key("k").submit(inc, 1).detach();
         if n % 2 == 0 {
             block_on(gather(&xs)).unwrap();

@@ -14,7 +14,7 @@ fn priority() -> Handle<u64> {
 
 #[divan::bench(sample_size = 100)]
 fn limit() -> Handle<u64> {
-    CLIENT.task().limit("many", 1).submit(inc, 1)
+    CLIENT.task().acquire("many").submit(inc, 1)
 }
 
 #[divan::bench(sample_size = 100)]

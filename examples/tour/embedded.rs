@@ -22,7 +22,7 @@ pub(crate) async fn tour(with_dashboard: bool, hold: Duration) -> Result<(), Err
     steps::sum_as_they_arrive(&client, zs).await?;
     steps::fail(&client).await;
     steps::cancel(&client).await;
-    steps::retry(&client, TaskOptions::new().limit("connections", 1)).await?;
+    steps::retry(&client, TaskOptions::new().acquire("connections")).await?;
     steps::time_out(&client).await;
     close(client).await;
     if dashboard.is_some() && !hold.is_zero() {

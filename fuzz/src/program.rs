@@ -431,7 +431,7 @@ fn check_limits(client: &Client) {
     let [a, b] = model(|model| model.capacity);
     // No reentrant call may acquire a part of the limits.
     with(|state| state.reentering = true);
-    let all = client.task().limit("a", a).limit("b", b).spawn(async {});
+    let all = client.task().acquire_many("a", a).acquire_many("b", b).spawn(async {});
     let mut worker = Box::pin(client.worker());
     let cx = &mut Context::from_waker(Waker::noop());
     // Entries of ended tasks may still be in the queue.

@@ -245,7 +245,7 @@ where
     }
     for (name, n) in ["a", "b"].into_iter().zip(plan.limits) {
         if plan.limits != [0, 0] {
-            options = options.limit(name, n);
+            options = options.acquire_many(name, n);
         }
     }
     match submit.verb {

@@ -304,7 +304,7 @@ where
         options = options.key(format!("k{key}"));
     }
     if plan.limited {
-        options = options.limit("a", 1);
+        options = options.acquire("a");
     }
     let options = options.retries(Retry::new(plan.retries).backoff(Duration::ZERO, Duration::ZERO));
     let code = plan.body;

@@ -654,7 +654,7 @@ fn limits() {
     let tasks: Vec<_> = (0..3)
         .map(|i| {
             let holders = holders.clone();
-            client.task().limit("one", 1).spawn(async move {
+            client.task().acquire("one").spawn(async move {
                 assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                 // The task may be dropped here.
                 let _holder = OnDrop(move || holders.fetch_sub(1, Ordering::SeqCst));
@@ -991,7 +991,7 @@ fn blocking_cancelled() {
     let builder = Client::builder().workers(1).blocking_threads(1).limit("one", 1);
     let client = builder.build();
     let tasks: Vec<_> =
-        (0..2).map(|i| client.task().limit("one", 1).submit_blocking(move || i, ())).collect();
+        (0..2).map(|i| client.task().acquire("one").submit_blocking(move || i, ())).collect();
     let canceller = beside({
         let task = tasks[0].clone();
         move || task.cancel()

@@ -1,9 +1,9 @@
-//! The attempts of a task that has options for them: limits, a timeout, retries.
+//! The attempts of a task that has options for them: limits and rates, a timeout, retries.
 //!
 //! | `Step` | from here to | when |
 //! |---|---|---|
 //! | `New` | `Acquiring` or `Attempting` | at once |
-//! | `Acquiring` | `Attempting` | all limits are acquired |
+//! | `Acquiring` | `Attempting` | all limits and rates are acquired |
 //! | `Attempting` | `New`, and the task ends | the function returns a value, or no further attempt is allowed |
 //! | `Attempting` | `Waiting` | it fails, panics or times out, and another attempt is allowed |
 //! | `Waiting` | `New` | the delay is over |
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::options::TaskOptions;
 use crate::engine::core::{Core, context};
-use crate::engine::data::limits::Needs;
+use crate::engine::data::limit_queues::Needs;
 use crate::engine::futures::acquire::{Acquire, Permit};
 use crate::engine::futures::sleep::{Sleep, sleep};
 use crate::engine::life::pause::Pause;
@@ -54,7 +54,7 @@ impl Attempts {
         if !settings.needs_attempts() {
             return Ok(None);
         }
-        let limits = core.limits.needs(&settings.limits)?;
+        let limits = core.limits.needs(&settings.limits, &core.clock())?;
         let retry = settings.retry.take().unwrap_or_else(|| Retry::new(0));
         let timeout = settings.timeout;
         Ok(Some(Box::new(Self { retry, timeout, limits, failures: 0, step: Step::New })))
@@ -99,7 +99,7 @@ impl Policy for Attempts {
     fn poll(&mut self, attempt: &mut Attempt<'_>, cx: &mut Context<'_>) -> PollOutcome {
         loop {
             let error = match &mut self.step {
-                Step::New if !self.limits.is_empty() => {
+                Step::New if !self.limits.amounts.is_empty() => {
                     self.step = Step::Acquiring(Acquiring::new(&self.limits));
                     continue;
                 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::engine::core::CoreRef;
 use crate::engine::core::threads::{Around, ThreadOptions};
+use crate::engine::data::limit_table::{Amount, Declaration};
 use crate::engine::data::limits::Limits;
 use crate::observe::stall::{self, Stall};
-use crate::{Client, Error};
+use crate::{Client, Error, Rate};
 
 /// The default of [`Builder::blocking_threads`], as in tokio.
 const BLOCKING_THREADS: usize = 512;
@@ -28,7 +29,8 @@ pub struct Builder {
     workers: Option<usize>,
     threads: ThreadOptions,
     name: Cow<'static, str>,
-    limits: Vec<(String, usize)>,
+    /// Of limits and rates.
+    limits: Vec<Declaration>,
     seed: Option<u64>,
     unobserved: Box<dyn Fn(&Error) + Send + Sync>,
     observed: bool,
@@ -194,18 +196,84 @@ impl Builder {
         self
     }
 
-    /// Declares a limit: running tasks never hold more than `n` of it together. A task requests a part of it with
-    /// [`Options::limit`](crate::Options::limit). A second declaration of the same name replaces the first.
+    /// Declares a limit: running tasks never hold more than `n` of it together. A task takes a part of it with
+    /// [`Options::acquire`](crate::Options::acquire). A second declaration of the same name replaces the first.
+    ///
+    /// [`Client::set_limit`] changes it, or declares further ones, while the client runs.
     ///
     /// ```
     /// let client = ensue::Client::builder().limit("db", 2).build();
-    /// let row = client.task().limit("db", 1).submit(async || 1u64, ());
+    /// let row = client.task().acquire("db").submit(async || 1u64, ());
     /// assert_eq!(row.result().unwrap(), 1);
     /// ```
-    pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
-        let name = name.into();
-        self.limits.retain(|(other, _)| *other != name);
-        self.limits.push((name, n));
+    pub fn limit(self, name: impl Into<String>, n: usize) -> Self {
+        self.declare(name.into(), false, Amount::Limit(n))
+    }
+
+    /// Declares a limit of `n` for each name that matches a pattern, in which each `*` stands for any text. Each of these
+    /// names has a limit of its own, which exists while tasks need it.
+    ///
+    /// A name that is declared itself has its own limit. If several patterns match, the first one that was declared counts.
+    ///
+    /// ```
+    /// # async fn get(url: String) -> usize { url.len() }
+    /// let client = ensue::Client::builder().limit("sockets", 100).limit_each("host:*", 2).build();
+    /// let get = |host: &str, path: &str| {
+    ///     let options = client.task().acquire("sockets").acquire(format!("host:{host}"));
+    ///     options.submit(get, format!("https://{host}/{path}"))
+    /// };
+    /// let pages = [get("example.org", "a"), get("example.org", "b"), get("example.com", "a")];
+    /// # for page in pages { page.result().unwrap(); }
+    /// ```
+    pub fn limit_each(self, pattern: impl Into<String>, n: usize) -> Self {
+        self.declare(pattern.into(), true, Amount::Limit(n))
+    }
+
+    /// Declares a rate: how often tasks may start that [acquire](crate::Options::acquire) this name. A second declaration of
+    /// the same name replaces the first.
+    ///
+    /// A limit and a rate may have the same name, which stands for both then. Rates count by the client's clock, which is
+    /// virtual on a [seeded](Builder::seed) client. [`Client::set_rate`] changes it, or declares further ones, while the client
+    /// runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ensue::{Client, Rate};
+    ///
+    /// // At most 10 requests a second, and 4 at a time.
+    /// let rate = Rate::new(10, Duration::from_secs(1));
+    /// let client = Client::builder().rate("api", rate).limit("api", 4).build();
+    /// let answer = client.task().acquire("api").submit(async || 42, ());
+    /// assert_eq!(answer.result().unwrap(), 42);
+    /// ```
+    pub fn rate(self, name: impl Into<String>, rate: Rate) -> Self {
+        self.declare(name.into(), false, Amount::Rate(rate))
+    }
+
+    /// Declares a rate for each name that matches a pattern; see [`limit_each`](Builder::limit_each). A rate is kept until its
+    /// bucket is full again, so it holds also if all of its tasks end in between.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ensue::{Client, Rate};
+    ///
+    /// let polite = Rate::new(1, Duration::from_secs(5)).burst(3);
+    /// let client = Client::builder().seed(1).rate_each("host:*", polite).build();
+    /// let page = client.task().acquire("host:example.org").submit(async || "<html>", ());
+    /// assert_eq!(page.result().unwrap(), "<html>");
+    /// ```
+    pub fn rate_each(self, pattern: impl Into<String>, rate: Rate) -> Self {
+        self.declare(pattern.into(), true, Amount::Rate(rate))
+    }
+
+    fn declare(mut self, name: String, is_pattern: bool, amount: Amount) -> Self {
+        let is_same = |other: &Declaration| {
+            let is_rate = |amount| matches!(amount, Amount::Rate(_));
+            (&other.name, other.is_pattern, is_rate(other.amount))
+                == (&name, is_pattern, is_rate(amount))
+        };
+        self.limits.retain(|other| !is_same(other));
+        self.limits.push(Declaration { name, is_pattern, amount });
         self
     }
 

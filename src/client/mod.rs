@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod blocking;
 mod body;
 pub(crate) mod builder;
+mod limits;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;
@@ -151,7 +152,7 @@ impl Client {
     /// for them. A function that waits for a thread counts as running; [`explain`](Client::explain) distinguishes the two.
     /// Those that wait get threads by priority, of equal priority the [deepest](crate#contract) first, and then in order.
     /// While there are enough threads for all, as many functions run at once as are ready: if each makes a large value, bound
-    /// them with `blocking_threads` or with a [limit](crate::Options::limit) that those that use the values share.
+    /// them with `blocking_threads` or with a [limit](crate::Options::acquire) that those that use the values share.
     /// If it is cancelled, it is dropped at once and releases its limits. If all threads are occupied by functions that
     /// block on the [results](crate::Handle::result) of further blocking functions, none of them ever returns: wait in
     /// async tasks instead, or bound these functions with a [limit](crate::Builder::limit).
@@ -559,7 +560,7 @@ impl Drop for Client {
     }
 }
 
-/// Writes one line: the name, the number of workers, and the limits.
+/// Writes one line: the name, the number of workers, the limits and the rates.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workers = self.workers();
@@ -568,11 +569,12 @@ impl fmt::Display for Client {
         if self.core.seeded.is_some() {
             f.write_str(", seeded")?;
         }
-        match self.core.limits.names() {
+        let declared = self.core.limits.declarations();
+        match &declared[..] {
             [] => f.write_str(", no limits"),
-            limits => {
-                let limits: Vec<_> = limits.iter().map(|(name, n)| format!("{name} {n}")).collect();
-                write!(f, ", limits: {}", limits.join(", "))
+            _ => {
+                let declared: Vec<_> = declared.iter().map(ToString::to_string).collect();
+                write!(f, ", limits: {}", declared.join(", "))
             }
         }
     }
@@ -583,7 +585,7 @@ impl fmt::Debug for Client {
         f.debug_struct("Client")
             .field("name", &self.core.name)
             .field("workers", &self.workers())
-            .field("limits", &self.core.limits.names())
+            .field("limits", &self.core.limits.declarations())
             .field("tasks_in_memory", &self.tasks_in_memory())
             .field("closed", &self.core.is_closed())
             .finish()

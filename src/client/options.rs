@@ -37,7 +37,7 @@ use crate::{Handle, Key, Retry};
 ///     .task()
 ///     .key("rows")
 ///     .priority(5)
-///     .limit("db", 1)
+///     .acquire("db")
 ///     .timeout(Duration::from_secs(10))
 ///     .retries(3)
 ///     .try_submit(async || Ok::<_, std::io::Error>(vec![1, 2, 3]), ());
@@ -50,7 +50,7 @@ pub struct Options<'c, R = NoRetry> {
     again: PhantomData<fn() -> R>,
 }
 
-/// The options of a task without a client: key, name, priority, retries, timeout, deadline and limits, for
+/// The options of a task without a client: key, name, priority, retries, timeout, deadline, limits and rates, for
 /// [`Engine::submit_with`](crate::Engine::submit_with).
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -150,14 +150,36 @@ macro_rules! setters {
             self
         }
 
-        /// Acquires `n` of a limit that [`Builder::limit`](crate::Builder::limit) has declared, while an attempt
-        /// runs. Several limits are acquired together. Tasks that wait for a limit get it by priority, of equal priority the
-        /// [deepest](crate#contract) first, and then in order; of 32, at least one is the oldest.
+        /// Acquires one unit of a [limit](crate::Builder::limit), for as long as an attempt runs, or a start of a
+        /// [rate](crate::Builder::rate), or both if they have the same name; see [`acquire_many`](Self::acquire_many).
+        pub fn acquire(self, name: impl Into<String>) -> Self {
+            self.acquire_many(name, 1)
+        }
+
+        /// Acquires `n` units of a [limit](crate::Builder::limit), for as long as an attempt runs, or `n` starts of a
+        /// [rate](crate::Builder::rate), or both if they have the same name.
         ///
-        /// If the limit is not declared or is less than `n`, the task fails at once with the error
-        /// [`Limit`](crate::ErrorKind::Limit). A task that holds a limit and awaits a task that needs the same limit
-        /// may wait forever.
-        pub fn limit(mut self, name: impl Into<String>, n: usize) -> Self {
+        /// Before each attempt, a task acquires all that it needs together, or waits, and holds nothing meanwhile, not even
+        /// a worker. Those that wait get it by priority, of equal priority the [deepest](crate#contract) first, and then in
+        /// order; of 32, at least one is the oldest. While a task waits for one limit or rate, others may take what it needs of
+        /// the other ones, until it has lost its turn by that a few times: then these are kept for it.
+        ///
+        /// Blocking work holds a limit until its function returns. What an attempt has acquired of a rate isn't given back;
+        /// its start counts when it's acquired, and blocking work may wait for a thread after that.
+        ///
+        /// If the name isn't declared, or neither it nor a pattern has ever had `n`, the task fails at once with the error
+        /// [`Limit`](crate::ErrorKind::Limit). If that was [lowered](crate::Client::set_limit) since, the task waits. A task
+        /// that holds a limit and awaits a task that needs the same limit may wait forever.
+        ///
+        /// On a Dask cluster, it acquires `n` of the [resource](https://distributed.dask.org/en/stable/resources.html) of this
+        /// name of its worker, and waits while no worker has it. Dask has no rates.
+        ///
+        /// ```
+        /// let client = ensue::Client::builder().limit("gpu", 4).build();
+        /// let model = client.task().acquire_many("gpu", 2).submit(async || 0.5, ());
+        /// assert_eq!(model.result().unwrap(), 0.5);
+        /// ```
+        pub fn acquire_many(mut self, name: impl Into<String>, n: usize) -> Self {
             let $settings = &mut self;
             $($path)+.limits.push((name.into(), n));
             self

@@ -12,7 +12,7 @@
 //!
 //! | path | content |
 //! |---|---|
-//! | `/` | task counts, the task stream, progress per function, workers, limits, failures |
+//! | `/` | task counts, the task stream, progress per function, workers, limits and rates (of those that a pattern has made, the 50 that most tasks wait for), failures |
 //! | `/graph` | the task graph as it grows; above 2,000 tasks, one node per function |
 //! | `/tasks` | a table of tasks, with buttons to cancel and retry |
 //! | `/workers`, `/events` | the current task and load of each worker; the latest state changes |

@@ -40,13 +40,21 @@ pub(super) fn text(source: &Source) -> String {
             family.row(&[("function", &each.name), ("state", state)], tasks);
         }
     }
-    let mut limit = |name, help, of: fn(&crate::LimitStats) -> usize| {
+    let limits = stats.limits_for_metrics();
+    let mut limit = |name, help, at: usize| {
         let mut family = text.family(name, "gauge", help);
-        stats.limits.iter().for_each(|each| family.row(&[("limit", &each.name)], of(each)));
+        limits.iter().for_each(|(label, numbers)| family.row(&[("limit", label)], numbers[at]));
     };
-    limit("ensue_limit", "The capacity of a limit.", |each| each.of);
-    limit("ensue_limit_used", "The used part of a limit.", |each| each.used);
-    limit("ensue_limit_waiting", "Tasks waiting for a limit.", |each| each.waiting);
+    limit("ensue_limit", "The capacity of a limit.", 0);
+    limit("ensue_limit_used", "The used part of a limit.", 1);
+    limit("ensue_limit_waiting", "Tasks waiting for a limit.", 2);
+    let rates = stats.rates_for_metrics();
+    let mut rate = |name, help, at: usize| {
+        let mut family = text.family(name, "gauge", help);
+        rates.iter().for_each(|(label, numbers)| family.row(&[("rate", label)], numbers[at]));
+    };
+    rate("ensue_rate_available", "Starts that a rate allows now.", 0);
+    rate("ensue_rate_waiting", "Tasks waiting for a rate.", 1);
     text.text
 }
 
@@ -105,6 +113,7 @@ mod tests {
     #[test]
     fn every_row_belongs_to_a_family() {
         let client = crate::Client::builder().name("a\"b").limit("db", 2).seed(1).build();
+        client.set_rate("api", crate::Rate::new(1, std::time::Duration::from_secs(1)).burst(3));
         client.observe();
         client.task().name("evil\"\n").submit(async || (), ()).result().unwrap();
         let text = super::text(&Source::of(client.core()));
@@ -121,5 +130,7 @@ mod tests {
         let row = "ensue_tasks_finished_total{client=\"a\\\"b\",function=\"evil\\\"\\n\"} 1\n";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("ensue_limit{client=\"a\\\"b\",limit=\"db\"} 2\n"), "{text}");
+        let rate = "ensue_rate_available{client=\"a\\\"b\",rate=\"api\"} 3\n";
+        assert!(text.contains(rate), "{text}");
     }
 }

@@ -141,7 +141,7 @@ pub enum ErrorKind {
     TimedOut,
     /// The key belongs to a task whose value has another type.
     KeyConflict,
-    /// The task needs a limit that is not declared, or more of a limit than was declared.
+    /// The task needs a limit or rate that is not declared, or more than that has ever been.
     Limit,
     /// The await closes a cycle of tasks that wait for each other.
     Cycle,

@@ -8,7 +8,8 @@ use std::fmt;
 pub enum Status {
     /// It waits for an input.
     Waiting,
-    /// All of its inputs have finished. It waits for a worker, or for a [limit](crate::Builder::limit).
+    /// All of its inputs have finished. It waits for a worker, or for a [limit](crate::Builder::limit) or
+    /// a [rate](crate::Builder::rate).
     Ready,
     /// It has started: a worker polls it, or it awaits.
     Running,

@@ -184,7 +184,7 @@ fn submit(client: &Client, handles: &[Handle<u64>], node: &Node) -> Handle<u64> 
             client.task().retries(u32::from(*retried)).submit(odd, of(a))
         }
         Node::Urgent(a, priority) => client.task().priority((*priority).into()).submit(once, of(a)),
-        Node::Limited(a) => client.task().limit("one", 1).submit(once, of(a)),
+        Node::Limited(a) => client.task().acquire("one").submit(once, of(a)),
         Node::Settles(a) => {
             let a = of(a).clone();
             client.spawn(async move { gather_settled([a]).await.remove(0).unwrap_or(7) })

@@ -82,7 +82,7 @@ fn random_operations(client: &Client, counts: &Counts, seed: u64, until: Instant
                 handles.push(
                     client
                         .task()
-                        .limit("few", 1)
+                        .acquire("few")
                         .timeout(Duration::from_micros(150))
                         .retries(1)
                         .submit(

@@ -416,13 +416,13 @@ fn a_cancelled_closure_that_waits_for_a_thread_is_dropped_at_once() {
             let before = drops.get();
             let captured = drops.on_drop();
             let work = move || drop(captured);
-            let second = client.task().limit("one", 1).submit_blocking(work, ());
+            let second = client.task().acquire("one").submit_blocking(work, ());
             let why = || client.explain(&second).reasons;
             eventually("no thread is free", || why() == [Reason::WaitsForThread]);
             end(second);
             eventually("its closure is dropped", || drops.get() == before + 1);
             // Its limit is free, though the thread isn't.
-            assert_eq!(client.task().limit("one", 1).submit(inc, 1).result().unwrap(), 2);
+            assert_eq!(client.task().acquire("one").submit(inc, 1).result().unwrap(), 2);
         }
         assert!(!first.is_finished());
         gate.open();
@@ -521,9 +521,9 @@ fn a_task_fails_if_the_system_refuses_its_only_thread() {
         let drops = Count::new();
         let captured = drops.on_drop();
         let work = move || drop(captured);
-        let x = client.task().limit("one", 1).submit_blocking(work, ());
+        let x = client.task().acquire("one").submit_blocking(work, ());
         let y = client.task().retries(2).submit_blocking(|| 1, ());
-        let z = client.task().limit("one", 1).submit(inc, 1);
+        let z = client.task().acquire("one").submit(inc, 1);
         let error = drive(&client, x).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Failed);
         assert!(error.to_string().contains("the system refused a thread"), "{error}");

@@ -202,11 +202,11 @@ fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_queue() {
         let client = Client::builder().workers(1).limit("two", 2).build();
         let gate = Gate::new();
         let pass = gate.clone();
-        let first = client.task().limit("two", 1).spawn(async move { pass.pass().await });
+        let first = client.task().acquire("two").spawn(async move { pass.pass().await });
         eventually("the first runs", || first.status() == Status::Running);
-        let big = client.task().limit("two", 2).submit(inc, 1);
+        let big = client.task().acquire_many("two", 2).submit(inc, 1);
         eventually("the big one waits for the limit", || client.submit(inc, 1).result().is_ok());
-        let small = client.task().limit("two", 1).submit(inc, 2);
+        let small = client.task().acquire("two").submit(inc, 2);
         client.submit(inc, 1).result().unwrap();
         assert!(!small.is_finished(), "it doesn't overtake");
         assert_eq!(big.status(), Status::Ready);
@@ -215,7 +215,7 @@ fn a_task_that_waits_for_a_limit_is_cancelled_and_leaves_the_queue() {
         assert_eq!(small.result().unwrap(), 3, "it is the first that waits");
         gate.open();
         first.result().unwrap();
-        assert_eq!(client.task().limit("two", 2).submit(inc, 3).result().unwrap(), 4);
+        assert_eq!(client.task().acquire_many("two", 2).submit(inc, 3).result().unwrap(), 4);
     });
 }
 
@@ -224,7 +224,7 @@ fn a_blocking_closure_sees_the_cancel_and_keeps_its_limit_until_it_returns() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("one", 1).build();
         let (started, saw, gate) = (Gate::new(), Gate::new(), Gate::new());
-        let x = client.task().limit("one", 1).submit_blocking(
+        let x = client.task().acquire("one").submit_blocking(
             {
                 let (started, saw, gate) = (started.clone(), saw.clone(), gate.clone());
                 move || {
@@ -240,7 +240,7 @@ fn a_blocking_closure_sees_the_cancel_and_keeps_its_limit_until_it_returns() {
             (),
         );
         started.pass_blocking();
-        let next = client.task().limit("one", 1).submit(inc, 1);
+        let next = client.task().acquire("one").submit(inc, 1);
         assert!(x.cancel());
         assert!(x.result().unwrap_err().is_cancelled());
         saw.pass_blocking();

@@ -158,7 +158,7 @@ fn every_kind_is_passed_on_by_functions_too() {
         let cancelled = never();
         cancelled.cancel_with("enough");
         let panicked = client.submit(async || -> u8 { panic!("bad") }, ());
-        let limit = client.task().limit("db", 2).submit(async || 1, ());
+        let limit = client.task().acquire_many("db", 2).submit(async || 1, ());
         let other = client.task().key("k").submit(async || "text", ());
         let conflict = client.task().key("k").submit(async || 1, ());
         let mut moved = client.ready(1);
@@ -398,7 +398,7 @@ fn a_panic_keeps_its_place() {
             Vec::<u8>::new()[3]
         });
         let blocking = client.submit_blocking(|| -> u8 { panic!("bad") }, ());
-        let limited = client.task().limit("db", 1).retries(1).submit(function, ());
+        let limited = client.task().acquire("db").retries(1).submit(function, ());
         let eager = client.submit(|| -> std::future::Ready<u8> { panic!("bad") }, ());
         let retry = Retry::new(1).when(|_| panic!("bad"));
         let predicate = client.task().retries(retry).try_submit(async || Err::<u8, _>("no"), ());

@@ -482,10 +482,10 @@ fn cycles_through_idle_limits_and_threads_are_named() {
                         let (sender, receiver) = oneshot::channel::<Handle<Seen>>();
                         let b = client
                             .task()
-                            .limit("one", 1)
+                            .acquire("one")
                             .spawn(async move { flat(receiver.await.unwrap().await) });
                         eventually("it has the limit", || client.stats().limits[0].used == 1);
-                        let a = client.task().limit("one", 1).submit(async || Ok(0), ());
+                        let a = client.task().acquire("one").submit(async || Ok(0), ());
                         sender.send(a.clone()).unwrap();
                         (a, b)
                     }
@@ -516,9 +516,9 @@ fn tasks_that_wait_for_idleness_or_a_limit_without_a_cycle_are_in_none() {
         let inner = client.clone();
         let idle = client.spawn(async move { inner.idle().await });
         let after = client.submit(async |()| (), &idle);
-        let holder = client.task().limit("one", 1).spawn(pending::<()>());
+        let holder = client.task().acquire("one").spawn(pending::<()>());
         eventually("it has the limit", || client.stats().limits[0].used == 1);
-        let wants = client.task().limit("one", 1).submit(async || (), ());
+        let wants = client.task().acquire("one").submit(async || (), ());
         eventually("it waits for the limit", || client.stats().limits[0].waiting == 1);
         for handle in [&idle, &after, &holder, &wants] {
             let explanation = client.explain(handle);

@@ -97,8 +97,8 @@ fn waiting_for_a_worker_counts() {
 fn waiting_for_a_limit_and_all_attempts_count() {
     bounded(|| {
         let client = seeded();
-        let first = client.task().priority(1).limit("one", 1).submit(sleep, HOUR);
-        let second = client.task().limit("one", 1).deadline(HOUR / 2).submit(inc, 1);
+        let first = client.task().priority(1).acquire("one").submit(sleep, HOUR);
+        let second = client.task().acquire("one").deadline(HOUR / 2).submit(inc, 1);
         assert!(second.result().unwrap_err().is_timeout());
         first.result().unwrap();
         let log = Log::new();

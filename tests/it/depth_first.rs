@@ -74,7 +74,7 @@ fn with_a_shared_limit_about_as_many_values_exist_as_it_lets_run() {
         for (permits, kind) in (1..=4).flat_map(|n| SOURCES.map(|kind| (n, kind))) {
             for stages in 0..3 {
                 let client = Client::builder().workers(0).limit("io", permits).build();
-                let limited = || client.task().limit("io", 1);
+                let limited = || client.task().acquire("io");
                 let alive = Alive::default();
                 let source = source(&client, kind, &alive);
                 let pair = |_| {
@@ -234,17 +234,17 @@ fn one_that_waits_for_a_limit_is_not_starved_by_deeper_ones() {
         for theirs in [&["io"][..], &["io", "db"]] {
             let client = Client::builder().workers(0).limit("io", 1).limit("db", 1).build();
             let (gate, log) = (Gate::new(), Log::new());
-            let held = client.task().limit("io", 1).spawn(gate.pass());
+            let held = client.task().acquire("io").spawn(gate.pass());
             run_what_is_ready(&client);
             let entry = |name: &'static str| {
                 let log = log.clone();
                 async move |_: String| log.add(name)
             };
-            let first = client.task().limit("io", 1).submit(entry("first"), String::new());
+            let first = client.task().acquire("io").submit(entry("first"), String::new());
             let input = client.ready(String::new());
             let deeper: Vec<_> = (0..OTHERS)
                 .map(|_| {
-                    let options = theirs.iter().fold(client.task(), |all, it| all.limit(*it, 1));
+                    let options = theirs.iter().fold(client.task(), |all, it| all.acquire(*it));
                     options.submit(entry("deeper"), &input)
                 })
                 .collect();
@@ -263,7 +263,7 @@ fn one_that_waits_for_a_limit_is_not_starved_by_deeper_ones() {
 fn the_depth_counts_inputs_that_had_ended_before() {
     bounded(|| {
         let client = Client::builder().workers(0).limit("io", 1).build();
-        let limited = || client.task().limit("io", 1);
+        let limited = || client.task().acquire("io");
         let (gate, log) = (Gate::new(), Log::new());
         let holds = limited().spawn(gate.pass());
         run_what_is_ready(&client);

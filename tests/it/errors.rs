@@ -656,7 +656,7 @@ fn every_kind_is_passed_on_as_it_is() {
             .timeout(std::time::Duration::from_millis(1))
             .spawn(std::future::pending::<u64>());
         let panicked = client.submit(async || -> u64 { panic!("bad") }, ());
-        let limit = client.task().limit("db", 2).submit(inc, 1);
+        let limit = client.task().acquire_many("db", 2).submit(inc, 1);
         let text = client.task().key("k").submit(async || "text", ());
         let conflict = client.task().key("k").submit(inc, 1);
         let mut moved = client.submit(inc, 1);

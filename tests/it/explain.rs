@@ -239,7 +239,7 @@ fn a_full_limit_names_its_holders() {
         let gate = Gate::new();
         let take = |name: &str, n| {
             let gate = gate.clone();
-            let options = client.task().name(name).limit("db", n).limit("free", 0);
+            let options = client.task().name(name).acquire_many("db", n).acquire_many("free", 0);
             options.spawn(async move { gate.pass().await })
         };
         let holder = take("holder", 2);
@@ -281,7 +281,7 @@ fn of_several_limits_the_full_ones_are_named_first() {
         let gate = Gate::new();
         let take = || {
             let gate = gate.clone();
-            let options = client.task().limit("free", 1).limit("full", 1);
+            let options = client.task().acquire("free").acquire("full");
             options.spawn(async move { gate.pass().await })
         };
         let tasks = [(); 3].map(|()| {

@@ -142,7 +142,7 @@ impl World {
                 gate.pass().await;
                 Err::<u64, _>("fails")
             };
-            client.task().limit("one", 1).try_submit(fails, ())
+            client.task().acquire("one").try_submit(fails, ())
         };
         match runs {
             // One task later, the worker has suspended it.
@@ -354,7 +354,7 @@ fn a_reference_to_the_value() {
 #[test]
 fn a_handle_of_a_task_that_waits_for_a_limit() {
     let make = |world: &World| -> Awaited {
-        Box::pin(world.client.task().limit("one", 1).spawn(async {}).map(drop))
+        Box::pin(world.client.task().acquire("one").spawn(async {}).map(drop))
     };
     torment(make, open);
 }

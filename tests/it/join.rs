@@ -661,7 +661,7 @@ fn a_task_that_unwinds_is_not_tried_again() {
                 true
             });
             let options = client.task().retries(retry);
-            let options = if limited { options.limit("one", 1) } else { options };
+            let options = if limited { options.acquire("one") } else { options };
             let body = Mutex::new(Some(computing.body(2)));
             let body = Arc::new(body);
             let task = options.submit(
@@ -675,7 +675,7 @@ fn a_task_that_unwinds_is_not_tried_again() {
             assert!(task.cancel());
             computing.dropped.wait();
             // The limit is free again.
-            client.task().limit("one", 1).submit(async || (), ()).result().unwrap();
+            client.task().acquire("one").submit(async || (), ()).result().unwrap();
             assert!(!asked.is_set());
         }
     });

@@ -315,7 +315,7 @@ fn options_hold_for_each_task() {
         let client = Client::builder().workers(2).limit("one", 1).build();
         let attempts: Vec<_> = (0..10).map(|_| Count::new()).collect();
         let (counts, running) = (attempts.clone(), Count::new());
-        let options = client.task().limit("one", 1).retries(1).key("part");
+        let options = client.task().acquire("one").retries(1).key("part");
         let results = options.map_stream(stream::iter(0..10usize), 4, async move |x: usize| {
             assert_eq!(running.add(), 0, "the limit is one");
             yield_now().await;

@@ -670,7 +670,7 @@ fn a_task_that_waits_for_a_limit_lends_its_priority_to_its_holders() {
         let gate = Gate::new();
         let (pass, entry) = (gate.clone(), log.clone());
         let low = client.task().priority(-2);
-        let first = low.limit("one", 1).spawn(async move {
+        let first = low.acquire("one").spawn(async move {
             pass.pass().await;
             entry.add(1);
         });
@@ -680,13 +680,13 @@ fn a_task_that_waits_for_a_limit_lends_its_priority_to_its_holders() {
             entry.add(2);
         });
         let awaited = inner.clone();
-        let second = client.task().priority(-2).limit("two", 2).spawn(async move {
+        let second = client.task().priority(-2).acquire_many("two", 2).spawn(async move {
             awaited.await.unwrap();
         });
         client.task().priority(-9).submit(inc, 1).result().unwrap();
         let held = hold_worker(&client);
         let others = client.map(note(&log), 10..20);
-        let both = client.task().priority(5).limit("one", 1).limit("two", 1);
+        let both = client.task().priority(5).acquire("one").acquire("two");
         let entry = log.clone();
         let urgent = both.spawn(async move { entry.add(3) });
         // Once all have been polled with the new priority.

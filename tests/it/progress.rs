@@ -96,7 +96,7 @@ fn metrics_are_published_to_the_recorder() {
         let snapshotter = recorder.snapshotter();
         let client = Client::builder().workers(1).limit("db", 2).name("mine").build();
         let mut metrics = client.metrics();
-        let tasks = client.task().name("work").limit("db", 1).map(async |_: u64| (), 0..5);
+        let tasks = client.task().name("work").acquire("db").map(async |_: u64| (), 0..5);
         tasks.iter().for_each(|task| task.result().unwrap());
         block_on(client.idle());
         metrics::with_local_recorder(&recorder, || metrics.publish());

@@ -277,9 +277,9 @@ fn a_delayed_retry_holds_no_worker_and_no_limit() {
         let hour = Duration::from_secs(3600);
         let retry = Retry::new(1).backoff(hour, hour);
         let attempts = Count::new();
-        let x = client.task().limit("one", 1).retries(retry).try_submit(flaky(&attempts, 1), ());
+        let x = client.task().acquire("one").retries(retry).try_submit(flaky(&attempts, 1), ());
         eventually("the task is delayed", || x.status() == Status::Delayed);
-        assert_eq!(client.task().limit("one", 1).submit(inc, 1).result().unwrap(), 2);
+        assert_eq!(client.task().acquire("one").submit(inc, 1).result().unwrap(), 2);
         assert_eq!(x.status(), Status::Delayed);
         assert!(x.cancel());
         assert_eq!(attempts.get(), 1);
@@ -416,7 +416,7 @@ fn only_failed_tasks_can_be_retried() {
         assert_eq!(cancelled.status(), Status::Cancelled);
         assert_eq!(dependent.status(), Status::Cancelled);
 
-        let never = client.task().limit("unknown", 1).try_submit(async || Ok::<_, String>(1), ());
+        let never = client.task().acquire("unknown").try_submit(async || Ok::<_, String>(1), ());
         assert_eq!(never.result().unwrap_err().kind(), ErrorKind::Limit);
         assert!(!never.retry(), "the limit is unknown");
     });

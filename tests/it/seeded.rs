@@ -38,7 +38,7 @@ fn schedule(seed: u64) -> Vec<u64> {
     let xs = client.map(step.clone(), 0..20);
     let entry = log.clone();
     let retry = Retry::new(3).backoff(Duration::from_secs(1), Duration::from_secs(9)).jitter();
-    let ys = client.task().retries(retry).limit("two", 1).try_map(
+    let ys = client.task().retries(retry).acquire("two").try_map(
         async move |x: u64| {
             entry.add(x + 3000);
             yield_now().await;

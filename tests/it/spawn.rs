@@ -24,7 +24,7 @@ fn a_future_is_a_task_like_others() {
         let text = String::from("captured");
         let x = client.spawn(async move { text.len() as u64 });
         assert_eq!(client.submit(inc, &x).result().unwrap(), 9);
-        let y = client.task().key("k").limit("one", 1).priority(3).spawn(async { 1u64 });
+        let y = client.task().key("k").acquire("one").priority(3).spawn(async { 1u64 });
         assert_eq!(y.key(), "k");
         assert_eq!(y.result().unwrap(), 1);
         let late =
@@ -97,7 +97,7 @@ fn a_fallible_future_may_own_values_that_are_not_clone() {
 fn a_future_that_can_fail_is_a_task_like_others() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("one", 1).build();
-        let task = || client.task().key("k").name("n").limit("one", 1).priority(3);
+        let task = || client.task().key("k").name("n").acquire("one").priority(3);
         // The error may be text, or a boxed error.
         let bad = task().try_spawn(async { Err::<u64, _>("text") });
         let error = bad.result().unwrap_err();
@@ -207,7 +207,7 @@ fn a_callback_is_called_once_for_every_outcome() {
         seen(&client, |client| client.task().timeout(timeout).spawn(std::future::pending()), drop);
         seen(&client, |client| client.submit(inc, client.submit(async || panic!("oh"), ())), drop);
         seen(&client, |client| client.submit_blocking(|| 1, ()), drop);
-        seen(&client, |client| client.task().limit("nine", 1).submit(inc, 1), drop);
+        seen(&client, |client| client.task().acquire("nine").submit(inc, 1), drop);
         seen(&client, |client| client.ready(1), drop);
         let wait = Duration::from_millis(1);
         let retry = Retry::new(1).backoff(wait, wait);
@@ -534,14 +534,14 @@ fn a_large_future_needs_no_larger_stack_of_a_worker() {
             assert_eq!(client.try_spawn(large::<150>(1)).result().unwrap(), 1);
             assert_eq!(client.try_spawn(large::<1000>(2)).result().unwrap(), 2);
             assert_eq!(client.spawn(large::<1000>(3)).result().unwrap(), Ok(3));
-            let options = client.task().limit("one", 1).timeout(Duration::from_secs(600));
+            let options = client.task().acquire("one").timeout(Duration::from_secs(600));
             let x = options.clone().try_spawn(large::<1000>(4));
             assert_eq!(x.result().unwrap(), 4);
             assert_eq!(options.spawn(large::<1000>(5)).result().unwrap(), Ok(5));
             // These are made on the worker.
             assert_eq!(client.submit(large::<1000>, 6).result().unwrap(), Ok(6));
             assert_eq!(client.try_submit(large::<150>, 7).result().unwrap(), 7);
-            let options = client.task().limit("one", 1).retries(2);
+            let options = client.task().acquire("one").retries(2);
             assert_eq!(options.try_submit(large::<150>, 8).result().unwrap(), 8);
         });
         caller.unwrap().join().unwrap();
@@ -559,7 +559,7 @@ fn large_arguments_captures_and_values_fit_the_default_stack() {
         assert_eq!(client.submit(async || [2u8; 16 << 10], ()).result().unwrap()[5], 2);
         assert_eq!(client.submit_blocking(|a: Large| a[5], array).result().unwrap(), 1);
         let fallible = async |a: Large| if a[5] == 1 { Ok(a) } else { Err("another array") };
-        let options = client.task().limit("one", 1).retries(1);
+        let options = client.task().acquire("one").retries(1);
         let x = options.try_submit(fallible, array);
         assert_eq!(client.try_submit(fallible, &x).result().unwrap()[5], 1);
     });

@@ -125,8 +125,8 @@ fn work_starts_without_being_awaited() {
 fn an_invalid_submission_gives_a_handle_with_an_error() {
     bounded(|| {
         let client = Client::builder().workers(1).limit("db", 2).build();
-        let unknown = client.task().limit("disk", 1).submit(inc, 1);
-        let too_much = client.task().limit("db", 3).submit(inc, 1);
+        let unknown = client.task().acquire("disk").submit(inc, 1);
+        let too_much = client.task().acquire_many("db", 3).submit(inc, 1);
         assert_eq!(unknown.result().unwrap_err().kind(), ErrorKind::Limit);
         assert_eq!(too_much.result().unwrap_err().kind(), ErrorKind::Limit);
 

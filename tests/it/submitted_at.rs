@@ -50,7 +50,7 @@ fn every_verb_notes_the_line_of_its_call() {
         is_from_here(&client.task().submit(fails, 1));
         is_from_here(&client.task().key("a").submit(fails, 1));
         is_from_here(&client.task().retries(1).submit(fails, 1));
-        is_from_here(&client.task().limit("no such", 1).submit(fails, 1));
+        is_from_here(&client.task().acquire("no such").submit(fails, 1));
         is_from_here(&client.task().timeout(Duration::from_millis(1)).spawn(std::future::pending::<u8>()));
         is_from_here(&client.task().try_submit(returns, 1));
         is_from_here(&client.task().submit_blocking(|| -> u8 { panic!("bad") }, ()));

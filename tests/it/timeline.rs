@@ -58,7 +58,7 @@ fn a_task_that_waits_for_a_limit_is_ready_and_an_error_is_in_the_timeline() {
     bounded(|| {
         let client = Client::builder().seed(5).limit("one", 1).observe().build();
         let hold = async |seconds| ensue::sleep(Duration::from_secs(seconds)).await;
-        let tasks = client.task().limit("one", 1).map(hold, [10, 10]);
+        let tasks = client.task().acquire("one").map(hold, [10, 10]);
         let bad = client.try_submit(async || Err::<(), _>("bad"), ());
         tasks[0].result().unwrap();
         tasks[1].result().unwrap();

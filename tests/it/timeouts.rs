@@ -85,8 +85,8 @@ fn waiting_for_a_limit_does_not_count() {
     bounded(|| {
         let client = Client::builder().seed(3).limit("one", 1).build();
         let hour = async || ensue::sleep(Duration::from_secs(3600)).await;
-        let first = client.task().priority(1).limit("one", 1).submit(hour, ());
-        let options = client.task().limit("one", 1).timeout(Duration::from_secs(1));
+        let first = client.task().priority(1).acquire("one").submit(hour, ());
+        let options = client.task().acquire("one").timeout(Duration::from_secs(1));
         let second = options.submit(inc, 1);
         assert_eq!(second.result().unwrap(), 2);
         assert!(first.is_finished());
@@ -173,7 +173,7 @@ fn a_late_blocking_closure_sees_it_and_keeps_its_limit_until_it_returns() {
         let mut timeout = Duration::from_millis(50);
         let next = loop {
             let (begin, pass, see) = (begun.clone(), gate.clone(), saw.clone());
-            let x = client.task().limit("one", 1).timeout(timeout).submit_blocking(
+            let x = client.task().acquire("one").timeout(timeout).submit_blocking(
                 move || {
                     begin.open();
                     while !ensue::is_cancelled() {
@@ -185,7 +185,7 @@ fn a_late_blocking_closure_sees_it_and_keeps_its_limit_until_it_returns() {
                 (),
             );
             assert!(x.result().unwrap_err().is_timeout());
-            let next = client.task().limit("one", 1).submit(inc, 1);
+            let next = client.task().acquire("one").submit(inc, 1);
             // On a busy machine it may be late before it has begun. Then it never does, and leaves the limit.
             eventually("it has begun or left", || begun.is_open() || next.is_finished());
             if begun.is_open() {

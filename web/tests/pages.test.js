@@ -134,12 +134,16 @@ function loadRun() {
         { ...counts({ failed: 1, running: 1 }), name: "inc", submitted: 2, run_time: 3 },
         { ...counts({ ready: 1 }), name: "add", submitted: 1, run_time: 0 },
       ],
-      limits: [{ name: "db", of: 2, used: 2, waiting: 1 }],
+      limits: [{ name: "db", of: 2, used: 2, waiting: 1 }, { name: "lifted", of: 2 ** 64, used: 3, waiting: 0 }],
+      rates: [
+        { name: "api", n: 10, per: 1, burst: 4, available: 0, next: 0.08, waiting: 7 },
+        { name: "mail", n: 0, per: 60, burst: 1, available: 0, next: null, waiting: 2 },
+      ],
     }),
   });
 }
 
-test("the status page shows counts, the stream, progress, failures, workers and limits", () => {
+test("the status page shows counts, the stream, progress, failures, workers, limits and rates", () => {
   loadRun();
   const root = new FakeNode("main");
   const visited = [];
@@ -148,7 +152,7 @@ test("the status page shows counts, the stream, progress, failures, workers and 
   const [figures, stream, columns] = root.childNodes.map((node) => node.textContent);
   for (const part of ["1 / 2workers busy", "1running", "12.3kin memory"]) assert.ok(figures.includes(part), `${part} in ${figures}`);
   assert.ok(stream.includes("2 workers, 2 polls"), stream);
-  for (const part of ["1 of 3 done", "1 / 21 failed", "task `inc-1` failed: no", "2 / 21 waiting", "worker 110 %inc-2"]) {
+  for (const part of ["1 of 3 done", "1 / 21 failed", "task `inc-1` failed: no", "2 / 21 waiting", "3 / ∞", "10 / 1.00 s7 waiting, next in 80.0 ms", "0 / 60.0 s2 waiting, paused", "worker 110 %inc-2"]) {
     assert.ok(columns.includes(part), `${part} in ${columns}`);
   }
   assert.ok(root.all("canvas").every((canvas) => canvas.getContext().rectangles > 0));

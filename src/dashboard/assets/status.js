@@ -1,5 +1,5 @@
 // @ts-check
-// The status page: task counts, the task stream, and panels for progress, failures, workers and limits.
+// The status page: task counts, the task stream, and panels for progress, failures, workers, limits and rates.
 
 import { CANCELLED, DELAYED, FAILED, FINISHED, READY, RUNNING, WAITING, stateSymbol } from "./states.js";
 import { KeyedRows, element, panel, setStyle, setText } from "./dom.js";
@@ -16,12 +16,12 @@ import { store } from "./store.js";
 
 /** @import { Navigate } from "./page.js" */
 /** @import { FailureGroup } from "./queries.js" */
-/** @import { Lane, LimitStats, Stats } from "./store.js" */
+/** @import { Lane, LimitStats, RateStats, Stats } from "./store.js" */
 
 const COUNTS = /** @type {const} */ ([
   ["busy", "workers busy", -1, "Workers that are polling a task"],
   ["running", "running", RUNNING, "Tasks that have started, including those that await something"],
-  ["ready", "ready", READY, "Tasks that wait for a worker or a limit"],
+  ["ready", "ready", READY, "Tasks that wait for a worker, a limit or a rate"],
   ["waiting", "waiting", WAITING, "Tasks with an unfinished input"],
   ["delayed", "delayed", DELAYED, "Tasks that wait for their next attempt"],
   ["finished", "finished", FINISHED, "Tasks with a result"],
@@ -74,12 +74,17 @@ export class StatusPage extends Page {
     this.workerRows = new KeyedRows(this.workerBody, (/** @type {Lane} */ lane) => lane.index, makeWorkerRow, updateWorkerRow);
 
     this.limits = panel("Limits");
-    const limitRows = element("div", { class: "rows body tight" });
+    const limitRows = element("div", { class: "rows body scroll tight" });
     this.limits.node.append(limitRows);
     this.limitRows = new KeyedRows(limitRows, (/** @type {LimitStats} */ limit) => limit.name, makeLimitRow, updateLimitRow);
 
+    this.rates = panel("Rates");
+    const rateRows = element("div", { class: "rows body scroll tight rates" });
+    this.rates.node.append(rateRows);
+    this.rateRows = new KeyedRows(rateRows, (/** @type {RateStats} */ rate) => rate.name, makeLimitRow, updateRateRow);
+
     root.append(figures, this.stream.node, element("div", { class: "columns" }, this.progress.node,
-      element("div", { class: "side" }, this.failures.node, this.workers.node, this.limits.node)));
+      element("div", { class: "side" }, this.failures.node, this.workers.node, this.limits.node, this.rates.node)));
   }
 
   /** @override */
@@ -102,6 +107,8 @@ export class StatusPage extends Page {
 
     this.limits.node.hidden = stats.limits.length === 0;
     this.limitRows.draw(stats.limits);
+    this.rates.node.hidden = stats.rates.length === 0;
+    this.rateRows.draw(stats.rates);
 
     const groups = groupFailures(store.failures, MOST_FAILURE_ROWS);
     this.failures.node.hidden = groups.length === 0;
@@ -162,8 +169,22 @@ function updateLimitRow(row, limit) {
   setText(row.name, limit.name);
   setStyle(row.fill, "width", (100 * Math.min(1, limit.used / Math.max(1, limit.of))).toFixed(1) + "%");
   row.node.classList.toggle("full", limit.of > 0 && limit.used >= limit.of);
-  setText(row.used, `${short(limit.used)} / ${short(limit.of)}`);
+  // A limit was lifted by the largest number.
+  setText(row.used, `${short(limit.used)} / ${limit.of > Number.MAX_SAFE_INTEGER ? "∞" : short(limit.of)}`);
   setText(row.waiting, limit.waiting > 0 ? short(limit.waiting) + " waiting" : "");
+}
+
+/**
+ * @param {ReturnType<typeof makeLimitRow>} row
+ * @param {RateStats} rate
+ */
+function updateRateRow(row, rate) {
+  setText(row.name, rate.name);
+  setStyle(row.fill, "width", (100 * (1 - rate.available / rate.burst)).toFixed(1) + "%");
+  row.node.classList.toggle("full", rate.available === 0);
+  setText(row.used, `${short(rate.n)} / ${duration(rate.per)}`);
+  const next = rate.waiting === 0 ? "" : rate.next === null ? ", paused" : ", next in " + duration(rate.next);
+  setText(row.waiting, rate.waiting > 0 ? short(rate.waiting) + " waiting" + next : "");
 }
 
 /** @param {FailureGroup} group */

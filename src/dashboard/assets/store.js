@@ -22,7 +22,8 @@ const MOST_SAMPLES = 600;
  * @typedef {{ waiting: number, ready: number, running: number, delayed: number, finished: number, failed: number, cancelled: number }} StateCounts
  * @typedef {StateCounts & { name: string, submitted: number, run_time: number }} FunctionStats
  * @typedef {{ name: string, of: number, used: number, waiting: number }} LimitStats
- * @typedef {StateCounts & { workers: number, busy: number, tasks_in_memory: number, functions: FunctionStats[], limits: LimitStats[] }} Stats
+ * @typedef {{ name: string, n: number, per: number, burst: number, available: number, next: number | null, waiting: number }} RateStats times in seconds
+ * @typedef {StateCounts & { workers: number, busy: number, tasks_in_memory: number, functions: FunctionStats[], limits: LimitStats[], rates: RateStats[] }} Stats
  * @typedef {{ tasks: number, moments: number }} Missed tasks that are only counted, and dropped events
  * @typedef {{
  *   t: number, all?: boolean, more?: boolean, stats?: Stats, missed?: Missed,

@@ -306,3 +306,57 @@ pub(crate) fn alarm(duration: Duration, waker: Waker) -> Option<RealTimer> {
     let number = clock.insert(deadline, waker).ok()?;
     Some(RealTimer { deadline: Some(deadline), entry: Some((clock, number)) })
 }
+
+/// The clock of one client.
+pub(crate) enum Clock<'a> {
+    /// The real one, from when the client was made.
+    Real(Instant),
+    Virtual(&'a VirtualClock),
+}
+
+/// A timer of a client's clock.
+pub(crate) enum Timer {
+    Real {
+        _timer: RealTimer,
+    },
+    /// Its deadline and number.
+    Virtual(Duration, Option<u64>),
+}
+
+/// The longest time of a timer, after which its waker looks again: what is longer may not fit the system's clock.
+const LONGEST: Duration = Duration::from_secs(1 << 25);
+
+impl Clock<'_> {
+    /// The time in nanoseconds.
+    pub(crate) fn now(&self) -> u64 {
+        let now = match self {
+            Self::Real(began) => began.elapsed(),
+            Self::Virtual(clock) => clock.now(),
+        };
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Wakes the waker at this time or, if that's far away, before. `None` if the system refuses the thread.
+    pub(crate) fn alarm(&self, at: u64, waker: Waker) -> Option<Timer> {
+        match self {
+            Self::Real(_) => {
+                let left = Duration::from_nanos(at.saturating_sub(self.now())).min(LONGEST);
+                Some(Timer::Real { _timer: alarm(left, waker)? })
+            }
+            Self::Virtual(clock) => {
+                let (deadline, mut number) = (Duration::from_nanos(at), None);
+                // The caller has looked: the time isn't over, and doesn't go on meanwhile.
+                clock.register(deadline, &mut number, &waker);
+                Some(Timer::Virtual(deadline, number))
+            }
+        }
+    }
+}
+
+impl Timer {
+    pub(crate) fn end(self, clock: &Clock<'_>) {
+        if let (Self::Virtual(deadline, Some(number)), Clock::Virtual(clock)) = (self, clock) {
+            clock.remove(deadline, number);
+        }
+    }
+}

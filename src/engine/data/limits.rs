@@ -1,36 +1,25 @@
-//! Named limits on the number of tasks that run at once.
+//! Named limits on the number of tasks that run at once, and rates at which tasks start.
 //!
-//! A task takes all it needs at once, or waits. Waiting tasks are served in the order of [`turns`], and none overtakes
-//! another on a limit that the other waits for.
+//! A task takes all it needs at once, or waits, and holds nothing meanwhile; see
+//! [`limit_queues`](crate::engine::data::limit_queues) for the order. What it takes of a limit is given back when its attempt
+//! ends; what it takes of a rate comes back with time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::engine::base::lock::Lock;
 use crate::engine::base::user_code::{drop_user_value, wake};
-use crate::engine::data::turns::{self, Place, Turns};
+use crate::engine::data::clock::Clock;
+use crate::engine::data::limit_pass::Pass;
+use crate::engine::data::limit_queues::{Book, Holder, Lease, Needs, Waiting};
+use crate::engine::data::limit_table::{Declaration, Kind, LineId};
+use crate::engine::data::turns::Place;
 use crate::engine::task::header::{Task, TaskRef};
+use crate::task::rate::Rate;
 
-pub(crate) struct Limits {
-    /// In order of declaration.
-    names: Vec<(String, usize)>,
-    state: Lock<Book>,
-}
-
-struct Book {
-    free: Vec<usize>,
-    /// The lines of waiting tasks, none of them empty.
-    lines: Vec<Line>,
-    /// The tasks that hold something, by the number of their request.
-    holders: BTreeMap<u64, Holder>,
-    /// For each limit, a priority that none of its holders is below, as far as is known here.
-    lent: Vec<i32>,
-    /// For each limit, whose turn it is among those that wait for it.
-    turns: Vec<Turns>,
-    count: u64,
-}
+pub(crate) struct Limits(Arc<Lock<Book>>);
 
 /// A request for limits.
 pub(crate) enum Request {
@@ -38,365 +27,332 @@ pub(crate) enum Request {
         needs: Needs,
         task: Option<Task>,
     },
-    Waiting(Place),
+    Waiting(Place, LineId),
     /// Served, under this number.
     Granted(u64),
 }
 
-/// The tasks that wait for the same set of limits, whatever amounts. If the first of a line can't be served no other one
-/// can, so serving looks at one task per line, however long the lines are.
-struct Line {
-    limits: Vec<usize>,
-    waiting: BTreeMap<Place, Waiting>,
-}
-
-struct Waiting {
-    holder: Holder,
-    waker: Waker,
-}
-
-/// A task and what it takes; without a task for blocking work whose task was dropped.
-struct Holder {
-    needs: Needs,
-    task: Option<Task>,
-}
-
-/// A limit that a task waits for.
+/// A limit or rate that a task waits for.
 pub(crate) struct Lacking {
     pub(crate) name: String,
-    pub(crate) of: usize,
-    pub(crate) used: usize,
     /// The amount that the task needs.
     pub(crate) needed: usize,
-    pub(crate) holders: Vec<Task>,
-    /// The number of tasks ahead of it that need the limit too.
+    /// The number of tasks ahead of it that need it, too.
     pub(crate) ahead: usize,
+    pub(crate) what: LackingWhat,
 }
 
-/// The limits that are needed, by index, and the amount of each. Shared by the attempts of a task.
-pub(crate) type Needs = Arc<[(usize, usize)]>;
+pub(crate) enum LackingWhat {
+    Limit {
+        of: usize,
+        used: usize,
+        holders: Vec<Task>,
+    },
+    Rate {
+        rate: Rate,
+        /// The time until as much as the task needs can start, if none that is ahead of it does.
+        next: Option<Duration>,
+    },
+}
+
+/// What is shown of a limit or rate.
+pub(crate) struct Usage {
+    pub(crate) name: String,
+    /// The pattern that it was made by.
+    pub(crate) pattern: Option<String>,
+    pub(crate) waiting: usize,
+    pub(crate) what: UsageWhat,
+}
+
+pub(crate) enum UsageWhat {
+    Limit {
+        of: usize,
+        used: usize,
+    },
+    Rate {
+        rate: Rate,
+        /// The number that can start now.
+        available: usize,
+        /// The time until one can start.
+        next: Option<Duration>,
+    },
+}
 
 impl Limits {
-    pub(crate) fn new(names: Vec<(String, usize)>) -> Self {
-        let free = names.iter().map(|(_, n)| *n).collect();
-        let lent = vec![i32::MAX; names.len()];
-        let turns = vec![Turns::default(); names.len()];
-        let (lines, holders) = (Vec::new(), BTreeMap::new());
-        let book = Book { free, lines, holders, lent, turns, count: 0 };
-        Self { names, state: Lock::new(book) }
+    pub(crate) fn new(declared: Vec<Declaration>) -> Self {
+        let mut book = Book::default();
+        declared.into_iter().for_each(|new| drop(book.table.declare(new, 0)));
+        Self(Arc::new(Lock::new(book)))
     }
 
-    pub(crate) fn names(&self) -> &[(String, usize)] {
-        &self.names
+    /// Declares a limit or rate, or all of a pattern, or changes what was declared, and serves waiting requests.
+    pub(crate) fn declare(&self, new: Declaration, clock: &Clock<'_>) {
+        let now = clock.now();
+        self.change(clock, |book, pass| {
+            let changed = book.table.declare(new, now);
+            book.declared(changed, pass);
+        });
     }
 
-    /// Looks the limits up by name, and adds amounts up. An error says why the request can never be served.
-    pub(crate) fn needs(&self, wanted: &[(String, usize)]) -> Result<Needs, String> {
-        let mut needs = BTreeMap::new();
-        for (name, n) in wanted {
-            let Some(at) = self.names.iter().position(|(other, _)| other == name) else {
-                let known: Vec<_> =
-                    self.names.iter().map(|(name, _)| format!("`{name}`")).collect();
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                return Err(format!(
-                    "the limit `{name}` was not declared (declared: {known}): \
-                     declare it with `Client::builder().limit(\"{name}\", n)`"
-                ));
+    pub(crate) fn declarations(&self) -> Vec<Declaration> {
+        self.0.lock().table.declarations()
+    }
+
+    /// Looks limits and rates up by name, and adds amounts up. An error says why the request can never be served.
+    pub(crate) fn needs(
+        &self,
+        wanted: &[(String, usize)],
+        clock: &Clock<'_>,
+    ) -> Result<Needs, String> {
+        let (amounts, slots) = self.0.lock().table.lease(wanted, || clock.now())?;
+        let lease = (!slots.is_empty()).then(|| Arc::new(Lease { book: self.0.clone(), slots }));
+        Ok(Needs { amounts: amounts.into(), _lease: lease })
+    }
+
+    /// What is shown of the limits and rates: first of the declared names, in order, then of those that patterns have made
+    /// and that are in use, by name.
+    pub(crate) fn usage(&self, clock: &Clock<'_>) -> Vec<Usage> {
+        let now = clock.now();
+        let table = &mut self.0.lock().table;
+        table.free_unused(now);
+        let usage = |id| {
+            let slot = table.slot(id);
+            let what = match &slot.kind {
+                Kind::Limit { total, used, .. } => UsageWhat::Limit { of: *total, used: *used },
+                Kind::Rate(bucket) => UsageWhat::Rate {
+                    rate: bucket.rate(),
+                    available: bucket.available(now),
+                    next: left(bucket.due(1), now),
+                },
             };
-            let needed: &mut usize = needs.entry(at).or_default();
-            *needed = needed.saturating_add(*n);
-            let most = self.names[at].1;
-            if *needed > most {
-                return Err(format!("it asks for {needed} of the limit `{name}`, which is {most}"));
-            }
-        }
-        Ok(needs.into_iter().filter(|(_, n)| *n > 0).collect())
-    }
-
-    /// For each limit: name, total amount, amount taken, number of tasks that wait for it.
-    pub(crate) fn usage(&self) -> Vec<(String, usize, usize, usize)> {
-        let book = &*self.state.lock();
-        let usage = |(at, (name, of)): (usize, &(String, usize))| {
-            let lines = book.lines.iter().filter(|line| line.limits.contains(&at));
-            let waiting = lines.map(|line| line.waiting.len()).sum();
-            (name.clone(), *of, of - book.free[at], waiting)
+            let pattern = slot.pattern.map(|at| table.pattern(at).to_owned());
+            Usage { name: slot.name.clone(), pattern, waiting: slot.waiting, what }
         };
-        self.names.iter().enumerate().map(usage).collect()
+        table.shown(now).into_iter().map(usage).collect()
     }
 
-    /// The limits that this task waits for, first those of which too little is free.
-    pub(crate) fn lacking(&self, task: TaskRef<'_>) -> Vec<Lacking> {
-        let book = &*self.state.lock();
+    /// The limits and rates that this task waits for, first those of which it lacks some.
+    pub(crate) fn lacking(&self, task: TaskRef<'_>, clock: &Clock<'_>) -> Vec<Lacking> {
+        let now = clock.now();
+        let book = &*self.0.lock();
         let is_task = |holder: &Holder| holder.task.as_ref().is_some_and(|t| t.as_ref().is(task));
-        let mut all = book.lines.iter().flat_map(|line| &line.waiting);
-        let Some((place, waiting)) = all.find(|(_, waiting)| is_task(&waiting.holder)) else {
+        let Some((place, waiting)) = book.all().find(|(_, waiting)| is_task(&waiting.holder))
+        else {
             return Vec::new();
         };
-        let needs = waiting.holder.needs.iter().map(|(limit, needed)| {
-            let (name, of) = &self.names[*limit];
-            let holders = book.holders.values().filter(|holder| holder.amount(*limit) > 0);
-            let lines = book.lines.iter().filter(|line| line.limits.contains(limit));
-            Lacking {
-                name: name.clone(),
-                of: *of,
-                used: of - book.free[*limit],
-                needed: *needed,
-                holders: holders.filter_map(Holder::to_task).collect(),
-                ahead: lines.map(|line| line.waiting.range(..*place).count()).sum(),
+        let mut all = Vec::new();
+        for (id, needed) in &*waiting.holder.needs.amounts {
+            let slot = book.table.slot(*id);
+            let (lacks, ahead) = (!slot.has(*needed, now), book.ahead(*place, *id));
+            if !lacks && ahead == 0 {
+                continue;
             }
-        });
-        let mut lacking: Vec<_> =
-            needs.filter(|lack| lack.of - lack.used < lack.needed || lack.ahead > 0).collect();
-        lacking.sort_by_key(|lack| lack.of - lack.used >= lack.needed);
-        lacking
+            let what = match &slot.kind {
+                Kind::Limit { total, used, .. } => {
+                    let holders = book.holders.values().filter(|it| it.amount(*id) > 0);
+                    let holders = holders.filter_map(Holder::to_task).collect();
+                    LackingWhat::Limit { of: *total, used: *used, holders }
+                }
+                Kind::Rate(bucket) => {
+                    LackingWhat::Rate { rate: bucket.rate(), next: left(bucket.due(*needed), now) }
+                }
+            };
+            all.push((lacks, Lacking { name: slot.name.clone(), needed: *needed, ahead, what }));
+        }
+        all.sort_by_key(|(lacks, _)| !lacks);
+        all.into_iter().map(|(_, lacking)| lacking).collect()
     }
 
     /// For each limit that tasks wait for: these tasks, and those that hold it.
-    pub(crate) fn waits(&self) -> Vec<(Vec<Task>, Vec<Task>)> {
-        let mut waits: Vec<_> = self.names.iter().map(|_| (Vec::new(), Vec::new())).collect();
-        let book = &*self.state.lock();
-        for waiting in book.lines.iter().flat_map(|line| line.waiting.values()) {
-            let needs = &waiting.holder.needs;
-            let is_lacking = |(at, n): &&(usize, usize)| book.free[*at] < *n;
-            // With enough of all, it waits for a request that is served first.
-            let any = !needs.iter().any(|need| is_lacking(&need));
-            for (at, _) in needs.iter().filter(|need| any || is_lacking(need)) {
-                waits[*at].0.extend(waiting.holder.to_task());
-            }
-        }
-        for holder in book.holders.values() {
-            for (at, _) in &*holder.needs {
-                if !waits[*at].0.is_empty() {
-                    waits[*at].1.extend(holder.to_task());
+    pub(crate) fn waits(&self, clock: &Clock<'_>) -> Vec<(Vec<Task>, Vec<Task>)> {
+        let now = clock.now();
+        let book = &*self.0.lock();
+        let mut waits = BTreeMap::<_, (Vec<_>, Vec<_>)>::new();
+        for (_, waiting) in book.all() {
+            let needs = &waiting.holder.needs.amounts;
+            let lacks = |(id, n): &&(_, usize)| !book.table.slot(*id).has(*n, now);
+            // With enough of all, it waits for a request that is served first. A rate comes by itself.
+            let any = !needs.iter().any(|need| lacks(&need));
+            for (id, _) in needs.iter().filter(|need| any || lacks(need)) {
+                if !book.table.slot(*id).is_rate() {
+                    waits.entry(*id).or_default().0.extend(waiting.holder.to_task());
                 }
             }
         }
-        waits
+        for holder in book.holders.values() {
+            for (id, _) in &*holder.needs.amounts {
+                if let Some((_, holders)) = waits.get_mut(id) {
+                    holders.extend(holder.to_task());
+                }
+            }
+        }
+        waits.into_values().collect()
     }
 
-    /// Takes what a new request needs, if it's free and no task waits for anything. Else the request is returned.
+    /// Takes what a new request needs, if it's free and no task waits for any of it. Else the request is returned.
     pub(crate) fn take(
         &self,
         needs: Needs,
         task: Option<Task>,
         priority: i32,
+        clock: &Clock<'_>,
     ) -> Result<u64, Request> {
-        let book = &mut *self.state.lock();
-        if !book.lines.is_empty() || !book.are_free(&needs, &[]) {
+        let mut pass = Pass::new(clock);
+        let book = &mut *self.0.lock();
+        if !book.is_free(&needs, &mut pass) {
             return Err(Request::New { needs, task });
         }
-        book.count += 1;
-        let number = book.count;
-        book.hold(number, Holder { needs, task }, priority);
+        let number = book.next_number();
+        book.hold(number, Holder { needs, task }, priority, &mut pass);
         Ok(number)
     }
 
-    /// Enters a request, or a waiting one again under its present priority, and serves what can be served. If it waits,
-    /// returns also the tasks to lend its priority to: those that hold what it lacks.
+    /// Enters a request, or looks again at a waiting one under its present priority, and serves what can be served. If it
+    /// waits, returns also the tasks to lend its priority to: those that hold what it lacks.
+    ///
+    /// # Panics
+    ///
+    /// If the request is the next one of a rate, and the system refuses the thread of the timers.
     pub(crate) fn request(
         &self,
         request: Request,
         priority: i32,
         waker: &Waker,
+        clock: &Clock<'_>,
     ) -> (Request, Vec<Task>) {
-        let mut holders = Vec::new();
+        let (mut holders, mut unused, mut is_refused) = (Vec::new(), None, false);
         let new = waker.clone();
-        let mut wakers = Vec::new();
-        let mut before = None;
-        let request = {
-            let book = &mut *self.state.lock();
-            let entry = match request {
-                // The priority may have been raised meanwhile.
-                Request::Waiting(place) => match book.leave(place) {
-                    Some(Waiting { holder, waker }) => {
-                        before = Some(waker);
-                        Ok((place.with_priority(priority), holder))
-                    }
-                    // A request that isn't in a line any more was served.
-                    None => Err(place.number),
-                },
+        let request = self.change(clock, |book, pass| {
+            let (place, line) = match request {
                 Request::New { needs, task } => {
-                    book.count += 1;
                     let depth = task.as_ref().map_or(0, |task| task.count.depth());
-                    let place = Place::new(priority, depth, book.count);
-                    Ok((place, Holder { needs, task }))
+                    let place = Place::new(priority, depth, book.next_number());
+                    let waiting = Waiting { holder: Holder { needs, task }, waker: new };
+                    (place, book.enter(place, waiting, pass))
                 }
-                Request::Granted(number) => Err(number),
-            };
-            match entry {
-                Err(number) => Request::Granted(number),
-                Ok((place, holder)) => {
-                    book.enter(place, Waiting { holder, waker: new });
-                    book.serve(&mut wakers);
-                    if book.holders.contains_key(&place.number) {
-                        Request::Granted(place.number)
-                    } else {
-                        book.lend(place, &mut holders);
-                        Request::Waiting(place)
+                Request::Waiting(place, line) => match book.waiting(place, line) {
+                    // The priority may have been raised meanwhile.
+                    Some(_) if place.priority() != priority => {
+                        let Some(mut waiting) = book.leave(place, line, pass) else {
+                            unreachable!("it waits");
+                        };
+                        unused = Some(std::mem::replace(&mut waiting.waker, new));
+                        let place = place.with_priority(priority);
+                        (place, book.enter(place, waiting, pass))
                     }
+                    Some(waiting) => {
+                        unused = Some(std::mem::replace(&mut waiting.waker, new));
+                        book.woken(line, pass);
+                        (place, line)
+                    }
+                    // A request that doesn't wait any more was served.
+                    None => {
+                        unused = Some(new);
+                        return Request::Granted(place.number);
+                    }
+                },
+                Request::Granted(number) => {
+                    unused = Some(new);
+                    return Request::Granted(number);
                 }
+            };
+            book.serve(pass);
+            let served = std::mem::take(&mut pass.served);
+            let (own, others): (Vec<_>, _) =
+                served.into_iter().partition(|other| other.will_wake(waker));
+            pass.unused.extend(own);
+            pass.served = others;
+            let refused = pass.refused.iter().position(|(number, _)| *number == place.number);
+            if let Some(at) = refused {
+                is_refused = true;
+                pass.unused.push(pass.refused.swap_remove(at).1);
+                return Request::Waiting(place, line);
             }
-        };
-        // Wakers are user code: dropped and woken without the lock.
-        drop_user_value(before);
-        for other in wakers {
-            if other.will_wake(waker) { drop_user_value(other) } else { wake(other) }
+            if book.holders.contains_key(&place.number) {
+                return Request::Granted(place.number);
+            }
+            lend(book, place, line, &mut holders);
+            Request::Waiting(place, line)
+        });
+        drop_user_value(unused);
+        if let (true, Request::Waiting(place, line)) = (is_refused, &request) {
+            self.withdraw(*place, *line, clock);
+            panic!("the system refused the thread of the timers");
         }
         (request, holders)
     }
 
     /// Withdraws a request that waits, and gives back what it was served and hasn't noticed.
-    pub(crate) fn withdraw(&self, place: Place) {
-        let removed = self.state.lock().leave(place);
-        // It may also have kept others behind it from being served.
-        self.release(place.number);
-        drop_user_value(removed);
-    }
-
-    /// Gives back what was taken under this number, and serves waiting requests.
-    pub(crate) fn release(&self, number: u64) {
-        let mut wakers = Vec::new();
-        let holder = {
-            let book = &mut *self.state.lock();
-            let holder = book.holders.remove(&number);
-            for (at, n) in holder.iter().flat_map(|holder| &*holder.needs) {
-                book.free[*at] += n;
-            }
-            book.serve(&mut wakers);
-            holder
-        };
-        drop(holder);
-        wakers.into_iter().for_each(wake);
-    }
-}
-
-impl Holder {
-    fn to_task(&self) -> Option<Task> {
-        self.task.as_ref().map(|task| task.as_ref().to_task())
-    }
-
-    /// The amount of a limit that it takes.
-    fn amount(&self, limit: usize) -> usize {
-        self.needs.iter().find(|(at, _)| *at == limit).map_or(0, |(_, n)| *n)
-    }
-}
-
-impl Book {
-    fn enter(&mut self, place: Place, waiting: Waiting) {
-        let limits = waiting.holder.needs.iter().map(|(limit, _)| *limit);
-        let is_line = |line: &Line| line.limits.iter().copied().eq(limits.clone());
-        let at = self.lines.iter().position(is_line).unwrap_or_else(|| {
-            self.lines.push(Line { limits: limits.clone().collect(), waiting: BTreeMap::new() });
-            self.lines.len() - 1
+    pub(crate) fn withdraw(&self, place: Place, line: LineId, clock: &Clock<'_>) {
+        let removed = self.change(clock, |book, pass| {
+            let left = book.leave(place, line, pass);
+            // It may also have kept others behind it from being served.
+            (left, book.release(place.number, false, pass))
         });
-        self.lines[at].waiting.insert(place, waiting);
+        if let (Some(Waiting { waker, holder }), _) = removed {
+            drop(holder);
+            drop_user_value(waker);
+        }
     }
 
-    /// Adds the tasks that hold what a waiting request lacks, and may have a lower priority, to `holders`.
-    fn lend(&mut self, place: Place, holders: &mut Vec<Task>) {
-        let waiting = self.lines.iter().find_map(|line| line.waiting.get(&place));
-        let priority = place.priority();
-        for (at, n) in waiting.iter().flat_map(|waiting| &*waiting.holder.needs) {
-            // Nearly always nothing to do: whoever is served has the highest priority of those that wait.
-            if self.free[*at] < *n && self.lent[*at] < priority {
-                self.lent[*at] = priority;
-                let of_limit = self.holders.values().filter(|holder| holder.amount(*at) > 0);
+    /// Gives back what was taken under this number, but for rates, and serves waiting requests.
+    pub(crate) fn release(&self, number: u64, clock: &Clock<'_>) {
+        let holder = self.change(clock, |book, pass| book.release(number, true, pass));
+        drop(holder);
+    }
+
+    /// Changes the book, serves what can be served then, and runs the wakers without the lock: they're user code.
+    fn change<R>(
+        &self,
+        clock: &Clock<'_>,
+        change: impl FnOnce(&mut Book, &mut Pass<'_>) -> R,
+    ) -> R {
+        let mut pass = Pass::new(clock);
+        let result = {
+            let book = &mut *self.0.lock();
+            let result = change(book, &mut pass);
+            book.serve(&mut pass);
+            result
+        };
+        let Pass { served, unused, refused, .. } = pass;
+        unused.into_iter().for_each(drop_user_value);
+        served.into_iter().for_each(wake);
+        // These ask for the timer themselves, and fail if the system refuses it again.
+        refused.into_iter().for_each(|(_, waker)| wake(waker));
+        result
+    }
+}
+
+#[cfg(test)]
+impl Limits {
+    /// The number of limits and rates in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().table.len()
+    }
+}
+
+/// The time left until then.
+fn left(due: Option<u64>, now: u64) -> Option<Duration> {
+    due.map(|due| Duration::from_nanos(due.saturating_sub(now)))
+}
+
+/// Adds the tasks that hold what a waiting request lacks, and may have a lower priority, to `holders`.
+fn lend(book: &mut Book, place: Place, line: LineId, holders: &mut Vec<Task>) {
+    let priority = place.priority();
+    let needs = book.waiting(place, line).map(|waiting| waiting.holder.needs.amounts.clone());
+    for (id, n) in needs.iter().flat_map(|needs| &**needs) {
+        let slot = book.table.slot_mut(*id);
+        let has = slot.has(*n, 0);
+        // Nearly always nothing to do: whoever is served has the highest priority of those that wait.
+        if let Kind::Limit { lent, .. } = &mut slot.kind {
+            if !has && *lent < priority {
+                *lent = priority;
+                let of_limit = book.holders.values().filter(|holder| holder.amount(*id) > 0);
                 holders.extend(of_limit.filter_map(Holder::to_task));
             }
         }
     }
-
-    /// Removes a waiting request; `None` if it has been served.
-    fn leave(&mut self, place: Place) -> Option<Waiting> {
-        let mut lines = self.lines.iter_mut().enumerate();
-        let (at, left) = lines.find_map(|(at, line)| Some((at, line.waiting.remove(&place)?)))?;
-        if self.lines[at].waiting.is_empty() {
-            self.lines.swap_remove(at);
-        }
-        Some(left)
-    }
-
-    /// Whether there is enough of all that is needed, and none of it is reserved.
-    fn are_free(&self, needs: &Needs, reserved: &[bool]) -> bool {
-        let is_reserved = |at: usize| reserved.get(at).is_some_and(|reserved| *reserved);
-        needs.iter().all(|(at, n)| !is_reserved(*at) && self.free[*at] >= *n)
-    }
-
-    /// Takes what `holder` needs, which is free.
-    fn hold(&mut self, number: u64, holder: Holder, priority: i32) {
-        for (at, n) in &*holder.needs {
-            self.free[*at] -= n;
-            self.lent[*at] = self.lent[*at].min(priority);
-        }
-        self.holders.insert(number, holder);
-    }
-
-    /// Serves every request that can be served.
-    fn serve(&mut self, wakers: &mut Vec<Waker>) {
-        while self.serve_in_order(wakers) {}
-        self.lines.retain(|line| !line.waiting.is_empty());
-    }
-
-    /// Serves requests until the order changes, as the turn of the oldest begins or ends. False if no more can be served.
-    fn serve_in_order(&mut self, wakers: &mut Vec<Waker>) -> bool {
-        let mut reserved = vec![false; self.free.len()];
-        let mut next = self.candidates();
-        while let Some((_, turn, place, at)) = next.pop_first() {
-            let Some(waiting) = self.lines[at].waiting.get(&place) else { continue };
-            let needs = &waiting.holder.needs;
-            if !self.are_free(needs, &reserved) {
-                needs.iter().for_each(|(at, _)| reserved[*at] = true);
-                continue;
-            }
-            let Some(Waiting { holder, waker }) = self.lines[at].waiting.remove(&place) else {
-                continue;
-            };
-            let mut has_changed = false;
-            for (limit, _) in &*holder.needs {
-                // If it was not for its turn, this isn't the turn of any: that one would have the limit, or reserve it.
-                let turns = &mut self.turns[*limit];
-                let was_for_oldest = turns.is_for_oldest();
-                turns.count(was_for_oldest);
-                has_changed |= was_for_oldest || turns.is_for_oldest();
-            }
-            debug_assert!(turn == NO_TURN || has_changed);
-            self.hold(place.number, holder, place.priority());
-            wakers.push(waker);
-            if has_changed {
-                return true;
-            }
-            next.extend(self.lines[at].candidate(at));
-        }
-        false
-    }
-
-    /// The requests to be served next: the first of each line, and before those of its priority the oldest that waits for a
-    /// limit, if it's its turn.
-    fn candidates(&self) -> BTreeSet<Candidate> {
-        let lines = self.lines.iter().enumerate();
-        let mut all: BTreeSet<_> =
-            lines.clone().filter_map(|(at, line)| line.candidate(at)).collect();
-        let due = (0..self.turns.len()).filter(|limit| self.turns[*limit].is_for_oldest());
-        all.extend(due.filter_map(|limit| {
-            let lines = lines.clone().filter(|(_, line)| line.limits.contains(&limit));
-            let oldest = lines.filter_map(|(at, line)| Some((turns::oldest(&line.waiting)?, at)));
-            let (place, at) = oldest.min_by_key(|(place, _)| place.age())?;
-            Some((Reverse(place.priority()), place.number, place, at))
-        }));
-        all
-    }
 }
 
-/// A request that may be served next, of the line with this index. The least is the first: by priority, and then by its
-/// number if it's its turn.
-type Candidate = (Reverse<i32>, u64, Place, usize);
-
-/// In place of the number of one whose turn it is.
-const NO_TURN: u64 = u64::MAX;
-
-impl Line {
-    fn candidate(&self, at: usize) -> Option<Candidate> {
-        let (place, _) = self.waiting.first_key_value()?;
-        Some((Reverse(place.priority()), NO_TURN, *place, at))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The future that acquires limits for a task, in turn.
+//! The future that acquires limits and rates for a task, in turn.
 //!
 //! | `Stage` | meaning | next |
 //! |---|---|---|
@@ -12,7 +12,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::engine::core::{Core, CoreRef, context};
-use crate::engine::data::limits::{Needs, Request};
+use crate::engine::data::clock::Clock;
+use crate::engine::data::limit_queues::Needs;
+use crate::engine::data::limits::Request;
 
 /// A future that resolves once all needed limits are acquired.
 pub(crate) struct Acquire {
@@ -45,6 +47,16 @@ impl Acquire {
     }
 }
 
+impl Core {
+    /// The client's clock, by which rates count.
+    pub(crate) fn clock(&self) -> Clock<'_> {
+        match &self.seeded {
+            Some(seeded) => Clock::Virtual(&seeded.clock),
+            None => Clock::Real(self.began),
+        }
+    }
+}
+
 impl Future for Acquire {
     type Output = Permit;
 
@@ -53,7 +65,8 @@ impl Future for Acquire {
         let priority = (this.priority)();
         let request = match mem::replace(&mut this.request, Stage::Done) {
             Stage::New(needs) => {
-                match this.core.limits.take(needs, context::current_task(), priority) {
+                let task = context::current_task();
+                match this.core.limits.take(needs, task, priority, &this.core.clock()) {
                     Ok(number) => return Poll::Ready(Permit { core: this.core.clone(), number }),
                     Err(request) => request,
                 }
@@ -61,7 +74,8 @@ impl Future for Acquire {
             Stage::Entered(request) => request,
             Stage::Done => unreachable!("`Acquire` was polled after it had resolved"),
         };
-        let (request, holders) = this.core.limits.request(request, priority, cx.waker());
+        let (request, holders) =
+            this.core.limits.request(request, priority, cx.waker(), &this.core.clock());
         holders.iter().for_each(|holder| Core::raise(holder.as_ref(), priority));
         match request {
             Request::Granted(number) => Poll::Ready(Permit { core: this.core.clone(), number }),
@@ -76,14 +90,14 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         // An abandoned request must neither be granted in its turn nor hold up the requests behind it.
-        if let Stage::Entered(Request::Waiting(place)) = self.request {
-            self.core.limits.withdraw(place);
+        if let Stage::Entered(Request::Waiting(place, line)) = self.request {
+            self.core.limits.withdraw(place, line, &self.core.clock());
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.core.limits.release(self.number);
+        self.core.limits.release(self.number, &self.core.clock());
     }
 }

@@ -136,7 +136,7 @@ fn with_hubs(
             continue;
         }
         let place = |task: &Task| places.get(&address(task.as_ref())).copied();
-        for (waiting, holders) in task.core().limits.waits() {
+        for (waiting, holders) in task.core().limits.waits(&task.core().clock()) {
             let (waiting, holders) = (waiting.iter(), holders.iter());
             add_hub(&mut links, waiting.filter_map(place), holders.filter_map(place));
         }

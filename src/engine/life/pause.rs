@@ -1,4 +1,4 @@
-//! Pauses of a task: before its first attempt, for a limit, or between attempts.
+//! Pauses of a task: before an attempt, for limits or rates, or between attempts.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::engine::watch::observer::TaskEvent;
 pub(crate) struct Pause(Option<Task>);
 
 impl Pause {
-    /// Begins a pause that waits for a limit.
+    /// Begins a pause that waits for limits or rates.
     pub(crate) fn for_limit() -> Self {
         Self::current(PausedFor::Limit, None)
     }

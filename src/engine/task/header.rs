@@ -171,7 +171,7 @@ pub(crate) struct Extras {
 /// The reason of a pause.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PausedFor {
-    /// It waits for a limit.
+    /// It waits for limits or rates.
     Limit = 0,
     /// It waits for its next attempt.
     Delay = 1,

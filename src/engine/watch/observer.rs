@@ -71,7 +71,7 @@ pub(crate) enum TaskEvent<'a> {
     Suspended { awaits: &'a [u64] },
     /// It awaits these tasks: together, by a completion queue, or one from blocking work.
     Awaits(&'a [u64]),
-    /// It is paused: it waits for a limit, or for the delay before the attempt with this number.
+    /// It is paused: it waits for limits or rates, or for the delay before the attempt with this number.
     Paused { why: PausedFor, attempt: u32 },
     /// It is no longer paused.
     Resumed,

@@ -23,12 +23,16 @@ use crate::observe::views::stats::Stats;
 /// | `ensue_tasks` | gauge | `client`, `function`, `status` | tasks that are `waiting`, `ready`, `running` or `delayed` |
 /// | `ensue_tasks_in_memory` | gauge | `client` | tasks in memory |
 /// | `ensue_workers`, `ensue_workers_busy` | gauge | `client` | workers, and those that aren't idle |
-/// | `ensue_limit`, `ensue_limit_used` | gauge | `client`, `limit` | the declared amount, and that in use |
+/// | `ensue_limit`, `ensue_limit_used`, `ensue_limit_waiting` | gauge | `client`, `limit` | the declared amount, that in use, and tasks that wait for it |
+/// | `ensue_rate_available`, `ensue_rate_waiting` | gauge | `client`, `rate` | the starts that it allows now, and tasks that wait for it |
 /// | `ensue_poll_seconds` | histogram | `client`, `function` | length of a poll |
 /// | `ensue_queue_seconds` | histogram | `client`, `function` | time from ready to running |
 ///
 /// The histograms and `ensue_tasks` count the tasks that are watched in detail; see
 /// [`Client::observe`](crate::Client::observe).
+///
+/// The limits that a [pattern](crate::Builder::limit_each) has made count together, with its text as their label, as long as
+/// they're in use; and so do the rates.
 ///
 /// The publisher keeps the memory of the client's engine, but doesn't keep
 /// the client open.
@@ -99,10 +103,16 @@ impl Metrics {
         gauge!("ensue_workers", "client" => client()).set(stats.workers as f64);
         gauge!("ensue_workers_busy", "client" => client()).set(stats.busy as f64);
         gauge!("ensue_tasks_in_memory", "client" => client()).set(stats.tasks_in_memory as f64);
-        for limit in &stats.limits {
-            let labels = [("client", client()), ("limit", limit.name.clone())];
-            gauge!("ensue_limit", &labels).set(limit.of as f64);
-            gauge!("ensue_limit_used", &labels).set(limit.used as f64);
+        for (name, [of, used, waiting]) in stats.limits_for_metrics() {
+            let labels = [("client", client()), ("limit", name.to_owned())];
+            gauge!("ensue_limit", &labels).set(of as f64);
+            gauge!("ensue_limit_used", &labels).set(used as f64);
+            gauge!("ensue_limit_waiting", &labels).set(waiting as f64);
+        }
+        for (name, [available, waiting]) in stats.rates_for_metrics() {
+            let labels = [("client", client()), ("rate", name.to_owned())];
+            gauge!("ensue_rate_available", &labels).set(available as f64);
+            gauge!("ensue_rate_waiting", &labels).set(waiting as f64);
         }
         for function in &stats.functions {
             let name = || function.name.to_string();

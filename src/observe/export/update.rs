@@ -11,6 +11,9 @@ use crate::observe::record::task_record::{EdgeKind, KeySource};
 use crate::observe::views::serial::serialize;
 use crate::observe::views::stats::Stats;
 
+/// The most limits, and rates, that patterns have made.
+const MOST_OF_PATTERNS: usize = 50;
+
 /// The changes of a client's record since a revision of it.
 ///
 /// Times are in seconds since recording began. The size is that of the changes, and at most that of the record, however
@@ -102,7 +105,8 @@ impl Update {
         let began = nanos(recorder.since);
         let seconds = |at: u64| at.saturating_sub(began) as f64 / 1_000.0;
         let seconds = |at: u64| seconds(at).round() / 1e6;
-        let stats = Stats::with(core, recorder, record, &counts);
+        let mut stats = Stats::with(core, recorder, record, &counts);
+        stats.keep_busiest(MOST_OF_PATTERNS);
         let mut update = Self {
             cursor: record.revision,
             all,

@@ -54,7 +54,7 @@ pub(crate) enum Change {
     Suspended,
     /// It awaits the task with this number.
     Awaits(u64),
-    /// It waits for a limit.
+    /// It waits for limits or rates.
     Limited,
     /// It waits for its next attempt; the number is that of the attempt that failed.
     Delayed(u32),

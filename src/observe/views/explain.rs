@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::reason::{BLOCKED, Reason};
 use super::serial::{FileLine, serialize};
 use crate::engine::core::{Core, CurrentPoll};
+use crate::engine::data::limits::{Lacking, LackingWhat};
 use crate::engine::graph::inspect;
 use crate::engine::graph::waits::Waits;
 use crate::engine::life::deadline;
@@ -305,22 +306,23 @@ pub(super) fn blocked(
     polls.into_iter().zip(keys).map(reason).collect()
 }
 
-/// Adds the reasons of a parked task: each limit that it can't get.
+/// Adds the reasons of a paused task: each limit and rate that it waits for.
 fn limited(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
     if task.extras().is_some_and(|extras| extras.is_paused_for(PausedFor::Delay)) {
         // The delay is over, and the task isn't queued yet.
         reasons.push(delayed(task));
         return;
     }
-    for lacking in task.core().limits.lacking(task) {
-        let holders = lacking.holders.iter().take(SHOWN).map(|task| task.key().clone());
-        reasons.push(Reason::LimitFull {
-            name: lacking.name,
-            of: lacking.of,
-            used: lacking.used,
-            needed: lacking.needed,
-            ahead: lacking.ahead,
-            holders: holders.collect(),
+    let core = task.core();
+    for Lacking { name, needed, ahead, what } in core.limits.lacking(task, &core.clock()) {
+        reasons.push(match what {
+            LackingWhat::Limit { of, used, holders } => {
+                let holders = holders.iter().take(SHOWN).map(|task| task.key().clone()).collect();
+                Reason::LimitFull { name, of, used, needed, ahead, holders }
+            }
+            LackingWhat::Rate { rate, next } => {
+                Reason::WaitsForRate { name, rate, needed, ahead, next }
+            }
         });
     }
 }

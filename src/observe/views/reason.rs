@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::serial::Seconds;
-use crate::{Key, Status};
+use crate::{Key, Rate, Status};
 
 /// A poll that has lasted for this long blocks its worker. Far longer than a poll should take, and than a busy machine
 /// may keep a thread waiting.
@@ -94,6 +94,19 @@ pub enum Reason {
         ahead: usize,
         /// The tasks that use it, up to eight.
         holders: Vec<Key>,
+    },
+    /// A rate allows no start yet, or other tasks that need it start first.
+    WaitsForRate {
+        /// The name of the rate.
+        name: String,
+        /// The declared rate.
+        rate: Rate,
+        /// The number of starts that the task counts as.
+        needed: usize,
+        /// The number of tasks that are served first.
+        ahead: usize,
+        /// The time until the rate allows as many starts; `None` if it doesn't, until it's changed.
+        next: Option<Duration>,
     },
     /// An attempt has failed, and the next one is due later.
     RetryIn {
@@ -219,10 +232,24 @@ impl fmt::Display for Reason {
                     "it needs {needed} of the limit `{name}`, of which {used} of {of} are in use"
                 )?;
                 keys(f, " by ", holders)?;
+                if needed > of {
+                    f.write_str(", until `set_limit` allows as much")?;
+                }
                 if *ahead > 0 {
                     write!(f, ", {ahead} served before it")?;
                 }
                 Ok(())
+            }
+            Self::WaitsForRate { name, rate, needed, ahead, next } => {
+                write!(f, "it waits for the rate `{name}`, {rate}: ")?;
+                match next {
+                    Some(next) => write!(f, "next start in {next:.1?}")?,
+                    None if rate.n() > 0 => {
+                        write!(f, "it needs {needed} at once, until `set_rate` allows as many")?
+                    }
+                    None => f.write_str("no start until `set_rate` allows one")?,
+                }
+                if *ahead > 0 { write!(f, ", {ahead} served before it") } else { Ok(()) }
             }
             Self::RetryIn { attempt, left } => write!(f, "attempt {attempt} starts in {left:.1?}"),
             Self::Deadline { left } => write!(f, "its deadline is in {left:.1?}"),
@@ -335,6 +362,15 @@ impl Serialize for Reason {
                 map.serialize_entry("ahead", ahead)?;
                 map.serialize_entry("holders", holders)?;
             }
+            Self::WaitsForRate { name, rate, needed, ahead, next } => {
+                map.serialize_entry("name", name)?;
+                map.serialize_entry("n", &rate.n())?;
+                map.serialize_entry("per", &Seconds(rate.per()))?;
+                map.serialize_entry("burst", &rate.most_at_once())?;
+                map.serialize_entry("needed", needed)?;
+                map.serialize_entry("ahead", ahead)?;
+                map.serialize_entry("next", &next.map(Seconds))?;
+            }
             Self::RetryIn { attempt, left } => {
                 map.serialize_entry("attempt", attempt)?;
                 map.serialize_entry("left", &Seconds(*left))?;
@@ -385,6 +421,7 @@ impl Reason {
             Self::WorkersNotPolled { .. } => "workers_not_polled",
             Self::WorkersBusy { .. } => "workers_busy",
             Self::LimitFull { .. } => "limit_full",
+            Self::WaitsForRate { .. } => "rate",
             Self::RetryIn { .. } => "retry_in",
             Self::Deadline { .. } => "deadline",
             Self::Running { .. } => "running",

@@ -149,7 +149,7 @@ fn options_are_respected(setting: &Setting) -> Outcome {
     assert!(!gpu.is_finished());
     let _b = cluster.worker_with("b", &["--resource", "gpu=1"]);
     assert_eq!(wait(gpu).expect("a value"), 8);
-    let limited = TaskOptions::new().limit("gpu", 1);
+    let limited = TaskOptions::new().acquire("gpu");
     assert_eq!(wait(client.submit_with(limited, inc, 8)).expect("a value"), 9);
     wait(client.close());
     Ok(())

@@ -12,5 +12,5 @@ export function counts(given = {}) {
 
 /** Returns the statistics of a client. */
 export function stats(given = {}) {
-  return { ...counts(), workers: 0, busy: 0, tasks_in_memory: 0, functions: [], limits: [], ...given };
+  return { ...counts(), workers: 0, busy: 0, tasks_in_memory: 0, functions: [], limits: [], rates: [], ...given };
 }
