@@ -2,7 +2,7 @@
 //!
 //! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To
 //! retry a task that never started, its failed inputs must run again too, and theirs in turn. So it keeps its inputs, and lets
-//! them run, only if those that have failed can.
+//! them run, only if those that have failed can. An input that is taken however it ends is left as it has.
 
 use std::collections::HashSet;
 
@@ -66,7 +66,7 @@ pub(crate) unsafe fn has_lost_input(task: TaskRef<'_>) -> bool {
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
                 let from = edge.task();
                 let has_failed = from.waiters.resolution() == Resolution::Failed;
-                lost |= has_failed && !from.count.is_kept();
+                lost |= has_failed && !from.count.is_kept() && !edge.settles();
             });
         }
         lost
@@ -110,7 +110,8 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
             }
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
                 let from = edge.task();
-                if from.waiters.resolution() == Resolution::Failed && seen.insert(from.as_ptr()) {
+                let has_failed = from.waiters.resolution() == Resolution::Failed;
+                if has_failed && !edge.settles() && seen.insert(from.as_ptr()) {
                     all.push(from.to_task());
                 }
             });
