@@ -35,7 +35,7 @@
 //!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. No program that would go on by itself gets it, but one does that
 //!   would break the cycle later by cancelling one of its tasks. A task counts as waiting only while nothing but what it waits
 //!   for can wake it: one awaited task, one that its blocking work waits for in [`result`](Handle::result), its inputs, or one
-//!   [`gather`]. Of the inputs, and of the members of a `gather`, one that fails ends the wait, so all that haven't ended must
+//!   [`gather`]. Of the inputs but the [settled](Handle::settled) ones, and of the members of a `gather`, one that fails ends the wait, so all that haven't ended must
 //!   wait for tasks of the cycle; those that don't must end first, and then the await gets its error. A task that also waits
 //!   for a timer, a channel or another task, as in a `select` or a `join`, doesn't count until these are over or dropped, and
 //!   nor does one that gave an await up and kept the handle. So this doesn't find cycles through [`as_completed`],
@@ -57,7 +57,8 @@
 //!   once. A queued task never starts, a running one is dropped at its next await, and a result is freed.
 //!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the
 //!   losing await abandons the task: await `&handle` to keep it.
-//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
+//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents, except
+//!   those that take it [settled](Handle::settled).
 //!   Its inputs are not affected. Blocking work can poll [`is_cancelled`].
 //! * **Panics**: a panic of a task is its error, with the panic message. Workers and client continue. A panic of a waker,
 //!   a callback, a destructor or a hook affects nothing else, and is passed to the
@@ -65,7 +66,8 @@
 //!   to. Only a waker that panics when it's cloned makes the poll panic that was given it.
 //! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
-//!   returned.
+//!   returned. A dependent that is given [`handle.settled()`](Handle::settled) runs however that task has ended, and gets a
+//!   `Result`.
 //! * **Retries**: [`retries`](Options::retries) takes a number, or a [`Retry`] with backoff, jitter and a predicate.
 //!   A task that waits for its next attempt holds no worker and no limit. [`Handle::retry`] runs a failed task again,
 //!   which keeps its inputs for that if it never started and they can run again.
@@ -214,6 +216,7 @@ pub use engine::task::typed::Ref;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
 pub use handle::input::{Input, Inputs};
+pub use handle::settled::{Settled, settled};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
 pub use handle::{AsHandle, GetRef, Handle};
 #[cfg(feature = "progress")]

@@ -3,6 +3,8 @@
 pub(crate) mod as_completed;
 pub(crate) mod gather;
 pub(crate) mod input;
+pub(crate) mod nested;
+pub(crate) mod settled;
 pub(crate) mod wait;
 
 use std::fmt;
@@ -93,8 +95,9 @@ impl<T> Handle<T> {
         self.typed().error()
     }
 
-    /// Cancels the task for all of its handles, and all of its dependents. Its inputs are not affected. Returns false
-    /// if the task has ended or is ending already.
+    /// Cancels the task for all of its handles, and all of its dependents, except those that take it
+    /// [settled](Handle::settled): they get the error. Its inputs are not affected. Returns false if the task has ended or is
+    /// ending already.
     ///
     /// A task that has not started never does. A running task is dropped at its next await that yields the worker, and
     /// releases its limits then. An await of a ready result yields it, too, after 128 of them in a row. Blocking work keeps
