@@ -164,6 +164,8 @@
 //! * `dask`: [the same methods on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/) with Dask's own
 //!   scheduler, and workers for it that run Rust functions.
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
+//! * `derive`: `#[derive(Input)]`, with which a struct that holds handles is an input: the task gets the same struct with
+//!   their values; see the [macro](https://docs.rs/ensue/latest/ensue/derive.Input.html).
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
 //! * `tracing`: a span for each task of a client, if a subscriber enables the target `ensue::task` when the client is
@@ -213,6 +215,8 @@ pub use engine::futures::sleep::{Sleep, sleep};
 pub use engine::parallel::join::join;
 pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
+#[cfg(feature = "derive")]
+pub use ensue_derive::Input;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{Gather, GatherSettled, gather, gather_settled};
 pub use handle::input::{Input, Inputs};
@@ -236,6 +240,10 @@ pub use task::function::{BlockingFn, Repeatable, TaskFn, TryBlockingFn, TryTaskF
 pub use task::key::Key;
 pub use task::retry::Retry;
 pub use task::status::Status;
+
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub use client::derive as __derive;
 
 /// Compiles and runs the snippets of the README.
 #[cfg(doctest)]

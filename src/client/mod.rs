@@ -4,6 +4,8 @@ pub(crate) mod attempt;
 pub(crate) mod blocking;
 mod body;
 pub(crate) mod builder;
+#[cfg(feature = "derive")]
+pub mod derive;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;

@@ -9,7 +9,7 @@ use crate::Handle;
 use crate::client::visit::InputVisitor;
 use crate::handle::input::{Input, Inputs};
 use crate::task::function::{TaskFn, TryTaskFn};
-use crate::task::seal::{SEAL, Seal};
+use crate::task::seal::{INPUT_SEAL, InputSeal, Seal};
 
 /// A value that can be sent between machines. Implemented for all types that satisfy its bounds.
 #[diagnostic::on_unimplemented(
@@ -30,7 +30,7 @@ impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 /// [`Settled`](crate::Settled): a Dask scheduler fails what depends on a task that has failed.
 pub trait PortableInput<T>: Input<T> {
     #[doc(hidden)]
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal);
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal);
 }
 
 /// [`Inputs`] whose values are [`Portable`]. The trait is sealed, as `Inputs` is.
@@ -193,7 +193,7 @@ impl Engine for Client {
 }
 
 impl<T: Portable> PortableInput<T> for T {
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
         to.value(self);
     }
 }
@@ -207,7 +207,7 @@ impl PortableInputs<()> for () {
 impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
     fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(1);
-        self.visit(to, SEAL);
+        self.visit(to, INPUT_SEAL);
     }
 }
 
@@ -216,7 +216,7 @@ macro_rules! tuples {
         impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
             fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
                 to.list($count);
-                $(self.$at.visit(to, SEAL);)*
+                $(self.$at.visit(to, INPUT_SEAL);)*
             }
         }
     };

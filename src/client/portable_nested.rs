@@ -9,7 +9,7 @@ use crate::client::visit::InputVisitor;
 use crate::handle::nested::{
     Deeper, Five, Four, Given, Most, Nested, One, Part, Six, Three, Two, Zero,
 };
-use crate::task::seal::Seal;
+use crate::task::seal::InputSeal;
 
 /// A [`Nested`] input whose value is [`Portable`].
 pub(crate) trait PortableNested: Nested {
@@ -50,13 +50,13 @@ impl<T: Portable, D> PortableNested for Given<&Handle<T>, T, D> {
 }
 
 impl<T: Portable> PortableInput<T> for Handle<T> {
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
         to.handle(self);
     }
 }
 
 impl<T: Portable> PortableInput<T> for &Handle<T> {
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
         to.handle_ref(self);
     }
 }
@@ -79,7 +79,7 @@ macro_rules! containers {
         where
             Given<$given, $arg, Most>: PortableNested<Arg = $arg>,
         {
-            fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+            fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
                 visit::<_, $arg, Most, V>(self, to);
             }
         }
@@ -225,7 +225,7 @@ macro_rules! tuples {
         where
             Given<($($X),*), ($($A),*), Most>: PortableNested<Arg = ($($A),*)>,
         {
-            fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+            fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
                 visit::<_, ($($A),*), Most, V>(self, to);
             }
         }

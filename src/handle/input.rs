@@ -5,6 +5,7 @@
 //! of the value that it reads from another task.
 
 use crate::engine::task::edges::{Plain, Waits};
+use crate::task::seal::{INPUT_SEAL, InputSeal};
 
 /// A value or handle that becomes an argument of type `T`.
 ///
@@ -44,7 +45,7 @@ use crate::engine::task::edges::{Plain, Waits};
 /// assert_eq!(client.submit(count, groups).result().unwrap(), 2);
 /// ```
 ///
-/// The trait is sealed: it can't be implemented outside of this crate, and has no methods to call. These types implement
+/// The trait is sealed: it can't be implemented outside of this crate but by that macro, and has no methods to call. These types implement
 /// it, where `P` stands for any type of the left column but the first, for an argument of the type `V` on its right:
 ///
 /// | input | argument |
@@ -61,7 +62,8 @@ use crate::engine::task::edges::{Plain, Waits};
 /// | a tuple of 2 to 4 parts, each a `P` or a plain value, and at least one a `P` | the tuple of the `V`s and the values |
 /// | a reference to a `Vec<P>`, slice, `[P; N]`, `Option<P>` or map, if a reference to `P` is an input | as without it |
 ///
-/// Up to six containers may be inside of each other.
+/// Up to six containers may be inside of each other. With the feature `derive`, structs of your own are inputs, too: by
+/// [`#[derive(Input)]`](https://docs.rs/ensue/latest/ensue/derive.Input.html).
 #[allow(private_bounds)] // this seals it
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input for an argument of type `{T}`",
@@ -73,10 +75,15 @@ use crate::engine::task::edges::{Plain, Waits};
 pub trait Input<T>: IntoWait<T> {}
 
 /// What an [`Input`] becomes while its task waits.
-pub(crate) trait IntoWait<T> {
+///
+/// What the derive macro generates implements it, so its name is public there: see `client::derive`.
+#[allow(private_bounds)]
+pub trait IntoWait<T> {
+    #[doc(hidden)]
     type Wait: Waits<Args = T>;
 
-    fn into_wait(self) -> Self::Wait;
+    #[doc(hidden)]
+    fn into_wait(self, _: InputSeal) -> Self::Wait;
 }
 
 /// The inputs of a task, which become the arguments `A`, a tuple.
@@ -106,7 +113,7 @@ impl<T: Send + 'static> Input<T> for T {}
 impl<T: Send + 'static> IntoWait<T> for T {
     type Wait = Plain<T>;
 
-    fn into_wait(self) -> Plain<T> {
+    fn into_wait(self, _: InputSeal) -> Plain<T> {
         Plain(self)
     }
 }
@@ -125,7 +132,7 @@ impl<A, X: IntoWait<A>> IntoWaits<(A,)> for X {
     type Waits = (X::Wait,);
 
     fn into_waits(self) -> Self::Waits {
-        (self.into_wait(),)
+        (self.into_wait(INPUT_SEAL),)
     }
 }
 
@@ -137,7 +144,7 @@ macro_rules! tuples {
             type Waits = ($($X::Wait,)*);
 
             fn into_waits(self) -> Self::Waits {
-                ($(self.$at.into_wait(),)*)
+                ($(self.$at.into_wait(INPUT_SEAL),)*)
             }
         }
     };

@@ -17,10 +17,12 @@ use super::settled::Settled;
 use crate::engine::task::containers::{Array, Fallible, Many, Maybe, Pairs};
 use crate::engine::task::edges::{ByRef, ByValue, Plain, Waits};
 use crate::engine::task::settled::{SettledRef, SettledValue};
+use crate::task::seal::InputSeal;
 use crate::{Error, Handle, Ref};
 
 /// An `X` that is given for an argument of type `T`, with up to `D` containers inside of each other.
-pub(crate) struct Given<X, T, D>(X, PhantomData<(T, D)>);
+#[derive(Debug)]
+pub struct Given<X, T, D>(X, PhantomData<(T, D)>);
 
 impl<X, T, D> Given<X, T, D> {
     pub(crate) fn new(given: X) -> Self {
@@ -33,10 +35,12 @@ impl<X, T, D> Given<X, T, D> {
 }
 
 /// No container.
-pub(crate) struct Zero;
+#[derive(Debug)]
+pub struct Zero;
 
 /// One container more.
-pub(crate) struct Deeper<D>(PhantomData<D>);
+#[derive(Debug)]
+pub struct Deeper<D>(PhantomData<D>);
 
 pub(crate) type One = Deeper<Zero>;
 pub(crate) type Two = Deeper<One>;
@@ -49,7 +53,10 @@ pub(crate) type Six = Deeper<Five>;
 pub(crate) type Most = Six;
 
 /// Implemented for a [`Given`] that is a handle, or a container in which there's a handle.
-pub(crate) trait Nested {
+///
+/// It's public, as these types are, since they're what an input becomes; but no other crate can name or make any of them.
+#[allow(private_bounds)] // no other crate can call it
+pub trait Nested {
     /// The type of the argument.
     type Arg;
     type Wait: Waits<Args = Self::Arg>;
@@ -58,7 +65,8 @@ pub(crate) trait Nested {
 }
 
 /// Implemented for a [`Given`] that is [`Nested`] or a plain value: the parts of a tuple.
-pub(crate) trait Part {
+#[allow(private_bounds)]
+pub trait Part {
     type Arg;
     type Wait: Waits<Args = Self::Arg>;
 
@@ -99,7 +107,7 @@ macro_rules! handles {
         impl<T: $($bound)*> IntoWait<$arg> for $given {
             type Wait = $wait;
 
-            fn into_wait(self) -> $wait {
+            fn into_wait(self, _: InputSeal) -> $wait {
                 let $self = self;
                 <$wait>::new($typed)
             }
@@ -154,7 +162,7 @@ macro_rules! containers {
         {
             type Wait = WaitOf<$given, $arg, Most>;
 
-            fn into_wait(self) -> Self::Wait {
+            fn into_wait(self, _: InputSeal) -> Self::Wait {
                 wait::<_, $arg, Most>(self)
             }
         }
@@ -288,7 +296,7 @@ macro_rules! tuples {
         {
             type Wait = WaitOf<($($X),*), ($($A),*), Most>;
 
-            fn into_wait(self) -> Self::Wait {
+            fn into_wait(self, _: InputSeal) -> Self::Wait {
                 wait::<_, ($($A),*), Most>(self)
             }
         }

@@ -13,6 +13,7 @@ mod cancel;
 mod cycles;
 mod dashboard;
 mod depth_first;
+mod derive_input;
 mod ends_of_cycles;
 mod errors;
 mod explain;

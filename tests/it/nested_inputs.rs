@@ -135,12 +135,14 @@ fn six_containers_inside_of_each_other() {
         let client = client_of(1);
         let [x, y, _] = numbers(&client);
         let deep = vec![vec![vec![vec![vec![vec![x.clone(), y.clone()], vec![]]]]]];
-        let same = async |deep: Vec<Vec<Vec<Vec<Vec<Vec<u64>>>>>>| deep;
+        type Three<T> = Vec<Vec<Vec<T>>>;
+        let same = async |deep: Three<Three<u64>>| deep;
         let expected = vec![vec![vec![vec![vec![vec![1, 2], vec![]]]]]];
         assert_eq!(client.submit(same, &deep).result().unwrap(), expected);
         assert_eq!(client.submit(same, deep).result().unwrap(), expected);
         let mixed = HashMap::from([("a", vec![(1u8, Some([x, y]))])]);
-        let same = async |mixed: HashMap<&'static str, Vec<(u8, Option<[u64; 2]>)>>| mixed;
+        type Numbered<T> = Vec<(u8, T)>;
+        let same = async |mixed: HashMap<&'static str, Numbered<Option<[u64; 2]>>>| mixed;
         let expected = HashMap::from([("a", vec![(1u8, Some([1, 2]))])]);
         assert_eq!(client.submit(same, mixed).result().unwrap(), expected);
     });

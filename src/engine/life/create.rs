@@ -220,9 +220,6 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32, depth: u8) -> Built {
     unsafe {
         (task.vtable.edges)(header, &mut |edge| {
             depth = depth.max(count::above(edge.task().count.depth()));
-            if edge.settles() {
-                settled::prepare_again(edge);
-            }
             while !edge.register(header) {
                 let error = match edge.task().waiters.resolution() {
                     Resolution::Succeeded => None,

@@ -9,7 +9,7 @@ use crate::engine::task::edges::{Edge, Waits};
 const AHEAD: usize = 8;
 
 /// A list of inputs; the vector is never changed, so its elements stay in place.
-pub(crate) struct Many<W>(Vec<W>);
+pub struct Many<W>(Vec<W>);
 
 impl<W> Many<W> {
     pub(crate) fn new(inputs: Vec<W>) -> Self {
@@ -53,7 +53,7 @@ unsafe impl<W: Waits> Waits for Many<W> {
 }
 
 /// An array of inputs.
-pub(crate) struct Array<W, const N: usize>([W; N]);
+pub struct Array<W, const N: usize>([W; N]);
 
 impl<W, const N: usize> Array<W, N> {
     pub(crate) fn new(inputs: [W; N]) -> Self {
@@ -86,7 +86,7 @@ unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
 }
 
 /// One input or none.
-pub(crate) struct Maybe<W>(Option<W>);
+pub struct Maybe<W>(Option<W>);
 
 impl<W> Maybe<W> {
     pub(crate) fn new(inputs: Option<W>) -> Self {
@@ -117,7 +117,7 @@ unsafe impl<W: Waits> Waits for Maybe<W> {
 }
 
 /// An input, or an error that the submitter has in its place.
-pub(crate) struct Fallible<W, E>(Result<W, E>);
+pub struct Fallible<W, E>(Result<W, E>);
 
 impl<W, E> Fallible<W, E> {
     pub(crate) fn new(inputs: Result<W, E>) -> Self {
@@ -151,7 +151,7 @@ unsafe impl<W: Waits, E: Send + 'static> Waits for Fallible<W, E> {
 }
 
 /// The values of a map, to be collected into a `C`.
-pub(crate) struct Pairs<K, W, C>(Vec<(K, W)>, PhantomData<fn() -> C>);
+pub struct Pairs<K, W, C>(Vec<(K, W)>, PhantomData<fn() -> C>);
 
 impl<K, W, C> Pairs<K, W, C> {
     pub(crate) fn new(inputs: Vec<(K, W)>) -> Self {

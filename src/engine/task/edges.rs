@@ -148,7 +148,7 @@ pub(crate) unsafe trait Waits: 'static {
 }
 
 /// A plain value.
-pub(crate) struct Plain<T>(pub(crate) T);
+pub struct Plain<T>(pub(crate) T);
 
 // SAFETY: there are no edges.
 unsafe impl<T: Send + 'static> Waits for Plain<T> {
@@ -164,7 +164,7 @@ unsafe impl<T: Send + 'static> Waits for Plain<T> {
 }
 
 /// The value of another task, moved out if this is the last interest in it, else cloned.
-pub(crate) struct ByValue<T>(Source<T>);
+pub struct ByValue<T>(Source<T>);
 
 enum Source<T> {
     Awaited(EdgeOf<T>),
@@ -232,7 +232,7 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
 }
 
 /// The value of another task, shared.
-pub(crate) struct ByRef<T>(EdgeOf<T>);
+pub struct ByRef<T>(EdgeOf<T>);
 
 impl<T> ByRef<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {

@@ -5,6 +5,8 @@ pub(crate) mod containers;
 pub(crate) mod count;
 pub(crate) mod edges;
 pub(crate) mod header;
+#[cfg(feature = "derive")]
+pub(crate) mod mapped;
 pub(crate) mod settled;
 pub(crate) mod state;
 pub(crate) mod surplus;

@@ -20,7 +20,7 @@ pub(crate) fn leave_error(link: &Link, error: Error) {
 /// Takes the error that was left with an edge; there's none with one that doesn't settle.
 ///
 /// The caller owns the edge, which is in no list.
-fn take_error(edge: &Edge) -> Option<Error> {
+pub(crate) fn take_error(edge: &Edge) -> Option<Error> {
     if !edge.settles() {
         return None;
     }
@@ -29,16 +29,11 @@ fn take_error(edge: &Edge) -> Option<Error> {
     Some(*unsafe { Box::from_raw(left.cast::<Error>().cast_mut()) })
 }
 
-/// Prepares the edge of a task that a retry registers again: what it was left with is dropped.
-pub(crate) fn prepare_again(edge: &Edge) {
-    drop(take_error(edge));
-}
-
 /// How an input has ended: with its value, moved out if this is the last interest in it, else cloned, or with an error.
-pub(crate) struct SettledValue<T>(Settling<T>);
+pub struct SettledValue<T>(Settling<T>);
 
 /// The same with the value shared.
-pub(crate) struct SettledRef<T>(Settling<T>);
+pub struct SettledRef<T>(Settling<T>);
 
 /// An edge that settles, until it's taken.
 struct Settling<T>(Option<EdgeOf<T>>);
