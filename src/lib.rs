@@ -35,7 +35,7 @@
 //!   [`Cycle`](ErrorKind::Cycle), whose text lists the cycle. No program that would go on by itself gets it, but one does that
 //!   would break the cycle later by cancelling one of its tasks. A task counts as waiting only while nothing but what it waits
 //!   for can wake it: one awaited task, one that its blocking work waits for in [`result`](Handle::result), its inputs, or one
-//!   [`gather`]. Of the inputs, and of the members of a `gather`, one that fails ends the wait, so all that haven't ended must
+//!   [`gather`]. Of the inputs but the [settled](Handle::settled) ones, and of the members of a `gather`, one that fails ends the wait, so all that haven't ended must
 //!   wait for tasks of the cycle; those that don't must end first, and then the await gets its error. A task that also waits
 //!   for a timer, a channel or another task, as in a `select` or a `join`, doesn't count until these are over or dropped, and
 //!   nor does one that gave an await up and kept the handle. So this doesn't find cycles through [`as_completed`],
@@ -57,9 +57,9 @@
 //!   once. A queued task never starts, a running one is dropped at its next await, and a result is freed.
 //!   [`detach`](Handle::detach) disables this. Awaiting a handle by value owns it, so a `select!` that drops the
 //!   losing await abandons the task: await `&handle` to keep it.
-//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents.
-//!   Its inputs are not affected. [`cancel_with`](Handle::cancel_with) gives them a reason. Blocking work can poll
-//!   [`is_cancelled`].
+//! * **Cancellation**: [`cancel`](Handle::cancel) ends the task for all of its handles, and all of its dependents, except
+//!   those that take it [settled](Handle::settled). Its inputs are not affected. [`cancel_with`](Handle::cancel_with) gives
+//!   them a reason. Blocking work can poll [`is_cancelled`].
 //! * **Panics**: a panic of a task is its error, with the message and the [place](Error::panicked_at), which a panic hook
 //!   before the process's own takes note of. Workers and client continue. A panic of a waker,
 //!   a callback, a destructor or a hook affects nothing else, and is passed to the
@@ -67,7 +67,8 @@
 //!   to. Only a waker that panics when it's cloned makes the poll panic that was given it.
 //! * **Errors**: dependents of a failed task don't run. They have the same error. [`origin`](Error::origin) is the
 //!   key of the task that failed first, and [`downcast_ref`](Error::downcast_ref) returns the error that its function
-//!   returned. A task that returns the error of another one, as such or as what caused its own, keeps the
+//!   returned. A dependent that is given [`handle.settled()`](Handle::settled) runs however that task has ended, and gets a
+//!   `Result`. A task that returns the error of another one, as such or as what caused its own, keeps the
 //!   [kind](Error::kind) and the origin. `{:#}` prints an [error](Error#printing) with all that caused it.
 //!   Errors, `explain` and the other views name the [line](Error::submitted_at) that submitted a task. A function that
 //!   submits for its caller passes that one's line on if it is `#[track_caller]`.
@@ -175,6 +176,8 @@
 //! * `dask`: [the same methods on a Dask cluster](https://docs.rs/ensue/latest/ensue/dask/) with Dask's own
 //!   scheduler, and workers for it that run Rust functions.
 //! * `dashboard`: [a dashboard in the browser](https://docs.rs/ensue/latest/ensue/dashboard/), and reports as files.
+//! * `derive`: `#[derive(Input)]`, with which a struct that holds handles is an input: the task gets the same struct with
+//!   their values; see the [macro](https://docs.rs/ensue/latest/ensue/derive.Input.html).
 //! * `progress`: [`progress`](https://docs.rs/ensue/latest/ensue/fn.progress.html), progress bars in the terminal,
 //!   drawn by `indicatif`.
 //! * `tokio`: [`Builder::tokio`](https://docs.rs/ensue/latest/ensue/struct.Builder.html#method.tokio), with which tasks on
@@ -226,6 +229,8 @@ pub use engine::futures::sleep::{Sleep, sleep};
 pub use engine::parallel::join::join;
 pub use engine::parallel::map_reduce::{Split, map_reduce};
 pub use engine::task::typed::Ref;
+#[cfg(feature = "derive")]
+pub use ensue_derive::Input;
 pub use handle::as_completed::{AsCompleted, WithResults, as_completed};
 pub use handle::gather::{
     Gather, GatherSettled, GatherTuple, GatherTupleSettled, Gatherable, HandleTuple, gather,
@@ -233,6 +238,7 @@ pub use handle::gather::{
 };
 pub use handle::hedge::{Hedge, HedgeStats};
 pub use handle::input::{Input, Inputs};
+pub use handle::settled::{Settled, settled};
 pub use handle::tags::{AsEntry, Tagged, Tags, Untagged};
 pub use handle::wait::{Wait, WaitOutput, wait_all, wait_any};
 pub use handle::{AsHandle, Awaitable, GetRef, Handle};
@@ -254,6 +260,10 @@ pub use task::key::Key;
 pub use task::rate::Rate;
 pub use task::retry::Retry;
 pub use task::status::Status;
+
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub use client::derive as __derive;
 
 /// Compiles and runs the snippets of the README.
 #[cfg(doctest)]

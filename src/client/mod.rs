@@ -4,11 +4,14 @@ pub(crate) mod attempt;
 pub(crate) mod blocking;
 mod body;
 pub(crate) mod builder;
+#[cfg(feature = "derive")]
+pub mod derive;
 mod limits;
 pub(crate) mod map_stream;
 mod observe;
 pub(crate) mod options;
 pub(crate) mod portable;
+mod portable_nested;
 mod pure;
 pub(crate) mod retry_mode;
 pub(crate) mod submit;
@@ -90,9 +93,9 @@ impl Client {
 
     /// Submits an async function and its inputs, and returns a handle at once.
     ///
-    /// Pass one input bare, several as a tuple, and none as `()`. The task waits for handles among them, also in a
-    /// vector, array, option or map, and gets their values; see [`Input`](crate::Input). It starts without being
-    /// awaited, as soon as its inputs have finished. A worker calls the function and polls its future.
+    /// Pass one input bare, several as a tuple, and none as `()`. The task waits for handles among them, also in
+    /// containers, and gets their values; see [`Input`](crate::Input). It starts without being awaited, as soon as its
+    /// inputs have finished. A worker calls the function and polls its future.
     ///
     /// This never blocks and never fails. An invalid submission becomes the handle's error. After
     /// [`close`](Client::close) that is [`Closed`](crate::ErrorKind::Closed).

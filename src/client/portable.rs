@@ -1,18 +1,15 @@
 //! The `Engine` trait for programs that run on a `Client` or on a cluster, and the bounds of its methods.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash};
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Client;
 use super::options::{Options, TaskOptions};
 use crate::Handle;
-use crate::client::visit::{InputVisitor, Visit};
+use crate::client::visit::InputVisitor;
 use crate::handle::input::{Input, Inputs};
 use crate::task::function::{TaskFn, TryTaskFn};
-use crate::task::seal::{SEAL, Seal};
+use crate::task::seal::{INPUT_SEAL, InputSeal, Seal};
 
 /// A value that can be sent between machines. Implemented for all types that satisfy its bounds.
 #[diagnostic::on_unimplemented(
@@ -29,10 +26,11 @@ pub trait PortableFn<A>: TaskFn<A, Output: Portable> + Copy {}
 
 impl<F, A> PortableFn<A> for F where F: TaskFn<A, Output: Portable> + Copy {}
 
-/// An [`Input`] whose value is [`Portable`]. It's sealed, as `Input` is, and implemented for the same types.
+/// An [`Input`] whose value is [`Portable`]. It's sealed, as `Input` is, and implemented for the same types, except
+/// [`Settled`](crate::Settled): a Dask scheduler fails what depends on a task that has failed.
 pub trait PortableInput<T>: Input<T> {
     #[doc(hidden)]
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal);
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal);
 }
 
 /// [`Inputs`] whose values are [`Portable`]. The trait is sealed, as `Inputs` is.
@@ -220,47 +218,9 @@ impl Engine for Client {
 }
 
 impl<T: Portable> PortableInput<T> for T {
-    fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
+    fn visit<V: InputVisitor>(self, to: &mut V, _: InputSeal) {
         to.value(self);
     }
-}
-
-/// Implements [`PortableInput`] for containers of handles, and for the containers of values that they become.
-macro_rules! containers {
-    ($([$($param:tt)*] $handles:ty => $values:ty;)*) => {
-        $(impl<T: Portable, $($param)*> PortableInput<$values> for $handles {
-            fn visit<V: InputVisitor>(self, to: &mut V, _: Seal) {
-                Visit::visit(self, to);
-            }
-        })*
-    };
-}
-
-containers! {
-    [] Handle<T> => T;
-    [] &Handle<T> => T;
-    [] Vec<Handle<T>> => Vec<T>;
-    [] Vec<&Handle<T>> => Vec<T>;
-    [] &Vec<Handle<T>> => Vec<T>;
-    [] &[Handle<T>] => Vec<T>;
-    [] Box<[Handle<T>]> => Vec<T>;
-    [const N: usize] [Handle<T>; N] => Vec<T>;
-    [const N: usize] [&Handle<T>; N] => Vec<T>;
-    [const N: usize] &[Handle<T>; N] => Vec<T>;
-    [const N: usize] [Handle<T>; N] => [T; N];
-    [const N: usize] [&Handle<T>; N] => [T; N];
-    [const N: usize] &[Handle<T>; N] => [T; N];
-    [] Vec<Vec<Handle<T>>> => Vec<Vec<T>>;
-    [] &Vec<Vec<Handle<T>>> => Vec<Vec<T>>;
-    [] Option<Handle<T>> => Option<T>;
-    [] Option<&Handle<T>> => Option<T>;
-    [] &Option<Handle<T>> => Option<T>;
-    [K: Portable + Ord] BTreeMap<K, Handle<T>> => BTreeMap<K, T>;
-    [K: Portable + Ord] &BTreeMap<K, Handle<T>> => BTreeMap<K, T>;
-    [K: Portable + Eq + Hash, S: BuildHasher + Default + Send + 'static]
-        HashMap<K, Handle<T>, S> => HashMap<K, T, S>;
-    [K: Portable + Eq + Hash, S: BuildHasher + Default + Send + 'static]
-        &HashMap<K, Handle<T>, S> => HashMap<K, T, S>;
 }
 
 impl PortableInputs<()> for () {
@@ -272,7 +232,7 @@ impl PortableInputs<()> for () {
 impl<A, X: PortableInput<A>> PortableInputs<(A,)> for X {
     fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
         to.list(1);
-        self.visit(to, SEAL);
+        self.visit(to, INPUT_SEAL);
     }
 }
 
@@ -281,7 +241,7 @@ macro_rules! tuples {
         impl<$($A, $X: PortableInput<$A>),*> PortableInputs<($($A,)*)> for ($($X,)*) {
             fn visit_all<V: InputVisitor>(self, to: &mut V, _: Seal) {
                 to.list($count);
-                $(self.$at.visit(to, SEAL);)*
+                $(self.$at.visit(to, INPUT_SEAL);)*
             }
         }
     };

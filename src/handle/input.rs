@@ -4,11 +4,8 @@
 //! those can be named, made or taken apart outside of this crate, because the engine relies on each edge for the type
 //! of the value that it reads from another task.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash};
-
-use crate::engine::task::edges::{Array, ByRef, ByValue, Many, Maybe, Pairs, Plain, Waits};
-use crate::{Awaitable, Handle, Ref};
+use crate::engine::task::edges::{Plain, Waits};
+use crate::task::seal::{INPUT_SEAL, InputSeal};
 
 /// A value or handle that becomes an argument of type `T`.
 ///
@@ -16,8 +13,10 @@ use crate::{Awaitable, Handle, Ref};
 /// * For a `Handle<T>` or `&Handle<T>`, the task waits for it and gets its value. The value is moved out if no other
 ///   handle or task needs it, and cloned otherwise; as a [`Ref<T>`](Ref) it is shared. A small value that has arrived
 ///   before the submission is cloned on the submitting thread, all others on the worker of the new task.
-/// * For vectors, slices, arrays, options and maps of handles, and references to those, the task gets the same
-///   container of values, or of `Ref`s.
+/// * For a [`Settled`](crate::Settled), made by [`handle.settled()`](crate::Handle::settled) or [`settled(&handles)`](crate::settled),
+///   the task waits until the other task has ended in any way, and gets a `Result` with the value or the error.
+/// * For vectors, slices, arrays, options, results, maps and tuples in which there's any of these, also inside of each other
+///   and beside plain values, the task gets the same containers with the values in place of the handles.
 ///
 /// The argument for a handle can be the value or a `Ref`, so a closure has to declare its type:
 ///
@@ -35,33 +34,56 @@ use crate::{Awaitable, Handle, Ref};
 /// let y = client.submit(async |x| x + 1, &x);
 /// ```
 ///
-/// The trait is sealed: it can't be implemented outside of this crate, and has no methods to call. These types implement
-/// it, where `H` stands for a `Handle<V>` or a `&Handle<V>` throughout one type:
+/// A graph of any shape can be handed to one task:
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # let client = ensue::Client::new();
+/// # let pages = client.map(async |n: u64| n, 0..3);
+/// let groups = HashMap::from([("even", vec![(0, &pages[0]), (2, &pages[2])]), ("odd", vec![(1, &pages[1])])]);
+/// let count = async |groups: HashMap<&'static str, Vec<(u32, u64)>>| groups["even"].len();
+/// assert_eq!(client.submit(count, groups).result().unwrap(), 2);
+/// ```
+///
+/// The trait is sealed: it can't be implemented outside of this crate but by that macro, and has no methods to call. These types implement
+/// it, where `P` stands for any type of the left column but the first, for an argument of the type `V` on its right:
 ///
 /// | input | argument |
 /// |---|---|
 /// | a value of any type that is `Send + 'static` | the value |
-/// | `H` | `V` or `Ref<V>`, as in the following |
-/// | `Vec<H>`, `[H; N]`, `&Vec<Handle<V>>`, `&[Handle<V>]`, `&[Handle<V>; N]`, `Box<[Handle<V>]>` | `Vec<V>` |
-/// | `[H; N]`, `&[Handle<V>; N]` | `[V; N]` |
-/// | `Vec<Vec<Handle<V>>>` or a reference to one | `Vec<Vec<V>>` |
-/// | `Option<H>`, `&Option<Handle<V>>` | `Option<V>` |
-/// | `HashMap<K, Handle<V>, S>` or a reference to one | `HashMap<K, V, S>` |
-/// | `BTreeMap<K, Handle<V>>` or a reference to one | `BTreeMap<K, V>` |
+/// | `Handle<T>`, `&Handle<T>` | `T` or `Ref<T>` |
+/// | `Settled<T>`, `&Settled<T>` | `Result<T, Error>` or `Result<Ref<T>, Error>` |
+/// | `Vec<P>`, `Box<[P]>`, `[P; N]` | `Vec<V>` |
+/// | `[P; N]` | `[V; N]` |
+/// | `Option<P>` | `Option<V>` |
+/// | `Result<P, E>` | `Result<V, E>` |
+/// | `HashMap<K, P, S>` | `HashMap<K, V, S>` |
+/// | `BTreeMap<K, P>` | `BTreeMap<K, V>` |
+/// | a tuple of 2 to 4 parts, each a `P` or a plain value, and at least one a `P` | the tuple of the `V`s and the values |
+/// | a reference to a `Vec<P>`, slice, `[P; N]`, `Option<P>` or map, if a reference to `P` is an input | as without it |
+///
+/// Up to six containers may be inside of each other. With the feature `derive`, structs of your own are inputs, too: by
+/// [`#[derive(Input)]`](https://docs.rs/ensue/latest/ensue/derive.Input.html).
 #[allow(private_bounds)] // this seals it
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input for an argument of type `{T}`",
     label = "expected a `{T}`, or a `Handle` of one",
     note = "a handle's value arrives as `T`, which must be `Clone + Send + Sync`, or as `ensue::Ref<T>`",
+    note = "the value or the error of a handle arrives as `Result<T, ensue::Error>`, if `handle.settled()` is given",
     note = "several inputs are given as one tuple: `(&x, 7)`"
 )]
 pub trait Input<T>: IntoWait<T> {}
 
 /// What an [`Input`] becomes while its task waits.
-pub(crate) trait IntoWait<T> {
+///
+/// What the derive macro generates implements it, so its name is public there: see `client::derive`.
+#[allow(private_bounds)]
+pub trait IntoWait<T> {
+    #[doc(hidden)]
     type Wait: Waits<Args = T>;
 
-    fn into_wait(self) -> Self::Wait;
+    #[doc(hidden)]
+    fn into_wait(self, _: InputSeal) -> Self::Wait;
 }
 
 /// The inputs of a task, which become the arguments `A`, a tuple.
@@ -74,7 +96,8 @@ pub(crate) trait IntoWait<T> {
     message = "`{Self}` can't be the inputs for the arguments `{A}`",
     label = "these inputs don't fit the function's arguments `{A}`",
     note = "inputs are given bare where there is one, as a tuple `(&x, 7)` where there are several, and as `()` where there is none",
-    note = "a handle's value arrives as `T`, which must be `Clone + Send + Sync`, or as `ensue::Ref<T>`"
+    note = "a handle's value arrives as `T`, which must be `Clone + Send + Sync`, or as `ensue::Ref<T>`",
+    note = "the value or the error of a handle arrives as `Result<T, ensue::Error>`, if `handle.settled()` is given"
 )]
 pub trait Inputs<A>: IntoWaits<A> {}
 
@@ -90,138 +113,9 @@ impl<T: Send + 'static> Input<T> for T {}
 impl<T: Send + 'static> IntoWait<T> for T {
     type Wait = Plain<T>;
 
-    fn into_wait(self) -> Plain<T> {
+    fn into_wait(self, _: InputSeal) -> Plain<T> {
         Plain(self)
     }
-}
-
-impl<T: Awaitable> Input<T> for Handle<T> {}
-
-impl<T: Clone + Send + Sync + 'static> IntoWait<T> for Handle<T> {
-    type Wait = ByValue<T>;
-
-    fn into_wait(self) -> ByValue<T> {
-        ByValue::new(self.into_typed())
-    }
-}
-
-impl<T: Awaitable> Input<T> for &Handle<T> {}
-
-impl<T: Clone + Send + Sync + 'static> IntoWait<T> for &Handle<T> {
-    type Wait = ByValue<T>;
-
-    fn into_wait(self) -> ByValue<T> {
-        ByValue::new(self.typed().clone())
-    }
-}
-
-impl<T: Send + Sync + 'static> Input<Ref<T>> for Handle<T> {}
-
-impl<T: Send + Sync + 'static> IntoWait<Ref<T>> for Handle<T> {
-    type Wait = ByRef<T>;
-
-    fn into_wait(self) -> ByRef<T> {
-        ByRef::new(self.into_typed())
-    }
-}
-
-impl<T: Send + Sync + 'static> Input<Ref<T>> for &Handle<T> {}
-
-impl<T: Send + Sync + 'static> IntoWait<Ref<T>> for &Handle<T> {
-    type Wait = ByRef<T>;
-
-    fn into_wait(self) -> ByRef<T> {
-        ByRef::new(self.typed().clone())
-    }
-}
-
-/// Implements [`Input`] for one type of container: `[its parameters] the container => the argument, what is stored`.
-macro_rules! container {
-    ([$($params:tt)*] $container:ty => $arg:ty, $wait:ty, $self:ident => $stored:expr) => {
-        impl<$($params)*> Input<$arg> for $container {}
-
-        impl<$($params)*> IntoWait<$arg> for $container {
-            type Wait = $wait;
-
-            fn into_wait($self) -> Self::Wait {
-                $stored
-            }
-        }
-    };
-}
-
-/// Implements [`Input`] for containers of handles, whose arguments are containers of `$value`.
-macro_rules! containers {
-    ($($value:ty, $wait:ty, [$($bound:tt)*];)*) => {$(
-        container!([T: $($bound)*] Vec<Handle<T>> => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*] Vec<&Handle<T>> => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*] &Vec<Handle<T>> => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*] &[Handle<T>] => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*] Box<[Handle<T>]> => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(Vec::from(self)));
-        container!([T: $($bound)*, const N: usize] [Handle<T>; N] => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*, const N: usize] [&Handle<T>; N] => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*, const N: usize] &[Handle<T>; N] => Vec<$value>, Many<$wait>,
-            self => many::<_, $value>(self));
-        container!([T: $($bound)*, const N: usize] [Handle<T>; N] => [$value; N], Array<$wait, N>,
-            self => Array::new(self.map(into_wait::<_, $value>)));
-        container!([T: $($bound)*, const N: usize] [&Handle<T>; N] => [$value; N], Array<$wait, N>,
-            self => Array::new(self.map(into_wait::<_, $value>)));
-        container!([T: $($bound)*, const N: usize] &[Handle<T>; N] => [$value; N], Array<$wait, N>,
-            self => Array::new(self.each_ref().map(into_wait::<_, $value>)));
-        container!([T: $($bound)*] Vec<Vec<Handle<T>>> => Vec<Vec<$value>>, Many<Many<$wait>>,
-            self => many::<_, Vec<$value>>(self));
-        container!([T: $($bound)*] &Vec<Vec<Handle<T>>> => Vec<Vec<$value>>, Many<Many<$wait>>,
-            self => many::<_, Vec<$value>>(self));
-        container!([T: $($bound)*] Option<Handle<T>> => Option<$value>, Maybe<$wait>,
-            self => Maybe::new(self.map(into_wait::<_, $value>)));
-        container!([T: $($bound)*] Option<&Handle<T>> => Option<$value>, Maybe<$wait>,
-            self => Maybe::new(self.map(into_wait::<_, $value>)));
-        container!([T: $($bound)*] &Option<Handle<T>> => Option<$value>, Maybe<$wait>,
-            self => Maybe::new(self.as_ref().map(into_wait::<_, $value>)));
-        container!([K: Eq + Hash + Send + 'static, T: $($bound)*, S: BuildHasher + Default + Send + 'static]
-            HashMap<K, Handle<T>, S> => HashMap<K, $value, S>, Pairs<K, $wait, HashMap<K, $value, S>>,
-            self => pairs::<_, _, $value, _>(self));
-        container!([K: Eq + Hash + Clone + Send + 'static, T: $($bound)*, S: BuildHasher + Default + Send + 'static]
-            &HashMap<K, Handle<T>, S> => HashMap<K, $value, S>, Pairs<K, $wait, HashMap<K, $value, S>>,
-            self => pairs::<_, _, $value, _>(self.iter().map(|(key, handle)| (key.clone(), handle))));
-        container!([K: Ord + Send + 'static, T: $($bound)*]
-            BTreeMap<K, Handle<T>> => BTreeMap<K, $value>, Pairs<K, $wait, BTreeMap<K, $value>>,
-            self => pairs::<_, _, $value, _>(self));
-        container!([K: Ord + Clone + Send + 'static, T: $($bound)*]
-            &BTreeMap<K, Handle<T>> => BTreeMap<K, $value>, Pairs<K, $wait, BTreeMap<K, $value>>,
-            self => pairs::<_, _, $value, _>(self.iter().map(|(key, handle)| (key.clone(), handle))));
-    )*};
-}
-
-/// Calls `IntoWait::into_wait`, with the type of the argument as a parameter.
-fn into_wait<X: IntoWait<T>, T>(input: X) -> X::Wait {
-    input.into_wait()
-}
-
-fn many<I, T>(inputs: I) -> Many<<I::Item as IntoWait<T>>::Wait>
-where
-    I: IntoIterator,
-    I::Item: IntoWait<T>,
-{
-    Many::new(inputs.into_iter().map(into_wait::<_, T>).collect())
-}
-
-fn pairs<K, X: IntoWait<T>, T, C>(
-    inputs: impl IntoIterator<Item = (K, X)>,
-) -> Pairs<K, X::Wait, C> {
-    Pairs::new(inputs.into_iter().map(|(key, input)| (key, input.into_wait())).collect())
-}
-
-containers! {
-    T, ByValue<T>, [Awaitable];
-    Ref<T>, ByRef<T>, [Send + Sync + 'static];
 }
 
 impl Inputs<()> for () {}
@@ -238,7 +132,7 @@ impl<A, X: IntoWait<A>> IntoWaits<(A,)> for X {
     type Waits = (X::Wait,);
 
     fn into_waits(self) -> Self::Waits {
-        (self.into_wait(),)
+        (self.into_wait(INPUT_SEAL),)
     }
 }
 
@@ -250,7 +144,7 @@ macro_rules! tuples {
             type Waits = ($($X::Wait,)*);
 
             fn into_waits(self) -> Self::Waits {
-                ($(self.$at.into_wait(),)*)
+                ($(self.$at.into_wait(INPUT_SEAL),)*)
             }
         }
     };

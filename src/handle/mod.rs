@@ -4,6 +4,8 @@ pub(crate) mod as_completed;
 pub(crate) mod gather;
 pub(crate) mod hedge;
 pub(crate) mod input;
+pub(crate) mod nested;
+pub(crate) mod settled;
 pub(crate) mod tags;
 pub(crate) mod wait;
 
@@ -95,8 +97,9 @@ impl<T> Handle<T> {
         self.typed().error()
     }
 
-    /// Cancels the task for all of its handles, and all of its dependents. Its inputs are not affected. Returns false
-    /// if the task has ended or is ending already. [`cancel_with`](Handle::cancel_with) says why.
+    /// Cancels the task for all of its handles, and all of its dependents, except those that take it
+    /// [settled](Handle::settled): they get the error. Its inputs are not affected. Returns false if the task has ended or is
+    /// ending already. [`cancel_with`](Handle::cancel_with) says why.
     ///
     /// A task that has not started never does. A running task is dropped at its next await that yields the worker, and
     /// releases its limits then. An await of a ready result yields it, too, after 128 of them in a row. Blocking work keeps

@@ -6,3 +6,9 @@
 pub struct Seal(());
 
 pub(crate) const SEAL: Seal = Seal(());
+
+/// The same for the traits of inputs, which the derive macro implements: it names this type, and passes on what it gets.
+#[derive(Clone, Copy, Debug)]
+pub struct InputSeal(());
+
+pub(crate) const INPUT_SEAL: InputSeal = InputSeal(());

@@ -32,9 +32,11 @@ pub(crate) mod task {
 
     real! {
         attempt "../../../src/engine/task/attempt.rs";
+        containers "../../../src/engine/task/containers.rs";
         count "../../../src/engine/task/count.rs";
         edges "../../../src/engine/task/edges.rs";
         header "../../../src/engine/task/header.rs";
+        settled "../../../src/engine/task/settled.rs";
         state "../../../src/engine/task/state.rs";
         typed "../../../src/engine/task/typed.rs";
         wait_node "../../../src/engine/task/wait_node.rs";

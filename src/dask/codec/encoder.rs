@@ -6,7 +6,8 @@ use std::fmt;
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
-use crate::client::visit::{InputVisitor, Visit};
+use crate::client::visit::InputVisitor;
+use crate::dask::codec::visit::Visit;
 use crate::dask::wire::msgpack;
 use crate::dask::wire::rust::{EncodeError, ItemCall, Placeholder, append, append_owned};
 use crate::engine::task::header::Interest;

@@ -6,6 +6,7 @@ mod args;
 mod batch;
 mod encoder;
 mod problem;
+pub(crate) mod visit;
 
 pub use args::Arguments;
 pub(crate) use args::decode;

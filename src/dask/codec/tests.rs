@@ -89,6 +89,25 @@ fn inputs_of_all_shapes_arrive() {
 }
 
 #[test]
+fn inputs_in_containers_of_containers_arrive() {
+    let client = Client::builder().workers(0).build();
+    let numbers = numbers(&client, 4);
+    let [_, one, two, three] = &numbers[..] else { unreachable!() };
+    let text = |text: &str| text.to_owned();
+    let pairs = vec![(text("a"), one.clone()), (text("b"), two.clone())];
+    arrives(pairs, (vec![(text("a"), 1_u64), (text("b"), 2)],));
+    arrives((7_u8, (one, (text("x"), [two, three]))), (7_u8, (1_u64, (text("x"), [2_u64, 3]))));
+    let lists = HashMap::from([(text("a"), vec![one.clone(), three.clone()])]);
+    arrives(&lists, (HashMap::from([(text("a"), vec![1_u64, 3])]),));
+    let tree = BTreeMap::from([(1_u8, vec![(vec![1_u8, 255], Some(two.clone())), (vec![], None)])]);
+    let expected = BTreeMap::from([(1_u8, vec![(vec![1_u8, 255], Some(2_u64)), (vec![], None)])]);
+    arrives(tree, (expected,));
+    let fallible = vec![Ok(one), Err(text("none"))];
+    arrives(fallible, (vec![Ok(1_u64), Err(text("none"))],));
+    arrives([[one, two], [two, three]], ([[1_u64, 2], [2, 3]],));
+}
+
+#[test]
 fn equal_tasks_are_one_input() {
     let client = Client::builder().workers(0).build();
     for count in [1, 15, 16, 17, 100] {

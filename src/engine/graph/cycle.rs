@@ -7,7 +7,7 @@
 //!
 //! | entry in a list of waiters | its task is stuck if the list's task is, and |
 //! |---|---|
-//! | an input | all its other unfinished inputs are stuck, too: one that fails would end it |
+//! | an input | all its other unfinished inputs are stuck, too, but for those that settle: any other that fails would end it |
 //! | an awaiting handle | the task is suspended, and its only waker is the one in this entry |
 //! | [`result`](crate::Handle::result) in blocking work | the task is suspended, and its only waker is that of this work; or the work runs within its poll, on a seeded client |
 //! | a member of a `gather_settled` | the task is suspended, and its only waker is that of the members |
@@ -52,6 +52,7 @@ use crate::engine::graph::way_back::way_back;
 use crate::engine::life::callback;
 use crate::engine::life::finish;
 use crate::engine::life::waker::{requeue, task_of, wake_task, wakes};
+use crate::engine::task::edges::Edge;
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{DONE, QUEUED, RUNNING, SEARCH, Suspend};
 use crate::engine::task::wait_node;
@@ -140,14 +141,14 @@ struct Search {
     /// The references keep them in memory: another task could otherwise get the address of one that is freed.
     reached: Vec<Reached>,
     places: HashMap<NonNull<Header>, usize>,
-    /// The places of a task that waits and of the one that it waits for.
-    waits: Vec<(usize, usize)>,
+    waits: Vec<Wait>,
     budget: usize,
 }
 
 struct Reached {
     task: Task,
-    /// The number of its waits that must be stuck for it to be.
+    /// The number of its waits that must be stuck for it to be, of those that would end if the awaited task failed. At least
+    /// one wait of any kind must be.
     of: usize,
     is_stuck: bool,
 }
@@ -156,6 +157,15 @@ struct Reached {
 struct Waiting {
     task: Task,
     of: usize,
+    /// It waits for the other one however that ends.
+    settles: bool,
+}
+
+/// The places of a task that waits and of the one that it waits for.
+struct Wait {
+    waiter: usize,
+    awaited: usize,
+    settles: bool,
 }
 
 impl Search {
@@ -166,14 +176,14 @@ impl Search {
         let (mut at, mut found) = (0, Vec::new());
         while at < this.reached.len() && this.budget > 0 {
             waiting_for(this.reached[at].task.as_ref(), &mut this.budget, &mut found);
-            for Waiting { task, of } in found.drain(..) {
+            for Waiting { task, of, settles } in found.drain(..) {
                 let next = this.reached.len();
                 let place = *this.places.entry(task.as_ref().as_ptr()).or_insert(next);
                 match this.reached.get_mut(place) {
                     Some(known) => known.of = of,
                     None => this.reached.push(Reached { task, of, is_stuck: true }),
                 }
-                this.waits.push((place, at));
+                this.waits.push(Wait { waiter: place, awaited: at, settles });
             }
             at += 1;
         }
@@ -181,7 +191,7 @@ impl Search {
     }
 
     fn leads_back(&self) -> bool {
-        self.waits.iter().any(|(waiter, _)| *waiter == 0)
+        self.waits.iter().any(|wait| wait.waiter == 0)
     }
 
     /// Whether the first task is one of a set of tasks each of which waits only for others of the set.
@@ -198,15 +208,21 @@ impl Search {
 
     /// Whether a task waits for others than those that count.
     fn lacks(&self, place: usize, counts: impl Fn(&Reached) -> bool) -> bool {
-        let known = self.waits.iter().filter(|it| it.0 == place && counts(&self.reached[it.1]));
-        known.count() < self.reached[place].of.max(1)
+        let (mut all, mut ending) = (0, 0);
+        for wait in &self.waits {
+            if wait.waiter == place && counts(&self.reached[wait.awaited]) {
+                all += 1;
+                ending += usize::from(!wait.settles);
+            }
+        }
+        all == 0 || ending < self.reached[place].of
     }
 
     /// Returns the way back to the first task, from the one that it waits for, over tasks that are stuck.
     fn path(&self) -> Option<Vec<Task>> {
         let waiters = |place: usize| {
-            let waits = self.waits.iter().filter(move |(_, awaited)| *awaited == place);
-            waits.map(|(waiter, _)| *waiter).filter(|waiter| self.reached[*waiter].is_stuck)
+            let waits = self.waits.iter().filter(move |wait| wait.awaited == place);
+            waits.map(|wait| wait.waiter).filter(|waiter| self.reached[*waiter].is_stuck)
         };
         let way = way_back(0, waiters)?;
         Some(way.into_iter().map(|place| self.reached[place].task.as_ref().to_task()).collect())
@@ -219,15 +235,22 @@ impl Search {
         };
         let mut waiter = self.reached[place].task.as_ref().to_task();
         if !waiter.count.is_waiting() {
-            let awaited = self.waits.iter().find(|it| it.0 == place).map(|it| it.1);
+            let awaited = self.waits.iter().find(|it| it.waiter == place).map(|it| it.awaited);
             let awaited = awaited.map(|at| self.reached[at].task.as_ref());
             return awaited
                 .into_iter()
                 .for_each(|awaited| search_after_member(waiter.as_ref(), awaited));
         }
+        // Of the first one, only an input that can end it by failing.
+        let mut wanted: fn(&Edge) -> bool = |edge: &Edge| !edge.settles();
         let input = loop {
             let mut inputs = Vec::new();
-            finish::collect_inputs(waiter.as_ref(), &mut inputs);
+            finish::visit_inputs(waiter.as_ref(), &mut |edge| {
+                if wanted(edge) {
+                    inputs.push(edge.task().to_task());
+                }
+            });
+            wanted = |_| true;
             let is_other = |task: &Task| {
                 !task.waiters.is_closed() && !self.places.contains_key(&task.as_ref().as_ptr())
             };
@@ -267,7 +290,8 @@ fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) 
                         let dependent = TaskRef::new(dependent);
                         if !dependent.waiters.is_empty() && !dependent.waiters.is_aborting() {
                             let of = dependent.count.unfinished();
-                            found.push(Waiting { task: dependent.to_task(), of });
+                            let settles = link.as_ref().settles();
+                            found.push(Waiting { task: dependent.to_task(), of, settles });
                         }
                     }
                     WaiterKind::Wait => {
@@ -279,14 +303,16 @@ fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) 
                             None => wait_node::blocking(link)
                                 .and_then(|work| blocked_task(waiting, work, &mut woken)),
                         };
-                        found.extend(stuck.map(|task| Waiting { task: task.to_task(), of: 1 }));
+                        let stuck = stuck.map(TaskRef::to_task);
+                        found.extend(stuck.map(|task| Waiting { task, of: 1, settles: false }));
                     }
                     WaiterKind::Member => {
                         let has_waker = || completion_queue::has_waker(link);
                         if let Some(awaiter) = &*completion_queue::awaiter(link) {
                             let waiter = awaiter.task.as_ref();
                             if is_stuck(waiter, has_waker, &mut woken) {
-                                found.push(Waiting { task: waiter.to_task(), of: awaiter.needs });
+                                let (task, of) = (waiter.to_task(), awaiter.needs);
+                                found.push(Waiting { task, of, settles: false });
                             }
                         }
                     }
@@ -296,8 +322,16 @@ fn waiting_for(task: TaskRef<'_>, budget: &mut usize, found: &mut Vec<Waiting>) 
             *budget == 0
         });
     }
-    // Not under the lock: it may run user code.
+    // Not under the lock: these may run user code.
     woken.into_iter().for_each(requeue);
+    for waiting in found.iter_mut().filter(|waiting| waiting.task.vtable.settles) {
+        // Those that don't end it were among the unfinished ones: each is linked as long as it is.
+        finish::visit_inputs(waiting.task.as_ref(), &mut |edge| {
+            if edge.settles() && edge.is_registered() {
+                waiting.of = waiting.of.saturating_sub(1);
+            }
+        });
+    }
 }
 
 /// Returns the task that is stuck because its blocking closure, of the work with this number, waits with this entry.

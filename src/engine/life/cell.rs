@@ -99,6 +99,7 @@ impl<B: Body> Cell<B> {
         layout: Layout::new::<Self>(),
         is_remote: false,
         value_needs_drop: mem::needs_drop::<B::Value>(),
+        settles: B::Inputs::SETTLES,
     };
 
     /// # Safety

@@ -24,6 +24,7 @@ use crate::engine::task::attempt::Held;
 use crate::engine::task::count::{self, Built};
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Extras, Header, Interest, Task, TaskRef, VTable};
+use crate::engine::task::settled;
 use crate::engine::task::state::{COUNTED, State, WATCHED};
 use crate::engine::task::typed::Typed;
 use crate::engine::task::waiters::{Resolution, Waiters};
@@ -79,7 +80,7 @@ impl Registration {
 pub(crate) fn prepare(core: &Core, inputs: &mut impl Waits) -> Registration {
     let observed = core.observer.flags();
     // The observer is notified of all inputs of a task that it watches, so finished ones keep their edges.
-    let depth = inputs.settle(observed & WATCHED == 0);
+    let depth = inputs.prepare(observed & WATCHED == 0);
     Registration { inputs: inputs.count(), observed, depth }
 }
 
@@ -237,8 +238,12 @@ fn register(core: &Core, task: TaskRef<'_>, priority: i32, depth: u8) -> Built {
                         None => continue,
                     },
                 };
-                if let Some(error) = error {
-                    finish::abort(task, error);
+                match error {
+                    Some(error) if edge.settles() => settled::leave_error(edge.link(), error),
+                    Some(error) => {
+                        finish::abort(task, error);
+                    }
+                    None => {}
                 }
                 finished += 1;
                 return;

@@ -26,7 +26,8 @@ use crate::engine::life::drop_task::{self, clear_later, end_later};
 use crate::engine::life::retry;
 use crate::engine::life::schedule::{self, MadeReady};
 use crate::engine::task::count::Hold;
-use crate::engine::task::header::{Header, Interest, Task, TaskRef};
+use crate::engine::task::header::{Header, Interest, Task, TaskRef, VisitEdge};
+use crate::engine::task::settled;
 use crate::engine::task::state::{
     CALLBACKS, COUNTED, ClaimToEnd, DETACHED, KEYED, OBSERVED, OWNED,
 };
@@ -180,9 +181,15 @@ fn notify_waiters(
             match link.as_ref().kind() {
                 WaiterKind::Edge(dependent) => {
                     let dependent = TaskRef::new(dependent);
-                    // The abort comes first: the edge still counts, so the dependent can't be queued before.
-                    if let Some(error) = error {
-                        abort(dependent, error.clone());
+                    // First: the edge still counts, so the dependent can't be queued before.
+                    match error {
+                        Some(error) if link.as_ref().settles() => {
+                            settled::leave_error(link.as_ref(), error.clone());
+                        }
+                        Some(error) => {
+                            abort(dependent, error.clone());
+                        }
+                        None => {}
                     }
                     if dependent.count.release(1) {
                         last_hold_released(dependent.as_ptr())
@@ -296,12 +303,17 @@ pub(crate) unsafe fn unlink_inputs(task: TaskRef<'_>) {
 
 /// Adds the inputs of a waiting task to `found`. False if it doesn't wait, or is still being built.
 pub(crate) fn collect_inputs(task: TaskRef<'_>, found: &mut Vec<Task>) -> bool {
+    visit_inputs(task, &mut |edge| found.push(edge.task().to_task()))
+}
+
+/// Visits the inputs of a waiting task. False if it doesn't wait, or is still being built.
+pub(crate) fn visit_inputs(task: TaskRef<'_>, visit: VisitEdge<'_>) -> bool {
     if !task.count.hold_if_waiting() {
         return false;
     }
     // SAFETY: the hold keeps the task in its waiting stage until this thread releases it.
     unsafe {
-        (task.vtable.edges)(task.as_ptr(), &mut |edge| found.push(edge.task().to_task()));
+        (task.vtable.edges)(task.as_ptr(), visit);
         if task.count.release(1) {
             last_hold_released(task.as_ptr()).into_iter().for_each(schedule::schedule);
         }

@@ -2,7 +2,7 @@
 //!
 //! A failed task keeps its function: with its inputs if it never started, or with its arguments if it's fallible. To
 //! retry a task that never started, its failed inputs must run again too, and theirs in turn. So it keeps its inputs, and lets
-//! them run, only if those that have failed can.
+//! them run, only if those that have failed can. An input that is taken however it ends is left as it has.
 
 use std::collections::HashSet;
 
@@ -15,6 +15,7 @@ use crate::engine::life::deadline;
 use crate::engine::life::finish::{self, can_be_retried};
 use crate::engine::life::schedule;
 use crate::engine::task::header::{Task, TaskRef};
+use crate::engine::task::settled;
 use crate::engine::task::state::DONE;
 use crate::engine::task::waiters::Resolution;
 
@@ -40,8 +41,8 @@ pub(crate) fn retry(task: TaskRef<'_>) -> bool {
         }
     };
     // Outside the lock, because user code may run from here on: errors are dropped, and tasks may end at once.
-    for (task, (inputs, error)) in tasks.iter().zip(reopened) {
-        if let Some(Err(payload)) = error.map(Error::discard) {
+    for (task, (inputs, errors)) in tasks.iter().zip(reopened) {
+        for payload in errors.into_iter().filter_map(|error| error.discard().err()) {
             task.core().report_panic(payload);
         }
         if let Some(remote) = task.remote() {
@@ -68,7 +69,7 @@ pub(crate) unsafe fn has_lost_input(task: TaskRef<'_>) -> bool {
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
                 let from = edge.task();
                 let has_failed = from.waiters.resolution() == Resolution::Failed;
-                lost |= has_failed && !from.count.is_kept();
+                lost |= has_failed && !from.count.is_kept() && !edge.settles();
             });
         }
         lost
@@ -112,7 +113,8 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
             }
             (task.vtable.edges)(task.as_ptr(), &mut |edge| {
                 let from = edge.task();
-                if from.waiters.resolution() == Resolution::Failed && seen.insert(from.as_ptr()) {
+                let has_failed = from.waiters.resolution() == Resolution::Failed;
+                if has_failed && !edge.settles() && seen.insert(from.as_ptr()) {
                     all.push(from.to_task());
                 }
             });
@@ -121,26 +123,31 @@ fn all_to_retry(task: TaskRef<'_>) -> Result<Vec<Task>, Refused> {
     Ok(all)
 }
 
-/// Turns a failed task into one that is being built. Returns its registration and its former error.
-fn reopen(task: &Task) -> (Registration, Option<Error>) {
+/// Turns a failed task into one that is being built. Returns its registration, and its former error and those of its settled
+/// inputs.
+fn reopen(task: &Task) -> (Registration, Vec<Error>) {
     let (mut inputs, depth) = (0, task.count.depth());
-    // SAFETY: as in `all_to_retry`.
+    let mut errors = Vec::new();
+    // SAFETY: as in `all_to_retry`. No edge is in a list.
     unsafe {
-        (task.vtable.edges)(task.as_ref().as_ptr(), &mut |_| inputs += 1);
+        (task.vtable.edges)(task.as_ref().as_ptr(), &mut |edge| {
+            inputs += 1;
+            errors.extend(settled::take_error(edge));
+        });
         deadline::arm(task.as_ref().as_ptr());
     }
     if inputs > 0 {
         task.count.begin(inputs);
     }
     task.state.rewind();
-    let error = task.waiters.lock_failed().and_then(|mut failure| {
+    errors.extend(task.waiters.lock_failed().and_then(|mut failure| {
         failure.reopen();
         // SAFETY: the lock of the word guards the slot.
         unsafe { (*task.failure.get()).take() }
-    });
+    }));
     if inputs == 0 {
         // Not before the word is open: a stale queue entry would claim the task and find it aborting.
         task.state.end_reopening();
     }
-    (Registration::for_retry(task, inputs, depth), error)
+    (Registration::for_retry(task, inputs, depth), errors)
 }

@@ -32,6 +32,20 @@ impl Edge {
         Self { link: Link::new(WaiterKind::Wait), from }
     }
 
+    /// Returns an edge that only waits for the end; see [`settled`](crate::engine::task::settled).
+    pub(super) fn settling(from: Interest) -> Self {
+        Self { link: Link::settling(), from }
+    }
+
+    /// Whether the dependent takes an error as its input, instead of ending with it.
+    pub(crate) fn settles(&self) -> bool {
+        self.link.settles()
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub(crate) fn task(&self) -> TaskRef<'_> {
         self.from.task()
     }
@@ -41,7 +55,7 @@ impl Edge {
     }
 
     /// If it comes from a remote task, makes it come from the task that fetches the value.
-    fn settle(&mut self) {
+    pub(super) fn prepare(&mut self) {
         if let Some(fetch_task) = self.from.remote().map(|remote| remote.fetch_task(&self.from)) {
             self.from = fetch_task;
         }
@@ -64,6 +78,11 @@ impl Edge {
         true
     }
 
+    /// Whether the task that it comes from has neither ended since the edge was registered, nor notified it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.from.waiters.lock().is_some_and(|_locked| self.link.is_linked())
+    }
+
     /// Unlinks the edge; false if it isn't in the list any more.
     pub(crate) fn unlink(&self) -> bool {
         match self.from.waiters.lock() {
@@ -75,22 +94,27 @@ impl Edge {
 }
 
 /// An edge from a task with values of type `T`.
-pub(crate) struct EdgeOf<T> {
-    edge: Edge,
+pub(super) struct EdgeOf<T> {
+    pub(super) edge: Edge,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T> EdgeOf<T> {
-    pub(crate) fn new(from: Typed<T>) -> Self {
+    fn new(from: Typed<T>) -> Self {
         Self { edge: Edge::new(from.into_interest()), value: PhantomData }
     }
 
-    fn from(&self) -> &Typed<T> {
-        // SAFETY: it was made from a task of this type, and `settle` replaces it only by one that has the same value.
+    /// Returns an edge that only waits for the end.
+    pub(super) fn settling(from: Typed<T>) -> Self {
+        Self { edge: Edge::settling(from.into_interest()), value: PhantomData }
+    }
+
+    pub(super) fn from(&self) -> &Typed<T> {
+        // SAFETY: it was made from a task of this type, and `prepare` replaces it only by one that has the same value.
         unsafe { Typed::of(&self.edge.from) }
     }
 
-    fn into_from(self) -> Typed<T> {
+    pub(super) fn into_from(self) -> Typed<T> {
         // SAFETY: as in `from`.
         unsafe { Typed::new(self.edge.into_interest()) }
     }
@@ -106,6 +130,9 @@ pub(crate) unsafe trait Waits: 'static {
     /// The arguments that the function is called with.
     type Args: Send + 'static;
 
+    /// Whether an input may be taken however its task has ended.
+    const SETTLES: bool = false;
+
     fn count(&self) -> usize;
     fn each(&self, visit: &mut dyn FnMut(&Edge));
     /// Turns the inputs into arguments, once all tasks they come from have finished.
@@ -113,7 +140,7 @@ pub(crate) unsafe trait Waits: 'static {
     /// Prepares the inputs before anything else is done; the edges that are left must be waited for. Replaces remote
     /// tasks by the tasks that fetch their values and, if `copy` is set, copies small values that exist already. Returns the
     /// depth that is due to those; 0 without any.
-    fn settle(&mut self, _copy: bool) -> u8 {
+    fn prepare(&mut self, _copy: bool) -> u8 {
         0
     }
     /// Prefetches the headers of the tasks they come from.
@@ -121,7 +148,7 @@ pub(crate) unsafe trait Waits: 'static {
 }
 
 /// A plain value.
-pub(crate) struct Plain<T>(pub(crate) T);
+pub struct Plain<T>(pub(crate) T);
 
 // SAFETY: there are no edges.
 unsafe impl<T: Send + 'static> Waits for Plain<T> {
@@ -137,7 +164,9 @@ unsafe impl<T: Send + 'static> Waits for Plain<T> {
 }
 
 /// The value of another task, moved out if this is the last interest in it, else cloned.
-pub(crate) enum ByValue<T> {
+pub struct ByValue<T>(Source<T>);
+
+enum Source<T> {
     Awaited(EdgeOf<T>),
     /// It was copied at submission.
     Value(T),
@@ -145,7 +174,7 @@ pub(crate) enum ByValue<T> {
 
 impl<T> ByValue<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {
-        Self::Awaited(EdgeOf::new(from))
+        Self(Source::Awaited(EdgeOf::new(from)))
     }
 
     /// Whether values that exist already are copied when the task is submitted, instead of when it runs.
@@ -160,22 +189,22 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
     type Args = T;
 
     fn count(&self) -> usize {
-        usize::from(matches!(self, Self::Awaited(_)))
+        usize::from(matches!(self.0, Source::Awaited(_)))
     }
     fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        if let Self::Awaited(from) = self {
+        if let Source::Awaited(from) = &self.0 {
             visit(&from.edge);
         }
     }
     fn take(self) -> Result<T, Error> {
-        match self {
-            Self::Awaited(edge) => edge.into_from().take_or_clone(),
-            Self::Value(value) => Ok(value),
+        match self.0 {
+            Source::Awaited(edge) => edge.into_from().take_or_clone(),
+            Source::Value(value) => Ok(value),
         }
     }
-    fn settle(&mut self, copy: bool) -> u8 {
-        let Self::Awaited(edge) = self else { return 0 };
-        edge.edge.settle();
+    fn prepare(&mut self, copy: bool) -> u8 {
+        let Source::Awaited(edge) = &mut self.0 else { return 0 };
+        edge.edge.prepare();
         if !copy || !Self::SMALL {
             return 0;
         }
@@ -186,7 +215,7 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
             match catch_unwind(AssertUnwindSafe(|| from.try_take_or_clone())) {
                 Ok(Some(Ok(value))) => {
                     let depth = count::above(from.task().count.depth());
-                    *self = Self::Value(value);
+                    self.0 = Source::Value(value);
                     return depth;
                 }
                 Ok(_) => {}
@@ -196,14 +225,14 @@ unsafe impl<T: Clone + Send + Sync + 'static> Waits for ByValue<T> {
         0
     }
     fn announce(&self) {
-        if let Self::Awaited(from) = self {
+        if let Source::Awaited(from) = &self.0 {
             from.edge.announce();
         }
     }
 }
 
 /// The value of another task, shared.
-pub(crate) struct ByRef<T>(EdgeOf<T>);
+pub struct ByRef<T>(EdgeOf<T>);
 
 impl<T> ByRef<T> {
     pub(crate) fn new(from: Typed<T>) -> Self {
@@ -224,223 +253,11 @@ unsafe impl<T: Send + Sync + 'static> Waits for ByRef<T> {
     fn take(self) -> Result<Ref<T>, Error> {
         self.0.into_from().into_ref()
     }
-    fn settle(&mut self, _copy: bool) -> u8 {
-        self.0.edge.settle();
+    fn prepare(&mut self, _copy: bool) -> u8 {
+        self.0.edge.prepare();
         0
     }
     fn announce(&self) {
         self.0.edge.announce();
-    }
-}
-
-/// Prefetching runs this many inputs ahead: enough to hide the latency of memory.
-const AHEAD: usize = 8;
-
-/// A list of inputs; the vector is never changed, so its elements stay in place.
-pub(crate) struct Many<W>(Vec<W>);
-
-impl<W> Many<W> {
-    pub(crate) fn new(inputs: Vec<W>) -> Self {
-        Self(inputs)
-    }
-}
-
-// SAFETY: all edges are in the vector's own memory.
-unsafe impl<W: Waits> Waits for Many<W> {
-    type Args = Vec<W::Args>;
-
-    fn count(&self) -> usize {
-        self.0.iter().map(W::count).sum()
-    }
-    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        let mut ahead = self.0.iter().skip(AHEAD);
-        for waits in &self.0 {
-            ahead.next().into_iter().for_each(W::announce);
-            waits.each(visit);
-        }
-    }
-    fn take(self) -> Result<Self::Args, Error> {
-        let mut args = Vec::with_capacity(self.0.len());
-        let mut all = self.0.into_iter();
-        while let Some(waits) = all.next() {
-            all.as_slice().get(AHEAD).into_iter().for_each(W::announce);
-            args.push(waits.take()?);
-        }
-        Ok(args)
-    }
-    fn settle(&mut self, copy: bool) -> u8 {
-        let mut depth = 0;
-        for at in 0..self.0.len() {
-            self.0.get(at + AHEAD).into_iter().for_each(W::announce);
-            depth = depth.max(self.0[at].settle(copy));
-        }
-        depth
-    }
-}
-
-/// An array of inputs.
-pub(crate) struct Array<W, const N: usize>([W; N]);
-
-impl<W, const N: usize> Array<W, N> {
-    pub(crate) fn new(inputs: [W; N]) -> Self {
-        Self(inputs)
-    }
-}
-
-// SAFETY: all edges are stored inline.
-unsafe impl<W: Waits, const N: usize> Waits for Array<W, N> {
-    type Args = [W::Args; N];
-
-    fn count(&self) -> usize {
-        self.0.iter().map(W::count).sum()
-    }
-    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        self.0.iter().for_each(|waits| waits.each(visit));
-    }
-    fn take(self) -> Result<Self::Args, Error> {
-        let args: Vec<_> = self.0.into_iter().map(W::take).collect::<Result<_, _>>()?;
-        match args.try_into() {
-            Ok(array) => Ok(array),
-            Err(_) => unreachable!("an array has as many elements as it has"),
-        }
-    }
-    fn settle(&mut self, copy: bool) -> u8 {
-        self.0.iter_mut().fold(0, |depth, waits| depth.max(waits.settle(copy)))
-    }
-}
-
-/// One input or none.
-pub(crate) struct Maybe<W>(Option<W>);
-
-impl<W> Maybe<W> {
-    pub(crate) fn new(inputs: Option<W>) -> Self {
-        Self(inputs)
-    }
-}
-
-// SAFETY: the edges are stored inline.
-unsafe impl<W: Waits> Waits for Maybe<W> {
-    type Args = Option<W::Args>;
-
-    fn count(&self) -> usize {
-        self.0.as_ref().map_or(0, W::count)
-    }
-    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        if let Some(waits) = &self.0 {
-            waits.each(visit);
-        }
-    }
-    fn take(self) -> Result<Self::Args, Error> {
-        self.0.map(W::take).transpose()
-    }
-    fn settle(&mut self, copy: bool) -> u8 {
-        self.0.iter_mut().fold(0, |depth, waits| depth.max(waits.settle(copy)))
-    }
-}
-
-/// The values of a map, to be collected into a `C`.
-pub(crate) struct Pairs<K, W, C>(Vec<(K, W)>, PhantomData<fn() -> C>);
-
-impl<K, W, C> Pairs<K, W, C> {
-    pub(crate) fn new(inputs: Vec<(K, W)>) -> Self {
-        Self(inputs, PhantomData)
-    }
-}
-
-// SAFETY: all edges are in the vector's own memory.
-unsafe impl<K, W, C> Waits for Pairs<K, W, C>
-where
-    K: 'static,
-    W: Waits,
-    C: FromIterator<(K, W::Args)> + Send + 'static,
-{
-    type Args = C;
-
-    fn count(&self) -> usize {
-        self.0.iter().map(|(_, waits)| waits.count()).sum()
-    }
-    fn each(&self, visit: &mut dyn FnMut(&Edge)) {
-        self.0.iter().for_each(|(_, waits)| waits.each(visit));
-    }
-    fn take(self) -> Result<C, Error> {
-        self.0.into_iter().map(|(key, waits)| Ok((key, waits.take()?))).collect()
-    }
-    fn settle(&mut self, copy: bool) -> u8 {
-        self.0.iter_mut().fold(0, |depth, (_, waits)| depth.max(waits.settle(copy)))
-    }
-}
-
-macro_rules! tuple {
-    ($($W:ident $at:tt),*) => {
-        // SAFETY: all edges are stored inline.
-        unsafe impl<$($W: Waits),*> Waits for ($($W,)*) {
-            type Args = ($($W::Args,)*);
-
-            fn count(&self) -> usize {
-                0 $(+ self.$at.count())*
-            }
-            fn each(&self, _visit: &mut dyn FnMut(&Edge)) {
-                $(self.$at.each(_visit);)*
-            }
-            #[allow(clippy::unused_unit)] // for the empty tuple
-            fn take(self) -> Result<Self::Args, Error> {
-                Ok(($(self.$at.take()?,)*))
-            }
-            fn settle(&mut self, _copy: bool) -> u8 {
-                0u8 $(.max(self.$at.settle(_copy)))*
-            }
-        }
-    };
-}
-
-tuple!();
-tuple!(A 0);
-tuple!(A 0, B 1);
-tuple!(A 0, B 1, C 2);
-tuple!(A 0, B 1, C 2, D 3);
-tuple!(A 0, B 1, C 2, D 3, E 4);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
-tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Client, Handle};
-
-    fn input<T>(handle: Handle<T>) -> ByValue<T> {
-        ByValue::new(handle.into_typed())
-    }
-
-    /// The number of edges that are left after small values were copied.
-    fn settled(mut waits: impl Waits) -> usize {
-        waits.settle(true);
-        waits.count()
-    }
-
-    #[test]
-    fn small_values_that_are_there_are_copied() {
-        let client = Client::builder().workers(0).build();
-        let x = client.ready(1u64);
-        let one = || input(x.clone());
-        assert_eq!(settled(one()), 0);
-        assert_eq!(settled(input(client.ready([1u64; 2]))), 0);
-        assert_eq!(settled(Many(vec![one(), one()])), 0);
-        assert_eq!(settled(Array([one(), one()])), 0);
-        assert_eq!(settled(Maybe(Some(one()))), 0);
-        let pairs = vec![("one", one())];
-        assert_eq!(settled(Pairs(pairs, PhantomData::<fn() -> Vec<(&'static str, u64)>>)), 0);
-    }
-
-    #[test]
-    fn others_are_waited_for() {
-        let client = Client::builder().workers(0).build();
-        assert_eq!(settled(input(client.ready([1u64; 3]))), 1);
-        assert_eq!(settled(input(client.ready(String::new()))), 1);
-        assert_eq!(settled(input(client.submit(async || 1, ()))), 1);
     }
 }

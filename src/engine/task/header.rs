@@ -123,6 +123,8 @@ pub(crate) struct VTable {
     pub(crate) is_remote: bool,
     /// Whether dropping the value does anything.
     pub(crate) value_needs_drop: bool,
+    /// Whether an input may be taken however its task has ended.
+    pub(crate) settles: bool,
 }
 
 pub(crate) type VisitEdge<'a> = &'a mut dyn FnMut(&Edge);

@@ -51,16 +51,22 @@ pub(crate) enum WaiterKind {
 const WAIT: usize = 0;
 const MEMBER: usize = 1;
 const CALLBACK: usize = 2;
+/// Marks the entry of an edge that only waits for the end: a failure doesn't abort the dependent, but is its input.
+const SETTLES: usize = 4;
 
-// No address of a header is one of these.
-const _: () = assert!(align_of::<Header>() > CALLBACK);
+// No address of a header is one of these, and the mark is free in it.
+const _: () = assert!(align_of::<Header>() > SETTLES);
+
+/// Marks what a notified entry was left with. It's free in the address of an entry, so none looks like this.
+const LEFT: usize = 1;
 
 /// Aligned for the bits in the word: three pointers are aligned to 4 bytes only where they have 32 bits.
 #[repr(C, align(8))]
 pub(crate) struct Link {
+    /// The next entry. Once the entry was notified, nothing reads that, and there's place for what it was left with.
     next: Cell<*const Link>,
     prev: Cell<*const Link>,
-    /// The address of a dependent's header, or a small number for another kind.
+    /// The address of a dependent's header, which may be marked with [`SETTLES`], or a small number for another kind.
     owner: Cell<*mut Header>,
 }
 
@@ -75,10 +81,25 @@ impl Link {
         link
     }
 
-    /// Sets the kind of a link that is in no list.
+    /// Returns the link of an edge that only waits for the end.
+    pub(crate) fn settling() -> Self {
+        let link = Self::new(WaiterKind::Wait);
+        link.owner.set(ptr::without_provenance_mut(SETTLES));
+        link
+    }
+
+    /// Whether it's that of an edge that only waits for the end.
+    pub(crate) fn settles(&self) -> bool {
+        self.owner.get().addr() & SETTLES != 0
+    }
+
+    /// Sets the kind of a link that is in no list. An edge that only waits for the end stays one.
     pub(crate) fn set_kind(&self, kind: WaiterKind) {
         self.owner.set(match kind {
-            WaiterKind::Edge(dependent) => dependent.as_ptr(),
+            WaiterKind::Edge(dependent) => {
+                let mark = self.owner.get().addr() & SETTLES;
+                dependent.as_ptr().map_addr(|address| address | mark)
+            }
             WaiterKind::Wait => ptr::without_provenance_mut(WAIT),
             WaiterKind::Member => ptr::without_provenance_mut(MEMBER),
             WaiterKind::Callback => ptr::without_provenance_mut(CALLBACK),
@@ -90,8 +111,26 @@ impl Link {
             MEMBER => WaiterKind::Member,
             CALLBACK => WaiterKind::Callback,
             // `WAIT` is null.
-            _ => NonNull::new(self.owner.get()).map_or(WaiterKind::Wait, WaiterKind::Edge),
+            _ => NonNull::new(self.owner.get().map_addr(|address| address & !SETTLES))
+                .map_or(WaiterKind::Wait, WaiterKind::Edge),
         }
+    }
+
+    /// Leaves an address with an entry that its owner has not been notified of yet. It's aligned as a link is.
+    ///
+    /// The caller has taken the entry out of its list, so that nothing else uses its `next`.
+    pub(crate) fn leave(&self, what: *const ()) {
+        debug_assert!(what.addr() & LEFT == 0);
+        self.next.set(what.cast::<Link>().map_addr(|address| address | LEFT));
+    }
+
+    /// Takes what the entry was left with. The caller owns the entry, which is in no list.
+    pub(crate) fn take_left(&self) -> Option<*const ()> {
+        let next = self.next.get();
+        (next.addr() & LEFT != 0).then(|| {
+            self.next.set(ptr::null());
+            next.map_addr(|address| address & !LEFT).cast()
+        })
     }
 
     /// Marks a link that was notified as unlinked, so that it can be used again.

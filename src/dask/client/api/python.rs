@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::client::visit::{InputVisitor, Visit};
+use crate::client::visit::InputVisitor;
+use crate::dask::codec::visit::Visit;
 use crate::dask::wire::graph::Arg;
 use crate::dask::wire::rust::Placeholder;
 use crate::dask::wire::unpack;
