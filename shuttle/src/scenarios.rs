@@ -44,6 +44,7 @@ pub const ALL: &[Scenario] = &[
     ("stream_dropped", stream_dropped),
     ("waits", waits),
     ("limits", limits),
+    ("changed_limits", changed_limits),
     ("keys", keys),
     ("priorities", priorities),
     ("scale", scale),
@@ -673,6 +674,36 @@ fn limits() {
     assert_eq!(is(&results[1], ErrorKind::Cancelled), cancelled, "{results:?}");
     assert!(cancelled || results[1].is_ok());
     end(&client);
+}
+
+/// Tasks that need several limits all run, although one of them is cancelled and the limits change meanwhile.
+fn changed_limits() {
+    let client = Client::builder().workers(2).limit("one", 1).limit_each("each:*", 1).build();
+    let submit = |names: &[&str]| {
+        let options = names.iter().fold(client.task(), |options, name| options.acquire(*name));
+        options.spawn(yield_now())
+    };
+    let tasks = [
+        submit(&["one", "each:a"]),
+        submit(&["each:a"]),
+        submit(&["one"]),
+        submit(&["one", "each:b"]),
+    ];
+    let canceller = beside({
+        let task = tasks[0].clone();
+        move || task.cancel()
+    });
+    for n in [0, 2, 1] {
+        client.set_limit("one", n);
+    }
+    client.set_limit_each("each:*", 2);
+    let results = tasks.map(block_on);
+    let cancelled = canceller.join().unwrap();
+    assert_eq!(is(&results[0], ErrorKind::Cancelled), cancelled, "{results:?}");
+    assert!(results[1..].iter().all(Result::is_ok), "{results:?}");
+    end(&client);
+    let limits = client.limits();
+    assert!(limits.iter().all(|limit| (limit.used, limit.waiting) == (0, 0)), "{limits:?}");
 }
 
 /// Two threads submit the same key while a third one drops its handle: equal keys run once at a time.
