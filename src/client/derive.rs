@@ -2,14 +2,12 @@
 //!
 //! That code is in other crates, so whatever it may do, any safe code may. It may only compose inputs that exist:
 //!
-//! * What an input becomes while its task waits is opaque. All that implements [`Waits`], a trait that can't be named and is
+//! * What an input becomes while its task waits is opaque. All that implements `Waits`, a trait that can't be named and is
 //!   unsafe to implement, has private fields and no public methods, but for [`Mapped::new`]. So an edge can neither be made nor
 //!   be taken out of one input and put into another, where its value would be read as another type than it has.
 //! * Such a thing comes only from an input of the same type of argument, and a task whose memory it's stored in gives no
 //!   access to it.
 //! * Without an [`InputSeal`], which only an implementation gets when its struct is submitted, there's none at all.
-//!
-//! [`Waits`]: crate::engine::task::edges::Waits
 
 pub use super::visit::InputVisitor;
 pub use crate::engine::task::mapped::Mapped;

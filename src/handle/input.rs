@@ -11,7 +11,7 @@ use crate::task::seal::{INPUT_SEAL, InputSeal};
 ///
 /// * A plain value is passed as it is.
 /// * For a `Handle<T>` or `&Handle<T>`, the task waits for it and gets its value. The value is moved out if no other
-///   handle or task needs it, and cloned otherwise; as a [`Ref<T>`](Ref) it is shared. A small value that has arrived
+///   handle or task needs it, and cloned otherwise; as a [`Ref<T>`](crate::Ref) it is shared. A small value that has arrived
 ///   before the submission is cloned on the submitting thread, all others on the worker of the new task.
 /// * For a [`Settled`](crate::Settled), made by [`handle.settled()`](crate::Handle::settled) or [`settled(&handles)`](crate::settled),
 ///   the task waits until the other task has ended in any way, and gets a `Result` with the value or the error.
