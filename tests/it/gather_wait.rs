@@ -499,9 +499,11 @@ fn a_tuple_moves_values_fails_fast_and_drops_its_handles() {
         drop((a, b));
         let slow = client.spawn(counts.future(std::future::pending::<u64>()));
         eventually("it runs", || counts.polls.get() == 1);
+        let ended = make();
+        eventually("it has a value", || ended.is_finished());
         let drops = counts.drops.get();
         let bad = client.try_submit(async || Err::<String, _>("bad"), ());
-        let error = block_on(gather((slow, &bad, make()))).unwrap_err();
+        let error = block_on(gather((slow, &bad, ended))).unwrap_err();
         assert_eq!(error.origin(), &bad.key());
         eventually("the others are dropped", || counts.drops.get() == drops + 2);
         assert_eq!(counts.alive.get(), 0);
