@@ -38,9 +38,10 @@ use crate::task::subject::Subject;
 /// # Printing
 ///
 /// * `{}` writes what happened to which task, with the message of the error that its function returned.
-/// * `{:#}` also writes the messages of the errors that caused that one, and the lines that submitted the tasks, in one line:
-///   use it in logs.
-/// * `{:?}`, which `unwrap` uses, writes the same and the kind; `{:#?}` writes the parts as a structure.
+/// * `{:#}` also writes the messages of the errors that caused that one, and the lines that submitted the tasks, all in
+///   one line. Use it in logs.
+/// * `{:?}`, which `unwrap` uses, writes the same, the kind, and the backtrace of a panic if there is one. `{:#?}` writes
+///   the parts as a structure.
 ///
 /// As the message of the returned error is a part of the first line,
 /// [`source`](std::error::Error::source) returns what caused that error, as `std::io::Error` does. So `anyhow` and
@@ -49,13 +50,14 @@ use crate::task::subject::Subject;
 /// # The error of another task
 ///
 /// A fallible task may return the error of another one, for example by `handle.await?`. Then it fails as a dependent
-/// does: with the same error, so all methods tell of the task that failed first. This holds for an `Error` that is returned as such, in a `Box<dyn Error + Send + Sync>` or in an `anyhow::Error`.
+/// does: with the same error, so all methods tell of the task that failed first. This holds for an `Error` that is
+/// returned as such, in a `Box<dyn Error + Send + Sync>` or in an `anyhow::Error`.
 ///
 /// If the function returns an error of its own, which the other task's error has caused, the message and
-/// `downcast_ref` tell of that, and the other methods of the task that failed first. It's a cause if it's in the chain of
-/// `source`s, as with `#[from]` and `#[source]` of `thiserror` and `context` of `anyhow`, or if an error of the chain returns its
-/// `source` as its own, as `#[error(transparent)]` and `std::io::Error::other` do. An error that keeps only the text of another
-/// one is the first error.
+/// `downcast_ref` tell of that, and the other methods of the task that failed first. It's a cause if it's in the chain
+/// of `source`s, as with `#[from]` and `#[source]` of `thiserror` and `context` of `anyhow`, or if an error of the chain
+/// returns its `source` as its own, as `#[error(transparent)]` and `std::io::Error::other` do. An error that keeps only
+/// the text of another one is the first error.
 ///
 /// ```
 /// use std::time::Duration;
