@@ -174,8 +174,12 @@ fn work(core: &CoreRef) {
 
 /// Runs a task, and the tasks that it makes ready, as a worker does.
 fn run_task(core: &CoreRef, task: Task) {
-    let local = Local::new();
-    let context = ThreadContext::of_worker(core, &local, 0);
+    run_with(core, &Local::new(), task);
+}
+
+/// The same with these queues.
+fn run_with(core: &CoreRef, local: &Local, task: Task) {
+    let context = ThreadContext::of_worker(core, local, 0);
     context.enter(|| {
         let mut next = Some(task);
         while let Some(task) = next {

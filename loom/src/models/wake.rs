@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task};
+use super::{Gate, Model, SEQ_CST, WEAK, block_on, new_core, new_task, run_task, run_with};
 use crate::engine::core::CoreRef;
 use crate::engine::core::context::{self, ThreadContext};
 use crate::engine::core::host_poll::host_poll;
@@ -36,6 +36,7 @@ pub(super) const MODELS: &[Model] = &[
     Model { name: "wake: stolen", orders: WEAK, interruptions: Some(1), run: stolen },
     Model { name: "wake: together", orders: SEQ_CST, interruptions: Some(2), run: together },
     Model { name: "wake: finished", orders: WEAK, interruptions: None, run: finished },
+    Model { name: "wake: in vain", orders: WEAK, interruptions: Some(3), run: in_vain },
     Model { name: "wake: passed on", orders: SEQ_CST, interruptions: Some(2), run: passed_on },
     Model {
         name: "wake: hosted worker",
@@ -278,6 +279,43 @@ fn finished() {
         core.wake_worker();
     }
     producer.join().unwrap();
+}
+
+/// A worker is woken for a task that a second one takes, and which queues two more while that wake is pending, so nobody else is
+/// woken for them. The woken worker steals one of the two: it must wake a third worker, which is a gate here. The first two
+/// wait for that.
+fn in_vain() {
+    let core = new_core();
+    let left = Left::new(3);
+    let (third_worker, may_go_on) = (Gate::new(), Gate::new());
+    core.idle_workers.enter(usize::MAX - 2, true, Waker::from(third_worker.clone()));
+    count_worker(&core, true);
+    let mut worker = Box::pin(WorkerFuture::new(core.clone(), true));
+    assert!(worker.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let (stolen_interest, stolen) = task(&core, &left, {
+        let may_go_on = may_go_on.clone();
+        move || may_go_on.pass()
+    });
+    let (other_interest, other) = task(&core, &left, || ());
+    let (first_interest, first) = task(&core, &left, {
+        let core = core.clone();
+        move || {
+            schedule::schedule(stolen);
+            schedule::schedule(other);
+            third_worker.pass();
+            core.idle_workers.finish_wake();
+            may_go_on.open();
+        }
+    });
+    schedule::schedule_new(first);
+    let worker = thread::spawn(move || block_on(worker));
+    let local = Local::new();
+    core.add_worker(usize::MAX - 3, true, Default::default(), local.stealers());
+    let mut taken = None;
+    core.injector.submitted.take(1, |task| taken = Some(task));
+    taken.into_iter().for_each(|task| run_with(&core, &local, task));
+    end(core, [worker]);
+    drop((first_interest, stolen_interest, other_interest));
 }
 
 /// Two tasks from outside, the first of which waits for the second, so each needs a worker of its own. One worker is woken

@@ -30,7 +30,8 @@
 //! A worker that was woken has a *pending wake* until it calls
 //! [`finish_wake`](crate::engine::queue::idle::IdleWorkers::finish_wake): when it has found a task, when it goes idle
 //! again, or when it exits. After that it checks the queues once more and wakes the next worker if they aren't empty,
-//! because producers woke no other worker while the wake was pending. See
+//! because producers woke no other worker while the wake was pending. If it was about to go idle, and finds tasks by that, it
+//! wakes the next worker when it has taken the first of them: the others may be in the queues of a worker that is busy. See
 //! [`queue::idle`](crate::engine::queue::idle) for why no wake is lost.
 
 use std::cell::{Cell, RefCell};
@@ -88,10 +89,21 @@ pub(crate) struct WorkerFuture {
     ticks: Cell<u32>,
     /// It's the turn of a job, though there may be tasks.
     is_for_job: Cell<bool>,
-    /// The worker was woken, and hasn't called `IdleWorkers::finish_wake` since.
-    wake_pending: Cell<bool>,
+    wake: Cell<PendingWake>,
     /// The number of steps of a seeded client that it has seen.
     seen_steps: u16,
+}
+
+/// A wake of a worker of the client's own.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum PendingWake {
+    #[default]
+    None,
+    /// `IdleWorkers::finish_wake` is due.
+    Pending,
+    /// It was finished when the worker had found nothing and was about to go idle, but then there were tasks again. They may
+    /// have been queued while it was pending, when nobody else was woken.
+    InVain,
 }
 
 /// The reason why a worker stops running tasks for now.
@@ -125,7 +137,7 @@ impl WorkerFuture {
             mode: Mode::New,
             ticks: Cell::new(SHARED_INTERVAL),
             is_for_job: Cell::new(false),
-            wake_pending: Cell::new(false),
+            wake: Cell::new(PendingWake::None),
             seen_steps: 0,
         }
     }
@@ -140,7 +152,7 @@ impl WorkerFuture {
             Mode::Idle => {
                 // Wakes of hosted workers aren't counted as pending.
                 if self.core.idle_workers.leave(self.id) && self.own {
-                    self.wake_pending.set(true);
+                    self.wake.set(PendingWake::Pending);
                 }
             }
             Mode::Running | Mode::Exited => {}
@@ -150,11 +162,12 @@ impl WorkerFuture {
 
     /// Finishes a pending wake, and wakes the next worker if there is more to do.
     fn finish_wake(&self) {
-        if self.wake_pending.take() {
+        let wake = self.wake.take();
+        if wake == PendingWake::Pending {
             self.core.idle_workers.finish_wake();
-            if self.core.has_queued() {
-                self.core.wake_worker();
-            }
+        }
+        if wake != PendingWake::None && self.core.has_queued() {
+            self.core.wake_worker();
         }
     }
 
@@ -345,7 +358,7 @@ impl WorkerFuture {
         self.mode = Mode::Exited;
         self.hand_over_tasks();
         self.core.worker_exited(self.id, self.own);
-        if self.wake_pending.take() {
+        if self.wake.take() == PendingWake::Pending {
             self.core.idle_workers.finish_wake();
         }
         // The wake may have been for tasks that this worker leaves to others.
@@ -432,7 +445,8 @@ impl Future for WorkerFuture {
                     continue;
                 }
             }
-            if this.wake_pending.take() {
+            let wake = this.wake.take();
+            if wake == PendingWake::Pending {
                 this.core.idle_workers.finish_wake();
             }
             this.core.idle_workers.enter(this.id, this.own, cx.waker().clone());
@@ -440,6 +454,9 @@ impl Future for WorkerFuture {
             // A producer that queued a task before the entry saw no idle worker, so the queues are checked again.
             if this.core.has_queued() {
                 this.begin_running();
+                if wake != PendingWake::None && this.wake.get() == PendingWake::None {
+                    this.wake.set(PendingWake::InVain);
+                }
                 continue;
             }
             if this.must_exit(true) {
