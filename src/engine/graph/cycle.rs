@@ -42,8 +42,10 @@
 use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use crate::Error;
+use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::yield_now;
 use crate::engine::base::user_code::wake;
 use crate::engine::core::context;
@@ -56,7 +58,7 @@ use crate::engine::task::edges::Edge;
 use crate::engine::task::header::{Header, Task, TaskRef};
 use crate::engine::task::state::{DONE, QUEUED, RUNNING, SEARCH, Suspend};
 use crate::engine::task::wait_node;
-use crate::engine::task::waiters::WaiterKind;
+use crate::engine::task::waiters::{Link, WaiterKind};
 use crate::task::thread_wait;
 
 /// The most entries of lists of waiters that a search looks at.
@@ -102,9 +104,28 @@ fn refuse_closing(task: TaskRef<'_>) {
         is_cycle = search.is_cycle();
     }
     if let Some(path) = is_cycle.then(|| search.path()).flatten() {
-        refuse(task, path[0].as_ref(), cycle_error(task, &path));
+        let mut error = Some(cycle_error(task, &path));
+        let thread = {
+            let _alone = REFUSING.lock();
+            let waits = |pair: &[Task]| is_waiting(pair[0].as_ref(), pair[1].as_ref());
+            if !path.windows(2).all(waits) {
+                return;
+            }
+            refuse(task, path[0].as_ref(), &mut error)
+        };
+        if let Some(thread) = thread {
+            wake(thread);
+        } else if error.is_none() {
+            // It may wait for others, too.
+            task.state.set_search();
+            wake_task(task);
+        }
     }
 }
+
+/// Two awaits may close a cycle at the same time, and each search find the other one. One of them is refused. Under the lock,
+/// no user code runs.
+static REFUSING: Lock<()> = Lock::new(());
 
 /// Has a task that gathers search after it was polled for its next member.
 fn search_after_member(task: TaskRef<'_>, awaited: TaskRef<'_>) {
@@ -391,41 +412,69 @@ fn is_stuck(task: TaskRef<'_>, waits: impl Fn() -> bool, woken: &mut Vec<Task>) 
     }
 }
 
-/// Makes the await of `awaited` in `task` return the error at its next poll, and wakes the task.
-fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: Error) {
-    let mut error = Some(error);
+/// Whether a task waits for another one by an await that was not refused, or by an input.
+fn is_waiting(task: TaskRef<'_>, awaited: TaskRef<'_>) -> bool {
+    let Some(locked) = awaited.waiters.lock() else { return false };
+    // SAFETY: the list is locked, which keeps its entries in place and the tasks in them in memory.
+    locked.any(|link| unsafe {
+        match link.as_ref().kind() {
+            WaiterKind::Edge(dependent) => TaskRef::new(dependent).is(task),
+            _ => with_refusal(link, task, |refused| refused.is_none()),
+        }
+    })
+}
+
+/// Makes the await of `awaited` in `task` return the error at its next poll, unless that has ended. Returns the waker of a
+/// blocked thread; else the caller wakes the task.
+fn refuse(task: TaskRef<'_>, awaited: TaskRef<'_>, error: &mut Option<Error>) -> Option<Waker> {
     let mut thread = None;
     if let Some(locked) = awaited.waiters.lock() {
-        // SAFETY: the list is locked, and the kind says which type of waiter a link is the first field of.
+        // SAFETY: as in `is_waiting`.
         locked.any(|link| unsafe {
-            match link.as_ref().kind() {
-                WaiterKind::Wait => {
-                    let waiting = wait_node::waiting(link);
-                    let blocks = wait_node::blocking(link).is_some()
-                        && waiting.awaiter.as_ref().is_some_and(|it| it.as_ref().is(task));
-                    if (blocks || wakes(&waiting.waker, task)) && waiting.refused.is_none() {
-                        waiting.refused = error.take();
-                        // The waker is that of `block_on`: no user code.
-                        thread = blocks.then(|| waiting.waker.clone());
-                    }
+            let is_refused = with_refusal(link, task, |refused| {
+                let is_free = refused.is_none();
+                if is_free {
+                    *refused = error.take();
                 }
-                WaiterKind::Member => {
-                    if let Some(awaiter) = &mut *completion_queue::awaiter(link) {
-                        if awaiter.task.as_ref().is(task) && awaiter.refused.is_none() {
-                            awaiter.refused = error.take();
-                        }
-                    }
-                }
-                WaiterKind::Edge(_) | WaiterKind::Callback => {}
+                is_free
+            });
+            if is_refused
+                && link.as_ref().kind() == WaiterKind::Wait
+                && wait_node::blocking(link).is_some()
+            {
+                // The waker is that of `block_on`: no user code.
+                thread = Some(wait_node::waiting(link).waker.clone());
             }
-            error.is_none()
+            is_refused
         });
     }
-    if let Some(thread) = thread {
-        wake(thread);
-    } else if error.is_none() {
-        // It may wait for others, too.
-        task.state.set_search();
-        wake_task(task);
+    thread
+}
+
+/// Passes the place for the error of a refused await to `use_it`, if the entry is an await of this task. Else returns false.
+///
+/// # Safety
+///
+/// The entry is in a list that is locked.
+unsafe fn with_refusal(
+    link: NonNull<Link>,
+    task: TaskRef<'_>,
+    use_it: impl FnOnce(&mut Option<Error>) -> bool,
+) -> bool {
+    // SAFETY: the kind says which type of waiter the link is the first field of.
+    unsafe {
+        match link.as_ref().kind() {
+            WaiterKind::Wait => {
+                let waiting = wait_node::waiting(link);
+                let blocks = wait_node::blocking(link).is_some()
+                    && waiting.awaiter.as_ref().is_some_and(|it| it.as_ref().is(task));
+                (blocks || wakes(&waiting.waker, task)) && use_it(&mut waiting.refused)
+            }
+            WaiterKind::Member => match &mut *completion_queue::awaiter(link) {
+                Some(awaiter) => awaiter.task.as_ref().is(task) && use_it(&mut awaiter.refused),
+                None => false,
+            },
+            WaiterKind::Edge(_) | WaiterKind::Callback => false,
+        }
     }
 }
