@@ -47,6 +47,7 @@ pub const ALL: &[Scenario] = &[
     ("changed_limits", changed_limits),
     ("keys", keys),
     ("priorities", priorities),
+    ("changed_priorities", changed_priorities),
     ("scale", scale),
     ("hosted", hosted),
     ("hosted_children", hosted_children),
@@ -750,6 +751,26 @@ fn priorities() {
     assert_eq!(block_on(middle).unwrap(), 5);
     assert_eq!(high.join().unwrap(), 3);
     assert_eq!((block_on(low).unwrap(), block_on(next).unwrap()), (1, 2));
+    end(&client);
+}
+
+/// The priorities of tasks are changed while they're queued and run.
+fn changed_priorities() {
+    let client = client(2);
+    let tasks = client.map(async |x: i32| x + 1, 0..4);
+    let sum = client.submit(async |all: Vec<i32>| all.iter().sum::<i32>(), &tasks);
+    let changer = beside({
+        let tasks = tasks.clone();
+        move || {
+            for (task, priority) in tasks.iter().zip([-1, 2, -3, 0]) {
+                task.set_priority(priority);
+            }
+            tasks[1].set_priority(-2);
+        }
+    });
+    assert_eq!(block_on(gather(tasks)).unwrap(), [1, 2, 3, 4]);
+    assert_eq!(block_on(sum).unwrap(), 10);
+    changer.join().unwrap();
     end(&client);
 }
 

@@ -14,7 +14,7 @@ pub(crate) const PANICKED_AT: &str = "panicked at ";
 pub(crate) const TIMED_OUT: &str = "it took longer than its timeout of ";
 
 /// The exception of a task that failed on a cluster: the [source](std::error::Error::source) of an
-/// [`Error`](crate::Error) of kind [`Failed`](ErrorKind::Failed).
+/// [`Error`] of kind [`Failed`](ErrorKind::Failed).
 ///
 /// ```
 /// # fn show(error: ensue::Error) {
