@@ -15,7 +15,7 @@ use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::{deadline, schedule};
 use crate::engine::task::attempt::Policy;
 use crate::engine::task::edges::Waits;
-use crate::engine::task::header::{Extras, Interest, Task, VTable};
+use crate::engine::task::header::{Deadline, Extras, Interest, Task, VTable};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
@@ -306,6 +306,7 @@ fn join_or_allocate(
     let TaskOptions { derived, priority, deadline, submitted_at, .. } = *settings;
     if key.is_none() && derived.is_none() {
         let extras = (name.is_some() || policy.is_some()).then(|| {
+            let deadline = deadline.map(Deadline::new);
             Box::new(Extras { name, policy: policy.into(), deadline, ..Extras::default() })
         });
         return Joined::New(allocate(Setup { priority, flags: 0, extras, submitted_at }));
@@ -317,6 +318,7 @@ fn join_or_allocate(
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let (name, policy) = (name.clone(), policy.into());
+        let deadline = deadline.map(Deadline::new);
         let extras = Extras { name, key, derived, policy, deadline, ..Extras::default() };
         let extras = Some(Box::new(extras));
         allocate(Setup { priority, flags: KEYED, extras, submitted_at })

@@ -25,7 +25,7 @@ use crate::engine::life::schedule::schedule_new;
 use crate::engine::task::attempt::Held;
 use crate::engine::task::containers::Many;
 use crate::engine::task::edges::{Edge, Waits};
-use crate::engine::task::header::{Extras, Interest, Remote, Task, VTable};
+use crate::engine::task::header::{Deadline, Extras, Interest, Remote, Task, VTable};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::engine::task::waiters::Resolution;
@@ -177,7 +177,7 @@ where
             name: Some(name),
             key: OnceLock::from(key.clone()),
             remote: Some(Box::new(link)),
-            deadline,
+            deadline: deadline.map(Deadline::new),
             ..Extras::default()
         };
         let flags = if is_given { KEYED } else { 0 };

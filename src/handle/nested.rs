@@ -126,8 +126,8 @@ impl<T: Send + Sync + 'static> Input<Result<Ref<T>, Error>> for Settled<T> {}
 impl<T: Send + Sync + 'static> Input<Result<Ref<T>, Error>> for &Settled<T> {}
 
 handles! {
-    [Clone + Send + Sync + 'static] Handle<T> => T, ByValue<T>, given => given.into_typed();
-    [Clone + Send + Sync + 'static] &Handle<T> => T, ByValue<T>, given => given.typed().clone();
+    [Awaitable] Handle<T> => T, ByValue<T>, given => given.into_typed();
+    [Awaitable] &Handle<T> => T, ByValue<T>, given => given.typed().clone();
     [Send + Sync + 'static] Handle<T> => Ref<T>, ByRef<T>, given => given.into_typed();
     [Send + Sync + 'static] &Handle<T> => Ref<T>, ByRef<T>, given => given.typed().clone();
     [Clone + Send + Sync + 'static] Settled<T> => Result<T, Error>, SettledValue<T>, given => given.into_typed();

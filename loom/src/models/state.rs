@@ -17,7 +17,7 @@ use crate::engine::core::{Core, CoreRef};
 use crate::engine::data::clock::Clock;
 use crate::engine::life::create::Setup;
 use crate::engine::life::{deadline, finish, retry, schedule};
-use crate::engine::task::header::Extras;
+use crate::engine::task::header::{Deadline, Extras};
 use crate::engine::task::state::DETACHED;
 use crate::engine::task::waiters::Resolution;
 use crate::sync::{Cell, yield_now};
@@ -113,7 +113,7 @@ fn deadline() {
         move || clock.serve()
     });
     let contents = Contents::new();
-    let extras = Extras { deadline: Some(Duration::ZERO), ..Extras::default() };
+    let extras = Extras { deadline: Some(Deadline::new(Duration::ZERO)), ..Extras::default() };
     let setup = Setup { extras: Some(Box::new(extras)), ..Setup::default() };
     let (interest, task) = new_task(&core, setup, async move { contents.touch() });
     deadline::check(interest.task());

@@ -223,12 +223,23 @@ impl<T> Completions<T> {
             return None;
         };
         let needs = if fails_fast { self.queue.pending() } else { 1 };
-        if let Some(known) = self.queue.awaiter().as_mut().filter(|it| it.task.as_ref().is(task)) {
-            known.needs = needs;
-            if mem::take(&mut known.searches) {
-                context::note_search();
+        // Outside of the lock, as dropping a task may run user code.
+        let refused = {
+            let mut awaiter = self.queue.awaiter();
+            match awaiter.as_mut().filter(|it| it.task.as_ref().is(task)) {
+                Some(known) if known.refused.is_some() => awaiter.take(),
+                Some(known) => {
+                    known.needs = needs;
+                    if mem::take(&mut known.searches) {
+                        context::note_search();
+                    }
+                    return None;
+                }
+                None => None,
             }
-            return known.refused.take();
+        };
+        if let Some(Awaiter { refused, .. }) = refused {
+            return refused;
         }
         task.state.set_awaits();
         let new = Awaiter { task: task.to_task(), needs, searches: false, refused: None };

@@ -206,7 +206,11 @@ impl<T> Waitable<T> {
     fn register(&mut self, waker: &Waker) -> Registered {
         match self.find_entry(waker) {
             Found::Known => return Registered::Known,
-            Found::Refused(error) => return Registered::Refused(error),
+            Found::Refused(error) => {
+                // Until then the entry shows that this await ends: no other one is refused for it.
+                self.abandon();
+                return Registered::Refused(error);
+            }
             Found::Ended => return Registered::Ended,
             Found::Other => {}
         }
@@ -276,7 +280,7 @@ impl<T> Waitable<T> {
         if !waiting.waker.will_wake(waker) {
             return Found::Other;
         }
-        waiting.refused.take().map_or(Found::Known, Found::Refused)
+        waiting.refused.clone().map_or(Found::Known, Found::Refused)
     }
 
     /// Swaps the contents of the entry for new ones, for the caller to drop the former ones without the lock.

@@ -18,7 +18,7 @@ use crate::engine::core::virtual_timer::VirtualTimer;
 use crate::engine::data::clock;
 use crate::engine::life::finish;
 use crate::engine::task::attempt::{self, Held};
-use crate::engine::task::header::{Extras, Header, Task, TaskRef};
+use crate::engine::task::header::{Deadline, Header, Task, TaskRef};
 
 /// The due time of a task that can't have an alarm, so that it ends at once.
 const REFUSED: u64 = NEVER - 1;
@@ -34,17 +34,17 @@ const NEVER: u64 = u64::MAX;
 pub(crate) unsafe fn arm(header: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let task = unsafe { TaskRef::new(header) };
-    let Some((extras, after)) = of(task) else { return };
-    let due = task.core().now().saturating_add(after).as_nanos();
+    let Some(deadline) = of(task) else { return };
+    let due = task.core().now().saturating_add(deadline.after).as_nanos();
     let due = u64::try_from(due).unwrap_or(NEVER);
     // The alarm may go off at once, and an alarm of the last run may still do so.
-    extras.deadline_due.store(NEVER, Ordering::Relaxed);
-    let alarm = alarm(task, after);
+    deadline.due.store(NEVER, Ordering::Relaxed);
+    let alarm = alarm(task, deadline.after);
     let due = if alarm.is_some() || due == NEVER { due } else { REFUSED };
     // SAFETY: the caller's promise.
     unsafe { attempt::set_alarm(header, alarm) };
     // From now on the alarm may end the task: the contents are complete.
-    extras.deadline_due.store(due, Ordering::Release);
+    deadline.due.store(due, Ordering::Release);
 }
 
 /// Returns the alarm of a deadline after this time; `None` if the system refuses the timer thread.
@@ -67,26 +67,25 @@ pub(crate) fn check(task: TaskRef<'_>) {
 
 /// Returns the time that the task has left; `None` without a deadline.
 pub(crate) fn left(task: TaskRef<'_>) -> Option<Duration> {
-    let due = of(task)?.0.deadline_due.load(Ordering::Acquire);
+    let due = of(task)?.due.load(Ordering::Acquire);
     let now = || u64::try_from(task.core().now().as_nanos()).unwrap_or(u64::MAX);
     let left = if due == REFUSED { 0 } else { due.saturating_sub(now()) };
     Some(Duration::from_nanos(left))
 }
 
-fn of(task: TaskRef<'_>) -> Option<(&Extras, Duration)> {
-    let extras = task.get().extras()?;
-    Some((extras, extras.deadline?))
+fn of(task: TaskRef<'_>) -> Option<&Deadline> {
+    task.get().extras()?.deadline.as_deref()
 }
 
 fn abort(task: TaskRef<'_>) {
-    let Some((extras, after)) = of(task) else { return };
+    let Some(deadline) = of(task) else { return };
     let subject = task.subject();
-    let error = match extras.deadline_due.load(Ordering::Relaxed) {
+    let error = match deadline.due.load(Ordering::Relaxed) {
         REFUSED => {
             let text = "the system refused the timer thread, which its deadline needs";
             Error::failed(subject, io::Error::other(text))
         }
-        _ => Error::past_deadline(subject, after),
+        _ => Error::past_deadline(subject, deadline.after),
     };
     finish::abort(task, error);
 }

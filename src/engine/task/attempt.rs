@@ -92,10 +92,8 @@ pub(crate) unsafe fn set_alarm(header: NonNull<Header>, alarm: Option<Held>) {
     // SAFETY: the header stays while its contents are owned; the alarm belongs to them. The former one is dropped when no
     // reference to its place is left.
     let _former = unsafe {
-        header
-            .as_ref()
-            .extras()
-            .and_then(|extras| std::mem::replace(&mut *extras.alarm.get(), alarm))
+        let deadline = header.as_ref().extras().and_then(|extras| extras.deadline.as_ref());
+        deadline.and_then(|deadline| std::mem::replace(&mut *deadline.alarm.get(), alarm))
     };
 }
 

@@ -151,12 +151,7 @@ pub(crate) struct Extras {
     pub(crate) attempt: AtomicU32,
     /// When that attempt is due, in nanoseconds of the engine's clock.
     pub(crate) due: AtomicU64,
-    /// The time within which it has to end, from its submission or its last retry.
-    pub(crate) deadline: Option<Duration>,
-    /// When that is over, in nanoseconds of the engine's clock.
-    pub(crate) deadline_due: AtomicU64,
-    /// The timer that ends it then. It belongs to the owner of the contents.
-    pub(crate) alarm: cell::UnsafeCell<Option<Held>>,
+    pub(crate) deadline: Option<Box<Deadline>>,
     /// The number of waits for its client to be idle or closed that it has begun.
     pub(crate) exempt: AtomicU32,
     /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next
@@ -168,6 +163,22 @@ pub(crate) struct Extras {
     pub(crate) remote: Option<Box<dyn Remote>>,
     /// Makes the attempts of a task with options. It belongs to the owner of the contents.
     pub(crate) policy: cell::UnsafeCell<Option<Box<dyn Policy>>>,
+}
+
+/// The time within which a task has to end, from its submission or its last retry.
+#[derive(Default)]
+pub(crate) struct Deadline {
+    pub(crate) after: Duration,
+    /// When that is over, in nanoseconds of the engine's clock.
+    pub(crate) due: AtomicU64,
+    /// The timer that ends the task then. It belongs to the owner of the contents.
+    pub(crate) alarm: cell::UnsafeCell<Option<Held>>,
+}
+
+impl Deadline {
+    pub(crate) fn new(after: Duration) -> Box<Self> {
+        Box::new(Self { after, ..Self::default() })
+    }
 }
 
 /// The reason of a pause.
