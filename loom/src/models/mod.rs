@@ -165,10 +165,11 @@ where
     }
 }
 
-/// Runs the tasks in the injector, as a worker does.
+/// Runs the tasks in the injector, and those that it can't take, as a worker does.
 fn work(core: &CoreRef) {
     let mut tasks = Vec::new();
     while core.injector.take(4, |task| tasks.push(task)) {}
+    tasks.extend(std::iter::from_fn(|| core.priority_queue.pop()));
     tasks.into_iter().for_each(|task| run_task(core, task));
 }
 

@@ -13,7 +13,7 @@ use loom::thread;
 
 use super::{Model, WEAK, cancel, new_core, new_task, run_task, spawn_task, work};
 use crate::Error;
-use crate::engine::core::{Core, CoreRef};
+use crate::engine::core::Core;
 use crate::engine::data::clock::Clock;
 use crate::engine::life::create::Setup;
 use crate::engine::life::{deadline, finish, retry, schedule};
@@ -96,7 +96,7 @@ fn aborted_and_retried() {
     });
     work(&core);
     let is_retried = retrier.join().unwrap();
-    work_on_all(&core);
+    work(&core);
     match interest.into_value() {
         Ok(runs) => assert_eq!(runs, 0),
         // It was in a poll, or had ended it.
@@ -118,9 +118,9 @@ fn deadline() {
     let (interest, task) = new_task(&core, setup, async move { contents.touch() });
     deadline::check(interest.task());
     schedule::schedule_new(task);
-    work_on_all(&core);
+    work(&core);
     if retry::retry(interest.task()) {
-        work_on_all(&core);
+        work(&core);
     }
     clock.end();
     timers.join().unwrap();
@@ -132,14 +132,6 @@ fn deadline() {
 
 fn past_deadline() -> Error {
     Error::past_deadline("model".into(), Duration::ZERO)
-}
-
-/// Runs all queued tasks, in whichever queue they are.
-fn work_on_all(core: &CoreRef) {
-    work(core);
-    while let Some(task) = core.priority_queue.pop() {
-        run_task(core, task);
-    }
 }
 
 /// A suspended task is woken and run by one thread and cancelled by another, while a worker looks for tasks.
