@@ -8,8 +8,8 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Data, DeriveInput, Error, Fields, GenericParam, Generics, Ident, Result, Type, WherePredicate,
-    parse_quote, parse_quote_spanned,
+    Data, DeriveInput, Error, Fields, Generics, Ident, Result, Type, WherePredicate, parse_quote,
+    parse_quote_spanned,
 };
 
 use crate::settings::{FieldSettings, StructSettings};
@@ -115,16 +115,7 @@ fn values_struct(
         format!("What a task gets for a [`{ident}`]: the same with the values of its handles.");
     let derives = &settings.derives;
     let derives = (!derives.is_empty()).then(|| quote!(#[derive(#(#derives),*)]));
-    // Without the defaults of parameters, which would have no use here.
-    let mut declared = generics.clone();
-    for parameter in &mut declared.params {
-        match parameter {
-            GenericParam::Type(parameter) => parameter.default = None,
-            GenericParam::Const(parameter) => parameter.default = None,
-            GenericParam::Lifetime(_) => {}
-        }
-    }
-    let clause = &declared.where_clause;
+    let clause = &generics.where_clause;
     let each = parts.iter().map(|Part { field, value, .. }| {
         let syn::Field { vis, ident, .. } = field;
         let docs = field.attrs.iter().filter(|attribute| attribute.path().is_ident("doc"));
@@ -133,9 +124,9 @@ fn values_struct(
     });
     match fields {
         Fields::Named(_) => {
-            quote!(#[doc = #text] #derives #vis struct #name #declared #clause { #(#each),* })
+            quote!(#[doc = #text] #derives #vis struct #name #generics #clause { #(#each),* })
         }
-        _ => quote!(#[doc = #text] #derives #vis struct #name #declared (#(#each),*) #clause;),
+        _ => quote!(#[doc = #text] #derives #vis struct #name #generics (#(#each),*) #clause;),
     }
 }
 

@@ -43,7 +43,7 @@ use proc_macro::TokenStream;
 /// assert_eq!(client.submit(render, job).result().unwrap(), 20);
 /// ```
 ///
-/// A struct may have type parameters, and unnamed fields. [`map`](../ensue/struct.Client.html#method.map) takes an iterator of
+/// A struct may have type parameters, and unnamed fields. A boxed slice of handles arrives as a vector. [`map`](../ensue/struct.Client.html#method.map) takes an iterator of
 /// such structs; a `Vec` of them isn't an input, but a field of another such struct is, with `#[input(as = JobValues)]`.
 ///
 /// # Attributes

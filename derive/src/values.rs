@@ -24,8 +24,28 @@ impl VisitMut for Values {
                 *ty = value;
                 self.found = true;
             }
-            None => visit_type_mut(self, ty),
+            None => {
+                let outside = std::mem::take(&mut self.found);
+                visit_type_mut(self, ty);
+                if self.found {
+                    if let Some(element) = boxed_slice(ty) {
+                        // As a task gets the values of any slice.
+                        *ty = parse_quote!(::std::vec::Vec<#element>);
+                    }
+                }
+                self.found |= outside;
+            }
         }
+    }
+}
+
+/// Returns the type of the elements of a boxed slice.
+fn boxed_slice(ty: &Type) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "Box")?;
+    match argument(last)? {
+        Type::Slice(slice) => Some((*slice.elem).clone()),
+        _ => None,
     }
 }
 

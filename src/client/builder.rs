@@ -286,7 +286,10 @@ impl Builder {
     /// differs from run to run: use a `BTreeMap` if the schedule must be repeatable.
     ///
     /// An await outside of the tasks runs one task at a time. It gives way after each, and once more before the clock jumps, if
-    /// other futures of its thread have run tasks meanwhile. So what is joined with it can act in between: a controller that hears
+    /// other futures of its thread have run tasks meanwhile. A stream, a `gather` or a `wait` of several handles gives way after
+    /// tasks that don't end; of those that do, it takes one after the other. (`idle` and a `worker` give way after these, too.)
+    /// Each step wakes all awaits outside of the tasks, so thousands of handles are better awaited by one `gather` or stream than
+    /// each by itself. A task whose input belongs to another seeded client runs when that one is awaited, too. So what is joined with it can act in between: a controller that hears
     /// from tasks over a channel may cancel others before they go on. Only an await of a handle, of a stream or combinator of handles,
     /// of [`idle`](Client::idle) or [`close`](Client::close), or of a `worker`, runs tasks. One of a channel alone waits forever: join
     /// it with one of these. An await that is polled once, without a waker, as `now_or_never` does, runs all that can run.

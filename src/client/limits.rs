@@ -10,7 +10,8 @@ impl Client {
     ///
     /// If it's raised, waiting tasks start at once. If it's lowered below what is in use, the tasks that hold it go on, and no
     /// other one starts until enough of them have ended. A task that needs more than the limit is *now* waits until it's
-    /// raised, and lets others go first; one that needs more than it has *ever* been fails when it's submitted.
+    /// raised, and lets others go first; one that needs more than it has *ever* been fails when it's submitted,
+    /// unless that was 0.
     ///
     /// So 0 holds back all new tasks, and `usize::MAX` lifts the limit. A limit can't be removed, since tasks may name it at any
     /// time: for names that come and go, declare a [pattern](Client::set_limit_each).

@@ -168,7 +168,8 @@ macro_rules! setters {
         /// its start counts when it's acquired, and blocking work may wait for a thread after that.
         ///
         /// If the name isn't declared, or neither it nor a pattern has ever had `n`, the task fails at once with the error
-        /// [`Limit`](crate::ErrorKind::Limit). If that was [lowered](crate::Client::set_limit) since, the task waits. A task
+        /// [`Limit`](crate::ErrorKind::Limit). If that was [lowered](crate::Client::set_limit) since, or has always been 0, the
+        /// task waits. A task
         /// that holds a limit and awaits a task that needs the same limit may wait forever.
         ///
         /// On a Dask cluster, it acquires `n` of the [resource](https://distributed.dask.org/en/stable/resources.html) of this

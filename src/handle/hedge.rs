@@ -65,6 +65,8 @@ enum Delay {
 #[derive(Default)]
 struct State {
     stats: HedgeStats,
+    /// The latest first runs, and the second ones of these: both are halved from time to time.
+    latest: (u32, u32),
     times: Times,
 }
 
@@ -93,7 +95,7 @@ impl Hedge {
     ///
     /// The time is measured to within an eighth, over about the last 4,000 runs. Until 32 of them have ended, there are no
     /// second runs. The [budget](Self::budget) is twice the part that is left, here 0.1: if everything becomes slow, no more
-    /// than that is asked a second time.
+    /// than about that is asked a second time.
     ///
     /// # Panics
     ///
@@ -106,7 +108,8 @@ impl Hedge {
         Self::new(Delay::Quantile(quantile), 2.0 * (1.0 - quantile))
     }
 
-    /// Sets the number of second runs for each first run: with 0.03, of 100 runs at most 3 have a second one. What has no
+    /// Sets the number of second runs for each first run, over about the last 1,000 of these: with 0.03, at most 30 of them have
+    /// a second one, and if there were none for a while, at most 30 may follow each other at once. With 1, all may. What has no
     /// budget left goes on with its first run. Measurements begin anew.
     ///
     /// # Panics
@@ -160,6 +163,12 @@ impl Hedge {
         let delay = {
             let mut state = self.0.state.lock();
             state.stats.first_runs += 1;
+            let (first, second) = &mut state.latest;
+            *first += 1;
+            if *first > LATEST {
+                // What wasn't used in a quiet time is no budget for a bad one.
+                (*first, *second) = (*first / 2, *second / 2);
+            }
             self.delay(&state)
         };
         let first_run = FirstRun { hedge: self, began: now() };
@@ -212,11 +221,12 @@ impl Hedge {
     }
 
     fn take_from_budget(&self) -> bool {
-        let stats = &mut self.0.state.lock().stats;
-        #[allow(clippy::cast_precision_loss)] // exact up to 2^53 runs
-        let (first, second) = (stats.first_runs as f64, (stats.second_runs + 1) as f64);
-        let is_granted = second <= first * self.0.budget;
-        stats.second_runs += u64::from(is_granted);
+        let state = &mut *self.0.state.lock();
+        let (first, second) = &mut state.latest;
+        let is_granted =
+            self.0.budget >= 1.0 || f64::from(*second + 1) <= f64::from(*first) * self.0.budget;
+        *second += u32::from(is_granted);
+        state.stats.second_runs += u64::from(is_granted);
         is_granted
     }
 }
@@ -255,6 +265,9 @@ fn now() -> Duration {
         None => BEGAN.elapsed(),
     }
 }
+
+/// The most first runs that count for the budget.
+const LATEST: u32 = 1000;
 
 /// The parts of an octave that are told apart.
 const PARTS: usize = 8;

@@ -5,6 +5,7 @@ mod text;
 
 use std::any::Any;
 use std::backtrace::Backtrace;
+use std::cell::RefCell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
@@ -114,9 +115,38 @@ impl Inner {
 
     /// Drops the error that the task returned. Its destructor is user code and may panic.
     fn drop_returned(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        let returned = self.returned.take();
-        catch_unwind(AssertUnwindSafe(|| drop(returned)))
+        self.returned.take().map_or(Ok(()), flat_drop)
     }
+}
+
+thread_local! {
+    /// The errors to drop once the present one is dropped on this thread; `None` while none is.
+    static TO_DROP: RefCell<Option<Vec<Returned>>> = const { RefCell::new(None) };
+}
+
+/// Drops an error that may contain the error of another task, and so on through thousands of tasks: one after the other, since
+/// each level of a recursion takes a part of the stack. Returns the panic of the first one's destructor.
+fn flat_drop(returned: Returned) -> Result<(), Box<dyn Any + Send>> {
+    let mut returned = Some(returned);
+    let put_off = TO_DROP.try_with(|to_drop| {
+        let mut to_drop = to_drop.borrow_mut();
+        match &mut *to_drop {
+            Some(errors) => errors.extend(returned.take()),
+            None => *to_drop = Some(Vec::new()),
+        }
+    });
+    let Some(returned) = returned else { return Ok(()) };
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(returned)));
+    // Else the thread is exiting, and the errors inside were dropped with this one.
+    if put_off.is_ok() {
+        while let Some(next) = TO_DROP.with_borrow_mut(|errors| errors.as_mut()?.pop()) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(next))) {
+                forget_if_it_panics(payload);
+            }
+        }
+        TO_DROP.set(None);
+    }
+    dropped
 }
 
 impl Drop for Inner {

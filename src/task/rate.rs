@@ -53,9 +53,9 @@ impl Rate {
         self.per
     }
 
-    /// The most starts at once.
+    /// The most starts at once: the burst, or [`usize::MAX`] if there is no bound.
     pub const fn most_at_once(self) -> usize {
-        self.burst
+        if self.per.is_zero() { usize::MAX } else { self.burst }
     }
 
     /// The time between two starts, in nanoseconds; `None` if nothing starts.

@@ -16,7 +16,7 @@ use futures::executor::block_on;
 use smol::future::yield_now;
 use support::hold::Gate;
 use support::observe::Count;
-use support::{bounded, eventually, run_until_idle, run_what_is_ready};
+use support::{bounded, client_of, eventually, run_until_idle, run_what_is_ready};
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 
@@ -542,5 +542,25 @@ fn a_task_in_a_poll_that_is_cancelled_says_why_it_will_end() {
         let error = busy.result().unwrap_err();
         assert_eq!(error.reason(), Some("enough"));
         gate.open();
+    });
+}
+
+#[test]
+fn a_chain_of_errors_of_any_length_is_dropped_without_recursion() {
+    fn nested(client: Client, levels: u32) -> Handle<()> {
+        client.clone().try_spawn(async move {
+            if levels == 0 {
+                anyhow::bail!("the root");
+            }
+            let below = nested(client, levels - 1);
+            below.await.with_context(|| format!("level {levels}"))
+        })
+    }
+
+    bounded(|| {
+        let client = client_of(1);
+        let task = nested(client.clone(), 20_000);
+        assert_eq!(task.result().unwrap_err().kind(), ErrorKind::Failed);
+        client.submit(async move || drop(task), ()).result().unwrap();
     });
 }

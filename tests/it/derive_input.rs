@@ -218,3 +218,24 @@ fn a_portable_struct_is_an_input_of_every_engine() {
     }
     bounded(|| assert_eq!(block_on(run(&client_of(1))).unwrap(), 40));
 }
+
+/// With a default, and a slice that arrives as a vector.
+#[derive(Input)]
+struct Batch<T: Clone + Send + Sync + 'static = u64> {
+    parts: Box<[Handle<T>]>,
+    names: Box<[&'static str]>,
+}
+
+#[test]
+fn boxed_slices_and_defaults_of_parameters_are_kept() {
+    bounded(|| {
+        let client = client_of(1);
+        let parts = client.map(async |x: u64| x + 1, 0..3).into();
+        let batch = Batch { parts, names: Box::new(["a"]) };
+        let sum = async |batch: BatchValues| {
+            let parts: Vec<u64> = batch.parts;
+            (parts.iter().sum::<u64>(), batch.names.len())
+        };
+        assert_eq!(client.submit(sum, batch).result().unwrap(), (6, 1));
+    });
+}

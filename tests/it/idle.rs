@@ -151,13 +151,14 @@ fn blocking_work_may_wait_for_it() {
 fn two_tasks_may_await_it_at_once() {
     bounded(|| {
         let client = client_of(1);
+        // Before they wait, else they may be done before this is submitted.
+        let x = client.submit(async || ensue::sleep(Duration::from_millis(20)).await, ());
         let waits: Vec<_> = (0..2)
             .map(|_| {
                 let inner = client.clone();
                 client.spawn(async move { inner.idle().await })
             })
             .collect();
-        let x = client.submit(async || ensue::sleep(Duration::from_millis(20)).await, ());
         for wait in waits {
             wait.result().unwrap();
         }

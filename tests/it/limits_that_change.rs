@@ -338,3 +338,23 @@ fn what_a_task_of_a_pattern_waits_for_is_named() {
         waits.result().unwrap();
     });
 }
+
+#[test]
+fn a_limit_that_is_declared_with_0_holds_its_tasks_back() {
+    bounded(|| {
+        let client = Client::builder().workers(1).limit("built", 0).build();
+        client.set_limit("set", 0);
+        for name in ["built", "set"] {
+            let held = client.task().acquire_many(name, 3).submit(inc, 1);
+            eventually("it waits", || limit(&client, name) == (0, 0, 1));
+            client.set_limit(name, 1);
+            client.submit(inc, 1).result().unwrap();
+            assert!(!held.is_finished());
+            client.set_limit(name, 3);
+            assert_eq!(held.result().unwrap(), 2);
+            // Now it's known what there can be.
+            let error = client.task().acquire_many(name, 4).submit(inc, 1).result().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Limit);
+        }
+    });
+}

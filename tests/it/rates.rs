@@ -382,3 +382,13 @@ fn let_many_wait_for_a_rate(count: usize) {
     let tasks = client.task().acquire("api").map(inc, 0..count as u64);
     block_on(gather(tasks)).unwrap();
 }
+
+#[test]
+fn without_an_interval_there_is_no_bound() {
+    bounded(|| {
+        let client = seeded(Rate::new(5, Duration::ZERO));
+        let tasks: Vec<_> =
+            [1, 5, 1000].map(|n| client.task().acquire_many("api", n).submit(inc, 1)).into();
+        assert_eq!(block_on(gather(tasks)).unwrap(), [2, 2, 2]);
+    });
+}

@@ -274,7 +274,8 @@ impl Table {
                 let needed = needs.entry(id).or_default();
                 *needed = needed.saturating_add(*n);
                 let slot = self.slot(id);
-                if *needed > slot.most && result.is_ok() {
+                // One that was never more than 0 was declared to hold its tasks back.
+                if *needed > slot.most && slot.most > 0 && result.is_ok() {
                     result = Err(too_much(slot, *needed));
                 }
             }
