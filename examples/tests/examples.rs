@@ -132,9 +132,11 @@ fn the_tour_shows_each_step() {
         .has("after:  the store holds 256 results")
         .has("double-9  Failed: task `divide-7` (")
         .has(") failed: 1 can't be divided by 0")
-        .has("y: Cancelled: task `nap-10` was cancelled")
+        .has("y: Cancelled: task `nap-10` (")
+        .has(") was cancelled")
         .has("connected")
-        .has("TimedOut: task `nap-13` took longer than its timeout of 50ms")
+        .has("TimedOut: task `nap-13` (")
+        .has(") took longer than its timeout of 50ms")
         .has("client `tour`: 0 workers, limits: connections 1; the store holds 0 results");
 }
 

@@ -55,7 +55,7 @@ impl Rate {
 
     /// The most starts at once: the burst, or [`usize::MAX`] if there is no bound.
     pub const fn most_at_once(self) -> usize {
-        if self.per.is_zero() { usize::MAX } else { self.burst }
+        if self.n > 0 && self.per.is_zero() { usize::MAX } else { self.burst }
     }
 
     /// The time between two starts, in nanoseconds; `None` if nothing starts.
