@@ -193,8 +193,8 @@ fn blocking_work_that_waits_for_a_thread_follows() {
         });
         tasks[0].set_priority(-1);
         tasks[2].set_priority(1);
-        // Each is polled, to move.
-        client.submit(async || (), ()).result().unwrap();
+        // Each is polled, to move, by its new priority.
+        client.task().priority(i32::MIN).submit(async || (), ()).result().unwrap();
         gate.open();
         busy.result().unwrap();
         block_on(gather(tasks)).unwrap();
