@@ -80,7 +80,6 @@ impl TaskOptions {
     }
 }
 
-/// The setters of both types of options.
 impl TaskOptions {
     /// Notes the line that submits with these options, unless an outer call has noted its own.
     #[track_caller]
@@ -90,6 +89,7 @@ impl TaskOptions {
     }
 }
 
+/// The setters of both types of options.
 macro_rules! setters {
     ($settings:ident: $($path:tt)+) => {
         /// Sets the key of the task, or joins the task that has this key already.
@@ -374,95 +374,9 @@ impl<'c, R> Options<'c, R> {
         })
     }
 
-    /// Runs a function for each input of a stream; see [`Client::map_stream`].
-    ///
-    /// With a key, the keys of the tasks are that key and a number. A result can't be moved out of a task that
-    /// another handle of its key needs, and is replaced by the error [`Lost`](crate::ErrorKind::Lost).
-    #[track_caller]
-    pub fn map_stream<S, F, A>(
-        self,
-        inputs: S,
-        limit: usize,
-        function: F,
-    ) -> MapStream<S, F::Output>
-    where
-        S: Stream,
-        S::Item: Inputs<A>,
-        F: TaskFn<A> + Clone,
-        A: Send + 'static,
-        R: RetryMode<F, A>,
-    {
-        self.stream(inputs, limit, function, |options, function, input| {
-            options.submit(function, input)
-        })
-    }
-
-    /// Runs a function that returns a `Result` for each input of a stream; see [`Client::try_map_stream`]. For keys,
-    /// see [`map_stream`](Self::map_stream).
-    #[track_caller]
-    pub fn try_map_stream<S, F, A, M>(
-        self,
-        inputs: S,
-        limit: usize,
-        function: F,
-    ) -> MapStream<S, F::Value>
-    where
-        S: Stream,
-        S::Item: Inputs<A>,
-        F: TryTaskFn<A, M>,
-        A: Clone + Send + 'static,
-        M: 'static,
-    {
-        self.stream(inputs, limit, function, |options, function, input| {
-            options.try_submit(function, input)
-        })
-    }
-
-    /// Runs a plain function that may block for each input of a stream; see [`Client::map_stream_blocking`]. For keys, see
-    /// [`map_stream`](Self::map_stream).
-    #[track_caller]
-    pub fn map_stream_blocking<S, F, A>(
-        self,
-        inputs: S,
-        limit: usize,
-        function: F,
-    ) -> MapStream<S, F::Output>
-    where
-        S: Stream,
-        S::Item: Inputs<A>,
-        F: BlockingFn<A> + Clone,
-        A: Send + 'static,
-        R: RetryMode<F, A>,
-    {
-        self.stream(inputs, limit, function, |options, function, input| {
-            options.submit_blocking(function, input)
-        })
-    }
-
-    /// Runs a plain function that may block and returns a `Result` for each input of a stream; see
-    /// [`Client::try_map_stream_blocking`]. For keys, see [`map_stream`](Self::map_stream).
-    #[track_caller]
-    pub fn try_map_stream_blocking<S, F, A, M>(
-        self,
-        inputs: S,
-        limit: usize,
-        function: F,
-    ) -> MapStream<S, F::Value>
-    where
-        S: Stream,
-        S::Item: Inputs<A>,
-        F: TryBlockingFn<A, M>,
-        A: Clone + Send + 'static,
-        M: 'static,
-    {
-        self.stream(inputs, limit, function, |options, function, input| {
-            options.try_submit_blocking(function, input)
-        })
-    }
-
     /// Returns a stream that submits a task for each input when there is room for it.
     #[track_caller]
-    fn stream<S, F, T>(
+    pub(super) fn stream<S, F, T>(
         self,
         inputs: S,
         limit: usize,
