@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::engine::base::lock::Lock;
+use crate::engine::base::nanos::nanos;
 use crate::engine::core::context;
 use crate::sleep;
 
@@ -186,22 +187,16 @@ impl Hedge {
         if delay.is_none() || !self.take_from_budget() {
             return first.await;
         }
-        let mut second = pin!(make());
-        let mut failed = [false, false];
+        let second = pin!(make());
+        // Those that have not ended.
+        let mut runs = [Some(first), Some(second)];
         let (output, won) = poll_fn(|cx| {
-            if !failed[0] {
-                if let Poll::Ready(output) = first.as_mut().poll(cx) {
-                    failed[0] = true;
-                    if counts(&output) || failed[1] {
-                        return Poll::Ready((output, false));
-                    }
-                }
-            }
-            if !failed[1] {
-                if let Poll::Ready(output) = second.as_mut().poll(cx) {
-                    failed[1] = true;
-                    if counts(&output) || failed[0] {
-                        return Poll::Ready((output, true));
+            for at in 0..runs.len() {
+                let Some(run) = &mut runs[at] else { continue };
+                if let Poll::Ready(output) = run.as_mut().poll(cx) {
+                    runs[at] = None;
+                    if counts(&output) || runs.iter().all(Option::is_none) {
+                        return Poll::Ready((output, at == 1));
                     }
                 }
             }
@@ -288,9 +283,9 @@ struct Times {
 
 impl Times {
     fn add(&mut self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(PARTS as u64);
-        let octave = nanos.ilog2() as usize;
-        let part = (nanos >> (octave - 3)) as usize % PARTS;
+        let time = nanos(time).max(PARTS as u64);
+        let octave = time.ilog2() as usize;
+        let part = (time >> (octave - 3)) as usize % PARTS;
         let at = octave * PARTS + part;
         if self.counts.len() <= at {
             self.counts.resize(at + 1, 0);

@@ -20,6 +20,7 @@ pub(crate) mod base {
     real! {
         deferred "../../../src/engine/base/deferred.rs";
         look "../../../src/engine/base/look.rs";
+        nanos "../../../src/engine/base/nanos.rs";
         prefetch "../../../src/engine/base/prefetch.rs";
         shards "../../../src/engine/base/shards.rs";
         user_code "../../../src/engine/base/user_code.rs";

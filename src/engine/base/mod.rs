@@ -4,6 +4,7 @@ pub(crate) mod block_on;
 pub(crate) mod deferred;
 pub(crate) mod lock;
 pub(crate) mod look;
+pub(crate) mod nanos;
 pub(crate) mod prefetch;
 pub(crate) mod shards;
 #[cfg(not(ensue_shuttle))]

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::base::lock::Lock;
+use crate::engine::base::nanos::nanos;
 use crate::engine::base::user_code::{drop_user_value, wake};
 
 /// How long the timer thread stays without a timer: long enough not to start one for each of a series of short sleeps.
@@ -329,11 +330,10 @@ const LONGEST: Duration = Duration::from_secs(1 << 25);
 impl Clock<'_> {
     /// The time in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
-        let now = match self {
+        nanos(match self {
             Self::Real(began) => began.elapsed(),
             Self::Virtual(clock) => clock.now(),
-        };
-        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+        })
     }
 
     /// Wakes the waker at this time or, if that's far away, before. `None` if the system refuses the thread.

@@ -14,6 +14,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use crate::Error;
+use crate::engine::base::nanos::nanos;
 use crate::engine::core::virtual_timer::VirtualTimer;
 use crate::engine::data::clock;
 use crate::engine::life::finish;
@@ -35,8 +36,7 @@ pub(crate) unsafe fn arm(header: NonNull<Header>) {
     // SAFETY: the caller's promise.
     let task = unsafe { TaskRef::new(header) };
     let Some(deadline) = of(task) else { return };
-    let due = task.core().now().saturating_add(deadline.after).as_nanos();
-    let due = u64::try_from(due).unwrap_or(NEVER);
+    let due = nanos(task.core().now().saturating_add(deadline.after));
     // The alarm may go off at once, and an alarm of the last run may still do so.
     deadline.due.store(NEVER, Ordering::Relaxed);
     let alarm = alarm(task, deadline.after);
@@ -68,7 +68,7 @@ pub(crate) fn check(task: TaskRef<'_>) {
 /// Returns the time that the task has left; `None` without a deadline.
 pub(crate) fn left(task: TaskRef<'_>) -> Option<Duration> {
     let due = of(task)?.due.load(Ordering::Acquire);
-    let now = || u64::try_from(task.core().now().as_nanos()).unwrap_or(u64::MAX);
+    let now = || nanos(task.core().now());
     let left = if due == REFUSED { 0 } else { due.saturating_sub(now()) };
     Some(Duration::from_nanos(left))
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::engine::base::nanos::nanos;
 use crate::engine::core::context;
 use crate::engine::task::header::{PausedFor, Task};
 use crate::engine::task::state::PAUSED;
@@ -28,9 +29,9 @@ impl Pause {
             let extras = task.make_extras();
             extras.paused_for.store(why as u8, Ordering::Relaxed);
             if let Some((attempt, delay)) = next {
-                let due = task.core().now().saturating_add(delay).as_nanos();
+                let due = task.core().now().saturating_add(delay);
                 extras.attempt.store(attempt, Ordering::Relaxed);
-                extras.due.store(u64::try_from(due).unwrap_or(u64::MAX), Ordering::Relaxed);
+                extras.due.store(nanos(due), Ordering::Relaxed);
             }
             let state = task.state.set(PAUSED);
             let attempt = extras.attempt.load(Ordering::Relaxed);

@@ -4,8 +4,9 @@
 //! structs: field names would be most of the text of a record of 100,000 tasks. The page's script reads them by position.
 
 use crate::Status;
+use crate::engine::base::nanos::nanos;
 use crate::engine::core::Core;
-use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::recorder::Recorder;
 use crate::observe::record::tables::Record;
 use crate::observe::record::task_record::{EdgeKind, KeySource};
 use crate::observe::views::serial::serialize;

@@ -30,6 +30,7 @@ use super::functions::Functions;
 use super::spans::Spans;
 use super::tables::Record;
 use crate::engine::base::lock::Lock;
+use crate::engine::base::nanos::nanos;
 #[cfg(feature = "tracing")]
 use crate::engine::base::user_code::run_user_code;
 use crate::engine::core::Core;
@@ -515,9 +516,4 @@ impl Drop for WatchAll {
     fn drop(&mut self) {
         self.0.wanted.remove_all();
     }
-}
-
-/// Returns a time in nanoseconds, at most `u64::MAX`.
-pub(crate) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::reason::{BLOCKED, Reason};
 use super::serial::{FileLine, serialize};
+use crate::engine::base::nanos::nanos;
 use crate::engine::core::{Core, CurrentPoll};
 use crate::engine::data::limits::{Lacking, LackingWhat};
 use crate::engine::graph::inspect;
@@ -17,7 +18,7 @@ use crate::engine::life::deadline;
 use crate::engine::life::status::status;
 use crate::engine::task::header::{Extras, PausedFor, Task, TaskRef};
 use crate::engine::task::state::{PAUSED, QUEUED, RUNNING};
-use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::recorder::Recorder;
 use crate::observe::record::tables::Record;
 use crate::task::{key, thread_wait};
 use crate::{Error, Key, Status};
@@ -148,7 +149,8 @@ fn diagnose(
     inspect::inputs(task, &mut inputs);
     let status = status(task);
     let mut reasons = Vec::new();
-    if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
+    let is_over = matches!(status, Status::Finished | Status::Failed | Status::Cancelled);
+    if !is_over {
         if task.waiters.is_aborting() {
             let error = task.failure();
             reasons.extend(error.map(|error| Reason::Ending { error: format!("{error:#}") }));
@@ -191,7 +193,7 @@ fn diagnose(
             }
         }
     }
-    if !matches!(status, Status::Finished | Status::Failed | Status::Cancelled) {
+    if !is_over {
         reasons.extend(deadline::left(task).map(|left| Reason::Deadline { left }));
     }
     (status, reasons)

@@ -5,8 +5,9 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::serial::{FileLine, Seconds, serialize};
+use crate::engine::base::nanos::nanos;
 use crate::engine::task::header::TaskRef;
-use crate::observe::record::recorder::{Recorder, nanos};
+use crate::observe::record::recorder::Recorder;
 use crate::observe::record::tables::Record;
 use crate::observe::record::task_record::{TaskRecord, is_end};
 use crate::{Key, Status};
