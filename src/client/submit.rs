@@ -303,10 +303,10 @@ fn join_or_allocate(
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
     let (key, name) = (settings.key.take(), settings.name.take());
-    let TaskOptions { derived, priority, deadline, submitted_at, .. } = *settings;
+    let TaskOptions { derived, priority, submitted_at, .. } = *settings;
+    let deadline = settings.deadline.map(Deadline::new);
     if key.is_none() && derived.is_none() {
         let extras = (name.is_some() || policy.is_some()).then(|| {
-            let deadline = deadline.map(Deadline::new);
             Box::new(Extras { name, policy: policy.into(), deadline, ..Extras::default() })
         });
         return Joined::New(allocate(Setup { priority, flags: 0, extras, submitted_at }));
@@ -318,7 +318,6 @@ fn join_or_allocate(
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
         let (name, policy) = (name.clone(), policy.into());
-        let deadline = deadline.map(Deadline::new);
         let extras = Extras { name, key, derived, policy, deadline, ..Extras::default() };
         let extras = Some(Box::new(extras));
         allocate(Setup { priority, flags: KEYED, extras, submitted_at })

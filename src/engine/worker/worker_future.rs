@@ -207,7 +207,12 @@ impl WorkerFuture {
     /// Takes a task from this worker's own queues.
     #[inline(always)]
     fn pick_own(&self) -> Option<Task> {
-        let task = self.local.pop_fresh().or_else(|| self.local.pop())?;
+        self.local.pop_fresh().or_else(|| self.local.pop()).and_then(|task| self.unless_low(task))
+    }
+
+    /// Returns the task or, if its priority was lowered below zero while it was in a worker's own queue, another one.
+    #[inline(always)]
+    fn unless_low(&self, task: Task) -> Option<Task> {
         if task.priority() < 0 { self.put_off(task) } else { Some(task) }
     }
 
@@ -334,7 +339,7 @@ impl WorkerFuture {
             // A worker that goes idle may have checked this queue before the move and the victim's after it.
             self.wake_for_local();
         }
-        if task.priority() < 0 { self.put_off(task) } else { Some(task) }
+        self.unless_low(task)
     }
 
     /// Moves the tasks in this worker's own queues to the shared ones.
