@@ -87,7 +87,8 @@ impl Client {
 
     /// Closes the client: lets tasks that have started finish, cancels the rest with the error
     /// [`Closed`](crate::ErrorKind::Closed), and resolves when the client's own workers and its threads for blocking work
-    /// have exited. It waits for blocking functions also if their tasks were cancelled, as they can't be stopped.
+    /// have exited. A task that waits for inputs is cancelled when these have ended. Closing waits for blocking functions
+    /// also if their tasks were cancelled, as they can't be stopped.
     ///
     /// Closing begins with the first poll, and dropping the future doesn't undo it. It may be called again, also
     /// concurrently. A task of the client may await it, or block on it in blocking work: that task and its worker or
