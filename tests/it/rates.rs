@@ -345,8 +345,9 @@ fn what_a_task_waits_for_is_explained_and_found_as_a_stall() {
             .on_stall(20 * MS, move |stall| send.send(stall.to_string()).unwrap_or_default())
             .build();
         let _tasks = client.task().acquire("api").map(inc, 0..2);
-        let text = stalls.recv().unwrap();
-        assert!(text.contains("it waits for the rate `api`, 1 per 3600s: next start in"), "{text}");
+        // A busy machine may begin with a stall of its own, before the first one has started.
+        let wanted = "it waits for the rate `api`, 1 per 3600s: next start in";
+        assert!(stalls.iter().any(|text| text.contains(wanted)));
     });
 }
 
