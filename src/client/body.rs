@@ -17,16 +17,13 @@ use crate::task::error::IntoFailure;
 use crate::task::function::{BlockingFn, TaskFn, TryBlockingFn, TryTaskFn};
 use crate::task::seal::SEAL;
 
-/// The body of a task without options: there is one attempt, in which `C` calls the function `F`.
-pub(crate) type Plain<C, F, W> = Called<NoRetry, C, F, W, false>;
+/// The body of a task with one attempt, in which `C` calls the function `F`.
+pub(crate) type Once<C, F, W> = Called<NoRetry, C, F, W>;
 
-/// The body of a task with options. `R` tells whether there may be several attempts.
-pub(crate) type Planned<R, C, F, W> = Called<R, C, F, W, true>;
+/// The body of a task of which `C` calls the function `F` in each attempt. `R` tells whether there may be several.
+pub(crate) struct Called<R, C, F, W>(PhantomData<(R, C, F, W)>);
 
-/// The body of a task of which `C` calls the function `F` in each attempt.
-pub(crate) struct Called<R, C, F, W, const HAS_POLICY: bool>(PhantomData<(R, C, F, W)>);
-
-impl<R, C, F, W, const HAS_POLICY: bool> Body for Called<R, C, F, W, HAS_POLICY>
+impl<R, C, F, W> Body for Called<R, C, F, W>
 where
     R: RetryMode<F, W::Args>,
     C: Call<F, W::Args>,
@@ -38,8 +35,6 @@ where
     type Future = C::Future;
     type Value = C::Value;
     type Kept = R::Kept;
-
-    const HAS_POLICY: bool = HAS_POLICY;
 
     fn keep(function: &F, args: &W::Args) -> R::Kept {
         R::keep(function, args, SEAL)

@@ -6,6 +6,8 @@ mod body;
 pub(crate) mod builder;
 #[cfg(feature = "derive")]
 pub mod derive;
+pub(crate) mod group;
+mod group_state;
 mod limits;
 pub(crate) mod map_stream;
 mod observe;
@@ -16,6 +18,7 @@ mod pure;
 pub(crate) mod retry_mode;
 mod stream_verbs;
 pub(crate) mod submit;
+pub(crate) mod task_context;
 pub(crate) mod visit;
 pub(crate) mod workers;
 
@@ -23,10 +26,12 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::Location;
+use std::sync::Arc;
 
 use futures_task::{FutureObj, Spawn, SpawnError};
 
 use self::options::Options;
+use self::task_context::TaskContext;
 use crate::engine::core::{CoreRef, context};
 use crate::engine::life::create;
 use crate::engine::task::typed::Typed;
@@ -43,6 +48,8 @@ use crate::{Builder, Handle};
 /// of its own tasks has captured keeps itself alive.
 pub struct Client {
     core: CoreRef,
+    /// What its tasks inherit. Without one, they inherit from the task that submits them.
+    context: Option<Arc<TaskContext>>,
 }
 
 impl Client {
@@ -66,18 +73,21 @@ impl Client {
     }
 
     /// Returns the client whose task, or whose blocking work, is running on this thread.
+    ///
+    /// Its submissions inherit the task's [context](Client::with_context) and [group](Client::group), also where the
+    /// client is used later.
     pub fn current() -> Option<Self> {
-        context::current_core().map(Self::of)
+        context::current_core().map(|core| Self::of(core).for_later())
     }
 
     /// Makes the first client of a new engine, which counts it already.
     pub(crate) fn first(core: CoreRef) -> Self {
-        Self { core }
+        Self { core, context: None }
     }
 
     fn of(core: CoreRef) -> Self {
         core.add_client();
-        Self { core }
+        Self { core, context: None }
     }
 
     pub(crate) fn core(&self) -> &CoreRef {
@@ -112,7 +122,7 @@ impl Client {
         A: Send + 'static,
     {
         submit::queued(submit::create_plain(
-            &self.core,
+            self,
             Some(Location::caller()),
             function,
             inputs.into_waits(),
@@ -241,7 +251,7 @@ impl Client {
             );
         }
         let digest = pure::digest::<F, I, A>(None, &inputs);
-        submit::pure(&self.core, Some(Location::caller()), digest, function, inputs.into_waits())
+        submit::pure(self, Some(Location::caller()), digest, function, inputs.into_waits())
     }
 
     /// Submits the function once for each input, and returns the handles in the order of the inputs. This costs less
@@ -272,7 +282,7 @@ impl Client {
     {
         let submitted_at = Some(Location::caller());
         submit::many(&self.core, inputs, |input| {
-            submit::create_plain(&self.core, submitted_at, function.clone(), input.into_waits())
+            submit::create_plain(self, submitted_at, function.clone(), input.into_waits())
         })
     }
 
@@ -316,7 +326,7 @@ impl Client {
         Fut: Future + Send + 'static,
         Fut::Output: Send + 'static,
     {
-        submit::spawn(&self.core, Some(Location::caller()), future)
+        submit::spawn(self, Some(Location::caller()), future)
     }
 
     /// Runs a future that returns a `Result` as a task. An `Err` becomes the task's error, as in
@@ -404,7 +414,9 @@ impl Default for Client {
 
 impl Clone for Client {
     fn clone(&self) -> Self {
-        Self::of(self.core.clone())
+        let mut client = Self::of(self.core.clone());
+        client.context.clone_from(&self.context);
+        client
     }
 }
 

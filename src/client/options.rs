@@ -225,7 +225,7 @@ impl<'c, R> Options<'c, R> {
         F: Send + 'static,
         W: Waits,
     {
-        let submission = Submission { core: self.client.core(), settings: self.settings.here() };
+        let submission = Submission { client: self.client, settings: self.settings.here() };
         submit::queued(submission.create::<M, C, F, W>(function, waits))
     }
 
@@ -387,7 +387,7 @@ impl<'c, R> Options<'c, R> {
         S: Stream,
         F: Clone + Send + 'static,
     {
-        let (client, settings) = (self.client.clone(), self.settings.here());
+        let (client, settings) = (self.client.for_later(), self.settings.here());
         let key = settings.any_key(client.core(), std::any::type_name::<F>());
         let origin = Subject { key, submitted_at: settings.submitted_at };
         let mut numbered = submit::numbered(settings);
@@ -403,9 +403,11 @@ impl<'c, R> Options<'c, R> {
         inputs: impl IntoIterator<Item = I>,
         mut create: impl FnMut(Submission<'_>, I) -> (Handle<T>, Option<Task>),
     ) -> Vec<Handle<T>> {
-        let core = self.client.core();
+        let client = self.client;
         let mut numbered = submit::numbered(self.settings.here());
-        submit::many(core, inputs, |input| create(Submission { core, settings: numbered() }, input))
+        submit::many(client.core(), inputs, |input| {
+            create(Submission { client, settings: numbered() }, input)
+        })
     }
 }
 

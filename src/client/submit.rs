@@ -5,23 +5,24 @@ use std::future::Future;
 use std::sync::OnceLock;
 
 use super::attempt::Attempts;
-use super::body::{Async, Boxed, Call, Large, Plain, Planned, Spawn, Spawned, is_large};
+use super::body::{Async, Boxed, Call, Called, Large, Once, Spawn, Spawned, is_large};
 use super::options::TaskOptions;
 use super::retry_mode::RetryMode;
+use super::task_context;
 use crate::engine::core::Core;
 use crate::engine::data::store::{Joined, Lookup};
 use crate::engine::life::cell::{Body, Cell};
 use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::{deadline, schedule};
-use crate::engine::task::attempt::Policy;
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Deadline, Extras, Interest, Task, VTable};
+use crate::engine::task::inherited::Inherited;
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
 use crate::task::key;
 use crate::task::subject::{Subject, SubmittedAt};
-use crate::{Error, Handle, Key};
+use crate::{Client, Error, Handle, Key};
 
 /// The largest number of new tasks of a `map` that are queued at a time. It is enough to share the cost, and lets
 /// workers begin while other tasks are still being made.
@@ -29,19 +30,37 @@ const AT_ONCE: usize = 64;
 
 /// Makes a task without any options, which the caller queues if it is ready.
 pub(crate) fn create<B: Body>(
-    core: &Core,
+    client: &Client,
     submitted_at: SubmittedAt,
     function: B::Function,
     inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
-    let setup = Setup { submitted_at, ..Setup::default() };
+    let core = client.core();
+    let setup = match client.inherited() {
+        None => Setup { submitted_at, ..Setup::default() },
+        Some(inherited) => inheriting(core, inherited, submitted_at),
+    };
     let (typed, ready) = create::task::<B>(core, setup, function, inputs);
     (Handle::new(typed), ready)
 }
 
+/// The setup of a task that has no options but inherits something.
+///
+/// It is not generic, so that all call sites share it.
+#[cold]
+fn inheriting(core: &Core, inherited: Inherited, submitted_at: SubmittedAt) -> Setup {
+    let limits = task_context::limits(&inherited);
+    let mut settings = TaskOptions { limits, ..TaskOptions::default() };
+    let Ok(policy) = Attempts::take(core, &mut settings) else {
+        unreachable!("a group has the limits of its own, which are never less than a task needs");
+    };
+    let extras = Extras { policy: policy.into(), inherited: Some(inherited), ..Extras::default() };
+    Setup { extras: Some(Box::new(extras)), submitted_at, ..Setup::default() }
+}
+
 /// Makes a task of an async function without any options.
 pub(crate) fn create_plain<F, W>(
-    core: &Core,
+    client: &Client,
     submitted_at: SubmittedAt,
     function: F,
     waits: W,
@@ -51,29 +70,33 @@ where
     W: Waits,
 {
     if const { is_large::<F::Future>() } {
-        create::<Plain<Boxed<Async>, F, W>>(core, submitted_at, function, waits)
+        create::<Once<Boxed<Async>, F, W>>(client, submitted_at, function, waits)
     } else {
-        create::<Plain<Async, F, W>>(core, submitted_at, function, waits)
+        create::<Once<Async, F, W>>(client, submitted_at, function, waits)
     }
 }
 
 /// Submits a future without any options.
-pub(crate) fn spawn<Fut>(core: &Core, submitted_at: SubmittedAt, future: Fut) -> Handle<Fut::Output>
+pub(crate) fn spawn<Fut>(
+    client: &Client,
+    submitted_at: SubmittedAt,
+    future: Fut,
+) -> Handle<Fut::Output>
 where
     Fut: Future + Send + 'static,
     Fut::Output: Send + 'static,
 {
     // Before it's passed on: each function that it's passed to may copy it.
     queued(if const { is_large::<Fut>() } {
-        create::<Plain<Spawn, _, ()>>(core, submitted_at, Spawned(Large::new(future)), ())
+        create::<Once<Spawn, _, ()>>(client, submitted_at, Spawned(Large::new(future)), ())
     } else {
-        create::<Plain<Spawn, _, ()>>(core, submitted_at, Spawned(future), ())
+        create::<Once<Spawn, _, ()>>(client, submitted_at, Spawned(future), ())
     })
 }
 
 /// Submits a pure call without any options.
 pub(crate) fn pure<F, W>(
-    core: &Core,
+    client: &Client,
     submitted_at: SubmittedAt,
     digest: u128,
     function: F,
@@ -86,9 +109,9 @@ where
     let derived = Some(digest);
     let settings = TaskOptions { derived, submitted_at, ..TaskOptions::default() };
     queued(if const { is_large::<F::Future>() } {
-        make::<Plain<Boxed<Async>, F, W>>(core, settings, function, waits)
+        make::<Once<Boxed<Async>, F, W>>(client, settings, function, waits)
     } else {
-        make::<Plain<Async, F, W>>(core, settings, function, waits)
+        make::<Once<Async, F, W>>(client, settings, function, waits)
     })
 }
 
@@ -139,9 +162,9 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// A client's engine, and the options of a task to submit to it.
+/// A client, and the options of a task to submit to it.
 pub(crate) struct Submission<'c> {
-    pub(crate) core: &'c Core,
+    pub(crate) client: &'c Client,
     pub(crate) settings: TaskOptions,
 }
 
@@ -158,11 +181,11 @@ impl Submission<'_> {
         F: Send + 'static,
         W: Waits,
     {
-        let Self { core, settings } = self;
+        let Self { client, settings } = self;
         if const { is_large::<C::Future>() } {
-            make::<Planned<R, Boxed<C>, F, W>>(core, settings, function, waits)
+            make::<Called<R, Boxed<C>, F, W>>(client, settings, function, waits)
         } else {
-            make::<Planned<R, C, F, W>>(core, settings, function, waits)
+            make::<Called<R, C, F, W>>(client, settings, function, waits)
         }
     }
 }
@@ -215,11 +238,12 @@ pub(crate) fn numbered(settings: TaskOptions) -> impl FnMut() -> TaskOptions {
 
 /// Makes the task, or joins the one that has its key.
 fn make<B: Body>(
-    core: &Core,
+    client: &Client,
     mut settings: TaskOptions,
     function: B::Function,
     mut inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
+    let core = client.core();
     let submitted_at = settings.submitted_at;
     let new = create::prepare(core, &mut inputs);
     let mut parts = Some((function, inputs));
@@ -229,7 +253,7 @@ fn make<B: Body>(
         };
         create::allocate::<B>(core, setup, function, inputs, new).into_interest()
     };
-    match make_or_join(core, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
+    match make_or_join(client, &mut settings, &Cell::<B>::VTABLE, new, &mut allocate) {
         Ok((interest, ready)) => (Handle::new(Typed::known(interest)), ready),
         Err((key, error)) => (failed(core, key, submitted_at, error), None),
     }
@@ -239,12 +263,17 @@ fn make<B: Body>(
 ///
 /// It is not generic, so that all call sites share it.
 fn make_or_join(
-    core: &Core,
+    client: &Client,
     settings: &mut TaskOptions,
     vtable: &'static VTable,
     new: Registration,
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Result<(Interest, Option<Task>), (Key, Error)> {
+    let core = client.core();
+    let inherited = client.inherited();
+    if let Some(inherited) = &inherited {
+        settings.limits.extend(task_context::limits(inherited));
+    }
     let policy = match Attempts::take(core, settings) {
         Ok(policy) => policy,
         Err(text) => {
@@ -254,7 +283,8 @@ fn make_or_join(
         }
     };
     let (priority, submitted_at) = (settings.priority, settings.submitted_at);
-    match join_or_allocate(core, settings, policy, vtable.function, allocate) {
+    let given = Extras { policy: policy.into(), inherited, ..Extras::default() };
+    match join_or_allocate(core, settings, given, vtable.function, allocate) {
         Joined::New(interest) => {
             let ready = create::begin(core, interest.task().as_ptr(), new);
             deadline::check(interest.task());
@@ -298,28 +328,28 @@ fn failed<T: Send + 'static>(
 fn join_or_allocate(
     core: &Core,
     settings: &mut TaskOptions,
-    policy: Option<Box<dyn Policy>>,
+    mut extras: Extras,
     function: fn() -> &'static str,
     allocate: &mut dyn FnMut(Setup) -> Interest,
 ) -> Joined {
-    let (key, name) = (settings.key.take(), settings.name.take());
     let TaskOptions { derived, priority, submitted_at, .. } = *settings;
-    let deadline = settings.deadline.map(Deadline::new);
+    let key = settings.key.take();
+    extras.name = settings.name.take();
+    extras.deadline = settings.deadline.map(Deadline::new);
     if key.is_none() && derived.is_none() {
-        let extras = (name.is_some() || policy.is_some()).then(|| {
-            Box::new(Extras { name, policy: policy.into(), deadline, ..Extras::default() })
-        });
+        let is_needed = extras.name.is_some() || extras.need_policy() || extras.inherited.is_some();
+        let extras = is_needed.then(|| Box::new(extras));
         return Joined::New(allocate(Setup { priority, flags: 0, extras, submitted_at }));
     }
+    let name = extras.name.clone();
     let wanted = match (&key, derived) {
         (None, Some(digest)) => Lookup::Derived { digest, name: name.as_deref(), function },
         (key, _) => Lookup::Key(key.as_deref().unwrap_or_default()),
     };
+    let mut extras = Some(extras);
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
-        let (name, policy) = (name.clone(), policy.into());
-        let extras = Extras { name, key, derived, policy, deadline, ..Extras::default() };
-        let extras = Some(Box::new(extras));
+        let extras = extras.take().map(|given| Box::new(Extras { key, derived, ..given }));
         allocate(Setup { priority, flags: KEYED, extras, submitted_at })
     })
 }

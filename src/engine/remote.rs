@@ -209,9 +209,6 @@ where
 struct Ending<T, P>(PhantomData<(T, P)>);
 
 impl<T: Send + 'static, P: RemoteExecution<T>> Body for Ending<T, P> {
-    /// It may have a deadline.
-    const HAS_POLICY: bool = true;
-
     type Function = P;
     type Inputs = Many<After>;
     type Future = BoxFuture<Result<RemoteValue<T>, Error>>;
@@ -247,7 +244,7 @@ impl<T: Send + 'static, P: RemoteExecution<T>> RemoteCell<T, P> {
         type_id: TypeId::of::<T>,
         type_name: type_name::<T>,
         is_remote: true,
-        ..Cell::<Ending<T, P>>::VTABLE
+        ..Cell::<Ending<T, P>>::WITH_POLICY
     };
 }
 

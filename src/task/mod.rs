@@ -4,6 +4,7 @@ pub(crate) mod error;
 pub(crate) mod function;
 pub(crate) mod key;
 pub(crate) mod panic_place;
+pub(crate) mod per_worker;
 pub(crate) mod rate;
 pub(crate) mod retry;
 pub(crate) mod seal;

@@ -141,9 +141,6 @@ impl<Fut> Body for Run<Fut>
 where
     Fut: Future<Output: Send + 'static> + Send + 'static,
 {
-    /// It may have a deadline.
-    const HAS_POLICY: bool = true;
-
     type Function = Fut;
     type Inputs = ();
     type Future = Fut;

@@ -13,6 +13,7 @@ use crate::engine::fork::job::Origin;
 use crate::engine::fork::scope;
 use crate::engine::queue::local::Local;
 use crate::engine::task::header::{Header, Task, TaskRef};
+use crate::engine::task::inherited::Inherited;
 use crate::engine::watch::observer::TaskEvent;
 use crate::task::subject::Subject;
 
@@ -207,6 +208,20 @@ pub(crate) fn current_number(core: &Core) -> Option<u64> {
         let origin = context.origin().filter(|_| ptr::eq(context.core, core))?;
         // SAFETY: as in `ThreadContext::is_cancelled`.
         unsafe { TaskRef::new(origin.task?) }.number()
+    })
+    .flatten()
+}
+
+/// Returns what the task whose code is running on this thread passes on to those that it submits, if it is one of this
+/// engine.
+pub(crate) fn inherited(core: &Core) -> Option<Inherited> {
+    if !core.inherits.load(Ordering::Relaxed) {
+        return None;
+    }
+    current(|context| {
+        let origin = context.origin().filter(|_| ptr::eq(context.core, core))?;
+        // SAFETY: as in `ThreadContext::is_cancelled`.
+        unsafe { TaskRef::new(origin.task?) }.get().extras()?.inherited.clone()
     })
     .flatten()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::lock::Lock;
-use crate::engine::base::sync::{AtomicU64, AtomicUsize, HOOKS_HAVE_LOCALS, Ordering};
+use crate::engine::base::sync::{AtomicBool, AtomicU64, AtomicUsize, HOOKS_HAVE_LOCALS, Ordering};
 use crate::engine::base::user_code::{self, log_error};
 use crate::engine::core::activity::{Activity, SeenPoll};
 use crate::engine::core::context;
@@ -75,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
     pub(crate) observer: ObserverSlot,
+    /// Whether there are tasks that pass something on to those that they submit.
+    pub(crate) inherits: AtomicBool,
     /// The start of its clock.
     pub(crate) began: Instant,
 }
@@ -185,6 +187,7 @@ impl CoreRef {
             store: Store::new(),
             limits,
             observer: ObserverSlot::new(id),
+            inherits: AtomicBool::new(false),
             began: Instant::now(),
         };
         // SAFETY: the memory was allocated for it just now.

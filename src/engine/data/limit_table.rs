@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::mem;
 
 use crate::engine::data::bucket::Bucket;
 use crate::engine::data::turns::{Age, Place, Turns};
@@ -61,9 +62,8 @@ pub(crate) struct Slot {
     pub(crate) kind: Kind,
     /// The most that it has had: no request needs more.
     most: usize,
-    /// The index of the pattern that made it.
-    pub(crate) pattern: Option<usize>,
-    /// The number of tasks that need it, if a pattern made it.
+    pub(crate) made_by: MadeBy,
+    /// The number of tasks that need it, unless it stays.
     leases: usize,
     /// The number of requests for it that wait.
     pub(crate) waiting: usize,
@@ -73,6 +73,17 @@ pub(crate) struct Slot {
     /// The lines that wait for it, by their ranks and by the ages of their oldest requests.
     pub(crate) by_rank: BTreeSet<(Rank, LineId)>,
     pub(crate) by_age: BTreeSet<(Age, LineId)>,
+}
+
+/// What made a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MadeBy {
+    /// The declaration of its name. It stays.
+    Declaration,
+    /// The pattern at this index. It goes with the last lease.
+    Pattern(usize),
+    /// Whoever has its first lease. It goes with the last one.
+    Lease,
 }
 
 pub(crate) enum Kind {
@@ -119,7 +130,7 @@ impl Amount {
 }
 
 impl Slot {
-    fn new(name: String, amount: Amount, most: usize, pattern: Option<usize>) -> Self {
+    fn new(name: String, amount: Amount, most: usize, made_by: MadeBy) -> Self {
         let kind = match amount {
             Amount::Limit(total) => Kind::Limit { total, used: 0, lent: i32::MAX },
             Amount::Rate(rate) => Kind::Rate(Bucket::new(rate)),
@@ -128,7 +139,7 @@ impl Slot {
             name,
             kind,
             most,
-            pattern,
+            made_by,
             leases: 0,
             waiting: 0,
             kept: 0,
@@ -145,6 +156,11 @@ impl Slot {
             (Kind::Rate(bucket), Amount::Rate(rate)) => bucket.set(rate, now),
             _ => unreachable!("limits and rates have slots of their own"),
         }
+    }
+
+    /// Whether it goes with the last lease.
+    fn is_leased(&self) -> bool {
+        self.made_by != MadeBy::Declaration
     }
 
     pub(crate) fn is_rate(&self) -> bool {
@@ -202,12 +218,13 @@ impl Table {
             return self.declare_pattern(name, amount, now);
         }
         let known = self.names[amount.kind()].get(&name).copied();
-        let id =
-            known.unwrap_or_else(|| self.insert(Slot::new(name, amount, 0, None), amount.kind()));
+        let id = known.unwrap_or_else(|| {
+            self.insert(Slot::new(name, amount, 0, MadeBy::Declaration), amount.kind())
+        });
         let slot = self.slot_mut(id);
         slot.set(amount, now);
-        let is_new = slot.pattern.take().is_some() || known.is_none();
-        if is_new {
+        let made_by = mem::replace(&mut slot.made_by, MadeBy::Declaration);
+        if known.is_none() || made_by != MadeBy::Declaration {
             self.declared.push(id);
         }
         BTreeSet::from([id])
@@ -223,7 +240,7 @@ impl Table {
         pattern.amount = amount;
         pattern.most = pattern.most.max(amount.size());
         let set = |(id, slot): (SlotId, &mut Option<Slot>)| {
-            slot.as_mut().filter(|slot| slot.pattern == Some(at))?.set(amount, now);
+            slot.as_mut().filter(|slot| slot.made_by == MadeBy::Pattern(at))?.set(amount, now);
             Some(id)
         };
         self.slots.iter_mut().enumerate().filter_map(set).collect()
@@ -248,8 +265,21 @@ impl Table {
             let is_match = |it: &Pattern| it.amount.kind() == kind && matches(&it.text, name);
             let at = self.patterns.iter().position(is_match)?;
             let Pattern { amount, most, .. } = self.patterns[at];
-            Some(self.insert(Slot::new(name.into(), amount, most, Some(at)), kind))
+            Some(self.insert(Slot::new(name.into(), amount, most, MadeBy::Pattern(at)), kind))
         })
+    }
+
+    /// Makes a limit that goes with its last lease. Returns that lease.
+    pub(crate) fn insert_leased(&mut self, name: String, n: usize) -> SlotId {
+        let amount = Amount::Limit(n);
+        let mut slot = Slot::new(name, amount, n, MadeBy::Lease);
+        slot.leases = 1;
+        self.insert(slot, amount.kind())
+    }
+
+    /// Changes a slot.
+    pub(crate) fn set(&mut self, id: SlotId, amount: Amount, now: u64) {
+        self.slot_mut(id).set(amount, now);
     }
 
     /// Looks names up, and adds amounts up. Returns also the slots that patterns have made, which stay until these leases
@@ -280,7 +310,7 @@ impl Table {
                 }
             }
         }
-        let is_leased = |id: &SlotId| self.slot(*id).pattern.is_some();
+        let is_leased = |id: &SlotId| self.slot(*id).is_leased();
         let leases: Vec<_> = needs.keys().copied().filter(is_leased).collect();
         leases.iter().for_each(|id| self.slot_mut(*id).leases += 1);
         match result {
@@ -314,7 +344,7 @@ impl Table {
         for id in ids.iter().copied() {
             let slot = self.slot_mut(id);
             slot.leases -= 1;
-            if slot.leases > 0 || slot.pattern.is_none() {
+            if slot.leases > 0 || !slot.is_leased() {
                 continue;
             }
             match &slot.kind {
@@ -336,7 +366,7 @@ impl Table {
                     Kind::Rate(bucket) => bucket.full_at() <= now,
                     Kind::Limit { .. } => false,
                 };
-                slot.leases == 0 && slot.pattern.is_some() && is_full
+                slot.leases == 0 && slot.is_leased() && is_full
             };
             if self.slots[id].as_ref().is_some_and(is_unused) {
                 self.free(id);
@@ -359,7 +389,7 @@ impl Table {
                 Kind::Limit { used, .. } => *used > 0,
                 Kind::Rate(bucket) => bucket.full_at() > now,
             };
-            slot.pattern.is_some() && (slot.waiting > 0 || is_taken)
+            slot.is_leased() && (slot.waiting > 0 || is_taken)
         };
         let used = |(id, slot): (SlotId, &Option<Slot>)| {
             slot.as_ref().filter(|it| is_used(it)).map(|_| id)
@@ -389,9 +419,12 @@ impl Table {
         declared.chain(patterns).collect()
     }
 
-    /// The text of a pattern.
-    pub(crate) fn pattern(&self, at: usize) -> &str {
-        &self.patterns[at].text
+    /// The text of the pattern that made a slot.
+    pub(crate) fn pattern_of(&self, slot: &Slot) -> Option<&str> {
+        match slot.made_by {
+            MadeBy::Pattern(at) => Some(&self.patterns[at].text),
+            MadeBy::Declaration | MadeBy::Lease => None,
+        }
     }
 
     #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::engine::base::user_code::{drop_user_value, wake};
 use crate::engine::data::clock::Clock;
 use crate::engine::data::limit_pass::Pass;
 use crate::engine::data::limit_queues::{Book, Holder, Lease, Needs, Waiting};
-use crate::engine::data::limit_table::{Declaration, Kind, LineId};
+use crate::engine::data::limit_table::{Amount, Declaration, Kind, LineId};
 use crate::engine::data::turns::Place;
 use crate::engine::task::header::{Task, TaskRef};
 use crate::task::rate::Rate;
@@ -98,6 +98,23 @@ impl Limits {
         self.0.lock().table.declarations()
     }
 
+    /// Makes a limit of its own, which stays as long as the lease or a task needs it.
+    pub(crate) fn insert_leased(&self, name: String, n: usize) -> Lease {
+        let slot = self.0.lock().table.insert_leased(name, n);
+        Lease { book: self.0.clone(), slots: vec![slot] }
+    }
+
+    /// Changes the limit of a lease, and serves waiting requests.
+    pub(crate) fn set_leased(&self, lease: &Lease, n: usize, clock: &Clock<'_>) {
+        let now = clock.now();
+        self.change(clock, |book, pass| {
+            for id in lease.slots.iter().copied() {
+                book.table.set(id, Amount::Limit(n), now);
+            }
+            book.declared(lease.slots.iter().copied().collect(), pass);
+        });
+    }
+
     /// Looks limits and rates up by name, and adds amounts up. An error says why the request can never be served.
     pub(crate) fn needs(
         &self,
@@ -125,7 +142,7 @@ impl Limits {
                     next: left(bucket.due(1), now),
                 },
             };
-            let pattern = slot.pattern.map(|at| table.pattern(at).to_owned());
+            let pattern = table.pattern_of(slot).map(str::to_owned);
             Usage { name: slot.name.clone(), pattern, waiting: slot.waiting, what }
         };
         table.shown(now).into_iter().map(usage).collect()

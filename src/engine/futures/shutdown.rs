@@ -88,7 +88,7 @@ impl CoreRef {
 
     /// Waits for changes of the shutdown state until `outcome` has one. Meanwhile runs the tasks of a seeded client, which
     /// has no threads, until `is_driven` says that there is nothing left to run for this future.
-    async fn until<R>(
+    pub(crate) async fn until<R>(
         &self,
         waiter: &Waiter,
         outcome: impl Fn() -> Option<R>,

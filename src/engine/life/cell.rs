@@ -44,9 +44,6 @@ pub(crate) trait Body: 'static {
     /// What is kept of the function and the arguments while an attempt runs.
     type Kept: Send + 'static;
 
-    /// Whether the task's [`Policy`](attempt::Policy) makes the attempts, if it has one. Else there is one attempt.
-    const HAS_POLICY: bool = false;
-
     /// Copies what another attempt would need.
     fn keep(function: &Self::Function, args: &ArgsOf<Self>) -> Self::Kept;
 
@@ -80,10 +77,11 @@ pub(super) enum Stage<B: Body> {
 }
 
 impl<B: Body> Cell<B> {
+    /// That of a task with one attempt.
     pub(crate) const VTABLE: VTable = VTable {
-        run: if B::HAS_POLICY { attempt::run } else { Self::poll },
+        run: Self::poll,
         poll: Self::poll,
-        begin: if B::HAS_POLICY { Self::begin } else { never_begun },
+        begin: Self::begin,
         end: Self::end,
         clear: Self::clear,
         keep_for_retry: Self::keep_for_retry,
@@ -97,10 +95,15 @@ impl<B: Body> Cell<B> {
         type_name: type_name::<B::Value>,
         function: type_name::<B::Function>,
         layout: Layout::new::<Self>(),
+        has_policy: false,
         is_remote: false,
         value_needs_drop: mem::needs_drop::<B::Value>(),
         settles: B::Inputs::SETTLES,
     };
+
+    /// That of a task whose [`Policy`](attempt::Policy) makes the attempts, or that has a deadline.
+    pub(crate) const WITH_POLICY: VTable =
+        VTable { run: attempt::run, has_policy: true, ..Self::VTABLE };
 
     /// # Safety
     ///
@@ -188,7 +191,8 @@ impl<B: Body> Cell<B> {
     unsafe fn clear(header: NonNull<Header>) {
         // SAFETY: the caller owns the contents.
         unsafe { Self::drop_stage(header) };
-        if B::HAS_POLICY {
+        // SAFETY: the header stays while its contents are owned.
+        if unsafe { header.as_ref() }.vtable.has_policy {
             // SAFETY: the policy belongs to the contents. It goes after the future, for which it may hold limits.
             unsafe { attempt::reset(header) };
         }
@@ -213,7 +217,7 @@ impl<B: Body> Cell<B> {
             let keep = matches!(*Self::stage(header), Stage::Waiting(..) | Stage::Again(..));
             if !keep {
                 Self::clear(header);
-            } else if B::HAS_POLICY {
+            } else if header.as_ref().vtable.has_policy {
                 attempt::reset(header);
             }
             keep
@@ -254,10 +258,6 @@ fn no_value() -> ! {
 }
 
 /// In the vtable of a cell whose attempts no policy makes.
-unsafe fn never_begun(_: NonNull<Header>, _: &mut Option<Held>) -> Result<(), Error> {
-    unreachable!("only a policy begins attempts")
-}
-
 /// Drops a `T` in place.
 unsafe fn drop_as<T>(place: *mut ()) {
     // SAFETY: the caller's promise.

@@ -87,13 +87,15 @@ pub(crate) fn prepare(core: &Core, inputs: &mut impl Waits) -> Registration {
 /// Creates a task that other threads may find before the second step, [`begin`].
 pub(crate) fn allocate<B: Body>(
     core: &Core,
-    setup: Setup,
+    mut setup: Setup,
     function: B::Function,
     inputs: B::Inputs,
     new: Registration,
 ) -> Typed<B::Value> {
+    let needs_policy = setup.extras.as_mut().is_some_and(|extras| extras.need_policy());
+    let vtable = if needs_policy { &Cell::<B>::WITH_POLICY } else { &Cell::<B>::VTABLE };
     // SAFETY: the vtable is that of a cell with such values.
-    unsafe { Typed::new(allocate_as::<B>(core, setup, &Cell::<B>::VTABLE, function, inputs, new)) }
+    unsafe { Typed::new(allocate_as::<B>(core, setup, vtable, function, inputs, new)) }
 }
 
 /// Creates a task whose cell has this vtable.
@@ -121,7 +123,7 @@ pub(crate) unsafe fn allocate_as<B: Body>(
             header.as_ref().count.set_depth(new.depth);
         }
         write_stage::<B>(header, Stage::Waiting(function, inputs));
-        if B::HAS_POLICY {
+        if vtable.has_policy {
             // No other thread has found the task yet, so its contents are this one's.
             deadline::arm(header);
         }
@@ -169,6 +171,9 @@ pub(crate) fn begin(core: &Core, header: NonNull<Header>, new: Registration) -> 
     }
     if core.is_closed() {
         core.abort_closed(&owned);
+    }
+    if let Some(inherited) = task.extras().and_then(|extras| extras.inherited.as_ref()) {
+        inherited.clone().begun(task);
     }
     if inputs > 0 {
         let priority = task.priority();

@@ -18,10 +18,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::time::Duration;
 
+use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
 use crate::engine::task::attempt::{Held, Policy};
 use crate::engine::task::count::Count;
 use crate::engine::task::edges::Edge;
+use crate::engine::task::inherited::{AwaitedGroup, Inherited};
 use crate::engine::task::state::{
     DONE, KEYED, QUEUED, REOPENING, RUNNING, State, WATCHED, interests,
 };
@@ -119,6 +121,8 @@ pub(crate) struct VTable {
     pub(crate) function: fn() -> &'static str,
     /// The size and the alignment of the cell.
     pub(crate) layout: Layout,
+    /// Whether the task's policy makes its attempts, or it has a deadline. Else it has neither.
+    pub(crate) has_policy: bool,
     /// The cell stores a reference to a value in another process. The types are those of that value.
     pub(crate) is_remote: bool,
     /// Whether dropping the value does anything.
@@ -154,6 +158,8 @@ pub(crate) struct Extras {
     pub(crate) deadline: Option<Box<Deadline>>,
     /// The number of waits for its client to be idle or closed that it has begun.
     pub(crate) exempt: AtomicU32,
+    /// The groups of which it awaits the end.
+    pub(crate) groups: Lock<Vec<Arc<AwaitedGroup>>>,
     /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next
     /// odd one from then on.
     pub(crate) blocking: AtomicU32,
@@ -161,6 +167,8 @@ pub(crate) struct Extras {
     pub(crate) blocked: AtomicU32,
     /// Set for a task that another process runs.
     pub(crate) remote: Option<Box<dyn Remote>>,
+    /// What the tasks that it submits get, too.
+    pub(crate) inherited: Option<Inherited>,
     /// Makes the attempts of a task with options. It belongs to the owner of the contents.
     pub(crate) policy: cell::UnsafeCell<Option<Box<dyn Policy>>>,
 }
@@ -191,6 +199,11 @@ pub(crate) enum PausedFor {
 }
 
 impl Extras {
+    /// Whether a task that is about to be made with these needs a vtable with a policy.
+    pub(crate) fn need_policy(&mut self) -> bool {
+        self.policy.get_mut().is_some() || self.deadline.is_some()
+    }
+
     /// Whether a paused task is paused for this reason.
     pub(crate) fn is_paused_for(&self, why: PausedFor) -> bool {
         self.paused_for.load(Ordering::Relaxed) == why as u8

@@ -5,6 +5,7 @@ pub(crate) mod containers;
 pub(crate) mod count;
 pub(crate) mod edges;
 pub(crate) mod header;
+pub(crate) mod inherited;
 #[cfg(feature = "derive")]
 pub(crate) mod mapped;
 pub(crate) mod settled;

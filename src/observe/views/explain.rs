@@ -344,6 +344,11 @@ fn awaits(
             true => Reason::WaitsForThread,
             false => Reason::Blocking,
         });
+    } else if let Some(extras) = task.extras().filter(|extras| !extras.groups.lock().is_empty()) {
+        reasons.extend(extras.groups.lock().iter().map(|group| Reason::AwaitsGroup {
+            group: group.name.to_string(),
+            tasks: group.len.load(Ordering::Relaxed),
+        }));
     } else if awaited.is_empty() {
         reasons.push(Reason::Suspended);
     }

@@ -55,6 +55,13 @@ pub enum Reason {
         /// Why that task has not finished; empty below the first level.
         why: Vec<Reason>,
     },
+    /// It awaits the end of a [group](crate::Group), or of a [nursery](crate::Client::nursery).
+    AwaitsGroup {
+        /// The group's name.
+        group: String,
+        /// The number of its tasks that have not ended.
+        tasks: usize,
+    },
     /// This number of further tasks is waited for, like the ones listed before.
     More(usize),
     /// It's in a queue: it's new, or was woken.
@@ -204,6 +211,10 @@ impl fmt::Display for Reason {
                 write!(f, "it awaits `{task}`, which is {status}")?;
                 nested(f, why)
             }
+            Self::AwaitsGroup { group, tasks } => {
+                let s = if *tasks == 1 { "" } else { "s" };
+                write!(f, "it awaits `{group}`, which has {tasks} task{s} left")
+            }
             Self::Cycle { tasks } => cycle(f, tasks),
             Self::More(n) => write!(f, "and {n} more"),
             Self::Queued { ahead: Some(0), .. } => f.write_str("it is the next to be run"),
@@ -343,6 +354,10 @@ impl Serialize for Reason {
                 map.serialize_entry("status", status)?;
                 map.serialize_entry("why", why)?;
             }
+            Self::AwaitsGroup { group, tasks } => {
+                map.serialize_entry("group", group)?;
+                map.serialize_entry("tasks", tasks)?;
+            }
             Self::Cycle { tasks } => map.serialize_entry("tasks", tasks)?,
             Self::More(more) => map.serialize_entry("more", more)?,
             Self::Queued { ahead, of } => {
@@ -413,6 +428,7 @@ impl Reason {
         match self {
             Self::WaitsFor { .. } => "waits_for",
             Self::Awaits { .. } => "awaits",
+            Self::AwaitsGroup { .. } => "awaits_group",
             Self::Cycle { .. } => "cycle",
             Self::More(_) => "more",
             Self::Queued { .. } => "queued",
