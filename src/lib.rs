@@ -85,6 +85,10 @@
 //!   tasks start, by the client's clock. A task [acquires](Options::acquire) all that it needs before each attempt, or waits
 //!   and holds nothing. They can be [changed](Client::set_limit) while tasks run, and declared for all names of a
 //!   [pattern](Builder::limit_each).
+//! * **Groups**: a [`group`](Client::group) holds the tasks that are submitted through it, and all that these submit. They're
+//!   counted, [awaited](Group::idle), [limited](Group::limit_to) and [cancelled](Group::cancel_with) together, and go with the
+//!   group. A [`nursery`](Client::nursery) is one that ends with a future: its tasks have ended when that resolves, and its first
+//!   failure ends it. Tasks also inherit the values of a [context](Client::with_context), such as the id of a request.
 //! * **Order**: one worker starts tasks of equal priority in the order of their submission. Two kinds go first: the
 //!   dependents that a finished task makes ready, which keeps few results alive, and started tasks that are woken by timers,
 //!   sockets or other threads. No task starves:

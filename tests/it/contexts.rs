@@ -1,4 +1,4 @@
-//! Values that tasks inherit, and those that workers make once (promises 27 and 28).
+//! Values that tasks inherit, and those that workers make once (promise 28).
 
 use std::sync::Arc;
 use std::sync::mpsc;

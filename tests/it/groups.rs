@@ -1,4 +1,4 @@
-//! Groups and nurseries (promise 26).
+//! Groups and nurseries (promises 26 and 27).
 
 use std::future::pending;
 use std::sync::Arc;
