@@ -174,11 +174,14 @@ async fn run_blocking(
         }
     };
     let Some(timeout) = timeout else { return work.await };
-    if within(work, timeout).await.is_none() {
-        // Only the outcome is known now. The thread is occupied until the function returns.
+    let late = async {
+        crate::sleep(timeout).await;
+        // Only the outcome is known now: the thread is occupied until the function returns. Reported before the work is
+        // dropped, which drops the slot if no thread has begun it.
         let failure = timed_out(Some(timeout));
         core.update(|inner| inner.state.attempt_finished(attempt, Err(failure), span(start)));
-    }
+    };
+    work.or(late).await;
 }
 
 /// Reads the inputs that are in files. Fails with the keys of those that can't be read.

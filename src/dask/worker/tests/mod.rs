@@ -244,6 +244,14 @@ fn failures_have_a_class_and_a_text() {
     let text = erred(&mut stream, late("f", BLOCKS, 1002));
     assert!(text.starts_with("TimeoutError"), "{text}");
     unblock(1002);
+    // Also if no thread has begun it by then.
+    for n in 2000..2050 {
+        let key = format!("at once {n}");
+        let task = TaskOrder { timeout: Some(1e-9), ..TaskOrder::new(&key, BLOCKS).args([n]) };
+        let text = erred(&mut stream, task);
+        assert!(text.starts_with("TimeoutError"), "{text}");
+        unblock(n);
+    }
     // The worker is still usable.
     stream.compute(&TaskOrder::new("g", INC).args([1]));
     stream.finished("g");
