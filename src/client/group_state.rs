@@ -71,6 +71,16 @@ fn address(task: TaskRef<'_>) -> usize {
     task.as_ptr().as_ptr().addr()
 }
 
+impl Drop for GroupState {
+    fn drop(&mut self) {
+        // One after the other, as each level of a recursion takes a part of the stack.
+        let mut outer = self.outer.take();
+        while let Some(mut group) = outer.and_then(Arc::into_inner) {
+            outer = group.outer.take();
+        }
+    }
+}
+
 impl GroupState {
     pub(super) fn new(core: &Core, outer: Option<Arc<Self>>, fails_fast: bool) -> Arc<Self> {
         Arc::new(Self {
@@ -139,6 +149,7 @@ impl GroupState {
             if let Some(error) = failure {
                 members.failure = Some(error.clone());
             }
+            let is_done = members.are_done();
             drop(members);
             drop(left);
             if let Some(error) = failure {
@@ -146,7 +157,9 @@ impl GroupState {
                 task.state.set(OBSERVED);
                 group.end(&format!("another task of its group failed: {error}"));
             }
-            group.changed.wake_all();
+            if is_done || failure.is_some() {
+                group.changed.wake_all();
+            }
         }
     }
 
@@ -165,7 +178,6 @@ impl GroupState {
         for task in &tasks {
             finish::cancel(task.as_ref(), reason.to_owned());
         }
-        self.changed.wake_all();
         tasks.len()
     }
 
@@ -261,8 +273,9 @@ impl GroupState {
         let now = if begins { member.waits + 1 } else { member.waits - 1 };
         let (waited, waits) = (mem::replace(&mut member.waits, now) > 0, now > 0);
         members.waiting = members.waiting + usize::from(waits) - usize::from(waited);
+        let is_done = members.are_done();
         drop(members);
-        if begins {
+        if is_done {
             self.changed.wake_all();
         }
         true

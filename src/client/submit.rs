@@ -16,7 +16,6 @@ use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::{deadline, schedule};
 use crate::engine::task::edges::Waits;
 use crate::engine::task::header::{Deadline, Extras, Interest, Task, VTable};
-use crate::engine::task::inherited::Inherited;
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
@@ -36,26 +35,26 @@ pub(crate) fn create<B: Body>(
     inputs: B::Inputs,
 ) -> (Handle<B::Value>, Option<Task>) {
     let core = client.core();
-    let setup = match client.inherited() {
-        None => Setup { submitted_at, ..Setup::default() },
-        Some(inherited) => inheriting(core, inherited, submitted_at),
-    };
+    let extras = if client.may_pass_on() { inherited_extras(client) } else { None };
+    let setup = Setup { extras, submitted_at, ..Setup::default() };
     let (typed, ready) = create::task::<B>(core, setup, function, inputs);
     (Handle::new(typed), ready)
 }
 
-/// The setup of a task that has no options but inherits something.
+/// What a task needs that has no options but inherits something; `None` if it doesn't.
 ///
 /// It is not generic, so that all call sites share it.
 #[cold]
-fn inheriting(core: &Core, inherited: Inherited, submitted_at: SubmittedAt) -> Setup {
+fn inherited_extras(client: &Client) -> Option<Box<Extras>> {
+    let core = client.core();
+    let inherited = client.inherited()?;
     let limits = task_context::limits(&inherited);
     let mut settings = TaskOptions { limits, ..TaskOptions::default() };
     let Ok(policy) = Attempts::take(core, &mut settings) else {
         unreachable!("a group has the limits of its own, which are never less than a task needs");
     };
-    let extras = Extras { policy: policy.into(), inherited: Some(inherited), ..Extras::default() };
-    Setup { extras: Some(Box::new(extras)), submitted_at, ..Setup::default() }
+    let inherited = Some(inherited);
+    Some(Box::new(Extras { policy: policy.into(), inherited, ..Extras::default() }))
 }
 
 /// Makes a task of an async function without any options.

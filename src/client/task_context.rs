@@ -139,8 +139,13 @@ impl Client {
         context.map_or_else(TaskContext::default, Arc::unwrap_or_clone)
     }
 
-    /// What a task that is submitted now inherits.
+    /// Whether a task that is submitted now may inherit something.
     #[inline]
+    pub(super) fn may_pass_on(&self) -> bool {
+        self.context.is_some() || self.core.inherits.load(Ordering::Relaxed)
+    }
+
+    /// What a task that is submitted now inherits.
     pub(super) fn inherited(&self) -> Option<Inherited> {
         match &self.context {
             Some(context) => Some(context.clone()),

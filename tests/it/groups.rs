@@ -448,6 +448,21 @@ fn nothing_is_left_of_groups() {
 }
 
 #[test]
+fn many_groups_inside_of_each_other_are_dropped() {
+    bounded(|| {
+        let client = client_of(1);
+        let mut group = client.group();
+        for _ in 0..100_000 {
+            group = group.group();
+        }
+        // The outer ones were dropped, which ended them.
+        let late = group.submit(inc, 1);
+        assert_eq!(late.result().unwrap_err().reason(), Some("its group was dropped"));
+        drop((late, group));
+    });
+}
+
+#[test]
 fn closing_the_client_ends_its_groups() {
     bounded(|| {
         let client = client_of(1);
@@ -757,7 +772,10 @@ fn what_awaits_a_group_is_explained() {
         let expected = Reason::AwaitsGroup { group: group.name().to_owned(), tasks: 1 };
         eventually("it awaits", || reason() == [expected.clone()]);
         let text = client.explain(&awaits).to_string();
-        assert!(text.contains(&format!("it awaits `{}`, which has 1 task left", group.name())), "{text}");
+        assert!(
+            text.contains(&format!("it awaits `{}`, which has 1 task left", group.name())),
+            "{text}"
+        );
         group.cancel();
         awaits.result().unwrap();
         // The limit is named after the group.

@@ -44,6 +44,7 @@ pub(crate) struct Setup {
 }
 
 /// Creates a task, and returns it if it's ready to run, for the caller to queue.
+#[inline]
 pub(crate) fn task<B: Body>(
     core: &Core,
     setup: Setup,
@@ -85,6 +86,7 @@ pub(crate) fn prepare(core: &Core, inputs: &mut impl Waits) -> Registration {
 }
 
 /// Creates a task that other threads may find before the second step, [`begin`].
+#[inline]
 pub(crate) fn allocate<B: Body>(
     core: &Core,
     mut setup: Setup,
