@@ -37,6 +37,7 @@ pub(crate) mod task {
         count "../../../src/engine/task/count.rs";
         edges "../../../src/engine/task/edges.rs";
         header "../../../src/engine/task/header.rs";
+        inherited "../../../src/engine/task/inherited.rs";
         settled "../../../src/engine/task/settled.rs";
         state "../../../src/engine/task/state.rs";
         typed "../../../src/engine/task/typed.rs";
