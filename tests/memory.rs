@@ -138,6 +138,8 @@ fn a_task_is_about_as_large_as_its_future<const N: usize>() {
         // The tables have grown after the first round.
         for round in 0..2 {
             let mut handles = Vec::with_capacity(TASKS);
+            // A worker may still be about to free those of the round before.
+            eventually("no task is left", || client.tasks_in_memory() == 0);
             let before = bytes();
             handles.extend((0..TASKS).map(|_| submit(&client, begun.clone())));
             eventually("all have begun", || begun.get() == (round + 1) * TASKS);

@@ -245,7 +245,8 @@ impl<'g> Waiting<'g> {
         let task = context::current_task();
         let is_member = task.as_ref().is_some_and(|task| group.change_waits(task.as_ref(), true));
         if let Some(task) = &task {
-            task.make_extras().groups.lock().push(group.shown.clone());
+            let entry = (address(task.as_ref()), group.shown.clone());
+            task.core().awaited_groups.lock().push(entry);
         }
         Self { group, task, is_member }
     }
@@ -254,11 +255,14 @@ impl<'g> Waiting<'g> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(task) = &self.task else { return };
-        let groups = &task.make_extras().groups;
-        let is_this = |group: &Arc<AwaitedGroup>| Arc::ptr_eq(group, &self.group.shown);
-        let at = groups.lock().iter().position(is_this);
-        let shown = at.map(|at| groups.lock().swap_remove(at));
-        drop(shown);
+        {
+            let mut awaited = task.core().awaited_groups.lock();
+            let is_this = |(of, group): &(usize, Arc<AwaitedGroup>)| {
+                *of == address(task.as_ref()) && Arc::ptr_eq(group, &self.group.shown)
+            };
+            let at = awaited.iter().position(is_this);
+            let _shown = at.map(|at| awaited.swap_remove(at));
+        }
         if self.is_member {
             self.group.change_waits(task.as_ref(), false);
         }

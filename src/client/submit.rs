@@ -15,7 +15,7 @@ use crate::engine::life::cell::{Body, Cell};
 use crate::engine::life::create::{self, Registration, Setup};
 use crate::engine::life::{deadline, schedule};
 use crate::engine::task::edges::Waits;
-use crate::engine::task::header::{Deadline, Extras, Interest, Task, VTable};
+use crate::engine::task::header::{Deadline, Digest, Extras, Interest, Task, VTable};
 use crate::engine::task::state::KEYED;
 use crate::engine::task::typed::Typed;
 use crate::task::function::TaskFn;
@@ -348,6 +348,7 @@ fn join_or_allocate(
     let mut extras = Some(extras);
     core.store.join_or_insert(wanted, || {
         let key = key.clone().map_or_else(OnceLock::new, OnceLock::from);
+        let derived = derived.map(Digest::new);
         let extras = extras.take().map(|given| Box::new(Extras { key, derived, ..given }));
         allocate(Setup { priority, flags: KEYED, extras, submitted_at })
     })

@@ -324,7 +324,7 @@ impl<T> Eq for Handle<T> {}
 impl<T> Hash for Handle<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let task = self.typed().task();
-        match task.extras().and_then(|extras| extras.derived) {
+        match task.extras().and_then(|extras| Some(extras.derived?.get())) {
             Some(digest) => (0u8, digest).hash(hasher),
             None => (1u8, task.core().id, task.make_number()).hash(hasher),
         }

@@ -29,6 +29,7 @@ use crate::engine::queue::priority_queue::PriorityQueue;
 use crate::engine::queue::seeded::Seeded;
 use crate::engine::queue::shared::Shared;
 use crate::engine::task::header::{EngineHead, Header};
+use crate::engine::task::inherited::AwaitedGroup;
 use crate::engine::watch::observer::ObserverSlot;
 use crate::task::error::forget_if_it_panics;
 use crate::task::panic_place;
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) observer: ObserverSlot,
     /// Whether there are tasks that pass something on to those that they submit.
     pub(crate) inherits: AtomicBool,
+    /// The groups that tasks wait for, with the addresses of these tasks, which stay as long.
+    pub(crate) awaited_groups: Lock<Vec<(usize, Arc<AwaitedGroup>)>>,
     /// The start of its clock.
     pub(crate) began: Instant,
 }
@@ -188,6 +191,7 @@ impl CoreRef {
             limits,
             observer: ObserverSlot::new(id),
             inherits: AtomicBool::new(false),
+            awaited_groups: Lock::default(),
             began: Instant::now(),
         };
         // SAFETY: the memory was allocated for it just now.

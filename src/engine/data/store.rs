@@ -54,7 +54,7 @@ impl<'a> Lookup<'a> {
     fn of(task: &'a Header) -> Self {
         match task.extras() {
             Some(Extras { derived: Some(digest), name, .. }) => Self::Derived {
-                digest: *digest,
+                digest: digest.get(),
                 name: name.as_deref(),
                 function: task.vtable.function,
             },

@@ -18,12 +18,11 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::time::Duration;
 
-use crate::engine::base::lock::Lock;
 use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
 use crate::engine::task::attempt::{Held, Policy};
 use crate::engine::task::count::Count;
 use crate::engine::task::edges::Edge;
-use crate::engine::task::inherited::{AwaitedGroup, Inherited};
+use crate::engine::task::inherited::Inherited;
 use crate::engine::task::state::{
     DONE, KEYED, QUEUED, REOPENING, RUNNING, State, WATCHED, interests,
 };
@@ -146,7 +145,7 @@ pub(crate) struct Extras {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) key: OnceLock<Key>,
     /// The digest that the key of a pure call is made from, together with the name, when the key is first read.
-    pub(crate) derived: Option<u128>,
+    pub(crate) derived: Option<Digest>,
     /// The number in its key, by which the observer knows it too; 0 if it has none yet.
     pub(crate) number: AtomicU64,
     /// The reason of a pause: see [`PausedFor`].
@@ -158,8 +157,6 @@ pub(crate) struct Extras {
     pub(crate) deadline: Option<Box<Deadline>>,
     /// The number of waits for its client to be idle or closed that it has begun.
     pub(crate) exempt: AtomicU32,
-    /// The groups of which it awaits the end.
-    pub(crate) groups: Lock<Vec<Arc<AwaitedGroup>>>,
     /// The blocking work that it waits for, or last waited for: an even number until that work has a thread, the next
     /// odd one from then on.
     pub(crate) blocking: AtomicU32,
@@ -171,6 +168,20 @@ pub(crate) struct Extras {
     pub(crate) inherited: Option<Inherited>,
     /// Makes the attempts of a task with options. It belongs to the owner of the contents.
     pub(crate) policy: cell::UnsafeCell<Option<Box<dyn Policy>>>,
+}
+
+/// The digest of a pure call. It isn't aligned as a number, and so takes less of the extras.
+#[derive(Clone, Copy)]
+pub(crate) struct Digest([u8; 16]);
+
+impl Digest {
+    pub(crate) fn new(digest: u128) -> Self {
+        Self(digest.to_ne_bytes())
+    }
+
+    pub(crate) fn get(self) -> u128 {
+        u128::from_ne_bytes(self.0)
+    }
 }
 
 /// The time within which a task has to end, from its submission or its last retry.
@@ -378,7 +389,7 @@ impl Header {
     pub(crate) fn key(&self) -> &Key {
         let extras = self.make_extras();
         extras.key.get_or_init(|| match extras.derived {
-            Some(digest) => key::derived(&self.name(), digest),
+            Some(digest) => key::derived(&self.name(), digest.get()),
             None => format!("{}-{}", self.name(), self.make_number()).into(),
         })
     }

@@ -390,7 +390,7 @@ fn key_change(task: TaskRef<'_>, number: u64) -> Option<Change> {
             && key.rsplit_once('-').is_some_and(|(_, end)| end.parse() == Ok(number));
         return (!is_numbered).then(|| Change::Keyed(key.clone()));
     }
-    extras.derived.map(|digest| Change::Derived(Box::new(digest)))
+    extras.derived.map(|digest| Change::Derived(Box::new(digest.get())))
 }
 
 impl Observer for EngineObserver {

@@ -344,19 +344,28 @@ fn awaits(
             true => Reason::WaitsForThread,
             false => Reason::Blocking,
         });
-    } else if let Some(extras) = task.extras().filter(|extras| !extras.groups.lock().is_empty()) {
-        reasons.extend(extras.groups.lock().iter().map(|group| Reason::AwaitsGroup {
-            group: group.name.to_string(),
-            tasks: group.len.load(Ordering::Relaxed),
-        }));
-    } else if awaited.is_empty() {
-        reasons.push(Reason::Suspended);
+    } else {
+        let before = reasons.len();
+        add_groups(task, reasons);
+        if awaited.is_empty() && reasons.len() == before {
+            reasons.push(Reason::Suspended);
+        }
     }
     let awaits = |(task, status, why)| Reason::Awaits { task, status, why };
     add_tasks(recorder, survey, &awaited, deep, awaits, reasons);
     if deep {
         add_cycle(survey.waits(), task, reasons);
     }
+}
+
+/// Adds the groups that the task waits for.
+fn add_groups(task: TaskRef<'_>, reasons: &mut Vec<Reason>) {
+    let awaited = task.core().awaited_groups.lock();
+    let of_task = awaited.iter().filter(|(of, _)| *of == task.as_ptr().as_ptr().addr());
+    reasons.extend(of_task.map(|(_, group)| Reason::AwaitsGroup {
+        group: group.name.to_string(),
+        tasks: group.len.load(Ordering::Relaxed),
+    }));
 }
 
 /// Adds the cycle of tasks that the task is in, if it's in one.
