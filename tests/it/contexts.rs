@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ensue::{Client, PerWorker, Retry, context, gather, sleep};
+use ensue::{Client, Handle, PerWorker, Retry, context, gather, sleep};
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::stream;
@@ -269,5 +269,55 @@ fn state_that_fails_or_panics_is_not_used_again() {
         state.clear();
         assert!(state.take().is_none());
         assert_eq!(format!("{state:?}"), "PerWorker { unused: 0 }");
+    });
+}
+
+/// It panics when it's dropped, and uses a client before that.
+struct Bomb(Client, Count);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.1.add();
+        drop(self.0.submit(seen, ()));
+        let _ = self.0.tasks_in_memory();
+        panic!("a bomb");
+    }
+}
+
+#[test]
+fn destructors_of_values_and_predicates_may_panic_and_use_the_client() {
+    bounded(|| {
+        let other = client_of(1);
+        for way in 0..8 {
+            let (client, drops) = (client_of(2), Count::new());
+            let bomb =
+                || Bomb(if way % 2 == 0 { other.clone() } else { client.clone() }, drops.clone());
+            let mut all = Vec::new();
+            for n in 0..50 {
+                let value = bomb();
+                let options = client.task().retries(Retry::new(1).when(move |_| {
+                    let _bomb = &value;
+                    false
+                }));
+                all.push(
+                    options
+                        .try_submit(async move || if n % 2 == 0 { Ok(()) } else { Err("no") }, ()),
+                );
+                let with = client.with_context(bomb());
+                all.push(with.spawn(async move { sleep(Duration::from_micros(n)).await }));
+                // The task has it, too, and drops it last.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(with)));
+            }
+            match way / 2 {
+                0 => all.into_iter().for_each(Handle::detach),
+                1 => drop(all),
+                2 => all.into_iter().for_each(|x| assert!(x.cancel() || x.is_finished())),
+                _ => all.into_iter().for_each(|x| drop(x.result())),
+            }
+            eventually("all have gone off", || drops.get() == 100);
+            assert_eq!(client.submit(async || 1, ()).result().unwrap(), 1);
+            block_on(client.close());
+        }
+        eventually("nothing is left", || other.tasks_in_memory() == 0);
     });
 }

@@ -18,7 +18,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 use std::time::Duration;
 
+use crate::engine::base::deferred::{Job, defer};
 use crate::engine::base::sync::{AtomicPtr as LinkPtr, UnsafeCell};
+use crate::engine::base::user_code::drop_user_value;
 use crate::engine::task::attempt::{Held, Policy};
 use crate::engine::task::count::Count;
 use crate::engine::task::edges::Edge;
@@ -422,11 +424,23 @@ fn number_in(extras: *mut Extras) -> u64 {
 impl Drop for Header {
     fn drop(&mut self) {
         let extras = *self.extras.get_mut();
-        if !extras.is_null() && extras.addr() & NUMBER == 0 {
+        if let (Some(extras), 0) = (NonNull::new(extras), extras.addr() & NUMBER) {
             // SAFETY: it came from a box, and nothing else has the header any more.
-            drop(unsafe { Box::from_raw(extras) });
+            defer(unsafe { Job::new(extras.cast(), drop_extras) });
         }
     }
+}
+
+/// Drops extras. There may be values of users in them, whose destructors may panic and use the engine: the predicate of a
+/// retry, and what was inherited.
+///
+/// # Safety
+///
+/// The extras are those of a header that was dropped.
+unsafe fn drop_extras(extras: NonNull<()>) {
+    // SAFETY: the caller's promise; they came from a box.
+    let extras = unsafe { Box::from_raw(extras.cast::<Extras>().as_ptr()) };
+    drop_user_value(extras);
 }
 
 /// A borrowed task, which something else keeps in memory.
