@@ -130,6 +130,7 @@ async fn try_large<const N: usize>(begun: Count) -> Result<(), String> {
 fn a_task_is_about_as_large_as_its_future<const N: usize>() {
     const TASKS: usize = 100;
     const LATE: Duration = Duration::from_secs(600);
+    until_settled();
     let client = Client::builder().workers(1).limit("many", TASKS).build();
     let check = |what: &str, submit: &dyn Fn(&Client, Count) -> Handle<()>| {
         let begun = Count::new();
@@ -187,6 +188,18 @@ fn leaves_nothing(what: &str, client: &Client, work: impl Fn(&Client)) {
 
 fn bytes_come_down_to(wanted: usize, what: &str) {
     eventually(format_args!("{what}: at most {wanted} bytes are left"), || bytes() <= wanted);
+}
+
+/// Waits until what earlier clients have left is given back, which takes place in the background.
+fn until_settled() {
+    let mut before = usize::MAX;
+    eventually("nothing is given back any more", || {
+        let now = bytes();
+        let has_settled = now >= before;
+        before = now;
+        std::thread::sleep(Duration::from_secs(1));
+        has_settled
+    });
 }
 
 fn free_memory_goes_back() {
